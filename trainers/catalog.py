@@ -1,0 +1,235 @@
+"""The tables of what exists: backbones, norms, tasks, data sets, metrics. Pure: planning reads it without torch.
+
+Adding something is one file and one line here. The line carries the knobs with their defaults and ranges; a test
+compares it with the signature of the class it names. A default never changes, because trial ids leave defaults out;
+`revision` is raised instead when an entry's numbers change.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+Scalar = bool | int | float | str
+KnobValue = Scalar | tuple[int, ...]
+Ends = Literal["same", "affine", "identity"]
+
+
+class UnknownName(ValueError):
+    """A name that stands in no catalogue; the message says what was probably meant."""
+
+    def __init__(self, kind: str, name: str, known: tuple[str, ...]) -> None:
+        close = difflib.get_close_matches(name, known, n=1)
+        self.suggestion = close[0] if close else None
+        meant = f" Did you mean {self.suggestion!r}?" if self.suggestion else ""
+        super().__init__(f"unknown {kind} {name!r}.{meant} Known: {', '.join(known)}.")
+
+
+class BadKnob(ValueError):
+    """A knob that the entry does not have, or a value outside its range. `knob` is its name."""
+
+    def __init__(self, knob: str, message: str) -> None:
+        self.knob = knob
+        super().__init__(message)
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One hyper-parameter of an entry: its default, from which the type follows, and its range."""
+
+    default: KnobValue
+    above: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    choices: tuple[Scalar, ...] | None = None
+
+    @property
+    def kind(self) -> str:
+        if isinstance(self.default, tuple):
+            return "a list of whole numbers"
+        return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[type(self.default)]
+
+    def check(self, name: str, value: object) -> KnobValue:
+        """The value in the default's type. Raises BadKnob with what would be right."""
+        if isinstance(self.default, tuple):
+            if not isinstance(value, list | tuple) or not value or not all(type(v) is int for v in value):
+                raise BadKnob(name, f"{name} must be {self.kind}, not {value!r}")
+            numbers: tuple[int, ...] = tuple(value)
+            for number in numbers:
+                self._check_range(name, number)
+            return numbers
+        if type(self.default) is float and type(value) is int:
+            value = float(value)
+        if type(value) is not type(self.default):
+            raise BadKnob(name, f"{name} must be {self.kind}, not {value!r}")
+        if self.choices is not None and value not in self.choices:
+            raise BadKnob(name, f"{name} must be one of {', '.join(map(str, self.choices))}, not {value!r}")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            self._check_range(name, value)
+        assert isinstance(value, bool | int | float | str)
+        return value
+
+    def _check_range(self, name: str, value: float) -> None:
+        if value != value or value in (float("inf"), float("-inf")):
+            raise BadKnob(name, f"{name} must be finite, not {value!r}")
+        if self.above is not None and not value > self.above:
+            raise BadKnob(name, f"{name} must be above {self.above:g}, not {value!r}")
+        if self.at_least is not None and value < self.at_least:
+            raise BadKnob(name, f"{name} must be at least {self.at_least:g}, not {value!r}")
+        if self.at_most is not None and value > self.at_most:
+            raise BadKnob(name, f"{name} must be at most {self.at_most:g}, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a table: a name, the class it stands for (`module:Class`), its knobs, and facts about it."""
+
+    name: str
+    target: str
+    knobs: Mapping[str, Knob]
+    revision: int = 1
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    open_knobs: bool = False
+
+    def resolve(self, given: Mapping[str, object]) -> dict[str, KnobValue]:
+        """All knobs of the entry: the given ones checked, the others at their default. Raises BadKnob."""
+        values: dict[str, KnobValue] = {}
+        for name, value in given.items():
+            if name in self.knobs:
+                values[name] = self.knobs[name].check(name, value)
+            elif self.open_knobs and isinstance(value, bool | int | float | str):
+                values[name] = value
+            else:
+                known = ", ".join(self.knobs) or "none"
+                close = difflib.get_close_matches(name, self.knobs, n=1)
+                meant = f" Did you mean {close[0]!r}?" if close else ""
+                raise BadKnob(name, f"{self.name} has no knob {name!r}.{meant} Its knobs: {known}.")
+        return {**{name: knob.default for name, knob in self.knobs.items() if name not in values}, **values}
+
+    def load(self) -> Any:
+        """Import the class. Only trainers.build calls this."""
+        module, _, attribute = self.target.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+
+def entry(name: str, target: str, *, revision: int = 1, facts: Mapping[str, Any] | None = None, **knobs: Any) -> Entry:
+    """A line of a table. A knob is given by its default, or as a Knob where it has a range."""
+    table = {k: v if isinstance(v, Knob) else Knob(v) for k, v in knobs.items()}
+    return Entry(name, target, MappingProxyType(table), revision, MappingProxyType(dict(facts or {})))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A name for an entry with some of its knobs set, e.g. `swinir-light`, `sr_x2`."""
+
+    name: str
+    of: str
+    knobs: Mapping[str, KnobValue]
+
+
+class Catalog:
+    """An ordered table of entries and of presets over them."""
+
+    def __init__(self, kind: str, *lines: Entry | Preset) -> None:
+        self.kind = kind
+        self.entries = {line.name: line for line in lines if isinstance(line, Entry)}
+        self.presets = {line.name: line for line in lines if isinstance(line, Preset)}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (*self.entries, *self.presets)
+
+    def __getitem__(self, name: str) -> Entry:
+        """The entry of this name; a name `package.module:Class` is an entry of its own with open knobs.
+
+        Raises UnknownName.
+        """
+        if name in self.entries:
+            return self.entries[name]
+        if ":" in name and all(part.isidentifier() for part in name.replace(":", ".").split(".")):
+            return Entry(name, name, MappingProxyType({}), open_knobs=True)
+        raise UnknownName(self.kind, name, self.names)
+
+    def resolve(self, name: str, given: Mapping[str, object]) -> tuple[str, dict[str, KnobValue]]:
+        """The entry's name and all its knobs, for an entry's or a preset's name. Raises UnknownName, BadKnob."""
+        preset = self.presets.get(name)
+        if preset is not None:
+            return preset.of, self.entries[preset.of].resolve({**preset.knobs, **given})
+        return name, self[name].resolve(given)
+
+
+def preset(name: str, of: str, **knobs: KnobValue) -> Preset:
+    return Preset(name, of, MappingProxyType(knobs))
+
+
+EPS = {"above": 0.0, "at_most": 1.0}
+COUNT = {"at_least": 1}
+
+BACKBONES = Catalog(
+    "backbone",
+    entry(
+        "swinir",
+        "trainers.backbones.swinir:SwinIR",
+        embed_dim=Knob(180, **COUNT),
+        depths=Knob((6, 6, 6, 6, 6, 6), **COUNT),
+        num_heads=Knob((6, 6, 6, 6, 6, 6), **COUNT),
+        window_size=Knob(8, at_least=2),
+        mlp_ratio=Knob(2.0, above=0.0),
+        qkv_bias=True,
+        drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
+        upsampler=Knob("pixelshuffle", choices=("pixelshuffle", "pixelshuffledirect")),
+    ),
+    preset(
+        "swinir-light",
+        "swinir",
+        embed_dim=60,
+        depths=(6, 6, 6, 6),
+        num_heads=(6, 6, 6, 6),
+        upsampler="pixelshuffledirect",
+    ),
+    preset(
+        "swinir-tiny",
+        "swinir",
+        embed_dim=24,
+        depths=(2, 2),
+        num_heads=(2, 2),
+        upsampler="pixelshuffledirect",
+    ),
+)
+
+# facts: `ends` is what stands at embedding and end by default, `stdnorm` whether inputs are standardised by default
+# (paper/protocol: the published i-LN differs from its LayerNorm baseline in both).
+NORMS = Catalog(
+    "norm",
+    entry("layer_norm", "trainers.norms.layer_norm:LayerNorm", facts={"ends": "same", "stdnorm": False}, eps=Knob(1e-5, **EPS)),
+    entry("rms_norm", "trainers.norms.rms_norm:RMSNorm", facts={"ends": "same", "stdnorm": False}, eps=Knob(1e-6, **EPS)),
+    entry(
+        "i_ln",
+        "trainers.norms.i_ln:ImageLayerNorm",
+        facts={"ends": "affine", "stdnorm": True},
+        eps=Knob(1e-4, **EPS),
+        rescale=True,
+    ),
+)
+
+# facts: `patch_size_px` is the side of a training patch on the LQ side by default.
+TASKS = Catalog(
+    "task",
+    entry("sr", "trainers.tasks.super_resolution:SuperResolution", facts={"patch_size_px": 32}, scale=Knob(2, choices=(2, 3, 4))),
+    entry("denoise", "trainers.tasks.denoising:Denoising", facts={"patch_size_px": 64}, sigma_255=Knob(25.0, above=0.0, at_most=255.0)),
+    preset("sr_x2", "sr", scale=2),
+    preset("sr_x3", "sr", scale=3),
+    preset("sr_x4", "sr", scale=4),
+    preset("denoise_15", "denoise", sigma_255=15.0),
+    preset("denoise_25", "denoise", sigma_255=25.0),
+    preset("denoise_50", "denoise", sigma_255=50.0),
+)
+
+METRICS = ("psnr", "ssim")

@@ -1,0 +1,190 @@
+"""RunSpec: one trial, completely. The wire format between planning and training, as JSON. Pure: no torch.
+
+`model`, `task`, `data` and `training` can change the weights and are the trial's identity (orchestrator.plan.identity);
+`observe` and `placement` cannot, and are not.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from trainers.catalog import BACKBONES, NORMS, TASKS, BadKnob, Catalog, Ends, KnobValue, UnknownName
+
+SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+class BadSpec(ValueError):
+    """A RunSpec that cannot be: the message names each field and what would be right."""
+
+
+class Part(BaseModel):
+    """A frozen part of a specification; a field it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class Choice(BaseModel):
+    """An entry of a catalogue with all its knobs. In JSON the knobs stand beside the name: `{"name": "i_ln", "eps": 1e-4}`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    knobs: dict[str, KnobValue] = Field(default_factory=dict)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _from_flat(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(value, dict) and "knobs" not in value:
+            value = {"name": value.get("name"), "knobs": {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "name"}}
+        return handler(value)
+
+    @model_serializer
+    def _to_flat(self) -> dict[str, Any]:
+        return {"name": self.name, **self.knobs}
+
+    def __getitem__(self, knob: str) -> Any:
+        return self.knobs[knob]
+
+
+def _resolved(catalog: Catalog) -> AfterValidator:
+    def resolve(choice: Choice) -> Choice:
+        name, knobs = catalog.resolve(choice.name, choice.knobs)
+        return Choice(name=name, knobs=knobs)
+
+    return AfterValidator(resolve)
+
+
+class ModelSpec(Part):
+    """The network. `embed_norm` and `end_norm` say what stands after the patch embedding and before the head."""
+
+    backbone: Annotated[Choice, _resolved(BACKBONES)]
+    norm: Annotated[Choice, _resolved(NORMS)]
+    embed_norm: Ends
+    end_norm: Ends
+    stdnorm: bool = Field(description="standardise inputs with the DF2K mean and std, undone at the output")
+
+    @classmethod
+    def with_defaults(cls, backbone: Choice, norm: Choice, **given: Any) -> Self:
+        """The model with what `norm` brings along by default at the ends (protocol section 1, trap a)."""
+        facts = NORMS[norm.name].facts
+        ends = facts.get("ends", "same")
+        return cls(backbone=backbone, norm=norm, **{"embed_norm": ends, "end_norm": ends, "stdnorm": facts.get("stdnorm", False), **given})
+
+
+class DataSpec(Part):
+    """The training set, by name and by the checksum of its manifest."""
+
+    train: str = Field(pattern=SET_NAME)
+    train_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the training set's manifest")
+
+
+class TrainingSpec(Part):
+    """How the weights come about. Defaults: section 4 of the paper's protocol."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    steps: int = Field(300_000, ge=1)
+    batch_size: int = Field(16, ge=1, description="images per step over all workers")
+    patch_size_px: int = Field(ge=8, le=1024, description="side of a training patch on the LQ side")
+    lr: float = Field(2e-4, gt=0)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    weight_decay: float = Field(0.0, ge=0)
+    halve_lr_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((5 / 6,), description="fractions of `steps` after which lr halves")
+    ema_decay: float = Field(0.999, ge=0, lt=1)
+    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="autocast precision; weights and optimiser stay fp32")
+    feature_limit: float | None = Field(None, gt=0, description="mean square of a group's features beyond which a trial has diverged")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples_from_json(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            value = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return value
+
+
+class ObserveSpec(Part):
+    """What is written down while training. Cannot change the weights."""
+
+    log_every: int = Field(10, ge=1, description="steps between two records of the loss")
+    probe_every: int = Field(50, ge=1, description="steps between two feature traces")
+    probe_patches: int = Field(16, ge=1, description="patches in the fixed probe batch")
+    evaluate_every: int = Field(5_000, ge=1)
+    checkpoint_every: int = Field(5_000, ge=1)
+    evaluate: tuple[Annotated[str, Field(pattern=SET_NAME)], ...] = Field((), description="sets evaluated on whole images")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuple_from_json(cls, value: Any) -> Any:
+        if isinstance(value, dict) and isinstance(value.get("evaluate"), list):
+            value = {**value, "evaluate": tuple(value["evaluate"])}
+        return value
+
+
+class PlacementSpec(Part):
+    """Where and in how many slices a step is computed. Changes rounding only."""
+
+    workers: int = Field(1, ge=1)
+    micro_batch: int | None = Field(None, ge=1, description="images per worker and forward pass; none: the batch's share")
+    zero_stage: Literal[0, 1, 2, 3] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    cpus_per_worker: int = Field(1, ge=1)
+    gpus_per_worker: int = Field(0, ge=0)
+    strategy: Literal["pack", "spread", "strict_pack"] = "pack"
+
+
+class RunSpec(Part):
+    """Everything one trial needs. `placement.workers * micro_batch * accumulation == training.batch_size`."""
+
+    version: Literal[1] = 1
+    model: ModelSpec
+    task: Annotated[Choice, _resolved(TASKS)]
+    data: DataSpec
+    training: TrainingSpec
+    observe: ObserveSpec = ObserveSpec()
+    placement: PlacementSpec = PlacementSpec()
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        workers, batch = self.placement.workers, self.training.batch_size
+        if batch % workers:
+            raise ValueError(f"placement.workers {workers} does not divide training.batch_size {batch}")
+        if (batch // workers) % self.micro_batch:
+            raise ValueError(f"placement.micro_batch {self.micro_batch} does not divide the {batch // workers} images of a worker")
+        return self
+
+    @property
+    def micro_batch(self) -> int:
+        """Images per worker and forward pass."""
+        return self.placement.micro_batch or self.training.batch_size // self.placement.workers
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes per optimiser step and worker."""
+        return self.training.batch_size // (self.placement.workers * self.micro_batch)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Raises BadSpec, one line per problem."""
+        try:
+            return cls.model_validate(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise BadSpec(f"not JSON: {error}") from error
+        except ValidationError as error:
+            lines = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
+            raise BadSpec("\n".join(lines)) from error
+        except (UnknownName, BadKnob) as error:
+            raise BadSpec(str(error)) from error
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
