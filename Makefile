@@ -1,0 +1,52 @@
+# The verbs of this project; `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 1
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test check fmt lint types floors bench clean
+
+help: ## list the verbs
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## make .venv with everything at the versions of constraints.txt
+
+# setuptools and wheel first: DeepSpeed's source package builds against the torch already installed.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "normsweep needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools wheel ninja py-cpuinfo torch==2.13.0 numpy
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt deepspeed
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[s3,dev]'
+	touch $@
+
+quickstart: $(READY) ## the main job on embedded defaults: a small sweep on this CPU, then a report
+	$(BIN)/normsweep run sweeps/quickstart.yaml
+
+test: $(READY) ## every test that needs no cluster
+	$(BIN)/python -m pytest
+
+check: lint types floors ## what CI runs beside the tests
+
+fmt: $(READY) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(READY) ## style
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY) ## mypy, strict on orchestrator
+	$(BIN)/mypy
+
+floors: $(READY) ## who may import whom
+	$(BIN)/lint-imports
+
+bench: $(READY) ## the benchmarks, each beside a peer
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean: ## remove what the verbs made, but no runs
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

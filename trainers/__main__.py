@@ -1,0 +1,90 @@
+"""One trial by hand: `python -m trainers RUN.json --out DIR`, alone or under `torchrun` / `deepspeed`.
+
+RUN.json is a RunSpec, as `normsweep plan FILE --json` prints under "spec". A run folder that holds an intact checkpoint
+is continued from it. Exit codes: 0 ended (`result.json` says how), 2 the spec, the flags or the data are wrong, 75
+preempted by SIGTERM after a checkpoint, 1 anything else; then `failure-rank-<r>.json` says what.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+import traceback
+from pathlib import Path
+
+from trainers.checkpoint import newest_intact, write_json
+from trainers.data.manifests import DatasetProblem
+from trainers.spec import BadSpec, RunSpec
+
+EXIT_BAD_INPUT = 2
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run it again
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m trainers", description="Train one trial from its RunSpec.")
+    parser.add_argument("spec", type=Path, metavar="RUN.json", help="a RunSpec")
+    parser.add_argument("--out", type=Path, required=True, help="the run folder; made if missing")
+    parser.add_argument("--resume", type=Path, help="folder of a checkpoint; default: the newest intact one in --out")
+    parser.add_argument("--data", type=Path, action="append", default=[], metavar="ROOT", help="where data sets lie")
+    options = parser.parse_args(arguments)
+    rank = int(os.environ.setdefault("RANK", "0"))
+    local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
+    world_size = int(os.environ.setdefault("WORLD_SIZE", "1"))
+    if world_size == 1:
+        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+        os.environ.setdefault("MASTER_PORT", str(_free_port()))
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / "result.json").exists():
+        print(f"{out}: this trial has ended; see result.json", file=sys.stderr)
+        return 0
+
+    def failed(kind: str, error: BaseException) -> None:
+        write_json(
+            out / f"failure-rank-{rank}.json",
+            {"kind": kind, "message": str(error), "traceback": "".join(traceback.format_exception(error))},
+        )
+
+    try:
+        spec = RunSpec.from_json(options.spec.read_bytes())
+        if spec.placement.workers != world_size:
+            raise BadSpec(f"placement.workers is {spec.placement.workers}, but {world_size} ranks were started")
+    except (OSError, BadSpec) as error:
+        failed("spec", error)
+        print(f"{options.spec}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+    import torch
+
+    from trainers.loop import Rank, train
+
+    resume = options.resume
+    if resume is None:
+        found = newest_intact(out / "checkpoints")
+        resume = found.folder if found else None
+    try:
+        outcome = train(spec, out, rank=Rank(rank, local_rank, world_size), resume=resume, data_roots=options.data)
+    except DatasetProblem as error:
+        failed("data", error)
+        print(f"{options.spec}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except torch.cuda.OutOfMemoryError as error:
+        failed("cuda_oom", error)
+        raise
+    except Exception as error:
+        failed("bug", error)
+        raise
+    return EXIT_PREEMPTED if outcome == "preempted" else 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    sys.exit(main())

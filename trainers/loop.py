@@ -1,0 +1,189 @@
+"""Training one trial, from the first step to the result: step, probe, evaluate, checkpoint, preemption."""
+
+from __future__ import annotations
+
+import copy
+import math
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from trainers import checkpoint
+from trainers.backbones.attention import batch_slice
+from trainers.build import build_benchmarks, build_model, build_patches, build_task
+from trainers.engine import Engine, choose_device
+from trainers.evaluate import evaluate
+from trainers.journal import Journal, encoded
+from trainers.probes.features import FeatureProbe
+from trainers.spec import RunSpec, TrainingSpec
+
+KEPT_CHECKPOINTS = 2
+PROBE_STEP = 2**31 - 1  # the probe batch is drawn as the patches of a step no training reaches
+
+Outcome = Literal["completed", "diverged", "preempted"]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among the workers of its trial (the environment's RANK, LOCAL_RANK, WORLD_SIZE)."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+
+
+class Preemption:
+    """Set by SIGTERM; the loop looks at it after every step and ends with a checkpoint."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def learning_rate(training: TrainingSpec, step: int) -> float:
+    """The rate of step `step` (from 0): halved at each of the given fractions of all steps (protocol section 4)."""
+    halvings = sum(step >= round(fraction * training.steps) for fraction in training.halve_lr_at)
+    return training.lr * 0.5**halvings
+
+
+def micro_batches(spec: RunSpec, rank: int) -> list[slice]:
+    """This rank's slices of the global batch, one per forward pass of a step."""
+    start = rank * spec.accumulation * spec.micro_batch
+    return [slice(start + i * spec.micro_batch, start + (i + 1) * spec.micro_batch) for i in range(spec.accumulation)]
+
+
+def update_ema(ema: nn.Module, state: dict[str, Tensor], decay: float) -> None:
+    """Parameters: `decay * ema + (1 - decay) * weight`. Buffers: copied."""
+    with torch.no_grad():
+        for name, average in ema.named_parameters():
+            average.lerp_(state[name].to(average.dtype), 1 - decay)
+        for name, buffer in ema.named_buffers():
+            buffer.copy_(state[name])
+
+
+def train(spec: RunSpec, out: Path, *, rank: Rank, resume: Path | None, data_roots: Sequence[Path]) -> Outcome:
+    """Train `spec` in the run folder `out`, from the intact checkpoint in `resume` where one is given.
+
+    Raises trainers.data.manifests.DatasetProblem where the data are not what the spec says.
+    """
+    preemption = Preemption()
+    training, observe = spec.training, spec.observe
+    device = choose_device(spec, rank.local_rank)
+    task = build_task(spec)
+    patches = build_patches(spec, data_roots)
+    benchmarks = build_benchmarks(spec, data_roots)
+
+    torch.manual_seed(training.seed)
+    model = build_model(spec)
+    ema = copy.deepcopy(model).to(device).eval()
+    engine = Engine(model, spec, device)
+    probe_lq, _ = patches.batch(PROBE_STEP, slice(0, observe.probe_patches))
+    probe = FeatureProbe(engine.module, probe_lq.to(device))
+    slices = micro_batches(spec, engine.rank)
+
+    checkpoints = out / "checkpoints"
+    journal = Journal(out / "journal.jsonl") if engine.rank == 0 else None
+    last: dict[str, float] = {}
+
+    def record(step: int, values: dict[str, float]) -> None:
+        last.update(values)
+        if journal is not None:
+            journal.metrics(step, values)
+
+    def note(step: int, event: str, **fields: object) -> None:
+        if journal is not None:
+            journal.event(step, event, **fields)
+
+    def measure(step: int) -> bool:
+        """The feature trace; whether features are finite and within the limit."""
+        with engine.autocast():
+            values = probe.measure()
+        record(step, values)
+        traces = [v for name, v in values.items() if name.startswith("feature/mean_square/")]
+        return all(math.isfinite(v) and v <= (training.feature_limit or math.inf) for v in traces)
+
+    def evaluate_all(step: int) -> None:
+        """The benchmarks on EMA weights, images dealt out over the ranks."""
+        for name, images in benchmarks.items():
+            mine = evaluate(ema, task, images, device, index_slice=slice(engine.rank, None, engine.world_size))
+            scores = [score for part in engine.gather_objects(mine) for score in part]
+            record(step, {f"val/{name}/{m}": math.fsum(s[m] for s in scores) / len(scores) for m in ("psnr", "ssim")})
+
+    def save(step: int) -> None:
+        name = engine.save(checkpoints, step, ema.state_dict())
+        note(step, "checkpoint", name=name)
+        if engine.rank == 0:
+            checkpoint.discard_older(checkpoints, KEPT_CHECKPOINTS)
+
+    def train_step(step: int) -> float:
+        """One optimiser step; returns this rank's mean loss."""
+        engine.set_lr(learning_rate(training, step))
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        for part in slices:
+            lq, gt = patches.batch(step, part)
+            torch.manual_seed(training.seed * 1_000_003 + step)
+            with batch_slice(part, training.batch_size):
+                loss = nn.functional.l1_loss(engine.forward(lq.to(device)).float(), gt.to(device))
+                engine.backward_and_step(loss)
+            total += loss.detach() / len(slices)
+        with engine.full_state() as state:
+            update_ema(ema, state, training.ema_decay)
+        return total.item()
+
+    note(0, "started", device=str(device), world_size=engine.world_size, torch=torch.__version__)
+    done = 0
+    found = checkpoint.read_intact(resume) if resume is not None else None
+    if found is not None and engine.can_load(found):
+        ema.load_state_dict(engine.load(found))
+        done = found.step
+        note(done, "resumed", checkpoint=found.folder.name)
+    elif resume is not None:
+        note(0, "restarted", reason=f"{resume.name} is torn, or sharded for another world size or ZeRO stage")
+
+    sound, asked = True, 0.0
+    if done in (0, training.steps):
+        sound = measure(done)
+        evaluate_all(done)
+    if not sound or done == training.steps:
+        save(done)
+    busy_s, busy_steps = 0.0, 0
+    while done < training.steps and sound and not asked:
+        started = time.monotonic()
+        loss = train_step(done)
+        mean_loss, asked = engine.mean_over_ranks([loss, float(preemption.asked)])
+        done += 1
+        busy_s, busy_steps = busy_s + time.monotonic() - started, busy_steps + 1
+        sound = math.isfinite(mean_loss)
+        ending = done == training.steps
+        if ending or not sound or done % observe.log_every == 0:
+            rate = busy_steps * training.batch_size / busy_s
+            lr = learning_rate(training, done - 1)
+            record(done, {"train/loss": mean_loss, "train/lr": lr, "train/images_per_s": rate})
+            busy_s, busy_steps = 0.0, 0
+        if ending or not sound or done % observe.probe_every == 0:
+            sound = measure(done) and sound
+        if ending or not sound or done % observe.evaluate_every == 0:
+            evaluate_all(done)
+        if ending or not sound or asked or done % observe.checkpoint_every == 0:
+            save(done)
+
+    outcome: Outcome = "diverged" if not sound else "completed" if done == training.steps else "preempted"
+    note(done, outcome)
+    if journal is not None:
+        journal.close()
+        if outcome != "preempted":
+            metrics = {name: encoded(value) for name, value in last.items()}
+            result = {"outcome": outcome, "step": done, "checkpoint": checkpoint.folder_name(done), "metrics": metrics}
+            checkpoint.write_json(out / "result.json", result)
+    engine.close()
+    return outcome
