@@ -1,0 +1,152 @@
+"""`python -m trainers`: one trial without Ray, alone, in a gang, killed and continued."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import tiny_spec
+from trainers import journal
+from trainers.spec import RunSpec
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def start(spec: RunSpec, out: Path) -> subprocess.Popen[bytes]:
+    """The trial as a user starts it: alone, or under torchrun where it has several workers."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "spec.json").write_text(spec.to_json())
+    launcher = [sys.executable, "-m"]
+    if spec.placement.workers > 1:
+        launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={spec.placement.workers}", "-m"]
+    command = [*launcher, "trainers", str(out / "spec.json"), "--out", str(out)]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(spec: RunSpec, out: Path) -> Path:
+    process = start(spec, out)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, output.decode()
+    return out
+
+
+def result_of(out: Path) -> dict:
+    return json.loads((out / "result.json").read_text())
+
+
+def tensors(out: Path, name: str) -> dict[str, torch.Tensor]:
+    return torch.load(out / "checkpoints" / result_of(out)["checkpoint"] / name, weights_only=True)
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    for name in ("weights.pt", "ema.pt"):
+        a, b = tensors(one, name), tensors(other, name)
+        assert a.keys() == b.keys()
+        for key in a:
+            assert torch.equal(a[key], b[key]), f"{name}: {key}"
+
+
+def wait_for(condition, process: subprocess.Popen[bytes], deadline_s: float = 120.0) -> None:
+    until = time.monotonic() + deadline_s
+    while not condition():
+        assert process.poll() is None, process.stdout.read().decode() if process.stdout else ""
+        assert time.monotonic() < until, "the condition did not come"
+        time.sleep(0.01)
+
+
+def has_checkpoint(out: Path, step: int) -> bool:
+    return (out / "checkpoints" / f"step-{step:08d}" / "manifest.rank-0.json").exists()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return finish(tiny_spec(), tmp_path_factory.mktemp("undisturbed"))
+
+
+def test_a_trial_leaves_journal_checkpoint_and_result(undisturbed: Path) -> None:
+    result = result_of(undisturbed)
+    assert (result["outcome"], result["step"]) == ("completed", 6)
+    lines = list(journal.read(undisturbed / "journal.jsonl"))
+    values = {(name, line["step"]) for line in lines if line["kind"] == "metrics" for name in line["values"]}
+    for step in (1, 2, 3, 4, 5, 6):
+        assert ("train/loss", step) in values
+    for step in (0, 3, 6):
+        assert {("feature/mean_square/group_0", step), ("feature/mean_square/group_1", step)} <= values
+        assert ("feature/entropy", step) in values
+
+
+def test_started_again_an_ended_trial_is_left_alone(undisturbed: Path) -> None:
+    before = (undisturbed / "journal.jsonl").read_bytes()
+    finish(tiny_spec(), undisturbed)
+    assert (undisturbed / "journal.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
+def test_a_gang_killed_at_any_stage_ends_with_the_same_bits(tmp_path: Path, zero_stage: int) -> None:
+    spec = tiny_spec(placement={"workers": 2, "zero_stage": zero_stage})
+    whole = finish(spec, tmp_path / "whole")
+    cut = tmp_path / "cut"
+    process = start(spec, cut)
+    wait_for(lambda: has_checkpoint(cut, 2), process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    finish(spec, cut)
+    assert_same_bits(whole, cut)
+
+
+def test_two_workers_equal_one_but_for_rounding(tmp_path: Path, undisturbed: Path) -> None:
+    gang = finish(tiny_spec(placement={"workers": 2}), tmp_path / "gang")
+    accumulating = finish(tiny_spec(placement={"micro_batch": 1}), tmp_path / "accumulating")
+    alone = tensors(undisturbed, "weights.pt")
+    for other in (gang, accumulating):
+        for key, value in tensors(other, "weights.pt").items():
+            torch.testing.assert_close(value, alone[key], rtol=1e-3, atol=1e-5)
+
+
+def test_sigterm_ends_with_a_checkpoint_and_running_again_continues(tmp_path: Path, undisturbed: Path) -> None:
+    spec = tiny_spec(observe={"checkpoint_every": 1000})
+    process = start(spec, tmp_path)
+    wait_for(lambda: "train/loss" in (tmp_path / "journal.jsonl").read_text() if (tmp_path / "journal.jsonl").exists() else False, process)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    if process.returncode == 75:
+        assert not (tmp_path / "result.json").exists()
+        assert list((tmp_path / "checkpoints").glob("step-*/manifest.rank-0.json"))
+        finish(spec, tmp_path)
+    else:  # the signal came after the last step
+        assert process.returncode == 0
+    assert_same_bits(tmp_path, undisturbed)
+
+
+def test_features_beyond_the_limit_end_the_trial_as_diverged(tmp_path: Path) -> None:
+    out = finish(tiny_spec(training={"feature_limit": 1e-9}), tmp_path)
+    assert result_of(out)["outcome"] == "diverged"
+
+
+def test_a_spec_that_cannot_be_is_exit_2_without_a_traceback(tmp_path: Path) -> None:
+    text = tiny_spec().to_json().replace('"i_ln"', '"iln"')
+    (tmp_path / "spec.json").write_text(text)
+    command = [sys.executable, "-m", "trainers", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "Did you mean 'i_ln'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads((tmp_path / "out" / "failure-rank-0.json").read_text())["kind"] == "spec"
+
+
+def test_training_data_other_than_the_spec_names_is_exit_2(tmp_path: Path) -> None:
+    text = json.loads(tiny_spec().to_json())
+    text["data"]["train_sha256"] = "0" * 64
+    (tmp_path / "spec.json").write_text(json.dumps(text))
+    command = [sys.executable, "-m", "trainers", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2, done.stderr
+    assert "embedded-train" in done.stderr
