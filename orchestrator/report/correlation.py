@@ -1,0 +1,139 @@
+"""Divergence against size: how the largest feature mean square at a fixed step goes with parameters, width and depth.
+
+Paper/protocol section 2 (Fig. 10): max over groups of the trace, log10, Spearman's rank correlation with an interval.
+
+The unit is a size: the seeds of one size are averaged in log10 first, so that n counts networks and not repetitions.
+The step is the last one at which every ended trial of a backbone and task has a trace.
+
+The 95 % interval is Fisher's z with Bonett and Wright's (2000) standard error sqrt((1 + rho^2/2) / (n - 3)). Where rho is
+exactly 1 or -1, z does not exist: rho is then taken half an exchange of neighbouring ranks nearer to zero, which keeps
+small n honest. n = 3 has no interval, and fewer than three sizes or distinct values have no correlation at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from orchestrator.report.frame import ENDED, Frame
+
+MEASURES = ("parameters", "width", "depth")
+TRACE = "feature/mean_square/group_"
+
+
+@dataclass(frozen=True)
+class Rank:
+    """Spearman's rho over n pairs, its 95 % interval, and in words what could not be given."""
+
+    n: int
+    rho: float | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        if self.rho is None:
+            return self.note
+        interval = f" [{self.low:+.2f}, {self.high:+.2f}]" if self.low is not None else f" ({self.note})"
+        return f"ρ = {self.rho:+.2f}{interval}, n = {self.n}"
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """One line of correlation.csv. `growth` is the mean square at the largest size over that at the smallest."""
+
+    backbone: str
+    task: str
+    norm: str
+    measure: str
+    step: int
+    smallest: float
+    largest: float
+    growth: float
+    rank: Rank
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> Rank:
+    """Rank correlation of the pairs, with the interval that the module's docstring defines. inf ranks highest; NaN may not be."""
+    n = len(x)
+    if n < 3:
+        return Rank(n, note=f"n = {n}: no correlation")
+    if len(set(x)) < 3 or len(set(y)) < 2:
+        return Rank(n, note=f"n = {n} with {min(len(set(x)), len(set(y)))} distinct values: no correlation")
+    rho = float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+    rho = max(-1.0, min(1.0, rho))
+    if n < 4:
+        return Rank(n, rho, note="n = 3: no interval")
+    exchange = 6 / (n * (n * n - 1))
+    inner = rho if abs(rho) < 1 - exchange else math.copysign(1 - exchange, rho)
+    half = float(stats.norm.ppf(0.975)) * math.sqrt((1 + inner**2 / 2) / (n - 3))
+    z = math.atanh(inner)
+    return Rank(n, rho, min(rho, math.tanh(z - half)), max(rho, math.tanh(z + half)))
+
+
+def max_over_groups(frame: Frame) -> pd.DataFrame:
+    """The trace of a trial as one curve: trial, axes, size, step, value = the largest of its groups. NaN counts as largest."""
+    traces = frame.points[frame.points["metric"].str.startswith(TRACE)]
+    keys = ["trial", "backbone", "norm", "task", "width", "depth", "seed", "size", "step"]
+    largest = traces.groupby(keys, sort=False, dropna=False)["value"].agg(lambda values: values.max(skipna=False))
+    return largest.reset_index()
+
+
+def divergence(frame: Frame) -> pd.DataFrame:
+    """One row per trial that has a trace at the last common step: axes, parameters, step, value, log10.
+
+    Trials still under way are left out as long as any of their backbone and task has ended.
+    """
+    traces = max_over_groups(frame).merge(frame.trials[["trial", "parameters", "state"]], on="trial")
+    chosen = []
+    for _, group in traces.groupby(["backbone", "task"], sort=False):
+        ended = group[group["state"].isin(ENDED)]
+        group = group if ended.empty else ended
+        steps = [set(steps) for _, steps in group.groupby("trial")["step"]]
+        common = set.intersection(*steps)
+        if common:
+            chosen.append(group[group["step"] == max(common)])
+    rows = pd.concat(chosen, ignore_index=True) if chosen else traces.iloc[:0].copy()
+    rows["log10"] = np.log10(rows["value"].astype(float).where(rows["value"] > 0))
+    return rows
+
+
+def measures(rows: pd.DataFrame) -> list[str]:
+    """What of parameters, width and depth varies."""
+    return [name for name in MEASURES if rows[name].nunique() > 1]
+
+
+def by_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """The seeds of one backbone, task, norm and size averaged in log10. A size with a NaN seed is left out."""
+    keys = ["backbone", "task", "norm", "size", "width", "depth", "parameters", "step"]
+    means = rows.groupby(keys, sort=False, dropna=False)["log10"].agg(lambda values: values.mean(skipna=False))
+    return means.reset_index().dropna(subset=["log10"])
+
+
+def correlations(rows: pd.DataFrame) -> tuple[Correlation, ...]:
+    """Of the rows of `divergence`: one correlation per backbone, task, norm and measure that varies."""
+    found = []
+    sizes = by_size(rows)
+    for measure in measures(rows):
+        for (backbone, task, norm), group in sizes.groupby(["backbone", "task", "norm"], sort=False):
+            group = group.dropna(subset=[measure]).sort_values(measure)
+            if group.empty:
+                continue
+            ends = group.groupby(measure)["log10"].mean()
+            growth = 10 ** float(ends.iloc[-1] - ends.iloc[0]) if len(ends) > 1 else math.nan
+            rank = spearman(group[measure].tolist(), group["log10"].tolist())
+            step = int(group["step"].iloc[0])
+            found.append(Correlation(backbone, task, norm, measure, step, float(ends.index[0]), float(ends.index[-1]), growth, rank))
+    return tuple(found)
+
+
+def as_frame(found: tuple[Correlation, ...]) -> pd.DataFrame:
+    """As correlation.csv."""
+    columns = ["backbone", "task", "norm", "measure", "step", "smallest", "largest", "growth", "n", "rho", "low", "high", "note"]
+    flat = [{**asdict(line), **asdict(line.rank)} for line in found]
+    return pd.DataFrame(flat, columns=columns)

@@ -1,0 +1,98 @@
+"""What the store knows of a sweep's trials, as two tidy pandas frames. Everything in the report is computed from these.
+
+`trials` has one row per trial of the plan: trial, name, the axes, size, parameters, state, step, steps, ...
+`points` has one row per (trial, metric, step), with the trial's axes beside it. Where two attempts journalled the same
+(metric, step), the first counts: that rule is `orchestrator.store.trials.read_points`'s, shared with tracking.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from orchestrator.plan.expand import Plan, Trial
+from orchestrator.store.base import Store
+from orchestrator.store.trials import Attempt, read_attempts, read_points, read_result, trial_state
+
+AXES = ("backbone", "norm", "task", "width", "depth", "seed")
+ENDED = ("done", "diverged", "stopped")
+POINT_COLUMNS = ("trial", *AXES, "size", "metric", "step", "value", "time", "attempt")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A sweep's trials and points, and the attempts they come from (`attempt.json` as it was written)."""
+
+    trials: pd.DataFrame
+    points: pd.DataFrame
+    attempts: tuple[Mapping[str, Any], ...] = ()
+
+    def names(self, axis: str) -> list[Any]:
+        """The values of an axis (or `size`) in file order."""
+        return list(dict.fromkeys(self.trials[axis]))
+
+    def metric(self, name: str) -> pd.DataFrame:
+        return self.points[self.points["metric"] == name]
+
+    def evaluation_sets(self) -> list[str]:
+        """The evaluation sets of any trial, in file order."""
+        return list(dict.fromkeys(name for names in self.trials["evaluate"] for name in names))
+
+    def states(self) -> dict[str, int]:
+        """How many trials are in which state, ended ones first."""
+        counts = self.trials["state"].value_counts().to_dict()
+        order = (*ENDED, "running", "interrupted", "pending", "failed", "infeasible")
+        return {state: int(counts[state]) for state in sorted(counts, key=lambda s: order.index(s) if s in order else 99)}
+
+
+def size_label(width: Any, depth: Any) -> str:
+    """`w24 d2`: embed_dim and number of groups."""
+    parts = [f"{letter}{value}" for letter, value in (("w", width), ("d", depth)) if value is not None]
+    return " ".join(parts) or "as preset"
+
+
+def in_words(row: Mapping[str, Any]) -> str:
+    """A trial's state for a reader: `diverged at step 37`, `running, step 40 of 100`."""
+    state, step = row["state"], row["step"]
+    if state in ("diverged", "stopped"):
+        return f"{state} at step {step}"
+    if state in ("running", "interrupted") and step is not None and not math.isnan(step):
+        return f"{state}, step {step:.0f} of {row['steps']}"
+    return str(state)
+
+
+def read_frame(plan: Plan, store: Store) -> Frame:
+    """Read every trial of the plan from the store. A trial the store does not know is pending."""
+    rows, points, attempts = [], [], []
+    for trial in plan.trials:
+        tried = read_attempts(store, trial.id)
+        rows.append(_trial_row(plan, trial, store, tried))
+        axes = [trial.id, *(trial.axes.get(axis) for axis in AXES), rows[-1]["size"]]
+        points += [[*axes, p.metric, p.step, p.value, p.time, p.attempt] for p in read_points(store, trial.id)]
+        attempts += tried
+    frame = pd.DataFrame(points, columns=list(POINT_COLUMNS))
+    last = frame.groupby("trial")["step"].max()
+    trials = pd.DataFrame(rows)
+    trials["step"] = [row["step"] if row["step"] is not None else last.get(row["trial"]) for row in rows]
+    return Frame(trials, frame, tuple(attempts))
+
+
+def _trial_row(plan: Plan, trial: Trial, store: Store, tried: list[Attempt]) -> dict[str, Any]:
+    result = read_result(store, trial.id)
+    return {
+        "trial": trial.id,
+        "name": trial.name,
+        **{axis: trial.axes.get(axis) for axis in AXES},
+        "size": size_label(trial.axes.get("width"), trial.axes.get("depth")),
+        "parameters": trial.parameters,
+        "state": trial_state(store, trial.id, plan.early_stopping),
+        "step": result["step"] if result else None,
+        "steps": trial.spec.training.steps,
+        "workers": trial.spec.placement.workers,
+        "attempts": len(tried),
+        "evaluate": trial.spec.observe.evaluate,
+    }

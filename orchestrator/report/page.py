@@ -1,0 +1,253 @@
+"""The report of a sweep: one self-contained HTML page, the same in Markdown, the figures and the numbers as files.
+
+    index.html                     everything, no request to anywhere
+    report.md, figures/*.svg       for a pull request or a paper's repository
+    table.csv, traces.csv, correlation.csv, trials.csv
+
+Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from orchestrator.errors import EnvironmentProblem
+from orchestrator.plan.expand import Plan
+from orchestrator.report import correlation, tables
+from orchestrator.report.figures import Figure, all_figures, norm_styles
+from orchestrator.report.frame import ENDED, Frame, in_words, read_frame
+from orchestrator.store import open_store
+from trainers.checkpoint import write_aside
+
+TRACED = ("feature/", "train/loss", "val/")
+EVALUATION = {
+    "sr": "super-resolution: Y channel of BT.601, a border as wide as the scale left out; LQ by MATLAB's bicubic, 8-bit",
+    "denoise": "denoising: RGB, no border; Gaussian noise from seed 0 for each image, neither clipped nor quantised",
+}
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the templates show."""
+
+    plan: Plan
+    frame: Frame
+    comparisons: tuple[tables.Comparison, ...]
+    divergence: pd.DataFrame
+    correlations: tuple[correlation.Correlation, ...]
+    figures: list[Figure]
+    written: datetime
+
+
+def build(plan: Plan, frame: Frame, written: datetime) -> Report:
+    rows = correlation.divergence(frame)
+    found = correlation.correlations(rows)
+    return Report(plan, frame, tables.comparisons(frame), rows, found, all_figures(frame, rows, found), written)
+
+
+def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, out: Path | None = None) -> Path:
+    """Write the report of what the store holds now, to `out` or `<store>/sweeps/<name>/report`; the path of index.html.
+
+    With `tracking_uri` the files also become artifacts of the sweep's experiment in MLflow, if it has one.
+    Raises EnvironmentProblem where the folder cannot be written.
+    """
+    store = open_store(store_uri)
+    folder = out or Path(store_uri).absolute() / "sweeps" / plan.sweep / "report"
+    files = render(build(plan, read_frame(plan, store), datetime.now(UTC)))
+    try:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_aside(folder / name, text.encode())
+    except OSError as error:
+        raise EnvironmentProblem(f"The report cannot be written to {folder}: {error.strerror}. Choose another with --out.") from error
+    if tracking_uri is not None:
+        from orchestrator.tracking.mlflow import log_report
+
+        log_report(plan, tracking_uri, folder)
+    return folder / "index.html"
+
+
+def render(report: Report) -> dict[str, str]:
+    """File name -> text; index.html is the last one."""
+    context = _context(report)
+    traced = report.frame.points[report.frame.points["metric"].str.startswith(TRACED)]
+    return {
+        **{f"figures/{figure.slug}.svg": figure.for_file() for figure in report.figures},
+        "table.csv": _csv(tables.as_frame(report.comparisons)),
+        "traces.csv": _csv(traced.drop(columns=["time", "size"])),
+        "correlation.csv": _csv(correlation.as_frame(report.correlations)),
+        "trials.csv": _csv(report.frame.trials.drop(columns=["evaluate"])),
+        "report.md": _template("report.md.j2", autoescape=False).render(context),
+        "index.html": _template("page.html.j2", autoescape=True).render(context),
+    }
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    """RFC 4180 with \\n; a number that is not finite is nan, inf or -inf, a missing one is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(frame.columns)
+    writer.writerows(["" if value is None else value for value in row] for row in frame.itertuples(index=False, name=None))
+    return text.getvalue()
+
+
+def _template(name: str, *, autoescape: bool) -> jinja2.Template:
+    # The Markdown is no HTML: escaping there would show in the text.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=autoescape,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters.update(number=_number, count=_count, cell=_cell_text)
+    return environment.get_template(name)
+
+
+def _context(report: Report) -> dict[str, Any]:
+    frame, plan = report.frame, report.plan
+    states = frame.states()
+    ended = sum(states.get(state, 0) for state in ENDED)
+    return {
+        "report": report,
+        "sweep": plan.sweep,
+        "question": plan.question,
+        "file": plan.path.name,
+        "written": report.written.strftime("%Y-%m-%d %H:%M UTC"),
+        "states": states,
+        "total": len(frame.trials),
+        "ended": ended,
+        "excluded": len(plan.excluded),
+        "folded": len(plan.folded),
+        "findings": _findings(report),
+        "styles": norm_styles(frame.names("norm")),
+        "norms": _norms(plan),
+        "settings": _settings(plan),
+        "evaluation": [text for name, text in EVALUATION.items() if name in {t.spec.task.name for t in plan.trials}],
+        "trials": _trials(frame),
+        "machines": _machines(frame),
+        "seeds": frame.trials["seed"].nunique(),
+        "units": tables.UNITS,
+        "figures": {kind: [f for f in report.figures if f.slug.split("-")[0] == kind] for kind in KINDS},
+    }
+
+
+KINDS = ("trace", "size", "entropy", "loss", "psnr", "groups")
+
+
+def _findings(report: Report) -> list[str]:
+    """What stands out, one sentence each, from the numbers of the tables alone."""
+    found = []
+    for task in report.frame.names("task"):
+        leads = [lead for table in report.comparisons for lead in _leads(table, task)]
+        if leads:
+            found.append(f"{task}: highest PSNR for {'; '.join(leads)}.")
+        rows = report.divergence[(report.divergence["task"] == task) & report.divergence["value"].map(math.isfinite)]
+        if rows["norm"].nunique() > 1:
+            top, low = rows.loc[rows["value"].idxmax()], rows.loc[rows["value"].idxmin()]
+            found.append(
+                f"{task}: at step {top['step']} the largest group's features range from {_number(low['value'])} "
+                f"({low['norm']}, {low['size']}) to {_number(top['value'])} ({top['norm']}, {top['size']}) in mean square."
+            )
+    gone = report.frame.trials[report.frame.trials["state"] == "diverged"]
+    if not gone.empty:
+        names = ", ".join(f"{row['name']} ({in_words(row)})" for row in gone.to_dict("records"))
+        found.append(f"Diverged: {names}.")
+    return found
+
+
+def _leads(table: tables.Comparison, task: str) -> Iterable[str]:
+    for i, column in enumerate(table.columns):
+        if column.task != task or column.metric != "psnr":
+            continue
+        ranked = sorted(((cells[i].mean, norm) for norm, cells in table.rows if cells[i].mean is not None), reverse=True)
+        if len(ranked) > 1:
+            (best, norm), (second, other) = ranked[:2]
+            assert best is not None
+            assert second is not None
+            lead = f"{best - second:+.2f} dB on {other}"
+            yield f"{norm} at {table.backbone} {table.size} ({column.text(best)} dB on {column.dataset}, {lead})"
+
+
+def _norms(plan: Plan) -> list[dict[str, Any]]:
+    """Every place that a norm touches (architecture, decision 6)."""
+    seen = {}
+    for trial in plan.trials:
+        model = trial.spec.model
+        seen[trial.axes["norm"]] = {
+            "name": trial.axes["norm"],
+            "knobs": ", ".join(f"{knob} {value:g}" if isinstance(value, float) else f"{knob} {value}" for knob, value in model.norm.knobs.items()),
+            "embedding": model.embed_norm,
+            "end": model.end_norm,
+            "stdnorm": "standardised" if model.stdnorm else "as they are",
+        }
+    return list(seen.values())
+
+
+def _settings(plan: Plan) -> list[tuple[str, str]]:
+    """What the trials were trained with; where they differ, all values."""
+    specs = [trial.spec for trial in plan.trials]
+
+    def values(of: Iterable[Any]) -> str:
+        return ", ".join(str(value) for value in dict.fromkeys(of))
+
+    return [
+        ("Training set", values(f"{s.data.train} (manifest {s.data.train_sha256[:12]})" for s in specs)),
+        ("Steps", values(s.training.steps for s in specs)),
+        ("Batch", values(s.training.batch_size for s in specs)),
+        ("Patch, LQ side", values(f"{s.training.patch_size_px} px" for s in specs)),
+        ("Learning rate", values(f"{s.training.lr:g}" for s in specs)),
+        ("EMA decay", values(f"{s.training.ema_decay:g}" for s in specs)),
+        ("Precision", values(s.training.precision for s in specs)),
+        ("Seeds", values(s.training.seed for s in specs)),
+        ("Probe batch", values(f"{s.observe.probe_patches} patches" for s in specs)),
+    ]
+
+
+def _trials(frame: Frame) -> list[dict[str, Any]]:
+    spans = frame.points.groupby("trial")["time"].agg(lambda times: times.max() - times.min()).to_dict()
+    return [
+        {**row, "words": in_words(row), "seconds": spans.get(row["trial"])} for row in frame.trials.to_dict("records")
+    ]
+
+
+def _machines(frame: Frame) -> list[dict[str, Any]]:
+    """The attempts' hosts, commits and versions, with how many attempts ran there."""
+    counts: Counter[tuple[str, str, str]] = Counter()
+    for attempt in frame.attempts:
+        versions = attempt.get("versions") or {}
+        listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+        counts[str(attempt.get("host", "unknown")), str(attempt.get("commit") or "unknown"), listed] += 1
+    return [
+        {"host": host, "commit": commit[:12], "versions": versions, "attempts": n} for (host, commit, versions), n in counts.items()
+    ]
+
+
+def _number(value: float | None) -> str:
+    """Three digits, without an exponent where that can be read."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.3g}" if math.isinf(value) or value == 0 or not 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _cell_text(cell: tables.Cell, column: tables.Column) -> Mapping[str, str]:
+    """A cell in words: value, spread, note."""
+    value = "" if cell.mean is None else column.text(cell.mean)
+    spread = f"± {column.text(cell.sd)}" if cell.sd is not None else ""
+    seeds = [f"n = {cell.n}"] if cell.sd is not None or (cell.n and cell.missing) else []
+    return {"value": value, "spread": spread, "note": ", ".join([*seeds, *cell.missing])}

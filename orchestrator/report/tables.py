@@ -1,0 +1,135 @@
+"""The comparison tables: norm x task for each backbone and size, mean and spread over seeds, missing cells named."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, Literal
+
+import pandas as pd
+
+from orchestrator.report.frame import Frame, in_words
+from trainers.catalog import METRICS
+
+DECIMALS = {"psnr": 2, "ssim": 4}
+UNITS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a comparison: a metric of an evaluation set, for one task. Higher is better in all of them."""
+
+    task: str
+    dataset: str
+    metric: str
+
+    @property
+    def key(self) -> str:
+        return f"val/{self.dataset}/{self.metric}"
+
+    def text(self, value: float) -> str:
+        return f"{value:.{DECIMALS[self.metric]}f}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Final values of the seeds of one cell. `sd` is the sample standard deviation, None for fewer than two seeds.
+
+    `missing` names what the seeds without a value are, e.g. `diverged at step 37`, `2 pending`.
+    """
+
+    mean: float | None
+    sd: float | None
+    n: int
+    missing: tuple[str, ...] = ()
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One table: the norms of a backbone at one size."""
+
+    backbone: str
+    size: str
+    parameters: tuple[int, int]
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+
+    def heads(self, level: Literal["task", "dataset"]) -> list[tuple[str, int]]:
+        """The names above the columns, each with how many columns it spans."""
+        runs = groupby(self.columns, key=lambda column: (column.task, column.dataset)[: 1 if level == "task" else 2])
+        return [(name[-1], len(list(run))) for name, run in runs]
+
+
+def final_values(frame: Frame, metric: str) -> dict[str, float]:
+    """trial -> value at the end, for the trials that completed. Divergence has no final value, whatever was measured."""
+    done = frame.trials.loc[frame.trials["state"] == "done", ["trial", "step"]]
+    at_end = frame.metric(metric).merge(done, on=["trial", "step"])
+    return dict(zip(at_end["trial"], at_end["value"], strict=True))
+
+
+def comparisons(frame: Frame) -> tuple[Comparison, ...]:
+    """A table for each backbone and size, in file order."""
+    columns = tuple(Column(t, d, m) for t in frame.names("task") for d in frame.evaluation_sets() for m in METRICS)
+    finals = {column.key: final_values(frame, column.key) for column in columns}
+    tables = []
+    for (backbone, size), trials in frame.trials.groupby(["backbone", "size"], sort=False):
+        norms = list(dict.fromkeys(trials["norm"]))
+        cells = [[_cell(trials[trials["norm"] == norm], column, finals[column.key]) for column in columns] for norm in norms]
+        marked = [_with_best(list(column), c) for column, c in zip(zip(*cells, strict=True), columns, strict=True)]
+        by_row = list(zip(*marked, strict=True)) if columns else [() for _ in norms]
+        parameters = (int(trials["parameters"].min()), int(trials["parameters"].max()))
+        tables.append(Comparison(backbone, size, parameters, columns, tuple(zip(norms, by_row, strict=True))))
+    return tuple(tables)
+
+
+def _cell(trials: pd.DataFrame, column: Column, finals: dict[str, float]) -> Cell:
+    rows = [row for row in trials.to_dict("records") if row["task"] == column.task and column.dataset in row["evaluate"]]
+    if not rows:
+        return Cell(None, None, 0, ("not in the sweep",))
+    values = [finals[row["trial"]] for row in rows if row["trial"] in finals]
+    absent = Counter(_why_missing(row) for row in rows if row["trial"] not in finals)
+    missing = tuple(why if count == 1 else f"{count} {why}" for why, count in absent.items())
+    if not values:
+        return Cell(None, None, 0, missing)
+    sd = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
+    return Cell(statistics.fmean(values), sd, len(values), missing)
+
+
+def _why_missing(row: dict[str, Any]) -> str:
+    return "done, not evaluated" if row["state"] == "done" else in_words(row)
+
+
+def _with_best(cells: list[Cell], column: Column) -> list[Cell]:
+    """Mark the highest mean, and what equals it as printed; a lone value is not marked."""
+    means = [cell.mean for cell in cells if cell.mean is not None and math.isfinite(cell.mean)]
+    if len(means) < 2:
+        return cells
+    best = column.text(max(means))
+    return [replace(cell, best=cell.mean is not None and column.text(cell.mean) == best) for cell in cells]
+
+
+def as_frame(tables: tuple[Comparison, ...]) -> pd.DataFrame:
+    """The tables in long form, as table.csv."""
+    rows = [
+        {
+            "backbone": table.backbone,
+            "size": table.size,
+            "norm": norm,
+            "task": column.task,
+            "dataset": column.dataset,
+            "metric": column.metric,
+            "mean": cell.mean,
+            "sd": cell.sd,
+            "seeds": cell.n,
+            "best": cell.best,
+            "missing": "; ".join(cell.missing),
+        }
+        for table in tables
+        for norm, cells in table.rows
+        for column, cell in zip(table.columns, cells, strict=True)
+    ]
+    return pd.DataFrame(rows)
