@@ -143,10 +143,10 @@ class Engine:
 
     @contextlib.contextmanager
     def full_state(self) -> Iterator[dict[str, Tensor]]:
-        """Parameters and buffers, whole, whatever the ZeRO stage; every rank must enter. Views: clone to keep."""
+        """The module's state dict, whole, whatever the ZeRO stage; every rank must enter. Views: clone to keep."""
         gather = self._gathered(list(self.module.parameters())) if self.zero_stage == 3 else contextlib.nullcontext()
         with torch.no_grad(), gather:
-            yield {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+            yield self.module.state_dict()
 
     def save(self, checkpoints: Path, step: int, ema: dict[str, Tensor]) -> str:
         """Write and seal this rank's part of the checkpoint of `step`; every rank must call. Returns the folder's name.

@@ -14,7 +14,6 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 
@@ -51,8 +50,11 @@ class Journal:
         self._file.flush()
         self._seq += 1
 
+    def close(self) -> None:
+        self._file.close()
+
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
+    def __exit__(self, *_: object) -> None:
+        self.close()

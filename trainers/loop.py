@@ -64,11 +64,12 @@ def micro_batches(spec: RunSpec, rank: int) -> list[slice]:
 
 def update_ema(ema: nn.Module, state: dict[str, Tensor], decay: float) -> None:
     """Parameters: `decay * ema + (1 - decay) * weight`. Buffers: copied."""
-    with torch.no_grad():
-        for name, average in ema.named_parameters():
-            average.lerp_(state[name].to(average.dtype), 1 - decay)
-        for name, buffer in ema.named_buffers():
-            buffer.copy_(state[name])
+    parameters = {name for name, _ in ema.named_parameters()}
+    for name, average in ema.state_dict().items():
+        if name in parameters:
+            average.lerp_(state[name], 1 - decay)
+        else:
+            average.copy_(state[name])
 
 
 def train(spec: RunSpec, out: Path, *, rank: Rank, resume: Path | None, data_roots: Sequence[Path]) -> Outcome:

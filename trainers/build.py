@@ -1,0 +1,69 @@
+"""RunSpec to objects: the one place that turns names into classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.catalog import BACKBONES, NORMS, TASKS
+from trainers.data.images import NamedImage, read_images
+from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.patches import TrainingPatches
+from trainers.norms.ends import Affine, Identity
+from trainers.spec import RunSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainers.tasks.base import Task
+
+
+def build_task(spec: RunSpec) -> Task:
+    return TASKS[spec.task.name].load()(**spec.task.knobs)
+
+
+def build_model(spec: RunSpec) -> nn.Module:
+    """The network, freshly initialised from torch's global generator: seed that first."""
+    model = spec.model
+    block_norm = partial(NORMS[model.norm.name].load(), **model.norm.knobs)
+    ends = {"same": block_norm, "affine": Affine, "identity": Identity}
+    return BACKBONES[model.backbone.name].load()(
+        make_norm=block_norm,
+        make_embed_norm=ends[model.embed_norm],
+        make_end_norm=ends[model.end_norm],
+        stdnorm=model.stdnorm,
+        scale=build_task(spec).scale,
+        **model.backbone.knobs,
+    )
+
+
+def build_patches(spec: RunSpec, roots: Sequence[Path]) -> TrainingPatches:
+    """The training patches. Raises DatasetProblem, also where the set is not the one that was planned."""
+    source = find_set(spec.data.train, roots)
+    if source.sha256 != spec.data.train_sha256:
+        raise DatasetProblem(
+            f"data set {source.name!r} in {source.root} has manifest {source.sha256[:12]}, "
+            f"but the trial was planned with {spec.data.train_sha256[:12]}: plan it again, or restore the data"
+        )
+    task = build_task(spec)
+    images = read_images(source, at_least_px=spec.training.patch_size_px * task.scale)
+    return TrainingPatches(images, task, spec.training.patch_size_px, spec.training.seed)
+
+
+def build_benchmarks(spec: RunSpec, roots: Sequence[Path]) -> dict[str, Sequence[NamedImage]]:
+    """The evaluation sets by name. Raises DatasetProblem."""
+    return {name: read_images(find_set(name, roots), at_least_px=32) for name in spec.observe.evaluate}
+
+
+def load_exported(path: Path) -> nn.Module:
+    """The network of a file that `normsweep export` wrote, in evaluation mode."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        spec = RunSpec.from_json(file.metadata()["spec"])
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    model = build_model(spec).eval()
+    model.load_state_dict(weights)
+    return model

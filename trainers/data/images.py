@@ -1,0 +1,70 @@
+"""Decoding a data set: every image as uint8 RGB, every problem named at once."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from trainers.data.manifests import DatasetProblem, ImageSet
+
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class NamedImage:
+    """One decoded image: (H, W, 3) uint8 RGB."""
+
+    name: str
+    pixels: Pixels
+
+
+def decode(content: bytes) -> Pixels:
+    """One image file as (H, W, 3) uint8. Gray becomes three equal channels; RGB stays as it is.
+
+    Raises ValueError for anything else: palettes, alpha, CMYK and 16 bit would need a choice that changes the numbers.
+    """
+    if not content:
+        raise ValueError("is empty")
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            image.load()
+    except UnidentifiedImageError as error:
+        raise ValueError("is not an image") from error
+    except (OSError, SyntaxError) as error:
+        raise ValueError(f"cannot be decoded: {error}") from error
+    if image.mode not in ("RGB", "L"):
+        raise ValueError(f"has mode {image.mode}: convert it to 8-bit RGB")
+    return np.asarray(image.convert("RGB"))
+
+
+def read_images(source: ImageSet, at_least_px: int = 1) -> Sequence[NamedImage]:
+    """All images of a set, in the manifest's order, each side at least `at_least_px`. Raises DatasetProblem naming all that fail."""
+    images, problems = [], []
+    for name, promised in source.files:
+        path = source.root / name
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            problems.append(f"{path}: cannot be read: {error.strerror}")
+            continue
+        try:
+            pixels = decode(content)
+        except ValueError as error:
+            problems.append(f"{path}: {error}")
+            continue
+        if hashlib.sha256(content).hexdigest() != promised:
+            problems.append(f"{path}: is not the file that the manifest of {source.name!r} names (checksum)")
+        elif min(pixels.shape[:2]) < at_least_px:
+            h, w = pixels.shape[:2]
+            problems.append(f"{path}: is {w} x {h} pixels, but a patch needs {at_least_px} x {at_least_px}")
+        else:
+            images.append(NamedImage(name, pixels))
+    if problems:
+        raise DatasetProblem(f"data set {source.name!r}:\n  " + "\n  ".join(problems))
+    return images

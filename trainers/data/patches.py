@@ -1,0 +1,45 @@
+"""Training patches, each a function of (seed, step, index in the global batch) and of nothing else.
+
+So any slice of a batch is the same on any number of workers, and a continued training sees what an undisturbed one would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainers.data.images import NamedImage
+from trainers.tasks.base import Pair, Task
+
+
+class TrainingPatches:
+    """Random crops, flips and quarter turns of `images`, degraded by `task`; patch_size_px is the side on the LQ side."""
+
+    def __init__(self, images: Sequence[NamedImage], task: Task, patch_size_px: int, seed: int) -> None:
+        self._pairs: list[Pair] = [task.prepare(image.pixels) for image in images]
+        self._task = task
+        self._patch = patch_size_px
+        self._seed = seed
+
+    def batch(self, step: int, part: slice) -> tuple[Tensor, Tensor]:
+        """LQ (B, 3, p, p) and GT (B, 3, scale*p, scale*p), float32, of the images `part` of the batch of `step`."""
+        patches = [self._patch_of(step, index) for index in range(part.start, part.stop)]
+        return torch.stack([lq for lq, _ in patches]), torch.stack([gt for _, gt in patches])
+
+    def _patch_of(self, step: int, index: int) -> tuple[Tensor, Tensor]:
+        random = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, index, step]))
+        pair = self._pairs[random.integers(len(self._pairs))]
+        side, scale = self._patch, self._task.scale
+        top = random.integers(pair.lq.shape[0] - side + 1)
+        left = random.integers(pair.lq.shape[1] - side + 1)
+        quarter_turns, flip = random.integers(4), random.integers(2)
+        cuts = []
+        for image, factor in ((pair.lq, 1), (pair.gt, scale)):
+            cut = image[top * factor : (top + side) * factor, left * factor : (left + side) * factor]
+            cut = np.rot90(cut[:, ::-1] if flip else cut, quarter_turns)
+            cuts.append(np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / 255)
+        lq = self._task.degrade(cuts[0], random)
+        return torch.from_numpy(lq), torch.from_numpy(cuts[1])

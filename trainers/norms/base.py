@@ -1,0 +1,34 @@
+"""What a norm promises to a residual block.
+
+Axis letters: B image, N token (= H * W), C channel.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, NamedTuple
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class Normed(NamedTuple):
+    """Normalised tokens and, where the variant has one, the factor its branch is multiplied by."""
+
+    tokens: Float[Tensor, "B N C"]
+    scale: Float[Tensor, "#B 1 #C"] | None = None  # i-LN (B,1,1), LayerScale (1,1,C), ReZero (1,1,1); keeps its gradient
+
+    def restore(self, branch: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
+        return branch if self.scale is None else branch * self.scale
+
+
+class Norm(nn.Module, ABC):
+    """A norm over tokens (B, N, C), built as `Class(dim, **knobs)`.
+
+    It keeps nothing between two calls: what a block needs later travels in the Normed it returns.
+    """
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "B N C"]) -> Normed: ...

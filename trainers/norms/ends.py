@@ -1,0 +1,35 @@
+"""What may stand at the embedding and before the head instead of the block's norm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from trainers.norms.base import Norm, Normed
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class Affine(Norm):
+    """x * weight + bias per channel, nothing normalised: what the published i-LN keeps at both ends."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
+        return Normed(x * self.weight + self.bias)
+
+
+class Identity(Norm):
+    """x."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
+        return Normed(x)

@@ -1,0 +1,37 @@
+"""What a task promises: how a clean image becomes LQ, for training and for benchmarks, and how results are scored."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.data.images import Pixels
+
+Float32 = NDArray[np.float32]
+Random = np.random.Generator | np.random.RandomState
+
+
+class Pair(NamedTuple):
+    """An image's two sides, uint8 (H, W, 3): LQ, as far as it can be made once and for all, and GT."""
+
+    lq: Pixels
+    gt: Pixels
+
+
+class Task(ABC):
+    """A degradation. `scale` is the side of GT over that of LQ; `on_luma` and `border_px` say how results are scored."""
+
+    scale: int = 1
+    on_luma: bool = False
+    border_px: int = 0
+
+    @abstractmethod
+    def prepare(self, image: Pixels) -> Pair:
+        """The part of the degradation that is the same at every step, done once for a whole image."""
+
+    @abstractmethod
+    def degrade(self, lq: Float32, random: Random) -> Float32:
+        """The part that is drawn anew: LQ (3, h, w) in [0, 1] to what the network sees. A function of its arguments."""
