@@ -2,8 +2,9 @@
 
 Paper/protocol section 2 (Fig. 10): max over groups of the trace, log10, Spearman's rank correlation with an interval.
 
-The unit is a size: the seeds of one size are averaged in log10 first, so that n counts networks and not repetitions.
-The step is the last one at which every ended trial of a backbone and task has a trace.
+The unit is a size: of the seeds of one size the median is taken first, so that n counts networks and not repetitions.
+The step is the last one at which every completed trial of a backbone and task has a trace. A trial that has diverged by
+then, or whose value is not finite, counts as infinite: it ranks highest.
 
 The 95 % interval is Fisher's z with Bonett and Wright's (2000) standard error sqrt((1 + rho^2/2) / (n - 3)). Where rho is
 exactly 1 or -1, z does not exist: rho is then taken half an exchange of neighbouring ranks nearer to zero, which keeps
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from orchestrator.report.frame import ENDED, Frame
+from orchestrator.report.frame import Frame
 
 MEASURES = ("parameters", "width", "depth")
 TRACE = "feature/mean_square/group_"
@@ -85,22 +86,31 @@ def max_over_groups(frame: Frame) -> pd.DataFrame:
 
 
 def divergence(frame: Frame) -> pd.DataFrame:
-    """One row per trial that has a trace at the last common step: axes, parameters, step, value, log10.
+    """One row per trial that has a trace at the fixed step of its backbone and task: axes, parameters, step, value, log10.
 
     Trials still under way are left out as long as any of their backbone and task has ended.
     """
     traces = max_over_groups(frame).merge(frame.trials[["trial", "parameters", "state"]], on="trial")
-    chosen = []
-    for _, group in traces.groupby(["backbone", "task"], sort=False):
-        ended = group[group["state"].isin(ENDED)]
-        group = group if ended.empty else ended
-        steps = [set(steps) for _, steps in group.groupby("trial")["step"]]
-        common = set.intersection(*steps)
-        if common:
-            chosen.append(group[group["step"] == max(common)])
-    rows = pd.concat(chosen, ignore_index=True) if chosen else traces.iloc[:0].copy()
-    rows["log10"] = np.log10(rows["value"].astype(float).where(rows["value"] > 0))
+    chosen = [_at_fixed_step(group) for _, group in traces.groupby(["backbone", "task"], sort=False)]
+    rows = pd.concat(chosen, ignore_index=True) if chosen else traces
+    rows["log10"] = [math.log10(value) if value > 0 else -math.inf for value in rows["value"]]
     return rows
+
+
+def _at_fixed_step(traces: pd.DataFrame) -> pd.DataFrame:
+    for states in (("done", "stopped"), ("diverged",), tuple(set(traces["state"]))):
+        deciding = traces[traces["state"].isin(states)]
+        if not deciding.empty:
+            break
+    steps = set.intersection(*(set(steps) for _, steps in deciding.groupby("trial")["step"]))
+    if not steps:
+        return traces.iloc[:0]
+    step = max(steps)
+    diverged = traces[(traces["state"] == "diverged") & ~traces["trial"].isin(traces.loc[traces["step"] == step, "trial"])]
+    there = traces[(traces["step"] == step) & traces["state"].isin({*deciding["state"], "diverged"})]
+    gone = diverged.drop_duplicates("trial").assign(step=step, value=math.inf)
+    rows = pd.concat([there, gone], ignore_index=True)
+    return rows.assign(value=rows["value"].fillna(math.inf))
 
 
 def measures(rows: pd.DataFrame) -> list[str]:
@@ -109,26 +119,23 @@ def measures(rows: pd.DataFrame) -> list[str]:
 
 
 def by_size(rows: pd.DataFrame) -> pd.DataFrame:
-    """The seeds of one backbone, task, norm and size averaged in log10. A size with a NaN seed is left out."""
+    """The median over the seeds of one backbone, task, norm and size."""
     keys = ["backbone", "task", "norm", "size", "width", "depth", "parameters", "step"]
-    means = rows.groupby(keys, sort=False, dropna=False)["log10"].agg(lambda values: values.mean(skipna=False))
-    return means.reset_index().dropna(subset=["log10"])
+    return rows.groupby(keys, sort=False, dropna=False)["log10"].median().reset_index()
 
 
 def correlations(rows: pd.DataFrame) -> tuple[Correlation, ...]:
     """Of the rows of `divergence`: one correlation per backbone, task, norm and measure that varies."""
     found = []
-    sizes = by_size(rows)
-    for measure in measures(rows):
-        for (backbone, task, norm), group in sizes.groupby(["backbone", "task", "norm"], sort=False):
-            group = group.dropna(subset=[measure]).sort_values(measure)
-            if group.empty:
-                continue
-            ends = group.groupby(measure)["log10"].mean()
-            growth = 10 ** float(ends.iloc[-1] - ends.iloc[0]) if len(ends) > 1 else math.nan
-            rank = spearman(group[measure].tolist(), group["log10"].tolist())
-            step = int(group["step"].iloc[0])
-            found.append(Correlation(backbone, task, norm, measure, step, float(ends.index[0]), float(ends.index[-1]), growth, rank))
+    shown = measures(rows)
+    for (backbone, task), part in by_size(rows).groupby(["backbone", "task"], sort=False):
+        for measure in shown:
+            for norm, group in part.dropna(subset=[measure]).groupby("norm", sort=False):
+                ends = group.groupby(measure)["log10"].median()
+                growth = 10 ** (float(ends.iloc[-1]) - float(ends.iloc[0])) if np.isfinite(ends).all() else math.nan
+                rank = spearman(group[measure].tolist(), group["log10"].tolist())
+                step, low, high = int(group["step"].iloc[0]), float(ends.index[0]), float(ends.index[-1])
+                found.append(Correlation(backbone, task, norm, measure, step, low, high, growth, rank))
     return tuple(found)
 
 

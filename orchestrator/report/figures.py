@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import pairwise
 from typing import Any
 
 import matplotlib
@@ -19,9 +20,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from orchestrator.report.correlation import MEASURES, TRACE, Correlation, by_size, max_over_groups, measures
+from orchestrator.report.correlation import TRACE, Correlation, by_size, max_over_groups, measures
 from orchestrator.report.frame import Frame
 
 INK = "#1b2c3d"
@@ -50,7 +51,7 @@ RC = {
     "ytick.major.width": 0.7,
     "legend.frameon": False,
 }
-PANEL_IN = (3.35, 2.25)
+PAGE_IN = 11.5
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def _trace(frame: Frame, styles: dict[str, Style], backbone: str) -> list[Figure
         "Mean of x² at the output of each group on a fixed probe batch in evaluation mode, raw weights; the largest group, "
         "log scale. " + _seeds_note(frame, "geometric mean") + _diverged_note(frame)
     )
-    canvas = _grid(frame, styles, series, "max mean square of features", log=True)
+    canvas = _grid(frame, styles, series, "max mean square", log=True)
     return [Figure(_slug("trace", backbone), f"Feature traces, {backbone}", caption, _svg(canvas))]
 
 
@@ -177,7 +178,7 @@ def _groups(frame: Frame, styles: dict[str, Style], backbone: str) -> list[Figur
         return []
     groups = sorted({int(name.removeprefix(TRACE)) for name in traces["metric"]})
     rows = list(traces.groupby(["task", "size"], sort=False).groups)
-    canvas, panels = _panels(len(rows), len(groups), (2.3, 1.75), share="all")
+    canvas, panels = _panels(len(rows), len(groups), widest=3.4, share="all")
     for (task, size), line in zip(rows, panels, strict=True):
         for group, axes in zip(groups, line, strict=True):
             chosen = (traces["task"] == task) & (traces["size"] == size) & (traces["metric"] == f"{TRACE}{group}")
@@ -194,16 +195,21 @@ def _size_plot(
 ) -> Figure:
     tasks = list(dict.fromkeys(rows["task"]))
     shown = measures(rows)
-    canvas, panels = _panels(len(tasks), len(shown), PANEL_IN, share="row")
+    canvas, panels = _panels(len(tasks), len(shown), widest=4.6, share="row")
     means = by_size(rows)
     for task, line in zip(tasks, panels, strict=True):
         step = rows.loc[rows["task"] == task, "step"].iloc[0]
         for measure, axes in zip(shown, line, strict=True):
             for norm, style in styles.items():
                 trials = rows[(rows["task"] == task) & (rows["norm"] == norm)]
-                path = means[(means["task"] == task) & (means["norm"] == norm)].groupby(measure)["log10"].mean()
+                path = means[(means["task"] == task) & (means["norm"] == norm)].groupby(measure)["log10"].median()
+                path = path[np.isfinite(path)]
                 axes.plot(path.index, 10**path, color=style.colour, linestyle=style.dash, linewidth=1.4)
-                axes.scatter(trials[measure], trials["value"].where(np.isfinite(trials["value"])), **_dot(style))
+                finite = np.isfinite(trials["value"]) & (trials["value"] > 0)
+                axes.scatter(trials.loc[finite, measure], trials.loc[finite, "value"], **_dot(style))
+                gone = trials.loc[~finite, measure]
+                top = axes.get_xaxis_transform()
+                axes.plot(gone, [0.97] * len(gone), "x", color=style.colour, transform=top, markersize=8, markeredgewidth=2)
             axes.set_title(f"{task}, step {step}")
             axes.set_xscale("log")
             values = sorted(rows.loc[rows["task"] == task, measure].unique())
@@ -212,8 +218,9 @@ def _size_plot(
             _write_ranks(axes, [c for c in found if c.task == task and c.measure == measure], styles)
     _legend(canvas, styles, frame)
     caption = (
-        "Largest group's mean square at the last step that all ended trials share, against size; both axes logarithmic, a point "
-        "per trial, a line through the sizes' geometric means. ρ is Spearman's over sizes, with a 95 % interval."
+        "Largest group's mean square at the last step that all completed trials share, against size; both axes logarithmic, a "
+        "point per trial, a line through the sizes' medians over seeds. ρ is Spearman's over sizes, with a 95 % interval. "
+        + ("× at the top: diverged by then, ranks highest." if not np.isfinite(rows["value"]).all() else "")
     )
     return Figure(_slug("size", backbone), f"Divergence against size, {backbone}", caption, _svg(canvas))
 
@@ -232,16 +239,13 @@ def _measure_label(measure: str) -> str:
 
 
 def _size_ticks(axes: Axes, values: Sequence[float], measure: str) -> None:
-    assert measure in MEASURES
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_xlim(min(values) / 1.15, max(values) * 1.15)
-    if measure != "parameters" and len(values) <= 8:
-        axes.set_xticks(values, [f"{value:g}" for value in values])
-        axes.xaxis.set_minor_locator(LogLocator(subs=()))
-    else:
-        ticks = np.geomspace(min(values), max(values), 3)
-        axes.set_xticks(ticks, [_count(tick) for tick in ticks])
-        axes.xaxis.set_minor_locator(LogLocator(subs=()))
+    """The sizes themselves where they are few and apart, else the ends and the middle."""
+    low, high = min(values), max(values)
+    apart = all(b / a > (high / low) ** 0.12 for a, b in pairwise(values))
+    ticks = values if apart else np.geomspace(low, high, 3)
+    axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
+    axes.set_xticks(ticks, [_count(tick) if measure == "parameters" else f"{tick:.3g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _count(value: float) -> str:
@@ -254,11 +258,16 @@ def _count(value: float) -> str:
 def _grid(
     frame: Frame, styles: dict[str, Style], series: pd.DataFrame, label: str, *, log: bool, markers: bool = True
 ) -> Canvas:
-    """Rows of panels for tasks, columns for sizes; one curve per norm."""
+    """Panels for the sizes of one task after the other, at most four in a row; one curve per norm."""
     tasks, sizes = frame.names("task"), frame.names("size")
-    canvas, panels = _panels(len(tasks), len(sizes), PANEL_IN, share="row")
-    for task, line in zip(tasks, panels, strict=True):
-        for size, axes in zip(sizes, line, strict=True):
+    columns = min(4, len(sizes))
+    lines = -(-len(sizes) // columns)
+    canvas, panels = _panels(lines * len(tasks), columns, widest=4.6, share="row")
+    for i, task in enumerate(tasks):
+        block = [axes for line in panels[i * lines : (i + 1) * lines] for axes in line]
+        for axes in block[len(sizes) :]:
+            axes.remove()
+        for j, (size, axes) in enumerate(zip(sizes, block, strict=False)):
             chosen = series[(series["task"] == task) & (series["size"] == size)]
             _draw_norms(axes, chosen, styles, log=log, markers=markers)
             if log:
@@ -266,7 +275,8 @@ def _grid(
             axes.set_title(f"{task}, {size}")
             if chosen.empty:
                 axes.text(0.5, 0.5, "no data yet", transform=axes.transAxes, ha="center", alpha=0.6)
-            _step_axis(axes, label if axes is line[0] else "", log=log, labelled=line is panels[-1])
+            last = i == len(tasks) - 1 and j + columns >= len(sizes)
+            _step_axis(axes, label if j % columns == 0 else "", log=log and not chosen.empty, labelled=last)
     _legend(canvas, styles, frame)
     return canvas
 
@@ -319,8 +329,12 @@ def _dot(style: Style) -> dict[str, Any]:
     return {"color": style.colour, "marker": style.marker, "s": 26, "zorder": 3}
 
 
-def _panels(rows: int, columns: int, size: tuple[float, float], *, share: str) -> tuple[Canvas, list[list[Axes]]]:
-    canvas = Canvas(figsize=(size[0] * columns, size[1] * rows + 0.35), layout="constrained")
+def _panels(rows: int, columns: int, *, widest: float, share: str) -> tuple[Canvas, list[list[Axes]]]:
+    """Panels as wide as the page allows, up to `widest` inches; many columns make the plot wider than the page."""
+    width = max(2.3, min(widest, PAGE_IN / columns))
+    height = 0.28 + 0.55 * width if width > 3 else 0.75 * width
+    canvas = Canvas(figsize=(width * columns, height * rows + 0.35), layout="constrained")
+    canvas.get_layout_engine().set(h_pad=0.08, w_pad=0.08)  # type: ignore[union-attr, call-arg]
     panels = canvas.subplots(rows, columns, squeeze=False, sharey=share)  # type: ignore[call-overload]
     return canvas, [list(line) for line in panels]
 

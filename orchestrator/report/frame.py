@@ -58,9 +58,11 @@ def size_label(width: Any, depth: Any) -> str:
 def in_words(row: Mapping[str, Any]) -> str:
     """A trial's state for a reader: `diverged at step 37`, `running, step 40 of 100`."""
     state, step = row["state"], row["step"]
+    if step is None or math.isnan(step):
+        return str(state)
     if state in ("diverged", "stopped"):
-        return f"{state} at step {step}"
-    if state in ("running", "interrupted") and step is not None and not math.isnan(step):
+        return f"{state} at step {step:.0f}"
+    if state in ("running", "interrupted"):
         return f"{state}, step {step:.0f} of {row['steps']}"
     return str(state)
 

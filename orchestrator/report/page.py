@@ -150,9 +150,8 @@ def _findings(report: Report) -> list[str]:
     """What stands out, one sentence each, from the numbers of the tables alone."""
     found = []
     for task in report.frame.names("task"):
-        leads = [lead for table in report.comparisons for lead in _leads(table, task)]
-        if leads:
-            found.append(f"{task}: highest PSNR for {'; '.join(leads)}.")
+        for dataset in report.frame.evaluation_sets():
+            found += _winners(report, tables.Column(task, dataset, "psnr"))
         rows = report.divergence[(report.divergence["task"] == task) & report.divergence["value"].map(math.isfinite)]
         if rows["norm"].nunique() > 1:
             top, low = rows.loc[rows["value"].idxmax()], rows.loc[rows["value"].idxmin()]
@@ -160,24 +159,35 @@ def _findings(report: Report) -> list[str]:
                 f"{task}: at step {top['step']} the largest group's features range from {_number(low['value'])} "
                 f"({low['norm']}, {low['size']}) to {_number(top['value'])} ({top['norm']}, {top['size']}) in mean square."
             )
-    gone = report.frame.trials[report.frame.trials["state"] == "diverged"]
-    if not gone.empty:
-        names = ", ".join(f"{row['name']} ({in_words(row)})" for row in gone.to_dict("records"))
-        found.append(f"Diverged: {names}.")
+    gone = report.frame.trials[report.frame.trials["state"] == "diverged"].to_dict("records")
+    if gone:
+        names = [f"{row['name']} (step {row['step']:.0f})" for row in gone[:5]]
+        more = [f"and {len(gone) - 5} more"] if len(gone) > 5 else []
+        found.append(f"Diverged: {', '.join(names + more)}.")
     return found
 
 
-def _leads(table: tables.Comparison, task: str) -> Iterable[str]:
-    for i, column in enumerate(table.columns):
-        if column.task != task or column.metric != "psnr":
-            continue
+def _winners(report: Report, column: tables.Column) -> list[str]:
+    """Which norm has the highest value of a column, at how many of the sizes and by how much."""
+    leads: dict[str, list[tuple[float, str]]] = {}
+    total = 0
+    for table in report.comparisons:
+        i = table.columns.index(column)
         ranked = sorted(((cells[i].mean, norm) for norm, cells in table.rows if cells[i].mean is not None), reverse=True)
         if len(ranked) > 1:
+            total += 1
             (best, norm), (second, other) = ranked[:2]
             assert best is not None
             assert second is not None
-            lead = f"{best - second:+.2f} dB on {other}"
-            yield f"{norm} at {table.backbone} {table.size} ({column.text(best)} dB on {column.dataset}, {lead})"
+            where = f"{table.size} ({column.text(best)} dB, {best - second:+.2f} on {other})"
+            leads.setdefault(norm, []).append((best - second, where))
+    if not leads:
+        return []
+    if total <= 2:
+        said = [f"{norm} at {' and '.join(where for _, where in lead)}" for norm, lead in leads.items()]
+    else:
+        said = [f"{norm} at {len(lead)} of {total} sizes (by {min(lead)[0]:.2f} to {max(lead)[0]:.2f} dB)" for norm, lead in leads.items()]
+    return [f"{column.task}: highest PSNR on {column.dataset}: {'; '.join(said)}."]
 
 
 def _norms(plan: Plan) -> list[dict[str, Any]]:
@@ -238,7 +248,7 @@ def _number(value: float | None) -> str:
     """Three digits, without an exponent where that can be read."""
     if value is None or math.isnan(value):
         return "–"
-    return f"{value:.3g}" if math.isinf(value) or value == 0 or not 1e-3 <= abs(value) < 1e4 else f"{value:.4g}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def _count(value: float) -> str:
