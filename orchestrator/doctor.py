@@ -1,0 +1,208 @@
+"""`normsweep doctor`: what this machine has, what is missing, and what to do about each."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import sqlite3
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.errors import NormsweepError
+from orchestrator.store import open_store
+from trainers.data.manifests import DatasetProblem, find_set
+
+PACKAGES = ("torch", "deepspeed", "ray", "mlflow", "numpy", "pandas", "scipy", "scikit-image", "pydantic", "safetensors")
+UI_PORT = 5000
+ANSWER_DEADLINE_S = 5.0
+GIB = 2**30
+Verdict = Literal["ok", "note", "problem"]
+MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[bold red]problem[/]"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was found, and what to do unless it is ok."""
+
+    subject: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+def run_doctor(store_uri: str, tracking_uri: str) -> int:
+    """Print every finding; 0, or 3 where something is a problem."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("what", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("found", overflow="fold")
+    table.add_column("what to do", overflow="fold")
+    problems = 0
+    for finding in examine(store_uri, tracking_uri):
+        problems += finding.verdict == "problem"
+        table.add_row(finding.subject, MARKS[finding.verdict], finding.found, finding.advice)
+    console = Console(soft_wrap=False, markup=True, highlight=False)
+    console.print(table)
+    console.print(f"{problems} problem{'s' * (problems != 1)}." if problems else "Ready.")
+    return 3 if problems else 0
+
+
+def examine(store_uri: str, tracking_uri: str) -> Iterator[Finding]:
+    yield _python()
+    yield from _packages()
+    yield _processors()
+    yield _memory()
+    yield _shared_memory()
+    yield _cuda()
+    yield _compiler()
+    yield _data()
+    yield _store(store_uri)
+    yield _tracking(tracking_uri)
+    yield _telemetry()
+    yield _rendezvous()
+    yield _ui_port()
+
+
+def _python() -> Finding:
+    found = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info < (3, 11):
+        return Finding("python", "problem", found, "Use Python 3.11 or newer.")
+    return Finding("python", "ok", found)
+
+
+def _packages() -> Iterator[Finding]:
+    for name in PACKAGES:
+        try:
+            yield Finding(name, "ok", importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(name, "problem", "not installed", "Install normsweep again: pip install normsweep")
+
+
+def _processors() -> Finding:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    advice = "One core: a gang of two workers does not fit, use --max-concurrent 1." if usable < 2 else ""
+    return Finding("processors", "note" if usable < 2 else "ok", f"{usable} usable of {os.cpu_count()}", advice)
+
+
+def _memory() -> Finding:
+    memory = psutil.virtual_memory()
+    found = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f}"
+    if memory.available < 2 * GIB:
+        return Finding("memory", "note", found, "Ray and two small trials want about 2 GiB: end other programs, or --max-concurrent 1.")
+    return Finding("memory", "ok", found)
+
+
+def _shared_memory() -> Finding:
+    if not Path("/dev/shm").is_dir():  # noqa: S108 (the device, not a place for files)
+        return Finding("shared memory", "ok", "no /dev/shm on this system: Ray uses files")
+    free = shutil.disk_usage("/dev/shm").free  # noqa: S108
+    if free < GIB // 4:
+        advice = "Ray falls back to slow files. In a container: --shm-size=1g."
+        return Finding("shared memory", "note", f"{free / GIB:.2f} GiB free in /dev/shm", advice)
+    return Finding("shared memory", "ok", f"{free / GIB:.1f} GiB free in /dev/shm")
+
+
+def _cuda() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding("devices", "problem", f"torch cannot be imported: {error}", "Install it again: pip install torch")
+    if not torch.cuda.is_available():
+        return Finding("devices", "ok", "no CUDA device: trials run on the CPU")
+    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return Finding("devices", "ok", f"CUDA {torch.version.cuda}: {', '.join(names)}")
+
+
+def _compiler() -> Finding:
+    if shutil.which("g++") and shutil.which("ninja"):
+        return Finding("compiler", "ok", "g++ and ninja: DeepSpeed may build its own operators at first use")
+    return Finding("compiler", "ok", "no g++ with ninja: DeepSpeed communicates by gloo, which is enough on CPU")
+
+
+def _data() -> Finding:
+    try:
+        sets = [find_set(name, ()) for name in ("embedded-train", "embedded-test")]
+    except DatasetProblem as problem:
+        return Finding("embedded data", "problem", str(problem), "Install scikit-image again: pip install --force-reinstall scikit-image")
+    return Finding("embedded data", "ok", ", ".join(f"{s.name}: {len(s.files)} photographs" for s in sets))
+
+
+def _store(uri: str) -> Finding:
+    try:
+        open_store(uri)
+    except NormsweepError as error:
+        return Finding("store", "problem", str(error), "Make it writable, or name another one with --store.")
+    return Finding("store", "ok", f"{uri} can be written")
+
+
+def _tracking(uri: str) -> Finding:
+    if uri.startswith("sqlite:///"):
+        return _database(Path(uri.removeprefix("sqlite:///")).absolute())
+    if uri.startswith(("http://", "https://")):
+        return _server(uri)
+    return Finding("tracking", "problem", f"{uri} is no address of a tracking store", "Give sqlite:///PATH or a server's http address.")
+
+
+def _database(path: Path) -> Finding:
+    if not path.exists():
+        above = next(folder for folder in path.parents if folder.exists())
+        if os.access(above, os.W_OK):
+            return Finding("tracking", "ok", f"{path} will be made by the first run")
+        return Finding("tracking", "problem", f"{above} is not writable", "Make it writable, or name another database with --tracking.")
+    try:
+        # Read-only, so that looking changes nothing.
+        with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=ANSWER_DEADLINE_S) as connection:
+            (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
+    except sqlite3.Error as error:
+        advice = "Move it away and fill a new one with `normsweep sync FILE`: the store has everything that is in it."
+        return Finding("tracking", "problem", f"{path}: {error}", advice)
+    if not os.access(path, os.W_OK):
+        return Finding("tracking", "problem", f"{path} is not writable", "Make it writable, or name another database with --tracking.")
+    return Finding("tracking", "ok", f"{path} with {runs} runs")
+
+
+def _server(uri: str) -> Finding:
+    try:
+        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_DEADLINE_S) as answer:  # noqa: S310 (http only)
+            return Finding("tracking", "ok", f"{uri} answers {answer.status}")
+    except (urllib.error.URLError, OSError) as error:
+        advice = "Start it, or run without: training goes on, and `normsweep sync FILE` catches up later."
+        return Finding("tracking", "problem", f"{uri} does not answer: {error}", advice)
+
+
+def _telemetry() -> Finding:
+    wanted = {"RAY_USAGE_STATS_ENABLED": ("1", "true"), "MLFLOW_DISABLE_TELEMETRY": ("0", "false")}
+    on = [f"{name}={os.environ[name]}" for name, values in wanted.items() if os.environ.get(name, "").lower() in values]
+    if on:
+        return Finding("telemetry", "note", ", ".join(on), "normsweep turns both off in what it starts; other programs see this setting.")
+    return Finding("telemetry", "ok", "Ray's and MLflow's are off in everything normsweep starts")
+
+
+def _rendezvous() -> Finding:
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), ANSWER_DEADLINE_S):
+            return Finding("loopback", "ok", "a port can be opened and reached: gangs can meet")
+    except OSError as error:
+        return Finding("loopback", "problem", f"no port can be opened on 127.0.0.1: {error.strerror}", "Let local connections through the firewall.")
+
+
+def _ui_port() -> Finding:
+    try:
+        with socket.create_server(("127.0.0.1", UI_PORT)):
+            return Finding("port of the ui", "ok", f"{UI_PORT} is free")
+    except OSError as error:
+        why = "in use" if error.errno == errno.EADDRINUSE else error.strerror
+        return Finding("port of the ui", "note", f"{UI_PORT} is {why}", "Give `normsweep ui` another one with --port.")

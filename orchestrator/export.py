@@ -1,0 +1,78 @@
+"""A trial's final EMA weights as one safetensors file, which `trainers.build.load_exported` turns into a network.
+
+The metadata holds `spec` (RunSpec JSON), `trial` and `step`. Nothing is unpickled but tensors, and only after the
+checksums that the result names hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.store import open_store
+from orchestrator.store.base import Store
+from orchestrator.store.trials import read_result, trial_ids
+from trainers.checkpoint import write_aside
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EMA = "ema.pt"
+
+
+def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
+    """Write the final EMA weights of a completed trial to `to`. `trial_id` may be a prefix that only one trial has.
+
+    Raises UserError for an id that is unknown, ambiguous or not completed, and for a target that is a folder;
+    EnvironmentProblem for weights that are damaged and for a target that cannot be written.
+    """
+    if to.is_dir():
+        raise UserError(f"--to {to} is a folder. Name the file, e.g. --to {to / f'{trial_id}.safetensors'}.")
+    store = open_store(store_uri)
+    trial = _find(store, trial_id)
+    result = read_result(store, trial)
+    if result is None:
+        raise UserError(f"Trial {trial} has not ended: it has no final weights. Run its sweep again to continue it.")
+    if result["outcome"] != "completed":
+        raise UserError(f"Trial {trial} {result['outcome']} at step {result['step']}: it has no final weights to export.")
+    checkpoint = result["checkpoint"]
+    data = _verified(store, f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}", checkpoint["files"])
+    spec = store.get(f"trials/{trial}/spec.json").decode()
+    _write(to, _tensors(data), {"spec": spec, "trial": trial, "step": str(result["step"])})
+
+
+def _find(store: Store, given: str) -> str:
+    known = sorted(trial_ids(store))
+    found = [trial for trial in known if trial.startswith(given)] if given else []
+    if not found:
+        raise UserError(f"There is no trial {given!r} among the {len(known)} of this store. `normsweep status FILE` and the report name them.")
+    if len(found) > 1 and given not in found:
+        raise UserError(f"{given!r} stands for {len(found)} trials: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. Give more digits.")
+    return given if given in found else found[0]
+
+
+def _verified(store: Store, key: str, files: dict[str, dict[str, object]]) -> bytes:
+    data = store.get(key)
+    if hashlib.sha256(data).hexdigest() != files[EMA]["sha256"]:
+        raise EnvironmentProblem(f"{key} does not have the checksum that the trial's result names: the store is damaged there.")
+    return data
+
+
+def _tensors(data: bytes) -> dict[str, Tensor]:
+    import torch
+
+    loaded: dict[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return {name: tensor.contiguous() for name, tensor in loaded.items()}
+
+
+def _write(to: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    from safetensors.torch import save
+
+    try:
+        to.parent.mkdir(parents=True, exist_ok=True)
+        write_aside(to, save(tensors, metadata=metadata))
+    except OSError as error:
+        raise EnvironmentProblem(f"{to} cannot be written: {error.strerror}.") from error
