@@ -1,0 +1,206 @@
+"""A sweep file as plain values, with the place of each; YAML's traps are errors.
+
+One document of plain mappings, sequences and scalars. A key given twice, an anchor, a tag, `1e-5` (text to YAML 1.1) and a
+bare `yes`, `no`, `on` or `off` (booleans to YAML 1.1) are refused with what to write instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import UserError
+
+Location = tuple[str | int, ...]
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LARGEST_BYTES = 1 << 20
+NUMBER_TAGS = {"tag:yaml.org,2002:int": int, "tag:yaml.org,2002:float": float}
+UNTYPED_NUMBER = re.compile(r"[-+]?(\d[\d_]*)?\.?\d+[eE][-+]?\d+$")
+LOOSE_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+
+
+@dataclass(frozen=True)
+class Position:
+    """Line and column, both from 1."""
+
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing wrong with a file: where (a path of keys), and what would be right."""
+
+    location: Location = field(compare=False)
+    message: str
+    position: Position | None = field(default=None, compare=False)
+
+
+@dataclass
+class Source:
+    """A parsed file: its plain `value`, and where each key's value stands."""
+
+    path: Path
+    lines: Sequence[str]
+    value: Any
+    positions: Mapping[Location, Position]
+    keys: Mapping[Location, Position]
+
+    @property
+    def question(self) -> str:
+        """The first line, where it is a comment: what the sweep asks."""
+        first = self.lines[0] if self.lines else ""
+        return first.lstrip("# ").strip() if first.startswith("#") else ""
+
+    def position(self, location: Location, *, of_key: bool = False) -> Position:
+        """Where `location` stands; of its nearest parent that stands in the file, where it does not itself."""
+        if of_key and location in self.keys:
+            return self.keys[location]
+        while location and location not in self.positions:
+            location = location[:-1]
+        return self.positions.get(location, Position(1, 1))
+
+    def error(self, problems: Sequence[Problem]) -> UserError:
+        """All problems, in the file's order, each with its line and a caret."""
+        placed = [(p.position or self.position(p.location), p) for p in problems]
+        placed.sort(key=lambda pair: (pair[0].line, pair[0].column))
+        return UserError("\n".join(self._told(position, problem) for position, problem in placed))
+
+    def _told(self, position: Position, problem: Problem) -> str:
+        where = f"{written(problem.location)}: " if problem.location else ""
+        head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"
+        if not 0 < position.line <= len(self.lines):
+            return head
+        return f"{head}\n{position.line:5d} | {self.lines[position.line - 1]}\n      | {' ' * (position.column - 1)}^"
+
+
+def written(location: Location) -> str:
+    """`axes.norm[1]`."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def read_source(path: Path) -> Source:
+    """Read and parse a sweep file. Raises UserError with every problem of its YAML."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        found = ", ".join(sorted(p.name for p in path.glob("*.yaml"))) or "none"
+        raise UserError(f"{path}: is a folder, not a sweep file. YAML files in it: {found}.") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if len(content) > LARGEST_BYTES:
+        raise UserError(f"{path}: {len(content)} bytes is no sweep file (at most {LARGEST_BYTES})")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: byte {error.start} is not UTF-8 text: a sweep file is a text file") from error
+    source = Source(path, text.splitlines(), None, {}, {})
+    try:
+        documents = list(yaml.compose_all(text, Loader=LOADER))
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
+        said = " ".join(filter(None, (error.context, error.problem)))
+        raise source.error([Problem((), f"not YAML: {said}", place)]) from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not documents or documents[0] is None:
+        raise UserError(f"{path}: is empty. A sweep needs at least `axes:` (see docs/sweep-file.md).")
+    reader = _Reader()
+    if len(documents) > 1:
+        mark = documents[1].start_mark
+        reader.problems.append(
+            Problem((), "a second document begins here: a sweep is one", Position(mark.line + 1, mark.column + 1))
+        )
+    source.value = reader.read((), documents[0])
+    source.positions, source.keys = reader.positions, reader.keys
+    if reader.problems:
+        raise source.error(reader.problems)
+    return source
+
+
+class _Reader:
+    """Walks the nodes of a document and notes where each value stands."""
+
+    def __init__(self) -> None:
+        self.positions: dict[Location, Position] = {}
+        self.keys: dict[Location, Position] = {}
+        self.problems: list[Problem] = []
+        self._open: list[int] = []
+        self._seen: set[int] = set()
+
+    def read(self, location: Location, node: yaml.Node) -> Any:
+        place = Position(node.start_mark.line + 1, node.start_mark.column + 1)
+        self.positions[location] = place
+        if id(node) in self._seen:
+            self.problems.append(Problem(location, "an alias (*name): write the value out", place))
+            return None
+        self._seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(location, node)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.read((*location, i), item) for i, item in enumerate(node.value)]
+        return self._scalar(location, node, place)
+
+    def _mapping(self, location: Location, node: yaml.MappingNode) -> dict[str, Any]:
+        values: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            place = Position(key_node.start_mark.line + 1, key_node.start_mark.column + 1)
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+                self.problems.append(Problem(location, "a key must be a plain name", place))
+                continue
+            inner = (*location, key)
+            if key in values:
+                first = self.keys[inner].line
+                self.problems.append(Problem(inner, f"the key {key!r} is given twice; first on line {first}", place))
+                continue
+            self.keys[inner] = place
+            values[key] = self.read(inner, value_node)
+        return values
+
+    def _scalar(self, location: Location, node: yaml.Node, place: Position) -> Any:
+        tag, text, plain = node.tag, str(node.value), node.style is None
+        if tag == "tag:yaml.org,2002:str":
+            if plain and UNTYPED_NUMBER.match(text):
+                number = f"{float(text.replace('_', '')):.1e}" if "." not in text else f"{float(text):e}"
+                message = f"{text} is text to YAML, not a number: write {_with_dot(text) or number}"
+                self.problems.append(Problem(location, message, place))
+            return text
+        if tag == "tag:yaml.org,2002:bool":
+            if text.lower() in LOOSE_BOOLEANS:
+                meant = LOOSE_BOOLEANS[text.lower()]
+                self.problems.append(
+                    Problem(location, f"a bare {text} is a boolean to YAML: write {meant}, or quote it for text", place)
+                )
+            return text.lower() in ("true", "yes", "on")
+        if tag == "tag:yaml.org,2002:null":
+            return None
+        if tag in NUMBER_TAGS:
+            try:
+                value = yaml.SafeLoader("").construct_object(yaml.ScalarNode(tag, text))
+            except ValueError:
+                self.problems.append(Problem(location, f"{text} is not a number", place))
+                return None
+            if tag.endswith("int") and (re.search(r"[:_]", text) or re.match(r"[-+]?0\d", text)):
+                self.problems.append(Problem(location, f"{text} would be read as {value}: write the number plainly", place))
+            return value
+        self.problems.append(Problem(location, f"{text!r} has the YAML type {tag.rsplit(':', 1)[-1]}: quote it", place))
+        return text
+
+
+def _with_dot(text: str) -> str:
+    """`1e-5` as `1.0e-5`, which YAML 1.1 reads as a number."""
+    mantissa, exponent = re.split("[eE]", text)
+    sign = exponent if exponent[0] in "+-" else f"+{exponent}"
+    return f"{mantissa if '.' in mantissa else mantissa + '.0'}e{sign}"
