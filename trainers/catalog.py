@@ -205,15 +205,15 @@ BACKBONES = Catalog(
 )
 
 # facts: `ends` is what stands at embedding and end by default, `stdnorm` whether inputs are standardised by default
-# (paper/protocol: the published i-LN differs from its LayerNorm baseline in both).
+# (the published i-LN differs from its LayerNorm baseline in both).
 NORMS = Catalog(
     "norm",
-    entry("layer_norm", "trainers.norms.layer_norm:LayerNorm", facts={"ends": "same", "stdnorm": False}, eps=Knob(1e-5, **EPS)),
-    entry("rms_norm", "trainers.norms.rms_norm:RMSNorm", facts={"ends": "same", "stdnorm": False}, eps=Knob(1e-6, **EPS)),
+    entry("layer_norm", "trainers.norms.layer_norm:LayerNorm", facts={"ends": "same", "stdnorm": False, "parameters_per_channel": 2}, eps=Knob(1e-5, **EPS)),
+    entry("rms_norm", "trainers.norms.rms_norm:RMSNorm", facts={"ends": "same", "stdnorm": False, "parameters_per_channel": 1}, eps=Knob(1e-6, **EPS)),
     entry(
         "i_ln",
         "trainers.norms.i_ln:ImageLayerNorm",
-        facts={"ends": "affine", "stdnorm": True},
+        facts={"ends": "affine", "stdnorm": True, "parameters_per_channel": 2},
         eps=Knob(1e-4, **EPS),
         rescale=True,
     ),

@@ -46,6 +46,8 @@ class Choice(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _from_flat(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(value, str):
+            value = {"name": value, "knobs": {}}
         if isinstance(value, dict) and "knobs" not in value:
             value = {"name": value.get("name"), "knobs": {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "name"}}
         return handler(value)
@@ -66,6 +68,19 @@ def _resolved(catalog: Catalog) -> AfterValidator:
     return AfterValidator(resolve)
 
 
+def misfit(backbone: Choice) -> str | None:
+    """Why no network can have these knobs, or None."""
+    width, depths, heads = backbone["embed_dim"], backbone["depths"], backbone["num_heads"]
+    if len(depths) != len(heads):
+        return f"depths names {len(depths)} groups, num_heads {len(heads)}"
+    for count in dict.fromkeys(heads):
+        if width % count:
+            below, above = width - width % count, width - width % count + count
+            fits = f"{below} or {above}" if below else str(above)
+            return f"{count} heads do not divide embed_dim {width}; {fits} would fit"
+    return None
+
+
 class ModelSpec(Part):
     """The network. `embed_norm` and `end_norm` say what stands after the patch embedding and before the head."""
 
@@ -74,6 +89,12 @@ class ModelSpec(Part):
     embed_norm: Ends
     end_norm: Ends
     stdnorm: bool = Field(description="standardise inputs with the DF2K mean and std, undone at the output")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if why := misfit(self.backbone):
+            raise ValueError(why)
+        return self
 
     @classmethod
     def with_defaults(cls, backbone: Choice, norm: Choice, **given: Any) -> Self:
@@ -90,13 +111,11 @@ class DataSpec(Part):
     train_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the training set's manifest")
 
 
-class TrainingSpec(Part):
-    """How the weights come about. Defaults: section 4 of the paper's protocol."""
+class Recipe(Part):
+    """How the weights come about, but for what differs between trials. Defaults: section 4 of the paper's protocol."""
 
-    seed: int = Field(0, ge=0, lt=2**31)
-    steps: int = Field(300_000, ge=1)
+    steps: int = Field(300_000, ge=1, description="optimiser steps")
     batch_size: int = Field(16, ge=1, description="images per step over all workers")
-    patch_size_px: int = Field(ge=8, le=1024, description="side of a training patch on the LQ side")
     lr: float = Field(2e-4, gt=0)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
     weight_decay: float = Field(0.0, ge=0)
@@ -113,14 +132,26 @@ class TrainingSpec(Part):
         return value
 
 
-class ObserveSpec(Part):
-    """What is written down while training. Cannot change the weights."""
+class TrainingSpec(Recipe):
+    """How the weights of one trial come about."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    patch_size_px: int = Field(ge=8, le=1024, description="side of a training patch on the LQ side")
+
+
+class Cadences(Part):
+    """How often what is written down while training. Cannot change the weights."""
 
     log_every: int = Field(10, ge=1, description="steps between two records of the loss")
     probe_every: int = Field(50, ge=1, description="steps between two feature traces")
     probe_patches: int = Field(16, ge=1, description="patches in the fixed probe batch")
-    evaluate_every: int = Field(5_000, ge=1)
-    checkpoint_every: int = Field(5_000, ge=1)
+    evaluate_every: int = Field(5_000, ge=1, description="steps between two evaluations")
+    checkpoint_every: int = Field(5_000, ge=1, description="steps between two checkpoints")
+
+
+class ObserveSpec(Cadences):
+    """What is observed of one trial."""
+
     evaluate: tuple[Annotated[str, Field(pattern=SET_NAME)], ...] = Field((), description="sets evaluated on whole images")
 
     @model_validator(mode="before")
@@ -131,16 +162,24 @@ class ObserveSpec(Part):
         return value
 
 
-class PlacementSpec(Part):
-    """Where and in how many slices a step is computed. Changes rounding only."""
+class Gang(Part):
+    """In how many slices a step is computed, and on what. Changes rounding only."""
 
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, description="processes of the gang, each with a slice of every batch")
     micro_batch: int | None = Field(None, ge=1, description="images per worker and forward pass; none: the batch's share")
-    zero_stage: Literal[0, 1, 2, 3] = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    zero_stage: Literal[0, 1, 2, 3] = Field(0, description="what DeepSpeed shards over the workers")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` is CUDA where there is one")
     cpus_per_worker: int = Field(1, ge=1)
-    gpus_per_worker: int = Field(0, ge=0)
-    strategy: Literal["pack", "spread", "strict_pack"] = "pack"
+    gpus_per_worker: int = Field(0, ge=0, le=1, description="a rank drives one GPU at most")
+
+
+Strategy = Literal["pack", "spread", "strict_pack"]
+
+
+class PlacementSpec(Gang):
+    """Where one trial's gang stands."""
+
+    strategy: Strategy = "pack"
 
 
 class RunSpec(Part):

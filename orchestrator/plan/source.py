@@ -136,7 +136,6 @@ class _Reader:
         self.positions: dict[Location, Position] = {}
         self.keys: dict[Location, Position] = {}
         self.problems: list[Problem] = []
-        self._open: list[int] = []
         self._seen: set[int] = set()
 
     def read(self, location: Location, node: yaml.Node) -> Any:
@@ -173,8 +172,7 @@ class _Reader:
         tag, text, plain = node.tag, str(node.value), node.style is None
         if tag == "tag:yaml.org,2002:str":
             if plain and UNTYPED_NUMBER.match(text):
-                number = f"{float(text.replace('_', '')):.1e}" if "." not in text else f"{float(text):e}"
-                message = f"{text} is text to YAML, not a number: write {_with_dot(text) or number}"
+                message = f"{text} is text to YAML, not a number: write {_with_dot(text)}"
                 self.problems.append(Problem(location, message, place))
             return text
         if tag == "tag:yaml.org,2002:bool":
