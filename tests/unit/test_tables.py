@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from orchestrator.report.frame import Frame
+from orchestrator.report.tables import Cell, Comparison, as_frame, comparisons
+
+SET = "embedded-test"
+
+
+def trial(norm: str, psnr: float | None = None, *, task: str = "sr_x2", seed: int = 0, **fields: Any) -> dict[str, Any]:
+    """A row of `trials`, with the final PSNR it is to have."""
+    axes = {"backbone": "swinir-tiny", "norm": norm, "task": task, "width": 12, "depth": 2, "seed": seed, "size": "w12 d2"}
+    row = {"trial": f"{norm}-{task}-{seed}", **axes, "parameters": 1000, "state": "done", "step": 100, "steps": 100}
+    return {**row, "evaluate": (SET,), **fields, "psnr": psnr}
+
+
+def compared(*rows: dict[str, Any]) -> Comparison:
+    points = [
+        {"trial": row["trial"], "metric": f"val/{SET}/psnr", "step": row["step"], "value": row["psnr"]}
+        for row in rows
+        if row["psnr"] is not None
+    ]
+    columns = ["trial", "metric", "step", "value"]
+    (table,) = comparisons(Frame(pd.DataFrame(rows), pd.DataFrame(points, columns=columns)))
+    return table
+
+
+def cells(table: Comparison, column: int = 0) -> dict[str, Cell]:
+    return {norm: line[column] for norm, line in table.rows}
+
+
+def test_a_cell_is_mean_and_sample_deviation_over_seeds() -> None:
+    cell = cells(compared(trial("i_ln", 30.0), trial("i_ln", 31.0, seed=1), trial("i_ln", 32.0, seed=2)))["i_ln"]
+    assert (cell.mean, cell.sd, cell.n) == (31.0, 1.0, 3)
+
+
+def test_one_seed_has_no_spread() -> None:
+    assert cells(compared(trial("i_ln", 30.0)))["i_ln"].sd is None
+
+
+def test_the_highest_of_a_column_is_marked() -> None:
+    found = cells(compared(trial("layer_norm", 30.0), trial("i_ln", 30.5), trial("rms_norm", 30.2)))
+    assert [norm for norm, cell in found.items() if cell.best] == ["i_ln"]
+
+
+def test_what_is_equal_as_printed_is_marked_together() -> None:
+    found = cells(compared(trial("layer_norm", 30.001), trial("i_ln", 30.004), trial("rms_norm", 29.0)))
+    assert [norm for norm, cell in found.items() if cell.best] == ["layer_norm", "i_ln"]
+
+
+def test_a_lone_value_is_not_marked_as_best() -> None:
+    assert not cells(compared(trial("layer_norm", 30.0), trial("i_ln", state="pending", step=None)))["layer_norm"].best
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"state": "pending", "step": None}, "pending"),
+        ({"state": "failed", "step": 7}, "failed"),
+        ({"state": "diverged", "step": 37}, "diverged at step 37"),
+        ({"state": "stopped", "step": 40}, "stopped at step 40"),
+        ({"state": "running", "step": 40}, "running, step 40 of 100"),
+        ({"state": "interrupted", "step": 40}, "interrupted, step 40 of 100"),
+        ({"state": "done", "step": 100}, "done, not evaluated"),
+    ],
+)
+def test_a_missing_cell_is_named(fields: dict[str, Any], words: str) -> None:
+    cell = cells(compared(trial("layer_norm", 30.0), trial("i_ln", **fields)))["i_ln"]
+    assert (cell.mean, cell.n, cell.missing) == (None, 0, (words,))
+
+
+def test_seeds_without_a_value_are_counted_beside_the_mean() -> None:
+    rows = [trial("i_ln", 30.0), *(trial("i_ln", seed=seed, state="pending", step=None) for seed in (1, 2))]
+    cell = cells(compared(*rows))["i_ln"]
+    assert (cell.mean, cell.n, cell.missing) == (30.0, 1, ("2 pending",))
+
+
+def test_a_diverged_trial_has_no_final_value_even_if_it_was_evaluated() -> None:
+    cell = cells(compared(trial("layer_norm", 30.0), trial("i_ln", 29.0, state="diverged", step=60)))["i_ln"]
+    assert cell.mean is None
+
+
+def test_a_combination_that_was_excluded_says_so() -> None:
+    table = compared(trial("layer_norm", 30.0), trial("layer_norm", 31.0, task="denoise_25"), trial("i_ln", 30.0))
+    denoise = next(i for i, column in enumerate(table.columns) if column.task == "denoise_25")
+    assert cells(table, denoise)["i_ln"].missing == ("not in the sweep",)
+
+
+def test_norms_and_tasks_stand_in_file_order() -> None:
+    table = compared(*(trial(norm, 30.0, task=task) for norm in ("rms_norm", "i_ln") for task in ("sr_x2", "denoise_25")))
+    assert [norm for norm, _ in table.rows] == ["rms_norm", "i_ln"]
+    assert table.heads("task") == [("sr_x2", 2), ("denoise_25", 2)]
+    assert table.heads("dataset") == [(SET, 2), (SET, 2)]
+
+
+def test_each_size_has_a_table_of_its_own() -> None:
+    rows = [trial("i_ln", 30.0), {**trial("i_ln", 30.0, seed=1), "size": "w24 d2", "width": 24}]
+    tables = comparisons(Frame(pd.DataFrame(rows), pd.DataFrame(columns=["trial", "metric", "step", "value"])))
+    assert [table.size for table in tables] == ["w12 d2", "w24 d2"]
+
+
+def test_the_long_form_has_a_line_per_cell() -> None:
+    table = compared(trial("layer_norm", 30.0), trial("i_ln", 30.5))
+    long = as_frame((table,))
+    assert len(long) == 2 * len(table.columns)
+    psnr = long[long["metric"] == "psnr"].set_index("norm")
+    assert psnr.loc["i_ln", "mean"] == 30.5
+    assert psnr.loc["i_ln", "best"]
