@@ -1,0 +1,174 @@
+"""The schema of `sweeps/*.yaml`: what a sweep file may say, and every problem of one at once."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from orchestrator.plan.source import Location, Problem, Source, read_source
+from trainers.catalog import BACKBONES, NORMS, TASKS, BadKnob, Catalog, Ends, UnknownName
+from trainers.spec import SET_NAME, Cadences, Choice, Gang, Part, Recipe, Strategy
+
+AxisName = Literal["backbone", "norm", "task", "width", "depth", "seed"]
+AXES: tuple[AxisName, ...] = get_args(AxisName)
+CATALOGS: dict[str, Catalog] = {"backbone": BACKBONES, "norm": NORMS, "task": TASKS}
+SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
+LONGEST_NAME = 38  # it becomes a RayJob, whose name may have 47 characters, 7 of them ours
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Axis = BeforeValidator(_as_tuple)
+Match = Annotated[dict[AxisName, Any], Field(min_length=1)]
+
+
+class Axes(Part):
+    """The grid. An axis that is left out has one value: the preset's width and depth, seed 0."""
+
+    backbone: Annotated[tuple[Choice, ...], Axis, Field(min_length=1, description="names or {name, knob: value}")]
+    norm: Annotated[tuple[Choice, ...], Axis, Field(min_length=1, description="names or {name, knob: value}")]
+    task: Annotated[tuple[Choice, ...], Axis, Field(min_length=1, description="names or {name, knob: value}")]
+    width: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...] | None, Axis, Field(min_length=1, description="embed_dim")
+    ] = None
+    depth: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...] | None,
+        Axis,
+        Field(min_length=1, description="number of groups; blocks and heads of a group stay the preset's"),
+    ] = None
+    seed: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Axis, Field(min_length=1)] = (0,)
+
+
+class ModelOverrides(Part):
+    """What stands around the block norms, for all trials; left out, each norm's own default."""
+
+    embed_norm: Ends | None = Field(None, description="after the patch embedding; default: the norm's own")
+    end_norm: Ends | None = Field(None, description="before the head; default: the norm's own")
+    stdnorm: bool | None = Field(None, description="standardise the input; default: the norm's own")
+
+
+class Data(Part):
+    """Data sets by name; where they lie is not the sweep's business (--data, NORMSWEEP_DATA)."""
+
+    train: str = Field("embedded-train", pattern=SET_NAME)
+    evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], Axis] = ("embedded-test",)
+
+
+class Training(Recipe):
+    """How weights come about, the same for all trials."""
+
+    patch_size_px: int | None = Field(
+        None, ge=8, le=1024, description="side of a training patch on the LQ side; default: the task's"
+    )
+
+
+class Resources(Gang):
+    """What a trial runs on; `overrides` change it for the trials they match, the last one winning."""
+
+    placement: Strategy = Field("pack", description="how Ray places the workers of a gang over nodes")
+    overrides: Annotated[tuple[dict[str, Any], ...], Axis] = Field(
+        (), description="each `{match: {axis: value}, ...}` with fields of `resources`"
+    )
+
+
+class Sweep(Part):
+    """A sweep file."""
+
+    sweep: str | None = Field(
+        None, max_length=LONGEST_NAME, pattern=f"^{SWEEP_NAME}$", description="its name; default: the file's"
+    )
+    axes: Axes
+    exclude: Annotated[tuple[Match, ...], Axis] = Field((), description="partial matches taken out of the grid")
+    include: Annotated[tuple[Match, ...], Axis] = Field(
+        (), description="points added to the grid; an axis left out takes all its values"
+    )
+    model: ModelOverrides = ModelOverrides()
+    data: Data = Data()
+    training: Training = Training()
+    observe: Cadences = Cadences()
+    resources: Resources = Resources()
+
+
+def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
+    """The parsed file, its content, and the sweep's name. Raises UserError with all problems of the schema."""
+    source = read_source(path)
+    if not isinstance(source.value, dict):
+        raise source.error([Problem((), "a sweep file is a mapping that begins with `axes:`")])
+    try:
+        sweep = Sweep.model_validate(source.value)
+    except ValidationError as error:
+        raise source.error(_told(error.errors(), source)) from error
+    problems = unknown_choices(sweep)
+    name = sweep.sweep or path.stem.replace("_", "-").lower()
+    if not re.fullmatch(SWEEP_NAME, name) or len(name) > LONGEST_NAME:
+        problems.append(Problem((), f"the file's name gives no sweep name ({name!r}): add `sweep: a-name` (a-z, 0-9, -)"))
+    if problems:
+        raise source.error(problems)
+    return source, sweep, name
+
+
+def unknown_choices(sweep: Sweep) -> list[Problem]:
+    """Names that stand in no catalogue, and knobs that do not fit."""
+    problems = []
+    for axis, catalog in CATALOGS.items():
+        for i, choice in enumerate(getattr(sweep.axes, axis)):
+            try:
+                catalog.resolve(choice.name, choice.knobs)
+            except UnknownName as error:
+                problems.append(Problem(("axes", axis, i), str(error)))
+            except BadKnob as error:
+                problems.append(Problem(("axes", axis, i, error.knob), str(error)))
+    return problems
+
+
+def _told(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
+    problems = []
+    for error in errors:
+        location: Location = tuple(part for part in error["loc"] if part != "[key]")
+        kind, given, context = error["type"], error["input"], error.get("ctx", {})
+        if kind == "extra_forbidden" or (kind == "literal_error" and "[key]" in error["loc"]):
+            known = AXES if "[key]" in error["loc"] else _fields_at(location[:-1])
+            close = difflib.get_close_matches(str(location[-1]), known, n=1)
+            meant = f" Did you mean {close[0]!r}?" if close else ""
+            message = f"unknown field {location[-1]!r}.{meant} Known: {', '.join(known)}."
+            problems.append(Problem(location, message, source.position(location, of_key=True)))
+            continue
+        if kind == "missing":
+            message = "is missing"
+        elif kind in ("tuple_type", "list_type"):
+            message = f"must be a list, not {given!r}: write [{given}]" if _plain(given) else "must be a list"
+        elif kind in ("too_short",):
+            message = "is empty: at least one value is needed"
+        elif kind in ("model_type", "dict_type", "model_attributes_type"):
+            message = f"must be a mapping, not {given!r}"
+        elif kind == "literal_error":
+            message = f"must be {context['expected']}, not {given!r}"
+        elif kind == "string_pattern_mismatch":
+            message = f"{given!r} is not a name of the form {context['pattern']}"
+        elif kind == "string_too_long":
+            message = f"{given!r} has {len(given)} characters; at most {context['max_length']} fit"
+        else:
+            message = f"{error['msg'].removeprefix('Value error, ').removeprefix('Input ')}, not {given!r}"
+        problems.append(Problem(location, message))
+    return problems
+
+
+def _plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)
+
+
+def _fields_at(location: Location) -> tuple[str, ...]:
+    """The fields that the model at `location` has."""
+    model: Any = Sweep
+    for part in location:
+        if isinstance(part, str) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = model.model_fields[part].annotation
+    return tuple(model.model_fields)
