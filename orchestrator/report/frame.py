@@ -44,9 +44,20 @@ class Frame:
 
     def states(self) -> dict[str, int]:
         """How many trials are in which state, ended ones first."""
-        counts = self.trials["state"].value_counts().to_dict()
+        counts = {str(state): n for state, n in self.trials["state"].value_counts().items()}
         order = (*ENDED, "running", "interrupted", "pending", "failed", "infeasible")
-        return {state: int(counts[state]) for state in sorted(counts, key=lambda s: order.index(s) if s in order else 99)}
+        return {
+            state: int(counts[state]) for state in sorted(counts, key=lambda s: order.index(s) if s in order else 99)
+        }
+
+
+def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
+    """The rows grouped by some columns, in the order they first appear."""
+    return [(tuple(key), part) for key, part in frame.groupby(list(keys), sort=False, dropna=False)]
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def size_label(width: Any, depth: Any) -> str:
@@ -91,7 +102,7 @@ def _trial_row(plan: Plan, trial: Trial, store: Store, tried: list[Attempt]) -> 
         **{axis: trial.axes.get(axis) for axis in AXES},
         "size": size_label(trial.axes.get("width"), trial.axes.get("depth")),
         "parameters": trial.parameters,
-        "state": trial_state(store, trial.id, plan.early_stopping),
+        "state": trial_state(store, trial.id),
         "step": result["step"] if result else None,
         "steps": trial.spec.training.steps,
         "workers": trial.spec.placement.workers,

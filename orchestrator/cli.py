@@ -1,0 +1,210 @@
+"""The command line: parse, call, print, exit code. Anything heavy is imported by the verb that needs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.errors import NormsweepError, UserError
+
+app = typer.Typer(
+    name="normsweep",
+    help="Sweeps over normalisation layers in image-restoration Transformers: one YAML file in, a report out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
+StoreUri = Annotated[str, typer.Option("--store", metavar="URI", help="Where trials are kept.")]
+TrackingUri = Annotated[str, typer.Option("--tracking", metavar="URI", help="MLflow: sqlite:///PATH or http://...")]
+DataRoots = Annotated[list[Path] | None, typer.Option("--data", metavar="ROOT", help="Where data sets lie; repeatable.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
+
+STORE = "runs"
+TRACKING = "sqlite:///runs/mlflow.db"
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sweep files.")], data: DataRoots = None
+) -> int:
+    """Check sweep files; every problem of every file, with line and caret."""
+    from orchestrator.plan import load_plan
+
+    problems = []
+    for file in files:
+        try:
+            plan = load_plan(file, data or ())
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            print(f"{file}: ok: sweep {plan.sweep}, {len(plan.trials)} trials")
+    if problems:
+        raise UserError("\n".join(problems))
+    return 0
+
+
+@app.command()
+def plan(
+    file: File,
+    as_json: AsJson = False,
+    diff: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="A B", help="Compare two trials of the file, field by field.")
+    ] = None,
+    store: StoreUri = STORE,
+    no_state: Annotated[bool, typer.Option("--no-state", help="Do not look into the store.")] = False,
+    data: DataRoots = None,
+) -> int:
+    """Show a sweep's trials: what each is, what it costs, what is done already, and why a point is left out."""
+    from orchestrator.plan import load_plan, show
+
+    planned = load_plan(file, data or ())
+    if diff is not None:
+        print(show.difference(planned, *diff))
+        return 0
+    states: dict[str, str] = {}
+    if not no_state:
+        from orchestrator.store.trials import trial_states
+
+        states = trial_states(store, planned)
+    print(json.dumps(show.as_json(planned, states), indent=2) if as_json else show.as_text(planned, states))
+    return 0
+
+
+@app.command()
+def run(
+    file: File,
+    store: StoreUri = STORE,
+    tracking: TrackingUri = TRACKING,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: a local one.")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at a time, at most.")] = None,
+    join_deadline_s: Annotated[
+        float, typer.Option(min=0, help="With --address: how long workers may take to join.")
+    ] = 300.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only problems and the summary.")] = False,
+    as_json: AsJson = False,
+    data: DataRoots = None,
+) -> int:
+    """Train what the store does not hold yet, then write the report. Run again, it continues."""
+    from orchestrator.plan import load_plan
+
+    planned = load_plan(file, data or ())
+    from orchestrator.run.runner import RunOptions, run_sweep
+
+    options = RunOptions(
+        store=store,
+        tracking=tracking,
+        address=address,
+        max_concurrent=max_concurrent,
+        join_deadline_s=join_deadline_s,
+        quiet=quiet,
+        json_lines=as_json,
+        data_roots=tuple(data or ()),
+    )
+    return run_sweep(planned, options)
+
+
+@app.command()
+def status(file: File, store: StoreUri = STORE, as_json: AsJson = False, data: DataRoots = None) -> int:
+    """How far a sweep is, from the store alone."""
+    from orchestrator.plan import load_plan, show
+    from orchestrator.store.trials import trial_states
+
+    planned = load_plan(file, data or ())
+    counts = show.counts(planned, trial_states(store, planned))
+    print(json.dumps(counts) if as_json else "  ".join(f"{name} {value}" for name, value in counts.items()))
+    return 0
+
+
+@app.command()
+def report(
+    file: File,
+    store: StoreUri = STORE,
+    tracking: TrackingUri = TRACKING,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: STORE/sweeps/NAME/report.")] = None,
+    data: DataRoots = None,
+) -> int:
+    """Write the report of a sweep: HTML, Markdown and CSV."""
+    from orchestrator.plan import load_plan
+    from orchestrator.report.page import write_report
+
+    print(write_report(load_plan(file, data or ()), store, tracking, out))
+    return 0
+
+
+@app.command()
+def sync(file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, data: DataRoots = None) -> int:
+    """Bring MLflow up to what the store holds, e.g. after its server was away."""
+    from orchestrator.plan import load_plan
+
+    planned = load_plan(file, data or ())
+    from orchestrator.tracking.mlflow import sync_sweep
+
+    sync_sweep(planned, store, tracking)
+    return 0
+
+
+@app.command()
+def export(
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial id, or its unique beginning.")],
+    to: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where the network goes.")],
+    store: StoreUri = STORE,
+) -> int:
+    """Write a finished trial's EMA weights and spec to one safetensors file."""
+    from orchestrator.export import export_trial
+
+    export_trial(store, trial, to)
+    return 0
+
+
+@app.command()
+def doctor(store: StoreUri = STORE, tracking: TrackingUri = TRACKING) -> int:
+    """Look at versions, devices, store and tracking, and say what to do about each problem."""
+    from orchestrator.doctor import run_doctor
+
+    return run_doctor(store, tracking)
+
+
+@app.command()
+def ui(
+    tracking: TrackingUri = TRACKING,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> int:
+    """Print and run the MLflow server that shows the runs."""
+    from orchestrator.ui import run_ui
+
+    return run_ui(tracking, host, port)
+
+
+def main() -> None:
+    """The entry point; the exit codes are those of orchestrator.errors."""
+    try:
+        code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except NormsweepError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # The reader went away (`normsweep plan ... | head`); keep the interpreter from saying so at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if (shown := getattr(error, "show", None)) is None:
+            raise
+        shown()
+        code = getattr(error, "exit_code", 2)
+    sys.exit(code)
+
+

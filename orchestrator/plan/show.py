@@ -1,0 +1,112 @@
+"""A plan for people, and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.errors import UserError
+from orchestrator.plan.expand import Plan, Trial
+
+MIB = 1 << 20
+COUNTED = ("done", "running", "pending", "failed", "diverged", "stopped", "infeasible")
+
+
+def counts(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
+    """How many trials are in which state; an interrupted one is pending, since running again continues it."""
+    by_state = dict.fromkeys(COUNTED, 0)
+    for trial in plan.trials:
+        state = states.get(trial.id, "pending")
+        by_state[state if state in by_state else "pending"] += 1
+    return {"sweep": plan.sweep, "total": len(plan.trials), **by_state}
+
+
+def as_json(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "sweep": plan.sweep,
+        "trials": [
+            {
+                "id": trial.id,
+                "name": trial.name,
+                "axes": dict(trial.axes),
+                "spec": trial.spec.model_dump(mode="json"),
+                "resources": trial.spec.placement.model_dump(mode="json"),
+                "parameters": trial.parameters,
+                "estimated_memory_bytes": trial.memory_bytes,
+                "estimated_seconds": round(trial.seconds, 1),
+                "state": states.get(trial.id, "pending") if states else None,
+            }
+            for trial in plan.trials
+        ],
+        "excluded": [{"axes": dict(e.axes), "rule": dict(e.rule), "line": e.line} for e in plan.excluded],
+        "folded": [{"axes": dict(f.axes), "into": f.into} for f in plan.folded],
+    }
+
+
+def as_text(plan: Plan, states: Mapping[str, str]) -> str:
+    lines = [f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, ""]
+    rows = [("id", "trial", "workers", "parameters", "memory", "time", "state")]
+    for trial in plan.trials:
+        workers = trial.spec.placement.workers
+        state = states.get(trial.id, "pending") if states else "?"
+        memory = f"{trial.memory_bytes / MIB:,.0f} MiB"
+        rows.append((trial.id, trial.name, str(workers), f"{trial.parameters:,}", memory, duration(trial.seconds), state))
+    lines += _table(rows)
+    left = [trial for trial in plan.trials if states.get(trial.id, "pending") not in ("done", "diverged", "stopped")]
+    total = sum(trial.seconds for trial in left)
+    lines += ["", f"{len(plan.trials)} trials, {len(left)} to run: about {duration(total)} one after the other."]
+    lines.append("Memory (per worker) and time are estimates (orchestrator/plan/cost.py).")
+    if plan.excluded:
+        lines += ["", f"Excluded: {len(plan.excluded)}"]
+        lines += [f"  {_axes(e.axes)}  by line {e.line}: {_axes(e.rule)}" for e in plan.excluded]
+    if plan.folded:
+        lines += ["", f"Folded, being the same trial as another: {len(plan.folded)}"]
+        lines += [f"  {_axes(f.axes)}  is  {f.into}" for f in plan.folded]
+    return "\n".join(lines)
+
+
+def difference(plan: Plan, one: str, other: str) -> str:
+    """The fields in which two trials differ. Raises UserError where an id names none, or several."""
+    a, b = (_trial(plan, prefix) for prefix in (one, other))
+    fields_a, fields_b = (dict(_fields("", trial.spec.model_dump(mode="json"))) for trial in (a, b))
+    rows = [("field", a.name, b.name)]
+    for field in dict.fromkeys([*fields_a, *fields_b]):
+        values = [str(fields.get(field, "-")) for fields in (fields_a, fields_b)]
+        if values[0] != values[1]:
+            rows.append((field, *values))
+    return "\n".join(_table(rows)) if len(rows) > 1 else f"{a.name} and {b.name} do not differ"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3.5 h`, `12 d`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+
+
+def _trial(plan: Plan, prefix: str) -> Trial:
+    trial = plan.trial(prefix)
+    if trial is None:
+        several = [t.id for t in plan.trials if t.id.startswith(prefix)]
+        why = f"begins {len(several)} trial ids" if several else "is no trial of this file"
+        raise UserError(f"--diff: {prefix!r} {why}; `normsweep plan {plan.path}` lists them")
+    return trial
+
+
+def _fields(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _fields(f"{prefix}.{key}" if prefix else key, inner)
+    else:
+        yield prefix, value
+
+
+def _axes(axes: Mapping[str, Any]) -> str:
+    return " ".join(f"{axis}={value}" for axis, value in axes.items())
+
+
+def _table(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
