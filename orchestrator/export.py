@@ -37,7 +37,9 @@ def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
     if result is None:
         raise UserError(f"Trial {trial} has not ended: it has no final weights. Run its sweep again to continue it.")
     if result["outcome"] != "completed":
-        raise UserError(f"Trial {trial} {result['outcome']} at step {result['step']}: it has no final weights to export.")
+        raise UserError(
+            f"Trial {trial} {result['outcome']} at step {result['step']}: it has no final weights to export."
+        )
     checkpoint = result["checkpoint"]
     data = _verified(store, f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}", checkpoint["files"])
     spec = store.get(f"trials/{trial}/spec.json").decode()
@@ -48,16 +50,24 @@ def _find(store: Store, given: str) -> str:
     known = sorted(trial_ids(store))
     found = [trial for trial in known if trial.startswith(given)] if given else []
     if not found:
-        raise UserError(f"There is no trial {given!r} among the {len(known)} of this store. `normsweep status FILE` and the report name them.")
+        raise UserError(
+            f"There is no trial {given!r} among the {len(known)} of this store. "
+            "The report and `normsweep plan FILE` name them."
+        )
     if len(found) > 1 and given not in found:
-        raise UserError(f"{given!r} stands for {len(found)} trials: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. Give more digits.")
+        raise UserError(
+            f"{given!r} stands for {len(found)} trials: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. "
+            "Give more digits."
+        )
     return given if given in found else found[0]
 
 
 def _verified(store: Store, key: str, files: dict[str, dict[str, object]]) -> bytes:
     data = store.get(key)
     if hashlib.sha256(data).hexdigest() != files[EMA]["sha256"]:
-        raise EnvironmentProblem(f"{key} does not have the checksum that the trial's result names: the store is damaged there.")
+        raise EnvironmentProblem(
+            f"{key} does not have the checksum that the trial's result names: the store is damaged there."
+        )
     return data
 
 

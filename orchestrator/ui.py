@@ -23,7 +23,7 @@ PRIVATE_HOSTS = ("10.*", "192.168.*", *(f"172.{i}.*" for i in range(16, 32)))
 
 
 def run_ui(tracking_uri: str, host: str, port: int) -> int:
-    """Serve until interrupted. Raises UserError where there is nothing to show, EnvironmentProblem where the port is taken."""
+    """Serve until interrupted. UserError if there is nothing to show, EnvironmentProblem if the port is taken."""
     if tracking_uri.startswith(("http://", "https://")):
         print(f"The runs are served already: open {tracking_uri}", flush=True)
         return 0
@@ -32,17 +32,25 @@ def run_ui(tracking_uri: str, host: str, port: int) -> int:
     print(shlex.join(command), flush=True)
     print(f"Open http://{_shown(host)}:{port}  (Ctrl-C ends it)", flush=True)
     if not _is_loopback(host):
-        print("Anyone who reaches this address can read and change the runs: the server asks for no password.", flush=True)
+        print(
+            "Anyone who reaches this address can read and change the runs: the server asks for no password.", flush=True
+        )
     return _serve(command)
 
 
 def server_command(tracking_uri: str, host: str, port: int) -> list[str]:
     """The command for a local database: absolute addresses, artifacts beside the database, one worker."""
     if not tracking_uri.startswith(SQLITE):
-        raise UserError(f"--tracking {tracking_uri} can be neither opened nor served. Give sqlite:///PATH or a server's http address.")
+        raise UserError(
+            f"--tracking {tracking_uri} can be neither opened nor served. "
+            "Give sqlite:///PATH or a server's http address."
+        )
     database = Path(tracking_uri.removeprefix(SQLITE)).absolute()
     if not database.is_file():
-        raise UserError(f"There is no tracking database {database}. `normsweep run FILE` makes it, `normsweep sync FILE` fills it from the store.")
+        raise UserError(
+            f"There is no tracking database {database}. "
+            "`normsweep run FILE` makes it, `normsweep sync FILE` fills it from the store."
+        )
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"{SQLITE}{database}"]
     command += ["--artifacts-destination", str(database.parent / "mlartifacts")]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
@@ -73,7 +81,9 @@ def _check_port(host: str, port: int) -> None:
     except socket.gaierror as error:
         raise UserError(f"--host {host} is no address of this machine: {error.strerror}.") from error
     except PermissionError as error:
-        raise EnvironmentProblem(f"Port {port} needs more rights than you have. Take one above 1023: --port 5000") from error
+        raise EnvironmentProblem(
+            f"Port {port} needs more rights than you have. Take one above 1023: --port 5000"
+        ) from error
     except OSError as error:
         try:
             free = _bind(family, host, 0)

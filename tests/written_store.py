@@ -31,7 +31,7 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
     dice = random.Random(trial.id)
     norm, task, width = trial.axes["norm"], trial.axes["task"], trial.axes["width"]
     steps, groups = trial.spec.training.steps, trial.axes["depth"]
-    kind, seq = norm.split("(")[0], 0
+    kind, seq = norm.split("[")[0], 0
     base = 24.0 if task.startswith("sr") else 27.0
 
     def record(step: int, **fields: Any) -> dict[str, Any]:
@@ -55,20 +55,31 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
             values["feature/entropy"] = entropy
             values["feature/entropy_normalised"] = entropy / math.log(width)
         if step % 20 == 0 and step:
-            psnr = base + 4 * (1 - math.exp(-3 * done)) + QUALITY.get(kind, 0.0) + width / 60 + dice.uniform(-0.03, 0.03)
+            psnr = (
+                base + 4 * (1 - math.exp(-3 * done)) + QUALITY.get(kind, 0.0) + width / 60 + dice.uniform(-0.03, 0.03)
+            )
             values |= {f"val/{name}/psnr": psnr for name in trial.spec.observe.evaluate}
             values |= {f"val/{name}/ssim": 1 - 2.6 / psnr for name in trial.spec.observe.evaluate}
         if values:
             yield record(step, kind="metrics", values={name: encoded(value) for name, value in values.items()})
 
 
-def write_attempt(store: Path, trial: Trial, attempt: int, until: int, *, diverge: bool = False) -> list[dict[str, Any]]:
+def write_attempt(
+    store: Path, trial: Trial, attempt: int, until: int, *, diverge: bool = False
+) -> list[dict[str, Any]]:
     """An attempt's record and its journal, in two segments."""
     folder = store / "trials" / trial.id / "attempts" / str(attempt)
     versions = {"python": "3.11.9", "torch": "2.13.0", "deepspeed": "0.19.8", "ray": "2.60.0"}
     _json(
         folder / "attempt.json",
-        {"attempt": attempt, "host": "bench-1", "time": START, "versions": versions, "commit": "c0ffee" * 6, "placement": {}},
+        {
+            "attempt": attempt,
+            "host": "bench-1",
+            "time": START,
+            "versions": versions,
+            "commit": "c0ffee" * 6,
+            "placement": {},
+        },
     )
     lines = list(records(trial, until, diverge))
     (folder / "journal").mkdir()
@@ -78,7 +89,9 @@ def write_attempt(store: Path, trial: Trial, attempt: int, until: int, *, diverg
     return lines
 
 
-def write_ended(store: Path, trial: Trial, *, outcome: str = "completed", until: int | None = None, attempt: int = 0) -> None:
+def write_ended(
+    store: Path, trial: Trial, *, outcome: str = "completed", until: int | None = None, attempt: int = 0
+) -> None:
     """A trial with its result: the journal, a checkpoint and result.json."""
     step = trial.spec.training.steps if until is None else until
     folder = store / "trials" / trial.id

@@ -6,9 +6,9 @@ The unit is a size: of the seeds of one size the median is taken first, so that 
 The step is the last one at which every completed trial of a backbone and task has a trace. A trial that has diverged by
 then, or whose value is not finite, counts as infinite: it ranks highest.
 
-The 95 % interval is Fisher's z with Bonett and Wright's (2000) standard error sqrt((1 + rho^2/2) / (n - 3)). Where rho is
-exactly 1 or -1, z does not exist: rho is then taken half an exchange of neighbouring ranks nearer to zero, which keeps
-small n honest. n = 3 has no interval, and fewer than three sizes or distinct values have no correlation at all.
+The 95 % interval is Fisher's z with Bonett and Wright's (2000) standard error sqrt((1 + rho^2/2) / (n - 3)). Where rho
+is exactly 1 or -1, z does not exist: rho is then taken half an exchange of neighbouring ranks nearer to zero, which
+keeps small n honest. n = 3 has no interval, and fewer than three sizes or distinct values have no correlation at all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from orchestrator.report.frame import Frame
+from orchestrator.report.frame import Frame, parts
 
 MEASURES = ("parameters", "width", "depth")
 TRACE = "feature/mean_square/group_"
@@ -41,7 +41,7 @@ class Rank:
         if self.rho is None:
             return self.note
         interval = f" [{self.low:+.2f}, {self.high:+.2f}]" if self.low is not None else f" ({self.note})"
-        return f"ρ = {self.rho:+.2f}{interval}, n = {self.n}"
+        return f"\N{GREEK SMALL LETTER RHO} = {self.rho:+.2f}{interval}, n = {self.n}"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Correlation:
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> Rank:
-    """Rank correlation of the pairs, with the interval that the module's docstring defines. inf ranks highest; NaN may not be."""
+    """Rank correlation of the pairs, with the interval of the docstring above. inf ranks highest, NaN may not be."""
     n = len(x)
     if n < 3:
         return Rank(n, note=f"n = {n}: no correlation")
@@ -78,7 +78,7 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Rank:
 
 
 def max_over_groups(frame: Frame) -> pd.DataFrame:
-    """The trace of a trial as one curve: trial, axes, size, step, value = the largest of its groups. NaN counts as largest."""
+    """The trace of a trial as one curve: trial, axes, size, step and the largest group's value, or NaN."""
     traces = frame.points[frame.points["metric"].str.startswith(TRACE)]
     keys = ["trial", "backbone", "norm", "task", "width", "depth", "seed", "size", "step"]
     largest = traces.groupby(keys, sort=False, dropna=False)["value"].agg(lambda values: values.max(skipna=False))
@@ -86,12 +86,12 @@ def max_over_groups(frame: Frame) -> pd.DataFrame:
 
 
 def divergence(frame: Frame) -> pd.DataFrame:
-    """One row per trial that has a trace at the fixed step of its backbone and task: axes, parameters, step, value, log10.
+    """One row per trial with a trace at the fixed step of its backbone and task: axes, parameters, step, value, log10.
 
     Trials still under way are left out as long as any of their backbone and task has ended.
     """
     traces = max_over_groups(frame).merge(frame.trials[["trial", "parameters", "state"]], on="trial")
-    chosen = [_at_fixed_step(group) for _, group in traces.groupby(["backbone", "task"], sort=False)]
+    chosen = [_at_fixed_step(group) for _, group in parts(traces, "backbone", "task")]
     rows = pd.concat(chosen, ignore_index=True) if chosen else traces
     rows["log10"] = [math.log10(value) if value > 0 else -math.inf for value in rows["value"]]
     return rows
@@ -102,15 +102,15 @@ def _at_fixed_step(traces: pd.DataFrame) -> pd.DataFrame:
         deciding = traces[traces["state"].isin(states)]
         if not deciding.empty:
             break
-    steps = set.intersection(*(set(steps) for _, steps in deciding.groupby("trial")["step"]))
+    steps = set.intersection(*(set(part["step"]) for _, part in parts(deciding, "trial")))
     if not steps:
         return traces.iloc[:0]
     step = max(steps)
-    diverged = traces[(traces["state"] == "diverged") & ~traces["trial"].isin(traces.loc[traces["step"] == step, "trial"])]
     there = traces[(traces["step"] == step) & traces["state"].isin({*deciding["state"], "diverged"})]
-    gone = diverged.drop_duplicates("trial").assign(step=step, value=math.inf)
-    rows = pd.concat([there, gone], ignore_index=True)
-    return rows.assign(value=rows["value"].fillna(math.inf))
+    gone = traces[(traces["state"] == "diverged") & ~traces["trial"].isin(there["trial"])].drop_duplicates("trial")
+    rows = pd.concat([there, gone.assign(step=step, value=math.inf)], ignore_index=True)
+    rows["value"] = rows["value"].fillna(math.inf)
+    return rows
 
 
 def measures(rows: pd.DataFrame) -> list[str]:
@@ -121,16 +121,17 @@ def measures(rows: pd.DataFrame) -> list[str]:
 def by_size(rows: pd.DataFrame) -> pd.DataFrame:
     """The median over the seeds of one backbone, task, norm and size."""
     keys = ["backbone", "task", "norm", "size", "width", "depth", "parameters", "step"]
-    return rows.groupby(keys, sort=False, dropna=False)["log10"].median().reset_index()
+    medians: pd.DataFrame = rows.groupby(keys, sort=False, dropna=False)["log10"].median().reset_index()
+    return medians
 
 
 def correlations(rows: pd.DataFrame) -> tuple[Correlation, ...]:
     """Of the rows of `divergence`: one correlation per backbone, task, norm and measure that varies."""
     found = []
     shown = measures(rows)
-    for (backbone, task), part in by_size(rows).groupby(["backbone", "task"], sort=False):
+    for (backbone, task), part in parts(by_size(rows), "backbone", "task"):
         for measure in shown:
-            for norm, group in part.dropna(subset=[measure]).groupby("norm", sort=False):
+            for (norm,), group in parts(part.dropna(subset=[measure]), "norm"):
                 ends = group.groupby(measure)["log10"].median()
                 growth = 10 ** (float(ends.iloc[-1]) - float(ends.iloc[0])) if np.isfinite(ends).all() else math.nan
                 rank = spearman(group[measure].tolist(), group["log10"].tolist())
@@ -141,6 +142,20 @@ def correlations(rows: pd.DataFrame) -> tuple[Correlation, ...]:
 
 def as_frame(found: tuple[Correlation, ...]) -> pd.DataFrame:
     """As correlation.csv."""
-    columns = ["backbone", "task", "norm", "measure", "step", "smallest", "largest", "growth", "n", "rho", "low", "high", "note"]
+    columns = [
+        "backbone",
+        "task",
+        "norm",
+        "measure",
+        "step",
+        "smallest",
+        "largest",
+        "growth",
+        "n",
+        "rho",
+        "low",
+        "high",
+        "note",
+    ]
     flat = [{**asdict(line), **asdict(line.rank)} for line in found]
     return pd.DataFrame(flat, columns=columns)

@@ -25,14 +25,15 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.report import correlation, tables
-from orchestrator.report.figures import Figure, all_figures, norm_styles
-from orchestrator.report.frame import ENDED, Frame, in_words, read_frame
+from orchestrator.report.drawing import Figure, norm_styles
+from orchestrator.report.figures import all_figures
+from orchestrator.report.frame import ENDED, Frame, in_words, read_frame, records
 from orchestrator.store import open_store
 from trainers.checkpoint import write_aside
 
 TRACED = ("feature/", "train/loss", "val/")
 EVALUATION = {
-    "sr": "super-resolution: Y channel of BT.601, a border as wide as the scale left out; LQ by MATLAB's bicubic, 8-bit",
+    "sr": "super-resolution: Y channel of BT.601, a border as wide as the scale left out; 8-bit LQ by MATLAB's bicubic",
     "denoise": "denoising: RGB, no border; Gaussian noise from seed 0 for each image, neither clipped nor quantised",
 }
 
@@ -70,7 +71,9 @@ def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, ou
         for name, text in files.items():
             write_aside(folder / name, text.encode())
     except OSError as error:
-        raise EnvironmentProblem(f"The report cannot be written to {folder}: {error.strerror}. Choose another with --out.") from error
+        raise EnvironmentProblem(
+            f"The report cannot be written to {folder}: {error.strerror}. Choose another with --out."
+        ) from error
     if tracking_uri is not None:
         from orchestrator.tracking.mlflow import log_report
 
@@ -88,8 +91,8 @@ def render(report: Report) -> dict[str, str]:
         "traces.csv": _csv(traced.drop(columns=["time", "size"])),
         "correlation.csv": _csv(correlation.as_frame(report.correlations)),
         "trials.csv": _csv(report.frame.trials.drop(columns=["evaluate"])),
-        "report.md": _template("report.md.j2", autoescape=False).render(context),
-        "index.html": _template("page.html.j2", autoescape=True).render(context),
+        "report.md": _template("report.md.j2").render(context),
+        "index.html": _template("page.html.j2").render(context),
     }
 
 
@@ -98,15 +101,17 @@ def _csv(frame: pd.DataFrame) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(frame.columns)
-    writer.writerows(["" if value is None else value for value in row] for row in frame.itertuples(index=False, name=None))
+    writer.writerows(
+        ["" if value is None else value for value in row] for row in frame.itertuples(index=False, name=None)
+    )
     return text.getvalue()
 
 
-def _template(name: str, *, autoescape: bool) -> jinja2.Template:
+def _template(name: str) -> jinja2.Template:
     # The Markdown is no HTML: escaping there would show in the text.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=autoescape,
+        autoescape=jinja2.select_autoescape(("html.j2",), default=False),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
@@ -156,10 +161,10 @@ def _findings(report: Report) -> list[str]:
         if rows["norm"].nunique() > 1:
             top, low = rows.loc[rows["value"].idxmax()], rows.loc[rows["value"].idxmin()]
             found.append(
-                f"{task}: at step {top['step']} the largest group's features range from {_number(low['value'])} "
-                f"({low['norm']}, {low['size']}) to {_number(top['value'])} ({top['norm']}, {top['size']}) in mean square."
+                f"{task}: at step {top['step']} the largest group's mean square is from {_number(low['value'])} "
+                f"({low['norm']}, {low['size']}) to {_number(top['value'])} ({top['norm']}, {top['size']})."
             )
-    gone = report.frame.trials[report.frame.trials["state"] == "diverged"].to_dict("records")
+    gone = records(report.frame.trials[report.frame.trials["state"] == "diverged"])
     if gone:
         names = [f"{row['name']} (step {row['step']:.0f})" for row in gone[:5]]
         more = [f"and {len(gone) - 5} more"] if len(gone) > 5 else []
@@ -173,7 +178,9 @@ def _winners(report: Report, column: tables.Column) -> list[str]:
     total = 0
     for table in report.comparisons:
         i = table.columns.index(column)
-        ranked = sorted(((cells[i].mean, norm) for norm, cells in table.rows if cells[i].mean is not None), reverse=True)
+        ranked = sorted(
+            ((cells[i].mean, norm) for norm, cells in table.rows if cells[i].mean is not None), reverse=True
+        )
         if len(ranked) > 1:
             total += 1
             (best, norm), (second, other) = ranked[:2]
@@ -186,7 +193,10 @@ def _winners(report: Report, column: tables.Column) -> list[str]:
     if total <= 2:
         said = [f"{norm} at {' and '.join(where for _, where in lead)}" for norm, lead in leads.items()]
     else:
-        said = [f"{norm} at {len(lead)} of {total} sizes (by {min(lead)[0]:.2f} to {max(lead)[0]:.2f} dB)" for norm, lead in leads.items()]
+        said = [
+            f"{norm} at {len(lead)} of {total} sizes (by {min(lead)[0]:.2f} to {max(lead)[0]:.2f} dB)"
+            for norm, lead in leads.items()
+        ]
     return [f"{column.task}: highest PSNR on {column.dataset}: {'; '.join(said)}."]
 
 
@@ -197,7 +207,10 @@ def _norms(plan: Plan) -> list[dict[str, Any]]:
         model = trial.spec.model
         seen[trial.axes["norm"]] = {
             "name": trial.axes["norm"],
-            "knobs": ", ".join(f"{knob} {value:g}" if isinstance(value, float) else f"{knob} {value}" for knob, value in model.norm.knobs.items()),
+            "knobs": ", ".join(
+                f"{knob} {value:g}" if isinstance(value, float) else f"{knob} {value}"
+                for knob, value in model.norm.knobs.items()
+            ),
             "embedding": model.embed_norm,
             "end": model.end_norm,
             "stdnorm": "standardised" if model.stdnorm else "as they are",
@@ -227,9 +240,7 @@ def _settings(plan: Plan) -> list[tuple[str, str]]:
 
 def _trials(frame: Frame) -> list[dict[str, Any]]:
     spans = frame.points.groupby("trial")["time"].agg(lambda times: times.max() - times.min()).to_dict()
-    return [
-        {**row, "words": in_words(row), "seconds": spans.get(row["trial"])} for row in frame.trials.to_dict("records")
-    ]
+    return [{**row, "words": in_words(row), "seconds": spans.get(row["trial"])} for row in records(frame.trials)]
 
 
 def _machines(frame: Frame) -> list[dict[str, Any]]:
@@ -240,14 +251,15 @@ def _machines(frame: Frame) -> list[dict[str, Any]]:
         listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
         counts[str(attempt.get("host", "unknown")), str(attempt.get("commit") or "unknown"), listed] += 1
     return [
-        {"host": host, "commit": commit[:12], "versions": versions, "attempts": n} for (host, commit, versions), n in counts.items()
+        {"host": host, "commit": commit[:12], "versions": versions, "attempts": n}
+        for (host, commit, versions), n in counts.items()
     ]
 
 
 def _number(value: float | None) -> str:
     """Three digits, without an exponent where that can be read."""
     if value is None or math.isnan(value):
-        return "–"
+        return "\N{EN DASH}"
     return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from orchestrator.report.frame import Frame, in_words
+from orchestrator.report.frame import Frame, in_words, parts, records
 from trainers.catalog import METRICS
 
 DECIMALS = {"psnr": 2, "ssim": 4}
@@ -65,7 +65,7 @@ class Comparison:
 
 
 def final_values(frame: Frame, metric: str) -> dict[str, float]:
-    """trial -> value at the end, for the trials that completed. Divergence has no final value, whatever was measured."""
+    """trial -> value at the end, for the trials that completed. What diverged has no final value."""
     done = frame.trials.loc[frame.trials["state"] == "done", ["trial", "step"]]
     at_end = frame.metric(metric).merge(done, on=["trial", "step"])
     return dict(zip(at_end["trial"], at_end["value"], strict=True))
@@ -76,9 +76,11 @@ def comparisons(frame: Frame) -> tuple[Comparison, ...]:
     columns = tuple(Column(t, d, m) for t in frame.names("task") for d in frame.evaluation_sets() for m in METRICS)
     finals = {column.key: final_values(frame, column.key) for column in columns}
     tables = []
-    for (backbone, size), trials in frame.trials.groupby(["backbone", "size"], sort=False):
+    for (backbone, size), trials in parts(frame.trials, "backbone", "size"):
         norms = list(dict.fromkeys(trials["norm"]))
-        cells = [[_cell(trials[trials["norm"] == norm], column, finals[column.key]) for column in columns] for norm in norms]
+        cells = [
+            [_cell(trials[trials["norm"] == norm], column, finals[column.key]) for column in columns] for norm in norms
+        ]
         marked = [_with_best(list(column), c) for column, c in zip(zip(*cells, strict=True), columns, strict=True)]
         by_row = list(zip(*marked, strict=True)) if columns else [() for _ in norms]
         parameters = (int(trials["parameters"].min()), int(trials["parameters"].max()))
@@ -87,7 +89,7 @@ def comparisons(frame: Frame) -> tuple[Comparison, ...]:
 
 
 def _cell(trials: pd.DataFrame, column: Column, finals: dict[str, float]) -> Cell:
-    rows = [row for row in trials.to_dict("records") if row["task"] == column.task and column.dataset in row["evaluate"]]
+    rows = [row for row in records(trials) if row["task"] == column.task and column.dataset in row["evaluate"]]
     if not rows:
         return Cell(None, None, 0, ("not in the sweep",))
     values = [finals[row["trial"]] for row in rows if row["trial"] in finals]

@@ -12,12 +12,22 @@ from orchestrator.report.correlation import as_frame, correlations, divergence, 
 from orchestrator.report.frame import Frame
 
 
-def frame_of(curves: dict[tuple[str, int, int], dict[int, tuple[float, ...]]], states: dict[Any, str] | None = None) -> Frame:
-    """A frame from (norm, width, seed) -> step -> mean square of each group; all trials done unless `states` says else."""
+def frame_of(
+    curves: dict[tuple[str, int, int], dict[int, tuple[float, ...]]], states: dict[Any, str] | None = None
+) -> Frame:
+    """A frame from (norm, width, seed) -> step -> mean square of each group; done unless `states` says else."""
     trials, points = [], []
     for key, curve in curves.items():
         norm, width, seed = key
-        axes = {"backbone": "swinir-tiny", "norm": norm, "task": "sr_x2", "width": width, "depth": 2, "seed": seed, "size": f"w{width} d2"}
+        axes = {
+            "backbone": "swinir-tiny",
+            "norm": norm,
+            "task": "sr_x2",
+            "width": width,
+            "depth": 2,
+            "seed": seed,
+            "size": f"w{width} d2",
+        }
         name = f"{norm}-{width}-{seed}"
         state = (states or {}).get(key, "done")
         trials.append({"trial": name, **axes, "parameters": width * 100, "state": state, "step": max(curve)})
@@ -95,7 +105,9 @@ def test_a_group_that_is_not_a_number_is_not_hidden_by_the_others() -> None:
 
 
 def test_the_step_is_the_last_that_all_completed_trials_share() -> None:
-    rows = divergence(frame_of({("i_ln", 12, 0): {0: (1.0,), 10: (2.0,), 20: (3.0,)}, ("i_ln", 24, 0): {0: (1.0,), 10: (4.0,)}}))
+    rows = divergence(
+        frame_of({("i_ln", 12, 0): {0: (1.0,), 10: (2.0,), 20: (3.0,)}, ("i_ln", 24, 0): {0: (1.0,), 10: (4.0,)}})
+    )
     assert dict(zip(rows["width"], rows["value"], strict=True)) == {12: 2.0, 24: 4.0}
     assert set(rows["step"]) == {10}
 
@@ -115,18 +127,22 @@ def test_trials_under_way_are_left_out_once_any_has_ended() -> None:
 
 def test_trials_under_way_are_compared_while_none_has_ended() -> None:
     curves = {("i_ln", 12, 0): {0: (1.0,), 20: (3.0,)}, ("i_ln", 24, 0): {0: (1.5,)}}
-    rows = divergence(frame_of(curves, {key: "running" for key in curves}))
+    rows = divergence(frame_of(curves, dict.fromkeys(curves, "running")))
     assert dict(zip(rows["width"], rows["value"], strict=True)) == {12: 1.0, 24: 1.5}
 
 
 def test_n_counts_sizes_and_not_seeds() -> None:
-    curves = {("i_ln", width, seed): {10: (float(width + seed),)} for width, seed in product((12, 24, 36, 48), (0, 1, 2))}
+    curves = {
+        ("i_ln", width, seed): {10: (float(width + seed),)} for width, seed in product((12, 24, 36, 48), (0, 1, 2))
+    }
     found = correlations(divergence(frame_of(curves)))
     assert {line.rank.n for line in found} == {4}
 
 
 def test_growth_is_the_ratio_between_the_largest_and_the_smallest_size() -> None:
-    found = correlations(divergence(frame_of({("i_ln", width, 0): {10: (value,)} for width, value in ((24, 6.0), (12, 2.0))})))
+    found = correlations(
+        divergence(frame_of({("i_ln", width, 0): {10: (value,)} for width, value in ((24, 6.0), (12, 2.0))}))
+    )
     by_measure = {line.measure: line for line in found}
     assert by_measure["width"].growth == pytest.approx(3.0)
     assert (by_measure["width"].smallest, by_measure["width"].largest) == (12, 24)

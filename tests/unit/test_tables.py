@@ -13,7 +13,15 @@ SET = "embedded-test"
 
 def trial(norm: str, psnr: float | None = None, *, task: str = "sr_x2", seed: int = 0, **fields: Any) -> dict[str, Any]:
     """A row of `trials`, with the final PSNR it is to have."""
-    axes = {"backbone": "swinir-tiny", "norm": norm, "task": task, "width": 12, "depth": 2, "seed": seed, "size": "w12 d2"}
+    axes = {
+        "backbone": "swinir-tiny",
+        "norm": norm,
+        "task": task,
+        "width": 12,
+        "depth": 2,
+        "seed": seed,
+        "size": "w12 d2",
+    }
     row = {"trial": f"{norm}-{task}-{seed}", **axes, "parameters": 1000, "state": "done", "step": 100, "steps": 100}
     return {**row, "evaluate": (SET,), **fields, "psnr": psnr}
 
@@ -91,7 +99,9 @@ def test_a_combination_that_was_excluded_says_so() -> None:
 
 
 def test_norms_and_tasks_stand_in_file_order() -> None:
-    table = compared(*(trial(norm, 30.0, task=task) for norm in ("rms_norm", "i_ln") for task in ("sr_x2", "denoise_25")))
+    table = compared(
+        *(trial(norm, 30.0, task=task) for norm in ("rms_norm", "i_ln") for task in ("sr_x2", "denoise_25"))
+    )
     assert [norm for norm, _ in table.rows] == ["rms_norm", "i_ln"]
     assert table.heads("task") == [("sr_x2", 2), ("denoise_25", 2)]
     assert table.heads("dataset") == [(SET, 2), (SET, 2)]

@@ -1,0 +1,202 @@
+"""How the plots are drawn: a norm's colour, marker and dash, panels, axes, legend, and the SVG they become.
+
+Ink (text, axes, grid) is drawn in one stand-in colour, which the page replaces by its own text colour and the files by
+a dark grey. Text stays text: it can be selected, searched and read aloud.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from orchestrator.report.frame import Frame, parts
+
+INK = "#1b2c3d"
+FILE_INK = "#22272e"
+RC: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "normsweep",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "grid.color": INK,
+    "grid.alpha": 0.13,
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.frameon": False,
+}
+PAGE_IN = 11.5
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot with its caption. `svg` has the stand-in ink; see `for_page` and `for_file`."""
+
+    slug: str
+    title: str
+    caption: str
+    svg: str
+
+    def for_page(self) -> str:
+        """The SVG element alone, in the page's text colour, its ids made unique in the page."""
+        svg = self.svg[self.svg.index("<svg") :].replace(INK, "currentColor")
+        svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.slug}-", svg)
+        return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.title)}" ', 1)
+
+    def for_file(self) -> str:
+        return self.svg.replace(INK, FILE_INK)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a norm is drawn, in every figure."""
+
+    colour: str
+    marker: str
+    dash: Any
+
+
+# Okabe and Ito's palette, blue and purple lifted so that all hold 3:1 against white and near-black.
+STYLES = {
+    "layer_norm": Style("#d55e00", "o", "-"),
+    "rms_norm": Style("#009e73", "s", (0, (5, 1.6))),
+    "i_ln": Style("#1f80c8", "D", "-"),
+}
+SPARE_COLOURS = ("#b8629b", "#a88500", "#6f7d8c", "#7c62c8", "#8f5a3c", "#3a9aa8")
+SPARE_MARKERS = ("^", "v", "P", "X", "<", ">")
+SPARE_DASHES = ((0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)), "-", (0, (3, 1)))
+
+
+def norm_styles(norms: Sequence[str]) -> dict[str, Style]:
+    """A norm's own style, and for those without one the spares in file order."""
+    others = [norm for norm in norms if norm not in STYLES]
+    spare = {
+        norm: Style(
+            SPARE_COLOURS[i % len(SPARE_COLOURS)],
+            SPARE_MARKERS[i % len(SPARE_MARKERS)],
+            SPARE_DASHES[i % len(SPARE_DASHES)],
+        )
+        for i, norm in enumerate(others)
+    }
+    return {norm: STYLES.get(norm) or spare[norm] for norm in norms}
+
+
+def draw_norms(axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, log: bool, markers: bool) -> None:
+    average: Callable[[pd.Series], float] = _geometric_mean if log else _mean
+    for norm, style in styles.items():
+        curves = series[series["norm"] == norm]
+        curves = curves[np.isfinite(curves["value"]) & ((curves["value"] > 0) | (not log))]
+        if curves.empty:
+            continue
+        trials = [trial.sort_values("step") for _, trial in parts(curves, "trial")]
+        if len(trials) > 1:
+            for trial in trials:
+                axes.plot(trial["step"], trial["value"], color=style.colour, linewidth=0.7, alpha=0.4)
+        mean = curves.groupby("step")["value"].agg(average)
+        complete = mean[curves.groupby("step")["trial"].nunique() == len(trials)]
+        drawn = complete if len(complete) else mean
+        every = max(1, len(drawn) // 5)
+        axes.plot(
+            drawn.index,
+            drawn,
+            color=style.colour,
+            linestyle=style.dash,
+            linewidth=1.7,
+            marker=style.marker if markers else None,
+            markersize=4,
+            markevery=every,
+        )
+
+
+def mark_divergence(axes: Axes, frame: Frame, series: pd.DataFrame, styles: dict[str, Style]) -> None:
+    diverged = set(frame.trials.loc[frame.trials["state"] == "diverged", "trial"])
+    for _, curve in parts(series[series["trial"].isin(diverged)], "trial"):
+        finite = curve[np.isfinite(curve["value"]) & (curve["value"] > 0)].sort_values("step")
+        if not finite.empty:
+            last = finite.iloc[-1]
+            axes.plot(
+                last["step"], last["value"], "x", color=styles[last["norm"]].colour, markersize=9, markeredgewidth=2
+            )
+
+
+def _mean(values: pd.Series) -> float:
+    return float(values.mean())
+
+
+def _geometric_mean(values: pd.Series) -> float:
+    return math.exp(float(np.log(values).mean()))
+
+
+def dot(style: Style) -> dict[str, Any]:
+    return {"color": style.colour, "marker": style.marker, "s": 26, "zorder": 3}
+
+
+def panels(rows: int, columns: int, *, widest: float, share: Literal["row", "all"]) -> tuple[Canvas, list[list[Axes]]]:
+    """Panels as wide as the page allows, up to `widest` inches; many columns make the plot wider than the page."""
+    width = max(2.3, min(widest, PAGE_IN / columns))
+    height = 0.28 + 0.55 * width if width > 3 else 0.75 * width
+    canvas = Canvas(figsize=(width * columns, height * rows + 0.35), layout="constrained")
+    canvas.get_layout_engine().set(h_pad=0.08, w_pad=0.08)  # type: ignore[union-attr, call-arg]
+    panels = canvas.subplots(rows, columns, squeeze=False, sharey=share)
+    return canvas, [list(line) for line in panels]
+
+
+def finish(axes: Axes, label_x: str, label_y: str, *, log: bool) -> None:
+    axes.set_xlabel(label_x)
+    axes.set_ylabel(label_y)
+    if log:
+        axes.set_yscale("log")
+        _log_ticks(axes)
+
+
+def step_axis(axes: Axes, label_y: str, *, log: bool, labelled: bool) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    finish(axes, "step" if labelled else "", label_y, log=log)
+
+
+def _log_ticks(axes: Axes) -> None:
+    """Decades where there are enough of them, else 1-2-5 steps: no axis without two numbers."""
+    low, high = axes.get_ylim()
+    subs = (1.0,) if high / max(low, 1e-300) > 300 else (1.0, 2.0, 5.0)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def legend(canvas: Canvas, styles: dict[str, Style], frame: Frame) -> None:
+    lines = [
+        Line2D([], [], color=s.colour, linestyle=s.dash, marker=s.marker, markersize=4, linewidth=1.7, label=norm)
+        for norm, s in styles.items()
+        if norm in set(frame.trials["norm"])
+    ]
+    canvas.legend(handles=lines, loc="outside upper left", ncols=6, fontsize=9, handlelength=2.6, borderaxespad=0)
+
+
+def svg(canvas: Canvas) -> str:
+    text = StringIO()
+    canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return text.getvalue()
