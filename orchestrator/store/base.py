@@ -1,0 +1,71 @@
+"""The store's port: named blobs, with no more operations than S3 has."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from pathlib import Path
+
+KEY = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9_.=-]*(/[A-Za-z0-9_=][A-Za-z0-9_.=-]*)*")
+
+
+def checked(key: str) -> str:
+    """The key, where it is one: parts of letters, digits and `_ . = -`, joined by `/`, none beginning with a dot."""
+    if not KEY.fullmatch(key):
+        raise ValueError(f"{key!r} is no key of a store")
+    return key
+
+
+class Store(ABC):
+    """Blobs by key, shared by everyone who opens the same address.
+
+    Promises, checked by tests/contract/test_store.py:
+
+    - A reader sees a blob whole or not at all, whatever happens to the writer; what `put` returned from survives a crash.
+    - `put_once` succeeds for exactly one of any number of callers.
+    - `replace` succeeds only if the blob still has the tag that `get_tagged` gave.
+    - `list` gives the keys below a prefix in lexical order, and never a blob half written.
+    - Deleting what is not there is no error.
+    - Keys are checked before anything is touched.
+
+    Raises KeyError for a blob that is not there, EnvironmentProblem where the service fails.
+    """
+
+    uri: str
+
+    @abstractmethod
+    def get(self, key: str) -> bytes: ...
+
+    @abstractmethod
+    def put(self, key: str, content: bytes) -> None: ...
+
+    @abstractmethod
+    def put_once(self, key: str, content: bytes) -> bool:
+        """Whether this call made the blob; False where it exists already."""
+
+    @abstractmethod
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        """The content and a tag that changes with it."""
+
+    @abstractmethod
+    def replace(self, key: str, content: bytes, tag: str) -> bool:
+        """Whether the blob had the tag and was replaced."""
+
+    @abstractmethod
+    def list(self, prefix: str) -> list[str]:
+        """Keys that begin with `prefix` followed by `/`."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None: ...
+
+    @abstractmethod
+    def size(self, key: str) -> int:
+        """Bytes of the blob."""
+
+    @abstractmethod
+    def put_file(self, key: str, path: Path) -> None:
+        """The content of a local file, however large."""
+
+    @abstractmethod
+    def get_file(self, key: str, path: Path) -> None:
+        """Write the blob to a local file."""
