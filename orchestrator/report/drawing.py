@@ -50,6 +50,7 @@ RC: Any = {
     "legend.frameon": False,
 }
 PAGE_IN = 11.5
+LINE_PT = 11
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,13 @@ def dot(style: Style) -> dict[str, Any]:
     return {"color": style.colour, "marker": style.marker, "s": 26, "zorder": 3}
 
 
-def panels(rows: int, columns: int, *, widest: float, share: Literal["row", "all"]) -> tuple[Canvas, list[list[Axes]]]:
-    """Panels as wide as the page allows, up to `widest` inches; many columns make the plot wider than the page."""
+def panels(
+    rows: int, columns: int, *, widest: float, share: Literal["row", "all"], lines_below: int = 0
+) -> tuple[Canvas, list[list[Axes]]]:
+    """Panels as wide as the page allows, up to `widest` inches; `lines_below` lines of text need room under each."""
     width = max(2.3, min(widest, PAGE_IN / columns))
     height = 0.28 + 0.55 * width if width > 3 else 0.75 * width
+    height += lines_below * LINE_PT / 72
     canvas = Canvas(figsize=(width * columns, height * rows + 0.35), layout="constrained")
     canvas.get_layout_engine().set(h_pad=0.08, w_pad=0.08)  # type: ignore[union-attr, call-arg]
     panels = canvas.subplots(rows, columns, squeeze=False, sharey=share)

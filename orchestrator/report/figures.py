@@ -114,7 +114,9 @@ def _size_plot(
 ) -> Figure:
     tasks = list(dict.fromkeys(rows["task"]))
     shown = measures(rows)
-    canvas, panels = drawing.panels(len(tasks), len(shown), widest=4.6, share="row")
+    canvas, panels = drawing.panels(
+        len(tasks), len(shown), widest=4.6, share="row", lines_below=1 + len(set(rows["norm"]))
+    )
     means = by_size(rows)
     for task, line in zip(tasks, panels, strict=True):
         step = rows.loc[rows["task"] == task, "step"].iloc[0]
@@ -162,7 +164,14 @@ def _write_ranks(axes: Axes, found: Sequence[Correlation], styles: dict[str, Sty
     )
     for i, (colour, text) in enumerate(texts):
         axes.annotate(
-            text, (0, 0), (0, -38 - 11 * i), "axes fraction", "offset points", color=colour, fontsize=8, va="top"
+            text,
+            (0, 0),
+            (0, -38 - drawing.LINE_PT * i),
+            "axes fraction",
+            "offset points",
+            color=colour,
+            fontsize=8,
+            va="top",
         )
 
 

@@ -77,7 +77,7 @@ def comparisons(frame: Frame) -> tuple[Comparison, ...]:
     finals = {column.key: final_values(frame, column.key) for column in columns}
     tables = []
     for (backbone, size), trials in parts(frame.trials, "backbone", "size"):
-        norms = list(dict.fromkeys(trials["norm"]))
+        norms = list(dict.fromkeys(frame.trials.loc[frame.trials["backbone"] == backbone, "norm"]))
         cells = [
             [_cell(trials[trials["norm"] == norm], column, finals[column.key]) for column in columns] for norm in norms
         ]

@@ -98,6 +98,12 @@ def test_a_combination_that_was_excluded_says_so() -> None:
     assert cells(table, denoise)["i_ln"].missing == ("not in the sweep",)
 
 
+def test_a_norm_that_a_size_lacks_still_has_its_row() -> None:
+    rows = [trial("layer_norm", 30.0), {**trial("i_ln", 30.0), "size": "w24 d2", "width": 24}]
+    tables = comparisons(Frame(pd.DataFrame(rows), pd.DataFrame(columns=["trial", "metric", "step", "value"])))
+    assert cells(tables[0])["i_ln"].missing == ("not in the sweep",)
+
+
 def test_norms_and_tasks_stand_in_file_order() -> None:
     table = compared(
         *(trial(norm, 30.0, task=task) for norm in ("rms_norm", "i_ln") for task in ("sr_x2", "denoise_25"))

@@ -1,0 +1,186 @@
+"""The report of stores in every state, through load_plan, the folder store and write_report."""
+
+from __future__ import annotations
+
+import csv
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import EnvironmentProblem
+from orchestrator.plan import Plan, load_plan
+from orchestrator.report.page import write_report
+from tests.written_store import write_attempt, write_ended, write_sweep
+
+SWEEP = """# Does quality <follow> & hold?
+axes:
+  backbone: [swinir-tiny]
+  norm: [layer_norm, rms_norm, i_ln]
+  task: [sr_x2, denoise_25]
+  width: [12, 24]
+  depth: [2]
+  seed: [0, 1]
+data: {evaluate: [embedded-test]}
+training: {steps: 40, batch_size: 4, patch_size_px: 16}
+"""
+VOID = {"meta", "link", "br", "img", "input", "hr", "line", "rect", "circle", "path", "use"}
+
+
+class Page(HTMLParser):
+    """Tags in balance, ids, links and what would be fetched."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.anchors: list[str] = []
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        values = dict(attrs)
+        self.ids += [values["id"]] if values.get("id") else []
+        href = values.get("href") or values.get("xlink:href") or ""
+        self.anchors += [href[1:]] if href.startswith("#") else []
+        self.fetched += [value for value in (href, values.get("src") or "") if value and not value.startswith("#")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    path = tmp_path_factory.mktemp("sweep") / "follow.yaml"
+    path.write_text(SWEEP)
+    return load_plan(path)
+
+
+@pytest.fixture(scope="module")
+def complete(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a sweep in which every trial completed."""
+    store = tmp_path_factory.mktemp("complete") / "runs"
+    write_sweep(store, plan)
+    return write_report(plan, str(store), None, None)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_report_lies_in_the_store_by_default(complete: Path) -> None:
+    assert complete.parts[-4:] == ("sweeps", "follow", "report", "index.html")
+
+
+def test_the_page_fetches_nothing(complete: Path) -> None:
+    text = complete.read_text()
+    assert Page(text).fetched == []
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    assert "<script" not in text
+
+
+def test_tags_are_balanced_and_ids_unique_and_found(complete: Path) -> None:
+    page = Page(complete.read_text())
+    assert page.open == []
+    assert len(page.ids) == len(set(page.ids))
+    assert set(page.anchors) <= set(page.ids)
+
+
+def test_every_cell_of_a_complete_sweep_has_a_value(complete: Path) -> None:
+    table = rows(complete.parent / "table.csv")
+    assert len(table) == 3 * 2 * 2 * 2
+    assert all(row["mean"] and row["sd"] and row["seeds"] == "2" and not row["missing"] for row in table)
+
+
+def test_every_figure_is_in_the_page_and_a_file_of_its_own(complete: Path) -> None:
+    files = sorted(path.stem for path in (complete.parent / "figures").glob("*.svg"))
+    kinds = {name.split("-")[0] for name in files}
+    assert kinds == {"trace", "size", "entropy", "loss", "psnr", "groups"}
+    assert complete.read_text().count('<svg role="img"') == len(files)
+    for name in files:
+        ET.parse(complete.parent / "figures" / f"{name}.svg")  # noqa: S314 (our own file)
+
+
+def test_a_norm_has_one_colour_everywhere(complete: Path) -> None:
+    for figure in (complete.parent / "figures").glob("*.svg"):
+        text = figure.read_text().lower()
+        assert all(colour in text for colour in ("#d55e00", "#009e73", "#1f80c8")), figure.name
+
+
+def test_the_question_is_text_and_not_markup(complete: Path) -> None:
+    assert "Does quality &lt;follow&gt; &amp; hold?" in complete.read_text()
+    assert "> Does quality <follow> & hold?" in (complete.parent / "report.md").read_text()
+
+
+def test_two_sizes_give_growth_but_no_correlation(complete: Path) -> None:
+    lines = rows(complete.parent / "correlation.csv")
+    assert {line["measure"] for line in lines} == {"parameters", "width"}
+    assert all(line["rho"] == "" and line["note"] == "n = 2: no correlation" for line in lines)
+    assert all(float(line["growth"]) > 0 for line in lines)
+    assert "n = 2: no correlation" in complete.read_text()
+
+
+def test_markdown_names_figures_that_exist(complete: Path) -> None:
+    named = re.findall(r"\]\((.+?)\)", (complete.parent / "report.md").read_text())
+    assert named
+    assert all((complete.parent / name).is_file() for name in named)
+
+
+def test_markdown_tables_have_as_many_cells_as_their_heads(complete: Path) -> None:
+    blocks = re.findall(r"(?:^\|.*\|\n)+", (complete.parent / "report.md").read_text(), re.MULTILINE)
+    assert len(blocks) >= 4
+    for block in blocks:
+        assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def test_every_state_is_named(plan: Plan, tmp_path: Path) -> None:
+    store = tmp_path / "runs"
+    write_ended(store, plan.trials[0])
+    write_ended(store, plan.trials[1], outcome="diverged", until=20)
+    write_attempt(store, plan.trials[2], 0, 20)
+    page = write_report(plan, str(store), None, tmp_path / "out")
+    assert page == tmp_path / "out" / "index.html"
+    text = page.read_text()
+    assert "diverged at step 20" in text
+    assert "step 20 of 40" in text
+    assert "pending" in text
+    assert "2 of 24</b> trials ended" in text
+
+
+def test_a_store_without_trials_still_has_a_report(plan: Plan, tmp_path: Path) -> None:
+    page = write_report(plan, str(tmp_path / "runs"), None, None)
+    assert "<b>0 of 24</b> trials ended" in page.read_text()
+    assert all(row["missing"] == "2 pending" for row in rows(page.parent / "table.csv"))
+
+
+def test_writing_again_replaces_the_report_and_leaves_other_files(plan: Plan, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    write_report(plan, str(tmp_path / "runs"), None, out)
+    write_ended(tmp_path / "runs", plan.trials[0])
+    page = write_report(plan, str(tmp_path / "runs"), None, out)
+    assert "<b>1 of 24</b> trials ended" in page.read_text()
+    assert (out / "notes.txt").read_text() == "mine"
+    assert [path.name for path in out.rglob(".*")] == []
+
+
+def test_a_folder_that_cannot_be_written_is_named(plan: Plan, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with pytest.raises(EnvironmentProblem, match=r"out.*--out"):
+        write_report(plan, str(tmp_path / "runs"), None, tmp_path / "out")

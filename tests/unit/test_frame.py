@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from orchestrator.plan import Plan, load_plan
+from orchestrator.report.frame import Frame, in_words, read_frame, size_label
+from orchestrator.store import open_store
+from tests.written_store import write_attempt, write_ended
+
+SWEEP = """# Does it hold?
+axes:
+  backbone: [swinir-tiny]
+  norm: [layer_norm, i_ln]
+  task: [sr_x2]
+  width: [12, 24]
+  depth: [2]
+data: {evaluate: [embedded-test]}
+training: {steps: 40, batch_size: 4, patch_size_px: 16}
+"""
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    path = tmp_path / "small.yaml"
+    path.write_text(SWEEP)
+    return load_plan(path)
+
+
+def read(plan: Plan, store: Path) -> Frame:
+    return read_frame(plan, open_store(str(store)))
+
+
+def test_trials_stand_in_file_order_with_their_axes(plan: Plan, tmp_path: Path) -> None:
+    frame = read(plan, tmp_path / "runs")
+    assert list(frame.trials["trial"]) == [trial.id for trial in plan.trials]
+    assert frame.names("norm") == ["layer_norm", "i_ln"]
+    assert frame.names("size") == ["w12 d2", "w24 d2"]
+
+
+def test_an_empty_store_makes_every_trial_pending(plan: Plan, tmp_path: Path) -> None:
+    frame = read(plan, tmp_path / "runs")
+    assert frame.states() == {"pending": 4}
+    assert frame.points.empty
+
+
+def test_each_point_of_the_journal_is_one_row(plan: Plan, tmp_path: Path) -> None:
+    write_ended(tmp_path / "runs", plan.trials[0])
+    frame = read(plan, tmp_path / "runs")
+    assert not frame.points.duplicated(["trial", "metric", "step"]).any()
+    assert list(frame.metric("val/embedded-test/psnr")["step"]) == [20, 40]
+    assert set(frame.points["norm"]) == {"layer_norm"}
+
+
+def test_of_two_attempts_the_first_to_record_a_point_counts(plan: Plan, tmp_path: Path) -> None:
+    trial = plan.trials[0]
+    write_attempt(tmp_path / "runs", trial, 0, 20)
+    write_ended(tmp_path / "runs", trial, attempt=1)
+    loss = read(plan, tmp_path / "runs").metric("train/loss")
+    assert list(loss["step"]) == list(range(5, 41, 5))
+    assert list(loss["attempt"]) == [0] * 4 + [1] * 4
+
+
+def test_what_is_not_finite_is_read_back(plan: Plan, tmp_path: Path) -> None:
+    write_ended(tmp_path / "runs", plan.trials[0], outcome="diverged", until=20)
+    frame = read(plan, tmp_path / "runs")
+    assert frame.states() == {"diverged": 1, "pending": 3}
+    last = frame.points[frame.points["step"] == 20].set_index("metric")["value"]
+    assert last["feature/mean_square/group_0"] == math.inf
+    assert math.isnan(last["feature/max_abs/group_0"])
+
+
+def test_the_attempts_machines_are_kept(plan: Plan, tmp_path: Path) -> None:
+    write_ended(tmp_path / "runs", plan.trials[0])
+    (attempt,) = read(plan, tmp_path / "runs").attempts
+    assert attempt["versions"]["torch"] == "2.13.0"
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "label"), [(24, 2, "w24 d2"), (None, 2, "d2"), (24, None, "w24"), (None, None, "as preset")]
+)
+def test_a_size_is_named_by_what_is_known_of_it(width: int | None, depth: int | None, label: str) -> None:
+    assert size_label(width, depth) == label
+
+
+def test_a_trial_under_way_says_how_far_it_is() -> None:
+    assert in_words({"state": "running", "step": 40.0, "steps": 100}) == "running, step 40 of 100"
+    assert in_words({"state": "running", "step": math.nan, "steps": 100}) == "running"
