@@ -8,7 +8,9 @@ preempted by SIGTERM after a checkpoint, 1 anything else; then `failure-rank-<r>
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -28,7 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the run folder; made if missing")
     parser.add_argument("--resume", type=Path, help="folder of a checkpoint; default: the newest intact one in --out")
     parser.add_argument("--data", type=Path, action="append", default=[], metavar="ROOT", help="where data sets lie")
+    parser.add_argument("--end-with", type=int, metavar="PID", help="be killed when this parent process ends")
     options = parser.parse_args(arguments)
+    if options.end_with is not None:
+        _end_with(options.end_with)
     rank = int(os.environ.setdefault("RANK", "0"))
     local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
     world_size = int(os.environ.setdefault("WORLD_SIZE", "1"))
@@ -77,6 +82,14 @@ def main(arguments: list[str] | None = None) -> int:
         failed("bug", error)
         raise
     return EXIT_PREEMPTED if outcome == "preempted" else 0
+
+
+def _end_with(parent: int) -> None:
+    """Linux: no rank outlives the process that hosts it, also where that one is killed outright."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _free_port() -> int:

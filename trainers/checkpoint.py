@@ -108,6 +108,6 @@ def newest_intact(checkpoints: Path) -> Checkpoint | None:
 
 
 def discard_older(checkpoints: Path, keep: int) -> None:
-    """Remove all but the `keep` newest checkpoint folders of this run folder."""
+    """Remove all but the `keep` newest checkpoint folders of a run folder, which another rank may be doing as well."""
     for folder in sorted(checkpoints.glob("step-*"))[:-keep]:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)

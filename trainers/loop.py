@@ -123,8 +123,7 @@ def train(spec: RunSpec, out: Path, *, rank: Rank, resume: Path | None, data_roo
     def save(step: int) -> None:
         name = engine.save(checkpoints, step, ema.state_dict())
         note(step, "checkpoint", name=name)
-        if engine.rank == 0:
-            checkpoint.discard_older(checkpoints, KEPT_CHECKPOINTS)
+        checkpoint.discard_older(checkpoints, KEPT_CHECKPOINTS)
 
     def train_step(step: int) -> float:
         """One optimiser step; returns this rank's mean loss."""

@@ -58,6 +58,11 @@ def _canonical_sha256(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def trial_ids(store: Store) -> list[str]:
+    """Every trial that the store knows."""
+    return sorted({key.split("/")[1] for key in store.list("trials") if key.endswith("/spec.json")})
+
+
 # --- attempts ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,244 @@
+"""A trial's gang: one Ray actor per worker, in the trial's placement group, each hosting one rank as a process.
+
+A rank writes only to its local run folder, in the formats of trainers; the actor ships what is finished to the store. A rank
+dies with its actor. A gang with one dead rank is ended as a whole: the attempt has failed, and the next one continues from
+the newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+from orchestrator.errors import EnvironmentProblem
+from orchestrator.store import open_store
+from orchestrator.store.trials import Files, checkpoint_prefix, fetch_checkpoint, put_segment
+from trainers import checkpoint
+from trainers.spec import RunSpec
+
+LOG_TAIL_BYTES = 4_000
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What every worker of one attempt is told."""
+
+    trial_id: str
+    attempt: int
+    spec: RunSpec
+    store_uri: str
+    work: str | None  # local run folders are made below; None: the node's temporary folder
+    data_roots: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """One rank's part of a checkpoint, now in the store."""
+
+    step: int
+    files: Files
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one worker has to tell since the last time."""
+
+    exit_code: int | None
+    checkpoints: tuple[Shipped, ...] = ()
+    step: int = 0
+    values: Mapping[str, float] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
+    failure: Mapping[str, Any] | None = None
+    log_tail: str = ""
+
+
+class Worker:
+    """Hosts rank `rank` of an attempt."""
+
+    def __init__(self, assignment: Assignment, rank: int) -> None:
+        self._job = assignment
+        self._rank = rank
+        self._store = open_store(assignment.store_uri)
+        if assignment.work is not None:
+            Path(assignment.work).mkdir(parents=True, exist_ok=True)
+        self._out = Path(tempfile.mkdtemp(prefix=f"{assignment.trial_id}-rank-{rank}-", dir=assignment.work))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._journal_offset = 0
+        self._shipped: set[str] = set()
+
+    def rendezvous(self) -> tuple[str, int]:
+        """An address of this node and a port that is free on it, for rank 0."""
+        address = ray.util.get_node_ip_address()
+        with socket.socket() as probe:
+            probe.bind((address, 0))
+            return address, probe.getsockname()[1]
+
+    def start(self, address: str, port: int) -> int | None:
+        """Start the rank, from the newest intact checkpoint; returns that checkpoint's step."""
+        found = fetch_checkpoint(self._store, self._job.trial_id, self._out / "resume")
+        spec_path = self._out / "spec.json"
+        spec_path.write_text(self._job.spec.to_json())
+        command = [sys.executable, "-m", "trainers", str(spec_path), "--out", str(self._out)]
+        command += ["--end-with", str(os.getpid())]
+        for root in self._job.data_roots:
+            command += ["--data", root]
+        if found is not None:
+            command += ["--resume", str(found[1])]
+        environment = {
+            **os.environ,
+            "RANK": str(self._rank),
+            "LOCAL_RANK": "0",  # Ray shows each actor its own GPU only
+            "WORLD_SIZE": str(self._job.spec.placement.workers),
+            "MASTER_ADDR": address,
+            "MASTER_PORT": str(port),
+            "OMP_NUM_THREADS": str(self._job.spec.placement.cpus_per_worker),
+        }
+        with (self._out / "rank.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            )
+        return found[0] if found else None
+
+    def poll(self) -> Report:
+        """Ship what is finished: journal lines first, then checkpoints that they cover."""
+        assert self._process is not None
+        exit_code = self._process.poll()  # before looking, so that an ended rank's last words are not missed
+        step, values = self._ship_journal()
+        checkpoints = self._ship_checkpoints()
+        if exit_code is None:
+            return Report(None, checkpoints, step, values)
+        return Report(
+            exit_code,
+            checkpoints,
+            step,
+            values,
+            result=_read_json(self._out / "result.json"),
+            failure=_read_json(self._out / f"failure-rank-{self._rank}.json"),
+            log_tail=self._log_tail(),
+        )
+
+    def ask_to_end(self) -> None:
+        """SIGTERM: the rank ends after a checkpoint."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def end(self) -> None:
+        """Kill the rank, and remove its run folder."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._out, ignore_errors=True)
+
+    def process_id(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def _ship_journal(self) -> tuple[int, dict[str, float]]:
+        path = self._out / "journal.jsonl"
+        if self._rank != 0 or not path.exists():
+            return 0, {}
+        with path.open("rb") as file:
+            file.seek(self._journal_offset)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            return 0, {}
+        records = [json.loads(line) for line in whole.splitlines()]
+        put_segment(self._store, self._job.trial_id, self._job.attempt, records[0]["seq"], whole)
+        self._journal_offset += len(whole)
+        values: dict[str, float] = {}
+        for record in records:
+            values |= {name: float(value) for name, value in record.get("values", {}).items()}
+        return int(records[-1]["step"]), values
+
+    def _ship_checkpoints(self) -> tuple[Shipped, ...]:
+        shipped = []
+        for manifest_path in sorted((self._out / "checkpoints").glob(f"step-*/manifest.rank-{self._rank}.json")):
+            folder = manifest_path.parent
+            if folder.name in self._shipped:
+                continue
+            try:
+                shipped.append(self._ship_checkpoint(folder, manifest_path))
+            except (OSError, EnvironmentProblem):
+                if folder.exists():
+                    raise
+                continue  # the rank has removed it: newer ones are there
+            self._shipped.add(folder.name)
+        return tuple(shipped)
+
+    def _ship_checkpoint(self, folder: Path, manifest_path: Path) -> Shipped:
+        manifest = json.loads(manifest_path.read_bytes())
+        prefix = checkpoint_prefix(self._job.trial_id, manifest["step"], self._job.attempt)
+        files: Files = dict(manifest["files"])
+        files[manifest_path.name] = {
+            "sha256": checkpoint.sha256_of(manifest_path),
+            "bytes": manifest_path.stat().st_size,
+        }
+        for name in files:
+            self._store.put_file(f"{prefix}/{name}", folder / name)
+        return Shipped(int(manifest["step"]), files)
+
+    def _log_tail(self) -> str:
+        with (self._out / "rank.log").open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - LOG_TAIL_BYTES))
+            return log.read().decode(errors="replace")
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    return content
+
+
+class Gang:
+    """All workers of one attempt. Any method raises ray.exceptions.RayActorError where a worker is dead."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        placement = assignment.spec.placement
+        group = ray.util.get_current_placement_group()
+        actor = ray.remote(Worker)
+        self._workers = [
+            actor.options(
+                num_cpus=placement.cpus_per_worker,
+                num_gpus=placement.gpus_per_worker,
+                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
+            ).remote(assignment, rank)
+            for rank in range(placement.workers)
+        ]
+
+    def start(self) -> int | None:
+        """Start every rank; returns the step they continue from."""
+        address, port = ray.get(self._workers[0].rendezvous.remote())
+        steps: Sequence[int | None] = ray.get([worker.start.remote(address, port) for worker in self._workers])
+        return steps[0]
+
+    def poll(self) -> list[Report]:
+        reports: list[Report] = ray.get([worker.poll.remote() for worker in self._workers])
+        return reports
+
+    def ask_to_end(self) -> None:
+        ray.get([worker.ask_to_end.remote() for worker in self._workers])
+
+    def end(self) -> None:
+        """End every rank and worker, whatever state they are in."""
+        for worker in self._workers:
+            try:
+                ray.get(worker.end.remote(), timeout=10)
+            except (ray.exceptions.RayError, TimeoutError):
+                pass  # it is dead already, and its rank with it
+            ray.kill(worker)

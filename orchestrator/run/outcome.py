@@ -1,0 +1,42 @@
+"""What a failed attempt means: try again from the newest checkpoint, or give up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.run.gang import Report
+
+GIVE_UP = frozenset({"spec", "data"})  # the same input fails the same way
+MOST_RETRIES = 3
+EXIT_PREEMPTED = 75
+
+
+class AttemptFailed(Exception):
+    """An attempt ended without a result, and the next may do better. `kind` names the class of failure."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[AttemptFailed], tuple[str, str]]:
+        return AttemptFailed, (self.kind, self.message)
+
+
+def failure_of(reports: Sequence[Report]) -> tuple[str, str] | None:
+    """(kind, message) where a rank of the gang has ended badly; the first to say why is believed."""
+    bad = [(rank, report) for rank, report in enumerate(reports) if report.exit_code not in (None, 0)]
+    if not bad:
+        return None
+    told = [(rank, report) for rank, report in bad if report.failure]
+    # A rank whose peer died reports a broken connection; the peer, if it could speak, says more.
+    said = [pair for pair in told if "onnection" not in str((pair[1].failure or {}).get("message"))]
+    rank, report = (said or told or bad)[0]
+    if report.failure:
+        kind = str(report.failure["kind"])
+        return kind, f"rank {rank}: {report.failure['message']}\n{report.failure.get('traceback', '')}".rstrip()
+    if report.exit_code == EXIT_PREEMPTED:
+        return "preempted", f"rank {rank} was told to end and left a checkpoint"
+    if report.exit_code is not None and report.exit_code < 0:
+        return "killed", f"rank {rank} was killed by signal {-report.exit_code}"
+    return "unknown", f"rank {rank} ended with exit code {report.exit_code}\n{report.log_tail}"
