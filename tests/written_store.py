@@ -7,23 +7,16 @@ import json
 import math
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from orchestrator.plan.expand import Plan, Trial
+from orchestrator.plan import Plan, Trial
+from orchestrator.store import trials
+from orchestrator.store.base import Store
+from trainers.journal import encoded
 
 START = 1_764_000_000.0
 GROWTH = {"layer_norm": 3.0, "rms_norm": 1.9, "i_ln": 0.25}
 QUALITY = {"layer_norm": 0.0, "rms_norm": -0.06, "i_ln": 0.21}
-
-
-def encoded(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
-
-
-def _json(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value))
 
 
 def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]:
@@ -64,66 +57,32 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
             yield record(step, kind="metrics", values={name: encoded(value) for name, value in values.items()})
 
 
-def write_attempt(
-    store: Path, trial: Trial, attempt: int, until: int, *, diverge: bool = False
-) -> list[dict[str, Any]]:
-    """An attempt's record and its journal, in two segments."""
-    folder = store / "trials" / trial.id / "attempts" / str(attempt)
+def write_attempt(store: Store, trial: Trial, until: int, *, diverge: bool = False) -> int:
+    """The next attempt's record and its journal, in two segments."""
     versions = {"python": "3.11.9", "torch": "2.13.0", "deepspeed": "0.19.8", "ray": "2.60.0"}
-    _json(
-        folder / "attempt.json",
-        {
-            "attempt": attempt,
-            "host": "bench-1",
-            "time": START,
-            "versions": versions,
-            "commit": "c0ffee" * 6,
-            "placement": {},
-        },
+    attempt = trials.new_attempt(
+        store, trial, {"host": "bench-1", "versions": versions, "commit": "c0ffee" * 6, "placement": {}}
     )
     lines = list(records(trial, until, diverge))
-    (folder / "journal").mkdir()
     for part in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
         text = "".join(json.dumps(line) + "\n" for line in part)
-        (folder / "journal" / f"{part[0]['seq']:010d}.jsonl").write_text(text)
-    return lines
+        trials.put_segment(store, trial.id, attempt, part[0]["seq"], text.encode())
+    return attempt
 
 
 def write_ended(
-    store: Path, trial: Trial, *, outcome: str = "completed", until: int | None = None, attempt: int = 0
+    store: Store, trial: Trial, *, outcome: str = "completed", until: int | None = None, ema: bytes = b"weights"
 ) -> None:
-    """A trial with its result: the journal, a checkpoint and result.json."""
+    """A trial with its result: an attempt, a checkpoint and result.json."""
     step = trial.spec.training.steps if until is None else until
-    folder = store / "trials" / trial.id
-    _json(folder / "spec.json", json.loads(trial.spec.to_json()))
-    lines = write_attempt(store, trial, attempt, step, diverge=outcome == "diverged")
-    name = f"step-{step:08d}-{attempt}"
-    weights = b"weights"
-    files = {"ema.pt": {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}}
-    _json(
-        folder / "checkpoints" / name / "manifest.json",
-        {"step": step, "attempt": attempt, "world_size": 1, "zero_stage": 0, "files": files},
-    )
-    (folder / "checkpoints" / name / "ema.pt").write_bytes(weights)
-    journal = {
-        f"trials/{trial.id}/attempts/{attempt}/journal/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted((folder / "attempts" / str(attempt) / "journal").iterdir())
-    }
-    result = {
-        "outcome": outcome,
-        "step": step,
-        "trial": trial.id,
-        "attempt": attempt,
-        "ended": START + step,
-        "checkpoint": {"name": name, "files": files},
-        "journal": journal,
-        "metrics": lines[-1].get("values", {}),
-    }
-    canonical = json.dumps(result, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    _json(folder / "result.json", {**result, "content_sha256": hashlib.sha256(canonical.encode()).hexdigest()})
+    attempt = write_attempt(store, trial, step, diverge=outcome == "diverged")
+    store.put(f"{trials.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
+    files = {"ema.pt": {"sha256": hashlib.sha256(ema).hexdigest(), "bytes": len(ema)}}
+    trials.write_manifest(store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files)
+    trials.write_result(store, trial.id, attempt, sweep="written", step=step, outcome=outcome, metrics={})
 
 
-def write_sweep(store: Path, plan: Plan) -> None:
+def write_sweep(store: Store, plan: Plan) -> None:
     """Every trial of the plan, completed."""
     for trial in plan.trials:
         write_ended(store, trial)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.store.base import Store
-from orchestrator.store.trials import Attempt, read_attempts, read_points, read_result, trial_state
+from orchestrator.store.trials import Attempt, read_attempts, read_failure, read_points, read_result, trial_state
 
 AXES = ("backbone", "norm", "task", "width", "depth", "seed")
 ENDED = ("done", "diverged", "stopped")
@@ -83,7 +83,7 @@ def read_frame(plan: Plan, store: Store) -> Frame:
     rows, points, attempts = [], [], []
     for trial in plan.trials:
         tried = read_attempts(store, trial.id)
-        rows.append(_trial_row(plan, trial, store, tried))
+        rows.append(_trial_row(trial, store, tried))
         axes = [trial.id, *(trial.axes.get(axis) for axis in AXES), rows[-1]["size"]]
         points += [[*axes, p.metric, p.step, p.value, p.time, p.attempt] for p in read_points(store, trial.id)]
         attempts += tried
@@ -94,15 +94,18 @@ def read_frame(plan: Plan, store: Store) -> Frame:
     return Frame(trials, frame, tuple(attempts))
 
 
-def _trial_row(plan: Plan, trial: Trial, store: Store, tried: list[Attempt]) -> dict[str, Any]:
+def _trial_row(trial: Trial, store: Store, tried: list[Attempt]) -> dict[str, Any]:
     result = read_result(store, trial.id)
+    state = trial_state(store, trial.id)
+    failure = read_failure(store, trial.id) if state in ("failed", "interrupted") else None
     return {
         "trial": trial.id,
         "name": trial.name,
         **{axis: trial.axes.get(axis) for axis in AXES},
         "size": size_label(trial.axes.get("width"), trial.axes.get("depth")),
         "parameters": trial.parameters,
-        "state": trial_state(store, trial.id),
+        "state": state,
+        "reason": failure["message"] if failure else "",
         "step": result["step"] if result else None,
         "steps": trial.spec.training.steps,
         "workers": trial.spec.placement.workers,

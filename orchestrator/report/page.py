@@ -64,7 +64,7 @@ def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, ou
     Raises EnvironmentProblem where the folder cannot be written.
     """
     store = open_store(store_uri)
-    folder = out or Path(store_uri).absolute() / "sweeps" / plan.sweep / "report"
+    folder = out or Path(store.uri) / "sweeps" / plan.sweep / "report"
     files = render(build(plan, read_frame(plan, store), datetime.now(UTC)))
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)

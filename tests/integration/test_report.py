@@ -13,6 +13,8 @@ import pytest
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, load_plan
 from orchestrator.report.page import write_report
+from orchestrator.store import open_store
+from orchestrator.store.trials import write_failure
 from tests.written_store import write_attempt, write_ended, write_sweep
 
 SWEEP = """# Does quality <follow> & hold?
@@ -73,7 +75,7 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 def complete(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a sweep in which every trial completed."""
     store = tmp_path_factory.mktemp("complete") / "runs"
-    write_sweep(store, plan)
+    write_sweep(open_store(str(store)), plan)
     return write_report(plan, str(store), None, None)
 
 
@@ -113,7 +115,7 @@ def test_every_figure_is_in_the_page_and_a_file_of_its_own(complete: Path) -> No
     assert kinds == {"trace", "size", "entropy", "loss", "psnr", "groups"}
     assert complete.read_text().count('<svg role="img"') == len(files)
     for name in files:
-        ET.parse(complete.parent / "figures" / f"{name}.svg")  # noqa: S314 (our own file)
+        ET.parse(complete.parent / "figures" / f"{name}.svg")
 
 
 def test_a_norm_has_one_colour_everywhere(complete: Path) -> None:
@@ -149,16 +151,20 @@ def test_markdown_tables_have_as_many_cells_as_their_heads(complete: Path) -> No
 
 
 def test_every_state_is_named(plan: Plan, tmp_path: Path) -> None:
-    store = tmp_path / "runs"
+    store = open_store(str(tmp_path / "runs"))
     write_ended(store, plan.trials[0])
     write_ended(store, plan.trials[1], outcome="diverged", until=20)
-    write_attempt(store, plan.trials[2], 0, 20)
-    page = write_report(plan, str(store), None, tmp_path / "out")
+    write_attempt(store, plan.trials[2], 20)
+    attempt = write_attempt(store, plan.trials[3], 20)
+    write_failure(store, plan.trials[3].id, attempt, "data", "rocket.jpg is <truncated>", final=True)
+    page = write_report(plan, str(tmp_path / "runs"), None, tmp_path / "out")
     assert page == tmp_path / "out" / "index.html"
     text = page.read_text()
     assert "diverged at step 20" in text
     assert "step 20 of 40" in text
     assert "pending" in text
+    assert "failed" in text
+    assert "rocket.jpg is &lt;truncated&gt;" in text
     assert "2 of 24</b> trials ended" in text
 
 
@@ -173,7 +179,7 @@ def test_writing_again_replaces_the_report_and_leaves_other_files(plan: Plan, tm
     out.mkdir()
     (out / "notes.txt").write_text("mine")
     write_report(plan, str(tmp_path / "runs"), None, out)
-    write_ended(tmp_path / "runs", plan.trials[0])
+    write_ended(open_store(str(tmp_path / "runs")), plan.trials[0])
     page = write_report(plan, str(tmp_path / "runs"), None, out)
     assert "<b>1 of 24</b> trials ended" in page.read_text()
     assert (out / "notes.txt").read_text() == "mine"

@@ -47,7 +47,7 @@ def test_an_empty_store_makes_every_trial_pending(plan: Plan, tmp_path: Path) ->
 
 
 def test_each_point_of_the_journal_is_one_row(plan: Plan, tmp_path: Path) -> None:
-    write_ended(tmp_path / "runs", plan.trials[0])
+    write_ended(open_store(str(tmp_path / "runs")), plan.trials[0])
     frame = read(plan, tmp_path / "runs")
     assert not frame.points.duplicated(["trial", "metric", "step"]).any()
     assert list(frame.metric("val/embedded-test/psnr")["step"]) == [20, 40]
@@ -56,15 +56,15 @@ def test_each_point_of_the_journal_is_one_row(plan: Plan, tmp_path: Path) -> Non
 
 def test_of_two_attempts_the_first_to_record_a_point_counts(plan: Plan, tmp_path: Path) -> None:
     trial = plan.trials[0]
-    write_attempt(tmp_path / "runs", trial, 0, 20)
-    write_ended(tmp_path / "runs", trial, attempt=1)
+    write_attempt(open_store(str(tmp_path / "runs")), trial, 20)
+    write_ended(open_store(str(tmp_path / "runs")), trial)
     loss = read(plan, tmp_path / "runs").metric("train/loss")
     assert list(loss["step"]) == list(range(5, 41, 5))
-    assert list(loss["attempt"]) == [0] * 4 + [1] * 4
+    assert list(loss["attempt"]) == [1] * 4 + [2] * 4
 
 
 def test_what_is_not_finite_is_read_back(plan: Plan, tmp_path: Path) -> None:
-    write_ended(tmp_path / "runs", plan.trials[0], outcome="diverged", until=20)
+    write_ended(open_store(str(tmp_path / "runs")), plan.trials[0], outcome="diverged", until=20)
     frame = read(plan, tmp_path / "runs")
     assert frame.states() == {"diverged": 1, "pending": 3}
     last = frame.points[frame.points["step"] == 20].set_index("metric")["value"]
@@ -73,7 +73,7 @@ def test_what_is_not_finite_is_read_back(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_the_attempts_machines_are_kept(plan: Plan, tmp_path: Path) -> None:
-    write_ended(tmp_path / "runs", plan.trials[0])
+    write_ended(open_store(str(tmp_path / "runs")), plan.trials[0])
     (attempt,) = read(plan, tmp_path / "runs").attempts
     assert attempt["versions"]["torch"] == "2.13.0"
 

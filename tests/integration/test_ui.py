@@ -1,0 +1,125 @@
+"""`run_ui` as a process of its own, asked over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.ui import run_ui, server_command
+
+START_DEADLINE_S = 120
+MAKE = "import sys, mlflow; mlflow.set_tracking_uri(sys.argv[1]); mlflow.create_experiment('quickstart')"
+SERVE = "import sys; from orchestrator.ui import run_ui; sys.exit(run_ui(sys.argv[1], '127.0.0.1', int(sys.argv[2])))"
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def experiments(port: int, server: subprocess.Popen[bytes]) -> list[str]:
+    """Names of the experiments, as soon as the server answers."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search",
+        data=json.dumps({"max_results": 10}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    deadline = time.monotonic() + START_DEADLINE_S
+    while True:
+        assert server.poll() is None, "the server ended"
+        assert time.monotonic() < deadline, "the server did not answer"
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return [experiment["name"] for experiment in json.load(answer)["experiments"]]
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+
+
+def test_the_server_shows_the_experiment_and_ends_with_ctrl_c_and_all_it_started(tmp_path: Path) -> None:
+    tracking, port = f"sqlite:///{tmp_path}/mlflow.db", free_port()
+    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
+    subprocess.run([sys.executable, "-c", MAKE, tracking], check=True, env=environment, cwd=tmp_path, timeout=240)
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    with (
+        (tmp_path / "said").open("wb") as said,
+        subprocess.Popen(
+            [sys.executable, "-c", SERVE, tracking, str(port)], env=environment, cwd=tmp_path, stdout=said, stderr=said
+        ) as server,
+    ):
+        try:
+            assert "quickstart" in experiments(port, server)
+            started = psutil.Process(server.pid).children(recursive=True)
+            assert started
+            server.send_signal(signal.SIGINT)
+            assert server.wait(30) == 0
+            _, left = psutil.wait_procs(started, timeout=15)
+            assert left == []
+        finally:
+            server.kill()
+    text = (tmp_path / "said").read_text()
+    assert "mlflow server" in text
+    assert f"http://127.0.0.1:{port}" in text
+    assert not (tmp_path / "mlruns").exists()
+
+
+def database(folder: Path) -> str:
+    (folder / "mlflow.db").touch()
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def test_a_port_in_use_is_named_with_a_free_one(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(EnvironmentProblem, match=f"Port {port} on 127.0.0.1 is in use") as error:
+            run_ui(database(tmp_path), "127.0.0.1", port)
+    assert error.value.exit_code == 3
+    (free,) = re.findall(r"--port (\d+)", str(error.value))
+    assert int(free) != port
+    socket.create_server(("127.0.0.1", int(free))).close()
+
+
+def test_a_database_that_is_not_there_is_the_users_error_and_is_not_made(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="normsweep run"):
+        run_ui(f"sqlite:///{tmp_path}/mlflow.db", "127.0.0.1", free_port())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_that_is_none_of_this_machine_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no address of this machine"):
+        run_ui(database(tmp_path), "192.0.2.1", free_port())
+
+
+def test_addresses_are_absolute_wherever_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    database(tmp_path)
+    command = server_command("sqlite:///mlflow.db", "127.0.0.1", 5000)
+    assert f"sqlite:///{tmp_path}/mlflow.db" in command
+    assert str(tmp_path / "mlartifacts") in command
+
+
+def test_hosts_are_named_only_beyond_loopback(tmp_path: Path) -> None:
+    tracking = database(tmp_path)
+    assert "--allowed-hosts" not in server_command(tracking, "127.0.0.1", 5000)
+    command = server_command(tracking, "0.0.0.0", 5000)
+    hosts = command[command.index("--allowed-hosts") + 1].split(",")
+    assert {"localhost:*", f"{socket.gethostname()}:*", "10.*"} <= set(hosts)
+    assert "*" not in hosts
+
+
+def test_a_server_that_is_there_already_is_only_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_ui("http://tracking.example:5000", "127.0.0.1", 5000) == 0
+    assert "http://tracking.example:5000" in capsys.readouterr().out
