@@ -135,24 +135,38 @@ def _segments(store: Store, trial_id: str) -> list[tuple[int, str]]:
     return sorted((int(key.split("/")[3]), key) for key in keys if "/journal/" in key)
 
 
-def read_journal(store: Store, trial_id: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(attempt, record) of every line of every attempt."""
-    for attempt, key in _segments(store, trial_id):
-        for line in store.get(key).splitlines():
-            yield attempt, json.loads(line)
+class JournalReader:
+    """The journals of a trial's attempts as one history, in which every (metric, step) stands once.
+
+    Where two attempts journalled the same one, the first counts.
+    """
+
+    def __init__(self, store: Store, trial_id: str) -> None:
+        self._store = store
+        self._trial_id = trial_id
+        self._read: set[str] = set()
+        self._seen: set[tuple[str, int]] = set()
+
+    def new_points(self) -> Iterator[Point]:
+        """What has been shipped since the last call."""
+        for attempt, key in _segments(self._store, self._trial_id):
+            if key in self._read:
+                continue
+            for line in self._store.get(key).splitlines():
+                yield from self._points_of(attempt, json.loads(line))
+            self._read.add(key)
+
+    def _points_of(self, attempt: int, record: dict[str, Any]) -> Iterator[Point]:
+        step = record["step"]
+        for metric, value in record.get("values", {}).items():
+            if (metric, step) not in self._seen:
+                self._seen.add((metric, step))
+                yield Point(metric, step, float(value), record["time"], attempt, record["seq"])
 
 
 def read_points(store: Store, trial_id: str) -> Iterator[Point]:
-    """Every (metric, step) once: the value of the attempt that was first to journal it."""
-    seen: set[tuple[str, int]] = set()
-    for attempt, record in read_journal(store, trial_id):
-        if record["kind"] != "metrics":
-            continue
-        step = record["step"]
-        for metric, value in record["values"].items():
-            if (metric, step) not in seen:
-                seen.add((metric, step))
-                yield Point(metric, step, float(value), record["time"], attempt, record["seq"])
+    """Every (metric, step) of a trial once."""
+    return JournalReader(store, trial_id).new_points()
 
 
 # --- checkpoints ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,135 @@
+"""How a run is told: a live table in a terminal, plain lines elsewhere, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from orchestrator.plan import Plan
+from orchestrator.plan.show import duration
+
+LINE_EVERY_S = 15.0
+LONGEST_TABLE = 30
+
+
+@dataclass
+class _Row:
+    """What is known of one trial."""
+
+    name: str
+    steps: int
+    cost_s: float
+    state: str = "pending"
+    step: int = 0
+    loss: float | None = None
+    psnr: float | None = None
+    said: float = field(default=0.0)
+
+
+class Progress:
+    """Told of every change of a trial; `quiet` says only what went wrong. A context: leaving it ends the live table."""
+
+    def __init__(self, plan: Plan, states: Mapping[str, str], *, quiet: bool, json_lines: bool) -> None:
+        self._rows = {
+            trial.id: _Row(trial.name, trial.spec.training.steps, trial.seconds, states.get(trial.id, "pending"))
+            for trial in plan.trials
+        }
+        self._sweep = plan.sweep
+        self._quiet = quiet
+        self._json = json_lines
+        self._console = Console(stderr=True, highlight=False)
+        self._began = time.monotonic()
+        live = self._console.is_terminal and not quiet and not json_lines
+        self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=2) if live else None
+
+    def __enter__(self) -> Progress:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """A sentence for people."""
+        if not self._quiet:
+            self._console.print(text, markup=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """A sentence for people, also where they asked for quiet."""
+        self._console.print(text, style="yellow", markup=False, soft_wrap=True)
+
+    def changed(self, trial_id: str, state: str, result: Mapping[str, Any] | None = None) -> None:
+        """A trial went on, or into another state."""
+        row = self._rows[trial_id]
+        turned = row.state != state
+        row.state = state
+        if result:
+            row.step = int(result.get("step", row.step))
+            row.loss = result.get("loss", row.loss)
+            row.psnr = result.get("psnr", row.psnr)
+        if self._json:
+            fields = {"event": "trial", "trial": trial_id, "name": row.name, "state": state, "step": row.step}
+            self.line({**fields, "steps": row.steps, "loss": row.loss, "psnr": row.psnr})
+        elif self._live is None and (turned or time.monotonic() - row.said > LINE_EVERY_S):
+            row.said = time.monotonic()
+            self.say(f"{self._clock()}  {row.name}: {self._in_words(row)}   {self._overall()}")
+
+    def line(self, record: Mapping[str, Any]) -> None:
+        """One JSON object on stdout, where JSON was asked for."""
+        if self._json:
+            finite = {k: None if isinstance(v, float) and v != v else v for k, v in record.items()}
+            print(json.dumps(finite), file=sys.stdout, flush=True)
+
+    def _clock(self) -> str:
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        return f"{minutes:3d}:{seconds:02d}"
+
+    def _in_words(self, row: _Row) -> str:
+        words = [row.state]
+        if row.state == "running":
+            words.append(f"step {row.step}/{row.steps}")
+        if row.loss is not None:
+            words.append(f"loss {row.loss:.4f}")
+        if row.psnr is not None:
+            words.append(f"PSNR {row.psnr:.2f}")
+        return ", ".join(words)
+
+    def _overall(self) -> str:
+        done = sum(row.state not in ("pending", "running") for row in self._rows.values())
+        return f"[{done}/{len(self._rows)} ended{self._eta()}]"
+
+    def _eta(self) -> str:
+        """What is left, by the plan's estimates scaled by how they have held in this run so far."""
+        total = done = 0.0
+        for row in self._rows.values():
+            if row.state in ("running", "pending") or row.said:
+                total += row.cost_s
+                done += row.cost_s * (row.step / row.steps if row.state in ("running", "pending") else 1)
+        elapsed = time.monotonic() - self._began
+        return f", about {duration(elapsed * (total - done) / done)} left" if done > 0.02 * total and done < total else ""
+
+    def _table(self) -> Table:
+        table = Table(title=f"{self._sweep} {self._clock().strip()} {self._overall()}", title_justify="left", box=None)
+        for column, justify in (("trial", "left"), ("state", "left"), ("step", "right"), ("loss", "right"), ("PSNR", "right")):
+            table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
+        order = {"running": 0, "failed": 1, "diverged": 2, "pending": 3}
+        rows = sorted(self._rows.values(), key=lambda row: order.get(row.state, 4))
+        for row in rows[:LONGEST_TABLE]:
+            loss = "" if row.loss is None else f"{row.loss:.4f}"
+            psnr = "" if row.psnr is None else f"{row.psnr:.2f}"
+            step = f"{row.step}/{row.steps}" if row.step else ""
+            style = {"running": "bold", "failed": "red", "diverged": "magenta", "pending": "dim"}.get(row.state, "green")
+            table.add_row(row.name, row.state, step, loss, psnr, style=style)
+        if len(rows) > LONGEST_TABLE:
+            table.add_row(f"... and {len(rows) - LONGEST_TABLE} more", style="dim")
+        return table

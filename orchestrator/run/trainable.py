@@ -1,0 +1,172 @@
+"""The Tune trainable: owns one trial's gang, makes its checkpoints and its result count, reports upward."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from ray import tune
+from ray.exceptions import RayError
+
+from orchestrator.plan import Trial
+from orchestrator.run.gang import Assignment, Files, Gang, Report
+from orchestrator.run.outcome import GIVE_UP, AttemptFailed, failure_of
+from orchestrator.store import open_store
+from orchestrator.store.trials import (
+    ALIVE_EVERY_S,
+    Superseded,
+    discard_checkpoints,
+    new_attempt,
+    say_alive,
+    write_failure,
+    write_manifest,
+    write_result,
+)
+
+POLL_EVERY_S = 0.2
+REPORT_EVERY_S = 2.0
+END_DEADLINE_S = 60.0
+KEPT_CHECKPOINTS = 2
+VERSIONS = ("torch", "deepspeed", "ray", "mlflow", "numpy", "normsweep")
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """What the trials of one run share; `trials` by id."""
+
+    sweep: str
+    trials: Mapping[str, Trial]
+    store_uri: str
+    work: str | None
+    data_roots: tuple[str, ...]
+    commit: str
+
+
+class GangTrainable(tune.Trainable):  # type: ignore[misc]
+    """One attempt at a trial. Its results carry `step`, the last `loss` and `psnr`, and at the end `outcome`."""
+
+    def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
+        self._trial = jobs.trials[config["trial"]]
+        self._sweep = jobs.sweep
+        self._store = open_store(jobs.store_uri)
+        self._latest: dict[str, Any] = {"step": 0}
+        self._parts: dict[int, dict[int, Files]] = {}
+        self._ended = False
+        self._alive_at = 0.0
+        placement = self._trial.spec.placement
+        info = {
+            "sweep": jobs.sweep,
+            "host": platform.node(),
+            "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            "versions": {name: version(name) for name in VERSIONS},
+            "commit": jobs.commit,
+            "placement": placement.model_dump(mode="json"),
+        }
+        self._attempt = new_attempt(self._store, self._trial, info)
+        self._gang = Gang(
+            Assignment(self._trial.id, self._attempt, self._trial.spec, jobs.store_uri, jobs.work, jobs.data_roots)
+        )
+        resumed = self._gang.start()
+        if resumed is not None:
+            self._latest["step"] = resumed
+
+    def step(self) -> dict[str, Any]:
+        """Wait for progress, at most REPORT_EVERY_S. Raises AttemptFailed where the next attempt may do better."""
+        until = time.monotonic() + REPORT_EVERY_S
+        while not self._ended:
+            step = self._latest["step"]
+            try:
+                self._look()
+            except (RayError, Superseded) as error:
+                self._fail("worker lost" if isinstance(error, RayError) else "superseded", str(error))
+            if self._latest["step"] != step or time.monotonic() > until:
+                break
+            time.sleep(POLL_EVERY_S)
+        return {**self._latest, "done": self._ended}
+
+    def cleanup(self) -> None:
+        """End the gang; one that still trains is asked for a checkpoint first."""
+        if not self._ended:
+            try:
+                self._gang.ask_to_end()
+                until = time.monotonic() + END_DEADLINE_S
+                while time.monotonic() < until:
+                    reports = self._gang.poll()
+                    self._seal(reports)
+                    if all(report.exit_code is not None for report in reports):
+                        break
+                    time.sleep(POLL_EVERY_S)
+                write_failure(
+                    self._store, self._trial.id, self._attempt, "interrupted", "stopped from outside", final=False
+                )
+            except (RayError, Superseded):
+                pass  # nothing to save any more: the newest checkpoint stands
+        self._gang.end()
+
+    def _look(self) -> None:
+        if time.monotonic() - self._alive_at > ALIVE_EVERY_S:
+            say_alive(self._store, self._trial.id, self._attempt)
+            self._alive_at = time.monotonic()
+        reports = self._gang.poll()
+        self._seal(reports)
+        first = reports[0]
+        if first.values:
+            self._latest |= {"step": first.step, **_shown(first.values)}
+        failure = failure_of(reports)
+        if failure is not None:
+            self._fail(*failure)
+        if first.result is not None and all(report.exit_code == 0 for report in reports):
+            outcome = str(first.result["outcome"])
+            write_result(
+                self._store,
+                self._trial.id,
+                self._attempt,
+                sweep=self._sweep,
+                step=int(first.result["step"]),
+                outcome=outcome,
+                metrics=first.result["metrics"],
+            )
+            discard_checkpoints(self._store, self._trial.id, keep=1)
+            self._latest |= {"step": int(first.result["step"]), "outcome": outcome}
+            self._ended = True
+
+    def _seal(self, reports: list[Report]) -> None:
+        """Write the manifest of every checkpoint of which all ranks' parts have now shipped."""
+        placement = self._trial.spec.placement
+        for rank, report in enumerate(reports):
+            for part in report.checkpoints:
+                self._parts.setdefault(part.step, {})[rank] = part.files
+        for step in sorted(self._parts):
+            if len(self._parts[step]) < placement.workers:
+                continue
+            parts = self._parts.pop(step)
+            write_manifest(
+                self._store,
+                self._trial.id,
+                self._attempt,
+                step=step,
+                world_size=placement.workers,
+                zero_stage=placement.zero_stage,
+                files={name: about for part in parts.values() for name, about in part.items()},
+            )
+            discard_checkpoints(self._store, self._trial.id, keep=KEPT_CHECKPOINTS)
+
+    def _fail(self, kind: str, message: str) -> None:
+        """Record the failure; raise AttemptFailed unless another attempt would fail the same way."""
+        final = kind in GIVE_UP
+        write_failure(self._store, self._trial.id, self._attempt, kind, message, final=final)
+        self._ended = True
+        self._latest |= {"outcome": "failed", "problem": message}
+        if not final:
+            self._gang.end()
+            raise AttemptFailed(kind, message)
+
+
+def _shown(values: Mapping[str, float]) -> dict[str, float]:
+    """Of the newest values, those that the live table shows."""
+    shown = {"loss": value for name, value in values.items() if name == "train/loss"}
+    return shown | {"psnr": value for name, value in values.items() if name.endswith("/psnr")}
