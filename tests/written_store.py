@@ -47,7 +47,7 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
             entropy = math.log(width) * (0.97 - 0.2 * done * GROWTH.get(kind, 1.0) / 3)
             values["feature/entropy"] = entropy
             values["feature/entropy_normalised"] = entropy / math.log(width)
-        if step % 20 == 0 and step:
+        if step and (step % 20 == 0 or step == steps):
             psnr = (
                 base + 4 * (1 - math.exp(-3 * done)) + QUALITY.get(kind, 0.0) + width / 60 + dice.uniform(-0.03, 0.03)
             )

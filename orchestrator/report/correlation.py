@@ -81,8 +81,8 @@ def max_over_groups(frame: Frame) -> pd.DataFrame:
     """The trace of a trial as one curve: trial, axes, size, step and the largest group's value, or NaN."""
     traces = frame.points[frame.points["metric"].str.startswith(TRACE)]
     keys = ["trial", "backbone", "norm", "task", "width", "depth", "seed", "size", "step"]
-    largest = traces.groupby(keys, sort=False, dropna=False)["value"].agg(lambda values: values.max(skipna=False))
-    return largest.reset_index()
+    groups = traces.groupby(keys, sort=False, dropna=False)["value"]
+    return groups.max().where(groups.count() == groups.size()).reset_index()
 
 
 def divergence(frame: Frame) -> pd.DataFrame:
@@ -108,7 +108,7 @@ def _at_fixed_step(traces: pd.DataFrame) -> pd.DataFrame:
     step = max(steps)
     there = traces[(traces["step"] == step) & traces["state"].isin({*deciding["state"], "diverged"})]
     gone = traces[(traces["state"] == "diverged") & ~traces["trial"].isin(there["trial"])].drop_duplicates("trial")
-    rows = pd.concat([there, gone.assign(step=step, value=math.inf)], ignore_index=True)
+    rows: pd.DataFrame = pd.concat([there, gone.assign(step=step, value=math.inf)], ignore_index=True)
     rows["value"] = rows["value"].fillna(math.inf)
     return rows
 
