@@ -1,0 +1,86 @@
+"""Ray Tune over the trials of a sweep: placement groups from the plan, largest first, retries, what ends early."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.experiment import Trial as TuneTrial
+
+from orchestrator.plan import Plan, Trial
+from orchestrator.run.outcome import MOST_RETRIES
+from orchestrator.run.progress import Progress
+from orchestrator.run.runner import RunOptions, refuse_split_store
+from orchestrator.run.trainable import GangTrainable, Jobs
+
+STRATEGIES = {"pack": "PACK", "spread": "SPREAD", "strict_pack": "STRICT_PACK"}
+
+
+class Told(tune.Callback):  # type: ignore[misc]
+    """Passes what Tune sees of the trials to the progress display."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._failures: dict[str, int] = {}
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self._progress.changed(trial.config["trial"], "running")
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        state = {"completed": "done", None: "running"}.get(result.get("outcome"), str(result.get("outcome")))
+        self._progress.changed(trial.config["trial"], state, result)
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self._progress.changed(trial.config["trial"], "retrying")
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self._progress.changed(trial.config["trial"], "failed")
+
+
+def bundles(trial: Trial) -> PlacementGroupFactory:
+    """One bundle per worker. The trainable itself needs nothing: it waits and ships."""
+    placement = trial.spec.placement
+    worker: dict[str, float] = {"CPU": placement.cpus_per_worker}
+    if placement.gpus_per_worker:
+        worker["GPU"] = placement.gpus_per_worker
+    return PlacementGroupFactory([{}] + [worker] * placement.workers, strategy=STRATEGIES[placement.strategy])
+
+
+def tune_trials(
+    plan: Plan, todo: list[Trial], options: RunOptions, progress: Progress, *, work: Path, commit: str
+) -> bool:
+    """Train them all; returns whether Ctrl-C ended it."""
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    refuse_split_store(options, sum(node["Alive"] for node in ray.nodes()))
+    trials = {trial.id: trial for trial in sorted(todo, key=lambda t: t.seconds * t.spec.placement.workers, reverse=True)}
+    jobs = Jobs(
+        sweep=plan.sweep,
+        trials=trials,
+        store_uri=options.store if "://" in options.store else str(Path(options.store).absolute()),
+        work=None if "://" in options.store else str(work / "ranks"),
+        data_roots=tuple(str(root.absolute()) for root in options.data_roots),
+        commit=commit,
+    )
+    trainable = tune.with_resources(
+        tune.with_parameters(GangTrainable, jobs=jobs), lambda config: bundles(trials[config["trial"]])
+    )
+    tuner = tune.Tuner(
+        trainable,
+        param_space={"trial": tune.grid_search(list(trials))},
+        tune_config=tune.TuneConfig(max_concurrent_trials=options.max_concurrent),
+        run_config=tune.RunConfig(
+            name=plan.sweep,
+            storage_path=str(work / "tune"),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=MOST_RETRIES),
+            callbacks=[Told(progress)],
+        ),
+    )
+    results = tuner.fit()
+    return any(not (result.metrics or {}).get("done") and result.error is None for result in results)
