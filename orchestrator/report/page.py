@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,12 +61,13 @@ def build(plan: Plan, frame: Frame, written: datetime) -> Report:
 def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, out: Path | None = None) -> Path:
     """Write the report of what the store holds now, to `out` or `<store>/sweeps/<name>/report`; the path of index.html.
 
-    With `tracking_uri` the files also become artifacts of the sweep's experiment in MLflow, if it has one.
-    Raises EnvironmentProblem where the folder cannot be written.
+    With `tracking_uri` the files become artifacts in the sweep's MLflow experiment too, once a trial has begun; if MLflow
+    does not answer, that is said on stderr. Raises EnvironmentProblem where the folder cannot be written.
     """
     store = open_store(store_uri)
     folder = out or Path(store.uri) / "sweeps" / plan.sweep / "report"
-    files = render(build(plan, read_frame(plan, store), datetime.now(UTC)))
+    frame = read_frame(plan, store)
+    files = render(build(plan, frame, datetime.now(UTC)))
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
@@ -74,11 +76,18 @@ def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, ou
         raise EnvironmentProblem(
             f"The report cannot be written to {folder}: {error.strerror}. Choose another with --out."
         ) from error
-    if tracking_uri is not None:
-        from orchestrator.tracking.mlflow import log_report
-
-        log_report(plan, tracking_uri, folder)
+    if tracking_uri is not None and frame.attempts:
+        _log(plan, tracking_uri, folder)
     return folder / "index.html"
+
+
+def _log(plan: Plan, tracking_uri: str, folder: Path) -> None:
+    from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
+
+    try:
+        Mirror(tracking_uri, plan).log_report(folder)
+    except TrackingUnavailable as error:
+        print(f"The report is written, but not logged. {error}", file=sys.stderr)
 
 
 def render(report: Report) -> dict[str, str]:

@@ -186,6 +186,16 @@ def test_writing_again_replaces_the_report_and_leaves_other_files(plan: Plan, tm
     assert [path.name for path in out.rglob(".*")] == []
 
 
+def test_a_tracking_server_that_does_not_answer_is_said_and_the_report_is_there(
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    write_ended(open_store(str(tmp_path / "runs")), plan.trials[0])
+    page = write_report(plan, str(tmp_path / "runs"), "http://127.0.0.1:9", None)
+    assert page.is_file()
+    assert "normsweep sync" in capsys.readouterr().err
+
+
 def test_a_folder_that_cannot_be_written_is_named(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with pytest.raises(EnvironmentProblem, match=r"out.*--out"):

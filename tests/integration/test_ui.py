@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -18,10 +17,19 @@ import psutil
 import pytest
 
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.plan import load_plan
+from orchestrator.report.page import write_report
+from orchestrator.store import open_store
+from orchestrator.tracking.mlflow import sync_sweep
 from orchestrator.ui import run_ui, server_command
+from tests.written_store import write_sweep
 
 START_DEADLINE_S = 120
-MAKE = "import sys, mlflow; mlflow.set_tracking_uri(sys.argv[1]); mlflow.create_experiment('quickstart')"
+SWEEP = """# Shown
+axes: {backbone: [swinir-tiny], norm: [layer_norm, i_ln], task: [sr_x2], width: [12]}
+data: {evaluate: [embedded-test]}
+training: {steps: 20, batch_size: 4, patch_size_px: 16}
+"""
 SERVE = "import sys; from orchestrator.ui import run_ui; sys.exit(run_ui(sys.argv[1], '127.0.0.1', int(sys.argv[2])))"
 
 
@@ -31,29 +39,48 @@ def free_port() -> int:
         return port
 
 
-def experiments(port: int, server: subprocess.Popen[bytes]) -> list[str]:
-    """Names of the experiments, as soon as the server answers."""
+def ask(port: int, path: str, body: object = None) -> bytes:
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search",
-        data=json.dumps({"max_results": 10}).encode(),
+        f"http://127.0.0.1:{port}/{path}",
+        data=None if body is None else json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        content: bytes = answer.read()
+        return content
+
+
+def wait_until_it_answers(port: int, server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_DEADLINE_S
     while True:
         assert server.poll() is None, "the server ended"
         assert time.monotonic() < deadline, "the server did not answer"
         try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return [experiment["name"] for experiment in json.load(answer)["experiments"]]
-        except (urllib.error.URLError, OSError):
+            ask(port, "health")
+            return
+        except OSError:
             time.sleep(0.2)
 
 
-def test_the_server_shows_the_experiment_and_ends_with_ctrl_c_and_all_it_started(tmp_path: Path) -> None:
-    tracking, port = f"sqlite:///{tmp_path}/mlflow.db", free_port()
-    environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
-    subprocess.run([sys.executable, "-c", MAKE, tracking], check=True, env=environment, cwd=tmp_path, timeout=240)
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+def check_what_is_shown(port: int) -> None:
+    """The experiment by its name, its runs by names one can tell apart, and the report."""
+    found = json.loads(ask(port, "api/2.0/mlflow/experiments/search", {"max_results": 10}))["experiments"]
+    experiments = {experiment["name"]: experiment["experiment_id"] for experiment in found}
+    assert "shown" in experiments
+    runs = json.loads(ask(port, "api/2.0/mlflow/runs/search", {"experiment_ids": [experiments["shown"]]}))["runs"]
+    names = {run["info"]["run_name"]: run["info"]["run_id"] for run in runs}
+    assert set(names) == {"swinir-tiny layer_norm sr_x2 w12 d2 s0", "swinir-tiny i_ln sr_x2 w12 d2 s0", "report"}
+    assert b"Sweep report" in ask(port, f"get-artifact?path=index.html&run_uuid={names['report']}")
+
+
+def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_started(tmp_path: Path) -> None:
+    (tmp_path / "shown.yaml").write_text(SWEEP)
+    plan, store = load_plan(tmp_path / "shown.yaml"), str(tmp_path / "runs")
+    tracking, port = f"sqlite:///{store}/mlflow.db", free_port()
+    write_sweep(open_store(store), plan)
+    sync_sweep(plan, store, tracking)
+    write_report(plan, store, tracking)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     with (
         (tmp_path / "said").open("wb") as said,
         subprocess.Popen(
@@ -61,7 +88,8 @@ def test_the_server_shows_the_experiment_and_ends_with_ctrl_c_and_all_it_started
         ) as server,
     ):
         try:
-            assert "quickstart" in experiments(port, server)
+            wait_until_it_answers(port, server)
+            check_what_is_shown(port)
             started = psutil.Process(server.pid).children(recursive=True)
             assert started
             server.send_signal(signal.SIGINT)
@@ -73,7 +101,7 @@ def test_the_server_shows_the_experiment_and_ends_with_ctrl_c_and_all_it_started
     text = (tmp_path / "said").read_text()
     assert "mlflow server" in text
     assert f"http://127.0.0.1:{port}" in text
-    assert not (tmp_path / "mlruns").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "said", "shown.yaml"]
 
 
 def database(folder: Path) -> str:
