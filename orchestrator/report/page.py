@@ -61,7 +61,7 @@ def build(plan: Plan, frame: Frame, written: datetime) -> Report:
 def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, out: Path | None = None) -> Path:
     """Write the report of what the store holds now, to `out` or `<store>/sweeps/<name>/report`; the path of index.html.
 
-    With `tracking_uri` the files become artifacts in the sweep's MLflow experiment too, once a trial has begun; if MLflow
+    With `tracking_uri` the files become artifacts in the sweep's MLflow experiment too, once a trial began; if MLflow
     does not answer, that is said on stderr. Raises EnvironmentProblem where the folder cannot be written.
     """
     store = open_store(store_uri)
