@@ -20,7 +20,7 @@ from orchestrator.plan.show import counts, duration
 from orchestrator.run.progress import Progress
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
-from orchestrator.store.trials import ended, read_failure, read_result, trial_states
+from orchestrator.store.trials import ended, give_up, read_failure, trial_states
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
 
 MIRROR_EVERY_S = 2.0
@@ -146,7 +146,10 @@ def _train(plan: Plan, todo: list[Trial], store: Store, options: RunOptions, pro
 
         estimate = sum(trial.seconds for trial in todo)
         progress.say(f"{len(todo)} trials to train, about {duration(estimate)} one after the other.")
-        return tune_trials(plan, todo, options, progress, work=work, commit=_commit())
+        trained = tune_trials(plan, todo, options, progress, work=work, commit=_commit())
+    for trial_id, error in trained.errors.items():
+        give_up(store, trial_id, error)
+    return trained.interrupted
 
 
 @contextmanager

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,10 @@ class Told(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._failures: dict[str, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks into a snapshot; ours is never restored (a run that is started again is the resume)."""
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         self._progress.changed(trial.config["trial"], "running")
@@ -52,10 +57,18 @@ def bundles(trial: Trial) -> PlacementGroupFactory:
     return PlacementGroupFactory([{}] + [worker] * placement.workers, strategy=STRATEGIES[placement.strategy])
 
 
+@dataclass(frozen=True)
+class Trained:
+    """How it ended: whether Ctrl-C did, and by trial id why those failed whose retries are used up."""
+
+    interrupted: bool
+    errors: Mapping[str, str]
+
+
 def tune_trials(
     plan: Plan, todo: list[Trial], options: RunOptions, progress: Progress, *, work: Path, commit: str
-) -> bool:
-    """Train them all; returns whether Ctrl-C ended it."""
+) -> Trained:
+    """Train them all."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, sum(node["Alive"] for node in ray.nodes()))
     trials = {trial.id: trial for trial in sorted(todo, key=lambda t: t.seconds * t.spec.placement.workers, reverse=True)}
@@ -78,9 +91,23 @@ def tune_trials(
             name=plan.sweep,
             storage_path=str(work / "tune"),
             verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # checkpoints are the store's
             failure_config=tune.FailureConfig(max_failures=MOST_RETRIES),
             callbacks=[Told(progress)],
         ),
     )
     results = tuner.fit()
-    return any(not (result.metrics or {}).get("done") and result.error is None for result in results)
+    errors = {}
+    interrupted = False
+    for result in results:
+        if result.error is not None:
+            errors[result.config["trial"]] = told(result.error)
+        elif not (result.metrics or {}).get("done"):
+            interrupted = True
+    return Trained(interrupted, errors)
+
+
+def told(error: Exception) -> str:
+    """What went wrong, without Ray's frames around it."""
+    cause = error.__cause__ or error
+    return str(cause).strip().splitlines()[-1] if str(cause).strip() else type(cause).__name__

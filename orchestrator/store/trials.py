@@ -104,6 +104,14 @@ def write_failure(store: Store, trial_id: str, attempt: int, kind: str, message:
     store.put(f"trials/{trial_id}/attempts/{attempt}/failure.json", _json(record))
 
 
+def give_up(store: Store, trial_id: str, message: str) -> None:
+    """Record that a trial's retries are used up, on its newest attempt."""
+    attempt = newest_attempt(store, trial_id)
+    failure = read_failure(store, trial_id) or {"kind": "unknown", "message": message}
+    if attempt:
+        write_failure(store, trial_id, attempt, failure["kind"], failure["message"], final=True)
+
+
 def read_failure(store: Store, trial_id: str) -> dict[str, Any] | None:
     """Why the newest attempt ended without a result, where it did."""
     attempt = newest_attempt(store, trial_id)
