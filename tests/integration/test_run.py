@@ -1,0 +1,117 @@
+"""`normsweep run`: what is done is skipped, what is new is trained, what cannot be is named."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.sweeps import (
+    command,
+    environment,
+    ranks,
+    results,
+    run,
+    sealed_checkpoints,
+    start,
+    tracked_points,
+    wait_for,
+    write_sweep,
+)
+
+
+def journals(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in (folder / "runs/trials").rglob("*.jsonl")}
+
+
+def attempts(folder: Path) -> int:
+    return len(list((folder / "runs/trials").glob("*/attempts/*/attempt.json")))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder where a sweep of two trials has been run."""
+    folder = tmp_path_factory.mktemp("finished")
+    output = run(write_sweep(folder, name="first", norms="layer_norm, i_ln"), "--json")
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    assert lines[-1]["event"] == "summary"
+    assert (lines[-1]["done"], lines[-1]["trained"]) == (2, 2)
+    return folder
+
+
+def test_a_sweep_ends_with_results_runs_and_a_report(finished: Path) -> None:
+    assert {result["outcome"] for result in results(finished).values()} == {"completed"}
+    assert tracked_points(finished, "first").keys() == results(finished).keys()
+    page = finished / "runs/sweeps/first/report/index.html"
+    assert "layer_norm" in page.read_text()
+    assert not list((finished / "runs/work").iterdir()), "working files are removed"
+
+
+def test_run_again_trains_nothing_and_starts_no_ray(finished: Path) -> None:
+    before = journals(finished)
+    output = run(finished / "first.yaml")
+    assert "2 of 2 trials are done already" in output
+    assert journals(finished) == before
+    assert attempts(finished) == 2
+
+
+def test_a_norm_added_trains_only_the_new_trials_and_a_second_sweep_shares(finished: Path) -> None:
+    before = journals(finished)
+    run(write_sweep(finished, name="second", norms="layer_norm, i_ln, rms_norm"))
+    assert {path: content for path, content in journals(finished).items() if path in before} == before
+    assert attempts(finished) == 3
+    assert len(tracked_points(finished, "second")) == 3
+
+
+def test_status_counts_from_the_store(finished: Path) -> None:
+    done = subprocess.run(
+        command("status", "first.yaml", "--json"),
+        cwd=finished,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    counts = json.loads(done.stdout)
+    assert (counts["sweep"], counts["total"], counts["done"], counts["pending"]) == ("first", 2, 2, 0)
+
+
+def test_a_gang_larger_than_the_machine_is_named_before_launch(tmp_path: Path) -> None:
+    file = write_sweep(tmp_path, workers=4)
+    file.write_text(file.read_text().replace("workers: 4", "workers: 4, cpus_per_worker: 64"))
+    output = run(file, expect=3)
+    assert "4 workers of 64 CPU each do not fit" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "runs/trials").exists()
+
+
+def test_training_data_that_is_broken_fails_once_and_says_which_file(tmp_path: Path) -> None:
+    from PIL import Image
+
+    photos = tmp_path / "data" / "photos"
+    photos.mkdir(parents=True)
+    Image.effect_mandelbrot((64, 64), (-2, -1, 1, 1), 20).convert("RGB").save(photos / "whole.png")
+    (photos / "cut.png").write_bytes((photos / "whole.png").read_bytes()[:200])
+    file = write_sweep(tmp_path)
+    file.write_text(file.read_text().replace("data: {", "data: {train: photos, "))
+    output = run(file, "--data", tmp_path / "data", expect=4)
+    assert "cut.png" in output
+    assert "Traceback" not in output
+    assert attempts(tmp_path) == 1
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_continue(tmp_path: Path) -> None:
+    file = write_sweep(tmp_path, steps=2000)
+    driver = start(file)
+    wait_for(lambda: sealed_checkpoints(tmp_path), driver)
+    driver.send_signal(signal.SIGINT)
+    output, _ = driver.communicate(timeout=120)
+    assert driver.returncode == 130, output
+    assert f"normsweep run {file}" in output
+    assert "Traceback" not in output
+    assert not ranks(tmp_path)
+    assert sealed_checkpoints(tmp_path)

@@ -1,0 +1,140 @@
+"""Running the command `normsweep` on sweeps that train in seconds, and looking at what it left."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import torch
+
+SWEEP = """\
+# Does this test hold?
+sweep: {name}
+axes:
+  backbone: [{{name: swinir-tiny, embed_dim: 8, window_size: 4}}]
+  norm: [{norms}]
+  task: [{tasks}]
+data: {{evaluate: []}}
+training: {{steps: {steps}, batch_size: 4, patch_size_px: 8, lr: 1.0e-3, ema_decay: 0.9}}
+observe: {{log_every: 1, probe_every: 20, probe_patches: 2, checkpoint_every: {checkpoint_every}}}
+resources: {{device: cpu, workers: {workers}}}
+"""
+
+
+def write_sweep(
+    folder: Path,
+    *,
+    name: str = "chaos",
+    norms: str = "i_ln",
+    tasks: str = "sr_x2",
+    steps: int = 10,
+    checkpoint_every: int = 20,
+    workers: int = 1,
+) -> Path:
+    """A sweep file of tiny trials in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.yaml"
+    path.write_text(
+        SWEEP.format(
+            name=name, norms=norms, tasks=tasks, steps=steps, checkpoint_every=checkpoint_every, workers=workers
+        )
+    )
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "orchestrator", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    root = Path(__file__).parents[1]
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+
+
+def start(file: Path, *flags: object) -> subprocess.Popen[str]:
+    """`normsweep run FILE` in the file's folder, its store there as well."""
+    return subprocess.Popen(
+        command("run", file, *flags),
+        cwd=file.parent,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(file: Path, *flags: object, expect: int = 0) -> str:
+    """`normsweep run FILE` to its end; returns what it printed."""
+    process = start(file, *flags)
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == expect, output
+    return output
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], deadline_s: float = 120.0) -> None:
+    until = time.monotonic() + deadline_s
+    while not condition():
+        if process.poll() is not None:
+            raise AssertionError(f"ended before the condition came: {process.communicate()[0]}")
+        assert time.monotonic() < until, "the condition did not come"
+        time.sleep(0.02)
+
+
+def sealed_checkpoints(folder: Path) -> list[Path]:
+    return list((folder / "runs" / "trials").glob("*/checkpoints/step-*/manifest.json"))
+
+
+def ranks(folder: Path) -> list[psutil.Process]:
+    """The rank processes that train for the store in `folder`."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if "trainers" in line and any(part.startswith(str(folder)) for part in line):
+            found.append(process)
+    return found
+
+
+def results(folder: Path) -> dict[str, dict]:
+    """Trial id -> result.json."""
+    return {path.parent.name: json.loads(path.read_text()) for path in (folder / "runs/trials").glob("*/result.json")}
+
+
+def final_tensors(folder: Path, trial_id: str) -> dict[str, torch.Tensor]:
+    """Weights and EMA of the final checkpoint, by file and name."""
+    name = results(folder)[trial_id]["checkpoint"]["name"]
+    checkpoint = folder / "runs/trials" / trial_id / "checkpoints" / name
+    files = {file: torch.load(checkpoint / file, weights_only=True) for file in ("weights.pt", "ema.pt")}
+    return {f"{file}/{key}": value for file, tensors in files.items() for key, value in tensors.items()}
+
+
+def assert_same_bits(one: Path, other: Path) -> None:
+    """Every trial of both stores ended with the same weights."""
+    assert results(one).keys() == results(other).keys()
+    for trial_id in results(one):
+        a, b = final_tensors(one, trial_id), final_tensors(other, trial_id)
+        assert a.keys() == b.keys()
+        for key in a:
+            assert torch.equal(a[key], b[key]), f"{trial_id}: {key}"
+
+
+def tracked_points(folder: Path, experiment: str) -> dict[str, Counter[tuple[str, int]]]:
+    """Trial id -> how often MLflow has each (metric, step)."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    points = {}
+    for tracked in client.search_runs([found.experiment_id]):
+        if "normsweep.trial" not in tracked.data.tags:
+            continue
+        history = [m for name in tracked.data.metrics for m in client.get_metric_history(tracked.info.run_id, name)]
+        points[tracked.data.tags["normsweep.trial"]] = Counter((m.key, m.step) for m in history)
+    return points
