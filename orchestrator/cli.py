@@ -24,7 +24,9 @@ app = typer.Typer(
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
 StoreUri = Annotated[str, typer.Option("--store", metavar="URI", help="Where trials are kept.")]
 TrackingUri = Annotated[str, typer.Option("--tracking", metavar="URI", help="MLflow: sqlite:///PATH or http://...")]
-DataRoots = Annotated[list[Path] | None, typer.Option("--data", metavar="ROOT", help="Where data sets lie; repeatable.")]
+DataRoots = Annotated[
+    list[Path] | None, typer.Option("--data", metavar="ROOT", help="Where data sets lie; repeatable.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
 
 STORE = "runs"
@@ -206,5 +208,3 @@ def main() -> None:
         shown()
         code = getattr(error, "exit_code", 2)
     sys.exit(code)
-
-

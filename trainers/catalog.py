@@ -169,17 +169,14 @@ def preset(name: str, of: str, **knobs: KnobValue) -> Preset:
     return Preset(name, of, MappingProxyType(knobs))
 
 
-EPS = {"above": 0.0, "at_most": 1.0}
-COUNT = {"at_least": 1}
-
 BACKBONES = Catalog(
     "backbone",
     entry(
         "swinir",
         "trainers.backbones.swinir:SwinIR",
-        embed_dim=Knob(180, **COUNT),
-        depths=Knob((6, 6, 6, 6, 6, 6), **COUNT),
-        num_heads=Knob((6, 6, 6, 6, 6, 6), **COUNT),
+        embed_dim=Knob(180, at_least=1),
+        depths=Knob((6, 6, 6, 6, 6, 6), at_least=1),
+        num_heads=Knob((6, 6, 6, 6, 6, 6), at_least=1),
         window_size=Knob(8, at_least=2),
         mlp_ratio=Knob(2.0, above=0.0),
         qkv_bias=True,
@@ -208,13 +205,23 @@ BACKBONES = Catalog(
 # (the published i-LN differs from its LayerNorm baseline in both).
 NORMS = Catalog(
     "norm",
-    entry("layer_norm", "trainers.norms.layer_norm:LayerNorm", facts={"ends": "same", "stdnorm": False, "parameters_per_channel": 2}, eps=Knob(1e-5, **EPS)),
-    entry("rms_norm", "trainers.norms.rms_norm:RMSNorm", facts={"ends": "same", "stdnorm": False, "parameters_per_channel": 1}, eps=Knob(1e-6, **EPS)),
+    entry(
+        "layer_norm",
+        "trainers.norms.layer_norm:LayerNorm",
+        facts={"ends": "same", "stdnorm": False, "parameters_per_channel": 2},
+        eps=Knob(1e-5, above=0.0, at_most=1.0),
+    ),
+    entry(
+        "rms_norm",
+        "trainers.norms.rms_norm:RMSNorm",
+        facts={"ends": "same", "stdnorm": False, "parameters_per_channel": 1},
+        eps=Knob(1e-6, above=0.0, at_most=1.0),
+    ),
     entry(
         "i_ln",
         "trainers.norms.i_ln:ImageLayerNorm",
         facts={"ends": "affine", "stdnorm": True, "parameters_per_channel": 2},
-        eps=Knob(1e-4, **EPS),
+        eps=Knob(1e-4, above=0.0, at_most=1.0),
         rescale=True,
     ),
 )
@@ -222,8 +229,18 @@ NORMS = Catalog(
 # facts: `patch_size_px` is the side of a training patch on the LQ side by default.
 TASKS = Catalog(
     "task",
-    entry("sr", "trainers.tasks.super_resolution:SuperResolution", facts={"patch_size_px": 32}, scale=Knob(2, choices=(2, 3, 4))),
-    entry("denoise", "trainers.tasks.denoising:Denoising", facts={"patch_size_px": 64}, sigma_255=Knob(25.0, above=0.0, at_most=255.0)),
+    entry(
+        "sr",
+        "trainers.tasks.super_resolution:SuperResolution",
+        facts={"patch_size_px": 32},
+        scale=Knob(2, choices=(2, 3, 4)),
+    ),
+    entry(
+        "denoise",
+        "trainers.tasks.denoising:Denoising",
+        facts={"patch_size_px": 64},
+        sigma_255=Knob(25.0, above=0.0, at_most=255.0),
+    ),
     preset("sr_x2", "sr", scale=2),
     preset("sr_x3", "sr", scale=3),
     preset("sr_x4", "sr", scale=4),

@@ -78,7 +78,9 @@ class Engine:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         if not torch.distributed.is_initialized():
-            deepspeed.init_distributed("nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False)
+            deepspeed.init_distributed(
+                "nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False
+            )
         self.device = device
         self.rank = torch.distributed.get_rank()
         self.world_size = torch.distributed.get_world_size()

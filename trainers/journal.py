@@ -33,7 +33,11 @@ class Journal:
     """Appends to `path`; an unfinished last line, which a kill can leave, is cut off first."""
 
     def __init__(self, path: Path) -> None:
-        finished = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")] if path.exists() else []
+        finished = (
+            [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+            if path.exists()
+            else []
+        )
         self._seq = len(finished)
         self._file = path.open("a", encoding="utf-8")
         self._file.truncate(sum(map(len, finished)))

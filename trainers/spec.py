@@ -49,7 +49,10 @@ class Choice(BaseModel):
         if isinstance(value, str):
             value = {"name": value, "knobs": {}}
         if isinstance(value, dict) and "knobs" not in value:
-            value = {"name": value.get("name"), "knobs": {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "name"}}
+            value = {
+                "name": value.get("name"),
+                "knobs": {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "name"},
+            }
         return handler(value)
 
     @model_serializer
@@ -101,7 +104,11 @@ class ModelSpec(Part):
         """The model with what `norm` brings along by default at the ends (protocol section 1, trap a)."""
         facts = NORMS[norm.name].facts
         ends = facts.get("ends", "same")
-        return cls(backbone=backbone, norm=norm, **{"embed_norm": ends, "end_norm": ends, "stdnorm": facts.get("stdnorm", False), **given})
+        return cls(
+            backbone=backbone,
+            norm=norm,
+            **{"embed_norm": ends, "end_norm": ends, "stdnorm": facts.get("stdnorm", False), **given},
+        )
 
 
 class DataSpec(Part):
@@ -119,10 +126,16 @@ class Recipe(Part):
     lr: float = Field(2e-4, gt=0)
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
     weight_decay: float = Field(0.0, ge=0)
-    halve_lr_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field((5 / 6,), description="fractions of `steps` after which lr halves")
+    halve_lr_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
+        (5 / 6,), description="fractions of `steps` after which lr halves"
+    )
     ema_decay: float = Field(0.999, ge=0, lt=1)
-    precision: Literal["fp32", "bf16", "fp16"] = Field("fp32", description="autocast precision; weights and optimiser stay fp32")
-    feature_limit: float | None = Field(None, gt=0, description="mean square of a group's features beyond which a trial has diverged")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="autocast precision; weights and optimiser stay fp32"
+    )
+    feature_limit: float | None = Field(
+        None, gt=0, description="mean square of a group's features beyond which a trial has diverged"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -152,7 +165,9 @@ class Cadences(Part):
 class ObserveSpec(Cadences):
     """What is observed of one trial."""
 
-    evaluate: tuple[Annotated[str, Field(pattern=SET_NAME)], ...] = Field((), description="sets evaluated on whole images")
+    evaluate: tuple[Annotated[str, Field(pattern=SET_NAME)], ...] = Field(
+        (), description="sets evaluated on whole images"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -166,7 +181,9 @@ class Gang(Part):
     """In how many slices a step is computed, and on what. Changes rounding only."""
 
     workers: int = Field(1, ge=1, description="processes of the gang, each with a slice of every batch")
-    micro_batch: int | None = Field(None, ge=1, description="images per worker and forward pass; none: the batch's share")
+    micro_batch: int | None = Field(
+        None, ge=1, description="images per worker and forward pass; none: the batch's share"
+    )
     zero_stage: Literal[0, 1, 2, 3] = Field(0, description="what DeepSpeed shards over the workers")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` is CUDA where there is one")
     cpus_per_worker: int = Field(1, ge=1)
@@ -199,7 +216,9 @@ class RunSpec(Part):
         if batch % workers:
             raise ValueError(f"placement.workers {workers} does not divide training.batch_size {batch}")
         if (batch // workers) % self.micro_batch:
-            raise ValueError(f"placement.micro_batch {self.micro_batch} does not divide the {batch // workers} images of a worker")
+            raise ValueError(
+                f"placement.micro_batch {self.micro_batch} does not divide the {batch // workers} images of a worker"
+            )
         return self
 
     @property

@@ -40,7 +40,10 @@ def cost_of(spec: RunSpec) -> Cost:
     memory = RANK_BYTES + parameters * BYTES * STATES_PER_PARAMETER + spec.micro_batch * _activation_bytes(spec, side)
     device = "cuda" if spec.placement.gpus_per_worker else "cpu"
     rate = MACS_PER_S[device] * (spec.placement.cpus_per_worker if device == "cpu" else 1)
-    step_s = STEP_OVERHEAD_S[device] * spec.accumulation + 3 * macs * spec.training.batch_size / spec.placement.workers / rate
+    step_s = (
+        STEP_OVERHEAD_S[device] * spec.accumulation
+        + 3 * macs * spec.training.batch_size / spec.placement.workers / rate
+    )
     seconds = OVERHEAD_S + spec.training.steps * step_s * (1 + EVALUATIONS_MACS_SHARE)
     return Cost(parameters, macs, memory, seconds)
 
@@ -51,7 +54,8 @@ def _conv(channels_in: int, channels_out: int) -> int:
 
 
 def _scale(spec: RunSpec) -> int:
-    return int(spec.task.knobs.get("scale", 1))
+    scale: int = spec.task["scale"] if "scale" in spec.task.knobs else 1
+    return scale
 
 
 def _shuffle_steps(scale: int) -> list[int]:
@@ -84,7 +88,7 @@ def _parameters(spec: RunSpec) -> int:
     c, window = knobs["embed_dim"], knobs["window_size"]
     hidden = int(c * knobs["mlp_ratio"])
     block_norm, end_norms = _norm_parameters(spec)
-    total = _conv(3, c) + c + _conv(c, c) + c + end_norms * c
+    total: int = _conv(3, c) + c + _conv(c, c) + c + end_norms * c
     for depth, heads in zip(knobs["depths"], knobs["num_heads"], strict=True):
         attention = (2 * window - 1) ** 2 * heads + 3 * c * c + 3 * c * knobs["qkv_bias"] + c * c + c
         block = 2 * block_norm * c + attention + 2 * c * hidden + hidden + c
@@ -98,7 +102,8 @@ def _macs(spec: RunSpec, height: int, width: int) -> int:
     tokens = (height + -height % window) * (width + -width % window)
     block = 4 * c * c + 2 * window**2 * c + 2 * c * int(c * knobs["mlp_ratio"])
     body = sum(knobs["depths"]) * block + (len(knobs["depths"]) + 1) * _conv(c, c) + _conv(3, c)
-    return tokens * (body + sum(_conv(i, o) * side**2 for i, o, side in _head(spec)))
+    macs: int = tokens * (body + sum(_conv(i, o) * side**2 for i, o, side in _head(spec)))
+    return macs
 
 
 def _activation_bytes(spec: RunSpec, side: int) -> int:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from orchestrator.plan.cost import Cost, cost_of
 from orchestrator.plan.identity import trial_id
 from orchestrator.plan.source import Location, Problem, Source
-from orchestrator.plan.sweep import AXES, CATALOGS, Resources, Sweep, read_sweep
+from orchestrator.plan.sweep import AXES, CATALOGS, Resources, Sweep, read_sweep, unknown
 from trainers.catalog import TASKS
 from trainers.data.manifests import DatasetProblem, find_set
 from trainers.spec import Choice, DataSpec, ModelSpec, ObserveSpec, PlacementSpec, RunSpec, TrainingSpec, misfit
@@ -153,7 +153,9 @@ class _Expansion:
             if i not in self.overrides_used and "match" in override:
                 self._problem(("resources", "overrides", i, "match"), "matches no trial")
         self._raise_if_any()
-        return Plan(name, self.source.path, self.source.question, tuple(trials.values()), tuple(excluded), tuple(folded))
+        return Plan(
+            name, self.source.path, self.source.question, tuple(trials.values()), tuple(excluded), tuple(folded)
+        )
 
     def _problem(self, location: Location, message: str) -> None:
         self.problems.setdefault((location, message), Problem(location, message))
@@ -195,10 +197,10 @@ class _Expansion:
 
     def _rule(self, location: Location, rule: Mapping[str, Any]) -> dict[str, list[Any]]:
         """Per axis, the labels that a match accepts: one value or a list of them."""
-        accepted = {}
+        accepted: dict[str, list[Any]] = {}
         for axis, wanted in rule.items():
             if axis not in AXES:
-                self._problem((*location, axis), f"unknown axis {axis!r}. Known: {', '.join(AXES)}.")
+                self._problem((*location, axis), unknown("axis", axis, AXES))
                 continue
             accepted[axis] = [_as_label(item) for item in (wanted if isinstance(wanted, list) else [wanted])]
         return accepted
@@ -221,6 +223,9 @@ class _Expansion:
         choices: dict[str, list[_Value]] = dict(axes)
         for axis, wanted in addition.items():
             location: Location = ("include", i, axis)
+            if axis not in AXES:
+                self._problem(location, unknown("axis", axis, AXES))
+                continue
             items = wanted if isinstance(wanted, list) else [wanted]
             values = []
             for item in items:

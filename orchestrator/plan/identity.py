@@ -56,7 +56,9 @@ def _chosen(choice: Choice, catalog: Catalog) -> dict[str, Any]:
 
 def _differing(spec: RunSpec) -> dict[str, Any]:
     patch_size_px = TASKS[spec.task.name].facts.get("patch_size_px")
-    defaults = {name: field.default for name, field in TrainingSpec.model_fields.items()} | {"patch_size_px": patch_size_px}
+    defaults = {name: field.default for name, field in TrainingSpec.model_fields.items()} | {
+        "patch_size_px": patch_size_px
+    }
     values = spec.training.model_dump(mode="json")
     return {name: value for name, value in values.items() if getattr(spec.training, name) != defaults[name]}
 

@@ -45,12 +45,14 @@ def as_json(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
 
 def as_text(plan: Plan, states: Mapping[str, str]) -> str:
     lines = [f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, ""]
-    rows = [("id", "trial", "workers", "parameters", "memory", "time", "state")]
+    rows: list[tuple[str, ...]] = [("id", "trial", "workers", "parameters", "memory", "time", "state")]
     for trial in plan.trials:
         workers = trial.spec.placement.workers
         state = states.get(trial.id, "pending") if states else "?"
         memory = f"{trial.memory_bytes / MIB:,.0f} MiB"
-        rows.append((trial.id, trial.name, str(workers), f"{trial.parameters:,}", memory, duration(trial.seconds), state))
+        rows.append(
+            (trial.id, trial.name, str(workers), f"{trial.parameters:,}", memory, duration(trial.seconds), state)
+        )
     lines += _table(rows)
     left = [trial for trial in plan.trials if states.get(trial.id, "pending") not in ("done", "diverged", "stopped")]
     total = sum(trial.seconds for trial in left)
@@ -69,7 +71,7 @@ def difference(plan: Plan, one: str, other: str) -> str:
     """The fields in which two trials differ. Raises UserError where an id names none, or several."""
     a, b = (_trial(plan, prefix) for prefix in (one, other))
     fields_a, fields_b = (dict(_fields("", trial.spec.model_dump(mode="json"))) for trial in (a, b))
-    rows = [("field", a.name, b.name)]
+    rows: list[tuple[str, ...]] = [("field", a.name, b.name)]
     for field in dict.fromkeys([*fields_a, *fields_b]):
         values = [str(fields.get(field, "-")) for fields in (fields_a, fields_b)]
         if values[0] != values[1]:

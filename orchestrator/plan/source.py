@@ -169,7 +169,7 @@ class _Reader:
         return values
 
     def _scalar(self, location: Location, node: yaml.Node, place: Position) -> Any:
-        tag, text, plain = node.tag, str(node.value), node.style is None
+        tag, text, plain = node.tag, str(node.value), getattr(node, "style", None) is None
         if tag == "tag:yaml.org,2002:str":
             if plain and UNTYPED_NUMBER.match(text):
                 message = f"{text} is text to YAML, not a number: write {_with_dot(text)}"
@@ -191,7 +191,9 @@ class _Reader:
                 self.problems.append(Problem(location, f"{text} is not a number", place))
                 return None
             if tag.endswith("int") and (re.search(r"[:_]", text) or re.match(r"[-+]?0\d", text)):
-                self.problems.append(Problem(location, f"{text} would be read as {value}: write the number plainly", place))
+                self.problems.append(
+                    Problem(location, f"{text} would be read as {value}: write the number plainly", place)
+                )
             return value
         self.problems.append(Problem(location, f"{text!r} has the YAML type {tag.rsplit(':', 1)[-1]}: quote it", place))
         return text

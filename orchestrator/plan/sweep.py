@@ -27,7 +27,7 @@ def _as_tuple(value: Any) -> Any:
 
 
 Axis = BeforeValidator(_as_tuple)
-Match = Annotated[dict[AxisName, Any], Field(min_length=1)]
+Match = Annotated[dict[str, Any], Field(min_length=1)]
 
 
 class Axes(Part):
@@ -109,7 +109,9 @@ def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
     problems = unknown_choices(sweep)
     name = sweep.sweep or path.stem.replace("_", "-").lower()
     if not re.fullmatch(SWEEP_NAME, name) or len(name) > LONGEST_NAME:
-        problems.append(Problem((), f"the file's name gives no sweep name ({name!r}): add `sweep: a-name` (a-z, 0-9, -)"))
+        problems.append(
+            Problem((), f"the file's name gives no sweep name ({name!r}): add `sweep: a-name` (a-z, 0-9, -)")
+        )
     if problems:
         raise source.error(problems)
     return source, sweep, name
@@ -132,13 +134,10 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
 def _told(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
     problems = []
     for error in errors:
-        location: Location = tuple(part for part in error["loc"] if part != "[key]")
+        location: Location = error["loc"]
         kind, given, context = error["type"], error["input"], error.get("ctx", {})
-        if kind == "extra_forbidden" or (kind == "literal_error" and "[key]" in error["loc"]):
-            known = AXES if "[key]" in error["loc"] else _fields_at(location[:-1])
-            close = difflib.get_close_matches(str(location[-1]), known, n=1)
-            meant = f" Did you mean {close[0]!r}?" if close else ""
-            message = f"unknown field {location[-1]!r}.{meant} Known: {', '.join(known)}."
+        if kind == "extra_forbidden":
+            message = unknown("field", str(location[-1]), _fields_at(location[:-1]))
             problems.append(Problem(location, message, source.position(location, of_key=True)))
             continue
         if kind == "missing":
@@ -159,6 +158,13 @@ def _told(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
             message = f"{error['msg'].removeprefix('Value error, ').removeprefix('Input ')}, not {given!r}"
         problems.append(Problem(location, message))
     return problems
+
+
+def unknown(kind: str, name: str, known: Sequence[str]) -> str:
+    """What to say of a name that is not among `known`."""
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    return f"unknown {kind} {name!r}.{meant} Known: {', '.join(known)}."
 
 
 def _plain(value: Any) -> bool:

@@ -7,6 +7,7 @@ the newest checkpoint.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -237,8 +238,6 @@ class Gang:
     def end(self) -> None:
         """End every rank and worker, whatever state they are in."""
         for worker in self._workers:
-            try:
+            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):  # dead already, and its rank with it
                 ray.get(worker.end.remote(), timeout=10)
-            except (ray.exceptions.RayError, TimeoutError):
-                pass  # it is dead already, and its rank with it
             ray.kill(worker)

@@ -33,8 +33,9 @@ def failure_of(reports: Sequence[Report]) -> tuple[str, str] | None:
     said = [pair for pair in told if "onnection" not in str((pair[1].failure or {}).get("message"))]
     rank, report = (said or told or bad)[0]
     if report.failure:
-        kind = str(report.failure["kind"])
-        return kind, f"rank {rank}: {report.failure['message']}\n{report.failure.get('traceback', '')}".rstrip()
+        kind, message = str(report.failure["kind"]), f"rank {rank}: {report.failure['message']}"
+        # The user's input explains itself; what surprised us is told with where it happened.
+        return kind, message if kind in GIVE_UP else f"{message}\n{report.failure.get('traceback', '')}".rstrip()
     if report.exit_code == EXIT_PREEMPTED:
         return "preempted", f"rank {rank} was told to end and left a checkpoint"
     if report.exit_code is not None and report.exit_code < 0:

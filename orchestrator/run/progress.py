@@ -116,11 +116,19 @@ class Progress:
                 total += row.cost_s
                 done += row.cost_s * (row.step / row.steps if row.state in ("running", "pending") else 1)
         elapsed = time.monotonic() - self._began
-        return f", about {duration(elapsed * (total - done) / done)} left" if done > 0.02 * total and done < total else ""
+        return (
+            f", about {duration(elapsed * (total - done) / done)} left" if done > 0.02 * total and done < total else ""
+        )
 
     def _table(self) -> Table:
         table = Table(title=f"{self._sweep} {self._clock().strip()} {self._overall()}", title_justify="left", box=None)
-        for column, justify in (("trial", "left"), ("state", "left"), ("step", "right"), ("loss", "right"), ("PSNR", "right")):
+        for column, justify in (
+            ("trial", "left"),
+            ("state", "left"),
+            ("step", "right"),
+            ("loss", "right"),
+            ("PSNR", "right"),
+        ):
             table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
         order = {"running": 0, "failed": 1, "diverged": 2, "pending": 3}
         rows = sorted(self._rows.values(), key=lambda row: order.get(row.state, 4))
@@ -128,7 +136,9 @@ class Progress:
             loss = "" if row.loss is None else f"{row.loss:.4f}"
             psnr = "" if row.psnr is None else f"{row.psnr:.2f}"
             step = f"{row.step}/{row.steps}" if row.step else ""
-            style = {"running": "bold", "failed": "red", "diverged": "magenta", "pending": "dim"}.get(row.state, "green")
+            style = {"running": "bold", "failed": "red", "diverged": "magenta", "pending": "dim"}.get(
+                row.state, "green"
+            )
             table.add_row(row.name, row.state, step, loss, psnr, style=style)
         if len(rows) > LONGEST_TABLE:
             table.add_row(f"... and {len(rows) - LONGEST_TABLE} more", style="dim")

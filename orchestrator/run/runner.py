@@ -60,7 +60,14 @@ def run_sweep(plan: Plan, options: RunOptions) -> int:
 
 
 def _finish(
-    plan: Plan, store: Store, options: RunOptions, progress: Progress, mirror: Mirror | None, *, interrupted: bool, trained: int
+    plan: Plan,
+    store: Store,
+    options: RunOptions,
+    progress: Progress,
+    mirror: Mirror | None,
+    *,
+    interrupted: bool,
+    trained: int,
 ) -> int:
     """Report, summary, exit code."""
     states = trial_states(options.store, plan)
@@ -156,8 +163,8 @@ def _train(plan: Plan, todo: list[Trial], store: Store, options: RunOptions, pro
 def _work_folder(options: RunOptions) -> Iterator[Path]:
     """Where ranks and Ray write while a run lasts: beside the store, or in the temporary folder for a remote one."""
     if "://" in options.store:
-        with tempfile.TemporaryDirectory(prefix="normsweep-") as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory(prefix="normsweep-") as temporary:
+            yield Path(temporary)
         return
     top = Path(options.store).absolute() / "work"
     top.mkdir(exist_ok=True)
@@ -231,7 +238,16 @@ def does_not_fit(trial: Trial, nodes: list[Mapping[str, float]]) -> str | None:
 def _commit() -> str:
     """The commit of the checkout that runs, empty in an installed wheel."""
     try:
-        command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        command = [
+            "git",
+            "-C",
+            str(Path(__file__).parent),
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=12",
+            "--exclude=*",
+        ]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -13,11 +13,12 @@ from ray import tune
 from ray.exceptions import RayError
 
 from orchestrator.plan import Trial
-from orchestrator.run.gang import Assignment, Files, Gang, Report
+from orchestrator.run.gang import Assignment, Gang, Report
 from orchestrator.run.outcome import GIVE_UP, AttemptFailed, failure_of
 from orchestrator.store import open_store
 from orchestrator.store.trials import (
     ALIVE_EVERY_S,
+    Files,
     Superseded,
     discard_checkpoints,
     new_attempt,
@@ -168,5 +169,5 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
 def _shown(values: Mapping[str, float]) -> dict[str, float]:
     """Of the newest values, those that the live table shows."""
-    shown = {"loss": value for name, value in values.items() if name == "train/loss"}
-    return shown | {"psnr": value for name, value in values.items() if name.endswith("/psnr")}
+    names = {"train/loss": "loss", **{name: "psnr" for name in values if name.endswith("/psnr")}}
+    return {short: values[name] for name, short in names.items() if name in values}

@@ -71,7 +71,9 @@ def tune_trials(
     """Train them all."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, sum(node["Alive"] for node in ray.nodes()))
-    trials = {trial.id: trial for trial in sorted(todo, key=lambda t: t.seconds * t.spec.placement.workers, reverse=True)}
+    trials = {
+        trial.id: trial for trial in sorted(todo, key=lambda t: t.seconds * t.spec.placement.workers, reverse=True)
+    }
     jobs = Jobs(
         sweep=plan.sweep,
         trials=trials,

@@ -114,7 +114,12 @@ def test_two_workers_equal_one_but_for_rounding(tmp_path: Path, undisturbed: Pat
 def test_sigterm_ends_with_a_checkpoint_and_running_again_continues(tmp_path: Path, undisturbed: Path) -> None:
     spec = tiny_spec(observe={"checkpoint_every": 1000})
     process = start(spec, tmp_path)
-    wait_for(lambda: "train/loss" in (tmp_path / "journal.jsonl").read_text() if (tmp_path / "journal.jsonl").exists() else False, process)
+    wait_for(
+        lambda: (
+            "train/loss" in (tmp_path / "journal.jsonl").read_text() if (tmp_path / "journal.jsonl").exists() else False
+        ),
+        process,
+    )
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     if process.returncode == 75:

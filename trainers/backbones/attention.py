@@ -71,7 +71,9 @@ def relative_position_index(size: int) -> Int[Tensor, "N N"]:
 
 
 @lru_cache(maxsize=64)
-def shift_mask(h: int, w: int, size: int, shift: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "nW N N"]:
+def shift_mask(
+    h: int, w: int, size: int, shift: int, device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, "nW N N"]:
     """MASKED where two tokens of a shifted window come from different sides of the image, else 0."""
     regions = torch.zeros(1, h, w, 1)
     bands = (slice(0, -size), slice(-size, -shift), slice(-shift, None))

@@ -50,7 +50,10 @@ def find_set(name: str, roots: Sequence[Path]) -> ImageSet:
         for folder in (root / name, *sorted(root.glob(f"*/{name}"))):
             if folder.is_dir():
                 return _read_folder(name, folder / "HR" if (folder / "HR").is_dir() else folder)
-    looked = ", ".join(f"{root}/{name}, {root}/*/{name}" for root in searched) or f"nowhere: give --data ROOT or {ROOTS_VARIABLE}"
+    looked = (
+        ", ".join(f"{root}/{name}, {root}/*/{name}" for root in searched)
+        or f"nowhere: give --data ROOT or {ROOTS_VARIABLE}"
+    )
     raise DatasetProblem(f"no data set {name!r}. Embedded: {', '.join(embedded)}. Looked in: {looked}.")
 
 
@@ -62,7 +65,9 @@ def _embedded() -> dict[str, dict[str, str]]:
 def _photographs() -> Path:
     found = importlib.util.find_spec("skimage")
     if found is None or found.origin is None:
-        raise DatasetProblem("the embedded photographs lie in scikit-image, which is not installed: pip install scikit-image")
+        raise DatasetProblem(
+            "the embedded photographs lie in scikit-image, which is not installed: pip install scikit-image"
+        )
     return Path(found.origin).parent / "data"
 
 

@@ -23,7 +23,9 @@ def _resize_axis(image: NDArray[np.float64], axis: int, factor: int, up: bool) -
     length = padded.shape[axis] * factor if up else padded.shape[axis] // factor
     size = (length, w) if axis == 0 else (h, length)
     tensor = torch.from_numpy(padded).permute(2, 0, 1)[None]
-    resized = F.interpolate(tensor, size, mode="bicubic", antialias=True, align_corners=False)[0].permute(1, 2, 0).numpy()
+    resized = (
+        F.interpolate(tensor, size, mode="bicubic", antialias=True, align_corners=False)[0].permute(1, 2, 0).numpy()
+    )
     crop = PAD * (factor if up else 1)
     kept = [slice(None)] * image.ndim
     kept[axis] = slice(crop, length - crop)

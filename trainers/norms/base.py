@@ -18,7 +18,9 @@ class Normed(NamedTuple):
     """Normalised tokens and, where the variant has one, the factor its branch is multiplied by."""
 
     tokens: Float[Tensor, "B N C"]
-    scale: Float[Tensor, "#B 1 #C"] | None = None  # i-LN (B,1,1), LayerScale (1,1,C), ReZero (1,1,1); keeps its gradient
+    scale: Float[Tensor, "#B 1 #C"] | None = (
+        None  # i-LN (B,1,1), LayerScale (1,1,C), ReZero (1,1,1); keeps its gradient
+    )
 
     def restore(self, branch: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         return branch if self.scale is None else branch * self.scale
