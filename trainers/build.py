@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from trainers.catalog import BACKBONES, NORMS, TASKS
 from trainers.data.images import NamedImage, read_images
 from trainers.data.manifests import DatasetProblem, find_set
-from trainers.tasks.patches import TrainingPatches
 from trainers.norms.ends import Affine, Identity
 from trainers.spec import RunSpec
+from trainers.tasks.patches import TrainingPatches
 
 if TYPE_CHECKING:
     from torch import nn

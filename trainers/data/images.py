@@ -44,7 +44,10 @@ def decode(content: bytes) -> Pixels:
 
 
 def read_images(source: ImageSet, at_least_px: int = 1) -> Sequence[NamedImage]:
-    """All images of a set, in the manifest's order, each side at least `at_least_px`. Raises DatasetProblem naming all that fail."""
+    """All images of a set, in the manifest's order, each side at least `at_least_px`.
+
+    Raises DatasetProblem naming every file that fails.
+    """
     images, problems = [], []
     for name, promised in source.files:
         path = source.root / name
