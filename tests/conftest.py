@@ -1,0 +1,47 @@
+"""What all tests share: one thread, photographs for development, and operators that torchvision's CUDA build lacks."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+TORCHVISION_OPERATORS = (
+    "nms",
+    "qnms",
+    "qroi_align",
+    "roi_align",
+    "_roi_align_backward",
+    "roi_pool",
+    "_roi_pool_backward",
+    "ps_roi_align",
+    "_ps_roi_align_backward",
+    "ps_roi_pool",
+    "_ps_roi_pool_backward",
+    "deform_conv2d",
+    "_deform_conv2d_backward",
+)
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """The folder of development photographs: $NORMSWEEP_DATA, or ../shared/data beside the project."""
+    named = os.environ.get("NORMSWEEP_DATA", "").split(os.pathsep)[0]
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not (folder / "benchmarks").is_dir():
+        pytest.skip(f"no development photographs in {folder}: set NORMSWEEP_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spandrel_archs():
+    """spandrel's architectures. The torchvision that PyPI has beside a CPU torch comes without its compiled operators."""
+    for name in TORCHVISION_OPERATORS:
+        torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
+    import spandrel.architectures.SwinIR as swinir
+
+    return {"SwinIR": swinir.SwinIR}
