@@ -1,0 +1,89 @@
+"""Metrics, resizing and degradation against float64 formulas and the public low-resolution images."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from trainers.data.images import read_images
+from trainers.data.manifests import find_set
+from trainers.data.resize import downsample_u8, upsample
+from trainers.metrics.image_quality import compared, psnr, ssim
+from trainers.tasks.denoising import Denoising
+
+
+def gaussian_ssim(x: np.ndarray, y: np.ndarray) -> float:
+    """Wang et al. 2004 in float64: 11 x 11 Gaussian of sigma 1.5, valid area, mean over channels."""
+    taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
+    taps /= taps.sum()
+
+    def blur(image: np.ndarray) -> np.ndarray:
+        rows = sum(taps[i] * image[i : image.shape[0] - 10 + i] for i in range(11))
+        return sum(taps[i] * rows[:, i : rows.shape[1] - 10 + i] for i in range(11))
+
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    mx, my = blur(x), blur(y)
+    vx, vy, cov = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
+    return float(np.mean((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))))
+
+
+@pytest.mark.parametrize(("on_luma", "border"), [(True, 2), (False, 0)])
+def test_psnr_and_ssim_equal_their_formulas(on_luma: bool, border: int) -> None:
+    image = read_images(find_set("embedded-test", ()))[0].pixels
+    noise = np.random.default_rng(0).normal(0, 12, image.shape)
+    other = np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
+    one, two = compared(image, on_luma, border), compared(other, on_luma, border)
+    x, y = image.astype(np.float64), other.astype(np.float64)
+    if on_luma:
+        x, y = (16 + (65.481 * a[..., 0] + 128.553 * a[..., 1] + 24.966 * a[..., 2]) / 255 for a in (x, y))
+        x, y = (a[border:-border, border:-border, None] for a in (x, y))
+    assert abs(psnr(one, two) - 10 * math.log10(255**2 / np.mean((x - y) ** 2))) < 1e-6
+    assert abs(ssim(one, two) - gaussian_ssim(x, y)) < 1e-6
+
+
+def test_equal_images_have_infinite_psnr() -> None:
+    image = np.zeros((20, 20, 3))
+    assert psnr(image, image) == math.inf
+
+
+def set5(photographs: Path) -> list[tuple[Path, np.ndarray]]:
+    files = sorted((photographs / "benchmarks/Set5/HR").glob("*.png"))
+    return [(path, np.asarray(Image.open(path).convert("RGB"))) for path in files]
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_public_low_resolution_set5_is_reproduced_to_the_pixel(photographs: Path, scale: int) -> None:
+    for path, image in set5(photographs):
+        h, w = (side - side % scale for side in image.shape[:2])
+        (public,) = (photographs / f"benchmarks/Set5/LR_bicubic/X{scale}").glob(f"{path.stem}*.png")
+        expected = np.asarray(Image.open(public).convert("RGB"))
+        assert np.array_equal(downsample_u8(image[:h, :w], scale), expected), path.name
+
+
+@pytest.mark.parametrize(("scale", "psnr_db", "ssim_value"), [(2, 33.678, 0.9304), (4, 28.431, 0.8113)])
+def test_bicubic_upsampling_of_set5_has_the_known_scores(
+    photographs: Path, scale: int, psnr_db: float, ssim_value: float
+) -> None:
+    scores = []
+    for _, image in set5(photographs):
+        h, w = (side - side % scale for side in image.shape[:2])
+        gt = image[:h, :w]
+        restored = upsample(downsample_u8(gt, scale).astype(np.float64), scale)
+        pixels = np.round(np.clip(restored, 0, 255)).astype(np.uint8)
+        one, two = compared(pixels, True, scale), compared(gt, True, scale)
+        scores.append((psnr(one, two), ssim(one, two)))
+    mean_psnr, mean_ssim = np.mean(scores, axis=0)
+    assert abs(mean_psnr - psnr_db) < 0.005
+    assert abs(mean_ssim - ssim_value) < 0.0002
+
+
+def test_noise_of_sigma_25_has_the_known_strength() -> None:
+    image = read_images(find_set("embedded-test", ()))[0].pixels.transpose(2, 0, 1).astype(np.float32) / 255
+    noisy = Denoising(25.0).degrade(image, np.random.RandomState(0))
+    assert abs(10 * math.log10(1 / np.mean((noisy.astype(np.float64) - image) ** 2)) - 20.18) < 0.02
+    again = Denoising(25.0).degrade(image, np.random.RandomState(0))
+    assert np.array_equal(noisy, again)

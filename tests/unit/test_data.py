@@ -1,0 +1,163 @@
+"""Data sets: what is found, what is refused, and patches that depend on nothing but (seed, step, index)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from trainers.data.images import NamedImage, read_images
+from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.resize import downsample_u8
+from trainers.tasks.denoising import Denoising
+from trainers.tasks.patches import TrainingPatches
+from trainers.tasks.super_resolution import SuperResolution
+
+
+def picture(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def folder_of(root: Path, **files: bytes | Image.Image) -> Path:
+    folder = root / "photos"
+    folder.mkdir(exist_ok=True)
+    for name, content in files.items():
+        path = folder / f"{name}.png"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            content.save(path)
+    return folder
+
+
+def whole(side: int = 40) -> Image.Image:
+    return Image.fromarray(picture(side, side))
+
+
+def test_the_embedded_sets_are_the_wheels_photographs_and_disjoint() -> None:
+    train, test = find_set("embedded-train", ()), find_set("embedded-test", ())
+    assert {len(read_images(train)), len(read_images(test))} == {7, 2}
+    assert not {name for name, _ in train.files} & {name for name, _ in test.files}
+
+
+def test_an_unknown_set_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NORMSWEEP_DATA", str(tmp_path / "elsewhere"))
+    with pytest.raises(DatasetProblem, match="no data set 'DF2K'") as caught:
+        find_set("DF2K", [tmp_path])
+    assert f"{tmp_path}/DF2K" in str(caught.value)
+    assert f"{tmp_path}/elsewhere/DF2K" in str(caught.value)
+
+
+def test_a_folder_is_a_set_and_its_checksum_follows_names_and_bytes(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, a=whole(), b=whole(50))
+    first = find_set("photos", [tmp_path])
+    assert [name for name, _ in first.files] == ["a.png", "b.png"]
+    (folder / "b.png").rename(folder / "c.png")
+    renamed = find_set("photos", [tmp_path])
+    (folder / "c.png").write_bytes((folder / "a.png").read_bytes())
+    changed = find_set("photos", [tmp_path])
+    assert len({first.sha256, renamed.sha256, changed.sha256}) == 3
+
+
+def test_a_benchmark_folder_gives_its_hr_images(tmp_path: Path) -> None:
+    for sub in ("HR", "LR_bicubic/X2"):
+        (tmp_path / "benchmarks/Set/" / sub).mkdir(parents=True)
+        whole().save(tmp_path / "benchmarks/Set/" / sub / "a.png")
+    found = find_set("Set", [tmp_path])
+    assert (found.root.name, len(found.files)) == ("HR", 1)
+
+
+def test_a_folder_without_images_is_a_problem(tmp_path: Path) -> None:
+    folder_of(tmp_path)
+    with pytest.raises(DatasetProblem, match="holds no images"):
+        find_set("photos", [tmp_path])
+
+
+def test_every_bad_image_is_named_at_once(tmp_path: Path) -> None:
+    cut = folder_of(tmp_path, good=whole()) / "good.png"
+    folder_of(
+        tmp_path,
+        cut=cut.read_bytes()[:300],
+        empty=b"",
+        text=b"not an image at all",
+        deep=Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)),
+        palette=whole().convert("P"),
+        alpha=whole().convert("RGBA"),
+        small=whole(8),
+    )
+    with pytest.raises(DatasetProblem) as caught:
+        read_images(find_set("photos", [tmp_path]), at_least_px=16)
+    said = str(caught.value)
+    for name, why in {
+        "cut": "cannot be decoded",
+        "empty": "is empty",
+        "text": "is not an image",
+        "deep": "mode I;16",
+        "palette": "mode P",
+        "alpha": "mode RGBA",
+        "small": "8 x 8 pixels",
+    }.items():
+        assert any(f"{name}.png" in line and why in line for line in said.splitlines()), (name, said)
+    assert "good.png" not in said
+
+
+def test_an_image_changed_since_planning_is_a_problem(tmp_path: Path) -> None:
+    folder_of(tmp_path, a=whole())
+    planned = find_set("photos", [tmp_path])
+    folder_of(tmp_path, a=whole(41))
+    with pytest.raises(DatasetProblem, match="is not the file that the manifest"):
+        read_images(planned)
+
+
+def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
+    folder_of(tmp_path, gray=whole().convert("L"))
+    (image,) = read_images(find_set("photos", [tmp_path]))
+    assert image.pixels.shape == (40, 40, 3)
+    assert np.array_equal(image.pixels[..., 0], image.pixels[..., 2])
+
+
+@pytest.mark.parametrize("task", [SuperResolution(2), SuperResolution(3), Denoising(25.0)], ids=["x2", "x3", "noise"])
+def test_any_partition_of_a_batch_gives_the_same_bits(task) -> None:
+    images = [NamedImage("a", picture(50, 61)), NamedImage("b", picture(70, 48, seed=1))]
+    whole_batch = TrainingPatches(images, task, 8, seed=5).batch(3, slice(0, 6))
+    other = TrainingPatches(images, task, 8, seed=5)
+    other.batch(9, slice(2, 4))  # what was drawn before must not matter
+    parts = [other.batch(3, part) for part in (slice(4, 6), slice(0, 1), slice(1, 4))]
+    for side in (0, 1):
+        assert torch.equal(torch.cat([parts[1][side], parts[2][side], parts[0][side]]), whole_batch[side])
+
+
+def test_seed_step_and_index_each_change_the_patch() -> None:
+    images = [NamedImage("a", picture(90, 90))]
+    patches = {
+        tuple(TrainingPatches(images, Denoising(25.0), 8, seed).batch(step, slice(i, i + 1))[1].flatten().tolist())
+        for seed, step, i in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 2**31 - 1, 7)]
+    }
+    assert len(patches) == 5
+
+
+def test_lq_and_gt_of_a_patch_are_the_same_place_turned_the_same_way() -> None:
+    image = picture(40, 40)
+    lq, gt = TrainingPatches([NamedImage("a", image)], SuperResolution(2), 20, seed=0).batch(0, slice(0, 24))
+    expected = downsample_u8(image, 2)
+    seen = set()
+    for small, large in zip(lq, gt, strict=True):
+        for flip in (0, 1):
+            for turns in range(4):
+                turned = np.rot90(image[:, ::-1] if flip else image, turns)
+                if np.array_equal((large.permute(1, 2, 0) * 255).round().numpy(), turned):
+                    reduced = np.rot90(expected[:, ::-1] if flip else expected, turns)
+                    assert np.array_equal((small.permute(1, 2, 0) * 255).round().numpy(), reduced)
+                    seen.add((flip, turns))
+    assert len(seen) > 4, "flips and quarter turns occur"
+
+
+def test_training_noise_has_the_asked_strength() -> None:
+    patches = TrainingPatches([NamedImage("a", picture(80, 80))], Denoising(25.0), 64, seed=0)
+    lq, gt = patches.batch(0, slice(0, 8))
+    assert abs((lq - gt).std().item() * 255 - 25.0) < 0.3
+    assert (lq < 0).any()
+    assert (lq > 1).any()

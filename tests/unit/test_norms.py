@@ -1,0 +1,139 @@
+"""Norms against their formulas, and what every one of them promises to a block."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from tests.tiny import tiny_spec
+from trainers.backbones.attention import DropPath, batch_slice
+from trainers.backbones.swinir import SwinBlock
+from trainers.build import build_model
+from trainers.catalog import NORMS
+from trainers.norms.base import Norm
+from trainers.norms.i_ln import FusedImageNorm, ImageLayerNorm, image_norm
+
+NAMES = [entry.name for entry in NORMS]
+
+
+def built(name: str, dim: int = 6) -> Norm:
+    """The norm in float64, its weight and bias drawn at random."""
+    norm = NORMS[name].load()(dim, **NORMS[name].resolve({})).double()
+    for parameter in norm.parameters():
+        torch.nn.init.normal_(parameter)
+    return norm
+
+
+def tokens(*, images: int = 3, requires_grad: bool = False) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(images, 5, 6, dtype=torch.float64, generator=generator) * 3 + 1
+    return x.requires_grad_(requires_grad)
+
+
+def test_layer_norm_is_torchs() -> None:
+    norm, x = built("layer_norm"), tokens()
+    theirs = torch.nn.functional.layer_norm(x, (6,), norm.weight, norm.bias, 1e-5)
+    assert torch.equal(norm(x).tokens, theirs)
+
+
+def test_rms_norm_equals_its_formula() -> None:
+    norm, x = built("rms_norm"), tokens()
+    expected = x / (x.square().mean(2, keepdim=True) + 1e-6).sqrt() * norm.weight
+    torch.testing.assert_close(norm(x).tokens, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_i_ln_equals_its_formula_and_gives_the_scale_back() -> None:
+    norm, x = built("i_ln"), tokens()
+    mean = x.mean((1, 2), keepdim=True)
+    scale = ((x - mean).square().mean((1, 2), keepdim=True) + 1e-4).sqrt()
+    normed = norm(x)
+    torch.testing.assert_close(normed.tokens, (x - mean) / scale * norm.weight + norm.bias, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(normed.restore(x), x * scale, rtol=1e-12, atol=1e-12)
+
+
+def test_i_ln_without_rescale_restores_nothing() -> None:
+    x = tokens()
+    assert ImageLayerNorm(6, rescale=False).double()(x).restore(x) is x
+
+
+def test_the_fused_i_ln_has_the_plain_formulas_gradients() -> None:
+    norm = built("i_ln")
+    gradients = []
+    for formula in (FusedImageNorm.apply, image_norm):
+        x = tokens(requires_grad=True)
+        normed, scale = formula(x, norm.weight, norm.bias, 1e-4)
+        loss = (normed.square() * scale).sum() + (scale**3).sum()
+        gradients.append(torch.autograd.grad(loss, [x, norm.weight, norm.bias]))
+    for fused, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-10, atol=1e-10)
+
+
+def test_the_fused_i_ln_passes_gradcheck() -> None:
+    norm = built("i_ln")
+    inputs = (tokens(images=2, requires_grad=True), norm.weight, norm.bias, 1e-4)
+    assert torch.autograd.gradcheck(FusedImageNorm.apply, inputs)
+
+
+def test_a_scale_without_gradient_would_be_noticed() -> None:
+    """The gradient through the scale is not small change: without it the input's gradient is another one."""
+    x = tokens(requires_grad=True)
+    norm = built("i_ln")
+    normed, scale = norm(x)
+    (whole,) = torch.autograd.grad((normed * scale).square().sum(), x, retain_graph=True)
+    (detached,) = torch.autograd.grad((normed * scale.detach()).square().sum(), x)
+    assert (whole - detached).norm() > 0.01 * whole.norm()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_a_batch_do_not_mix(name: str) -> None:
+    norm, x = built(name), tokens()
+    other = x.clone()
+    other[1:] = 100.0
+    assert torch.equal(norm(x).tokens[0], norm(other).tokens[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_remembered_between_two_calls(name: str) -> None:
+    norm, x, y = built(name), tokens(), tokens() * 7 - 2
+    alone = norm(x).restore(x)
+    normed = norm(x)
+    norm(y)
+    assert torch.equal(normed.restore(x), alone)
+    assert torch.equal(copy.deepcopy(norm)(x).tokens, norm(x).tokens)
+
+
+def block_of(name: str) -> SwinBlock:
+    torch.manual_seed(0)
+    return build_model(tiny_spec(norm=name)).double().layers[0].residual_group.blocks[0].eval()
+
+
+def test_an_i_ln_block_is_positively_homogeneous_and_a_layer_norm_block_is_not() -> None:
+    x = torch.randn(2, 64, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
+    for name, homogeneous in (("i_ln", True), ("layer_norm", False)):
+        block = block_of(name)
+        one, scaled = block(x, (8, 8)), block(50 * x, (8, 8)) / 50
+        error = (one - scaled).norm() / one.norm()
+        assert (error < 1e-6) == homogeneous, f"{name}: {error:.1e}"  # eps against a variance of 1e4
+
+
+def test_drop_path_falls_on_an_image_whatever_its_slice() -> None:
+    drop, ones = DropPath(0.5).train(), torch.ones(8, 1, 1)
+    torch.manual_seed(3)
+    with batch_slice(slice(0, 8), 8):
+        whole = drop(ones)
+    assert set(whole.flatten().tolist()) == {0.0, 2.0}
+    for part in (slice(0, 3), slice(3, 8)):
+        torch.manual_seed(3)
+        with batch_slice(part, 8):
+            assert torch.equal(drop(ones[part]), whole[part])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("end", ["same", "affine", "identity"])
+def test_every_norm_builds_with_every_end(name: str, end: str) -> None:
+    spec = tiny_spec(norm=name)
+    model = spec.model.model_copy(update={"embed_norm": end, "end_norm": end, "stdnorm": True})
+    network = build_model(spec.model_copy(update={"model": model}))
+    assert network(torch.rand(1, 3, 7, 9)).shape == (1, 3, 14, 18)
