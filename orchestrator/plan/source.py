@@ -169,7 +169,7 @@ class _Reader:
         return values
 
     def _scalar(self, location: Location, node: yaml.Node, place: Position) -> Any:
-        tag, text, plain = node.tag, str(node.value), getattr(node, "style", None) is None
+        tag, text, plain = node.tag, str(node.value), not getattr(node, "style", None)
         if tag == "tag:yaml.org,2002:str":
             if plain and UNTYPED_NUMBER.match(text):
                 message = f"{text} is text to YAML, not a number: write {_with_dot(text)}"

@@ -1,0 +1,327 @@
+"""From a sweep file to trials: what is read, what is refused and how, who is who."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import UserError
+from orchestrator.plan import Plan, load_plan
+from orchestrator.plan.cost import cost_of
+from trainers.build import build_model
+
+BASE = """\
+# A question?
+axes:
+  backbone: [swinir-tiny]
+  norm: [layer_norm, i_ln]
+  task: [sr_x2]
+"""
+
+
+def plan_of(folder: Path, text: str, name: str = "a_sweep") -> Plan:
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return load_plan(path)
+
+
+def said_of(folder: Path, text: str | bytes, name: str = "bad") -> str:
+    path = folder / f"{name}.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as caught:
+        load_plan(path)
+    return str(caught.value).replace(str(path), "bad.yaml")
+
+
+def ids(plan: Plan) -> list[str]:
+    return [trial.id for trial in plan.trials]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+TRAPS = {
+    "a key twice": (BASE + "axes: {}\n", "6:1: axes: the key 'axes' is given twice; first on line 2"),
+    "text that looks like a number": (
+        BASE + "training: {lr: 1e-5}\n",
+        "6:16: training.lr: 1e-5 is text to YAML, not a number: write 1.0e-5",
+    ),
+    "a bare no": (BASE + "model: {stdnorm: no}\n", "6:18: model.stdnorm: a bare no is a boolean to YAML: write false"),
+    "an alias": (BASE + "data: &d {}\nobserve: *d\n", "an alias (*name): write the value out"),
+    "a date": (BASE + "sweep: 2026-01-01\n", "6:8: sweep: '2026-01-01' has the YAML type timestamp: quote it"),
+    "an octal number": (BASE + "training: {steps: 010}\n", "6:19: training.steps: 010 would be read as 8"),
+    "two documents": (BASE + "---\nx: 1\n", "a second document begins here"),
+    "an unknown field": (BASE + "trainig: {}\n", "6:1: trainig: unknown field 'trainig'. Did you mean 'training'?"),
+    "an unknown field inside": (BASE + "training: {step: 5}\n", "6:12: training.step: unknown field 'step'. Did you"),
+    "a wrong type": (BASE + "training: {steps: many}\n", "6:19: training.steps: should be a valid integer"),
+    "a value out of range": (BASE + "training: {steps: 0}\n", "6:19: training.steps: should be greater than or equal"),
+    "no axes": ("sweep: x\n", "1:1: axes: is missing"),
+    "an empty axis": (BASE + "  width: []\n", "6:10: axes.width: is empty"),
+    "a scalar axis": (BASE + "  width: 24\n", "6:10: axes.width: must be a list, not 24: write [24]"),
+    "an unknown norm": (BASE.replace("i_ln", "iln"), "4:22: axes.norm[1]: unknown norm 'iln'. Did you mean 'i_ln'?"),
+    "an unknown knob": (
+        BASE.replace("i_ln", "{name: i_ln, epps: 1.0}"),
+        "axes.norm[1].epps: i_ln has no knob 'epps'. Did you mean 'eps'?",
+    ),
+    "a knob out of range": (
+        BASE.replace("i_ln", "{name: i_ln, eps: 0.0}"),
+        "4:40: axes.norm[1].eps: eps must be above 0",
+    ),
+    "a value twice in an axis": (BASE + "  seed: [1, 1]\n", "6:13: axes.seed[1]: 1 stands in this axis already"),
+    "heads that do not divide": (
+        BASE + "  width: [24, 25]\n",
+        "6:15: axes.width[1]: swinir-tiny: 2 heads do not divide embed_dim 25; 24 or 26 would fit",
+    ),
+    "an exclude that matches nothing": (BASE + "exclude: [{norm: rms_norm}]\n", "6:11: exclude[0]: matches no point"),
+    "an exclude of an unknown axis": (BASE + "exclude: [{nrom: i_ln}]\n", "unknown axis 'nrom'. Did you mean 'norm'?"),
+    "everything excluded": (BASE + "exclude: [{task: sr_x2}]\n", "leaves no trial"),
+    "an override that matches nothing": (
+        BASE + "resources: {overrides: [{match: {width: 9}, workers: 2}]}\n",
+        "resources.overrides[0].match: matches no trial",
+    ),
+    "an unknown field in an override": (
+        BASE + "resources: {overrides: [{match: {norm: i_ln}, wrokers: 2}]}\n",
+        "resources.overrides[0].wrokers: unknown field of resources",
+    ),
+    "workers that do not divide the batch": (
+        BASE + "training: {batch_size: 4}\nresources: {workers: 3}\n",
+        "placement.workers 3 does not divide training.batch_size 4",
+    ),
+    "an unknown data set": (BASE + "data: {train: DF2K}\n", "6:15: data.train: no data set 'DF2K'"),
+    "evaluation on the training set": (BASE + "data: {evaluate: [embedded-train]}\n", "is the training set"),
+    "a name that is no label": (BASE + "sweep: My Sweep\n", "6:8: sweep: 'My Sweep' is not a name"),
+    "broken YAML": ("axes: [\n", "not YAML"),
+    "a list": ("- 1\n", "a sweep file is a mapping"),
+    "empty": ("", "is empty"),
+    "binary": (b"\x80\x81\xff", "is not UTF-8 text"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), TRAPS.values(), ids=TRAPS)
+def test_what_is_wrong_is_told_where_and_how(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    assert expected in said_of(tmp_path, text)
+
+
+def test_a_problem_shows_its_line_and_a_caret(tmp_path: Path) -> None:
+    lines = said_of(tmp_path, BASE.replace("i_ln", "iln")).splitlines()
+    assert lines[1] == "    4 |   norm: [layer_norm, iln]"
+    assert lines[2].index("^") == lines[1].index("iln]")
+
+
+def test_all_problems_are_told_at_once_in_the_files_order(tmp_path: Path) -> None:
+    said = said_of(tmp_path, BASE + "training: {steps: 0, lrr: 1.0}\nobserve: {log_every: -1}\nmodell: {}\n")
+    found = [line.split(":")[1] for line in said.splitlines() if line.startswith("bad.yaml")]
+    assert found == ["6", "6", "7", "8"]
+
+
+def test_a_folder_and_a_missing_file_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder, not a sweep file"):
+        load_plan(tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        load_plan(tmp_path / "none.yaml")
+
+
+# --- expansion --------------------------------------------------------------------------------------------------------
+
+
+def test_trials_come_in_the_files_order_and_the_question_is_the_first_line(tmp_path: Path) -> None:
+    text = "# A question?\naxes:\n  norm: [i_ln, layer_norm]\n  width: [24, 12]\n  backbone: [swinir-tiny]\n  task: [sr_x2]\n"
+    plan = plan_of(tmp_path, text)
+    assert [(t.axes["norm"], t.axes["width"]) for t in plan.trials] == [
+        ("i_ln", 24),
+        ("i_ln", 12),
+        ("layer_norm", 24),
+        ("layer_norm", 12),
+    ]
+    assert (plan.question, plan.sweep) == ("A question?", "a-sweep")
+
+
+def test_width_is_embed_dim_and_depth_the_number_of_groups(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, BASE + "  width: [12]\n  depth: [3]\n")
+    backbone = plan.trials[0].spec.model.backbone
+    assert (backbone["embed_dim"], backbone["depths"], backbone["num_heads"]) == (12, (2, 2, 2), (2, 2, 2))
+
+
+def test_an_excluded_point_is_named_with_its_rule(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, BASE + "  width: [12, 24]\nexclude:\n  - {norm: i_ln, width: 24}\n")
+    assert len(plan.trials) == 3
+    assert [(e.axes["norm"], e.axes["width"], e.line) for e in plan.excluded] == [("i_ln", 24, 8)]
+
+
+def test_an_include_adds_points_and_takes_all_values_of_an_axis_left_out(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, BASE + "  seed: [0, 1]\ninclude: [{norm: rms_norm, width: 48}]\n")
+    assert [(t.axes["norm"], t.axes["width"], t.axes["seed"]) for t in plan.trials[-2:]] == [
+        ("rms_norm", 48, 0),
+        ("rms_norm", 48, 1),
+    ]
+
+
+def test_the_same_trial_under_two_names_is_folded_and_said(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, BASE.replace("i_ln", "i_ln, {name: i_ln, eps: 1.0e-4}"))
+    assert len(plan.trials) == 2
+    assert [(f.axes["norm"], f.into) for f in plan.folded] == [("i_ln[eps=0.0001]", plan.trials[1].id)]
+
+
+def test_resources_change_for_the_trials_they_match(tmp_path: Path) -> None:
+    text = BASE + "resources: {overrides: [{match: {norm: i_ln}, workers: 2, placement: spread}]}\n"
+    placements = [trial.spec.placement for trial in plan_of(tmp_path, text).trials]
+    assert [(p.workers, p.strategy) for p in placements] == [(1, "pack"), (2, "spread")]
+
+
+def test_a_norm_brings_its_ends_along_unless_the_file_says_otherwise(tmp_path: Path) -> None:
+    ends = [(t.spec.model.end_norm, t.spec.model.stdnorm) for t in plan_of(tmp_path, BASE).trials]
+    assert ends == [("same", False), ("affine", True)]
+    fixed = plan_of(tmp_path, BASE + "model: {end_norm: same, embed_norm: same, stdnorm: false}\n")
+    assert {(t.spec.model.end_norm, t.spec.model.stdnorm) for t in fixed.trials} == {("same", False)}
+
+
+# --- identity ---------------------------------------------------------------------------------------------------------
+
+SAME = {
+    "key order": "axes: {task: [sr_x2], norm: [layer_norm, i_ln], backbone: [swinir-tiny]}\n",
+    "comments and layout": BASE.replace("# A question?", "# Another"),
+    "a default spelled out": BASE + "training: {steps: 300000, lr: 2.0e-4, ema_decay: 0.999, patch_size_px: 32}\n",
+    "a preset spelled out": BASE.replace(
+        "swinir-tiny",
+        "{name: swinir, embed_dim: 24, depths: [2, 2], num_heads: [2, 2], upsampler: pixelshuffledirect}",
+    ),
+    "the preset's own width and depth": BASE + "  width: [24]\n  depth: [2]\n",
+    "an end spelled out": BASE.replace("[layer_norm, i_ln]", "[layer_norm, i_ln]") + "observe: {log_every: 3}\n",
+    "cadences": BASE + "observe: {probe_every: 7, checkpoint_every: 9, evaluate_every: 11}\n",
+    "evaluation sets": BASE + "data: {evaluate: []}\n",
+    "placement": BASE + "resources: {workers: 2, zero_stage: 1, device: cpu}\n",
+    "the sweep's name": BASE + "sweep: other\n",
+}
+OTHER = {
+    "seed": BASE + "  seed: [1]\n",
+    "steps": BASE + "training: {steps: 5}\n",
+    "batch size": BASE + "training: {batch_size: 8}\n",
+    "precision": BASE + "training: {precision: bf16}\n",
+    "task": BASE.replace("sr_x2", "sr_x4"),
+    "width": BASE + "  width: [12]\n",
+    "end norm": BASE + "model: {end_norm: identity}\n",
+}
+
+
+@pytest.mark.parametrize("text", SAME.values(), ids=SAME)
+def test_identity_is_blind_to(tmp_path: Path, text: str) -> None:
+    assert ids(plan_of(tmp_path, text)) == ids(plan_of(tmp_path, BASE))
+
+
+@pytest.mark.parametrize("text", OTHER.values(), ids=OTHER)
+def test_identity_sees(tmp_path: Path, text: str) -> None:
+    assert not set(ids(plan_of(tmp_path, text))) & set(ids(plan_of(tmp_path, BASE)))
+
+
+def test_identity_follows_the_source_of_a_users_own_norm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    source = tmp_path / "own_norms_for_a_test.py"
+    text = BASE.replace("i_ln", "'own_norms_for_a_test:Mine'")
+    seen = set()
+    for content in ("raise RuntimeError('planning must not import this')", "# changed"):
+        source.write_text(content)
+        seen.add(ids(plan_of(tmp_path, text))[1])
+    assert len(seen) == 2
+    assert "no module" in said_of(tmp_path, text.replace("own_norms_for_a_test:", "missing_norms_for_a_test:"))
+
+
+def test_ids_never_change(tmp_path: Path) -> None:
+    """A changed id would train everybody's trials again. A new one may be added; none may change."""
+    frozen = json.loads((Path(__file__).with_name("frozen_ids.json")).read_text())
+    assert len(frozen) >= 20
+    text = (
+        "axes:\n  backbone: [swinir, swinir-light, swinir-tiny]\n  norm: [layer_norm, rms_norm, i_ln]\n"
+        "  task: [sr_x2, denoise_25]\n  seed: [0, 7]\nmodel: {stdnorm: false}\n"
+        "training: {steps: 1000, precision: bf16, feature_limit: 1.0e+6}\n"
+    )
+    assert {trial.name: trial.id for trial in plan_of(tmp_path, text).trials} == frozen
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------
+
+
+def test_parameters_equal_torchs(tmp_path: Path) -> None:
+    text = (
+        "axes:\n  backbone:\n    - swinir-tiny\n    - swinir-light\n"
+        "    - {name: swinir-tiny, upsampler: pixelshuffle, qkv_bias: false, mlp_ratio: 1.5, window_size: 4}\n"
+        "  norm: [layer_norm, rms_norm, i_ln]\n  task: [sr_x2, sr_x3, sr_x4, denoise_25]\n"
+    )
+    for trial in plan_of(tmp_path, text).trials:
+        assert sum(p.numel() for p in build_model(trial.spec).parameters()) == trial.parameters, trial.name
+
+
+@pytest.mark.parametrize(("preset", "gmacs"), [("swinir", 53.56), ("swinir-light", 4.36)])
+def test_macs_equal_the_published_figures(tmp_path: Path, preset: str, gmacs: float) -> None:
+    text = BASE.replace("swinir-tiny", preset).replace("sr_x2", "sr_x4") + "training: {patch_size_px: 64}\n"
+    cost = cost_of(plan_of(tmp_path, text).trials[0].spec)
+    assert abs(cost.macs_per_patch / 1e9 - gmacs) < 0.02 * gmacs
+
+
+# --- command line -----------------------------------------------------------------------------------------------------
+
+
+def normsweep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "orchestrator", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+def test_plan_prints_trials_and_makes_no_store(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(BASE)
+    done = normsweep("plan", "s.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "swinir-tiny i_ln sr_x2 w24 d2 s0" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["s.yaml"]
+
+
+def test_plan_as_json_holds_specs_that_train(tmp_path: Path) -> None:
+    from trainers.spec import RunSpec
+
+    (tmp_path / "s.yaml").write_text(BASE)
+    planned = json.loads(normsweep("plan", "s.yaml", "--json", cwd=tmp_path).stdout)
+    assert planned["sweep"] == "s"
+    spec = RunSpec.from_json(json.dumps(planned["trials"][1]["spec"]))
+    assert spec.model.norm.name == "i_ln"
+    assert {"id", "axes", "spec", "resources", "parameters", "state"} <= planned["trials"][0].keys()
+
+
+def test_diff_shows_what_differs_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text(BASE)
+    one, other = ids(load_plan(tmp_path / "s.yaml"))
+    lines = normsweep("plan", "s.yaml", "--diff", one, other[:8], cwd=tmp_path).stdout.splitlines()
+    fields = [line.split()[0] for line in lines[1:]]
+    assert fields[0] == "model.norm.name"
+    assert set(fields) <= {f"model.norm.{k}" for k in ("name", "eps", "rescale")} | {
+        "model.embed_norm",
+        "model.end_norm",
+        "model.stdnorm",
+    }
+    assert normsweep("plan", "s.yaml", "--diff", one, "zzz", cwd=tmp_path).returncode == 2
+
+
+def test_validate_tells_of_every_file_and_exits_with_2(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text(BASE)
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text(BASE.replace("i_ln", "iln"))
+    done = normsweep("validate", "one.yaml", "good.yaml", "two.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "good.yaml: ok: sweep good, 2 trials" in done.stdout
+    assert "one.yaml:4:22" in done.stderr
+    assert "two.yaml:4:22" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["frobnicate"], ["plan"], ["plan", "s.yaml", "--frob"], ["run", "none.yaml"]])
+def test_wrong_flags_and_missing_files_exit_with_2(tmp_path: Path, arguments: list[str]) -> None:
+    done = normsweep(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.strip()
+    assert "Traceback" not in done.stderr
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    heavy = "{'torch', 'ray', 'mlflow', 'deepspeed', 'numpy', 'kubernetes', 'boto3'}"
+    code = f"import orchestrator.plan, trainers.spec, trainers.catalog, sys; assert not {heavy} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
