@@ -31,12 +31,8 @@ class FolderStore(Store):
             os.unlink(name)
 
     def get(self, key: str) -> bytes:
-        path = self._path(key)
-        with self._told():
-            try:
-                return path.read_bytes()
-            except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-                raise KeyError(key) from None
+        with self._reading(key) as path:
+            return path.read_bytes()
 
     def put(self, key: str, content: bytes) -> None:
         path = self._path(key)
@@ -85,12 +81,8 @@ class FolderStore(Store):
                 path.parent.rmdir()
 
     def size(self, key: str) -> int:
-        path = self._path(key)
-        with self._told():
-            try:
-                return path.stat().st_size
-            except (FileNotFoundError, NotADirectoryError):
-                raise KeyError(key) from None
+        with self._reading(key) as path:
+            return path.stat().st_size
 
     def put_file(self, key: str, path: Path) -> None:
         target = self._path(key)
@@ -102,15 +94,22 @@ class FolderStore(Store):
             _fsync(target.parent)
 
     def get_file(self, key: str, path: Path) -> None:
-        source = self._path(key)
-        with self._told():
-            try:
-                shutil.copyfile(source, path)
-            except FileNotFoundError:
-                raise KeyError(key) from None
+        with self._reading(key) as source:
+            shutil.copyfile(source, path)
 
     def _path(self, key: str) -> Path:
         return self._root / checked(key)
+
+    @contextlib.contextmanager
+    def _reading(self, key: str) -> Iterator[Path]:
+        path = self._path(key)
+        if not path.is_file():
+            raise KeyError(key)
+        with self._told():
+            try:
+                yield path
+            except FileNotFoundError:  # deleted in between
+                raise KeyError(key) from None
 
     @contextlib.contextmanager
     def _aside_file(self) -> Iterator[Path]:

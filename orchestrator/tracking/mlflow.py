@@ -163,10 +163,10 @@ def _open(tracking_uri: str, plan: Plan) -> tuple[MlflowClient, str]:
         lock = database.with_name(f"{database.name}.lock")
     else:
         lock = Path(os.devnull)
-    client = MlflowClient(absolute(tracking_uri))
     with lock.open("w") as file:
         # Several processes that open a new SQLite database at once fail in its migrations, all but one.
         fcntl.flock(file, fcntl.LOCK_EX)
+        client = MlflowClient(absolute(tracking_uri))
         found = client.get_experiment_by_name(plan.sweep)
         if found is not None:
             return client, found.experiment_id

@@ -1,0 +1,139 @@
+"""The promises of a store, checked on every implementation: a new one is a new line in `STORES`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.store import open_store
+from orchestrator.store.base import Store
+
+STORES: dict[str, Callable[[Path], str]] = {"folder": lambda folder: str(folder / "store")}
+
+
+@pytest.fixture(params=STORES, ids=list(STORES))
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return STORES[request.param](tmp_path)
+
+
+@pytest.fixture()
+def store(uri: str) -> Store:
+    return open_store(uri)
+
+
+def test_what_is_put_is_got_and_may_be_put_again(store: Store) -> None:
+    store.put("a/b.json", b"one")
+    store.put("a/b.json", b"two")
+    assert (store.get("a/b.json"), store.size("a/b.json")) == (b"two", 3)
+
+
+def test_what_is_not_there_is_a_key_error(store: Store, tmp_path: Path) -> None:
+    store.put("a/b", b"")
+    for read in (store.get, store.get_tagged, store.size, lambda key: store.get_file(key, tmp_path / "x")):
+        for key in ("a", "a/c", "a/b/c"):
+            with pytest.raises(KeyError):
+                read(key)
+
+
+def test_put_once_makes_a_blob_that_is_not_there_and_leaves_one_that_is(store: Store) -> None:
+    assert store.put_once("a", b"first")
+    assert not store.put_once("a", b"second")
+    assert store.get("a") == b"first"
+
+
+def _race(uri: str, name: bytes) -> bool:
+    return open_store(uri).put_once("race/winner", name)
+
+
+def test_of_many_processes_exactly_one_puts_once(uri: str, store: Store) -> None:
+    names = [f"process {i}".encode() for i in range(8)]
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        won = list(pool.map(_race, [uri] * 8, names))
+    assert won.count(True) == 1
+    assert store.get("race/winner") == names[won.index(True)]
+
+
+def _rewrite(uri: str, times: int) -> None:
+    store = open_store(uri)
+    for i in range(times):
+        store.put("whole", bytes([i % 256]) * 300_000)
+
+
+def test_a_reader_never_sees_half_a_blob(uri: str, store: Store) -> None:
+    store.put("whole", bytes(300_000))
+    writer = multiprocessing.get_context("spawn").Process(target=_rewrite, args=(uri, 200))
+    writer.start()
+    reads = 0
+    while writer.is_alive():
+        content = store.get("whole")
+        assert len(content) == 300_000
+        assert len(set(content)) == 1
+        assert store.list("missing") == []
+        reads += 1
+    assert reads > 5
+    assert writer.exitcode == 0
+
+
+def test_replace_needs_the_tag_of_what_is_there(store: Store) -> None:
+    store.put("a", b"1")
+    _, tag = store.get_tagged("a")
+    assert store.replace("a", b"2", tag)
+    assert not store.replace("a", b"3", tag)
+    assert not store.replace("missing", b"3", tag)
+    assert store.get("a") == b"2"
+
+
+def test_list_gives_keys_below_a_prefix_in_order(store: Store) -> None:
+    for key in ("t/b/2", "t/b/10", "t/a", "t/bc/1", "u/a"):
+        store.put(key, b"x")
+    assert store.list("t") == ["t/a", "t/b/10", "t/b/2", "t/bc/1"]
+    assert store.list("t/b") == ["t/b/10", "t/b/2"]
+    assert store.list("nothing") == []
+
+
+def test_delete_is_idempotent(store: Store) -> None:
+    store.put("a/b", b"x")
+    store.delete("a/b")
+    store.delete("a/b")
+    assert store.list("a") == []
+    store.put("a/b", b"y")
+    assert store.get("a/b") == b"y"
+
+
+@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".hidden", "a/.b", "a b", "ä", "a\x00"])
+def test_what_is_no_key_is_refused(store: Store, key: str) -> None:
+    for use in (store.get, store.list, store.delete, lambda k: store.put(k, b""), lambda k: store.put_once(k, b"")):
+        with pytest.raises(ValueError, match="is no key"):
+            use(key)
+
+
+def test_files_travel_whole(store: Store, tmp_path: Path) -> None:
+    content = os.urandom(3_000_000)
+    (tmp_path / "there").write_bytes(content)
+    store.put_file("big/file", tmp_path / "there")
+    store.get_file("big/file", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == content
+
+
+def test_everyone_who_opens_the_address_sees_the_same(uri: str, store: Store) -> None:
+    store.put("a", b"x")
+    assert open_store(uri).get("a") == b"x"
+
+
+def test_a_folder_that_cannot_be_one_is_told_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(EnvironmentProblem, match=r"cannot be used: .*\n?.*another --store"):
+        open_store(str(tmp_path / "file"))
+    with pytest.raises(EnvironmentProblem, match="cannot be used"):
+        open_store("/proc/no-such-store")
+
+
+def test_an_address_of_an_unknown_kind_is_told() -> None:
+    with pytest.raises(UserError, match="give its path"):
+        open_store("ftp://host/path")
