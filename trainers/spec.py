@@ -123,13 +123,13 @@ class Recipe(Part):
 
     steps: int = Field(300_000, ge=1, description="optimiser steps")
     batch_size: int = Field(16, ge=1, description="images per step over all workers")
-    lr: float = Field(2e-4, gt=0)
+    lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="of Adam, as an L2 term")
     halve_lr_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (5 / 6,), description="fractions of `steps` after which lr halves"
     )
-    ema_decay: float = Field(0.999, ge=0, lt=1)
+    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that are evaluated")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="autocast precision; weights and optimiser stay fp32"
     )
@@ -186,7 +186,7 @@ class Gang(Part):
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(0, description="what DeepSpeed shards over the workers")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` is CUDA where there is one")
-    cpus_per_worker: int = Field(1, ge=1)
+    cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of a worker")
     gpus_per_worker: int = Field(0, ge=0, le=1, description="a rank drives one GPU at most")
 
 

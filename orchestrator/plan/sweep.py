@@ -44,22 +44,33 @@ class Axes(Part):
         Axis,
         Field(min_length=1, description="number of groups; blocks and heads of a group stay the preset's"),
     ] = None
-    seed: Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Axis, Field(min_length=1)] = (0,)
+    seed: Annotated[
+        tuple[Annotated[int, Field(ge=0, lt=2**31)], ...],
+        Axis,
+        Field(min_length=1, description="of initial weights and of the data's order"),
+    ] = (0,)
 
 
 class ModelOverrides(Part):
     """What stands around the block norms, for all trials; left out, each norm's own default."""
 
-    embed_norm: Ends | None = Field(None, description="after the patch embedding; default: the norm's own")
-    end_norm: Ends | None = Field(None, description="before the head; default: the norm's own")
+    embed_norm: Ends | None = Field(
+        None,
+        description="after the patch embedding: `same` as the blocks, `affine` or `identity`; default: the norm's own",
+    )
+    end_norm: Ends | None = Field(
+        None, description="before the head: `same`, `affine` or `identity`; default: the norm's own"
+    )
     stdnorm: bool | None = Field(None, description="standardise the input; default: the norm's own")
 
 
 class Data(Part):
     """Data sets by name; where they lie is not the sweep's business (--data, NORMSWEEP_DATA)."""
 
-    train: str = Field("embedded-train", pattern=SET_NAME)
-    evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], Axis] = ("embedded-test",)
+    train: str = Field("embedded-train", pattern=SET_NAME, description="the training set")
+    evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], Axis] = Field(
+        ("embedded-test",), description="sets of whole images, scored with EMA weights"
+    )
 
 
 class Training(Recipe):
@@ -85,16 +96,16 @@ class Sweep(Part):
     sweep: str | None = Field(
         None, max_length=LONGEST_NAME, pattern=f"^{SWEEP_NAME}$", description="its name; default: the file's"
     )
-    axes: Axes
+    axes: Axes = Field(description="the grid")
     exclude: Annotated[tuple[Match, ...], Axis] = Field((), description="partial matches taken out of the grid")
     include: Annotated[tuple[Match, ...], Axis] = Field(
         (), description="points added to the grid; an axis left out takes all its values"
     )
-    model: ModelOverrides = ModelOverrides()
-    data: Data = Data()
-    training: Training = Training()
-    observe: Cadences = Cadences()
-    resources: Resources = Resources()
+    model: ModelOverrides = Field(ModelOverrides(), description="what stands around the block norms")
+    data: Data = Field(Data(), description="data sets, by name")
+    training: Training = Field(Training(), description="how weights come about")
+    observe: Cadences = Field(Cadences(), description="how often what is written down")
+    resources: Resources = Field(Resources(), description="what a trial runs on")
 
 
 def read_sweep(path: Path) -> tuple[Source, Sweep, str]:

@@ -1,0 +1,38 @@
+"""Every line of every table: the class it names takes exactly its knobs, with its defaults."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
+
+# What the builder passes besides the knobs.
+BUILT = {
+    "backbone": {"make_norm", "make_embed_norm", "make_end_norm", "stdnorm", "scale"},
+    "norm": {"dim"},
+    "task": set(),
+}
+LINES = [(catalog, entry) for catalog in (BACKBONES, NORMS, TASKS) for entry in catalog]
+
+
+@pytest.mark.parametrize(("catalog", "entry"), LINES, ids=[entry.name for _, entry in LINES])
+def test_a_line_equals_the_signature_of_its_class(catalog: Catalog, entry: Entry) -> None:
+    parameters = inspect.signature(entry.load()).parameters
+    knobs = {name: p.default for name, p in parameters.items() if name not in BUILT[catalog.kind]}
+    assert knobs == {name: knob.default for name, knob in entry.knobs.items()}
+
+
+@pytest.mark.parametrize("catalog", [BACKBONES, NORMS, TASKS], ids=lambda catalog: catalog.kind)
+def test_presets_and_defaults_resolve(catalog: Catalog) -> None:
+    for name in catalog.names:
+        of, knobs = catalog.resolve(name, {})
+        assert knobs.keys() == catalog.entries[of].knobs.keys()
+
+
+def test_every_norm_says_what_stands_at_the_ends_and_what_it_weighs() -> None:
+    for entry in NORMS:
+        assert {"ends", "stdnorm", "parameters_per_channel"} <= entry.facts.keys()
+        weights = entry.load()(7).parameters()
+        assert sum(p.numel() for p in weights) == 7 * entry.facts["parameters_per_channel"]

@@ -1,0 +1,40 @@
+"""What is generated from the schema is up to date, and the sweeps that ship fit it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from orchestrator.plan import load_plan
+from orchestrator.plan.docs import PAGE, SCHEMA, page, schema
+
+SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
+
+
+def test_the_page_and_the_schema_are_current() -> None:
+    assert PAGE.read_text() == page(), "run: python -m orchestrator.plan.docs"
+    assert json.loads(SCHEMA.read_text()) == schema(), "run: python -m orchestrator.plan.docs"
+
+
+def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:
+    example = page().split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "example.yaml").write_text(example)
+    assert len(load_plan(tmp_path / "example.yaml").trials) > 10
+    jsonschema.validate(yaml.safe_load(example), schema())
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_a_sweep_that_ships_asks_a_question_and_fits_the_schema(path: Path) -> None:
+    assert load_plan(path).question.endswith("?") or "?" in load_plan(path).question
+    jsonschema.validate(yaml.safe_load(path.read_text()), schema())
+
+
+def test_the_schema_refuses_what_the_planner_refuses() -> None:
+    good = yaml.safe_load(SWEEPS[0].read_text())
+    for change in ({"axes": {}}, {"axes": {**good["axes"], "norm": ["iln"]}}, {"trainig": {}}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**good, **change}, schema())
