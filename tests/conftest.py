@@ -42,6 +42,6 @@ def spandrel_archs():
     """spandrel's architectures. The torchvision that PyPI has beside a CPU torch comes without its compiled operators."""
     for name in TORCHVISION_OPERATORS:
         torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
-    import spandrel.architectures.SwinIR as swinir
+    from spandrel.architectures.SwinIR import SwinIR
 
-    return {"SwinIR": swinir.SwinIR}
+    return {"SwinIR": SwinIR}

@@ -124,7 +124,9 @@ class Recipe(Part):
     steps: int = Field(300_000, ge=1, description="optimiser steps")
     batch_size: int = Field(16, ge=1, description="images per step over all workers")
     lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.99), description="of Adam"
+    )
     weight_decay: float = Field(0.0, ge=0, description="of Adam, as an L2 term")
     halve_lr_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (5 / 6,), description="fractions of `steps` after which lr halves"

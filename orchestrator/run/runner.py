@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -24,6 +25,8 @@ from orchestrator.store.trials import ended, give_up, read_failure, trial_states
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
 
 MIRROR_EVERY_S = 2.0
+CONNECT_DEADLINE_S = 10.0
+SHARED_MARK = ".shared"
 LONGEST_RAY_PATH = 40  # Ray's sockets lie 66 characters deeper, and a socket's path has at most 107
 OBJECT_STORE_BYTES = 100 << 20
 
@@ -186,6 +189,7 @@ def _ray(options: RunOptions, work: Path) -> Iterator[None]:
 
     settings: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "include_dashboard": False}
     if options.address is not None:
+        _check_listening(options.address)
         settings = {"address": options.address, "log_to_driver": False, "configure_logging": False}
     else:
         settings["object_store_memory"] = OBJECT_STORE_BYTES
@@ -201,6 +205,17 @@ def _ray(options: RunOptions, work: Path) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_listening(address: str) -> None:
+    """Ray itself waits minutes for a cluster that is not there. `auto` and other names are left to it."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_DEADLINE_S).close()
+    except OSError as error:
+        raise EnvironmentProblem(f"No Ray cluster at --address {address}: {error.strerror or error}") from error
 
 
 def _check_gangs(todo: list[Trial], options: RunOptions, ray: Any) -> None:
@@ -253,10 +268,11 @@ def _commit() -> str:
         return ""
 
 
-def refuse_split_store(options: RunOptions, nodes: int) -> None:
-    """A folder store serves workers on other hosts only where every node sees it. Raises UserError."""
-    if nodes > 1 and "://" not in options.store and not Path(options.store, ".shared").exists():
+def refuse_split_store(options: RunOptions, nodes: list[dict[str, Any]]) -> None:
+    """A folder store serves workers on other hosts only where every one of them sees it. Raises UserError."""
+    hosts = {node["NodeManagerHostname"] for node in nodes if node["Alive"]}
+    if len(hosts) > 1 and "://" not in options.store and not Path(options.store, SHARED_MARK).exists():
         raise UserError(
-            f"--store {options.store} is a folder, but the cluster has {nodes} nodes. If every node sees this folder under "
-            f"the same path, say so with: touch {options.store}/.shared"
+            f"--store {options.store} is a folder, but the cluster has {len(hosts)} hosts. If each of them sees this folder "
+            f"under the same path, say so with: touch {Path(options.store, SHARED_MARK)}"
         )

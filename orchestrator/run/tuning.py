@@ -70,7 +70,7 @@ def tune_trials(
 ) -> Trained:
     """Train them all."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    refuse_split_store(options, sum(node["Alive"] for node in ray.nodes()))
+    refuse_split_store(options, ray.nodes())
     trials = {
         trial.id: trial for trial in sorted(todo, key=lambda t: t.seconds * t.spec.placement.workers, reverse=True)
     }

@@ -22,7 +22,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return STORES[request.param](tmp_path)
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(uri: str) -> Store:
     return open_store(uri)
 

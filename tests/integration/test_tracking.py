@@ -21,19 +21,19 @@ from tests.sweeps import write_sweep
 from tests.written_store import write_attempt, write_ended
 
 
-@pytest.fixture()
+@pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     file = write_sweep(tmp_path, norms="layer_norm, i_ln", steps=40)
     file.write_text(file.read_text().replace("evaluate: []", "evaluate: [embedded-test]"))
     return load_plan(file)
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "runs"))
 
 
-@pytest.fixture()
+@pytest.fixture
 def uri(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/runs/mlflow.db"
 

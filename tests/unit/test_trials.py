@@ -14,17 +14,17 @@ from tests.sweeps import write_sweep
 from trainers.checkpoint import sha256_of
 
 
-@pytest.fixture()
+@pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return load_plan(write_sweep(tmp_path))
 
 
-@pytest.fixture()
+@pytest.fixture
 def trial(plan: Plan) -> Trial:
     return plan.trials[0]
 
 
-@pytest.fixture()
+@pytest.fixture
 def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "runs"))
 
