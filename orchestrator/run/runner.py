@@ -192,6 +192,7 @@ def _ray(options: RunOptions, work: Path) -> Iterator[None]:
         _check_listening(options.address)
         settings = {"address": options.address, "log_to_driver": False, "configure_logging": False}
     else:
+        settings["address"] = "local"  # without it, Ray would join whatever cluster runs on this machine
         settings["object_store_memory"] = OBJECT_STORE_BYTES
         if len(str(work / "ray")) <= LONGEST_RAY_PATH:
             settings["_temp_dir"] = str(work / "ray")
