@@ -32,9 +32,9 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """E.g. `swinir-tiny i_ln sr_x2 w24 d2 s0`."""
+        """E.g. `i_ln sr_x2 w24 d2 swinir-tiny s0`: what differs most first, for the narrow columns of a UI."""
         a = self.axes
-        return f"{a['backbone']} {a['norm']} {a['task']} w{a['width']} d{a['depth']} s{a['seed']}"
+        return f"{a['norm']} {a['task']} w{a['width']} d{a['depth']} {a['backbone']} s{a['seed']}"
 
     @property
     def parameters(self) -> int:

@@ -170,7 +170,8 @@ def _open(tracking_uri: str, plan: Plan) -> tuple[MlflowClient, str]:
         found = client.get_experiment_by_name(plan.sweep)
         if found is not None:
             return client, found.experiment_id
-        tags = {"mlflow.note.content": plan.question} if plan.question else None
+        # The kind makes the UI open on runs and charts instead of on traces of language models.
+        tags = {"mlflow.note.content": plan.question, "mlflow.experimentKind": "custom_model_development"}
         return client, client.create_experiment(plan.sweep, artifact_location=location, tags=tags)
 
 

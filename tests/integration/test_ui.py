@@ -69,7 +69,7 @@ def check_what_is_shown(port: int) -> None:
     assert "shown" in experiments
     runs = json.loads(ask(port, "api/2.0/mlflow/runs/search", {"experiment_ids": [experiments["shown"]]}))["runs"]
     names = {run["info"]["run_name"]: run["info"]["run_id"] for run in runs}
-    assert set(names) == {"swinir-tiny layer_norm sr_x2 w12 d2 s0", "swinir-tiny i_ln sr_x2 w12 d2 s0", "report"}
+    assert set(names) == {"layer_norm sr_x2 w12 d2 swinir-tiny s0", "i_ln sr_x2 w12 d2 swinir-tiny s0", "report"}
     assert b"Sweep report" in ask(port, f"get-artifact?path=index.html&run_uuid={names['report']}")
 
 

@@ -272,7 +272,7 @@ def test_plan_prints_trials_and_makes_no_store(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(BASE)
     done = normsweep("plan", "s.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "swinir-tiny i_ln sr_x2 w24 d2 s0" in done.stdout
+    assert "i_ln sr_x2 w24 d2 swinir-tiny s0" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["s.yaml"]
 
 
