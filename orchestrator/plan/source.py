@@ -19,6 +19,7 @@ from orchestrator.errors import UserError
 Location = tuple[str | int, ...]
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LARGEST_BYTES = 1 << 20
+SHIPPED = Path(__file__).parents[2] / "sweeps"
 NUMBER_TAGS = {"tag:yaml.org,2002:int": int, "tag:yaml.org,2002:float": float}
 UNTYPED_NUMBER = re.compile(r"[-+]?(\d[\d_]*)?\.?\d+[eE][-+]?\d+$")
 LOOSE_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
@@ -89,10 +90,13 @@ def written(location: Location) -> str:
 
 def read_source(path: Path) -> Source:
     """Read and parse a sweep file. Raises UserError with every problem of its YAML."""
+    if not path.exists() and (SHIPPED / path.name).is_file():
+        path = SHIPPED / path.name  # an installed wheel has the sweeps without a checkout
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
+        shipped = ", ".join(sorted(file.name for file in SHIPPED.glob("*.yaml")))
+        raise UserError(f"{path}: no such file. Sweeps that come with normsweep: {shipped}.") from error
     except IsADirectoryError as error:
         found = ", ".join(sorted(p.name for p in path.glob("*.yaml"))) or "none"
         raise UserError(f"{path}: is a folder, not a sweep file. YAML files in it: {found}.") from error
