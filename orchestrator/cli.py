@@ -98,7 +98,8 @@ def run(
     from orchestrator.plan import load_plan
 
     planned = load_plan(file, data or ())
-    from orchestrator.run.runner import RunOptions, run_sweep
+    from orchestrator.run.options import RunOptions
+    from orchestrator.run.runner import run_sweep
 
     options = RunOptions(
         store=store,

@@ -18,6 +18,7 @@ from orchestrator.plan.show import duration
 
 LINE_EVERY_S = 15.0
 LONGEST_TABLE = 30
+OPEN = ("pending", "running", "retrying")  # states of a trial that has not ended
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Progress:
 
     def _in_words(self, row: _Row) -> str:
         words = [row.state]
-        if row.state == "running":
+        if row.state in ("running", "retrying"):
             words.append(f"step {row.step}/{row.steps}")
         if row.loss is not None:
             words.append(f"loss {row.loss:.4f}")
@@ -105,16 +106,16 @@ class Progress:
         return ", ".join(words)
 
     def _overall(self) -> str:
-        done = sum(row.state not in ("pending", "running") for row in self._rows.values())
+        done = sum(row.state not in OPEN for row in self._rows.values())
         return f"[{done}/{len(self._rows)} ended{self._eta()}]"
 
     def _eta(self) -> str:
         """What is left, by the plan's estimates scaled by how they have held in this run so far."""
         total = done = 0.0
         for row in self._rows.values():
-            if row.state in ("running", "pending") or row.said:
+            if row.state in OPEN or row.said:
                 total += row.cost_s
-                done += row.cost_s * (row.step / row.steps if row.state in ("running", "pending") else 1)
+                done += row.cost_s * (row.step / row.steps if row.state in OPEN else 1)
         elapsed = time.monotonic() - self._began
         return (
             f", about {duration(elapsed * (total - done) / done)} left" if done > 0.02 * total and done < total else ""
@@ -130,7 +131,7 @@ class Progress:
             ("PSNR", "right"),
         ):
             table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
-        order = {"running": 0, "failed": 1, "diverged": 2, "pending": 3}
+        order = {"running": 0, "retrying": 0, "failed": 1, "diverged": 2, "pending": 3}
         rows = sorted(self._rows.values(), key=lambda row: order.get(row.state, 4))
         for row in rows[:LONGEST_TABLE]:
             loss = "" if row.loss is None else f"{row.loss:.4f}"

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
 import subprocess
-import tempfile
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
+from orchestrator.errors import NormsweepError
 from orchestrator.plan import Plan, Trial
 from orchestrator.plan.show import counts, duration
+from orchestrator.run.cluster import check_gangs, ray_cluster, work_folder
+from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
@@ -25,24 +22,6 @@ from orchestrator.store.trials import ended, give_up, read_failure, trial_states
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
 
 MIRROR_EVERY_S = 2.0
-CONNECT_DEADLINE_S = 10.0
-SHARED_MARK = ".shared"
-LONGEST_RAY_PATH = 40  # Ray's sockets lie 66 characters deeper, and a socket's path has at most 107
-OBJECT_STORE_BYTES = 100 << 20
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The flags of `normsweep run`."""
-
-    store: str
-    tracking: str
-    address: str | None = None
-    max_concurrent: int | None = None
-    join_deadline_s: float = 300.0
-    quiet: bool = False
-    json_lines: bool = False
-    data_roots: tuple[Path, ...] = ()
 
 
 def run_sweep(plan: Plan, options: RunOptions) -> int:
@@ -148,10 +127,8 @@ def _train(plan: Plan, todo: list[Trial], store: Store, options: RunOptions, pro
         TUNE_MAX_PENDING_TRIALS_PG="8",
         RAY_AIR_NEW_OUTPUT="0",
     )
-    import ray
-
-    with _work_folder(options) as work, _ray(options, work):
-        _check_gangs(todo, options, ray)
+    with work_folder(options) as work, ray_cluster(options, work):
+        check_gangs(todo, options)
         from orchestrator.run.tuning import tune_trials
 
         estimate = sum(trial.seconds for trial in todo)
@@ -162,118 +139,13 @@ def _train(plan: Plan, todo: list[Trial], store: Store, options: RunOptions, pro
     return trained.interrupted
 
 
-@contextmanager
-def _work_folder(options: RunOptions) -> Iterator[Path]:
-    """Where ranks and Ray write while a run lasts: beside the store, or in the temporary folder for a remote one."""
-    if "://" in options.store:
-        with tempfile.TemporaryDirectory(prefix="normsweep-") as temporary:
-            yield Path(temporary)
-        return
-    top = Path(options.store).absolute() / "work"
-    top.mkdir(exist_ok=True)
-    for left in top.iterdir():  # of drivers that were killed
-        if left.name.isdigit() and not Path(f"/proc/{left.name}").exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = top / str(os.getpid())
-    folder.mkdir(exist_ok=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _ray(options: RunOptions, work: Path) -> Iterator[None]:
-    """A local Ray that ends with us, or the one at --address."""
-    import ray
-
-    settings: dict[str, Any] = {"log_to_driver": False, "configure_logging": False, "include_dashboard": False}
-    if options.address is not None:
-        _check_listening(options.address)
-        settings = {"address": options.address, "log_to_driver": False, "configure_logging": False}
-    else:
-        settings["address"] = "local"  # without it, Ray would join whatever cluster runs on this machine
-        settings["object_store_memory"] = OBJECT_STORE_BYTES
-        if len(str(work / "ray")) <= LONGEST_RAY_PATH:
-            settings["_temp_dir"] = str(work / "ray")
-    paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    settings["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths))}}
-    try:
-        ray.init(**settings)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        raise EnvironmentProblem(f"Ray cannot be started or reached ({options.address or 'local'}): {error}") from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _check_listening(address: str) -> None:
-    """Ray itself waits minutes for a cluster that is not there. `auto` and other names are left to it."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or "/" in host:
-        return
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_DEADLINE_S).close()
-    except OSError as error:
-        raise EnvironmentProblem(f"No Ray cluster at --address {address}: {error.strerror or error}") from error
-
-
-def _check_gangs(todo: list[Trial], options: RunOptions, ray: Any) -> None:
-    """Name every gang that the cluster cannot hold. With --address, workers still joining are waited for."""
-    until = time.monotonic() + (options.join_deadline_s if options.address else 0.0)
-    while True:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        too_large = [(trial, why) for trial in todo if (why := does_not_fit(trial, nodes))]
-        if not too_large:
-            return
-        if time.monotonic() >= until:
-            waited = f" after waiting {options.join_deadline_s:.0f} s for workers to join" if options.address else ""
-            lines = [f"{trial.name}: {why}" for trial, why in too_large]
-            lines.append(f"These gangs are larger than the machine{waited}; change `resources` in the sweep file.")
-            raise EnvironmentProblem("\n".join(lines))
-        time.sleep(1.0)
-
-
-def does_not_fit(trial: Trial, nodes: list[Mapping[str, float]]) -> str | None:
-    """Why nodes with these resources (`CPU`, `GPU`) can never hold the trial's gang; None if they can."""
-    placement = trial.spec.placement
-    cpus, gpus, workers = placement.cpus_per_worker, placement.gpus_per_worker, placement.workers
-    room = [
-        min(int(node.get("CPU", 0) // cpus), int(node.get("GPU", 0) // gpus) if gpus else workers) for node in nodes
-    ]
-    held = max(room, default=0) if placement.strategy == "strict_pack" else sum(room)
-    if held >= workers:
-        return None
-    each = f"{cpus} CPU" + (f" and {gpus} GPU" if gpus else "")
-    where = "one node" if placement.strategy == "strict_pack" else f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
-    have = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
-    return f"{workers} workers of {each} each do not fit on {where} ({have}): {held} would"
-
-
 def _commit() -> str:
-    """The commit of the checkout that runs, empty in an installed wheel."""
+    """The commit of the checkout that runs; empty in an installed wheel."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
     try:
-        command = [
-            "git",
-            "-C",
-            str(Path(__file__).parent),
-            "describe",
-            "--always",
-            "--dirty",
-            "--abbrev=12",
-            "--exclude=*",
-        ]
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""
-
-
-def refuse_split_store(options: RunOptions, nodes: list[dict[str, Any]]) -> None:
-    """A folder store serves workers on other hosts only where every one of them sees it. Raises UserError."""
-    hosts = {node["NodeManagerHostname"] for node in nodes if node["Alive"]}
-    if len(hosts) > 1 and "://" not in options.store and not Path(options.store, SHARED_MARK).exists():
-        raise UserError(
-            f"--store {options.store} is a folder, but the cluster has {len(hosts)} hosts. If each of them sees this folder "
-            f"under the same path, say so with: touch {Path(options.store, SHARED_MARK)}"
-        )

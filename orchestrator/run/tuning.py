@@ -14,9 +14,10 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
 
 from orchestrator.plan import Plan, Trial
+from orchestrator.run.cluster import refuse_split_store
+from orchestrator.run.options import RunOptions
 from orchestrator.run.outcome import MOST_RETRIES
 from orchestrator.run.progress import Progress
-from orchestrator.run.runner import RunOptions, refuse_split_store
 from orchestrator.run.trainable import GangTrainable, Jobs
 
 STRATEGIES = {"pack": "PACK", "spread": "SPREAD", "strict_pack": "STRICT_PACK"}

@@ -1,0 +1,20 @@
+"""What a run was asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The flags of `normsweep run`."""
+
+    store: str
+    tracking: str
+    address: str | None = None
+    max_concurrent: int | None = None
+    join_deadline_s: float = 300.0
+    quiet: bool = False
+    json_lines: bool = False
+    data_roots: tuple[Path, ...] = ()
