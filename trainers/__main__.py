@@ -31,6 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--resume", type=Path, help="folder of a checkpoint; default: the newest intact one in --out")
     parser.add_argument("--data", type=Path, action="append", default=[], metavar="ROOT", help="where data sets lie")
     parser.add_argument("--end-with", type=int, metavar="PID", help="be killed when this parent process ends")
+    # What the `deepspeed` launcher appends; the environment's LOCAL_RANK says the same.
+    parser.add_argument("--local_rank", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.end_with is not None:
         _end_with(options.end_with)

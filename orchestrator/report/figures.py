@@ -184,7 +184,8 @@ def _size_ticks(axes: Axes, values: Sequence[float], measure: str) -> None:
     low, high = min(values), max(values)
     apart = all(b / a > (high / low) ** 0.12 for a, b in pairwise(values))
     ticks = values if apart else np.geomspace(low, high, 3)
-    axes.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** 0.08)
+    margin = max((high / low) ** 0.08, 1.05)  # one size alone still needs an axis around it
+    axes.set_xlim(low / margin, high * margin)
     axes.set_xticks(ticks, [_count(tick) if measure == "parameters" else f"{tick:.3g}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
 

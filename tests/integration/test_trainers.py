@@ -131,6 +131,19 @@ def test_sigterm_ends_with_a_checkpoint_and_running_again_continues(tmp_path: Pa
     assert_same_bits(tmp_path, undisturbed)
 
 
+def test_the_deepspeed_launcher_starts_the_same_gang(tmp_path: Path) -> None:
+    spec = tiny_spec(placement={"workers": 2})
+    (tmp_path / "spec.json").write_text(spec.to_json())
+    launcher = Path(sys.executable).with_name("deepspeed")
+    command = [launcher, "--num_gpus", "2", "--module", "trainers", tmp_path / "spec.json", "--out", tmp_path / "out"]
+    path = f"{launcher.parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**ENVIRONMENT, "DS_ACCELERATOR": "cpu", "PATH": path}
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same_bits(tmp_path / "out", finish(spec, tmp_path / "torchrun"))
+
+
 def test_features_beyond_the_limit_end_the_trial_as_diverged(tmp_path: Path) -> None:
     out = finish(tiny_spec(training={"feature_limit": 1e-9}), tmp_path)
     assert result_of(out)["outcome"] == "diverged"
