@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import NormsweepError
+from orchestrator.errors import Interrupted, NormsweepError, TrialsFailed
 from orchestrator.plan import Plan, Trial
 from orchestrator.plan.show import counts, duration
 from orchestrator.run.cluster import check_gangs, ray_cluster, work_folder
@@ -74,8 +74,8 @@ def _finish(
         )
     progress.line({"event": "summary", **summary})
     if interrupted:
-        return 130
-    return 0 if summary["done"] + summary["diverged"] == summary["total"] and not summary["diverged"] else 4
+        return Interrupted.exit_code
+    return 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
+
+ABANDONED_AFTER_S, ASIDE = 86400.0, ".aside"
 
 STORES: dict[str, Callable[[Path], str]] = {"folder": lambda folder: str(folder / "store")}
 
@@ -97,6 +100,26 @@ def test_list_gives_keys_below_a_prefix_in_order(store: Store) -> None:
     assert store.list("nothing") == []
 
 
+def _fill_and_empty(uri: str, times: int) -> None:
+    store = open_store(uri)
+    for i in range(times):
+        store.put(f"busy/{i}/a", b"x")
+        store.delete(f"busy/{i}/a")
+
+
+def test_list_holds_while_others_put_and_delete(uri: str, store: Store) -> None:
+    store.put("busy/kept", b"x")
+    writer = multiprocessing.get_context("spawn").Process(target=_fill_and_empty, args=(uri, 300))
+    writer.start()
+    lists = 0
+    while writer.is_alive():
+        assert "busy/kept" in store.list("busy")
+        lists += 1
+    assert lists > 5
+    assert writer.exitcode == 0
+    assert store.list("busy") == ["busy/kept"]
+
+
 def test_delete_is_idempotent(store: Store) -> None:
     store.put("a/b", b"x")
     store.delete("a/b")
@@ -132,6 +155,28 @@ def test_a_folder_that_cannot_be_one_is_told_with_what_to_do(tmp_path: Path) -> 
         open_store(str(tmp_path / "file"))
     with pytest.raises(EnvironmentProblem, match="cannot be used"):
         open_store("/proc/no-such-store")
+
+
+def test_a_folder_store_gives_its_files_the_rights_that_the_umask_leaves(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    before = os.umask(0o027)
+    try:
+        store.put("a", b"x")
+        store.put_once("b", b"x")
+        store.put_file("c", tmp_path / "store/a")
+    finally:
+        os.umask(before)
+    assert [(tmp_path / "store" / key).stat().st_mode & 0o777 for key in "abc"] == [0o640] * 3
+
+
+def test_a_folder_store_clears_what_killed_writers_left_long_ago(tmp_path: Path) -> None:
+    aside = tmp_path / "store" / ASIDE
+    open_store(str(tmp_path / "store"))
+    for name, age_s in (("old", 2 * ABANDONED_AFTER_S), ("new", 0.0)):
+        (aside / name).write_bytes(b"half")
+        os.utime(aside / name, (time.time() - age_s,) * 2)
+    open_store(str(tmp_path / "store"))
+    assert [path.name for path in aside.iterdir()] == ["new"]
 
 
 def test_an_address_of_an_unknown_kind_is_told() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import socket
+import sqlite3
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -138,7 +141,38 @@ def test_two_processes_may_open_a_new_database_at_once(plan: Plan, store: Store,
     write_ended(store, plan.trials[0])
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         list(pool.map(_sync, [(plan.path, store.uri, uri)] * 2))
-    assert plan.trials[0].name in runs(uri, plan.sweep)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(plan.sweep)
+    assert experiment is not None
+    assert len(client.search_runs([experiment.experiment_id])) == 1
+
+
+@contextmanager
+def table_away(uri: str, table: str) -> Iterator[None]:
+    """MLflow's database fails in one place for a while."""
+    for names in ((table, "away"), ("away", table)):
+        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+            database.execute("ALTER TABLE {} RENAME TO {}".format(*names))
+        if names[0] == table:
+            yield
+
+
+@pytest.mark.parametrize("table", ["metrics", "params"])
+def test_what_could_not_be_sent_is_sent_when_mlflow_is_back(plan: Plan, store: Store, uri: str, table: str) -> None:
+    trial = plan.trials[0]
+    mirror = Mirror(uri, plan)
+    write_ended(store, trial)
+    with table_away(uri, table), pytest.raises(TrackingUnavailable):
+        mirror.sync(store, plan.trials)
+    mirror.sync(store, plan.trials)
+    client = MlflowClient(uri)
+    experiment = client.get_experiment_by_name(plan.sweep)
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params["norm"] == trial.axes["norm"]
+    sent = sorted((m, s) for m, s, _, _ in points(uri, run))
+    assert sent == sorted((p.metric, p.step) for p in trials.read_points(store, trial.id))
+    assert run.info.status == "FINISHED"
 
 
 def test_a_server_that_is_away_is_told_quickly(plan: Plan) -> None:

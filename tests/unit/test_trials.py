@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -97,6 +98,30 @@ def test_a_torn_checkpoint_is_passed_over_for_an_older_intact_one(store: Store, 
     found = trials.fetch_checkpoint(store, trial.id, tmp_path / "b")
     assert found is not None
     assert found[0] == 10
+
+
+def test_nothing_of_a_torn_checkpoint_is_left_in_what_is_fetched(store: Store, trial: Trial, tmp_path: Path) -> None:
+    first, second = (trials.new_attempt(store, trial, {}) for _ in range(2))
+    save_as = trials.checkpoint_prefix(trial.id, 10, first)
+    store.put(f"{save_as}/whole.pt", b"1")
+    whole = {"whole.pt": {"sha256": hashlib.sha256(b"1").hexdigest(), "bytes": 1}}
+    store.put(f"{save_as}/manifest.json", json.dumps({"step": 10, "files": whole}).encode())
+    prefix = save(store, trial, second, 10, tmp_path)
+    store.put(f"{prefix}/weights.pt", b"torn")
+    found = trials.fetch_checkpoint(store, trial.id, tmp_path / "into")
+    assert found is not None
+    assert [path.name for path in found[1].iterdir()] == ["whole.pt"]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[]", b"null", b'{"files": []}', b"\xff\x00"])
+def test_a_manifest_or_result_of_another_shape_does_not_count(
+    damaged: bytes, store: Store, trial: Trial, tmp_path: Path
+) -> None:
+    attempt = end(store, trial, tmp_path)
+    store.put(f"trials/{trial.id}/result.json", damaged)
+    assert trials.read_result(store, trial.id) is None
+    store.put(trials.checkpoint_prefix(trial.id, 10, attempt) + "/manifest.json", damaged)
+    assert trials.fetch_checkpoint(store, trial.id, tmp_path / "into") is None
 
 
 def test_old_checkpoints_go_and_what_is_being_written_stays(store: Store, trial: Trial, tmp_path: Path) -> None:

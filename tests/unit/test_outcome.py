@@ -1,0 +1,47 @@
+"""What the reports of a gang mean for its attempt."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from orchestrator.run.gang import Report
+from orchestrator.run.outcome import GIVE_UP, AttemptFailed, failure_of
+
+
+def failed(kind: str, message: str, code: int = 1) -> Report:
+    return Report(code, failure={"kind": kind, "message": message, "traceback": "Traceback ..."})
+
+
+@pytest.mark.parametrize("codes", [[None, None], [0, 0], [0, None]])
+def test_a_gang_that_trains_or_has_ended_well_has_not_failed(codes: list[int | None]) -> None:
+    assert failure_of([Report(code) for code in codes]) is None
+
+
+def test_what_a_rank_says_of_itself_is_believed_before_its_peers_broken_connection() -> None:
+    reports = [failed("bug", "Connection closed by peer"), failed("data", "cut.png: is empty", code=2)]
+    assert failure_of(reports) == ("data", "rank 1: cut.png: is empty")
+
+
+def test_a_surprise_is_told_with_its_traceback_and_bad_input_without() -> None:
+    for kind in ("bug", "cuda_oom"):
+        assert "Traceback" in failure_of([failed(kind, "x")])[1]
+    for kind in GIVE_UP:
+        assert "Traceback" not in failure_of([failed(kind, "x")])[1]
+
+
+def test_a_killed_and_a_preempted_rank_are_named() -> None:
+    assert failure_of([Report(None), Report(-9)]) == ("killed", "rank 1 was killed by signal 9")
+    assert failure_of([Report(75)])[0] == "preempted"
+
+
+def test_a_rank_that_says_nothing_is_told_with_the_end_of_its_log() -> None:
+    kind, message = failure_of([Report(1, log_tail="last words")])
+    assert kind == "unknown"
+    assert "last words" in message
+
+
+def test_a_failure_travels_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(AttemptFailed("killed", "by signal 9")))
+    assert (error.kind, str(error)) == ("killed", "by signal 9")

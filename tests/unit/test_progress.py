@@ -1,0 +1,53 @@
+"""How a run is told where there is no terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.plan import Plan, load_plan
+from orchestrator.run.progress import Progress
+from tests.sweeps import write_sweep
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return load_plan(write_sweep(tmp_path, norms="layer_norm, i_ln", steps=100))
+
+
+def told(plan: Plan, *, quiet: bool = False, json_lines: bool = False) -> None:
+    first, second = plan.trials
+    with Progress(plan, {}, quiet=quiet, json_lines=json_lines) as progress:
+        progress.changed(first.id, "running")
+        progress.changed(first.id, "running", {"step": 50, "loss": 0.25})
+        progress.changed(first.id, "done", {"step": 100, "loss": 0.2, "psnr": 30.0})
+        progress.changed(second.id, "running", {"step": 10, "loss": float("nan")})
+        progress.warn("look at this")
+        progress.line({"event": "summary", "done": 1})
+
+
+def test_plain_lines_tell_changes_of_state_and_how_much_is_left(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    told(plan)
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert f"{plan.trials[0].name}: done, loss 0.2000, PSNR 30.00" in lines[1]
+    assert "[1/2 ended" in lines[1]
+    assert len(lines) == 4  # a step forward within seconds is not told
+
+
+def test_quiet_tells_only_what_is_wrong(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    told(plan, quiet=True)
+    out, err = capsys.readouterr()
+    assert (out, err.strip()) == ("", "look at this")
+
+
+def test_json_lines_stand_alone_on_stdout(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    told(plan, json_lines=True)
+    out, err = capsys.readouterr()
+    records = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in out.splitlines()]
+    assert [record["event"] for record in records] == ["trial"] * 4 + ["summary"]
+    assert (records[1]["step"], records[3]["loss"]) == (50, None)
+    assert err.strip() == "look at this"
