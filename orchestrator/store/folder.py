@@ -7,14 +7,17 @@ import fcntl
 import hashlib
 import os
 import shutil
-import tempfile
+import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.store.base import Store, checked
 
+LOCK = "lock"
 ASIDE = ".aside"  # files on their way; below the root, so that renaming stays within one file system
+ABANDONED_AFTER_S = 86_400.0  # a file on its way that nobody has written to for so long is a killed writer's
 
 
 class FolderStore(Store):
@@ -26,9 +29,9 @@ class FolderStore(Store):
         self.uri = str(self._root)
         with self._told():
             self._aside.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self._aside)
-            os.close(descriptor)
-            os.unlink(name)
+            with self._aside_file():
+                pass
+            self._clear_abandoned()
 
     def get(self, key: str) -> bytes:
         with self._reading(key) as path:
@@ -37,14 +40,14 @@ class FolderStore(Store):
     def put(self, key: str, content: bytes) -> None:
         path = self._path(key)
         with self._told(), self._written_aside(content) as aside:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             aside.rename(path)
             _fsync(path.parent)
 
     def put_once(self, key: str, content: bytes) -> bool:
         path = self._path(key)
         with self._told(), self._written_aside(content) as aside:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             try:
                 os.link(aside, path)
             except FileExistsError:
@@ -58,7 +61,7 @@ class FolderStore(Store):
 
     def replace(self, key: str, content: bytes, tag: str) -> bool:
         checked(key)
-        with self._told(), (self._aside / "lock").open("w") as lock:
+        with self._told(), (self._aside / LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 if _tag(self.get(key)) != tag:
@@ -69,9 +72,10 @@ class FolderStore(Store):
             return True
 
     def list(self, prefix: str) -> list[str]:
-        top = self._path(prefix)
+        walk = os.walk(self._path(prefix), onerror=_refused)
         with self._told():
-            return sorted(path.relative_to(self._root).as_posix() for path in top.rglob("*") if path.is_file())
+            paths = [Path(folder, name) for folder, _, names in walk for name in names]
+            return sorted(path.relative_to(self._root).as_posix() for path in paths)
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -89,7 +93,7 @@ class FolderStore(Store):
         with self._told(), self._aside_file() as aside:
             shutil.copyfile(path, aside)
             _fsync(aside)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(target.parent)
             aside.rename(target)
             _fsync(target.parent)
 
@@ -113,12 +117,18 @@ class FolderStore(Store):
 
     @contextlib.contextmanager
     def _aside_file(self) -> Iterator[Path]:
-        descriptor, name = tempfile.mkstemp(dir=self._aside)
-        os.close(descriptor)
+        path = self._aside / uuid.uuid4().hex
+        path.touch(exist_ok=False)
         try:
-            yield Path(name)
+            yield path
         finally:
-            Path(name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+    def _clear_abandoned(self) -> None:
+        for path in self._aside.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it has been renamed, or cleared by another
+                if path.name != LOCK and time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
+                    path.unlink()
 
     @contextlib.contextmanager
     def _written_aside(self, content: bytes) -> Iterator[Path]:
@@ -142,6 +152,20 @@ class FolderStore(Store):
 
 def _tag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _refused(error: OSError) -> None:
+    """A folder that is not there, or is gone meanwhile, holds nothing; one that may not be read is no empty one."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _make_folder(path: Path) -> None:
+    """The folder and those above it, each of them there after a crash."""
+    if not path.is_dir():
+        _make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        _fsync(path.parent)
 
 
 def _fsync(path: Path) -> None:

@@ -14,8 +14,7 @@ import pytest
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
-
-ABANDONED_AFTER_S, ASIDE = 86400.0, ".aside"
+from orchestrator.store.folder import ABANDONED_AFTER_S, ASIDE
 
 STORES: dict[str, Callable[[Path], str]] = {"folder": lambda folder: str(folder / "store")}
 
