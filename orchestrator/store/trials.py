@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from trainers.checkpoint import sha256_of
 
 ALIVE_EVERY_S = 10.0
 SILENT_AFTER_S = 60.0  # an attempt without a sign of life for so long is not running any more
+DAMAGED = (KeyError, ValueError, TypeError, AttributeError)  # what reading JSON of another shape raises
 FINAL = frozenset({"completed", "diverged"})
 
 Attempt = dict[str, Any]
@@ -213,13 +215,14 @@ def fetch_checkpoint(store: Store, trial_id: str, into: Path) -> tuple[int, Path
         folder = into / name.rpartition("-")[0]
         try:
             manifest = json.loads(store.get(f"{prefix}/manifest.json"))
-            folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)  # a torn one of the same step
+            folder.mkdir(parents=True)
             for file, promised in manifest["files"].items():
                 store.get_file(f"{prefix}/{file}", folder / file)
                 if sha256_of(folder / file) != promised["sha256"]:
                     raise ValueError(file)
             return int(manifest["step"]), folder
-        except (KeyError, ValueError, TypeError):
+        except DAMAGED:
             continue
     return None
 
@@ -278,7 +281,7 @@ def read_result(store: Store, trial_id: str, *, verify: bool = False) -> dict[st
         for key, sha256 in result["journal"].items():
             if hashlib.sha256(store.get(key)).hexdigest() != sha256:
                 return None
-    except (KeyError, ValueError, TypeError):
+    except DAMAGED:
         return None
     return result
 
