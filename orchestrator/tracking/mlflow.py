@@ -23,7 +23,7 @@ import logging
 
 import requests
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -57,7 +57,7 @@ class Mirror:
             for run in _all_runs(self._client, self._experiment):
                 trial_id = run.data.tags.get("normsweep.trial")
                 if trial_id:
-                    self._runs[trial_id] = _Run(run.info.run_id, run.info.status, run.data.tags)
+                    self._runs[trial_id] = _Run(run)
 
     def sync(self, store: Store, trials: Iterable[Trial], *, reused: frozenset[str] = frozenset()) -> None:
         """Send what the store holds beyond what was sent. `reused` were done before this sweep came to them."""
@@ -80,12 +80,15 @@ class Mirror:
             return
         run = self._runs.get(trial.id)
         if run is None:
-            run = self._runs[trial.id] = self._create(trial, attempts, is_reused)
-        if run.reader is None:
-            run.reader = JournalReader(store, trial.id)
-        fresh = [point for point in run.reader.new_points() if (point.attempt, point.seq) > run.cursor]
+            run = self._runs[trial.id] = self._find_or_create(trial, attempts, is_reused)
+        if not run.is_described:
+            self._describe(run, trial)
+        # Put back only when all it gave has arrived: otherwise the next call reads from the cursor on once more.
+        reader, run.reader = run.reader or JournalReader(store, trial.id), None
+        fresh = [point for point in reader.new_points() if (point.attempt, point.seq) > run.cursor]
         if fresh:
             self._send(run, fresh)
+        run.reader = reader
         result = read_result(store, trial.id)
         status = STATUS.get(trial_state(store, trial.id), "RUNNING")
         if status != run.status:
@@ -105,7 +108,8 @@ class Mirror:
         run.cursor = max((p.attempt, p.seq) for p in points)
         self._client.set_tag(run.id, "normsweep.cursor", "{}/{}".format(*run.cursor))
 
-    def _create(self, trial: Trial, attempts: list[dict[str, Any]], is_reused: bool) -> _Run:
+    def _find_or_create(self, trial: Trial, attempts: list[dict[str, Any]], is_reused: bool) -> _Run:
+        """The trial's run, perhaps made since by another process, or by a call whose answer was lost."""
         first = attempts[0]
         tags = {
             "normsweep.trial": trial.id,
@@ -116,12 +120,18 @@ class Mirror:
             **{f"normsweep.version.{name}": text for name, text in first.get("versions", {}).items()},
         }
         started = round(first["started"] * 1000)
-        run = self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=trial.name)
+        with _alone(self._uri):
+            found = self._client.search_runs([self._experiment], f"tags.`normsweep.trial` = '{trial.id}'")
+            if found:
+                return _Run(found[0])
+            return _Run(self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=trial.name))
+
+    def _describe(self, run: _Run, trial: Trial) -> None:
         training = trial.spec.training
         facts = {"parameters": trial.parameters, "steps": training.steps, "batch_size": training.batch_size}
         params = [Param(name, str(value)) for name, value in {**trial.axes, **facts}.items()]
-        self._client.log_batch(run.info.run_id, params=params, tags=[RunTag("mlflow.source.name", "normsweep")])
-        return _Run(run.info.run_id, run.info.status, tags)
+        self._client.log_batch(run.id, params=params, tags=[RunTag("mlflow.source.name", "normsweep")])
+        run.is_described = True
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
@@ -138,10 +148,11 @@ class Mirror:
 class _Run:
     """What is known of one MLflow run."""
 
-    def __init__(self, run_id: str, status: str, tags: dict[str, str]) -> None:
-        self.id = run_id
-        self.status = status
-        attempt, _, seq = tags.get("normsweep.cursor", "0/-1").partition("/")
+    def __init__(self, run: Run) -> None:
+        self.id: str = run.info.run_id
+        self.status: str = run.info.status
+        self.is_described = bool(run.data.params)
+        attempt, _, seq = run.data.tags.get("normsweep.cursor", "0/-1").partition("/")
         self.cursor = (int(attempt), int(seq))
         self.reader: JournalReader | None = None
 
@@ -153,19 +164,32 @@ def absolute(tracking_uri: str) -> str:
     return SQLITE + str(Path(tracking_uri.removeprefix(SQLITE)).absolute())
 
 
+def _database(tracking_uri: str) -> Path | None:
+    """The file of a SQLite address."""
+    return Path(absolute(tracking_uri).removeprefix(SQLITE)) if tracking_uri.startswith(SQLITE) else None
+
+
+@contextlib.contextmanager
+def _alone(tracking_uri: str) -> Iterator[None]:
+    """Among the processes of this machine that use the same SQLite database; a server has to order its callers itself."""
+    database = _database(tracking_uri)
+    if database is None:
+        yield
+        return
+    with database.with_name(f"{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def _open(tracking_uri: str, plan: Plan) -> tuple[MlflowClient, str]:
     """A client, and the id of the sweep's experiment."""
     location = None
-    if tracking_uri.startswith(SQLITE):
-        database = Path(absolute(tracking_uri).removeprefix(SQLITE))
+    database = _database(tracking_uri)
+    if database is not None:
         database.parent.mkdir(parents=True, exist_ok=True)
         location = (database.parent / "mlartifacts").as_uri() + f"/{plan.sweep}"
-        lock = database.with_name(f"{database.name}.lock")
-    else:
-        lock = Path(os.devnull)
-    with lock.open("w") as file:
-        # Several processes that open a new SQLite database at once fail in its migrations, all but one.
-        fcntl.flock(file, fcntl.LOCK_EX)
+    # Several processes that open a new SQLite database at once fail in its migrations, all but one.
+    with _alone(tracking_uri):
         client = MlflowClient(absolute(tracking_uri))
         found = client.get_experiment_by_name(plan.sweep)
         if found is not None:
@@ -175,7 +199,7 @@ def _open(tracking_uri: str, plan: Plan) -> tuple[MlflowClient, str]:
         return client, client.create_experiment(plan.sweep, artifact_location=location, tags=tags)
 
 
-def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Any]:
+def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
     token = None
     while True:
         page = client.search_runs([experiment], max_results=1_000, page_token=token)
