@@ -63,7 +63,10 @@ class Knob:
                 self._check_range(name, number)
             return numbers
         if type(self.default) is float and type(value) is int:
-            value = float(value)
+            try:
+                value = float(value)
+            except OverflowError:
+                raise BadKnob(name, f"{name} must be a number below 1e308") from None
         if type(value) is not type(self.default):
             raise BadKnob(name, f"{name} must be {self.kind}, not {value!r}")
         if self.choices is not None and value not in self.choices:
@@ -101,7 +104,7 @@ class Entry:
         for name, value in given.items():
             if name in self.knobs:
                 values[name] = self.knobs[name].check(name, value)
-            elif self.open_knobs and isinstance(value, bool | int | float | str):
+            elif self.open_knobs and isinstance(value, bool | int | float | str | tuple):
                 values[name] = value
             else:
                 known = ", ".join(self.knobs) or "none"

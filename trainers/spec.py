@@ -15,10 +15,12 @@ from pydantic import (
     ConfigDict,
     Field,
     ModelWrapValidatorHandler,
+    PlainValidator,
     ValidationError,
     model_serializer,
     model_validator,
 )
+from pydantic_core import ErrorDetails
 
 from trainers.catalog import BACKBONES, NORMS, TASKS, BadKnob, Catalog, Ends, KnobValue, UnknownName
 
@@ -35,13 +37,21 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
+def _knob_value(value: Any) -> KnobValue:
+    if isinstance(value, tuple) and all(type(item) is int for item in value):
+        return value
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError("must be true or false, a number, a text, or a list of whole numbers")
+
+
 class Choice(BaseModel):
     """An entry of a catalogue with all its knobs. In JSON the knobs stand beside the name: `{"name": "i_ln", "eps": 1e-4}`."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    knobs: dict[str, KnobValue] = Field(default_factory=dict)
+    knobs: dict[str, Annotated[KnobValue, PlainValidator(_knob_value)]] = Field(default_factory=dict)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -73,6 +83,8 @@ def _resolved(catalog: Catalog) -> AfterValidator:
 
 def misfit(backbone: Choice) -> str | None:
     """Why no network can have these knobs, or None."""
+    if not {"embed_dim", "depths", "num_heads"} <= backbone.knobs.keys():
+        return None  # not of this project: what its knobs mean is its own affair
     width, depths, heads = backbone["embed_dim"], backbone["depths"], backbone["num_heads"]
     if len(depths) != len(heads):
         return f"depths names {len(depths)} groups, num_heads {len(heads)}"
@@ -201,6 +213,10 @@ class PlacementSpec(Gang):
     strategy: Strategy = "pack"
 
 
+def _told(problem: ErrorDetails) -> str:
+    return f"{'.'.join(map(str, problem['loc'])) or 'spec'}: {problem['msg'].removeprefix('Value error, ')}"
+
+
 class RunSpec(Part):
     """Everything one trial needs. `placement.workers * micro_batch * accumulation == training.batch_size`."""
 
@@ -237,12 +253,13 @@ class RunSpec(Part):
     def from_json(cls, text: str | bytes) -> Self:
         """Raises BadSpec, one line per problem."""
         try:
-            return cls.model_validate(json.loads(text))
-        except json.JSONDecodeError as error:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:  # ValueError: also of other encodings, and of endless numbers
             raise BadSpec(f"not JSON: {error}") from error
+        try:
+            return cls.model_validate(value)
         except ValidationError as error:
-            lines = [f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors()]
-            raise BadSpec("\n".join(lines)) from error
+            raise BadSpec("\n".join(map(_told, error.errors()))) from error
         except (UnknownName, BadKnob) as error:
             raise BadSpec(str(error)) from error
 

@@ -62,6 +62,7 @@ def from_windows(windows: Float[Tensor, "B nW N C"], size: int, h: int, w: int) 
 
 
 @lru_cache(maxsize=16)
+@torch.inference_mode(False)  # made while evaluating, it must serve training as well
 def relative_position_index(size: int) -> Int[Tensor, "N N"]:
     """Row of the (2*size - 1)^2 bias table for each pair of tokens of a window."""
     rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
@@ -70,7 +71,8 @@ def relative_position_index(size: int) -> Int[Tensor, "N N"]:
     return offsets[0] * (2 * size - 1) + offsets[1]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=4)  # whole images have a mask of up to hundreds of MB; all blocks of a forward pass share it
+@torch.inference_mode(False)
 def shift_mask(
     h: int, w: int, size: int, shift: int, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, "nW N N"]:

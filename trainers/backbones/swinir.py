@@ -107,6 +107,17 @@ def to_image(tokens: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B C H
     return tokens.transpose(1, 2).unflatten(2, size)
 
 
+def reflect_to_multiple(image: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C H2 W2"]:
+    """Reflect-padded below and to the right to multiples of `size`: more than once where the image is that small."""
+    for axis in (2, 3):
+        while missing := -image.shape[axis] % size:
+            reach = image.shape[axis] - 1  # the outermost row is not repeated, but where it is the only one
+            grow = min(missing, max(reach, 1))
+            padding = (0, 0, 0, grow) if axis == 2 else (0, grow, 0, 0)
+            image = F.pad(image, padding, mode="reflect" if reach else "replicate")
+    return image
+
+
 class SwinIR(nn.Module):
     """Images (B, 3, H, W) in [0, 1] to (B, 3, scale*H, scale*W); any H and W, reflect-padded to the window.
 
@@ -170,8 +181,6 @@ class SwinIR(nn.Module):
 
     def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 sH sW"]:
         h, w = image.shape[2:]
-        window = self.window_size
-        padded = F.pad(image, (0, -w % window, 0, -h % window), mode="reflect")
-        scaled = self.input_scale(padded)
+        scaled = self.input_scale(reflect_to_multiple(image, self.window_size))
         output = self.reconstruct(self.features(self.conv_first(scaled)), scaled)
         return self.input_scale.undo(output)[:, :, : h * self.scale, : w * self.scale]

@@ -36,7 +36,7 @@ def decode(content: bytes) -> Pixels:
             image.load()
     except UnidentifiedImageError as error:
         raise ValueError("is not an image") from error
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot be decoded: {error}") from error
     if image.mode not in ("RGB", "L"):
         raise ValueError(f"has mode {image.mode}: convert it to 8-bit RGB")

@@ -75,8 +75,13 @@ def _read_folder(name: str, folder: Path) -> ImageSet:
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise DatasetProblem(f"data set {name!r}: {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    files = []
+    files, problems = [], []
     for path in paths:
-        with path.open("rb") as file:
-            files.append((path.relative_to(folder).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
+        try:
+            with path.open("rb") as file:
+                files.append((path.relative_to(folder).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
+        except OSError as error:
+            problems.append(f"{path}: cannot be read: {error.strerror}")
+    if problems:
+        raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(problems))
     return ImageSet(name, folder, tuple(files))

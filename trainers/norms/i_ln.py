@@ -65,6 +65,7 @@ class ImageLayerNorm(Norm):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
+        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # statistics over an image need more than 16 bits
         formula = image_norm if torch.compiler.is_compiling() else FusedImageNorm.apply
         tokens, scale = formula(x, self.weight, self.bias, self.eps)
         return Normed(tokens, scale if self.rescale else None)

@@ -25,7 +25,7 @@ class FeatureProbe:
     feature/mean_square/group_<i>   mean of x^2 over images, tokens and channels
     feature/max_abs/group_<i>       max of |x|
     feature/entropy                 channel entropy at the last group, in nats
-    feature/entropy_normalised      the same over ln C
+    feature/entropy_normalised      the same over ln C; left out for a single channel
     """
 
     def __init__(self, model: nn.Module, lq: Float[Tensor, "B 3 h w"]) -> None:
@@ -43,7 +43,8 @@ class FeatureProbe:
             if number == last:
                 entropy = channel_entropy(x)
                 values["feature/entropy"] = entropy
-                values["feature/entropy_normalised"] = entropy / math.log(x.shape[-1])
+                if x.shape[-1] > 1:
+                    values["feature/entropy_normalised"] = entropy / math.log(x.shape[-1])
 
         hooks = [
             group.register_forward_hook(lambda _module, _inputs, output, number=number: look(number, output))
