@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -29,6 +31,13 @@ def test_presets_and_defaults_resolve(catalog: Catalog) -> None:
     for name in catalog.names:
         of, knobs = catalog.resolve(name, {})
         assert knobs.keys() == catalog.entries[of].knobs.keys()
+
+
+def test_names_and_specs_are_read_without_torch() -> None:
+    heavy = {"torch", "numpy", "PIL", "skimage", "deepspeed", "ray", "mlflow"}
+    code = f"import sys, trainers.catalog, trainers.spec; print(*({heavy!r} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not found.stdout.split()
 
 
 def test_every_norm_says_what_stands_at_the_ends_and_what_it_weighs() -> None:

@@ -76,6 +76,45 @@ def test_the_fused_i_ln_passes_gradcheck() -> None:
     assert torch.autograd.gradcheck(FusedImageNorm.apply, inputs)
 
 
+def test_the_fused_i_ln_takes_tokens_that_are_an_images_transpose_and_gradients_of_the_scale_alone() -> None:
+    norm = built("i_ln")
+    turned = tokens().transpose(1, 2).contiguous().transpose(1, 2)
+    assert not turned.is_contiguous()
+    weights = torch.randn_like(turned)
+    for of in (lambda normed, scale: (normed * weights).sum(), lambda _, scale: scale.sum()):
+        gradients = []
+        for formula in (FusedImageNorm.apply, image_norm):
+            x = turned.clone(memory_format=torch.preserve_format).requires_grad_()
+            gradients += torch.autograd.grad(of(*formula(x, norm.weight, norm.bias, 1e-4)), [x])
+        torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_i_ln_of_half_precision_features_is_that_of_the_same_numbers_in_float32(dtype: torch.dtype) -> None:
+    norm = built("i_ln").float()
+    features = (tokens() * 100).to(dtype)  # n * x^2 of a larger image leaves float16
+    x, y = features.clone().requires_grad_(), features.float().requires_grad_()
+    halves, whole = norm(x), norm(y)
+    assert torch.equal(halves.tokens, whole.tokens)
+    assert torch.equal(halves.scale, whole.scale)
+    for normed in (halves, whole):
+        (normed.restore(normed.tokens).square().sum()).backward()
+    assert torch.equal(x.grad, y.grad.to(dtype))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_compiled_norm_equals_itself(name: str) -> None:
+    torch.compiler.reset()
+    norm, x = built(name), tokens(requires_grad=True)
+    compiled = torch.compile(norm, backend="eager", fullgraph=True)
+    results = []
+    for call in (norm, compiled):
+        normed = call(x)
+        results.append((normed.tokens, *torch.autograd.grad(normed.restore(normed.tokens).sum(), x)))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 def test_a_scale_without_gradient_would_be_noticed() -> None:
     """The gradient through the scale is not small change: without it the input's gradient is another one."""
     x = tokens(requires_grad=True)

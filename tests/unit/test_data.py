@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainers.data.images import NamedImage, read_images
+from trainers.data.images import NamedImage, decode, read_images
 from trainers.data.manifests import DatasetProblem, find_set
 from trainers.data.resize import downsample_u8
 from trainers.tasks.denoising import Denoising
@@ -39,8 +41,9 @@ def whole(side: int = 40) -> Image.Image:
 
 def test_the_embedded_sets_are_the_wheels_photographs_and_disjoint() -> None:
     train, test = find_set("embedded-train", ()), find_set("embedded-test", ())
-    assert {len(read_images(train)), len(read_images(test))} == {7, 2}
-    assert not {name for name, _ in train.files} & {name for name, _ in test.files}
+    assert (len(read_images(train)), len(read_images(test))) == (7, 2)  # decoding also compares the checksums
+    for part in (0, 1):
+        assert not {file[part] for file in train.files} & {file[part] for file in test.files}
 
 
 def test_an_unknown_set_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +79,36 @@ def test_a_folder_without_images_is_a_problem(tmp_path: Path) -> None:
         find_set("photos", [tmp_path])
 
 
+def test_what_looks_like_an_image_file_and_is_none_is_named_at_once(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, good=whole())
+    (folder / "dangling.png").symlink_to(tmp_path / "nowhere.png")
+    (folder / "folder.png").mkdir()
+    with pytest.raises(DatasetProblem) as caught:
+        find_set("photos", [tmp_path])
+    said = str(caught.value).splitlines()
+    assert [line.strip() for line in said[1:]] == [
+        f"{folder}/dangling.png: cannot be read: No such file or directory",
+        f"{folder}/folder.png: cannot be read: Is a directory",
+    ]
+
+
+def test_an_image_gone_since_planning_is_a_problem(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, a=whole(), b=whole())
+    planned = find_set("photos", [tmp_path])
+    (folder / "a.png").unlink()
+    with pytest.raises(DatasetProblem, match=r"a\.png: cannot be read: No such file"):
+        read_images(planned)
+
+
+def claiming(side: int) -> bytes:
+    """A BMP whose header claims side x side pixels, and little more than the header."""
+    file = io.BytesIO()
+    whole(4).save(file, "BMP")
+    content = bytearray(file.getvalue())
+    content[18:26] = struct.pack("<ii", side, side)
+    return bytes(content)
+
+
 def test_every_bad_image_is_named_at_once(tmp_path: Path) -> None:
     cut = folder_of(tmp_path, good=whole()) / "good.png"
     folder_of(
@@ -86,8 +119,11 @@ def test_every_bad_image_is_named_at_once(tmp_path: Path) -> None:
         deep=Image.fromarray(np.full((40, 40), 40_000, dtype=np.uint16)),
         palette=whole().convert("P"),
         alpha=whole().convert("RGBA"),
+        bilevel=whole().convert("1"),
+        huge=claiming(20_000),
         small=whole(8),
     )
+    whole().convert("CMYK").save(tmp_path / "photos" / "print.png", "JPEG")
     with pytest.raises(DatasetProblem) as caught:
         read_images(find_set("photos", [tmp_path]), at_least_px=16)
     said = str(caught.value)
@@ -98,6 +134,9 @@ def test_every_bad_image_is_named_at_once(tmp_path: Path) -> None:
         "deep": "mode I;16",
         "palette": "mode P",
         "alpha": "mode RGBA",
+        "bilevel": "mode 1",
+        "huge": "cannot be decoded",
+        "print": "mode CMYK",
         "small": "8 x 8 pixels",
     }.items():
         assert any(f"{name}.png" in line and why in line for line in said.splitlines()), (name, said)
@@ -110,6 +149,24 @@ def test_an_image_changed_since_planning_is_a_problem(tmp_path: Path) -> None:
     folder_of(tmp_path, a=whole(41))
     with pytest.raises(DatasetProblem, match="is not the file that the manifest"):
         read_images(planned)
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of damage besides
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
+def test_a_damaged_file_is_an_image_or_told_and_nothing_else(format_: str) -> None:
+    file = io.BytesIO()
+    whole(24).save(file, format_)
+    random = np.random.default_rng(0)
+    told = 0
+    for _ in range(200):
+        content = np.frombuffer(file.getvalue(), dtype=np.uint8).copy()
+        places = random.integers(0, random.choice([40, len(content)]), 3)
+        content[places] = random.integers(0, 256, 3)
+        try:
+            decode(content.tobytes()[: random.integers(1, 2 * len(content))])
+        except ValueError:
+            told += 1
+    assert told > 20
 
 
 def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
