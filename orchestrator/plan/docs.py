@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from orchestrator.plan.sweep import CATALOGS, Axes, Data, ModelOverrides, Resources, Sweep, Training
+from orchestrator.plan.sweep import CATALOGS, OPEN_AXIS, Axes, Data, ModelOverrides, Resources, Sweep, Training
 from trainers.catalog import Catalog, Entry, Knob
 from trainers.spec import Cadences
 
@@ -100,7 +100,9 @@ def schema() -> dict[str, Any]:
 
 
 def _choice(catalog: Catalog) -> dict[str, Any]:
-    names = {"anyOf": [{"enum": list(catalog.names)}, {"type": "string", "pattern": r"^[\w.]+:\w+$"}]}
+    names: dict[str, Any] = {"enum": list(catalog.names)}
+    if catalog.kind == OPEN_AXIS:
+        names = {"anyOf": [names, {"type": "string", "pattern": r"^[\w.]+:\w+$"}]}
     return {"anyOf": [names, {"type": "object", "properties": {"name": names}, "required": ["name"]}]}
 
 

@@ -18,6 +18,7 @@ from trainers.spec import SET_NAME, Cadences, Choice, Gang, Part, Recipe, Strate
 AxisName = Literal["backbone", "norm", "task", "width", "depth", "seed"]
 AXES: tuple[AxisName, ...] = get_args(AxisName)
 CATALOGS: dict[str, Catalog] = {"backbone": BACKBONES, "norm": NORMS, "task": TASKS}
+OPEN_AXIS = "norm"  # takes `package.module:Class`
 SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 LONGEST_NAME = 38  # it becomes a RayJob, whose name may have 47 characters, 7 of them ours
 
@@ -133,6 +134,10 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
     problems = []
     for axis, catalog in CATALOGS.items():
         for i, choice in enumerate(getattr(sweep.axes, axis)):
+            if ":" in choice.name and axis != OPEN_AXIS:
+                message = f"{choice.name!r}: only a norm may be of your own. Known: {', '.join(catalog.names)}."
+                problems.append(Problem(("axes", axis, i), message))
+                continue
             try:
                 catalog.resolve(choice.name, choice.knobs)
             except UnknownName as error:

@@ -62,6 +62,10 @@ TRAPS = {
     "an empty axis": (BASE + "  width: []\n", "6:10: axes.width: is empty"),
     "a scalar axis": (BASE + "  width: 24\n", "6:10: axes.width: must be a list, not 24: write [24]"),
     "an unknown norm": (BASE.replace("i_ln", "iln"), "4:22: axes.norm[1]: unknown norm 'iln'. Did you mean 'i_ln'?"),
+    "a backbone of one's own": (
+        BASE.replace("swinir-tiny", "'my.code:Net'"),
+        "3:14: axes.backbone[0]: 'my.code:Net': only a norm may be of your own. Known: swinir,",
+    ),
     "an unknown knob": (
         BASE.replace("i_ln", "{name: i_ln, epps: 1.0}"),
         "axes.norm[1].epps: i_ln has no knob 'epps'. Did you mean 'eps'?",
