@@ -42,6 +42,8 @@ def spandrel_archs():
     """spandrel's architectures. The torchvision that PyPI has beside a CPU torch comes without its compiled operators."""
     for name in TORCHVISION_OPERATORS:
         torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
+    from spandrel.architectures.DRCT import DRCT
+    from spandrel.architectures.HAT import HAT
     from spandrel.architectures.SwinIR import SwinIR
 
-    return {"SwinIR": SwinIR}
+    return {"swinir": SwinIR, "hat": HAT, "drct": DRCT}

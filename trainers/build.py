@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from trainers.catalog import BACKBONES, NORMS, TASKS
 from trainers.data.images import NamedImage, read_images
 from trainers.data.manifests import DatasetProblem, find_set
-from trainers.norms.ends import Affine, Identity
+from trainers.norms.affine import Affine
+from trainers.norms.none import NoNorm
 from trainers.spec import RunSpec
 from trainers.tasks.patches import TrainingPatches
 
@@ -27,14 +28,22 @@ def build_task(spec: RunSpec) -> Task:
 def build_model(spec: RunSpec) -> nn.Module:
     """The network, freshly initialised from torch's global generator: seed that first."""
     model = spec.model
-    block_norm = partial(NORMS[model.norm.name].load(), **model.norm.knobs)
-    ends = {"same": block_norm, "affine": Affine, "identity": Identity}
+    norm = NORMS[model.norm.name]
+    at_ends = NORMS[norm.facts.get("same_at_ends", norm.name)]
+    ends = {
+        "same": partial(
+            at_ends.load(), **{k: v for k, v in model.norm.knobs.items() if norm is at_ends or k in at_ends.knobs}
+        ),
+        "affine": Affine,
+        "identity": NoNorm,
+    }
     return BACKBONES[model.backbone.name].load()(
-        make_norm=block_norm,
+        make_norm=partial(norm.load(), **model.norm.knobs),
         make_embed_norm=ends[model.embed_norm],
         make_end_norm=ends[model.end_norm],
         stdnorm=model.stdnorm,
         scale=build_task(spec).scale,
+        recompute=spec.placement.activation_checkpointing,
         **model.backbone.knobs,
     )
 
@@ -48,7 +57,7 @@ def build_patches(spec: RunSpec, roots: Sequence[Path]) -> TrainingPatches:
             f"but the trial was planned with {spec.data.train_sha256[:12]}: plan it again, or restore the data"
         )
     task = build_task(spec)
-    images = read_images(source, at_least_px=spec.training.patch_size_px * task.scale)
+    images = read_images(source, at_least_px=(spec.training.patch_size_px + task.margin_px) * task.scale)
     return TrainingPatches(images, task, spec.training.patch_size_px, spec.training.seed)
 
 

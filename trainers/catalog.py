@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.metadata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -135,10 +136,11 @@ class Preset:
 
 
 class Catalog:
-    """An ordered table of entries and of presets over them."""
+    """An ordered table of entries and of presets over them; `entry_points` is the group by which packages add to it."""
 
-    def __init__(self, kind: str, *lines: Entry | Preset) -> None:
+    def __init__(self, kind: str, *lines: Entry | Preset, entry_points: str | None = None) -> None:
         self.kind = kind
+        self._entry_points = entry_points
         self.entries = {line.name: line for line in lines if isinstance(line, Entry)}
         self.presets = {line.name: line for line in lines if isinstance(line, Preset)}
 
@@ -150,7 +152,8 @@ class Catalog:
         return (*self.entries, *self.presets)
 
     def __getitem__(self, name: str) -> Entry:
-        """The entry of this name; a name `package.module:Class` is an entry of its own with open knobs.
+        """The entry of this name. `package.module:Class`, and what an installed package published under the entry-point
+        group, is an entry of its own with open knobs.
 
         Raises UnknownName.
         """
@@ -158,7 +161,16 @@ class Catalog:
             return self.entries[name]
         if ":" in name and all(part.isidentifier() for part in name.replace(":", ".").split(".")):
             return Entry(name, name, MappingProxyType({}), open_knobs=True)
-        raise UnknownName(self.kind, name, self.names)
+        published = self._published()
+        if name in published:
+            return Entry(name, published[name], MappingProxyType({}), open_knobs=True)
+        raise UnknownName(self.kind, name, (*self.names, *published))
+
+    def _published(self) -> dict[str, str]:
+        """What installed packages added, name to `package.module:Class`; found without importing them."""
+        if self._entry_points is None:
+            return {}
+        return {point.name: point.value for point in importlib.metadata.entry_points(group=self._entry_points)}
 
     def resolve(self, name: str, given: Mapping[str, object]) -> tuple[str, dict[str, KnobValue]]:
         """The entry's name and all its knobs, for an entry's or a preset's name. Raises UnknownName, BadKnob."""
@@ -176,7 +188,7 @@ BACKBONES = Catalog(
     "backbone",
     entry(
         "swinir",
-        "trainers.backbones.swinir:SwinIR",
+        "trainers.backbones.swinir:swinir",
         embed_dim=Knob(180, at_least=1),
         depths=Knob((6, 6, 6, 6, 6, 6), at_least=1),
         num_heads=Knob((6, 6, 6, 6, 6, 6), at_least=1),
@@ -184,7 +196,37 @@ BACKBONES = Catalog(
         mlp_ratio=Knob(2.0, above=0.0),
         qkv_bias=True,
         drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
+        img_range=Knob(1.0, above=0.0),
         upsampler=Knob("pixelshuffle", choices=("pixelshuffle", "pixelshuffledirect")),
+    ),
+    entry(
+        "hat",
+        "trainers.backbones.hat:hat",
+        embed_dim=Knob(180, at_least=1),
+        depths=Knob((6, 6, 6, 6, 6, 6), at_least=1),
+        num_heads=Knob((6, 6, 6, 6, 6, 6), at_least=1),
+        window_size=Knob(16, at_least=2),
+        compress_ratio=Knob(3, at_least=1),
+        squeeze_factor=Knob(30, at_least=1),
+        conv_scale=0.01,
+        overlap_ratio=Knob(0.5, at_least=0.0, at_most=1.0),
+        mlp_ratio=Knob(2.0, above=0.0),
+        qkv_bias=True,
+        drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
+        img_range=Knob(1.0, above=0.0),
+    ),
+    entry(
+        "drct",
+        "trainers.backbones.drct:drct",
+        embed_dim=Knob(180, at_least=1),
+        depths=Knob((6, 6, 6, 6, 6, 6), at_least=1),
+        num_heads=Knob((6, 6, 6, 6, 6, 6), at_least=1),
+        window_size=Knob(16, at_least=2),
+        gc=Knob(32, at_least=1),
+        mlp_ratio=Knob(2.0, above=0.0),
+        qkv_bias=True,
+        drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
+        img_range=Knob(1.0, above=0.0),
     ),
     preset(
         "swinir-light",
@@ -194,6 +236,7 @@ BACKBONES = Catalog(
         num_heads=(6, 6, 6, 6),
         upsampler="pixelshuffledirect",
     ),
+    preset("swinir-jpeg", "swinir", window_size=7, img_range=255.0),
     preset(
         "swinir-tiny",
         "swinir",
@@ -202,23 +245,71 @@ BACKBONES = Catalog(
         num_heads=(2, 2),
         upsampler="pixelshuffledirect",
     ),
+    preset("hat-mini", "hat", embed_dim=96, compress_ratio=24, squeeze_factor=24),
+    preset("hat-s", "hat", embed_dim=144, compress_ratio=24, squeeze_factor=24),
+    preset(
+        "hat-tiny",
+        "hat",
+        embed_dim=24,
+        depths=(2, 2),
+        num_heads=(2, 2),
+        window_size=8,
+        squeeze_factor=6,
+    ),
+    preset("drct-tiny", "drct", embed_dim=24, depths=(2, 2), num_heads=(2, 2), window_size=8, gc=8),
 )
 
-# facts: `ends` is what stands at embedding and end by default, `stdnorm` whether inputs are standardised by default
-# (the published i-LN differs from its LayerNorm baseline in both).
+# facts: `ends` is what stands at embedding and end by default, `stdnorm` whether inputs are standardised by default (the
+# published i-LN differs from its LayerNorm baseline in both). `same_at_ends` is the entry that `same` means there, where a
+# norm's factor of a branch has no branch to act on. `parameters_per_channel` and `parameters` are for the cost. `breaks`
+# names the promises of trainers.conformance that a norm does not make; `statistics_of_micro_batch` puts the micro-batch's
+# size into the identity.
+PER_TOKEN = {"ends": "same", "stdnorm": False, "parameters_per_channel": 2}
+EPS = Knob(1e-5, above=0.0, at_most=1.0)
 NORMS = Catalog(
     "norm",
-    entry(
-        "layer_norm",
-        "trainers.norms.layer_norm:LayerNorm",
-        facts={"ends": "same", "stdnorm": False, "parameters_per_channel": 2},
-        eps=Knob(1e-5, above=0.0, at_most=1.0),
-    ),
+    entry("layer_norm", "trainers.norms.layer_norm:LayerNorm", facts=PER_TOKEN, eps=EPS),
     entry(
         "rms_norm",
         "trainers.norms.rms_norm:RMSNorm",
         facts={"ends": "same", "stdnorm": False, "parameters_per_channel": 1},
         eps=Knob(1e-6, above=0.0, at_most=1.0),
+    ),
+    entry(
+        "layer_scale",
+        "trainers.norms.layer_scale:LayerScale",
+        facts={"ends": "same", "same_at_ends": "layer_norm", "stdnorm": False, "parameters_per_channel": 3},
+        eps=EPS,
+        init=Knob(1e-5, at_least=0.0),
+    ),
+    entry(
+        "rezero",
+        "trainers.norms.rezero:ReZero",
+        facts={
+            "ends": "identity",
+            "same_at_ends": "none",
+            "stdnorm": False,
+            "parameters_per_channel": 0,
+            "parameters": 1,
+        },
+    ),
+    entry(
+        "none",
+        "trainers.norms.none:NoNorm",
+        facts={"ends": "identity", "stdnorm": False, "parameters_per_channel": 0},
+    ),
+    entry("instance_norm", "trainers.norms.instance_norm:InstanceNorm", facts=PER_TOKEN, eps=EPS),
+    entry(
+        "batch_norm",
+        "trainers.norms.batch_norm:BatchNorm",
+        facts={
+            **PER_TOKEN,
+            "breaks": ("images_apart", "no_memory", "slices_add_up"),
+            "statistics_of_micro_batch": True,
+        },
+        eps=EPS,
+        eval_stats=Knob("running", choices=("running", "batch")),
+        ema_buffers=Knob("copied", choices=("copied", "averaged", "untouched")),
     ),
     entry(
         "i_ln",
@@ -227,9 +318,11 @@ NORMS = Catalog(
         eps=Knob(1e-4, above=0.0, at_most=1.0),
         rescale=True,
     ),
+    entry_points="normsweep.norms",
 )
 
-# facts: `patch_size_px` is the side of a training patch on the LQ side by default.
+# facts: `patch_size_px` is the side of a training patch on the LQ side by default; `pairs` says that a set's images come with
+# their LQ (the others make their own).
 TASKS = Catalog(
     "task",
     entry(
@@ -244,12 +337,31 @@ TASKS = Catalog(
         facts={"patch_size_px": 64},
         sigma_255=Knob(25.0, above=0.0, at_most=255.0),
     ),
+    entry(
+        "jpeg",
+        "trainers.tasks.jpeg:JpegArtefacts",
+        facts={"patch_size_px": 64},
+        quality=Knob(40, at_least=1, at_most=95),
+    ),
+    entry("derain", "trainers.tasks.deraining:Deraining", facts={"patch_size_px": 128, "pairs": True}),
+    entry(
+        "derain_synthetic",
+        "trainers.tasks.deraining:SyntheticRain",
+        facts={"patch_size_px": 128},
+        streaks_per_megapixel=Knob(2000, at_least=1, at_most=100_000),
+        length_px=Knob(20, at_least=2, at_most=200),
+        strength=Knob(0.5, above=0.0, at_most=1.0),
+    ),
     preset("sr_x2", "sr", scale=2),
     preset("sr_x3", "sr", scale=3),
     preset("sr_x4", "sr", scale=4),
     preset("denoise_15", "denoise", sigma_255=15.0),
     preset("denoise_25", "denoise", sigma_255=25.0),
     preset("denoise_50", "denoise", sigma_255=50.0),
+    preset("jpeg_10", "jpeg", quality=10),
+    preset("jpeg_20", "jpeg", quality=20),
+    preset("jpeg_30", "jpeg", quality=30),
+    preset("jpeg_40", "jpeg", quality=40),
 )
 
 METRICS = ("psnr", "ssim")

@@ -100,6 +100,8 @@ class Engine:
         if self._autocast is not None:
             config["torch_autocast"] = {"enabled": True, "dtype": str(self._autocast).removeprefix("torch.")}
         self._engine = deepspeed.initialize(model=model.to(device), optimizer=optimiser, config=config)[0]
+        kept = self.module.state_dict().keys()  # other buffers are constants, the same everywhere
+        self._buffers = [buffer for name, buffer in self.module.named_buffers() if name in kept]
 
     @property
     def module(self) -> nn.Module:
@@ -130,6 +132,17 @@ class Engine:
         shared = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(shared)
         return (shared / self.world_size).tolist()
+
+    def average_buffers(self) -> None:
+        """Make running statistics the means over ranks, which each have seen their own slices; the same bits on each."""
+        if self.world_size == 1 or not self._buffers:
+            return
+        flat = torch.cat([buffer.flatten() for buffer in self._buffers])
+        torch.distributed.all_reduce(flat)
+        for buffer, mean in zip(
+            self._buffers, flat.div_(self.world_size).split([b.numel() for b in self._buffers]), strict=True
+        ):
+            buffer.copy_(mean.view_as(buffer))
 
     def gather_objects(self, item: Any) -> list[Any]:
         """Every rank's item, in rank order."""

@@ -40,7 +40,7 @@ def evaluate(
     """Scores of `images[index_slice]`, with `model` in evaluation mode; what is not finite counts as 0."""
     scores = []
     for image in images[index_slice]:
-        pair = task.prepare(image.pixels)
+        pair = task.prepare(image.pixels, image.lq)
         restored = restore(model, task, pair.lq, device)
         one, other = (compared(side, task.on_luma, task.border_px) for side in (restored, pair.gt))
         scores.append(Score(name=image.name, psnr=psnr(one, other), ssim=ssim(one, other)))

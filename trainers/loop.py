@@ -62,13 +62,13 @@ def micro_batches(spec: RunSpec, rank: int) -> list[slice]:
     return [slice(start + i * spec.micro_batch, start + (i + 1) * spec.micro_batch) for i in range(spec.accumulation)]
 
 
-def update_ema(ema: nn.Module, state: dict[str, Tensor], decay: float) -> None:
-    """Parameters: `decay * ema + (1 - decay) * weight`. Buffers: copied."""
+def update_ema(ema: nn.Module, state: dict[str, Tensor], decay: float, buffers: str = "copied") -> None:
+    """Parameters: `decay * ema + (1 - decay) * weight`. Buffers: `copied`, `averaged` in the same way, or `untouched`."""
     parameters = {name for name, _ in ema.named_parameters()}
     for name, average in ema.state_dict().items():
-        if name in parameters:
+        if name in parameters or buffers == "averaged":
             average.lerp_(state[name], 1 - decay)
-        else:
+        elif buffers == "copied":
             average.copy_(state[name])
 
 
@@ -136,8 +136,9 @@ def train(spec: RunSpec, out: Path, *, rank: Rank, resume: Path | None, data_roo
                 loss = nn.functional.l1_loss(engine.forward(lq.to(device)).float(), gt.to(device))
                 engine.backward_and_step(loss)
             total += loss.detach() / len(slices)
+        engine.average_buffers()
         with engine.full_state() as state:
-            update_ema(ema, state, training.ema_decay)
+            update_ema(ema, state, training.ema_decay, spec.model.norm.knobs.get("ema_buffers", "copied"))
         return total.item()
 
     note(0, "started", device=str(device), world_size=engine.world_size, torch=torch.__version__)

@@ -83,7 +83,7 @@ def _resolved(catalog: Catalog) -> AfterValidator:
 
 def misfit(backbone: Choice) -> str | None:
     """Why no network can have these knobs, or None."""
-    if not {"embed_dim", "depths", "num_heads"} <= backbone.knobs.keys():
+    if backbone.name not in BACKBONES.entries:
         return None  # not of this project: what its knobs mean is its own affair
     width, depths, heads = backbone["embed_dim"], backbone["depths"], backbone["num_heads"]
     if len(depths) != len(heads):
@@ -93,6 +93,43 @@ def misfit(backbone: Choice) -> str | None:
             below, above = width - width % count, width - width % count + count
             fits = f"{below} or {above}" if below else str(above)
             return f"{count} heads do not divide embed_dim {width}; {fits} would fit"
+    if int(width * backbone["mlp_ratio"]) < 1:
+        return f"mlp_ratio {backbone['mlp_ratio']:g} leaves an MLP of embed_dim {width} without channels"
+    return {"hat": _misfit_of_hat, "drct": _misfit_of_drct}.get(backbone.name, lambda _: None)(backbone)
+
+
+def _misfit_of_hat(backbone: Choice) -> str | None:
+    width, window = backbone["embed_dim"], backbone["window_size"]
+    for knob in ("compress_ratio", "squeeze_factor"):
+        if backbone[knob] > width:
+            return f"{knob} {backbone[knob]} leaves no channel of embed_dim {width}"
+    overlap = int(window * backbone["overlap_ratio"])
+    if overlap % 2:
+        return (
+            f"overlap_ratio {backbone['overlap_ratio']:g} makes a window of {window} larger by {overlap} pixels, "
+            f"which must be an even number: half of it stands on either side"
+        )
+    return None
+
+
+def dense_widths(backbone: Choice) -> list[int]:
+    """Channels of the five blocks of a group of DRCT."""
+    return [backbone["embed_dim"] + k * backbone["gc"] for k in range(5)]
+
+
+def dense_heads(heads: int, width: int) -> int:
+    """Heads of a block of DRCT after the first: the published rule, which divides for some widths only."""
+    return heads - width % heads
+
+
+def _misfit_of_drct(backbone: Choice) -> str | None:
+    for heads in dict.fromkeys(backbone["num_heads"]):
+        for width in dense_widths(backbone)[1:]:
+            if width % dense_heads(heads, width):
+                return (
+                    f"{heads} heads and gc {backbone['gc']} give a block of {width} channels {dense_heads(heads, width)} heads "
+                    f"(num_heads - width % num_heads), which do not divide it; gc {-(-backbone['gc'] // heads) * heads} would fit"
+                )
     return None
 
 
@@ -202,6 +239,9 @@ class Gang(Part):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` is CUDA where there is one")
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of a worker")
     gpus_per_worker: int = Field(0, ge=0, le=1, description="a rank drives one GPU at most")
+    activation_checkpointing: bool = Field(
+        False, description="recompute each block in the backward pass: less memory, about a third more time"
+    )
 
 
 Strategy = Literal["pack", "spread", "strict_pack"]

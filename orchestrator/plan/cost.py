@@ -8,10 +8,12 @@ step at the rates below, which are measured (CPU) or assumed (CUDA) and good to 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from trainers.catalog import NORMS
-from trainers.spec import RunSpec
+from trainers.catalog import NORMS, Entry
+from trainers.spec import Choice, RunSpec, dense_heads, dense_widths
 
 BYTES = 4
 STATES_PER_PARAMETER = 5  # weight, gradient, two moments, EMA
@@ -21,6 +23,7 @@ OVERHEAD_S = 12.0  # start of a gang, imports, first evaluation
 STEP_OVERHEAD_S = {"cpu": 0.004, "cuda": 0.02}
 MACS_PER_S = {"cpu": 6e9, "cuda": 2e13}  # of a worker: one CPU core; one data-centre GPU in fp32 with TF32 off
 EVALUATIONS_MACS_SHARE = 0.1
+KEPT_SCORES = 2  # score maps that attention keeps for its backward pass
 
 
 @dataclass(frozen=True)
@@ -34,86 +37,125 @@ class Cost:
 
 
 def cost_of(spec: RunSpec) -> Cost:
-    parameters = _parameters(spec)
-    side = spec.training.patch_size_px
-    macs = _macs(spec, side, side)
-    memory = RANK_BYTES + parameters * BYTES * STATES_PER_PARAMETER + spec.micro_batch * _activation_bytes(spec, side)
+    side, window = spec.training.patch_size_px, spec.model.backbone["window_size"]
+    tokens = (side + -side % window) ** 2
+    network = _network(spec)
+    parameters, macs = network.parameters, tokens * network.macs
+    activations = tokens * network.kept * BYTES
+    memory = RANK_BYTES + parameters * BYTES * STATES_PER_PARAMETER + int(spec.micro_batch * activations)
     device = "cuda" if spec.placement.gpus_per_worker else "cpu"
     rate = MACS_PER_S[device] * (spec.placement.cpus_per_worker if device == "cpu" else 1)
+    passes = 4 if spec.placement.activation_checkpointing else 3
     step_s = (
         STEP_OVERHEAD_S[device] * spec.accumulation
-        + 3 * macs * spec.training.batch_size / spec.placement.workers / rate
+        + passes * macs * spec.training.batch_size / spec.placement.workers / rate
     )
     seconds = OVERHEAD_S + spec.training.steps * step_s * (1 + EVALUATIONS_MACS_SHARE)
     return Cost(parameters, macs, memory, seconds)
 
 
-def _conv(channels_in: int, channels_out: int) -> int:
-    """Weights of a 3 x 3 convolution, its bias not counted."""
-    return 9 * channels_in * channels_out
+class Amount(NamedTuple):
+    """Of a part of the network: its parameters; multiply-accumulates, and floats kept for the backward pass, per token of LQ."""
+
+    parameters: int
+    macs: int
+    kept: float
+
+    def plus(self, *others: Amount) -> Amount:
+        parts = (self, *others)
+        return Amount(sum(p.parameters for p in parts), sum(p.macs for p in parts), sum(p.kept for p in parts))
 
 
-def _scale(spec: RunSpec) -> int:
-    scale: int = spec.task["scale"] if "scale" in spec.task.knobs else 1
-    return scale
+def _conv_layer(channels_in: int, channels_out: int, *, taps: int = 9, side: int = 1) -> Amount:
+    """A convolution whose output has `side` times the side of LQ."""
+    weights = taps * channels_in * channels_out
+    return Amount(weights + channels_out, weights * side**2, channels_out * side**2)
 
 
 def _shuffle_steps(scale: int) -> list[int]:
     return [2] * int(math.log2(scale)) if scale != 3 else [3]
 
 
-def _head(spec: RunSpec) -> list[tuple[int, int, int]]:
-    """The head's convolutions as (channels in, channels out, side of their output over that of LQ)."""
-    width, scale = spec.model.backbone["embed_dim"], _scale(spec)
+def _head(spec: RunSpec) -> list[Amount]:
+    """The convolutions of the head."""
+    width, scale = spec.model.backbone["embed_dim"], spec.task.knobs.get("scale", 1)
+    assert isinstance(scale, int)
     if scale == 1:
-        return [(width, 3, 1)]
-    if spec.model.backbone["upsampler"] == "pixelshuffledirect":
-        return [(width, 3 * scale**2, 1)]
-    convs, side = [(width, NUM_FEATURES, 1)], 1
+        return [_conv_layer(width, 3)]
+    if spec.model.backbone.knobs.get("upsampler") == "pixelshuffledirect":
+        return [_conv_layer(width, 3 * scale**2)]
+    convs, side = [_conv_layer(width, NUM_FEATURES)], 1
     for factor in _shuffle_steps(scale):
-        convs.append((NUM_FEATURES, NUM_FEATURES * factor**2, side))
+        convs.append(_conv_layer(NUM_FEATURES, NUM_FEATURES * factor**2, side=side))
         side *= factor
-    return [*convs, (NUM_FEATURES, 3, side)]
+    return [*convs, _conv_layer(NUM_FEATURES, 3, side=side)]
 
 
-def _norm_parameters(spec: RunSpec) -> tuple[int, int]:
-    """Per channel: of a block norm; of both ends together. A norm of unknown size counts as 0."""
-    block = int(NORMS[spec.model.norm.name].facts.get("parameters_per_channel", 0))
-    ends = {"same": block, "affine": 2, "identity": 0}
-    return block, ends[spec.model.embed_norm] + ends[spec.model.end_norm]
+def _norm_parameters(entry: Entry, channels: int) -> int:
+    """Those of a norm of unknown size count as 0."""
+    return int(entry.facts.get("parameters_per_channel", 0)) * channels + int(entry.facts.get("parameters", 0))
 
 
-def _parameters(spec: RunSpec) -> int:
-    knobs = spec.model.backbone
-    c, window = knobs["embed_dim"], knobs["window_size"]
-    hidden = int(c * knobs["mlp_ratio"])
-    block_norm, end_norms = _norm_parameters(spec)
-    total: int = _conv(3, c) + c + _conv(c, c) + c + end_norms * c
-    for depth, heads in zip(knobs["depths"], knobs["num_heads"], strict=True):
-        attention = (2 * window - 1) ** 2 * heads + 3 * c * c + 3 * c * knobs["qkv_bias"] + c * c + c
-        block = 2 * block_norm * c + attention + 2 * c * hidden + hidden + c
-        total += depth * block + _conv(c, c) + c
-    return total + sum(_conv(i, o) + o for i, o, _ in _head(spec))
+def _end_parameters(spec: RunSpec) -> int:
+    """Of the norms at embedding and end."""
+    norm = NORMS[spec.model.norm.name]
+    width: int = spec.model.backbone["embed_dim"]
+    same = _norm_parameters(NORMS[norm.facts.get("same_at_ends", norm.name)], width)
+    ends = {"same": same, "affine": 2 * width, "identity": 0}
+    return ends[spec.model.embed_norm] + ends[spec.model.end_norm]
 
 
-def _macs(spec: RunSpec, height: int, width: int) -> int:
-    knobs = spec.model.backbone
-    c, window = knobs["embed_dim"], knobs["window_size"]
-    tokens = (height + -height % window) * (width + -width % window)
-    block = 4 * c * c + 2 * window**2 * c + 2 * c * int(c * knobs["mlp_ratio"])
-    body = sum(knobs["depths"]) * block + (len(knobs["depths"]) + 1) * _conv(c, c) + _conv(3, c)
-    macs: int = tokens * (body + sum(_conv(i, o) * side**2 for i, o, side in _head(spec)))
-    return macs
+def _block(backbone: Choice, norm: Entry, c: int, heads: int, *, ratio: float, larger: int = 0) -> Amount:
+    """Attention and MLP with their norms; keys come from windows of side `larger` where that is given."""
+    window, hidden = backbone["window_size"], int(c * ratio)
+    keys = larger or window
+    table = (window + keys - 1) ** 2 * heads
+    linear = 4 * c * c + 2 * c * hidden
+    biases = 3 * c * backbone["qkv_bias"] + c + hidden + c
+    parameters = 2 * _norm_parameters(norm, c) + table + linear + biases
+    kept = c * (8 + 2 * ratio + 2 * (keys**2 - window**2) / window**2) + KEPT_SCORES * heads * keys**2
+    return Amount(parameters, linear + 2 * keys**2 * c, kept)
 
 
-def _activation_bytes(spec: RunSpec, side: int) -> int:
-    """Kept for the backward pass of one patch: about 8 + 2 * mlp_ratio token maps and two score maps a block."""
-    knobs = spec.model.backbone
-    c, window = knobs["embed_dim"], knobs["window_size"]
-    tokens = (side + -side % window) ** 2
-    per_token = sum(
-        depth * (c * (8 + 2 * knobs["mlp_ratio"]) + 2 * heads * window**2) + 2 * c
-        for depth, heads in zip(knobs["depths"], knobs["num_heads"], strict=True)
-    )
-    head = sum(o * s**2 for _, o, s in _head(spec))
-    return int(BYTES * tokens * (per_token + 4 * c + head))
+def _blocks_of_swinir(backbone: Choice, norm: Entry) -> Iterable[Amount]:
+    c = backbone["embed_dim"]
+    for depth, heads in zip(backbone["depths"], backbone["num_heads"], strict=True):
+        yield from [_block(backbone, norm, c, heads, ratio=backbone["mlp_ratio"])] * depth
+
+
+def _blocks_of_hat(backbone: Choice, norm: Entry) -> Iterable[Amount]:
+    c, ratio, window = backbone["embed_dim"], backbone["mlp_ratio"], backbone["window_size"]
+    inner, squeezed = c // backbone["compress_ratio"], c // backbone["squeeze_factor"]
+    gate = Amount(2 * c * squeezed + squeezed + c, 0, c)
+    branch = _conv_layer(c, inner).plus(_conv_layer(inner, c), gate)
+    larger = window + int(window * backbone["overlap_ratio"])
+    for depth, heads in zip(backbone["depths"], backbone["num_heads"], strict=True):
+        yield from [_block(backbone, norm, c, heads, ratio=ratio).plus(branch)] * depth
+        yield _block(backbone, norm, c, heads, ratio=ratio, larger=larger)
+
+
+def _blocks_of_drct(backbone: Choice, norm: Entry) -> Iterable[Amount]:
+    widths = dense_widths(backbone)
+    for heads in backbone["num_heads"]:
+        for k, width in enumerate(widths):
+            own_heads = dense_heads(heads, width) if k else heads
+            block = _block(backbone, norm, width, own_heads, ratio=backbone["mlp_ratio"] if k < 3 else 1.0)
+            yield block.plus(_conv_layer(width, backbone["gc"] if k < 4 else backbone["embed_dim"], taps=1))
+
+
+BLOCKS: dict[str, Callable[[Choice, Entry], Iterable[Amount]]] = {
+    "swinir": _blocks_of_swinir,
+    "hat": _blocks_of_hat,
+    "drct": _blocks_of_drct,
+}
+
+
+def _network(spec: RunSpec) -> Amount:
+    backbone, c = spec.model.backbone, spec.model.backbone["embed_dim"]
+    blocks = list(BLOCKS[backbone.name](backbone, NORMS[spec.model.norm.name]))
+    if spec.placement.activation_checkpointing:
+        most = max(block.kept for block in blocks)
+        blocks = [Amount(p, macs, c) for p, macs, _ in blocks] + [Amount(0, 0, most)]
+    convs_of_groups = 0 if backbone.name == "drct" else len(backbone["depths"])
+    around = [_conv_layer(3, c), *[_conv_layer(c, c)] * (convs_of_groups + 1), Amount(_end_parameters(spec), 0, 2 * c)]
+    return Amount(0, 0, 0).plus(*blocks, *around, *_head(spec))

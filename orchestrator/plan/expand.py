@@ -107,6 +107,7 @@ class _Expansion:
         self.source = source
         self.sweep = sweep
         self.problems: dict[tuple[Location, str], Problem] = {}
+        self.without_pairs: list[tuple[Location, str]] = []
         self.train_sha256 = self._data_sets(data_roots)
         self.overrides_used: set[int] = set()
 
@@ -175,6 +176,8 @@ class _Expansion:
                 self._problem(location, str(error))
             else:
                 sha256 = found.sha256 if location == ("data", "train") else sha256
+                if not found.lq_files:
+                    self.without_pairs.append((location, name))
                 if name == data.train and location != ("data", "train"):
                     self._problem(location, f"{name!r} is the training set: scores on it say nothing")
         return sha256
@@ -269,6 +272,9 @@ class _Expansion:
             return None
         norm, task = point["norm"].value, point["task"].value
         task_name, task_knobs = TASKS.resolve(task.name, task.knobs)
+        if TASKS[task_name].facts.get("pairs"):
+            for location, name in self.without_pairs:
+                self._problem(location, f"task {task_name} needs pairs, input/ and target/, which {name!r} has not")
         norm_name, norm_knobs = CATALOGS["norm"].resolve(norm.name, norm.knobs)
         training = sweep.training.model_dump()
         training["seed"] = point["seed"].value

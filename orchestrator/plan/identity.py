@@ -1,8 +1,8 @@
 """What a trial is: the part of its spec that can change the weights, as canonical JSON, hashed.
 
 Left out is whatever equals its default, so that spelling a default out, or a field added later, changes no id. Hashed
-besides: a catalogue entry's `revision` above 1, the source of anything named `package.module:Class`, and (inside the spec)
-the checksum of the training set's manifest.
+besides: a catalogue entry's `revision` above 1, the source of any class from outside the project, the micro-batch's size
+where a norm's statistics depend on it, and (inside the spec) the checksum of the training set's manifest.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ def identity(spec: RunSpec) -> dict[str, Any]:
     for field, default in (("embed_norm", ends), ("end_norm", ends), ("stdnorm", norm.facts.get("stdnorm", False))):
         if getattr(model, field) != default:
             parts[field] = getattr(model, field)
+    if norm.facts.get("statistics_of_micro_batch"):
+        parts["micro_batch"] = spec.micro_batch
     return parts
 
 
@@ -49,7 +51,7 @@ def _chosen(choice: Choice, catalog: Catalog) -> dict[str, Any]:
     parts |= {knob: value for knob, value in choice.knobs.items() if knob not in defaults or value != defaults[knob]}
     if entry.revision != 1:
         parts["revision"] = entry.revision
-    if ":" in choice.name:
+    if entry.open_knobs:
         parts["source"] = source_sha256(entry)
     return parts
 

@@ -12,7 +12,7 @@ from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
 
 # What the builder passes besides the knobs.
 BUILT = {
-    "backbone": {"make_norm", "make_embed_norm", "make_end_norm", "stdnorm", "scale"},
+    "backbone": {"make_norm", "make_embed_norm", "make_end_norm", "stdnorm", "scale", "recompute"},
     "norm": {"dim"},
     "task": set(),
 }
@@ -44,4 +44,5 @@ def test_every_norm_says_what_stands_at_the_ends_and_what_it_weighs() -> None:
     for entry in NORMS:
         assert {"ends", "stdnorm", "parameters_per_channel"} <= entry.facts.keys()
         weights = entry.load()(7).parameters()
-        assert sum(p.numel() for p in weights) == 7 * entry.facts["parameters_per_channel"]
+        facts = entry.facts
+        assert sum(p.numel() for p in weights) == 7 * facts["parameters_per_channel"] + facts.get("parameters", 0)

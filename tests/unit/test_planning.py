@@ -13,6 +13,7 @@ from orchestrator.errors import UserError
 from orchestrator.plan import Plan, load_plan
 from orchestrator.plan.cost import cost_of
 from trainers.build import build_model
+from trainers.catalog import NORMS
 
 BASE = """\
 # A question?
@@ -249,15 +250,27 @@ def test_ids_never_change(tmp_path: Path) -> None:
 
 def test_parameters_equal_torchs(tmp_path: Path) -> None:
     text = (
-        "axes:\n  backbone:\n    - swinir-tiny\n    - swinir-light\n"
+        "axes:\n  backbone:\n    - swinir-tiny\n    - hat-tiny\n    - drct-tiny\n"
         "    - {name: swinir-tiny, upsampler: pixelshuffle, qkv_bias: false, mlp_ratio: 1.5, window_size: 4}\n"
-        "  norm: [layer_norm, rms_norm, i_ln]\n  task: [sr_x2, sr_x3, sr_x4, denoise_25]\n"
+        "    - {name: hat-tiny, qkv_bias: false, mlp_ratio: 1.5, window_size: 4, overlap_ratio: 1.0, compress_ratio: 5}\n"
+        "    - {name: drct-tiny, embed_dim: 12, num_heads: [6], depths: [2], qkv_bias: false, mlp_ratio: 1.5, gc: 8}\n"
+        f"  norm: [{', '.join(NORMS.entries)}]\n  task: [sr_x2, sr_x3, sr_x4, jpeg_10]\n"
     )
     for trial in plan_of(tmp_path, text).trials:
         assert sum(p.numel() for p in build_model(trial.spec).parameters()) == trial.parameters, trial.name
 
 
-@pytest.mark.parametrize(("preset", "gmacs"), [("swinir", 53.56), ("swinir-light", 4.36)])
+GMACS = {
+    "swinir": 53.56,
+    "swinir-light": 4.36,
+    "hat-mini": 29.42,
+    "hat-s": 54.62,
+    "hat": 103.88,
+    "drct": 74.34,
+}
+
+
+@pytest.mark.parametrize(("preset", "gmacs"), GMACS.items())
 def test_macs_equal_the_published_figures(tmp_path: Path, preset: str, gmacs: float) -> None:
     text = BASE.replace("swinir-tiny", preset).replace("sr_x2", "sr_x4") + "training: {patch_size_px: 64}\n"
     cost = cost_of(plan_of(tmp_path, text).trials[0].spec)

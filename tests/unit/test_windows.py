@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from tests.tiny import tiny_spec
 from trainers.backbones.attention import relative_position_index, shift_mask
-from trainers.backbones.swinir import reflect_to_multiple
+from trainers.backbones.network import reflect_to_multiple
 from trainers.build import build_model
 
 

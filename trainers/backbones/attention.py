@@ -1,9 +1,9 @@
-"""Windows, relative position bias and drop path: what SwinIR, HAT and DRCT share."""
+"""Attention within windows, relative position bias and drop path: what SwinIR, HAT and DRCT share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -28,6 +28,12 @@ def batch_slice(part: slice, batch_size: int) -> Iterator[None]:
         yield
     finally:
         _slice.reset(token)
+
+
+def captured_slice() -> AbstractContextManager[None]:
+    """Says again, whenever it is entered and in whichever thread, what `batch_slice` says now."""
+    said = _slice.get()
+    return nullcontext() if said is None else batch_slice(*said)
 
 
 class DropPath(nn.Module):
@@ -61,14 +67,37 @@ def from_windows(windows: Float[Tensor, "B nW N C"], size: int, h: int, w: int) 
     return x.transpose(2, 3).reshape(b, h, w, c)
 
 
+def overlapping_windows(x: Float[Tensor, "B H W C"], size: int, stride: int) -> Float[Tensor, "B nH nW C size size"]:
+    """Windows of `size` around those that `to_windows` cuts at `stride`, zeros beyond the border. A view."""
+    border = (size - stride) // 2
+    padded = F.pad(x, (0, 0, border, border, border, border))
+    return padded.unfold(1, size, stride).unfold(2, size, stride)
+
+
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)  # made while evaluating, it must serve training as well
-def relative_position_index(size: int) -> Int[Tensor, "N N"]:
+def relative_position_index(size: int, device: torch.device) -> Int[Tensor, "N N"]:
     """Row of the (2*size - 1)^2 bias table for each pair of tokens of a window."""
     rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     places = torch.stack([rows.flatten(), columns.flatten()])
     offsets = places[:, :, None] - places[:, None, :] + size - 1
-    return offsets[0] * (2 * size - 1) + offsets[1]
+    return (offsets[0] * (2 * size - 1) + offsets[1]).to(device)
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def overlapping_position_index(size: int, larger: int, device: torch.device) -> Int[Tensor, "N M"]:
+    """Row of the (size + larger - 1)^2 table for a token of a window and one of the larger window around it.
+
+    The published table is cyclically shifted: rows below 0 count from its end (protocol section 2).
+    """
+    inner, outer = (
+        torch.stack([side.flatten() for side in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")])
+        for n in (size, larger)
+    )
+    offsets = outer[:, None, :] - inner[:, :, None] + size - larger + 1
+    side = size + larger - 1
+    return ((offsets[0] * side + offsets[1]) % side**2).to(device)
 
 
 @lru_cache(maxsize=4)  # whole images have a mask of up to hundreds of MB; all blocks of a forward pass share it
@@ -86,6 +115,21 @@ def shift_mask(
     return torch.zeros(different.shape).masked_fill(different, MASKED).to(device, dtype)
 
 
+def attend(
+    q: Float[Tensor, "B nW heads N D"], k: Float[Tensor, "B nW heads M D"], v: Float[Tensor, "B nW heads M D"],
+    bias: Float[Tensor, "heads N M"], mask: Float[Tensor, "nW N M"] | None,
+) -> Float[Tensor, "B nW heads N D"]:  # fmt: skip
+    """softmax(q k^T / sqrt(D) + bias + mask) v."""
+    b, count, heads, n, d = q.shape
+    if mask is None:
+        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
+        return attended.unflatten(0, (b, count))
+    q, k, v = (x.flatten(1, 2) for x in (q, k, v))
+    added = (bias + mask[:, None]).flatten(0, 1)[None].to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=added).view(b, count, heads, n, d)
+
+
 class WindowAttention(nn.Module):
     """Multi-head self-attention within windows, with a learnt bias per relative position."""
 
@@ -93,7 +137,7 @@ class WindowAttention(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.size = size
-        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * size - 1) ** 2, num_heads))
+        self.relative_position_bias_table = position_bias_table((2 * size - 1) ** 2, num_heads)
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
@@ -102,16 +146,35 @@ class WindowAttention(nn.Module):
         self, windows: Float[Tensor, "B nW N C"], mask: Float[Tensor, "nW N N"] | None
     ) -> Float[Tensor, "B nW N C"]:
         b, count, n, c = windows.shape
-        heads = self.num_heads
-        # Windows and heads share one axis, so that mask and bias broadcast over the images without a copy each.
-        qkv = self.qkv(windows).view(b, count, n, 3, heads, c // heads).permute(3, 0, 1, 4, 2, 5)
-        q, k, v = qkv.reshape(3, b, count * heads, n, c // heads).unbind(0)
-        index = relative_position_index(self.size).to(windows.device)
-        bias = self.relative_position_bias_table[index.flatten()].view(n, n, heads).permute(2, 0, 1)
-        added = bias.expand(count, heads, n, n) if mask is None else bias + mask[:, None]
-        added = added.reshape(1, count * heads, n, n).to(q.dtype)
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=added)
-        return self.proj(attended.view(b, count, heads, n, c // heads).transpose(2, 3).reshape(b, count, n, c))
+        q, k, v = self.qkv(windows).view(b, count, n, 3, self.num_heads, -1).permute(3, 0, 1, 4, 2, 5).unbind(0)
+        index = relative_position_index(self.size, windows.device)
+        bias = position_bias(self.relative_position_bias_table, index)
+        return self.proj(attend(q, k, v, bias, mask).transpose(2, 3).reshape(b, count, n, c))
+
+
+def position_bias_table(rows: int, num_heads: int) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(rows, num_heads))
+
+
+def position_bias(table: Float[Tensor, "rows heads"], index: Int[Tensor, "N M"]) -> Float[Tensor, "heads N M"]:
+    return table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1)
+
+
+def shifted_windows(
+    attention: WindowAttention, tokens: Float[Tensor, "B N C"], size: tuple[int, int], shift: int
+) -> Float[Tensor, "B N C"]:
+    """`attention` within the windows of an image shifted by `shift`; not shifted where the image is no larger than a window."""
+    (h, w), (b, n, c) = size, tokens.shape
+    shift = shift if min(size) > attention.size else 0
+    image = tokens.view(b, h, w, c)
+    mask = None
+    if shift:
+        image = image.roll((-shift, -shift), (1, 2))
+        mask = shift_mask(h, w, attention.size, shift, tokens.device, tokens.dtype)
+    image = from_windows(attention(to_windows(image, attention.size), mask), attention.size, h, w)
+    if shift:
+        image = image.roll((shift, shift), (1, 2))
+    return image.view(b, n, c)
 
 
 class Mlp(nn.Module):
@@ -124,11 +187,3 @@ class Mlp(nn.Module):
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         return self.fc2(F.gelu(self.fc1(x)))
-
-
-def initialise(module: nn.Module) -> None:
-    """The published start of linear layers: weights truncated normal with std 0.02, biases 0."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

@@ -18,10 +18,11 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class NamedImage:
-    """One decoded image: (H, W, 3) uint8 RGB."""
+    """One decoded image: (H, W, 3) uint8 RGB; with its LQ partner, of the same size, where the set has pairs."""
 
     name: str
     pixels: Pixels
+    lq: Pixels | None = None
 
 
 def decode(content: bytes) -> Pixels:
@@ -49,25 +50,39 @@ def read_images(source: ImageSet, at_least_px: int = 1) -> Sequence[NamedImage]:
     Raises DatasetProblem naming every file that fails.
     """
     images, problems = [], []
-    for name, promised in source.files:
-        path = source.root / name
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            problems.append(f"{path}: cannot be read: {error.strerror}")
+    for number, (name, promised) in enumerate(source.files):
+        pixels = _read(source, name, promised, problems)
+        lq = _read(source, *source.lq_files[number], problems) if source.lq_files else None
+        if pixels is None or (lq is None and source.lq_files):
             continue
-        try:
-            pixels = decode(content)
-        except ValueError as error:
-            problems.append(f"{path}: {error}")
-            continue
-        if hashlib.sha256(content).hexdigest() != promised:
-            problems.append(f"{path}: is not the file that the manifest of {source.name!r} names (checksum)")
-        elif min(pixels.shape[:2]) < at_least_px:
-            h, w = pixels.shape[:2]
-            problems.append(f"{path}: is {w} x {h} pixels, but a patch needs {at_least_px} x {at_least_px}")
+        h, w = pixels.shape[:2]
+        if min(h, w) < at_least_px:
+            problems.append(
+                f"{source.root / name}: is {w} x {h} pixels, but a patch needs {at_least_px} x {at_least_px}"
+            )
+        elif lq is not None and lq.shape != pixels.shape:
+            partner = source.root / source.lq_files[number][0]
+            problems.append(f"{partner}: is {lq.shape[1]} x {lq.shape[0]} pixels, but its partner {name} {w} x {h}")
         else:
-            images.append(NamedImage(name, pixels))
+            images.append(NamedImage(name, pixels, lq))
     if problems:
         raise DatasetProblem(f"data set {source.name!r}:\n  " + "\n  ".join(problems))
     return images
+
+
+def _read(source: ImageSet, name: str, promised: str, problems: list[str]) -> Pixels | None:
+    """The decoded file, whose sha256 must be `promised`; what is wrong with it is added to `problems`."""
+    path = source.root / name
+    try:
+        content = path.read_bytes()
+        pixels = decode(content)
+    except OSError as error:
+        problems.append(f"{path}: cannot be read: {error.strerror}")
+        return None
+    except ValueError as error:
+        problems.append(f"{path}: {error}")
+        return None
+    if hashlib.sha256(content).hexdigest() != promised:
+        problems.append(f"{path}: is not the file that the manifest of {source.name!r} names (checksum)")
+        return None
+    return pixels

@@ -1,7 +1,8 @@
 """Which images a data set is: names and checksums. Pure: reads no image, so planning can ask.
 
 The embedded sets are photographs inside the installed scikit-image wheel, listed in `embedded.json` beside this file and
-split by name. Any other name is a folder ROOT/<name> or ROOT/*/<name>, its images in it or in its HR/.
+split by name. Any other name is a folder ROOT/<name> or ROOT/*/<name>, its images in it or in its HR/; or pairs of images in
+its input/ (LQ) and target/ (GT), which go together by name.
 """
 
 from __future__ import annotations
@@ -24,16 +25,21 @@ class DatasetProblem(ValueError):
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A data set before decoding: where it lies, and its files as (name relative to `root`, sha256 of the bytes)."""
+    """A data set before decoding: where it lies, and its files as (name relative to `root`, sha256 of the bytes).
+
+    `lq_files` are the partners of `files` in the same order, where the set has pairs.
+    """
 
     name: str
     root: Path
     files: tuple[tuple[str, str], ...]
+    lq_files: tuple[tuple[str, str], ...] = ()
 
     @property
     def sha256(self) -> str:
         """Of the manifest: the files' names and checksums."""
-        return hashlib.sha256(json.dumps(self.files, separators=(",", ":")).encode()).hexdigest()
+        manifest = [self.files, self.lq_files] if self.lq_files else self.files
+        return hashlib.sha256(json.dumps(manifest, separators=(",", ":")).encode()).hexdigest()
 
 
 def embedded_names() -> tuple[str, ...]:
@@ -72,16 +78,29 @@ def _photographs() -> Path:
 
 
 def _read_folder(name: str, folder: Path) -> ImageSet:
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not paths:
-        raise DatasetProblem(f"data set {name!r}: {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    files, problems = [], []
-    for path in paths:
-        try:
-            with path.open("rb") as file:
-                files.append((path.relative_to(folder).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
-        except OSError as error:
-            problems.append(f"{path}: cannot be read: {error.strerror}")
+    problems: list[str] = []
+    if (folder / "input").is_dir() and (folder / "target").is_dir():
+        gt, lq = (_files_below(folder / side, folder, problems) for side in ("target", "input"))
+        partners = {Path(path).stem: (path, sha256) for path, sha256 in lq}
+        problems += [f"{folder / path}: has no partner in input/" for path, _ in gt if Path(path).stem not in partners]
+        names = {Path(path).stem for path, _ in gt}
+        problems += [f"{folder / path}: has no partner in target/" for path, _ in lq if Path(path).stem not in names]
+        found = ImageSet(name, folder, gt, tuple(partners[Path(p).stem] for p, _ in gt if Path(p).stem in partners))
+    else:
+        found = ImageSet(name, folder, _files_below(folder, folder, problems))
     if problems:
         raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(problems))
-    return ImageSet(name, folder, tuple(files))
+    if not found.files:
+        raise DatasetProblem(f"data set {name!r}: {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def _files_below(folder: Path, root: Path, problems: list[str]) -> tuple[tuple[str, str], ...]:
+    files = []
+    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
+        try:
+            with path.open("rb") as file:
+                files.append((path.relative_to(root).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
+        except OSError as error:
+            problems.append(f"{path}: cannot be read: {error.strerror}")
+    return tuple(files)

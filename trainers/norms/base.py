@@ -6,12 +6,34 @@ Axis letters: B image, N token (= H * W), C channel.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+
+_recomputing = ContextVar("recomputing", default=False)
+
+
+@contextmanager
+def recomputing() -> Iterator[None]:
+    """Say that a forward pass is the second of the same tokens, run for the backward (activation checkpointing)."""
+    token = _recomputing.set(True)
+    try:
+        yield
+    finally:
+        _recomputing.reset(token)
+
+
+def is_recomputing() -> bool:
+    """Whether this forward pass is a repetition, and running statistics have seen these tokens already."""
+    return not torch.compiler.is_compiling() and _recomputing.get()
 
 
 class Normed(NamedTuple):
@@ -29,7 +51,8 @@ class Normed(NamedTuple):
 class Norm(nn.Module, ABC):
     """A norm over tokens (B, N, C), built as `Class(dim, **knobs)`.
 
-    It keeps nothing between two calls: what a block needs later travels in the Normed it returns.
+    It keeps nothing between two calls: what a block needs later travels in the Normed it returns. Whoever cannot promise
+    that says so in the catalogue (`breaks`), as it does of images that influence one another.
     """
 
     @abstractmethod

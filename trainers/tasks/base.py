@@ -22,15 +22,22 @@ class Pair(NamedTuple):
 
 
 class Task(ABC):
-    """A degradation. `scale` is the side of GT over that of LQ; `on_luma` and `border_px` say how results are scored."""
+    """A degradation. `scale` is the side of GT over that of LQ; `on_luma` and `border_px` say how results are scored.
+
+    A training patch is cut out of one that is larger by `margin_px` on the LQ side, after `degrade`.
+    """
 
     scale: int = 1
+    margin_px: int = 0
     on_luma: bool = False
     border_px: int = 0
 
     @abstractmethod
-    def prepare(self, image: Pixels) -> Pair:
-        """The part of the degradation that is the same at every step, done once for a whole image."""
+    def prepare(self, gt: Pixels, lq: Pixels | None) -> Pair:
+        """The part of the degradation that is the same at every step, done once for a whole image.
+
+        `lq` is what the data set has for LQ, where it has pairs; tasks that make their own LQ leave it.
+        """
 
     @abstractmethod
     def degrade(self, lq: Float32, random: Random) -> Float32:

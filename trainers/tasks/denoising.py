@@ -17,8 +17,8 @@ class Denoising(Task):
     def __init__(self, sigma_255: float = 25.0) -> None:
         self.sigma = sigma_255 / 255
 
-    def prepare(self, image: Pixels) -> Pair:
-        return Pair(image, image)
+    def prepare(self, gt: Pixels, lq: Pixels | None) -> Pair:
+        return Pair(gt, gt)
 
     def degrade(self, lq: Float32, random: Random) -> Float32:
         noise = random.standard_normal((lq.shape[1], lq.shape[2], lq.shape[0])).transpose(2, 0, 1)

@@ -19,7 +19,7 @@ class TrainingPatches:
     """Random crops, flips and quarter turns of `images`, degraded by `task`; patch_size_px is the side on the LQ side."""
 
     def __init__(self, images: Sequence[NamedImage], task: Task, patch_size_px: int, seed: int) -> None:
-        self._pairs: list[Pair] = [task.prepare(image.pixels) for image in images]
+        self._pairs: list[Pair] = [task.prepare(image.pixels, image.lq) for image in images]
         self._task = task
         self._patch = patch_size_px
         self._seed = seed
@@ -32,7 +32,8 @@ class TrainingPatches:
     def _patch_of(self, step: int, index: int) -> tuple[Tensor, Tensor]:
         random = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, index, step]))
         pair = self._pairs[random.integers(len(self._pairs))]
-        side, scale = self._patch, self._task.scale
+        scale, margin = self._task.scale, self._task.margin_px
+        side = self._patch + margin
         top = random.integers(pair.lq.shape[0] - side + 1)
         left = random.integers(pair.lq.shape[1] - side + 1)
         quarter_turns, flip = random.integers(4), random.integers(2)
@@ -41,5 +42,10 @@ class TrainingPatches:
             cut = image[top * factor : (top + side) * factor, left * factor : (left + side) * factor]
             cut = np.rot90(cut[:, ::-1] if flip else cut, quarter_turns)
             cuts.append(np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / 255)
-        lq = self._task.degrade(cuts[0], random)
-        return torch.from_numpy(lq), torch.from_numpy(cuts[1])
+        lq, gt = self._task.degrade(cuts[0], random), cuts[1]
+        if margin:
+            down, right = random.integers(margin + 1, size=2)
+            lq = np.ascontiguousarray(lq[:, down : down + self._patch, right : right + self._patch])
+            gt = gt[:, down * scale : (down + self._patch) * scale, right * scale : (right + self._patch) * scale]
+            gt = np.ascontiguousarray(gt)
+        return torch.from_numpy(lq), torch.from_numpy(gt)

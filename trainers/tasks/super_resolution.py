@@ -18,9 +18,9 @@ class SuperResolution(Task):
         self.scale = scale
         self.border_px = scale
 
-    def prepare(self, image: Pixels) -> Pair:
-        h, w = (side - side % self.scale for side in image.shape[:2])
-        gt = np.ascontiguousarray(image[:h, :w])
+    def prepare(self, gt: Pixels, lq: Pixels | None) -> Pair:
+        h, w = (side - side % self.scale for side in gt.shape[:2])
+        gt = np.ascontiguousarray(gt[:h, :w])
         return Pair(downsample_u8(gt, self.scale), gt)
 
     def degrade(self, lq: Float32, random: Random) -> Float32:

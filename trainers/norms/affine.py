@@ -1,4 +1,4 @@
-"""What may stand at the embedding and before the head instead of the block's norm."""
+"""What the published i-LN keeps at the embedding and before the head: a factor and an offset, nothing normalised."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Affine(Norm):
-    """x * weight + bias per channel, nothing normalised: what the published i-LN keeps at both ends."""
+    """x * weight + bias per channel."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -23,13 +23,3 @@ class Affine(Norm):
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
         return Normed(x * self.weight + self.bias)
-
-
-class Identity(Norm):
-    """x."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-
-    def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
-        return Normed(x)

@@ -1,0 +1,83 @@
+"""DRCT (Hsu et al., arXiv:2404.00722), with any norm. State-dict keys are those of the published code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainers.backbones.blocks import Run, SwinBlock, kept, recomputed
+from trainers.backbones.network import MakeNorm, RestorationTransformer, Size, to_image, to_tokens
+from trainers.spec import dense_heads
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+NUM_BLOCKS = 5  # of a dense group
+RESIDUAL_SCALE = 0.2
+SLOPE = 0.2  # of the leaky ReLU between blocks
+
+
+class DenseGroup(nn.Module):
+    """A residual dense group (RDG): five Swin blocks, each on the group's input and all that the earlier ones made of it.
+
+    Block k (from 0) sees dim + k * gc channels and has heads - (width % heads) heads; blocks 1 and 3 are shifted, blocks 3
+    and 4 have an MLP as wide as their input. A 1 x 1 convolution after each reduces it to gc channels, the last to dim.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, window_size: int, gc: int, mlp_ratio: float, qkv_bias: bool, drop_path: float,
+        make_norm: MakeNorm, run: Run,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.run = run
+        for k in range(NUM_BLOCKS):
+            width = dim + k * gc
+            heads = dense_heads(num_heads, width) if k else num_heads
+            ratio = mlp_ratio if k < 3 else 1.0
+            block = SwinBlock(width, heads, window_size, k % 2 == 1, ratio, qkv_bias, drop_path, make_norm)
+            setattr(self, f"swin{k + 1}", block)
+            setattr(self, f"adjust{k + 1}", nn.Conv2d(width, gc if k + 1 < NUM_BLOCKS else dim, 1))
+
+    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+        parts = [x]
+        for k in range(1, NUM_BLOCKS + 1):
+            block, adjust = getattr(self, f"swin{k}"), getattr(self, f"adjust{k}")
+            seen = parts[0] if k == 1 else torch.cat(parts, dim=-1)
+            new = to_tokens(adjust(to_image(self.run(block, seen, size), size)))
+            parts.append(new if k == NUM_BLOCKS else F.leaky_relu(new, SLOPE))
+        return torch.add(x, parts[-1], alpha=RESIDUAL_SCALE)
+
+
+def drct(
+    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm, stdnorm: bool, scale: int, recompute: bool,
+    embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6, window_size: int = 16,
+    gc: int = 32, mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
+) -> RestorationTransformer:  # fmt: skip
+    """`num_heads` are those of each group's first block. A group has five blocks: `depths`, as in the published code, only says
+    how drop path grows over the groups: all blocks of one have the rate that its first would have at that depth.
+    `recompute` trades time for memory in training.
+    """
+
+    def groups() -> Iterator[DenseGroup]:
+        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        for i, heads in enumerate(num_heads):
+            rate = rates[sum(depths[:i])]
+            yield DenseGroup(
+                embed_dim, heads, window_size, gc, mlp_ratio, qkv_bias, rate, make_norm, recomputed if recompute else kept
+            )  # fmt: skip
+
+    return RestorationTransformer(
+        make_groups=groups,
+        make_embed_norm=make_embed_norm,
+        make_end_norm=make_end_norm,
+        stdnorm=stdnorm,
+        img_range=img_range,
+        scale=scale,
+        embed_dim=embed_dim,
+        window_size=window_size,
+        upsampler="pixelshuffle",
+    )

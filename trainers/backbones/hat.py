@@ -1,0 +1,185 @@
+"""HAT (Chen et al., arXiv:2205.04437), with any norm. State-dict keys are those of the published code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from trainers.backbones.attention import (
+    DropPath,
+    Mlp,
+    WindowAttention,
+    attend,
+    from_windows,
+    overlapping_position_index,
+    overlapping_windows,
+    position_bias,
+    position_bias_table,
+    shifted_windows,
+    to_windows,
+)
+from trainers.backbones.blocks import Run, kept, recomputed
+from trainers.backbones.network import MakeNorm, RestorationTransformer, Size, to_image, to_tokens
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class ChannelAttention(nn.Module):
+    """Each channel times a number in (0, 1) that follows from the means of all of them."""
+
+    def __init__(self, dim: int, squeeze_factor: int) -> None:
+        super().__init__()
+        squeezed = dim // squeeze_factor
+        self.attention = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, squeezed, 1), nn.ReLU(), nn.Conv2d(squeezed, dim, 1), nn.Sigmoid()
+        )
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return x * self.attention(x)
+
+
+class ConvBranch(nn.Module):
+    """The convolutional branch of a hybrid block (CAB), beside its attention."""
+
+    def __init__(self, dim: int, compress_ratio: int, squeeze_factor: int) -> None:
+        super().__init__()
+        inner = dim // compress_ratio
+        self.cab = nn.Sequential(
+            nn.Conv2d(dim, inner, 3, padding=1),
+            nn.GELU(),
+            nn.Conv2d(inner, dim, 3, padding=1),
+            ChannelAttention(dim, squeeze_factor),
+        )
+
+    def forward(self, tokens: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+        return to_tokens(self.cab(to_image(tokens, size)))
+
+
+class HybridBlock(nn.Module):
+    """HAB: one norm feeds (shifted) window attention and the convolutional branch; then an MLP.
+
+    The norm's scale multiplies the sum of both branches, after drop path and `conv_scale` (protocol section 1).
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, window_size: int, shifted: bool, compress_ratio: int, squeeze_factor: int,
+        conv_scale: float, mlp_ratio: float, qkv_bias: bool, drop_path: float, make_norm: MakeNorm,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.shift = window_size // 2 if shifted else 0
+        self.conv_scale = conv_scale
+        self.norm1 = make_norm(dim)
+        self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias)
+        self.conv_block = ConvBranch(dim, compress_ratio, squeeze_factor)
+        self.norm2 = make_norm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+        normed = self.norm1(x)
+        convolved = self.conv_block(normed.tokens, size)
+        attended = self.drop_path(shifted_windows(self.attn, normed.tokens, size, self.shift))
+        x = x + normed.restore(torch.add(attended, convolved, alpha=self.conv_scale))
+        normed = self.norm2(x)
+        return x + normed.restore(self.drop_path(self.mlp(normed.tokens)))
+
+
+class OverlappingBlock(nn.Module):
+    """OCAB: windows attend to larger ones around them; then an MLP. Keys beyond the border are zeros, and not masked."""
+
+    def __init__(
+        self, dim: int, num_heads: int, window_size: int, overlap_ratio: float, mlp_ratio: float, qkv_bias: bool,
+        make_norm: MakeNorm,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.larger = window_size + int(window_size * overlap_ratio)
+        self.norm1 = make_norm(dim)
+        self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
+        self.relative_position_bias_table = position_bias_table((window_size + self.larger - 1) ** 2, num_heads)
+        self.proj = nn.Linear(dim, dim)
+        self.norm2 = make_norm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def attention(self, tokens: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+        (h, w), (b, n, c), heads = size, tokens.shape, self.num_heads
+        q, keys_and_values = self.qkv(tokens).view(b, h, w, 3 * c).split((c, 2 * c), dim=-1)
+        q = to_windows(q, self.window_size).unflatten(-1, (heads, -1)).transpose(2, 3)
+        around = overlapping_windows(keys_and_values, self.larger, self.window_size).flatten(1, 2)
+        k, v = around.unflatten(2, (2, heads, -1)).flatten(-2).transpose(-1, -2).unbind(2)
+        index = overlapping_position_index(self.window_size, self.larger, tokens.device)
+        attended = attend(q, k, v, position_bias(self.relative_position_bias_table, index), None)
+        windows = attended.transpose(2, 3).flatten(-2)
+        return self.proj(from_windows(windows, self.window_size, h, w).view(b, n, c))
+
+    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+        normed = self.norm1(x)
+        x = normed.restore(self.attention(normed.tokens, size)) + x
+        normed = self.norm2(x)
+        return x + normed.restore(self.mlp(normed.tokens))
+
+
+class HybridSequence(nn.Module):
+    """The blocks of a group; a module of its own because the published keys name it."""
+
+    def __init__(self, blocks: Sequence[HybridBlock], last: OverlappingBlock, run: Run) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+        self.overlap_attn = last
+        self.run = run
+
+    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+        for block in (*self.blocks, self.overlap_attn):
+            x = self.run(block, x, size)
+        return x
+
+
+class HybridGroup(nn.Module):
+    """A residual hybrid attention group (RHAG): blocks, every second one shifted, an OCAB, a convolution, around an identity."""
+
+    def __init__(self, dim: int, blocks: Sequence[HybridBlock], last: OverlappingBlock, run: Run) -> None:
+        super().__init__()
+        self.residual_group = HybridSequence(blocks, last, run)
+        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
+
+    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+        return to_tokens(self.conv(to_image(self.residual_group(x, size), size))) + x
+
+
+def hat(
+    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm, stdnorm: bool, scale: int, recompute: bool,
+    embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6, window_size: int = 16,
+    compress_ratio: int = 3, squeeze_factor: int = 30, conv_scale: float = 0.01, overlap_ratio: float = 0.5,
+    mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
+) -> RestorationTransformer:  # fmt: skip
+    """`depths` are the hybrid blocks of each group, `num_heads` their heads; `recompute` trades time for memory in training."""
+
+    def groups() -> Iterator[HybridGroup]:
+        rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
+        for depth, heads in zip(depths, num_heads, strict=True):
+            blocks = [
+                HybridBlock(
+                    embed_dim, heads, window_size, i % 2 == 1, compress_ratio, squeeze_factor, conv_scale, mlp_ratio,
+                    qkv_bias, next(rates), make_norm,
+                )
+                for i in range(depth)
+            ]  # fmt: skip
+            last = OverlappingBlock(embed_dim, heads, window_size, overlap_ratio, mlp_ratio, qkv_bias, make_norm)
+            yield HybridGroup(embed_dim, blocks, last, recomputed if recompute else kept)
+
+    return RestorationTransformer(
+        make_groups=groups,
+        make_embed_norm=make_embed_norm,
+        make_end_norm=make_end_norm,
+        stdnorm=stdnorm,
+        img_range=img_range,
+        scale=scale,
+        embed_dim=embed_dim,
+        window_size=window_size,
+        upsampler="pixelshuffle",
+    )

@@ -1,0 +1,144 @@
+"""What SwinIR, HAT and DRCT share around their groups: embedding, end, reconstruction head. Keys are the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trainers.norms.base import Norm
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+NUM_FEATURES = 64  # channels of the `pixelshuffle` head in all published configurations
+DF2K_MEAN = (0.4488, 0.4371, 0.4040)
+DF2K_STD = (0.2842, 0.2701, 0.2920)
+
+MakeNorm = Callable[[int], Norm]
+Size = tuple[int, int]
+
+
+def to_tokens(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B N C"]:
+    return image.flatten(2).transpose(1, 2)
+
+
+def to_image(tokens: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B C H W"]:
+    """A view, in channels_last order: what convolutions take without a copy."""
+    return tokens.transpose(1, 2).unflatten(2, size)
+
+
+def initialise(module: nn.Module) -> None:
+    """The published start of linear layers: weights truncated normal with std 0.02, biases 0."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def pixel_shuffle_steps(channels: int, scale: int) -> nn.Sequential:
+    """x2 once or twice, or x3: a convolution and a pixel shuffle each."""
+    factors = {2: [2], 3: [3], 4: [2, 2]}[scale]
+    steps: list[nn.Module] = []
+    for factor in factors:
+        steps += [nn.Conv2d(channels, channels * factor**2, 3, padding=1), nn.PixelShuffle(factor)]
+    return nn.Sequential(*steps)
+
+
+def reflect_to_multiple(image: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C H2 W2"]:
+    """Reflect-padded below and to the right to multiples of `size`: more than once where the image is that small."""
+    for axis in (2, 3):
+        while missing := -image.shape[axis] % size:
+            reach = image.shape[axis] - 1  # the outermost row is not repeated, but where it is the only one
+            grow = min(missing, max(reach, 1))
+            padding = (0, 0, 0, grow) if axis == 2 else (0, grow, 0, 0)
+            image = F.pad(image, padding, mode="reflect" if reach else "replicate")
+    return image
+
+
+class InputScale(nn.Module):
+    """(image - mean) * img_range / std, with the DF2K mean, and its std where `stdnorm`; `undo` is the inverse, for the output."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, stdnorm: bool, img_range: float) -> None:
+        super().__init__()
+        std = torch.tensor(DF2K_STD if stdnorm else (1.0, 1.0, 1.0)) / img_range
+        self.register_buffer("mean", torch.tensor(DF2K_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        return (image - self.mean) / self.std
+
+    def undo(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 H W"]:
+        return image * self.std + self.mean
+
+
+class PatchEmbed(nn.Module):
+    """The norm at the embedding; a module of its own because the published keys name it."""
+
+    def __init__(self, norm: Norm) -> None:
+        super().__init__()
+        self.norm = norm
+
+
+class RestorationTransformer(nn.Module):
+    """Images (B, 3, H, W) in [0, 1] to (B, 3, scale*H, scale*W); any H and W, reflect-padded to the window.
+
+    `make_groups` builds the residual groups: modules from tokens (B, N, C) and the image's size (H, W) to tokens, whose
+    outputs the probes look at. `make_embed_norm` and `make_end_norm` build a norm for a number of channels. With `scale` 1
+    the output is the input plus what the network adds; otherwise `upsampler` names the head, `pixelshuffle` (a convolution
+    at every doubling) or `pixelshuffledirect` (one for all).
+    """
+
+    def __init__(
+        self, *, make_groups: Callable[[], Iterable[nn.Module]], make_embed_norm: MakeNorm, make_end_norm: MakeNorm,
+        stdnorm: bool, img_range: float, scale: int, embed_dim: int, window_size: int, upsampler: str,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.window_size = window_size
+        self.scale = scale
+        self.upsampler = upsampler if scale > 1 else ""
+        self.input_scale = InputScale(stdnorm, img_range)
+        self.conv_first = nn.Conv2d(3, embed_dim, 3, padding=1)
+        self.patch_embed = PatchEmbed(make_embed_norm(embed_dim))
+        self.layers = nn.ModuleList(make_groups())
+        self.norm = make_end_norm(embed_dim)
+        self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
+        if self.upsampler == "pixelshuffle":
+            self.conv_before_upsample = nn.Sequential(nn.Conv2d(embed_dim, NUM_FEATURES, 3, padding=1), nn.LeakyReLU())
+            self.upsample = pixel_shuffle_steps(NUM_FEATURES, scale)
+            self.conv_last = nn.Conv2d(NUM_FEATURES, 3, 3, padding=1)
+        elif self.upsampler == "pixelshuffledirect":
+            self.upsample = nn.Sequential(nn.Conv2d(embed_dim, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+        else:
+            self.conv_last = nn.Conv2d(embed_dim, 3, 3, padding=1)
+        self.apply(initialise)
+
+    @property
+    def groups(self) -> nn.ModuleList:
+        return self.layers
+
+    def features(self, shallow: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        size = (shallow.shape[2], shallow.shape[3])
+        x = self.patch_embed.norm(to_tokens(shallow)).tokens
+        for group in self.layers:
+            x = group(x, size)
+        return self.conv_after_body(to_image(self.norm(x).tokens, size)) + shallow
+
+    def reconstruct(self, features: Float[Tensor, "B C H W"], image: Float[Tensor, "B 3 H W"]) -> Tensor:
+        if self.upsampler == "pixelshuffle":
+            return self.conv_last(self.upsample(self.conv_before_upsample(features)))
+        if self.upsampler == "pixelshuffledirect":
+            return self.upsample(features)
+        return image + self.conv_last(features)
+
+    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 sH sW"]:
+        h, w = image.shape[2:]
+        scaled = self.input_scale(reflect_to_multiple(image, self.window_size))
+        output = self.reconstruct(self.features(self.conv_first(scaled)), scaled)
+        return self.input_scale.undo(output)[:, :, : h * self.scale, : w * self.scale]

@@ -1,0 +1,205 @@
+"""What every norm promises inside every backbone, as checks that run on any norm, also one from outside the project.
+
+A line of the catalogue declares the promises it does not make (`breaks`). Each check builds small networks and raises Broken
+with what it saw.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainers.build import build_model
+from trainers.catalog import KnobValue
+from trainers.spec import Choice, DataSpec, ModelSpec, PlacementSpec, RunSpec, TrainingSpec
+
+SMALL: dict[str, dict[str, KnobValue]] = {
+    "swinir": {"embed_dim": 8, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4},
+    "hat": {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4, "squeeze_factor": 4},
+    "drct": {"embed_dim": 8, "depths": (5, 5), "num_heads": (2, 2), "window_size": 4, "gc": 4},
+}
+# Every reconstruction head on every backbone: backbone, task, further knobs.
+NETWORKS: dict[str, tuple[str, str, dict[str, KnobValue]]] = {
+    "swinir, pixelshuffle": ("swinir", "sr_x2", {}),
+    "swinir, pixelshuffledirect": ("swinir", "sr_x3", {"upsampler": "pixelshuffledirect"}),
+    "swinir, same size": ("swinir", "jpeg_10", {}),
+    "hat, pixelshuffle": ("hat", "sr_x2", {}),
+    "hat, same size": ("hat", "jpeg_10", {}),
+    "drct, pixelshuffle": ("drct", "sr_x2", {}),
+    "drct, same size": ("drct", "jpeg_10", {}),
+}
+# Relative to the largest value, in float64 but for bf16: sums in another order; eight bits of mantissa over some layers.
+ROUNDING = 1e-9
+HALF_ROUNDING = 0.1
+
+
+class Broken(AssertionError):
+    """A promise that does not hold; the message says what was seen."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A norm inside one of NETWORKS."""
+
+    norm: Choice
+    network: str
+
+    def spec(self, *, recompute: bool = False) -> RunSpec:
+        backbone, task, knobs = NETWORKS[self.network]
+        choice = Choice(name=backbone, knobs={**SMALL[backbone], "drop_path": 0.0, **knobs})
+        return RunSpec(
+            model=ModelSpec.with_defaults(choice, self.norm),
+            task=Choice(name=task),
+            data=DataSpec(train="none", train_sha256="0" * 64),
+            training=TrainingSpec(patch_size_px=8, batch_size=4),
+            placement=PlacementSpec(activation_checkpointing=recompute),
+        )
+
+    def build(self, *, recompute: bool = False) -> nn.Module:
+        """In training mode and float64, every parameter moved away from where it starts: a zero would hide what it does."""
+        torch.manual_seed(0)
+        model = build_model(self.spec(recompute=recompute)).double()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+        return model.train()
+
+
+def _images(count: int = 4, side: int = 8, seed: int = 1) -> Tensor:
+    return torch.rand(count, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def _gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
+    """Of the mean over the images of a loss that treats outputs unevenly."""
+    model.zero_grad()
+    output = model(images)
+    weights = torch.linspace(-1, 1, output[0].numel(), dtype=output.dtype).view_as(output[0])
+    ((output * weights).flatten(1).sum(1) + output.square().flatten(1).mean(1)).mean().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _near(one: Tensor, other: Tensor, tolerance: float, what: str) -> None:
+    error = ((one - other).abs().max() / other.abs().max().clamp_min(1e-300)).item()
+    if not error <= tolerance:
+        raise Broken(f"{what} differ by {error:.1e} of the largest value; {tolerance:.0e} is rounding")
+
+
+def shape(case: Case) -> None:
+    """An image of any size comes out at `scale` times its size."""
+    model = case.build()
+    output = model(_images(2)[:, :, :7, :5])
+    scale = output.shape[2] // 7
+    if tuple(output.shape) != (2, 3, 7 * scale, 5 * scale) or output.dtype != torch.float64:
+        raise Broken(f"(2, 3, 7, 5) float64 became {tuple(output.shape)} {output.dtype}")
+
+
+def half_precision(case: Case) -> None:
+    """Under bf16 autocast the output is finite and near that of float32."""
+    model, images = case.build().float().eval(), _images(1).float()
+    with torch.no_grad():
+        expected = model(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = model(images).float()
+    if not output.isfinite().all():
+        raise Broken("outputs are not finite")
+    _near(output, expected, HALF_ROUNDING, "outputs")
+
+
+def images_apart(case: Case) -> None:
+    """While training, what an image becomes does not depend on the others of its batch."""
+    model, images = case.build(), _images()
+    others = torch.cat([images[:1], _images(3, seed=2) * 0.1])
+    _near(model(images)[0], model(others)[0], ROUNDING, "outputs of an image in two batches")
+
+
+def no_memory(case: Case) -> None:
+    """A forward pass leaves nothing behind: neither in the state nor as a tensor on a module."""
+    model = case.build()
+    before, held = copy.deepcopy(model.state_dict()), _tensors_held(model)
+    first = model(_images())
+    model(_images(seed=2) * 3)
+    _near(model(_images()), first, 0.0, "outputs before and after another forward pass")
+    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    if changed:
+        raise Broken(f"a forward pass changes {changed[0]}")
+    if new := _tensors_held(model) - held:
+        raise Broken(f"a forward pass leaves a tensor in {sorted(new)[0]}")
+
+
+def _tensors_held(model: nn.Module) -> set[str]:
+    return {
+        f"{name}.{attribute}"
+        for name, module in model.named_modules()
+        for attribute, value in vars(module).items()
+        if isinstance(value, Tensor)
+    }
+
+
+def gradients(case: Case) -> None:
+    """Every parameter gets a finite gradient."""
+    model = case.build()
+    found = _gradients(model, _images())
+    for name, _ in model.named_parameters():
+        if name not in found:
+            raise Broken(f"{name} gets no gradient")
+        if not found[name].isfinite().all():
+            raise Broken(f"the gradient of {name} is not finite")
+
+
+def copies(case: Case) -> None:
+    """A deep copy, and a new network with the same state, give the same bits."""
+    model = case.build()
+    model(_images())
+    fresh = build_model(case.spec()).double()
+    fresh.load_state_dict(model.state_dict())
+    expected = model.eval()(_images())
+    for what, other in (("a deep copy", copy.deepcopy(model)), ("a network with the same state", fresh)):
+        _near(other.eval()(_images()), expected, 0.0, f"outputs of {what}")
+
+
+def recomputes(case: Case) -> None:
+    """Activation checkpointing changes neither gradients nor state."""
+    results = []
+    for recompute in (False, True):
+        model = case.build(recompute=recompute)
+        results.append((_gradients(model, _images()), model.state_dict()))
+    for what, (kept, again) in zip(("gradients", "states"), zip(*results, strict=True), strict=True):
+        for name in kept:
+            _near(again[name], kept[name], ROUNDING, f"{what} of {name}")
+
+
+def slices_add_up(case: Case) -> None:
+    """The gradient of a batch is the mean of those of its slices, so that a gang of any size computes the same step."""
+    model, images = case.build(), _images()
+    whole = _gradients(model, images)
+    halves = [_gradients(model, images[part]) for part in (slice(0, 2), slice(2, 4))]
+    largest = max(gradient.abs().max() for gradient in whole.values())
+    for name, gradient in whole.items():
+        error = ((halves[0][name] + halves[1][name]) / 2 - gradient).abs().max() / largest
+        if not error <= ROUNDING:
+            raise Broken(f"gradients of {name} differ by {error:.1e} of the largest; {ROUNDING:.0e} is rounding")
+
+
+PROMISES: dict[str, Callable[[Case], None]] = {
+    check.__name__: check
+    for check in (shape, half_precision, images_apart, no_memory, gradients, copies, recomputes, slices_add_up)
+}
+
+
+def cases(norm: Choice) -> Iterator[Case]:
+    return (Case(norm, network) for network in NETWORKS)
+
+
+def inhomogeneity(case: Case) -> float:
+    """|B(50 x) / 50 - B(x)| / |B(x)| of the first block B: about 0 for i-LN, which is positively homogeneous (up to eps)."""
+    blocks = {"swinir": "residual_group.blocks.0", "hat": "residual_group.blocks.0", "drct": "swin1"}
+    model = case.build().eval()
+    block = model.layers[0].get_submodule(blocks[NETWORKS[case.network][0]])
+    x = torch.randn(2, 64, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
+    with torch.no_grad():
+        one, scaled = block(x, (8, 8)), block(50 * x, (8, 8)) / 50
+    return ((one - scaled).norm() / one.norm()).item()

@@ -1,0 +1,33 @@
+"""InstanceNorm: statistics over the tokens of one image, channel by channel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from trainers.norms.base import Norm, Normed
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+
+class InstanceNorm(Norm):
+    """(x - mean_N) / sqrt(var_N + eps) * weight + bias, per image and channel, biased variance; the same at evaluation.
+
+    Ulyanov et al., arXiv:1607.08022. No running statistics, and no scale is given back. An image's size and padding
+    change its statistics: tiled and untiled results are not comparable.
+    """
+
+    def __init__(self, dim: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
+        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # statistics over an image need more than 16 bits
+        variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
+        gain = self.weight * (variance + self.eps).rsqrt()
+        return Normed((x - mean) * gain + self.bias)
