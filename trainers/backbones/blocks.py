@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from trainers.backbones.attention import DropPath, Mlp, WindowAttention, captured_slice, shifted_windows
+from trainers.backbones.attention import DropPath, Mlp, WindowAttention, captured_slice
 from trainers.backbones.network import MakeNorm, Size
 from trainers.norms.base import recomputing
 
@@ -61,6 +61,6 @@ class SwinBlock(nn.Module):
 
     def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
         normed = self.norm1(x)
-        x = x + normed.restore(self.drop_path(shifted_windows(self.attn, normed.tokens, size, self.shift)))
+        x = x + normed.restore(self.drop_path(self.attn(normed.tokens, size, self.shift)))
         normed = self.norm2(x)
         return x + normed.restore(self.drop_path(self.mlp(normed.tokens)))

@@ -13,13 +13,12 @@ from trainers.backbones.attention import (
     Mlp,
     WindowAttention,
     attend,
-    from_windows,
+    image_of,
+    larger_windows_of,
     overlapping_position_index,
-    overlapping_windows,
     position_bias,
     position_bias_table,
-    shifted_windows,
-    to_windows,
+    windows_of,
 )
 from trainers.backbones.blocks import Run, kept, recomputed
 from trainers.backbones.network import MakeNorm, RestorationTransformer, Size, to_image, to_tokens
@@ -82,7 +81,7 @@ class HybridBlock(nn.Module):
     def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
         normed = self.norm1(x)
         convolved = self.conv_block(normed.tokens, size)
-        attended = self.drop_path(shifted_windows(self.attn, normed.tokens, size, self.shift))
+        attended = self.drop_path(self.attn(normed.tokens, size, self.shift))
         x = x + normed.restore(torch.add(attended, convolved, alpha=self.conv_scale))
         normed = self.norm2(x)
         return x + normed.restore(self.drop_path(self.mlp(normed.tokens)))
@@ -107,15 +106,12 @@ class OverlappingBlock(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
 
     def attention(self, tokens: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
-        (h, w), (b, n, c), heads = size, tokens.shape, self.num_heads
+        (h, w), (b, n, c), side = size, tokens.shape, self.window_size
         q, keys_and_values = self.qkv(tokens).view(b, h, w, 3 * c).split((c, 2 * c), dim=-1)
-        q = to_windows(q, self.window_size).unflatten(-1, (heads, -1)).transpose(2, 3)
-        around = overlapping_windows(keys_and_values, self.larger, self.window_size).flatten(1, 2)
-        k, v = around.unflatten(2, (2, heads, -1)).flatten(-2).transpose(-1, -2).unbind(2)
-        index = overlapping_position_index(self.window_size, self.larger, tokens.device)
-        attended = attend(q, k, v, position_bias(self.relative_position_bias_table, index), None)
-        windows = attended.transpose(2, 3).flatten(-2)
-        return self.proj(from_windows(windows, self.window_size, h, w).view(b, n, c))
+        around = larger_windows_of(keys_and_values, side, self.larger)
+        index = overlapping_position_index(side, self.larger, tokens.device)
+        bias = position_bias(self.relative_position_bias_table, index)
+        return self.proj(image_of(attend(windows_of(q, side), around, bias, None)).view(b, n, c))
 
     def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
         normed = self.norm1(x)

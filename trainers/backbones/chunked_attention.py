@@ -1,0 +1,150 @@
+"""Attention within windows on a CPU: a few windows at a time, so that scores stay in the cache and are never kept.
+
+softmax(q k^T / sqrt(D) + bias + mask) v with exact gradients, the bias's among them, which torch's fused CPU kernel does not
+give; its unfused one writes the scores of all windows to memory five times. The backward computes them again from q and k.
+Windows are read from the image and written to it: nothing is rearranged as a whole.
+
+Axis letters: I image, R row of windows, S window of a row, y and x pixel of a window, D channel of a head; W = I*R*S windows,
+N = y*x queries, M keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+SCORES_AT_A_TIME = 1 << 18  # of one head: 1 MiB of float32, half of a core's second-level cache
+
+Part = tuple[slice, slice, slice]  # of I, R and S
+
+
+def heads_of(windows: Float[Tensor, "I R S y x C"], parts: int, heads: int) -> Float[Tensor, "parts heads W N D"]:
+    """C = parts*heads*D channels taken apart, windows and pixels put together: a copy, in the order in which they lie."""
+    i, r, s, height, width, c = windows.shape
+    together = windows.reshape(i * r * s, height * width, parts, heads, c // (parts * heads))
+    return together.permute(2, 3, 0, 1, 4)
+
+
+def mask_scores(scores: Tensor, masks: Tensor, rows: slice, windows: slice, grid: tuple[int, int]) -> None:
+    """Add to scores (I, R, S, ..., N, M), of these rows and windows of a grid, the masks (right, bottom, corner), in place."""
+    right, bottom, corner = masks
+    last_row, last_window = rows.stop == grid[0], windows.stop == grid[1]
+    if last_window:
+        scores[:, : -1 if last_row else None, -1] += right
+    if last_row:
+        scores[:, -1, : -1 if last_window else None] += bottom
+    if last_row and last_window:
+        scores[:, -1, -1] += corner
+
+
+class ChunkedAttention(torch.autograd.Function):
+    """`qkv` (I, R, S, y, x, 3*heads*D); or queries alone, and `kv` (I, R, S, y', x', 2*heads*D). Views of images.
+
+    bias (heads, N, M), masks (3, N, M) or None -> (I, R, S, y, x, heads*D), a view of an image.
+    Products are formed transposed where D would be the side along which the processor's lanes run: it is short.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, qkv: Tensor, kv: Tensor | None, bias: Float[Tensor, "heads N M"], masks: Float[Tensor, "3 N M"] | None
+    ) -> Tensor:
+        heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
+        out = _image_like(qkv, qkv.shape[-1] // (3 if kv is None else 1))
+        for part in _parts(len(qkv), *grid, bias[0].numel()):
+            q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads)
+            results = _room_like(q[None])
+            for h in range(heads):
+                probabilities = _probabilities(q[h], k[h], bias[h], masks, part, grid)
+                results[0, h] = torch.bmm(v[h].mT, probabilities.mT).mT
+            _put(out, part, results)
+        ctx.save_for_backward(qkv, kv, bias, masks, out)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
+        qkv, kv, bias, masks, out = ctx.saved_tensors
+        heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
+        grad_qkv, grad_bias = _image_like(qkv, qkv.shape[-1]), torch.zeros_like(bias)
+        grad_kv = None if kv is None else torch.empty(kv.shape, dtype=kv.dtype)
+        for part in _parts(len(qkv), *grid, bias[0].numel()):
+            q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads)
+            g, o = (heads_of(x[part], 1, heads)[0] for x in (grad_out, out))
+            inner = (g * o).sum(-1, keepdim=True)
+            if kv is None:
+                grads = _room_like(torch.broadcast_to(q, (3, *q.shape)))
+                grad_q, grad_k, grad_v = grads
+            else:
+                grads, grads_kv = _room_like(q[None]), _room_like(torch.broadcast_to(k, (2, *k.shape)))
+                grad_q, grad_k, grad_v = grads[0], *grads_kv
+            for h in range(heads):
+                probabilities = _probabilities(q[h], k[h], bias[h], masks, part, grid)
+                grad_v[h] = torch.bmm(g[h].mT, probabilities).mT
+                grad_scores = torch.bmm(g[h], v[h].mT).sub_(inner[h]).mul_(probabilities)
+                grad_bias[h] += grad_scores.sum(0)
+                grad_q[h] = torch.bmm(k[h].mT, grad_scores.mT).mT
+                grad_k[h] = torch.bmm(q[h].mT, grad_scores).mT
+            grad_q *= q.shape[-1] ** -0.5
+            grad_k *= q.shape[-1] ** -0.5
+            _put(grad_qkv, part, grads)
+            if grad_kv is not None:
+                _put(grad_kv, part, grads_kv)
+        return grad_qkv, grad_kv, grad_bias, None
+
+
+def _parts(images: int, rows: int, windows: int, scores_of_a_window: int) -> Iterator[Part]:
+    """Whole images, whole rows of one image, or windows of one row: as many as SCORES_AT_A_TIME allows, at least one."""
+    at_a_time = max(1, SCORES_AT_A_TIME // scores_of_a_window)
+    sides = (images, rows, windows)
+    steps = (at_a_time // (rows * windows), min(at_a_time // windows, rows), min(at_a_time, windows))
+    runs = [
+        [slice(start, min(start + max(step, 1), side)) for start in range(0, side, max(step, 1))]
+        for side, step in zip(sides, steps, strict=True)
+    ]
+    return ((i, r, s) for i in runs[0] for r in runs[1] for s in runs[2])
+
+
+def _probabilities(
+    q: Float[Tensor, "W N D"], k: Float[Tensor, "W M D"], bias: Float[Tensor, "N M"], masks: Tensor | None, part: Part,
+    grid: tuple[int, int],
+) -> Float[Tensor, "W N M"]:  # fmt: skip
+    """softmax(q k^T / sqrt(D) + bias + mask) of one head in the windows of a part."""
+    scores = q.new_empty(len(q), *bias.shape).copy_(bias)
+    if masks is not None:
+        counts = [side.stop - side.start for side in part]
+        mask_scores(scores.view(*counts, *bias.shape), masks, part[1], part[2], grid)
+    return torch.softmax(scores.baddbmm_(q, k.mT, alpha=q.shape[-1] ** -0.5), dim=-1)
+
+
+def _queries_keys_values(qkv: Tensor, kv: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Each (heads, W, N or M, D)."""
+    if kv is None:
+        q, k, v = heads_of(qkv, 3, heads)
+    else:
+        (q,), (k, v) = heads_of(qkv, 1, heads), heads_of(kv, 2, heads)
+    return q, k, v
+
+
+def _room_like(of_heads: Float[Tensor, "parts heads W N D"]) -> Float[Tensor, "parts heads W N D"]:
+    """Uninitialised, in memory as `heads_of` leaves it."""
+    parts, heads, w, n, d = of_heads.shape
+    return of_heads.new_empty(w, n, parts, heads, d).permute(2, 3, 0, 1, 4)
+
+
+def _put(windows: Tensor, part: Part, of_heads: Float[Tensor, "parts heads W N D"]) -> None:
+    """The reverse of `heads_of`, into a part of windows."""
+    chosen = windows[part]
+    chosen.copy_(of_heads.permute(2, 3, 0, 1, 4).reshape(chosen.shape))
+
+
+def _image_like(windows: Tensor, channels: int) -> Tensor:
+    """Uninitialised (I, R, S, y, x, channels), in memory an image (I, R*y, S*x, channels)."""
+    i, r, s, height, width, _ = windows.shape
+    return windows.new_empty(i, r, height, s, width, channels).transpose(2, 3)
