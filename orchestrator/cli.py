@@ -167,6 +167,17 @@ def export(
     return 0
 
 
+@app.command("check-norm")
+def check_norm_(
+    norm: Annotated[str, typer.Argument(metavar="NORM", help="A name of the catalogue, or package.module:Class.")],
+    knobs: Annotated[str, typer.Option(help="Its knobs, as YAML: '{eps: 1.0e-4}'.")] = "{}",
+) -> int:
+    """Run the conformance suite on a norm, also on one of your own, and print what holds and what does not."""
+    from orchestrator.check_norm import check_norm
+
+    return check_norm(norm, knobs)
+
+
 @app.command()
 def doctor(store: StoreUri = STORE, tracking: TrackingUri = TRACKING) -> int:
     """Look at versions, devices, store and tracking, and say what to do about each problem."""
@@ -189,6 +200,8 @@ def ui(
 
 def main() -> None:
     """The entry point; the exit codes are those of orchestrator.errors."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a norm of one's own may lie beside the sweep
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()

@@ -20,6 +20,7 @@ from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from orchestrator.store.trials import ended, give_up, read_failure, trial_states
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
+from trainers.catalog import NORMS
 
 MIRROR_EVERY_S = 2.0
 
@@ -29,6 +30,9 @@ def run_sweep(plan: Plan, options: RunOptions) -> int:
 
     Raises EnvironmentProblem where the machine cannot hold a gang or a service fails.
     """
+    if any(NORMS[trial.spec.model.norm.name].open_knobs for trial in plan.trials):
+        found_in = [os.getcwd(), os.environ.get("PYTHONPATH", "")]  # Ray's workers and their ranks inherit it
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found_in))
     store = open_store(options.store)
     done = ended(store, plan.trials)
     todo = [trial for trial in plan.trials if trial.id not in done]

@@ -1,0 +1,83 @@
+"""`normsweep check-norm`: the conformance suite of this project, run on any norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from orchestrator.errors import TrialsFailed, UserError
+from trainers.catalog import NORMS, BadKnob, UnknownName
+from trainers.conformance import NETWORKS, PROMISES, Broken, Case, cases, inhomogeneity
+from trainers.norms.base import Norm
+from trainers.spec import Choice
+
+
+def check_norm(name: str, knobs: str) -> int:
+    """Print what holds of the norm and what does not; `knobs` is a mapping in YAML. Returns the exit code.
+
+    Raises UserError where the norm cannot be built at all.
+    """
+    norm = _choice(name, knobs)
+    _check_class(name)
+    declared = NORMS[norm.name].facts.get("breaks", ())
+    broken = 0
+    for promise, check in PROMISES.items():
+        seen = {case.network: why for case in cases(norm) if (why := _what_breaks(check, case)) is not None}
+        if not seen:
+            verdict = "holds, though declared broken" if promise in declared else "holds"
+        else:
+            verdict = "broken, as declared" if promise in declared else "BROKEN"
+        broken += verdict not in ("holds", "broken, as declared")
+        print(f"{promise:16s} {verdict:24s} {(check.__doc__ or '').splitlines()[0]}")
+        if seen and promise not in declared:
+            network, why = next(iter(seen.items()))
+            more = f"  (and in {len(seen) - 1} more of {len(NETWORKS)} networks)" if len(seen) > 1 else ""
+            print(f"    {network}: {why}{more}")
+    if not broken:
+        print(f"\nBlocks, B(50 x) = 50 B(x) up to: {_homogeneity(norm)}  (about 0 for i-LN, which is positively homogeneous)")
+    print(f"\n{norm.name}: {len(PROMISES) - broken} of {len(PROMISES)} promises are as they should be")
+    return TrialsFailed.exit_code if broken else 0
+
+
+def _choice(name: str, knobs: str) -> Choice:
+    try:
+        given = yaml.safe_load(knobs)
+        if not isinstance(given, dict):
+            raise UserError(f"--knobs: must be a mapping, e.g. '{{eps: 1.0e-4}}', not {knobs!r}")
+        resolved, values = NORMS.resolve(name, given)
+        return Choice(name=resolved, knobs=values)
+    except yaml.YAMLError as error:
+        raise UserError(f"--knobs: {error}") from error
+    except (UnknownName, BadKnob, ValidationError) as error:
+        raise UserError(f"check-norm: {error}") from error
+
+
+def _check_class(name: str) -> None:
+    """Whether the class can be imported, and is a norm."""
+    try:
+        norm_class = NORMS[name].load()
+    except ModuleNotFoundError as error:
+        raise UserError(f"{name}: no module {error.name!r} in this folder or on the Python path") from error
+    except AttributeError as error:
+        raise UserError(f"{name}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{name}: importing it fails: {type(error).__name__}: {error}") from error
+    if not (isinstance(norm_class, type) and issubclass(norm_class, Norm)):
+        raise UserError(f"{name}: is no subclass of trainers.norms.base.Norm (see CONTRIBUTING.md)")
+
+
+def _what_breaks(check: Any, case: Case) -> str | None:
+    try:
+        check(case)
+    except Broken as error:
+        return str(error)
+    except Exception as error:  # the norm's own code; what it raises is the finding
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    return None
+
+
+def _homogeneity(norm: Choice) -> str:
+    chosen = ("swinir, same size", "hat, same size", "drct, same size")
+    return ", ".join(f"{network.partition(',')[0]} {inhomogeneity(Case(norm, network)):.0e}" for network in chosen)
