@@ -57,7 +57,16 @@ def ours(name: str, knobs: dict[str, KnobValue]) -> tuple[nn.Module, RunSpec]:
 @cache
 def define_torchvision_operators() -> None:
     """torchvision beside a CPU torch comes without them."""
-    for operator in ("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d", "qnms", "qroi_align"):
+    for operator in (
+        "nms",
+        "roi_align",
+        "roi_pool",
+        "ps_roi_align",
+        "ps_roi_pool",
+        "deform_conv2d",
+        "qnms",
+        "qroi_align",
+    ):
         for name in (operator, f"_{operator}_backward"):
             torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
 

@@ -36,7 +36,9 @@ def check_norm(name: str, knobs: str) -> int:
             more = f"  (and in {len(seen) - 1} more of {len(NETWORKS)} networks)" if len(seen) > 1 else ""
             print(f"    {network}: {why}{more}")
     if not broken:
-        print(f"\nBlocks, B(50 x) = 50 B(x) up to: {_homogeneity(norm)}  (about 0 for i-LN, which is positively homogeneous)")
+        print(
+            f"\nBlocks, B(50 x) = 50 B(x) up to: {_homogeneity(norm)}  (about 0 for i-LN, which is positively homogeneous)"
+        )
     print(f"\n{norm.name}: {len(PROMISES) - broken} of {len(PROMISES)} promises are as they should be")
     return TrialsFailed.exit_code if broken else 0
 

@@ -14,6 +14,7 @@ from trainers.data.manifests import find_set
 from trainers.data.resize import downsample_u8, upsample
 from trainers.metrics.image_quality import compared, psnr, ssim
 from trainers.tasks.denoising import Denoising
+from trainers.tasks.jpeg import JpegArtefacts
 
 
 def gaussian_ssim(x: np.ndarray, y: np.ndarray) -> float:
@@ -87,3 +88,18 @@ def test_noise_of_sigma_25_has_the_known_strength() -> None:
     assert abs(10 * math.log10(1 / np.mean((noisy.astype(np.float64) - image) ** 2)) - 20.18) < 0.02
     again = Denoising(25.0).degrade(image, np.random.RandomState(0))
     assert np.array_equal(noisy, again)
+
+
+@pytest.mark.parametrize(("quality", "psnr_db", "ssim_value"), [(10, 27.821, 0.7595), (40, 32.428, 0.8849)])
+def test_jpeg_of_classic5_has_the_known_scores(
+    photographs: Path, quality: int, psnr_db: float, ssim_value: float
+) -> None:
+    scores = []
+    for image in read_images(find_set("Classic5", [photographs])):
+        gt = image.pixels.transpose(2, 0, 1).astype(np.float32) / 255
+        lq = JpegArtefacts(quality).degrade(gt, np.random.RandomState(0)).transpose(1, 2, 0)
+        one, two = compared(np.round(lq * 255).astype(np.uint8), False, 0), compared(image.pixels, False, 0)
+        scores.append((psnr(one, two), ssim(one, two)))
+    mean_psnr, mean_ssim = np.mean(scores, axis=0)
+    assert abs(mean_psnr - psnr_db) < 0.005
+    assert abs(mean_ssim - ssim_value) < 0.0002

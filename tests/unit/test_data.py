@@ -15,6 +15,8 @@ from trainers.data.images import NamedImage, decode, read_images
 from trainers.data.manifests import DatasetProblem, find_set
 from trainers.data.resize import downsample_u8
 from trainers.tasks.denoising import Denoising
+from trainers.tasks.deraining import Deraining, SyntheticRain
+from trainers.tasks.jpeg import JpegArtefacts
 from trainers.tasks.patches import TrainingPatches
 from trainers.tasks.super_resolution import SuperResolution
 
@@ -176,7 +178,16 @@ def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
     assert np.array_equal(image.pixels[..., 0], image.pixels[..., 2])
 
 
-@pytest.mark.parametrize("task", [SuperResolution(2), SuperResolution(3), Denoising(25.0)], ids=["x2", "x3", "noise"])
+TASKS = {
+    "x2": SuperResolution(2),
+    "x3": SuperResolution(3),
+    "noise": Denoising(25.0),
+    "jpeg": JpegArtefacts(10),
+    "synthetic rain": SyntheticRain(),
+}
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_any_partition_of_a_batch_gives_the_same_bits(task) -> None:
     images = [NamedImage("a", picture(50, 61)), NamedImage("b", picture(70, 48, seed=1))]
     whole_batch = TrainingPatches(images, task, 8, seed=5).batch(3, slice(0, 6))
@@ -218,3 +229,78 @@ def test_training_noise_has_the_asked_strength() -> None:
     assert abs((lq - gt).std().item() * 255 - 25.0) < 0.3
     assert (lq < 0).any()
     assert (lq > 1).any()
+
+
+def test_jpeg_patches_are_of_an_encoded_larger_one_whose_blocks_begin_anywhere() -> None:
+    """At the lowest quality a block is nearly flat, so its borders show: they must not always lie at the same column."""
+    gradient = np.tile(np.arange(0, 160, 1, dtype=np.uint8), (160, 1))
+    image = np.stack([gradient] * 3, axis=-1)
+    lq, gt = TrainingPatches([NamedImage("a", image)], JpegArtefacts(1), 32, seed=0).batch(0, slice(0, 32))
+    assert lq.shape == gt.shape == (32, 3, 32, 32)
+    assert (lq - gt).abs().max() > 0.01
+    jumps = (lq[:, 0].diff(dim=2).abs().sum(1) + lq[:, 0].diff(dim=1).abs().sum(2)).argmax(1) % 8
+    assert len(set(jumps.tolist())) > 3
+
+
+def test_jpeg_quality_orders_the_damage() -> None:
+    image = np.random.default_rng(0).random((3, 64, 64), dtype=np.float32)
+    damage = [np.abs(JpegArtefacts(q).degrade(image, np.random.default_rng(0)) - image).mean() for q in (10, 40, 95)]
+    assert damage == sorted(damage, reverse=True)
+
+
+def test_synthetic_rain_brightens_streaks_and_leaves_the_rest() -> None:
+    image = np.full((3, 100, 120), 0.4, dtype=np.float32)
+    rainy = SyntheticRain().degrade(image, np.random.default_rng(0))
+    assert rainy.dtype == np.float32
+    assert (rainy >= image).all()
+    assert rainy.max() <= 1.0
+    assert 0.02 < (rainy > image).mean() < 0.6
+    assert np.array_equal(rainy, SyntheticRain().degrade(image, np.random.default_rng(0)))
+    assert not np.array_equal(rainy, SyntheticRain().degrade(image, np.random.default_rng(1)))
+
+
+def rainy_pairs(root: Path, *, missing: str = "", other_size: bool = False) -> Path:
+    for side in ("input", "target"):
+        (root / "Rain" / side).mkdir(parents=True)
+        for i, name in enumerate("abc"):
+            if f"{side}/{name}" != missing:
+                size = (40, 44) if other_size and (side, name) == ("input", "b") else (40, 40)
+                pixels = picture(*size, seed=2 * i + (side == "input"))
+                Image.fromarray(pixels).save(root / "Rain" / side / f"{name}.png")
+    return root / "Rain"
+
+
+def test_pairs_go_together_by_name_and_are_cut_at_the_same_place(tmp_path: Path) -> None:
+    rainy_pairs(tmp_path)
+    found = find_set("Rain", [tmp_path])
+    assert [name for name, _ in found.files] == ["target/a.png", "target/b.png", "target/c.png"]
+    assert [name for name, _ in found.lq_files] == ["input/a.png", "input/b.png", "input/c.png"]
+    images = read_images(found)
+    lq, gt = TrainingPatches(images, Deraining(), 40, seed=0).batch(0, slice(0, 12))
+    for small, large in zip(lq, gt, strict=True):
+        sides = [(side.permute(1, 2, 0) * 255).round().numpy() for side in (small, large)]
+        turned = [[np.rot90(side[:, ::-1] if f else side, t) for side in sides] for f in (0, 1) for t in range(4)]
+        assert any(np.array_equal(a, i.lq) and np.array_equal(b, i.pixels) for i in images for a, b in turned)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [("input/b", r"target/b\.png: has no partner in input/"), ("target/c", r"input/c\.png: has no")],
+)
+def test_a_pair_without_its_partner_is_named(tmp_path: Path, missing: str, said: str) -> None:
+    rainy_pairs(tmp_path, missing=missing)
+    with pytest.raises(DatasetProblem, match=said):
+        find_set("Rain", [tmp_path])
+
+
+def test_partners_of_different_sizes_are_named(tmp_path: Path) -> None:
+    rainy_pairs(tmp_path, other_size=True)
+    with pytest.raises(DatasetProblem, match=r"input/b\.png: is 44 x 40 pixels, but its partner"):
+        read_images(find_set("Rain", [tmp_path]))
+
+
+def test_the_checksum_of_pairs_follows_either_side(tmp_path: Path) -> None:
+    folder = rainy_pairs(tmp_path)
+    before = find_set("Rain", [tmp_path]).sha256
+    Image.fromarray(picture(40, 40, seed=99)).save(folder / "input/a.png")
+    assert find_set("Rain", [tmp_path]).sha256 != before

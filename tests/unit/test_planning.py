@@ -80,6 +80,26 @@ TRAPS = {
         BASE + "  width: [24, 25]\n",
         "6:15: axes.width[1]: swinir-tiny: 2 heads do not divide embed_dim 25; 24 or 26 would fit",
     ),
+    "channels that a convolution would lose": (
+        BASE.replace("swinir-tiny", "{name: hat-tiny, squeeze_factor: 30}"),
+        "squeeze_factor 30 leaves no channel of embed_dim 24",
+    ),
+    "an overlap that stands unevenly": (
+        BASE.replace("swinir-tiny", "{name: hat-tiny, window_size: 6}"),
+        "overlap_ratio 0.5 makes a window of 6 larger by 3 pixels, which must be an even number",
+    ),
+    "heads that do not divide a dense block": (
+        BASE.replace("swinir-tiny", "{name: drct-tiny, num_heads: [6, 6], gc: 7}"),
+        "6 heads and gc 7 give a block of 31 channels 5 heads (num_heads - width % num_heads), which do not divide it; gc 12",
+    ),
+    "an MLP without channels": (
+        BASE.replace("swinir-tiny", "{name: swinir-tiny, mlp_ratio: 0.01}"),
+        "mlp_ratio 0.01 leaves an MLP of embed_dim 24 without channels",
+    ),
+    "deraining without pairs": (
+        BASE.replace("sr_x2", "derain"),
+        "task derain needs pairs, input/ and target/, which 'embedded-train' has not",
+    ),
     "an exclude that matches nothing": (BASE + "exclude: [{norm: rms_norm}]\n", "6:11: exclude[0]: matches no point"),
     "an exclude of an unknown axis": (BASE + "exclude: [{nrom: i_ln}]\n", "unknown axis 'nrom'. Did you mean 'norm'?"),
     "everything excluded": (BASE + "exclude: [{task: sr_x2}]\n", "leaves no trial"),
@@ -231,6 +251,35 @@ def test_identity_follows_the_source_of_a_users_own_norm(tmp_path: Path, monkeyp
         seen.add(ids(plan_of(tmp_path, text))[1])
     assert len(seen) == 2
     assert "no module" in said_of(tmp_path, text.replace("own_norms_for_a_test:", "missing_norms_for_a_test:"))
+
+
+def test_the_micro_batch_is_identity_where_statistics_depend_on_it(tmp_path: Path) -> None:
+    text = (
+        BASE.replace("layer_norm, i_ln", "batch_norm, i_ln")
+        + "training: {batch_size: 8}\nresources: {micro_batch: %d}\n"
+    )
+    (batch_4, i_ln_4), (batch_8, i_ln_8) = (ids(plan_of(tmp_path, text % size)) for size in (4, 8))
+    assert batch_4 != batch_8
+    assert i_ln_4 == i_ln_8
+    one_of_two = text % 4 + "  "
+    assert ids(plan_of(tmp_path, one_of_two.replace("micro_batch: 4", "micro_batch: 4, workers: 2"))) == [
+        batch_4,
+        i_ln_4,
+    ]
+
+
+def test_a_norm_of_an_installed_package_is_known_by_its_entry_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "published_norms.py").write_text("raise RuntimeError('planning must not import this')")
+    info = tmp_path / "published_norms-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: published-norms\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[normsweep.norms]\ngrand_norm = published_norms:Grand\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    plan = plan_of(tmp_path, BASE.replace("i_ln", "{name: grand_norm, eps: 1.0e-3}"))
+    assert plan.trials[1].spec.model.norm.knobs == {"eps": 1e-3}
+    assert "Did you mean 'grand_norm'?" in said_of(tmp_path, BASE.replace("i_ln", "grandnorm"))
 
 
 def test_ids_never_change(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 WRAPPERS = ("params_ema", "params")  # the averaged weights are the ones that were evaluated
@@ -38,12 +40,10 @@ def read_published(path: Path) -> dict[str, Tensor]:
     content: Any
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             content = load_file(path)
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, SafetensorError) as error:
         raise NotThisNetwork(f"{path}: cannot be read as a checkpoint: {error}") from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):

@@ -1,0 +1,75 @@
+"""A norm from a user's own file: checked, planned, trained."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.sweeps import command, environment, results, write_sweep
+
+OWN = """
+import torch
+from torch import nn
+from trainers.norms.base import Norm, Normed
+
+
+class Gain(Norm):
+    def __init__(self, dim, start=1.0):
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((dim,), start))
+
+    def forward(self, x):
+        return Normed(x * self.weight)
+
+
+class Remembers(Norm):
+    def __init__(self, dim):
+        super().__init__()
+
+    def forward(self, x):
+        self.last = x
+        return Normed(x)
+
+
+class NoNorm:
+    pass
+"""
+
+
+def normsweep(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """In a folder where `own_norms.py` lies."""
+    (folder / "own_norms.py").write_text(OWN)
+    return subprocess.run(
+        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=240
+    )
+
+
+def test_a_norm_of_ones_own_is_trained(tmp_path: Path) -> None:
+    file = write_sweep(tmp_path, name="own", norms="{name: 'own_norms:Gain', start: 0.5}", steps=2)
+    done = normsweep(tmp_path, "run", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [result["outcome"] for result in results(tmp_path).values()] == ["completed"]
+
+
+def test_check_norm_prints_what_holds_and_what_does_not(tmp_path: Path) -> None:
+    good = normsweep(tmp_path, "check-norm", "own_norms:Gain", "--knobs", "{start: 0.5}")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert "8 of 8 promises" in good.stdout
+    bad = normsweep(tmp_path, "check-norm", "own_norms:Remembers")
+    assert bad.returncode == 4
+    assert "no_memory        BROKEN" in bad.stdout
+    assert "norm1.last" in bad.stdout
+
+
+def test_check_norm_says_what_cannot_be_checked(tmp_path: Path) -> None:
+    said = {
+        "own_norms:Nope": "has no attribute 'Nope'",
+        "own_norms:NoNorm": "is no subclass of trainers.norms.base.Norm",
+        "nowhere:X": "no module 'nowhere'",
+        "iln": "Did you mean 'i_ln'?",
+    }
+    for name, expected in said.items():
+        done = normsweep(tmp_path, "check-norm", name)
+        assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
+        assert "Traceback" not in done.stderr
+    assert "has no knob 'epps'" in normsweep(tmp_path, "check-norm", "i_ln", "--knobs", "{epps: 1}").stderr
