@@ -39,10 +39,11 @@ def read_published(path: Path) -> dict[str, Tensor]:
     """The network's state in a `.pth` or `.safetensors` file, read without running any code in it. Raises NotThisNetwork."""
     content: Any
     try:
-        if path.suffix == ".safetensors":
-            content = load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
     except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, SafetensorError) as error:
         raise NotThisNetwork(f"{path}: cannot be read as a checkpoint: {error}") from error
     for wrapper in WRAPPERS:

@@ -33,17 +33,23 @@ class FusedImageNorm(torch.autograd.Function):
         shape = x.shape[1:]
         tokens, mean, inverse = torch.native_layer_norm(x, shape, weight.expand(shape), bias.expand(shape), eps)
         ctx.save_for_backward(x, weight, bias, mean, inverse)
+        ctx.set_materialize_grads(False)
         return tokens, inverse.reciprocal()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad_tokens: Tensor, grad_scale: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(
+        ctx: Any, grad_tokens: Tensor | None, grad_scale: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, bias, mean, inverse = ctx.saved_tensors
         shape = x.shape[1:]
+        grad_tokens = torch.zeros_like(x) if grad_tokens is None else grad_tokens
         grad_x, grad_weight, grad_bias = torch.ops.aten.native_layer_norm_backward(
             grad_tokens.contiguous(), x, shape, mean, inverse, weight.expand(shape), bias.expand(shape), [True] * 3
         )
-        grad_x.addcmul_(x - mean, grad_scale * inverse / shape.numel())  # in place: a tensor fewer, six times as fast
+        if grad_scale is not None:
+            gain = grad_scale * inverse / shape.numel()
+            grad_x.addcmul_(x, gain).sub_(mean * gain)  # in place: x - mean would be another tensor of that size
         return grad_x, grad_weight.sum(0), grad_bias.sum(0), None
 
 
