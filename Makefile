@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check fmt lint types floors bench clean
+.PHONY: help setup quickstart test conformance check fmt lint types floors bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -28,6 +28,9 @@ quickstart: $(READY) ## the main job on embedded defaults: a small sweep on this
 
 test: $(READY) ## every test that needs no cluster
 	$(BIN)/python -m pytest
+
+conformance: $(READY) ## every norm in every backbone, the gangs of every ZeRO stage included
+	NORMSWEEP_CONFORMANCE=all $(BIN)/python -m pytest tests/contract/test_conformance.py tests/contract/test_zero.py
 
 check: lint types floors ## what CI runs beside the tests
 

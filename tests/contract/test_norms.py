@@ -10,7 +10,7 @@ from trainers.backbones.attention import DropPath, batch_slice
 from trainers.build import build_model
 from trainers.catalog import NORMS
 from trainers.norms.base import Norm
-from trainers.norms.i_ln import FusedImageNorm, ImageLayerNorm, image_norm
+from trainers.norms.i_ln import FoldedImageNorm, FusedImageNorm, ImageLayerNorm, image_norm
 
 NAMES = [entry.name for entry in NORMS]
 
@@ -55,10 +55,17 @@ def test_i_ln_without_rescale_restores_nothing() -> None:
     assert ImageLayerNorm(6, rescale=False).double()(x).restore(x) is x
 
 
-def test_the_fused_i_ln_has_the_plain_formulas_gradients() -> None:
+FAST = pytest.mark.parametrize("fast", [FusedImageNorm, FoldedImageNorm], ids=["fused", "folded"])
+
+
+@FAST
+def test_a_fast_i_ln_has_the_plain_formulas_values_and_gradients(fast) -> None:
     norm = built("i_ln")
+    values = [formula(tokens(), norm.weight, norm.bias, 1e-4) for formula in (fast.apply, image_norm)]
+    for ours, plain in zip(*values, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
     gradients = []
-    for formula in (FusedImageNorm.apply, image_norm):
+    for formula in (fast.apply, image_norm):
         x = tokens(requires_grad=True)
         normed, scale = formula(x, norm.weight, norm.bias, 1e-4)
         loss = (normed.square() * scale).sum() + (scale**3).sum()
@@ -67,20 +74,22 @@ def test_the_fused_i_ln_has_the_plain_formulas_gradients() -> None:
         torch.testing.assert_close(fused, plain, rtol=1e-10, atol=1e-10)
 
 
-def test_the_fused_i_ln_passes_gradcheck() -> None:
+@FAST
+def test_a_fast_i_ln_passes_gradcheck(fast) -> None:
     norm = built("i_ln")
     inputs = (tokens(images=2, requires_grad=True), norm.weight, norm.bias, 1e-4)
-    assert torch.autograd.gradcheck(FusedImageNorm.apply, inputs)
+    assert torch.autograd.gradcheck(fast.apply, inputs)
 
 
-def test_the_fused_i_ln_takes_tokens_that_are_an_images_transpose_and_gradients_of_the_scale_alone() -> None:
+@FAST
+def test_a_fast_i_ln_takes_tokens_that_are_an_images_transpose_and_gradients_of_the_scale_alone(fast) -> None:
     norm = built("i_ln")
     turned = tokens().transpose(1, 2).contiguous().transpose(1, 2)
     assert not turned.is_contiguous()
     weights = torch.randn_like(turned)
     for of in (lambda normed, scale: (normed * weights).sum(), lambda _, scale: scale.sum()):
         gradients = []
-        for formula in (FusedImageNorm.apply, image_norm):
+        for formula in (fast.apply, image_norm):
             x = turned.clone(memory_format=torch.preserve_format).requires_grad_()
             gradients += torch.autograd.grad(of(*formula(x, norm.weight, norm.bias, 1e-4)), [x])
         torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)

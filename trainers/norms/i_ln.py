@@ -53,6 +53,39 @@ class FusedImageNorm(torch.autograd.Function):
         return grad_x, grad_weight.sum(0), grad_bias.sum(0), None
 
 
+class FoldedImageNorm(torch.autograd.Function):
+    """The same for a GPU, where a layer-norm kernel would give each image one block: reductions over many, a folded affine.
+
+    With c = x - mean, per image: d x = (g w - mean(g w) - c (mean(g w c) / scale^2 - d scale / n)) / scale, means over N and C.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        variance, mean = torch.var_mean(x, dim=(1, 2), correction=0, keepdim=True)
+        scale = (variance + eps).sqrt()
+        ctx.save_for_backward(x, weight, mean, scale)
+        ctx.set_materialize_grads(False)
+        gain = weight / scale
+        return torch.addcmul(bias - mean * gain, x, gain), scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_tokens: Tensor | None, grad_scale: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, None]:
+        x, weight, mean, scale = ctx.saved_tensors
+        n = x.shape[1] * x.shape[2]
+        grad_tokens = torch.zeros_like(x) if grad_tokens is None else grad_tokens
+        centred = x - mean
+        of_bias, of_gain = grad_tokens.sum(1), (grad_tokens * centred).sum(1)  # (B, C): all that is needed of both
+        inner = (of_gain @ weight / n).view_as(scale) / scale**2
+        if grad_scale is not None:
+            inner = inner - grad_scale / n
+        shift = (of_bias @ weight / n).view_as(scale)
+        grad_x = torch.addcmul(-shift / scale, grad_tokens, weight / scale).addcmul_(centred, -inner / scale)
+        return grad_x, (of_gain / scale[:, 0]).sum(0), of_bias.sum(0), None
+
+
 class ImageLayerNorm(Norm):
     """Mean and variance taken jointly over N and C of one image, biased variance:
 
@@ -72,6 +105,7 @@ class ImageLayerNorm(Norm):
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
         x = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # statistics over an image need more than 16 bits
-        formula = image_norm if torch.compiler.is_compiling() else FusedImageNorm.apply
+        fast = FusedImageNorm if x.device.type == "cpu" else FoldedImageNorm
+        formula = image_norm if torch.compiler.is_compiling() else fast.apply
         tokens, scale = formula(x, self.weight, self.bias, self.eps)
         return Normed(tokens, scale if self.rescale else None)
