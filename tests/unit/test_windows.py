@@ -8,9 +8,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.tiny import tiny_spec
+from trainers.backbones import chunked_attention
 from trainers.backbones.attention import relative_position_index, shift_masks
 from trainers.backbones.network import reflect_to_multiple
 from trainers.build import build_model
+from trainers.conformance import NETWORKS, Case
+from trainers.spec import Choice
 
 
 def network(norm: str = "layer_norm", task: str = "denoise_25") -> nn.Module:
@@ -51,3 +54,35 @@ def test_a_network_trains_after_it_was_evaluated(norm: str) -> None:
     model.zero_grad()
     model(image).sum().backward()
     assert all(torch.equal(parameter.grad, g) for parameter, g in zip(model.parameters(), gradients, strict=True))
+
+
+def output_and_gradients(name: str) -> list[torch.Tensor]:
+    """Of a network of every kind of block in float64, on two images of 3 x 4 windows."""
+    model = Case(Choice(name="layer_norm"), name).build()
+    output = model(torch.rand(2, 3, 12, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    output.square().sum().backward()
+    return [output.detach(), *(parameter.grad for parameter in model.parameters())]
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name.endswith("same size")])
+def test_attention_is_the_same_in_parts_of_any_size_and_by_torchs_kernel(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    expected = output_and_gradients(name)
+    scores_of_a_window = 16 * 16
+    for windows in (1, 3, 4, 8, 12):  # a window, part of a row, a row, two of three rows, an image
+        monkeypatch.setattr(chunked_attention, "SCORES_AT_A_TIME", windows * scores_of_a_window)
+        for one, other in zip(output_and_gradients(name), expected, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # then torch's kernel is taken
+    for one, other in zip(output_and_gradients(name), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
+def test_every_table_of_position_bias_starts_drawn() -> None:
+    torch.manual_seed(0)
+    model = build_model(Case(Choice(name="layer_norm"), "hat, same size").spec())
+    tables = [value for name, value in model.named_parameters() if name.endswith("bias_table")]
+    assert len(tables) == 3
+    for table in tables:
+        assert 0.01 < table.std() < 0.03

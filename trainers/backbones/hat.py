@@ -101,6 +101,7 @@ class OverlappingBlock(nn.Module):
         self.norm1 = make_norm(dim)
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.relative_position_bias_table = position_bias_table((window_size + self.larger - 1) ** 2, num_heads)
+        nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.proj = nn.Linear(dim, dim)
         self.norm2 = make_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
