@@ -102,22 +102,22 @@ def seconds(work: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def peak_bytes(case: str, side: str, work: str, device: str, threads: int) -> int:
+def peak_bytes(case: str, side: str, work: str, autocast: torch.dtype | None, device: str, threads: int) -> int:
     """Growth of the peak memory over one piece of work of one side, in this process."""
     torch.set_num_threads(threads)
     networks, inputs = prepared(case, torch.device(device))
     network = networks[side]
     network.train(work == "training step")
     small = inputs[work][:1, :, :32, :32]
-    WORK[work](network, small, None)  # what is made once is not counted
+    WORK[work](network, small, autocast)  # what is made once is not counted
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.max_memory_allocated()
-        WORK[work](network, inputs[work], None)
+        WORK[work](network, inputs[work], autocast)
         return torch.cuda.max_memory_allocated() - before
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident("VmRSS")
-    WORK[work](network, inputs[work], None)
+    WORK[work](network, inputs[work], autocast)
     return resident("VmHWM") - before
 
 
@@ -159,7 +159,7 @@ def measure(case: str, device: torch.device, autocast: torch.dtype | None) -> No
         medians = {side: statistics.median(runs[1:]) for side, runs in times.items()}
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             peaks = {
-                side: pool.apply(peak_bytes, (case, side, work, device.type, torch.get_num_threads()))
+                side: pool.apply(peak_bytes, (case, side, work, autocast, device.type, torch.get_num_threads()))
                 for side in networks
             }
         ratio = medians["spandrel"] / medians["ours"]
