@@ -52,6 +52,8 @@ def trained(spec: RunSpec) -> Engine:
             part = slice(start + i * spec.micro_batch, start + (i + 1) * spec.micro_batch)
             engine.backward_and_step(nn.functional.l1_loss(engine.forward(images[part]), targets[part]))
         engine.average_buffers()
+    statistics = [value.tolist() for name, value in engine.module.named_buffers() if "running" in name]
+    assert all(of_rank == statistics for of_rank in engine.gather_objects(statistics)), "ranks differ in statistics"
     return engine
 
 

@@ -71,3 +71,17 @@ def test_the_micro_batch_matters_only_to_norms_that_say_so(weights: dict[str, Pa
     difference = apart(norm, backbone, gang, weights["whole"] / f"{norm}@{backbone}@0.pt")
     assert (difference > 5 * ROUNDING) == bool(NORMS[norm].facts.get("statistics_of_micro_batch"))
     assert (difference < ROUNDING) == ("slices_add_up" not in NORMS[norm].facts.get("breaks", ()))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_running_statistics_are_updated_once_a_step_with_the_mean_over_the_ranks(
+    weights: dict[str, Path], stage: int
+) -> None:
+    """Alone, six micro-batches update them; in the gang, three steps. (That ranks agree is asserted where they run.)"""
+    gang, alone = (
+        torch.load(weights[how] / f"batch_norm@swinir@{of}.pt", weights_only=True)
+        for how, of in (("gang", stage), ("alone", 0))
+    )
+    for name in (name for name in gang if "running_mean" in name):
+        share = (gang[name].norm() / alone[name].norm()).item()
+        assert abs(share - (1 - 0.9**3) / (1 - 0.9**6)) < 0.01, name

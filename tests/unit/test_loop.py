@@ -14,6 +14,7 @@ from trainers.build import build_benchmarks
 from trainers.data.images import NamedImage
 from trainers.evaluate import evaluate, restore
 from trainers.loop import learning_rate, micro_batches, update_ema
+from trainers.norms.batch_norm import BatchNorm
 from trainers.tasks.denoising import Denoising
 
 CPU = torch.device("cpu")
@@ -40,6 +41,15 @@ def test_ema_averages_parameters_and_copies_buffers() -> None:
         update_ema(ema, model.state_dict(), 0.9)
     torch.testing.assert_close(ema.weight.detach(), torch.full((3,), 1.2))
     assert torch.equal(ema.running_mean, model.running_mean)
+
+
+@pytest.mark.parametrize(("buffers", "expected"), [("copied", 5.0), ("averaged", 0.5), ("untouched", 0.0)])
+def test_running_statistics_of_the_ema_follow_what_the_norm_asks_for(buffers: str, expected: float) -> None:
+    model, ema = BatchNorm(3), BatchNorm(3)
+    model.running_mean.fill_(5.0)
+    with torch.no_grad():
+        update_ema(ema, model.state_dict(), 0.9, buffers)
+    torch.testing.assert_close(ema.running_mean, torch.full((3,), expected))
 
 
 class Constant(nn.Module):
