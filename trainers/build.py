@@ -53,7 +53,7 @@ def build_patches(spec: RunSpec, roots: Sequence[Path]) -> TrainingPatches:
     source = find_set(spec.data.train, roots)
     if source.sha256 != spec.data.train_sha256:
         raise DatasetProblem(
-            f"data set {source.name!r} in {source.root} has manifest {source.sha256[:12]}, "
+            f"data set {source.name!r} in {source.folder} has manifest {source.sha256[:12]}, "
             f"but the trial was planned with {spec.data.train_sha256[:12]}: plan it again, or restore the data"
         )
     task = build_task(spec)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from trainers.data.manifests import DatasetProblem, ImageSet
+from trainers.data.manifests import DatasetProblem, ImageFile, ImageSet
 
 Pixels = NDArray[np.uint8]
 
@@ -50,39 +50,38 @@ def read_images(source: ImageSet, at_least_px: int = 1) -> Sequence[NamedImage]:
     Raises DatasetProblem naming every file that fails.
     """
     images, problems = [], []
-    for number, (name, promised) in enumerate(source.files):
-        pixels = _read(source, name, promised, problems)
-        lq = _read(source, *source.lq_files[number], problems) if source.lq_files else None
+    for number, file in enumerate(source.files):
+        pixels = read_pixels(file, problems)
+        lq = read_pixels(source.lq_files[number], problems) if source.lq_files else None
         if pixels is None or (lq is None and source.lq_files):
             continue
         h, w = pixels.shape[:2]
         if min(h, w) < at_least_px:
-            problems.append(
-                f"{source.root / name}: is {w} x {h} pixels, but a patch needs {at_least_px} x {at_least_px}"
-            )
+            problems.append(f"{file.path}: is {w} x {h} pixels, but a patch needs {at_least_px} x {at_least_px}")
         elif lq is not None and lq.shape != pixels.shape:
-            partner = source.root / source.lq_files[number][0]
-            problems.append(f"{partner}: is {lq.shape[1]} x {lq.shape[0]} pixels, but its partner {name} {w} x {h}")
+            partner = source.lq_files[number].path
+            problems.append(
+                f"{partner}: is {lq.shape[1]} x {lq.shape[0]} pixels, but its partner {file.name} {w} x {h}"
+            )
         else:
-            images.append(NamedImage(name, pixels, lq))
+            images.append(NamedImage(file.name, pixels, lq))
     if problems:
         raise DatasetProblem(f"data set {source.name!r}:\n  " + "\n  ".join(problems))
     return images
 
 
-def _read(source: ImageSet, name: str, promised: str, problems: list[str]) -> Pixels | None:
-    """The decoded file, whose sha256 must be `promised`; what is wrong with it is added to `problems`."""
-    path = source.root / name
+def read_pixels(file: ImageFile, problems: list[str]) -> Pixels | None:
+    """The decoded file, whose checksum must be the one it was found with; what is wrong with it is added to `problems`."""
     try:
-        content = path.read_bytes()
+        content = file.path.read_bytes()
         pixels = decode(content)
     except OSError as error:
-        problems.append(f"{path}: cannot be read: {error.strerror}")
+        problems.append(f"{file.path}: cannot be read: {error.strerror}")
         return None
     except ValueError as error:
-        problems.append(f"{path}: {error}")
+        problems.append(f"{file.path}: {error}")
         return None
-    if hashlib.sha256(content).hexdigest() != promised:
-        problems.append(f"{path}: is not the file that the manifest of {source.name!r} names (checksum)")
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        problems.append(f"{file.path}: is not the file that the manifest names (checksum): it has changed since")
         return None
     return pixels

@@ -1,8 +1,10 @@
-"""Which images a data set is: names and checksums. Pure: reads no image, so planning can ask.
+"""Which images a data set is: names and checksums. Pure: decodes no image, so planning can ask.
 
 The embedded sets are photographs inside the installed scikit-image wheel, listed in `embedded.json` beside this file and
-split by name. Any other name is a folder ROOT/<name> or ROOT/*/<name>, its images in it or in its HR/; or pairs of images in
-its input/ (LQ) and target/ (GT), which go together by name.
+split by name. Any other name is a folder ROOT/<name> or ROOT/*/<name>, laid out as trainers.data.datasets says.
+
+A folder's checksums are in its `normsweep.json` once `normsweep data check` has written it; a file that is still as large
+and as old as there is not read again. The same file below an S3 prefix says what the prefix holds.
 """
 
 from __future__ import annotations
@@ -11,12 +13,18 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from trainers.data.datasets import DATASETS, Dataset, Layout, dataset
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 ROOTS_VARIABLE = "NORMSWEEP_DATA"
+MANIFEST = "normsweep.json"
+READERS = 8  # threads that compute checksums
 
 
 class DatasetProblem(ValueError):
@@ -24,43 +32,208 @@ class DatasetProblem(ValueError):
 
 
 @dataclass(frozen=True)
-class ImageSet:
-    """A data set before decoding: where it lies, and its files as (name relative to `root`, sha256 of the bytes).
-
-    `lq_files` are the partners of `files` in the same order, where the set has pairs.
-    """
+class ImageFile:
+    """`name` is what identifies the image within its set, wherever `path` lies; `sha256` is of the file's bytes."""
 
     name: str
-    root: Path
-    files: tuple[tuple[str, str], ...]
-    lq_files: tuple[tuple[str, str], ...] = ()
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """A data set before decoding. `lq_files` are the partners of `files` in the same order, where the set has pairs."""
+
+    name: str
+    folder: Path
+    files: tuple[ImageFile, ...]
+    lq_files: tuple[ImageFile, ...] = ()
 
     @property
     def sha256(self) -> str:
         """Of the manifest: the files' names and checksums."""
-        manifest = [self.files, self.lq_files] if self.lq_files else self.files
-        return hashlib.sha256(json.dumps(manifest, separators=(",", ":")).encode()).hexdigest()
+        sides = [[(file.name, file.sha256) for file in side] for side in (self.files, self.lq_files)]
+        return hashlib.sha256(json.dumps(sides if sides[1] else sides[0], separators=(",", ":")).encode()).hexdigest()
 
 
 def embedded_names() -> tuple[str, ...]:
     return tuple(_embedded())
 
 
-def find_set(name: str, roots: Sequence[Path]) -> ImageSet:
+def find_set(name: str, roots: Sequence[Path] = ()) -> ImageSet:
     """The set of this name, embedded or under one of `roots` (then NORMSWEEP_DATA). Raises DatasetProblem."""
     embedded = _embedded()
     if name in embedded:
-        return ImageSet(name, _photographs(), tuple(sorted(embedded[name].items())))
+        folder = _photographs()
+        files = (ImageFile(file, folder / file, sha256) for file, sha256 in sorted(embedded[name].items()))
+        return ImageSet(name, folder, tuple(files))
     searched = [*roots, *(Path(p) for p in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if p)]
-    for root in searched:
-        for folder in (root / name, *sorted(root.glob(f"*/{name}"))):
-            if folder.is_dir():
-                return _read_folder(name, folder / "HR" if (folder / "HR").is_dir() else folder)
+    found = _find(dataset(name), name, searched)
+    if found is not None:
+        return found
     looked = (
         ", ".join(f"{root}/{name}, {root}/*/{name}" for root in searched)
         or f"nowhere: give --data ROOT or {ROOTS_VARIABLE}"
     )
-    raise DatasetProblem(f"no data set {name!r}. Embedded: {', '.join(embedded)}. Looked in: {looked}.")
+    known = DATASETS.get(name)
+    about = f" {name}: {known.about}; to be had at {known.page}." if known else ""
+    raise DatasetProblem(f"no data set {name!r}. Embedded: {', '.join(embedded)}. Looked in: {looked}.{about}")
+
+
+def open_set(name: str, folder: Path) -> ImageSet:
+    """The set `name` whose folder this is. Raises DatasetProblem."""
+    found = _in_folder(dataset(name), name, folder) if folder.is_dir() else None
+    if found is None:
+        raise DatasetProblem(f"data set {name!r}: {folder} is no folder")
+    return found
+
+
+def write_manifest(name: str, folder: Path, files: Sequence[ImageFile], source: str | None = None) -> None:
+    """Keep the checksums of `files` in their folder, aside and renamed; `source` is the prefix where they really lie."""
+    target = folder / MANIFEST
+    aside = target.with_suffix(f".aside-{os.getpid()}")
+    aside.write_text(json.dumps(manifest_of(name, folder, files, source), indent=1) + "\n")
+    aside.rename(target)
+
+
+def manifest_of(name: str, folder: Path, files: Sequence[ImageFile], source: str | None = None) -> dict[str, Any]:
+    """What `normsweep.json` says of `files`."""
+    images = {}
+    for file in files:
+        stat = file.path.stat()
+        record = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file.sha256}
+        images[file.path.relative_to(folder).as_posix()] = record
+    return {"version": 1, "name": name, "source": source, "images": images}
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """What `normsweep.json` says, or None where there is none. Raises DatasetProblem for one that is damaged."""
+    path = folder / MANIFEST
+    try:
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise DatasetProblem(
+            f"{path}: cannot be read ({error}): remove it and run `normsweep data check` again"
+        ) from None
+    return checked_manifest(content, str(path))
+
+
+def checked_manifest(content: Any, where: str) -> dict[str, Any]:
+    """`content`, where it has the form of a manifest and names nothing outside its folder. Raises DatasetProblem."""
+    images = content.get("images") if isinstance(content, dict) and content.get("version") == 1 else None
+    if not isinstance(images, dict) or not all(map(_is_record, images.values())):
+        raise DatasetProblem(f"{where}: is no manifest of a data set (version 1)")
+    for path in map(PurePosixPath, images):
+        if path.is_absolute() or ".." in path.parts:
+            raise DatasetProblem(f"{where}: names {str(path)!r}, which lies outside its folder")
+    return dict(content)
+
+
+def _is_record(record: Any) -> bool:
+    return isinstance(record, dict) and {"bytes", "mtime_ns", "sha256"} <= record.keys()
+
+
+def _find(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
+    for root in roots:
+        for alias in (name, *known.also_named):
+            for folder in (root / alias, *sorted(root.glob(f"*/{alias}"))):
+                if folder.is_dir() and (found := _in_folder(known, name, folder)) is not None:
+                    return found
+    return _joined(known, name, roots)
+
+
+def _joined(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
+    """A set made of others, which may lie anywhere under the roots. Its images are in the order of their names."""
+    parts = [_find(dataset(part), part, roots) for part in known.parts]
+    if not parts or None in parts:
+        return None
+    files = sorted((file for part in parts if part for file in part.files), key=lambda file: file.name)
+    return ImageSet(name, next(part.folder for part in parts if part), tuple(files))
+
+
+def _in_folder(known: Dataset, name: str, folder: Path) -> ImageSet | None:
+    """The set in the first layout that the folder has; None where only its parts can be there."""
+    content = _Folder(folder)
+    for layout in known.layouts:
+        if known.parts and layout.gt == ".":
+            return _joined(known, name, [folder])
+        if content.has(layout.gt) and (layout.lq is None or content.has(layout.lq)):
+            return _read_layout(name, content, layout)
+    return None
+
+
+def _read_layout(name: str, content: _Folder, layout: Layout) -> ImageSet:
+    problems: list[str] = []
+    gt = content.images(layout.gt, problems)
+    if layout.lq is not None:
+        lq = content.images(layout.lq, problems)
+        by_stem = {Path(file.name).stem: file for file in lq}
+        stems = {Path(file.name).stem for file in gt}
+        problems += [f"{f.path}: has no partner in {layout.lq}/" for f in gt if Path(f.name).stem not in by_stem]
+        problems += [f"{f.path}: has no partner in {layout.gt}/" for f in lq if Path(f.name).stem not in stems]
+        lq = [by_stem[Path(file.name).stem] for file in gt if Path(file.name).stem in by_stem]
+        found = ImageSet(name, content.folder, _in_side("target", gt), _in_side("input", lq))
+    else:
+        found = ImageSet(name, content.folder, tuple(gt))
+    if problems:
+        raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(problems))
+    if not found.files:
+        where = content.folder / layout.gt if layout.gt != "." else content.folder
+        raise DatasetProblem(f"data set {name!r}: {where} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found
+
+
+def _in_side(side: str, files: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
+    return tuple(ImageFile(f"{side}/{file.name}", file.path, file.sha256) for file in files)
+
+
+class _Folder:
+    """A set's folder: what lies there, or what its manifest says lies at a source that has not been fetched."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        manifest = read_manifest(folder) or {"images": {}, "source": None}
+        self._known: Mapping[str, Mapping[str, Any]] = manifest["images"]
+        self._elsewhere = manifest["source"] is not None
+
+    def has(self, sub: str) -> bool:
+        if self._elsewhere:
+            return sub == "." or any(path.startswith(f"{sub}/") for path in self._known)
+        return (self.folder / sub).is_dir()
+
+    def images(self, sub: str, problems: list[str]) -> list[ImageFile]:
+        """The images below `sub`, by name; files that cannot be read are told in `problems`."""
+        below = self.folder / sub
+        if self._elsewhere:
+            prefix = "" if sub == "." else f"{sub}/"
+            paths = [self.folder / path for path in self._known if path.startswith(prefix)]
+        else:
+            paths = [path for path in below.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+        paths.sort()
+        with ThreadPoolExecutor(READERS) as readers:
+            sums = list(readers.map(self._sha256, paths))
+        files = []
+        for path, found in zip(paths, sums, strict=True):
+            if isinstance(found, OSError):
+                problems.append(f"{path}: cannot be read: {found.strerror}")
+            else:
+                files.append(ImageFile(path.relative_to(below).as_posix(), path, found))
+        return files
+
+    def _sha256(self, path: Path) -> str | OSError:
+        known = self._known.get(path.relative_to(self.folder).as_posix())
+        if known is not None and self._elsewhere:
+            return str(known["sha256"])
+        try:
+            stat = path.stat()
+            if known is not None and (stat.st_size, stat.st_mtime_ns) == (known["bytes"], known["mtime_ns"]):
+                return str(known["sha256"])
+            with path.open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            return error
 
 
 def _embedded() -> dict[str, dict[str, str]]:
@@ -75,32 +248,3 @@ def _photographs() -> Path:
             "the embedded photographs lie in scikit-image, which is not installed: pip install scikit-image"
         )
     return Path(found.origin).parent / "data"
-
-
-def _read_folder(name: str, folder: Path) -> ImageSet:
-    problems: list[str] = []
-    if (folder / "input").is_dir() and (folder / "target").is_dir():
-        gt, lq = (_files_below(folder / side, folder, problems) for side in ("target", "input"))
-        partners = {Path(path).stem: (path, sha256) for path, sha256 in lq}
-        problems += [f"{folder / path}: has no partner in input/" for path, _ in gt if Path(path).stem not in partners]
-        names = {Path(path).stem for path, _ in gt}
-        problems += [f"{folder / path}: has no partner in target/" for path, _ in lq if Path(path).stem not in names]
-        found = ImageSet(name, folder, gt, tuple(partners[Path(p).stem] for p, _ in gt if Path(p).stem in partners))
-    else:
-        found = ImageSet(name, folder, _files_below(folder, folder, problems))
-    if problems:
-        raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(problems))
-    if not found.files:
-        raise DatasetProblem(f"data set {name!r}: {folder} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return found
-
-
-def _files_below(folder: Path, root: Path, problems: list[str]) -> tuple[tuple[str, str], ...]:
-    files = []
-    for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
-        try:
-            with path.open("rb") as file:
-                files.append((path.relative_to(root).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()))
-        except OSError as error:
-            problems.append(f"{path}: cannot be read: {error.strerror}")
-    return tuple(files)

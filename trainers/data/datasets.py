@@ -1,0 +1,201 @@
+"""The data sets of the paper: what each is, how many images a whole copy has, and how copies are laid out. Pure.
+
+None is shipped: all but the embedded photographs are the user's to get, under their own terms. Any other folder of images is
+a data set as well; it only lacks what is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+ACADEMIC = "academic use; no redistribution"
+CUSTOMARY = "none stated; customary research use"
+BERKELEY = "non-commercial research and education"
+PATCH_WISE: Mapping[str, int] = MappingProxyType({"denoise": 256, "jpeg": 256})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where images lie below a set's folder: GT in `gt`, their partners in `lq` where they come in pairs."""
+
+    gt: str
+    lq: str | None = None
+
+
+FLAT = (Layout("HR"), Layout("GT"), Layout("GTmod12"), Layout("."))
+PAIRS = Layout("target", "input")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a published set. `images` are the counts that a whole copy may have; of pairs, the number of pairs.
+
+    `layouts` are tried in order; `parts` are the sets of which it is made; `crops_px` is, by task, the side of the squares
+    into which images are cut for evaluation, remainders dropped.
+    """
+
+    name: str
+    about: str
+    images: tuple[int, ...]
+    terms: str
+    page: str
+    layouts: tuple[Layout, ...] = FLAT
+    also_named: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    crops_px: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    note: str = ""
+
+
+_ALL = (
+    Dataset(
+        "embedded-train",
+        "photographs inside the scikit-image wheel, for training",
+        (7,),
+        "free to use; see the wheel",
+        "https://scikit-image.org/docs/stable/api/skimage.data.html",
+    ),
+    Dataset(
+        "embedded-test",
+        "photographs inside the scikit-image wheel, for evaluation",
+        (2,),
+        "free to use; see the wheel",
+        "https://scikit-image.org/docs/stable/api/skimage.data.html",
+        note="disjoint from embedded-train",
+    ),
+    Dataset(
+        "DF2K",
+        "DIV2K and Flickr2K together: training, all tasks but deraining",
+        (3450,),
+        ACADEMIC,
+        "https://github.com/XPixelGroup/BasicSR/blob/master/docs/DatasetPreparation.md",
+        parts=("DIV2K", "Flickr2K"),
+    ),
+    Dataset(
+        "DIV2K",
+        "2K photographs, the training part: 0001 to 0800",
+        (800,),
+        ACADEMIC,
+        "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
+        (Layout("DIV2K_train_HR"), *FLAT),
+        also_named=("DIV2K_train_HR",),
+        note="0801 to 0900 are its validation part: not to be trained on",
+    ),
+    Dataset(
+        "Flickr2K",
+        "2K photographs from Flickr",
+        (2650,),
+        ACADEMIC,
+        "https://github.com/limbee/NTIRE2017",
+        (Layout("Flickr2K_HR"), *FLAT),
+        also_named=("Flickr2K_HR",),
+    ),
+    Dataset(
+        "BSDS400",
+        "Berkeley segmentation set, training and test parts: training",
+        (400,),
+        BERKELEY,
+        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
+        note="the 100 validation images of BSDS500 are BSD100, and hold CBSD68: all 500 must not be trained on",
+    ),
+    Dataset(
+        "Rain13K",
+        "rainy and clean pairs from five sources: training of deraining",
+        (13711, 13712),
+        ACADEMIC,
+        "https://github.com/swz30/MPRNet",
+        (PAIRS, Layout("train/Rain13K/target", "train/Rain13K/input")),
+        note="papers count 13,712 pairs; one was withdrawn, so that the download has 13,711 (MPRNet issue 74)",
+    ),
+    Dataset(
+        "Set5", "super-resolution", (5,), CUSTOMARY, "https://people.rennes.inria.fr/Aline.Roumy/results/SR_BMVC12.html"
+    ),
+    Dataset(
+        "Set14",
+        "super-resolution",
+        (14,),
+        CUSTOMARY,
+        "https://sites.google.com/site/romanzeyde/research-interests",
+        note="some copies hold one gray image; it becomes three equal channels",
+    ),
+    Dataset(
+        "BSD100",
+        "super-resolution",
+        (100,),
+        BERKELEY,
+        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
+        also_named=("B100",),
+        note="equals the validation part of BSDS500 and holds CBSD68",
+    ),
+    Dataset(
+        "Urban100",
+        "buildings: super-resolution; denoising and JPEG in squares of 256 pixels (1,004 of them)",
+        (100,),
+        CUSTOMARY,
+        "https://github.com/jbhuang0604/SelfExSR",
+        crops_px=PATCH_WISE,
+    ),
+    Dataset(
+        "Manga109", "drawn pages: super-resolution", (109,), "academic use; no redistribution", "http://www.manga109.org/"
+    ),
+    Dataset(
+        "CBSD68",
+        "colour denoising",
+        (68,),
+        BERKELEY,
+        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
+        note="lies inside the validation part of BSDS500",
+    ),
+    Dataset(
+        "Kodak24",
+        "colour denoising",
+        (24,),
+        "released for free use",
+        "https://r0k.us/graphics/kodak/",
+        note="denoising papers use crops of 500 x 500 pixels as well as the originals of 768 x 512: their scores differ",
+    ),
+    Dataset(
+        "McMaster",
+        "colour denoising",
+        (18,),
+        CUSTOMARY,
+        "https://www4.comp.polyu.edu.hk/~cslzhang/CDM_Dataset.htm",
+    ),
+    Dataset(
+        "LIVE1",
+        "JPEG artefact removal",
+        (29,),
+        "free for research, with citation",
+        "https://live.ece.utexas.edu/research/quality/subjective.htm",
+    ),
+    Dataset(
+        "Classic5", "JPEG artefact removal, gray", (5,), CUSTOMARY, "https://github.com/jiaxi-jiang/FBCNN",
+        note="gray becomes three equal channels",
+    ),
+    Dataset(
+        "Test100",
+        "deraining pairs",
+        (98, 100),
+        ACADEMIC,
+        "https://github.com/swz30/MPRNet",
+        (PAIRS, Layout("test/Test100/target", "test/Test100/input")),
+        note="named after 100 pairs; the copy in use since MSPFN has 98 (MPRNet issue 23)",
+    ),
+    Dataset(
+        "Rain100L",
+        "deraining pairs, light rain",
+        (100,),
+        ACADEMIC,
+        "https://github.com/swz30/MPRNet",
+        (PAIRS, Layout("test/Rain100L/target", "test/Rain100L/input")),
+    ),
+)  # fmt: skip
+
+DATASETS: Mapping[str, Dataset] = MappingProxyType({dataset.name: dataset for dataset in _ALL})
+ANY = Dataset("", "a folder of images", (), "", "", (PAIRS, *FLAT))
+
+
+def dataset(name: str) -> Dataset:
+    """What is known of the set of this name: little, where it is none of the paper's."""
+    return DATASETS.get(name, ANY)
