@@ -1,8 +1,9 @@
 """One trial by hand: `python -m trainers RUN.json --out DIR`, alone or under `torchrun` / `deepspeed`.
 
 RUN.json is a RunSpec, as `normsweep plan FILE --json` prints under "spec". A run folder that holds an intact checkpoint
-is continued from it. Exit codes: 0 ended (`result.json` says how), 2 the spec, the flags or the data are wrong, 75
-preempted by SIGTERM after a checkpoint, 1 anything else; then `failure-rank-<r>.json` says what.
+is continued from it. Exit codes: 0 ended (`result.json` says how), 2 the spec, the flags or the data are wrong, 3 the
+cache cannot hold the data, 75 preempted by SIGTERM after a checkpoint, 1 anything else; then `failure-rank-<r>.json` says
+what.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from trainers.data.manifests import DatasetProblem
 from trainers.spec import BadSpec, RunSpec
 
 EXIT_BAD_INPUT = 2
+EXIT_MACHINE = 3
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run it again
 
 
@@ -30,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the run folder; made if missing")
     parser.add_argument("--resume", type=Path, help="folder of a checkpoint; default: the newest intact one in --out")
     parser.add_argument("--data", type=Path, action="append", default=[], metavar="ROOT", help="where data sets lie")
+    cache_help = "this node's folder for decoded images; default: $NORMSWEEP_CACHE, then OUT/cache"
+    parser.add_argument("--cache", type=Path, metavar="DIR", help=cache_help)
     parser.add_argument("--end-with", type=int, metavar="PID", help="be killed when this parent process ends")
     # What the `deepspeed` launcher appends; the environment's LOCAL_RANK says the same.
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)
@@ -65,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     import torch
 
+    from trainers.data.cache import CACHE_VARIABLE, Cache, CacheProblem
     from trainers.loop import Rank, train
 
     resume = options.resume
@@ -72,11 +77,17 @@ def main(arguments: list[str] | None = None) -> int:
         found = newest_intact(out / "checkpoints")
         resume = found.folder if found else None
     try:
-        outcome = train(spec, out, rank=Rank(rank, local_rank, world_size), resume=resume, data_roots=options.data)
+        cache = Cache(options.cache or Path(os.environ.get(CACHE_VARIABLE) or out / "cache"))
+        here = Rank(rank, local_rank, world_size)
+        outcome = train(spec, out, rank=here, resume=resume, data_roots=options.data, cache=cache)
     except DatasetProblem as error:
         failed("data", error)
         print(f"{options.spec}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except CacheProblem as error:
+        failed("cache", error)
+        print(error, file=sys.stderr)
+        return EXIT_MACHINE
     except torch.cuda.OutOfMemoryError as error:
         failed("cuda_oom", error)
         raise

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainers.catalog import BACKBONES, NORMS, TASKS
+from trainers.data.cache import Cache
 from trainers.data.images import NamedImage, read_images
 from trainers.data.manifests import DatasetProblem, find_set
 from trainers.norms.affine import Affine
 from trainers.norms.none import NoNorm
 from trainers.spec import RunSpec
+from trainers.tasks.packing import packed_pairs
 from trainers.tasks.patches import TrainingPatches
 
 if TYPE_CHECKING:
@@ -48,8 +50,10 @@ def build_model(spec: RunSpec) -> nn.Module:
     )
 
 
-def build_patches(spec: RunSpec, roots: Sequence[Path]) -> TrainingPatches:
-    """The training patches. Raises DatasetProblem, also where the set is not the one that was planned."""
+def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> TrainingPatches:
+    """The training patches, from packed images. Raises DatasetProblem, also where the set is not the one that was planned;
+    CacheProblem.
+    """
     source = find_set(spec.data.train, roots)
     if source.sha256 != spec.data.train_sha256:
         raise DatasetProblem(
@@ -57,8 +61,17 @@ def build_patches(spec: RunSpec, roots: Sequence[Path]) -> TrainingPatches:
             f"but the trial was planned with {spec.data.train_sha256[:12]}: plan it again, or restore the data"
         )
     task = build_task(spec)
-    images = read_images(source, at_least_px=(spec.training.patch_size_px + task.margin_px) * task.scale)
-    return TrainingPatches(images, task, spec.training.patch_size_px, spec.training.seed)
+    pairs = packed_pairs(source, task, cache)
+    patch = spec.training.patch_size_px
+    too_small = [
+        f"{file.path}: is {pair.gt.shape[1]} x {pair.gt.shape[0]} pixels, but a patch needs {side} x {side}"
+        for side in [(patch + task.margin_px) * task.scale]
+        for file, pair in zip(source.files, pairs, strict=True)
+        if min(pair.gt.shape[:2]) < side
+    ]
+    if too_small:
+        raise DatasetProblem(f"data set {source.name!r}:\n  " + "\n  ".join(too_small))
+    return TrainingPatches(pairs, task, patch, spec.training.seed)
 
 
 def build_benchmarks(spec: RunSpec, roots: Sequence[Path]) -> dict[str, Sequence[NamedImage]]:

@@ -330,6 +330,7 @@ TASKS = Catalog(
         "trainers.tasks.super_resolution:SuperResolution",
         facts={"patch_size_px": 32},
         scale=Knob(2, choices=(2, 3, 4)),
+        lr_mode=Knob("u8", choices=("u8", "f64")),
     ),
     entry(
         "denoise",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trainers import checkpoint
 from trainers.backbones.attention import batch_slice
 from trainers.build import build_benchmarks, build_model, build_patches, build_task
+from trainers.data.cache import Cache
 from trainers.engine import Engine, choose_device
 from trainers.evaluate import evaluate
 from trainers.journal import Journal, encoded
@@ -62,6 +63,14 @@ def micro_batches(spec: RunSpec, rank: int) -> list[slice]:
     return [slice(start + i * spec.micro_batch, start + (i + 1) * spec.micro_batch) for i in range(spec.accumulation)]
 
 
+def data_workers(spec: RunSpec, device: torch.device) -> int:
+    """Processes that make this rank's patches ahead."""
+    asked = spec.placement.data_workers
+    if asked is not None:
+        return asked
+    return spec.placement.cpus_per_worker - 1 if device.type == "cuda" else 0
+
+
 def update_ema(ema: nn.Module, state: dict[str, Tensor], decay: float, buffers: str = "copied") -> None:
     """Parameters: `decay * ema + (1 - decay) * weight`. Buffers: `copied`, `averaged` in the same way, or `untouched`."""
     parameters = {name for name, _ in ema.named_parameters()}
@@ -72,16 +81,19 @@ def update_ema(ema: nn.Module, state: dict[str, Tensor], decay: float, buffers: 
             average.copy_(state[name])
 
 
-def train(spec: RunSpec, out: Path, *, rank: Rank, resume: Path | None, data_roots: Sequence[Path]) -> Outcome:
+def train(
+    spec: RunSpec, out: Path, *, rank: Rank, resume: Path | None, data_roots: Sequence[Path], cache: Cache
+) -> Outcome:
     """Train `spec` in the run folder `out`, from the intact checkpoint in `resume` where one is given.
 
-    Raises trainers.data.manifests.DatasetProblem where the data are not what the spec says.
+    Raises trainers.data.manifests.DatasetProblem where the data are not what the spec says, CacheProblem where the node
+    cannot hold them decoded.
     """
     preemption = Preemption()
     training, observe = spec.training, spec.observe
     device = choose_device(spec, rank.local_rank)
     task = build_task(spec)
-    patches = build_patches(spec, data_roots)
+    patches = build_patches(spec, data_roots, cache)
     benchmarks = build_benchmarks(spec, data_roots)
 
     torch.manual_seed(training.seed)
@@ -125,15 +137,18 @@ def train(spec: RunSpec, out: Path, *, rank: Rank, resume: Path | None, data_roo
         note(step, "checkpoint", name=name)
         checkpoint.discard_older(checkpoints, KEPT_CHECKPOINTS)
 
+    def to_device(batch: Tensor) -> Tensor:
+        return batch.to(device, non_blocking=True)
+
     def train_step(step: int) -> float:
         """One optimiser step; returns this rank's mean loss."""
         engine.set_lr(learning_rate(training, step))
         total = torch.zeros((), dtype=torch.float64, device=device)
         for part in slices:
-            lq, gt = patches.batch(step, part)
+            lq, gt = next(batches)
             torch.manual_seed(training.seed * 1_000_003 + step)
             with batch_slice(part, training.batch_size):
-                loss = nn.functional.l1_loss(engine.forward(lq.to(device)).float(), gt.to(device))
+                loss = nn.functional.l1_loss(engine.forward(to_device(lq)).float(), to_device(gt))
                 engine.backward_and_step(loss)
             total += loss.detach() / len(slices)
         engine.average_buffers()
@@ -151,6 +166,8 @@ def train(spec: RunSpec, out: Path, *, rank: Rank, resume: Path | None, data_roo
     elif resume is not None:
         note(0, "restarted", reason=f"{resume.name} is torn, or sharded for another world size or ZeRO stage")
 
+    places = ((step, part) for step in range(done, training.steps) for part in slices)
+    batches = patches.stream(places, data_workers(spec, device), pinned=device.type == "cuda")
     sound, asked = True, 0.0
     if done in (0, training.steps):
         sound = measure(done)

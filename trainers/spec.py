@@ -239,6 +239,11 @@ class Gang(Part):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` is CUDA where there is one")
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of a worker")
     gpus_per_worker: int = Field(0, ge=0, le=1, description="a rank drives one GPU at most")
+    data_workers: int | None = Field(
+        None,
+        ge=0,
+        description="processes that make patches ahead, beside each worker; none: on a GPU all its cores but one, on a CPU 0",
+    )
     activation_checkpointing: bool = Field(
         False, description="recompute each block in the backward pass: less memory, about a third more time"
     )

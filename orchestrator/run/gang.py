@@ -28,6 +28,7 @@ from orchestrator.errors import EnvironmentProblem
 from orchestrator.store import open_store
 from orchestrator.store.trials import Files, checkpoint_prefix, fetch_checkpoint, put_segment
 from trainers import checkpoint
+from trainers.data.cache import CACHE_VARIABLE
 from trainers.spec import RunSpec
 
 LOG_TAIL_BYTES = 4_000
@@ -42,6 +43,9 @@ class Assignment:
     spec: RunSpec
     store_uri: str
     work: str | None  # local run folders are made below; None: the node's temporary folder
+    cache: (
+        str | None
+    )  # what a node keeps for all its trials, unless NORMSWEEP_CACHE names another; None: in the user's cache
     data_roots: tuple[str, ...]
 
 
@@ -76,6 +80,7 @@ class Worker:
         if assignment.work is not None:
             Path(assignment.work).mkdir(parents=True, exist_ok=True)
         self._out = Path(tempfile.mkdtemp(prefix=f"{assignment.trial_id}-rank-{rank}-", dir=assignment.work))
+        self._cache = Path(os.environ.get(CACHE_VARIABLE) or assignment.cache or Path.home() / ".cache" / "normsweep")
         self._process: subprocess.Popen[bytes] | None = None
         self._journal_offset = 0
         self._shipped: set[str] = set()
@@ -93,7 +98,7 @@ class Worker:
         spec_path = self._out / "spec.json"
         spec_path.write_text(self._job.spec.to_json())
         command = [sys.executable, "-m", "trainers", str(spec_path), "--out", str(self._out)]
-        command += ["--end-with", str(os.getpid())]
+        command += ["--end-with", str(os.getpid()), "--cache", str(self._cache)]
         for root in self._job.data_roots:
             command += ["--data", root]
         if found is not None:

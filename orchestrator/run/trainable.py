@@ -43,6 +43,7 @@ class Jobs:
     trials: Mapping[str, Trial]
     store_uri: str
     work: str | None
+    cache: str | None
     data_roots: tuple[str, ...]
     commit: str
 
@@ -69,7 +70,15 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         }
         self._attempt = new_attempt(self._store, self._trial, info)
         self._gang = Gang(
-            Assignment(self._trial.id, self._attempt, self._trial.spec, jobs.store_uri, jobs.work, jobs.data_roots)
+            Assignment(
+                self._trial.id,
+                self._attempt,
+                self._trial.spec,
+                jobs.store_uri,
+                work=jobs.work,
+                cache=jobs.cache,
+                data_roots=jobs.data_roots,
+            )
         )
         resumed = self._gang.start()
         if resumed is not None:

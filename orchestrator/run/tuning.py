@@ -80,6 +80,7 @@ def tune_trials(
         trials=trials,
         store_uri=options.store if "://" in options.store else str(Path(options.store).absolute()),
         work=None if "://" in options.store else str(work / "ranks"),
+        cache=None if "://" in options.store else str(Path(options.store).absolute() / "cache"),
         data_roots=tuple(str(root.absolute()) for root in options.data_roots),
         commit=commit,
     )

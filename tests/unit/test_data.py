@@ -11,9 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-from trainers.data.images import NamedImage, decode, read_images
+from trainers.data.images import decode, read_images
 from trainers.data.manifests import DatasetProblem, find_set
 from trainers.data.resize import downsample_u8
+from trainers.tasks.base import Pair, Task
 from trainers.tasks.denoising import Denoising
 from trainers.tasks.deraining import Deraining, SyntheticRain
 from trainers.tasks.jpeg import JpegArtefacts
@@ -178,6 +179,10 @@ def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:
     assert np.array_equal(image.pixels[..., 0], image.pixels[..., 2])
 
 
+def pairs_of(task: Task, *images: np.ndarray) -> list[Pair]:
+    return [task.prepare(image, None) for image in images]
+
+
 TASKS = {
     "x2": SuperResolution(2),
     "x3": SuperResolution(3),
@@ -189,9 +194,9 @@ TASKS = {
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 def test_any_partition_of_a_batch_gives_the_same_bits(task) -> None:
-    images = [NamedImage("a", picture(50, 61)), NamedImage("b", picture(70, 48, seed=1))]
-    whole_batch = TrainingPatches(images, task, 8, seed=5).batch(3, slice(0, 6))
-    other = TrainingPatches(images, task, 8, seed=5)
+    pairs = pairs_of(task, picture(50, 61), picture(70, 48, seed=1))
+    whole_batch = TrainingPatches(pairs, task, 8, seed=5).batch(3, slice(0, 6))
+    other = TrainingPatches(pairs, task, 8, seed=5)
     other.batch(9, slice(2, 4))  # what was drawn before must not matter
     parts = [other.batch(3, part) for part in (slice(4, 6), slice(0, 1), slice(1, 4))]
     for side in (0, 1):
@@ -199,9 +204,10 @@ def test_any_partition_of_a_batch_gives_the_same_bits(task) -> None:
 
 
 def test_seed_step_and_index_each_change_the_patch() -> None:
-    images = [NamedImage("a", picture(90, 90))]
+    noise = Denoising(25.0)
+    pairs = pairs_of(noise, picture(90, 90))
     patches = {
-        tuple(TrainingPatches(images, Denoising(25.0), 8, seed).batch(step, slice(i, i + 1))[1].flatten().tolist())
+        tuple(TrainingPatches(pairs, noise, 8, seed).batch(step, slice(i, i + 1))[1].flatten().tolist())
         for seed, step, i in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 2**31 - 1, 7)]
     }
     assert len(patches) == 5
@@ -209,7 +215,7 @@ def test_seed_step_and_index_each_change_the_patch() -> None:
 
 def test_lq_and_gt_of_a_patch_are_the_same_place_turned_the_same_way() -> None:
     image = picture(40, 40)
-    lq, gt = TrainingPatches([NamedImage("a", image)], SuperResolution(2), 20, seed=0).batch(0, slice(0, 24))
+    lq, gt = TrainingPatches(pairs_of(SuperResolution(2), image), SuperResolution(2), 20, seed=0).batch(0, slice(0, 24))
     expected = downsample_u8(image, 2)
     seen = set()
     for small, large in zip(lq, gt, strict=True):
@@ -224,7 +230,7 @@ def test_lq_and_gt_of_a_patch_are_the_same_place_turned_the_same_way() -> None:
 
 
 def test_training_noise_has_the_asked_strength() -> None:
-    patches = TrainingPatches([NamedImage("a", picture(80, 80))], Denoising(25.0), 64, seed=0)
+    patches = TrainingPatches(pairs_of(Denoising(25.0), picture(80, 80)), Denoising(25.0), 64, seed=0)
     lq, gt = patches.batch(0, slice(0, 8))
     assert abs((lq - gt).std().item() * 255 - 25.0) < 0.3
     assert (lq < 0).any()
@@ -235,7 +241,7 @@ def test_jpeg_patches_are_of_an_encoded_larger_one_whose_blocks_begin_anywhere()
     """At the lowest quality a block is nearly flat, so its borders show: they must not always lie at the same column."""
     gradient = np.tile(np.arange(0, 160, 1, dtype=np.uint8), (160, 1))
     image = np.stack([gradient] * 3, axis=-1)
-    lq, gt = TrainingPatches([NamedImage("a", image)], JpegArtefacts(1), 32, seed=0).batch(0, slice(0, 32))
+    lq, gt = TrainingPatches(pairs_of(JpegArtefacts(1), image), JpegArtefacts(1), 32, seed=0).batch(0, slice(0, 32))
     assert lq.shape == gt.shape == (32, 3, 32, 32)
     assert (lq - gt).abs().max() > 0.01
     jumps = (lq[:, 0].diff(dim=2).abs().sum(1) + lq[:, 0].diff(dim=1).abs().sum(2)).argmax(1) % 8
@@ -276,7 +282,8 @@ def test_pairs_go_together_by_name_and_are_cut_at_the_same_place(tmp_path: Path)
     assert [file.name for file in found.files] == ["target/a.png", "target/b.png", "target/c.png"]
     assert [file.name for file in found.lq_files] == ["input/a.png", "input/b.png", "input/c.png"]
     images = read_images(found)
-    lq, gt = TrainingPatches(images, Deraining(), 40, seed=0).batch(0, slice(0, 12))
+    pairs = [Deraining().prepare(image.pixels, image.lq) for image in images]
+    lq, gt = TrainingPatches(pairs, Deraining(), 40, seed=0).batch(0, slice(0, 12))
     for small, large in zip(lq, gt, strict=True):
         sides = [(side.permute(1, 2, 0) * 255).round().numpy() for side in (small, large)]
         turned = [[np.rot90(side[:, ::-1] if f else side, t) for side in sides] for f in (0, 1) for t in range(4)]

@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,12 @@ def decode(content: bytes) -> Pixels:
     if image.mode not in ("RGB", "L"):
         raise ValueError(f"has mode {image.mode}: convert it to 8-bit RGB")
     return np.asarray(image.convert("RGB"))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height that a file's header names. Raises OSError, ValueError."""
+    with Image.open(path) as image:
+        return image.size
 
 
 def read_images(source: ImageSet, at_least_px: int = 1) -> Sequence[NamedImage]:

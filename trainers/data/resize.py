@@ -41,6 +41,12 @@ def downsample_u8(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     return _round_u8(_resize_axis(half.astype(np.float64), 1, scale, up=False))
 
 
+def downsample_f64(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
+    """As `downsample_u8`, but both passes in float64 and rounded to uint8 once, at the end."""
+    half = _resize_axis(image.astype(np.float64), 0, scale, up=False)
+    return _round_u8(_resize_axis(half, 1, scale, up=False))
+
+
 def upsample(image: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
     """(H, W, C) to (scale*H, scale*W, C), not rounded."""
     return _resize_axis(_resize_axis(image, 0, scale, up=True), 1, scale, up=True)

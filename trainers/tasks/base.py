@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -24,10 +26,14 @@ class Pair(NamedTuple):
 class Task(ABC):
     """A degradation. `scale` is the side of GT over that of LQ; `on_luma` and `border_px` say how results are scored.
 
-    A training patch is cut out of one that is larger by `margin_px` on the LQ side, after `degrade`.
+    A training patch is cut out of one that is larger by `margin_px` on the LQ side, after `degrade`. `prepared` names what
+    `prepare` makes of a set's GT, where that is another image: what is kept under that name serves every task with the same.
+    `choices` are the decisions that change a score: they stand beside every result.
     """
 
     scale: int = 1
+    prepared: str | None = None
+    choices: Mapping[str, str | int | float] = MappingProxyType({})
     margin_px: int = 0
     on_luma: bool = False
     border_px: int = 0
@@ -42,3 +48,7 @@ class Task(ABC):
     @abstractmethod
     def degrade(self, lq: Float32, random: Random) -> Float32:
         """The part that is drawn anew: LQ (3, h, w) in [0, 1] to what the network sees. A function of its arguments."""
+
+    def how_scored(self) -> dict[str, str | int | float]:
+        """What a reader must know to compare a score: channels, border, and the task's own choices."""
+        return {"compared": "Y" if self.on_luma else "RGB", "border_px": self.border_px, **self.choices}

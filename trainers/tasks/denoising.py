@@ -16,6 +16,7 @@ class Denoising(Task):
 
     def __init__(self, sigma_255: float = 25.0) -> None:
         self.sigma = sigma_255 / 255
+        self.choices = {"noise": "numpy seed 0, float, not clipped", "noise_order": "H, W, RGB"}
 
     def prepare(self, gt: Pixels, lq: Pixels | None) -> Pair:
         return Pair(gt, gt)

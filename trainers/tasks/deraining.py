@@ -15,6 +15,7 @@ class Deraining(Task):
     """LQ is the rainy image of a pair (Rain13K, Rain100L: `input/` and `target/`). Scored on Y, without a border."""
 
     on_luma = True
+    prepared = "input"
 
     def prepare(self, gt: Pixels, lq: Pixels | None) -> Pair:
         assert lq is not None  # planning refuses sets without pairs
@@ -37,6 +38,7 @@ class SyntheticRain(Task):
         self.density = streaks_per_megapixel / 1e6
         self.length_px = length_px
         self.strength = strength
+        self.choices = {"rain": "synthetic, seed 0"}
 
     def prepare(self, gt: Pixels, lq: Pixels | None) -> Pair:
         return Pair(gt, gt)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import MappingProxyType
 
 import numpy as np
 from PIL import Image
@@ -19,6 +20,7 @@ class JpegArtefacts(Task):
     """
 
     margin_px = BLOCK
+    choices = MappingProxyType({"chroma": "4:2:0"})
 
     def __init__(self, quality: int = 40) -> None:
         self.quality = quality

@@ -5,24 +5,39 @@ So any slice of a batch is the same on any number of workers, and a continued tr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from trainers.data.images import NamedImage
 from trainers.tasks.base import Pair, Task
 
+Place = tuple[int, slice]  # a step, and the images of its global batch
 
-class TrainingPatches:
-    """Random crops, flips and quarter turns of `images`, degraded by `task`; patch_size_px is the side on the LQ side."""
 
-    def __init__(self, images: Sequence[NamedImage], task: Task, patch_size_px: int, seed: int) -> None:
-        self._pairs: list[Pair] = [task.prepare(image.pixels, image.lq) for image in images]
+class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
+    """Random crops, flips and quarter turns of `pairs`, degraded by `task`; patch_size_px is the side on the LQ side.
+
+    A pair's GT may reach beyond its LQ to the right and below: what is there is never cut.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], task: Task, patch_size_px: int, seed: int) -> None:
+        self._pairs = pairs
         self._task = task
         self._patch = patch_size_px
         self._seed = seed
+
+    def stream(self, places: Iterable[Place], workers: int, *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches at `places`, in order, made ahead by `workers` processes; the same bits for any number of them."""
+        loader = DataLoader(
+            self, batch_size=None, sampler=places, num_workers=workers, pin_memory=pinned, worker_init_fn=_one_thread
+        )
+        return iter(loader)
+
+    def __getitem__(self, place: Place) -> tuple[Tensor, Tensor]:
+        return self.batch(*place)
 
     def batch(self, step: int, part: slice) -> tuple[Tensor, Tensor]:
         """LQ (B, 3, p, p) and GT (B, 3, scale*p, scale*p), float32, of the images `part` of the batch of `step`."""
@@ -49,3 +64,7 @@ class TrainingPatches:
             gt = gt[:, down * scale : (down + self._patch) * scale, right * scale : (right + self._patch) * scale]
             gt = np.ascontiguousarray(gt)
         return torch.from_numpy(lq), torch.from_numpy(gt)
+
+
+def _one_thread(worker: int) -> None:
+    torch.set_num_threads(1)

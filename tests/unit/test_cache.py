@@ -1,0 +1,145 @@
+"""The cache of a node: made once, whole or not there, evicted by age, and never while in use."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from trainers.data.cache import Cache, CacheProblem, cache_limit_bytes
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def write(size: int):
+    def build(folder: Path) -> None:
+        (folder / "bytes").write_bytes(b"x" * size)
+
+    return build
+
+
+def entry(cache: Cache, key: str, size: int = 100) -> Path:
+    return cache.entry(key, lambda: size, write(size))
+
+
+def entries(root: Path) -> set[str]:
+    return {path.name for path in (root / "entries").iterdir()}
+
+
+def counted(root: Path, log: Path) -> None:
+    def build(folder: Path) -> None:
+        with log.open("a") as file:
+            file.write("built\n")
+        time.sleep(0.2)
+        (folder / "bytes").write_bytes(b"x")
+
+    cache = Cache(root, 1000)
+    assert (cache.entry("a", lambda: 1, build) / "bytes").read_bytes() == b"x"
+
+
+def test_of_many_processes_one_builds(tmp_path: Path) -> None:
+    processes = [SPAWN.Process(target=counted, args=(tmp_path / "c", tmp_path / "log")) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert (tmp_path / "log").read_text() == "built\n"
+
+
+def stuck(root: Path) -> None:
+    def build(folder: Path) -> None:
+        (folder / "bytes").write_bytes(b"half")
+        time.sleep(600)
+
+    Cache(root, 1000).entry("a", lambda: 1, build)
+
+
+@pytest.mark.parametrize("resumable", [False, True])
+def test_a_builder_killed_leaves_no_lock_and_nothing_half_made(tmp_path: Path, resumable: bool) -> None:
+    process = SPAWN.Process(target=stuck, args=(tmp_path,))
+    process.start()
+    until = time.monotonic() + 60
+    while not (tmp_path / "entries/a.part/bytes").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert not (tmp_path / "entries/a").exists()
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+    def build(folder: Path) -> None:
+        assert (folder / "bytes").exists() == resumable, (
+            "what a killed builder left is seen only by a build that continues"
+        )
+        (folder / "bytes").write_bytes(b"whole")
+
+    made = Cache(tmp_path, 1000).entry("a", lambda: 1, build, resumable=resumable)
+    assert (made / "bytes").read_bytes() == b"whole"
+    assert {path.name for path in made.iterdir()} == {"bytes"}
+
+
+def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
+    for age, key in enumerate(["b", "a", "c"]):
+        os.utime(entry(Cache(tmp_path, 350), key), (age, age))
+    entry(Cache(tmp_path, 350), "b")  # used again
+    entry(Cache(tmp_path, 350), "d")
+    assert entries(tmp_path) == {"b", "c", "d"}
+
+
+def test_what_is_in_use_stays_and_what_does_not_fit_is_told(tmp_path: Path) -> None:
+    user = Cache(tmp_path, 350)
+    for key in "abc":
+        entry(user, key)
+    with pytest.raises(CacheProblem, match="do not fit into the cache"):
+        entry(Cache(tmp_path, 350), "d")
+    assert entries(tmp_path) == {"a", "b", "c"}
+    del user
+    entry(Cache(tmp_path, 350), "d")
+    assert "d" in entries(tmp_path)
+
+
+def test_what_a_killed_builder_left_goes_for_room(tmp_path: Path) -> None:
+    left = tmp_path / "entries" / "old.part"
+    left.mkdir(parents=True)
+    (left / "bytes").write_bytes(b"x" * 300)
+    entry(Cache(tmp_path, 350), "new", 200)
+    assert entries(tmp_path) == {"new"}
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    def build(folder: Path) -> None:
+        (folder / "bytes").write_bytes(b"half")
+        Path("/dev/full").write_bytes(b"x")
+
+    with pytest.raises(CacheProblem, match="No space left on device"):
+        Cache(tmp_path, 1000).entry("a", lambda: 1, build)
+    assert entries(tmp_path) == set()
+
+
+def test_a_build_that_fails_leaves_nothing_and_may_be_tried_again(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, 1000)
+
+    def fail(folder: Path) -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        cache.entry("a", lambda: 1, fail)
+    assert entries(tmp_path) == set()
+    assert entry(cache, "a").is_dir()
+
+
+@pytest.mark.parametrize("given", ["much", "-1", "0", "nan"])
+def test_a_limit_that_is_none_is_told(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NORMSWEEP_CACHE_GB", given)
+    with pytest.raises(CacheProblem, match="NORMSWEEP_CACHE_GB"):
+        cache_limit_bytes()
+
+
+@pytest.mark.parametrize("key", ["../a", "", "a/b", ".a"])
+def test_a_key_is_checked(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="no key"):
+        entry(Cache(tmp_path, 1000), key)

@@ -1,0 +1,165 @@
+"""A node's cache of what is costly to make: data sets fetched, images decoded. Shared by all trials of the node.
+
+An entry is a folder, made aside by whoever asks first, under a lock that ends with its holder, and renamed when complete: no
+reader sees half of one. Entries in use are locked by their readers; beyond the size limit those that are not go, the least
+recently used first. Locks are flock(2), so a killed process leaves none behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+CACHE_VARIABLE = "NORMSWEEP_CACHE"
+LIMIT_VARIABLE = "NORMSWEEP_CACHE_GB"
+DEFAULT_LIMIT_GB = 200.0
+KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+RESERVED = "reserved-bytes"  # in an entry on its way: how large it will be
+
+
+class CacheProblem(Exception):
+    """The cache cannot hold what is needed; the message says how much, where, and what to do."""
+
+
+def cache_limit_bytes() -> int:
+    """The size limit, NORMSWEEP_CACHE_GB. Raises CacheProblem for what is no number."""
+    given = os.environ.get(LIMIT_VARIABLE, "")
+    try:
+        gigabytes = float(given) if given else DEFAULT_LIMIT_GB
+    except ValueError:
+        gigabytes = -1.0
+    if not gigabytes > 0:
+        raise CacheProblem(f"{LIMIT_VARIABLE} is {given!r}; it is the cache's size limit in gigabytes, e.g. 200")
+    return int(gigabytes * 1e9)
+
+
+class Cache:
+    """The cache in the folder `root`. What this object gave out stays until it, and the process, are gone."""
+
+    def __init__(self, root: Path, limit_bytes: int | None = None) -> None:
+        self.root = root
+        self._limit = cache_limit_bytes() if limit_bytes is None else limit_bytes
+        self._held: dict[str, IO[str]] = {}
+
+    def entry(
+        self, key: str, size: Callable[[], int], build: Callable[[Path], None], *, resumable: bool = False
+    ) -> Path:
+        """The folder of the entry `key`, made by `build(folder)` where it is not there yet; it will have `size()` bytes.
+
+        Of any number of callers, in any number of processes, one builds and the others wait for it. `resumable`: `build`
+        is given what a killed one has left. Raises CacheProblem, and what `build` raises.
+        """
+        if not KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is no key of a cache")
+        path = self.root / "entries" / key
+        with self._told():
+            (self.root / "entries").mkdir(parents=True, exist_ok=True)
+            (self.root / "locks").mkdir(exist_ok=True)
+            while True:
+                lock = self._lock(key)
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                if path.is_dir():
+                    os.utime(path)
+                    self._held[key] = lock
+                    return path
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                with lock:
+                    if not path.is_dir():
+                        self._build(path, size(), build, resumable=resumable)
+
+    def _build(self, path: Path, needed_bytes: int, build: Callable[[Path], None], *, resumable: bool) -> None:
+        part = path.with_name(f"{path.name}.part")
+        if not resumable:
+            shutil.rmtree(part, ignore_errors=True)
+        self._make_room(part, needed_bytes)
+        try:
+            build(part)
+        except Exception as error:
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if full or not resumable:
+                shutil.rmtree(part, ignore_errors=True)
+            raise
+        (part / RESERVED).unlink()
+        _fsync_tree(part)
+        part.rename(path)
+        _fsync(path.parent)
+
+    def _make_room(self, part: Path, needed_bytes: int) -> None:
+        """Evict until `part` fits, and reserve its size. Two builders do so one after the other."""
+        with self._lock("room") as room:
+            fcntl.flock(room, fcntl.LOCK_EX)
+            present = {entry: _size(entry) for entry in (self.root / "entries").iterdir() if entry != part}
+            total = sum(present.values()) + needed_bytes
+            for entry in sorted(present, key=lambda entry: entry.stat().st_mtime):
+                if total <= self._limit:
+                    break
+                if self._evict(entry):
+                    total -= present[entry]
+            if total > self._limit:
+                used = total - needed_bytes
+                raise CacheProblem(
+                    f"{needed_bytes / 1e9:.3f} GB do not fit into the cache {self.root}: its limit is {self._limit / 1e9:.3f} GB, "
+                    f"{used / 1e9:.3f} GB are in use. Raise {LIMIT_VARIABLE}, or name another disk by {CACHE_VARIABLE}."
+                )
+            part.mkdir(exist_ok=True)
+            (part / RESERVED).write_text(str(needed_bytes))
+
+    def _evict(self, entry: Path) -> bool:
+        """Whether nobody used the entry, or was making it, so that it is gone."""
+        with self._lock(entry.name.removesuffix(".part")) as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            going = entry.with_name(f"{entry.name.removesuffix('.part')}.part")
+            if going != entry:
+                shutil.rmtree(going, ignore_errors=True)
+                entry.rename(going)  # at once: a reader sees it whole or not at all
+            shutil.rmtree(going)
+            return True
+
+    def _lock(self, name: str) -> IO[str]:
+        return (self.root / "locks" / f"{name}.lock").open("w")
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What the file system refuses, as a sentence."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno is None:
+                raise
+            raise CacheProblem(
+                f"the cache {self.root} cannot be used: {error.strerror} ({error.filename or self.root}). Free or make writable "
+                f"what it names, or name another disk by {CACHE_VARIABLE}"
+            ) from error
+
+
+def _size(entry: Path) -> int:
+    """Bytes of an entry; of one on its way, what it will have."""
+    try:
+        if (entry / RESERVED).exists():
+            return int((entry / RESERVED).read_text() or 0)
+        return sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
+    except FileNotFoundError:  # it goes while we look
+        return 0
+
+
+def _fsync_tree(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        _fsync(path)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

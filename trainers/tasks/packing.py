@@ -1,0 +1,69 @@
+"""A training set as packed pairs of LQ and GT, made once per node and shared by every trial with the same set and task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainers.data.cache import Cache
+from trainers.data.images import Pixels, image_size, read_pixels
+from trainers.data.manifests import DatasetProblem, ImageFile, ImageSet
+from trainers.data.packed import PackedImages, in_order, pack
+from trainers.tasks.base import Pair, Task
+
+
+def packed_pairs(source: ImageSet, task: Task, cache: Cache) -> list[Pair]:
+    """LQ and GT of every image of `source`, in its order, as views into mapped files. GT is not cropped.
+
+    Raises DatasetProblem naming every file that fails, CacheProblem.
+    """
+    name = f"{source.name}-{source.sha256[:16]}"
+    gt = _packed(cache, f"{name}-gt", source.name, source.files)
+    if task.prepared is None:
+        return [Pair(pixels, pixels) for pixels in gt]
+    if source.lq_files:
+        lq = _packed(cache, f"{name}-{task.prepared}", source.name, source.lq_files)
+        _check_sizes(source, gt, lq)
+    else:
+
+        def reduce(folder: Path) -> None:
+            pack(zip(gt.names, in_order(lambda pixels: task.prepare(pixels, None).lq, gt), strict=True), folder)
+
+        lq = PackedImages(
+            cache.entry(f"{name}-{task.prepared}", lambda: sum(p.nbytes for p in gt) // task.scale**2, reduce)
+        )
+    return [Pair(*sides) for sides in zip(lq, gt, strict=True)]
+
+
+def _packed(cache: Cache, key: str, name: str, files: tuple[ImageFile, ...]) -> PackedImages:
+    def decode(folder: Path) -> None:
+        problems: list[str] = []
+        pack(_decoded(files, problems), folder)
+        if problems:
+            raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(sorted(problems)))
+
+    return PackedImages(cache.entry(key, lambda: sum(map(_decoded_bytes, files)), decode))
+
+
+def _decoded_bytes(file: ImageFile) -> int:
+    try:
+        width, height = image_size(file.path)
+    except (OSError, ValueError):
+        return 0  # told when it is decoded
+    return 3 * width * height
+
+
+def _decoded(files: tuple[ImageFile, ...], problems: list[str]) -> Iterator[tuple[str, Pixels]]:
+    """Every file that can be decoded; what is wrong with the others is added to `problems`."""
+    found = in_order(lambda file: read_pixels(file, problems), files)
+    return ((file.name, pixels) for file, pixels in zip(files, found, strict=True) if pixels is not None)
+
+
+def _check_sizes(source: ImageSet, gt: PackedImages, lq: PackedImages) -> None:
+    problems = [
+        f"{partner.path}: is {b.shape[1]} x {b.shape[0]} pixels, but its partner {file.name} {a.shape[1]} x {a.shape[0]}"
+        for file, partner, a, b in zip(source.files, source.lq_files, gt, lq, strict=True)
+        if a.shape != b.shape
+    ]
+    if problems:
+        raise DatasetProblem(f"data set {source.name!r}:\n  " + "\n  ".join(problems))
