@@ -1,0 +1,112 @@
+"""Training patches from packed images against reading and decoding the files at every step, as BasicSR does.
+
+`python benchmarks/patches.py [FOLDER]`: on the images of FOLDER, default BSDS400 under NORMSWEEP_DATA, otherwise the embedded
+photographs. One process on one core; patches per second, in turn, medians; peak resident memory of either way (of
+the packed one, pages of the mapped file included, which processes share).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from trainers.data.cache import Cache
+from trainers.data.images import decode
+from trainers.data.manifests import DatasetProblem, ImageSet, find_set, open_set
+from trainers.tasks.base import Pair, Task
+from trainers.tasks.jpeg import JpegArtefacts
+from trainers.tasks.packing import packed_pairs
+from trainers.tasks.patches import TrainingPatches
+from trainers.tasks.super_resolution import SuperResolution
+
+BATCH = 16
+RUNS = 5
+CASES: dict[str, tuple[Task, int]] = {"SR x4, LQ 32": (SuperResolution(4), 32), "JPEG q10, 64": (JpegArtefacts(10), 64)}
+
+
+class Files:
+    """Pairs that are read and decoded whenever they are asked for; LQ of super-resolution from files of its own."""
+
+    def __init__(self, source: ImageSet, task: Task, folder: Path) -> None:
+        self._gt = [file.path for file in source.files]
+        self._lq = self._gt
+        if task.prepared is not None:
+            self._lq = [folder / f"{i}.png" for i in range(len(self._gt))]
+            for path, gt in zip(self._lq, self._gt, strict=True):
+                Image.fromarray(task.prepare(decode(gt.read_bytes()), None).lq).save(path)
+
+    def __len__(self) -> int:
+        return len(self._gt)
+
+    def __getitem__(self, index: int) -> Pair:
+        gt = decode(self._gt[index].read_bytes())
+        return Pair(gt if self._lq is self._gt else decode(self._lq[index].read_bytes()), gt)
+
+
+def source() -> ImageSet:
+    if len(sys.argv) > 1:
+        return open_set("BSDS400", Path(sys.argv[1]))
+    try:
+        return find_set("BSDS400")
+    except DatasetProblem:
+        return find_set("embedded-train")
+
+
+def rate(patches: TrainingPatches, first_step: int, steps: int) -> float:
+    began = time.perf_counter()
+    for step in range(first_step, first_step + steps):
+        patches.batch(step, slice(0, BATCH))
+    return steps * BATCH / (time.perf_counter() - began)
+
+
+def measure(
+    pairs: Callable[[], Sequence[Pair]], task: Task, patch: int, steps: int, results: multiprocessing.Queue
+) -> None:
+    """Median rate and peak memory of one way, in a process of its own."""
+    torch.set_num_threads(1)
+    patches = TrainingPatches(pairs(), task, patch, seed=0)
+    rate(patches, 0, 2)
+    rates = [rate(patches, 10 + run * steps, steps) for run in range(RUNS)]
+    results.put((statistics.median(rates), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+
+
+def main() -> None:
+    images = source()
+    print(f"{len(images.files)} images of {images.name}, batches of {BATCH}, one core, medians of {RUNS}")
+    fork = multiprocessing.get_context("fork")
+    for name, (task, patch) in CASES.items():
+        with tempfile.TemporaryDirectory() as folder:
+            files = Files(images, task, Path(folder))
+            cache = Cache(Path(folder) / "cache")
+            began = time.perf_counter()
+            packed_pairs(images, task, cache)
+            packing_s = time.perf_counter() - began
+            figures = []
+            ways: list[tuple[Callable[[], Sequence[Pair]], int]] = [
+                (lambda: packed_pairs(images, task, cache), 200),
+                (lambda: files, 10),
+            ]
+            for pairs, steps in ways:
+                results = fork.Queue()
+                process = fork.Process(target=measure, args=(pairs, task, patch, steps, results))
+                process.start()
+                figures.append(results.get())
+                process.join()
+            (ours, our_memory), (theirs, their_memory) = figures
+            print(
+                f"{name:14s} packed {ours:7.0f} patches/s, {our_memory:4.0f} MiB   files {theirs:6.0f} patches/s, {their_memory:4.0f} MiB"
+                f"   {ours / theirs:5.1f} x   packed once in {packing_s:.1f} s"
+            )
+
+
+if __name__ == "__main__":
+    main()
