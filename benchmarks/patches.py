@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -33,7 +33,7 @@ RUNS = 5
 CASES: dict[str, tuple[Task, int]] = {"SR x4, LQ 32": (SuperResolution(4), 32), "JPEG q10, 64": (JpegArtefacts(10), 64)}
 
 
-class Files:
+class Files(Sequence[Pair]):
     """Pairs that are read and decoded whenever they are asked for; LQ of super-resolution from files of its own."""
 
     def __init__(self, source: ImageSet, task: Task, folder: Path) -> None:
@@ -68,44 +68,40 @@ def rate(patches: TrainingPatches, first_step: int, steps: int) -> float:
     return steps * BATCH / (time.perf_counter() - began)
 
 
-def measure(
-    pairs: Callable[[], Sequence[Pair]], task: Task, patch: int, steps: int, results: multiprocessing.Queue
-) -> None:
+def measure(pairs: Sequence[Pair], task: Task, patch: int, steps: int, results: multiprocessing.Queue) -> None:
     """Median rate and peak memory of one way, in a process of its own."""
     torch.set_num_threads(1)
-    patches = TrainingPatches(pairs(), task, patch, seed=0)
+    patches = TrainingPatches(pairs, task, patch, seed=0)
     rate(patches, 0, 2)
     rates = [rate(patches, 10 + run * steps, steps) for run in range(RUNS)]
     results.put((statistics.median(rates), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
+def in_a_process(pairs: Sequence[Pair], task: Task, patch: int, steps: int) -> tuple[float, float]:
+    fork = multiprocessing.get_context("fork")
+    results = fork.Queue()
+    process = fork.Process(target=measure, args=(pairs, task, patch, steps, results))
+    process.start()
+    figures: tuple[float, float] = results.get()
+    process.join()
+    return figures
+
+
 def main() -> None:
     images = source()
     print(f"{len(images.files)} images of {images.name}, batches of {BATCH}, one core, medians of {RUNS}")
-    fork = multiprocessing.get_context("fork")
     for name, (task, patch) in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             files = Files(images, task, Path(folder))
-            cache = Cache(Path(folder) / "cache")
             began = time.perf_counter()
-            packed_pairs(images, task, cache)
+            packed = packed_pairs(images, task, Cache(Path(folder) / "cache"))
             packing_s = time.perf_counter() - began
-            figures = []
-            ways: list[tuple[Callable[[], Sequence[Pair]], int]] = [
-                (lambda: packed_pairs(images, task, cache), 200),
-                (lambda: files, 10),
-            ]
-            for pairs, steps in ways:
-                results = fork.Queue()
-                process = fork.Process(target=measure, args=(pairs, task, patch, steps, results))
-                process.start()
-                figures.append(results.get())
-                process.join()
-            (ours, our_memory), (theirs, their_memory) = figures
-            print(
-                f"{name:14s} packed {ours:7.0f} patches/s, {our_memory:4.0f} MiB   files {theirs:6.0f} patches/s, {their_memory:4.0f} MiB"
-                f"   {ours / theirs:5.1f} x   packed once in {packing_s:.1f} s"
-            )
+            ours, our_memory = in_a_process(packed, task, patch, 200)
+            theirs, their_memory = in_a_process(files, task, patch, 10)
+        print(
+            f"{name:14s} packed {ours:6.0f} patches/s, {our_memory:4.0f} MiB   "
+            f"files {theirs:6.0f} patches/s, {their_memory:4.0f} MiB   {ours / theirs:5.1f} x   packed once in {packing_s:.1f} s"
+        )
 
 
 if __name__ == "__main__":

@@ -167,6 +167,44 @@ def export(
     return 0
 
 
+@app.command()
+def evaluate(
+    subject: Annotated[
+        str, typer.Argument(metavar="TRIAL_OR_FILE", help="A trial id, or its unique beginning; or an exported file.")
+    ],
+    benchmark: Annotated[
+        list[str] | None, typer.Option(metavar="SET", help="A data set; repeatable. Default: the trial's own.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="fp32, bf16, fp16, int8, int4 or all; repeatable. Default: fp32.")
+    ] = None,
+    per_channel: Annotated[bool, typer.Option("--per-channel", help="int8, int4: a step for each channel.")] = False,
+    tile: Annotated[int | None, typer.Option(min=1, metavar="PX", help="In tiles of PX LQ pixels; recorded.")] = None,
+    overlap: Annotated[int, typer.Option(min=0, metavar="PX", help="What a tile sees around it.")] = 16,
+    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Where restored images go.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that share the images out.")] = 1,
+    store: StoreUri = STORE,
+    as_json: AsJson = False,
+    data: DataRoots = None,
+) -> int:
+    """Score final weights on benchmarks, whole images, at any precision; each image's score is kept."""
+    from orchestrator.evaluate import EvaluateOptions, evaluate_checkpoint
+
+    options = EvaluateOptions(
+        tuple(benchmark or ()),
+        tuple(precision or ("fp32",)),
+        store,
+        per_channel=per_channel,
+        tile_px=tile,
+        overlap_px=overlap,
+        workers=workers,
+        save=save,
+        data_roots=tuple(data or ()),
+        json_lines=as_json,
+    )
+    return evaluate_checkpoint(subject, options)
+
+
 @app.command("check-norm")
 def check_norm_(
     norm: Annotated[str, typer.Argument(metavar="NORM", help="A name of the catalogue, or package.module:Class.")],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,27 +24,43 @@ if TYPE_CHECKING:
 EMA = "ema.pt"
 
 
-def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
-    """Write the final EMA weights of a completed trial to `to`. `trial_id` may be a prefix that only one trial has.
+@dataclass(frozen=True)
+class FinalWeights:
+    """The EMA weights with which a trial ended; `spec` is its RunSpec as JSON."""
 
-    Raises UserError for an id that is unknown, ambiguous or not completed, and for a target that is a folder;
-    EnvironmentProblem for weights that are damaged and for a target that cannot be written.
+    trial: str
+    step: int
+    spec: str
+    tensors: dict[str, Tensor]
+
+
+def final_weights(store: Store, given: str) -> FinalWeights:
+    """Of a completed trial; `given` may be a prefix of its id that no other has.
+
+    Raises UserError for an id that is unknown, ambiguous or not completed, EnvironmentProblem for weights that are damaged.
     """
-    if to.is_dir():
-        raise UserError(f"--to {to} is a folder. Name the file, e.g. --to {to / f'{trial_id}.safetensors'}.")
-    store = open_store(store_uri)
-    trial = _find(store, trial_id)
+    trial = _find(store, given)
     result = read_result(store, trial)
     if result is None:
         raise UserError(f"Trial {trial} has not ended: it has no final weights. Run its sweep again to continue it.")
     if result["outcome"] != "completed":
-        raise UserError(
-            f"Trial {trial} {result['outcome']} at step {result['step']}: it has no final weights to export."
-        )
+        raise UserError(f"Trial {trial} {result['outcome']} at step {result['step']}: it has no final weights.")
     checkpoint = result["checkpoint"]
     data = _verified(store, f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}", checkpoint["files"])
     spec = store.get(f"trials/{trial}/spec.json").decode()
-    _write(to, _tensors(data), {"spec": spec, "trial": trial, "step": str(result["step"])})
+    return FinalWeights(trial, int(result["step"]), spec, _tensors(data))
+
+
+def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
+    """Write the final EMA weights of a completed trial to `to`.
+
+    Raises UserError as `final_weights` does, and for a target that is a folder; EnvironmentProblem for weights that are
+    damaged and for a target that cannot be written.
+    """
+    if to.is_dir():
+        raise UserError(f"--to {to} is a folder. Name the file, e.g. --to {to / f'{trial_id}.safetensors'}.")
+    found = final_weights(open_store(store_uri), trial_id)
+    _write(to, found.tensors, {"spec": found.spec, "trial": found.trial, "step": str(found.step)})
 
 
 def _find(store: Store, given: str) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainers.catalog import BACKBONES, NORMS, TASKS
 from trainers.data.cache import Cache
-from trainers.data.images import NamedImage, read_images
+from trainers.data.datasets import dataset
+from trainers.data.images import NamedImage, in_squares, read_images
 from trainers.data.manifests import DatasetProblem, find_set
 from trainers.norms.affine import Affine
 from trainers.norms.none import NoNorm
@@ -18,7 +19,7 @@ from trainers.tasks.packing import packed_pairs
 from trainers.tasks.patches import TrainingPatches
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from trainers.tasks.base import Task
 
@@ -74,18 +75,44 @@ def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> Trainin
     return TrainingPatches(pairs, task, patch, spec.training.seed)
 
 
+def build_benchmark(name: str, task: str, roots: Sequence[Path]) -> Sequence[NamedImage]:
+    """The images of an evaluation set as `task` is evaluated on them: whole, or in squares. Raises DatasetProblem."""
+    images = read_images(find_set(name, roots), at_least_px=32)
+    side = dataset(name).crops_px.get(task)
+    return images if side is None else in_squares(images, side)
+
+
 def build_benchmarks(spec: RunSpec, roots: Sequence[Path]) -> dict[str, Sequence[NamedImage]]:
     """The evaluation sets by name. Raises DatasetProblem."""
-    return {name: read_images(find_set(name, roots), at_least_px=32) for name in spec.observe.evaluate}
+    return {name: build_benchmark(name, spec.task.name, roots) for name in spec.observe.evaluate}
+
+
+def read_exported(path: Path) -> tuple[RunSpec, dict[str, str], dict[str, Tensor]]:
+    """Spec, metadata and weights of a file that `normsweep export` wrote.
+
+    Raises OSError for a file that cannot be read, ValueError (also BadSpec) for one that is none of these.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ValueError(f"is no safetensors file: {error}") from error
+    if "spec" not in metadata:
+        raise ValueError("has no `spec` in its metadata")
+    return RunSpec.from_json(metadata["spec"]), metadata, weights
+
+
+def build_trained(spec: RunSpec, weights: Mapping[str, Tensor]) -> nn.Module:
+    """The network of a spec with these weights, in evaluation mode."""
+    model = build_model(spec).eval()
+    model.load_state_dict(weights)
+    return model
 
 
 def load_exported(path: Path) -> nn.Module:
     """The network of a file that `normsweep export` wrote, in evaluation mode."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        spec = RunSpec.from_json(file.metadata()["spec"])
-        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-    model = build_model(spec).eval()
-    model.load_state_dict(weights)
-    return model
+    spec, _, weights = read_exported(path)
+    return build_trained(spec, weights)

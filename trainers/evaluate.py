@@ -1,47 +1,99 @@
-"""Benchmarks on whole images: degrade, restore, round to uint8, score."""
+"""Benchmarks on whole images: degrade, restore, round to uint8, score. In training and of a checkpoint, the same code."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from trainers.data.images import NamedImage, Pixels
 from trainers.metrics.image_quality import compared, psnr, ssim
 from trainers.tasks.base import Task
 
 NOISE_SEED = 0  # of every benchmark image, drawn by numpy's legacy generator as the published codes do
+METRICS = ("psnr", "ssim", "non_finite")
 
 
 class Score(TypedDict):
-    """How near a restored image is to its ground truth."""
+    """How near a restored image is to its ground truth. `non_finite` is the share of its values that were not finite."""
 
     name: str
     psnr: float
     ssim: float
+    non_finite: float
 
 
-def restore(model: nn.Module, task: Task, lq: Pixels, device: torch.device) -> Pixels:
-    """The network's output for a whole image, (H, W, 3) uint8: clamped to [0, 1], times 255, rounded."""
+@dataclass(frozen=True)
+class Tiling:
+    """Squares of `size_px` LQ pixels, restored with `overlap_px` more on each side where the image goes on.
+
+    Not the same network as on the whole image where statistics are taken over it (i-LN, InstanceNorm): never compare the two.
+    """
+
+    size_px: int
+    overlap_px: int = 16
+
+
+def restore(
+    model: nn.Module, task: Task, lq: Pixels, device: torch.device, tiling: Tiling | None = None
+) -> tuple[Pixels, float]:
+    """The network's output for an image, (H, W, 3) uint8: clamped to [0, 1], times 255, rounded; what is not finite is 0.
+
+    Also the share of values that were not finite.
+    """
     image = np.ascontiguousarray(lq.transpose(2, 0, 1)).astype(np.float32) / 255
-    degraded = torch.from_numpy(task.degrade(image, np.random.RandomState(NOISE_SEED)))
+    degraded = torch.from_numpy(task.degrade(image, np.random.RandomState(NOISE_SEED)))[None].to(device)
     with torch.inference_mode():
-        output = model(degraded[None].to(device))[0].float()
+        output = model(degraded) if tiling is None else _in_tiles(model, degraded, task.scale, tiling)
+    output = output[0].float()
+    non_finite = 1.0 - torch.isfinite(output).float().mean().item()
     output = output.nan_to_num(0.0, 0.0, 0.0).clamp(0, 1).mul(255).round()
-    return output.to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return output.to(torch.uint8).permute(1, 2, 0).cpu().numpy(), non_finite
 
 
 def evaluate(
-    model: nn.Module, task: Task, images: Sequence[NamedImage], device: torch.device, *, index_slice: slice
+    model: nn.Module,
+    task: Task,
+    images: Sequence[NamedImage],
+    device: torch.device,
+    *,
+    index_slice: slice = slice(None),
+    tiling: Tiling | None = None,
+    keep: Callable[[str, Pixels], None] | None = None,
 ) -> list[Score]:
-    """Scores of `images[index_slice]`, with `model` in evaluation mode; what is not finite counts as 0."""
+    """Scores of `images[index_slice]`, with `model` in evaluation mode. `keep` is given every restored image by name."""
     scores = []
     for image in images[index_slice]:
         pair = task.prepare(image.pixels, image.lq)
-        restored = restore(model, task, pair.lq, device)
+        restored, non_finite = restore(model, task, pair.lq, device, tiling)
+        if keep is not None:
+            keep(image.name, restored)
         one, other = (compared(side, task.on_luma, task.border_px) for side in (restored, pair.gt))
-        scores.append(Score(name=image.name, psnr=psnr(one, other), ssim=ssim(one, other)))
+        scores.append(Score(name=image.name, psnr=psnr(one, other), ssim=ssim(one, other), non_finite=non_finite))
     return scores
+
+
+def means(scores: Sequence[Score]) -> dict[str, float]:
+    """The mean over images of every metric."""
+    return {metric: math.fsum(score[metric] for score in scores) / len(scores) for metric in METRICS}  # type: ignore[literal-required]
+
+
+def _in_tiles(model: nn.Module, lq: Tensor, scale: int, tiling: Tiling) -> Tensor:
+    """`model` tile by tile: each with its surroundings, of which the output is cut off."""
+    h, w = lq.shape[2:]
+    output = lq.new_empty(1, 3, h * scale, w * scale)
+    size, around = tiling.size_px, tiling.overlap_px
+    for top in range(0, h, size):
+        for left in range(0, w, size):
+            bottom, right = min(top + size, h), min(left + size, w)
+            above, before = max(top - around, 0), max(left - around, 0)
+            restored = model(lq[:, :, above : bottom + around, before : right + around])
+            rows = slice((top - above) * scale, (bottom - above) * scale)
+            columns = slice((left - before) * scale, (right - before) * scale)
+            output[:, :, top * scale : bottom * scale, left * scale : right * scale] = restored[:, :, rows, columns]
+    return output

@@ -20,7 +20,7 @@ from trainers.backbones.attention import batch_slice
 from trainers.build import build_benchmarks, build_model, build_patches, build_task
 from trainers.data.cache import Cache
 from trainers.engine import Engine, choose_device
-from trainers.evaluate import evaluate
+from trainers.evaluate import evaluate, means
 from trainers.journal import Journal, encoded
 from trainers.probes.features import FeatureProbe
 from trainers.spec import RunSpec, TrainingSpec
@@ -130,7 +130,9 @@ def train(
         for name, images in benchmarks.items():
             mine = evaluate(ema, task, images, device, index_slice=slice(engine.rank, None, engine.world_size))
             scores = [score for part in engine.gather_objects(mine) for score in part]
-            record(step, {f"val/{name}/{m}": math.fsum(s[m] for s in scores) / len(scores) for m in ("psnr", "ssim")})
+            record(step, {f"val/{name}/{metric}": value for metric, value in means(scores).items()})
+            told = [{key: encoded(v) if isinstance(v, float) else v for key, v in score.items()} for score in scores]
+            note(step, "scores", set=name, **task.how_scored(), images=sorted(told, key=lambda score: score["name"]))
 
     def save(step: int) -> None:
         name = engine.save(checkpoints, step, ema.state_dict())

@@ -7,6 +7,7 @@
     trials/<id>/attempts/<n>/journal/<first-seq>.jsonl   segments, each written once
     trials/<id>/checkpoints/step-<n>-<attempt>/    every rank's files, then manifest.json
     trials/<id>/result.json                        last of all
+    trials/<id>/evaluations/<name>.json            of the final weights, made afterwards by `normsweep evaluate`
 
 A trial has ended if and only if its result is there and its checksums hold.
 """
@@ -284,6 +285,11 @@ def read_result(store: Store, trial_id: str, *, verify: bool = False) -> dict[st
     except DAMAGED:
         return None
     return result
+
+
+def write_evaluation(store: Store, trial_id: str, name: str, evaluation: Mapping[str, Any]) -> None:
+    """Keep what an evaluation of the trial's final weights gave; one of the same name is replaced."""
+    store.put(f"trials/{trial_id}/evaluations/{name}.json", _json(evaluation))
 
 
 def trial_state(store: Store, trial_id: str) -> str:

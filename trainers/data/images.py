@@ -77,6 +77,20 @@ def read_images(source: ImageSet, at_least_px: int = 1) -> Sequence[NamedImage]:
     return images
 
 
+def in_squares(images: Sequence[NamedImage], side: int) -> Sequence[NamedImage]:
+    """The squares of `side` pixels that lie side by side in each image, from its top left; remainders are dropped."""
+    return [
+        NamedImage(
+            f"{image.name}[{top},{left}]",
+            image.pixels[top : top + side, left : left + side],
+            None if image.lq is None else image.lq[top : top + side, left : left + side],
+        )
+        for image in images
+        for top in range(0, image.pixels.shape[0] - side + 1, side)
+        for left in range(0, image.pixels.shape[1] - side + 1, side)
+    ]
+
+
 def read_pixels(file: ImageFile, problems: list[str]) -> Pixels | None:
     """The decoded file, whose checksum must be the one it was found with; what is wrong with it is added to `problems`."""
     try:

@@ -1,0 +1,268 @@
+"""`normsweep evaluate`: the final weights of a trial, or of an exported file, on benchmarks, at any precision.
+
+Each result holds the score of every image, for paired statistics, and every choice that a reader must know to compare it.
+A trial's results are kept in the store, under `trials/<id>/evaluations/`.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.export import final_weights
+from orchestrator.store import open_store
+from orchestrator.store.trials import write_evaluation
+from trainers.catalog import TASKS
+from trainers.data.manifests import DatasetProblem, find_set
+from trainers.spec import RunSpec
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainers.data.images import Pixels
+    from trainers.evaluate import Score, Tiling
+
+ALL = "all"
+LEAST_TILE_PX = 16
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """The flags of `normsweep evaluate`."""
+
+    benchmarks: tuple[str, ...]
+    precisions: tuple[str, ...]
+    store: str
+    per_channel: bool = False
+    tile_px: int | None = None
+    overlap_px: int = 16
+    workers: int = 1
+    save: Path | None = None
+    data_roots: tuple[Path, ...] = ()
+    json_lines: bool = False
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is evaluated: a network, and for a trial of the store its id."""
+
+    spec: RunSpec
+    weights: Mapping[str, Tensor]
+    name: str
+    step: int | None
+    trial: str | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network at one precision on one set: what each of the workers is told."""
+
+    spec: RunSpec
+    weights: Mapping[str, Tensor]
+    benchmark: str
+    precision: str
+    options: EvaluateOptions
+
+
+def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
+    """Evaluate, keep, and print a table (`json_lines`: a JSON object per result). Returns the exit code.
+
+    Raises UserError for what is unknown or does not fit together, EnvironmentProblem for what cannot be read or written.
+    """
+    precisions = _precisions(options)
+    subject = _subject(given, options)
+    benchmarks = options.benchmarks or subject.spec.observe.evaluate
+    if not benchmarks:
+        raise UserError("Name a set: --benchmark Set5. This trial was trained without evaluation sets of its own.")
+    checksums = _checked_sets(subject.spec, benchmarks, options)
+    results = []
+    for benchmark in dict.fromkeys(benchmarks):
+        for precision in precisions:
+            result = {
+                "of": subject.name,
+                "step": subject.step,
+                "set_sha256": checksums[benchmark],
+                **_evaluated(Job(subject.spec, subject.weights, benchmark, precision, options)),
+            }
+            results.append(result)
+            if subject.trial is not None:
+                write_evaluation(open_store(options.store), subject.trial, _name_of(result), result)
+            if options.json_lines:
+                print(json.dumps(result), flush=True)
+    if not options.json_lines:
+        _print_table(subject, results)
+    return 0
+
+
+def _precisions(options: EvaluateOptions) -> tuple[str, ...]:
+    from trainers.precision import BITS, PRECISIONS
+
+    asked = PRECISIONS if ALL in options.precisions else tuple(dict.fromkeys(options.precisions))
+    for precision in asked:
+        if precision not in PRECISIONS:
+            raise UserError(f"--precision {precision}: give one of {', '.join(PRECISIONS)}, or {ALL}.")
+    if options.per_channel and not BITS.keys() & set(asked):
+        raise UserError(f"--per-channel is about the weights of {' and '.join(BITS)}, which --precision does not name.")
+    if options.tile_px is not None and options.tile_px < LEAST_TILE_PX:
+        raise UserError(f"--tile {options.tile_px}: a tile has {LEAST_TILE_PX} LQ pixels or more.")
+    return asked
+
+
+def _subject(given: str, options: EvaluateOptions) -> Subject:
+    path = Path(given)
+    if path.suffix == ".safetensors" or path.is_file():
+        from trainers.build import read_exported
+
+        try:
+            spec, metadata, weights = read_exported(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        except ValueError as error:
+            raise UserError(f"{path}: {error}. A file of `normsweep export` is wanted, or a trial's id.") from error
+        step = metadata.get("step", "")
+        return Subject(spec, weights, metadata.get("trial") or path.name, int(step) if step.isdigit() else None, None)
+    found = final_weights(open_store(options.store), given)
+    return Subject(RunSpec.from_json(found.spec), found.tensors, found.trial, found.step, found.trial)
+
+
+def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], options: EvaluateOptions) -> dict[str, str]:
+    """The checksum of each set; every one that is missing or does not fit the task is told at once."""
+    problems, checksums = [], {}
+    for name in benchmarks:
+        try:
+            found = find_set(name, options.data_roots)
+        except DatasetProblem as error:
+            problems.append(str(error))
+            continue
+        if TASKS[spec.task.name].facts.get("pairs") and not found.lq_files:
+            problems.append(f"task {spec.task.name} needs pairs, input/ and target/, which {name!r} has not")
+        checksums[name] = found.sha256
+    if problems:
+        raise UserError("\n".join(problems))
+    return checksums
+
+
+def _evaluated(job: Job) -> dict[str, Any]:
+    """The result of one job, its images dealt out over the workers."""
+    from trainers.build import build_task
+    from trainers.evaluate import means
+    from trainers.journal import encoded
+
+    workers = job.options.workers
+    try:
+        if workers == 1:
+            parts = [_scores(job, 0)]
+        else:
+            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+                parts = list(pool.map(_scores, [job] * workers, range(workers)))
+    except DatasetProblem as error:
+        raise UserError(str(error)) from error
+    except OSError as error:
+        raise EnvironmentProblem(f"--save {job.options.save}: {error.strerror} ({error.filename})") from error
+    scores = sorted((score for part in parts for score in part), key=lambda score: score["name"])
+    options = job.options
+    return {
+        "benchmark": job.benchmark,
+        "precision": job.precision,
+        "per_channel": options.per_channel if job.precision.startswith("int") else None,
+        "tile_px": options.tile_px,
+        "overlap_px": options.overlap_px if options.tile_px else None,
+        "task": job.spec.task.model_dump(mode="json"),
+        **build_task(job.spec).how_scored(),
+        **{metric: encoded(value) for metric, value in means(scores).items()},
+        "images": [{k: encoded(v) if isinstance(v, float) else v for k, v in score.items()} for score in scores],
+        "versions": {name: version(name) for name in ("torch", "numpy", "scikit-image", "normsweep")},
+    }
+
+
+def _scores(job: Job, worker: int) -> list[Score]:
+    """This worker's part of the images."""
+    import torch
+
+    from trainers.build import build_benchmark, build_task, build_trained
+    from trainers.evaluate import Tiling, evaluate
+    from trainers.precision import at_precision
+
+    options = job.options
+    if options.workers > 1 and not torch.cuda.is_available():
+        torch.set_num_threads(max(1, torch.get_num_threads() // options.workers))
+    cuda = torch.cuda.device_count()
+    device = torch.device("cuda", worker % cuda) if cuda else torch.device("cpu")
+    model = at_precision(
+        build_trained(job.spec, job.weights).to(device), job.precision, per_channel=options.per_channel
+    )
+    images = build_benchmark(job.benchmark, job.spec.task.name, options.data_roots)
+    tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
+    keep = None
+    if options.save is not None:
+        folder = options.save / job.benchmark / job.precision
+
+        def keep(name: str, pixels: Pixels) -> None:
+            _save(folder / Path(name).with_suffix(".png"), pixels)
+
+    mine = slice(worker, None, options.workers)
+    return evaluate(model, build_task(job.spec), images, device, index_slice=mine, tiling=tiling, keep=keep)
+
+
+def _save(path: Path, pixels: Pixels) -> None:
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def _name_of(result: Mapping[str, Any]) -> str:
+    """Of a result in the store: what was evaluated how."""
+    parts = [result["benchmark"], result["precision"]]
+    if result["per_channel"]:
+        parts.append("per-channel")
+    if result["tile_px"]:
+        parts.append(f"tile-{result['tile_px']}-{result['overlap_px']}")
+    return "-".join(parts)
+
+
+def _print_table(subject: Subject, results: Sequence[Mapping[str, Any]]) -> None:
+    console = Console(file=sys.stdout)
+    first = results[0]
+    tiled = (
+        f", tiles of {first['tile_px']} + {first['overlap_px']} px: not comparable with whole images"
+        if first["tile_px"]
+        else ""
+    )
+    told = {
+        key: value
+        for key, value in first.items()
+        if key in ("compared", "border_px", "lr_mode", "noise_order", "chroma")
+    }
+    choices = ", ".join(f"{key} {value}" for key, value in told.items())
+    console.print(f"{subject.name} at step {subject.step}: {subject.spec.task.name}, {choices}{tiled}", highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("set", "precision"):
+        table.add_column(column)
+    for column in ("images", "PSNR / dB", "against fp32", "SSIM", "not finite"):
+        table.add_column(column, justify="right")
+    full = {r["benchmark"]: float(r["psnr"]) for r in results if r["precision"] == "fp32"}
+    for result in results:
+        psnr, base = float(result["psnr"]), full.get(result["benchmark"])
+        precision = result["precision"] + (" per channel" if result["per_channel"] else "")
+        table.add_row(
+            result["benchmark"],
+            precision,
+            str(len(result["images"])),
+            f"{psnr:.3f}",
+            "" if base is None or result["precision"] == "fp32" else f"{psnr - base:+.3f}",
+            f"{float(result['ssim']):.4f}",
+            f"{float(result['non_finite']):.2%}",
+        )
+    console.print(table)
