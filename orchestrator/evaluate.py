@@ -74,6 +74,20 @@ class Job:
     precision: str
     options: EvaluateOptions
 
+    @property
+    def name(self) -> str:
+        """Of the result in the store and of the folder of restored images: what was evaluated how."""
+        parts = [self.benchmark, self.precision]
+        if self.per_channel:
+            parts.append("per-channel")
+        if self.options.tile_px:
+            parts.append(f"tile-{self.options.tile_px}-{self.options.overlap_px}")
+        return "-".join(parts)
+
+    @property
+    def per_channel(self) -> bool:
+        return self.options.per_channel and self.precision.startswith("int")
+
 
 def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
     """Evaluate, keep, and print a table (`json_lines`: a JSON object per result). Returns the exit code.
@@ -89,15 +103,16 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
     results = []
     for benchmark in dict.fromkeys(benchmarks):
         for precision in precisions:
+            job = Job(subject.spec, subject.weights, benchmark, precision, options)
             result = {
                 "of": subject.name,
                 "step": subject.step,
                 "set_sha256": checksums[benchmark],
-                **_evaluated(Job(subject.spec, subject.weights, benchmark, precision, options)),
+                **_evaluated(job),
             }
             results.append(result)
             if subject.trial is not None:
-                write_evaluation(open_store(options.store), subject.trial, _name_of(result), result)
+                write_evaluation(open_store(options.store), subject.trial, job.name, result)
             if options.json_lines:
                 print(json.dumps(result), flush=True)
     if not options.json_lines:
@@ -175,7 +190,7 @@ def _evaluated(job: Job) -> dict[str, Any]:
     return {
         "benchmark": job.benchmark,
         "precision": job.precision,
-        "per_channel": options.per_channel if job.precision.startswith("int") else None,
+        "per_channel": job.per_channel,
         "tile_px": options.tile_px,
         "overlap_px": options.overlap_px if options.tile_px else None,
         "task": job.spec.task.model_dump(mode="json"),
@@ -199,14 +214,12 @@ def _scores(job: Job, worker: int) -> list[Score]:
         torch.set_num_threads(max(1, torch.get_num_threads() // options.workers))
     cuda = torch.cuda.device_count()
     device = torch.device("cuda", worker % cuda) if cuda else torch.device("cpu")
-    model = at_precision(
-        build_trained(job.spec, job.weights).to(device), job.precision, per_channel=options.per_channel
-    )
+    model = at_precision(build_trained(job.spec, job.weights).to(device), job.precision, per_channel=job.per_channel)
     images = build_benchmark(job.benchmark, job.spec.task.name, options.data_roots)
     tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
     keep = None
     if options.save is not None:
-        folder = options.save / job.benchmark / job.precision
+        folder = options.save / job.name
 
         def keep(name: str, pixels: Pixels) -> None:
             _save(folder / Path(name).with_suffix(".png"), pixels)
@@ -222,21 +235,11 @@ def _save(path: Path, pixels: Pixels) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def _name_of(result: Mapping[str, Any]) -> str:
-    """Of a result in the store: what was evaluated how."""
-    parts = [result["benchmark"], result["precision"]]
-    if result["per_channel"]:
-        parts.append("per-channel")
-    if result["tile_px"]:
-        parts.append(f"tile-{result['tile_px']}-{result['overlap_px']}")
-    return "-".join(parts)
-
-
 def _print_table(subject: Subject, results: Sequence[Mapping[str, Any]]) -> None:
     console = Console(file=sys.stdout)
     first = results[0]
     tiled = (
-        f", tiles of {first['tile_px']} + {first['overlap_px']} px: not comparable with whole images"
+        f"; tiles of {first['tile_px']} + {first['overlap_px']} px: not comparable with whole images"
         if first["tile_px"]
         else ""
     )
@@ -245,8 +248,8 @@ def _print_table(subject: Subject, results: Sequence[Mapping[str, Any]]) -> None
         for key, value in first.items()
         if key in ("compared", "border_px", "lr_mode", "noise_order", "chroma")
     }
-    choices = ", ".join(f"{key} {value}" for key, value in told.items())
-    console.print(f"{subject.name} at step {subject.step}: {subject.spec.task.name}, {choices}{tiled}", highlight=False)
+    choices = "; ".join(f"{key} {value}" for key, value in told.items())
+    console.print(f"{subject.name} at step {subject.step}: {subject.spec.task.name}; {choices}{tiled}", highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("set", "precision"):
         table.add_column(column)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
-from orchestrator.store.trials import read_result
+from orchestrator.store.trials import read_result, trial_ids
 from trainers.checkpoint import write_aside
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
 
 
 def _find(store: Store, given: str) -> str:
-    known = sorted({key.split("/")[1] for key in store.list("trials")})
+    known = trial_ids(store)
     found = [trial for trial in known if trial.startswith(given)] if given else []
     if not found:
         raise UserError(
