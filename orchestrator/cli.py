@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.errors import NormsweepError, UserError
+
+if TYPE_CHECKING:
+    from orchestrator.staging import DataRoots
+    from trainers.data.manifests import ImageSet
 
 app = typer.Typer(
     name="normsweep",
@@ -24,8 +29,9 @@ app = typer.Typer(
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
 StoreUri = Annotated[str, typer.Option("--store", metavar="URI", help="Where trials are kept.")]
 TrackingUri = Annotated[str, typer.Option("--tracking", metavar="URI", help="MLflow: sqlite:///PATH or http://...")]
-DataRoots = Annotated[
-    list[Path] | None, typer.Option("--data", metavar="ROOT", help="Where data sets lie; repeatable.")
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="ROOT", help="Where data sets lie: a folder or s3://BUCKET/PREFIX; repeatable."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
 
@@ -35,15 +41,16 @@ TRACKING = "sqlite:///runs/mlflow.db"
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sweep files.")], data: DataRoots = None
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sweep files.")], data: Data = None
 ) -> int:
     """Check sweep files; every problem of every file, with line and caret."""
     from orchestrator.plan import load_plan
 
     problems = []
+    find = _finder(data)
     for file in files:
         try:
-            plan = load_plan(file, data or ())
+            plan = load_plan(file, find)
         except UserError as error:
             problems.append(str(error))
         else:
@@ -62,12 +69,12 @@ def plan(
     ] = None,
     store: StoreUri = STORE,
     no_state: Annotated[bool, typer.Option("--no-state", help="Do not look into the store.")] = False,
-    data: DataRoots = None,
+    data: Data = None,
 ) -> int:
     """Show a sweep's trials: what each is, what it costs, what is done already, and why a point is left out."""
     from orchestrator.plan import load_plan, show
 
-    planned = load_plan(file, data or ())
+    planned = load_plan(file, _finder(data))
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
@@ -92,12 +99,12 @@ def run(
     ] = 300.0,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only problems and the summary.")] = False,
     as_json: AsJson = False,
-    data: DataRoots = None,
+    data: Data = None,
 ) -> int:
     """Train what the store does not hold yet, then write the report. Run again, it continues."""
     from orchestrator.plan import load_plan
 
-    planned = load_plan(file, data or ())
+    planned = load_plan(file, _finder(data))
     from orchestrator.run.options import RunOptions
     from orchestrator.run.runner import run_sweep
 
@@ -109,18 +116,18 @@ def run(
         join_deadline_s=join_deadline_s,
         quiet=quiet,
         json_lines=as_json,
-        data_roots=tuple(data or ()),
+        data_roots=_data_roots(data).given,
     )
     return run_sweep(planned, options)
 
 
 @app.command()
-def status(file: File, store: StoreUri = STORE, as_json: AsJson = False, data: DataRoots = None) -> int:
+def status(file: File, store: StoreUri = STORE, as_json: AsJson = False, data: Data = None) -> int:
     """How far a sweep is, from the store alone."""
     from orchestrator.plan import load_plan, show
     from orchestrator.store.trials import trial_states
 
-    planned = load_plan(file, data or ())
+    planned = load_plan(file, _finder(data))
     counts = show.counts(planned, trial_states(store, planned))
     print(json.dumps(counts) if as_json else "  ".join(f"{name} {value}" for name, value in counts.items()))
     return 0
@@ -132,22 +139,22 @@ def report(
     store: StoreUri = STORE,
     tracking: TrackingUri = TRACKING,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: STORE/sweeps/NAME/report.")] = None,
-    data: DataRoots = None,
+    data: Data = None,
 ) -> int:
     """Write the report of a sweep: HTML, Markdown and CSV."""
     from orchestrator.plan import load_plan
     from orchestrator.report.page import write_report
 
-    print(write_report(load_plan(file, data or ()), store, tracking, out))
+    print(write_report(load_plan(file, _finder(data)), store, tracking, out))
     return 0
 
 
 @app.command()
-def sync(file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, data: DataRoots = None) -> int:
+def sync(file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, data: Data = None) -> int:
     """Bring MLflow up to what the store holds, e.g. after its server was away."""
     from orchestrator.plan import load_plan
 
-    planned = load_plan(file, data or ())
+    planned = load_plan(file, _finder(data))
     from orchestrator.tracking.mlflow import sync_sweep
 
     sync_sweep(planned, store, tracking)
@@ -185,7 +192,7 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the images out.")] = 1,
     store: StoreUri = STORE,
     as_json: AsJson = False,
-    data: DataRoots = None,
+    data: Data = None,
 ) -> int:
     """Score final weights on benchmarks, whole images, at any precision; each image's score is kept."""
     from orchestrator.evaluate import EvaluateOptions, evaluate_checkpoint
@@ -199,7 +206,7 @@ def evaluate(
         overlap_px=overlap,
         workers=workers,
         save=save,
-        data_roots=tuple(data or ()),
+        data_roots=_data_roots(data).given,
         json_lines=as_json,
     )
     return evaluate_checkpoint(subject, options)
@@ -234,6 +241,59 @@ def ui(
     from orchestrator.ui import run_ui
 
     return run_ui(tracking, host, port)
+
+
+data_verbs = typer.Typer(no_args_is_help=True, help="Data sets: which there are, whether a copy is whole, staging.")
+app.add_typer(data_verbs, name="data")
+Partial = Annotated[bool, typer.Option("--partial", help="A copy with fewer images is meant.")]
+SetName = Annotated[str, typer.Argument(metavar="NAME", help="E.g. Set5; `normsweep data list` has them.")]
+
+
+@data_verbs.command("list")
+def data_list(data: Data = None, as_json: AsJson = False) -> int:
+    """The data sets of the field: counts, terms of use, where to get them, and where yours lie."""
+    from orchestrator.data import list_sets
+
+    return list_sets(_data_roots(data).all, as_json=as_json)
+
+
+@data_verbs.command("check")
+def data_check(
+    name: SetName,
+    place: Annotated[str, typer.Argument(metavar="PATH_OR_S3", help="The set's folder or prefix, or one above it.")],
+    partial: Partial = False,
+) -> int:
+    """Decode every image; check counts, pairs, sizes and kept checksums; tell all problems at once, per file."""
+    from orchestrator.data import check_set
+
+    return check_set(name, place, partial=partial)
+
+
+@data_verbs.command("stage")
+def data_stage(
+    name: SetName,
+    source: Annotated[str, typer.Option("--from", metavar="PATH_OR_S3", help="Where a copy lies.")],
+    to: Annotated[str, typer.Option("--to", metavar="PATH_OR_S3", help="The root below which NAME is put.")],
+    partial: Partial = False,
+) -> int:
+    """Check a copy and bring it elsewhere, whole or not at all. Run again, it continues."""
+    from orchestrator.data import stage_set
+
+    return stage_set(name, source, to, partial=partial)
+
+
+def _finder(data: list[str] | None) -> Callable[[str], ImageSet]:
+    """How planning finds data sets."""
+    return _data_roots(data).find
+
+
+def _data_roots(data: list[str] | None) -> DataRoots:
+    from orchestrator.staging import DataRoots
+
+    for root in data or ():
+        if "://" not in root and not Path(root).is_dir():
+            raise UserError(f"--data {root}: is no folder; a folder or s3://BUCKET/PREFIX is wanted")
+    return DataRoots(data or ())
 
 
 def main() -> None:

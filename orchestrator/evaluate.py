@@ -21,10 +21,12 @@ from rich.table import Table
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.export import final_weights
+from orchestrator.staging import DataRoots
 from orchestrator.store import open_store
 from orchestrator.store.trials import write_evaluation
 from trainers.catalog import TASKS
-from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.cache import Cache, CacheProblem, cache_root
+from trainers.data.manifests import DatasetProblem
 from trainers.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class EvaluateOptions:
     overlap_px: int = 16
     workers: int = 1
     save: Path | None = None
-    data_roots: tuple[Path, ...] = ()
+    data_roots: tuple[str, ...] = ()
     json_lines: bool = False
 
 
@@ -71,6 +73,7 @@ class Job:
     spec: RunSpec
     weights: Mapping[str, Tensor]
     benchmark: str
+    folders: Sequence[Path]
     precision: str
     options: EvaluateOptions
 
@@ -99,11 +102,19 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
     benchmarks = options.benchmarks or subject.spec.observe.evaluate
     if not benchmarks:
         raise UserError("Name a set: --benchmark Set5. This trial was trained without evaluation sets of its own.")
-    checksums = _checked_sets(subject.spec, benchmarks, options)
+    roots = DataRoots(options.data_roots)
+    checksums = _checked_sets(subject.spec, benchmarks, roots)
+    try:
+        cache = Cache(cache_root(None if "://" in options.store else Path(options.store) / "cache"))
+        folders = roots.fetch(benchmarks, cache)  # which stay in the cache while it lives
+    except DatasetProblem as problem:
+        raise UserError(str(problem)) from problem
+    except CacheProblem as problem:
+        raise EnvironmentProblem(str(problem)) from problem
     results = []
     for benchmark in dict.fromkeys(benchmarks):
         for precision in precisions:
-            job = Job(subject.spec, subject.weights, benchmark, precision, options)
+            job = Job(subject.spec, subject.weights, benchmark, folders, precision, options)
             result = {
                 "of": subject.name,
                 "step": subject.step,
@@ -151,12 +162,12 @@ def _subject(given: str, options: EvaluateOptions) -> Subject:
     return Subject(RunSpec.from_json(found.spec), found.tensors, found.trial, found.step, found.trial)
 
 
-def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], options: EvaluateOptions) -> dict[str, str]:
+def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) -> dict[str, str]:
     """The checksum of each set; every one that is missing or does not fit the task is told at once."""
     problems, checksums = [], {}
     for name in benchmarks:
         try:
-            found = find_set(name, options.data_roots)
+            found = roots.find(name)
         except DatasetProblem as error:
             problems.append(str(error))
             continue
@@ -215,7 +226,7 @@ def _scores(job: Job, worker: int) -> list[Score]:
     cuda = torch.cuda.device_count()
     device = torch.device("cuda", worker % cuda) if cuda else torch.device("cpu")
     model = at_precision(build_trained(job.spec, job.weights).to(device), job.precision, per_channel=job.per_channel)
-    images = build_benchmark(job.benchmark, job.spec.task.name, options.data_roots)
+    images = build_benchmark(job.benchmark, job.spec.task.name, job.folders)
     tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
     keep = None
     if options.save is not None:

@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     import torch
 
-    from trainers.data.cache import CACHE_VARIABLE, Cache, CacheProblem
+    from trainers.data.cache import Cache, CacheProblem, cache_root
     from trainers.loop import Rank, train
 
     resume = options.resume
@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = newest_intact(out / "checkpoints")
         resume = found.folder if found else None
     try:
-        cache = Cache(options.cache or Path(os.environ.get(CACHE_VARIABLE) or out / "cache"))
+        cache = Cache(options.cache or cache_root(out / "cache"))
         here = Rank(rank, local_rank, world_size)
         outcome = train(spec, out, rank=here, resume=resume, data_roots=options.data, cache=cache)
     except DatasetProblem as error:

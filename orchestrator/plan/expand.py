@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from orchestrator.plan.identity import trial_id
 from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.sweep import AXES, CATALOGS, Resources, Sweep, read_sweep, unknown
 from trainers.catalog import TASKS
-from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.manifests import DatasetProblem, ImageSet, find_set
 from trainers.spec import Choice, DataSpec, ModelSpec, ObserveSpec, PlacementSpec, RunSpec, TrainingSpec, misfit
 
 LARGEST_GRID = 20_000
@@ -94,21 +94,24 @@ class _Value:
     location: Location
 
 
-def load_plan(path: Path, data_roots: Sequence[Path] = ()) -> Plan:
-    """Read and expand a sweep file. Raises UserError with all problems of it."""
+def load_plan(path: Path, find: Callable[[str], ImageSet] = find_set) -> Plan:
+    """Read and expand a sweep file; `find` gives a data set by its name, or raises DatasetProblem.
+
+    Raises UserError with all problems of the file.
+    """
     source, sweep, name = read_sweep(path)
-    return _Expansion(source, sweep, data_roots).plan(name)
+    return _Expansion(source, sweep, find).plan(name)
 
 
 class _Expansion:
     """One file on its way to trials; collects problems and raises them together."""
 
-    def __init__(self, source: Source, sweep: Sweep, data_roots: Sequence[Path]) -> None:
+    def __init__(self, source: Source, sweep: Sweep, find: Callable[[str], ImageSet]) -> None:
         self.source = source
         self.sweep = sweep
         self.problems: dict[tuple[Location, str], Problem] = {}
         self.without_pairs: list[tuple[Location, str]] = []
-        self.train_sha256 = self._data_sets(data_roots)
+        self.train_sha256 = self._data_sets(find)
         self.overrides_used: set[int] = set()
 
     def plan(self, name: str) -> Plan:
@@ -165,13 +168,13 @@ class _Expansion:
         if self.problems:
             raise self.source.error(list(self.problems.values()))
 
-    def _data_sets(self, roots: Sequence[Path]) -> str:
+    def _data_sets(self, find: Callable[[str], ImageSet]) -> str:
         data = self.sweep.data
         named: list[tuple[Location, str]] = [(("data", "evaluate", i), name) for i, name in enumerate(data.evaluate)]
         sha256 = ""
         for location, name in [(("data", "train"), data.train), *named]:
             try:
-                found = find_set(name, roots)
+                found = find(name)
             except DatasetProblem as error:
                 self._problem(location, str(error))
             else:

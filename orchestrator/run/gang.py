@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ import ray
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.staging import DataRoots
 from orchestrator.store import open_store
-from orchestrator.store.trials import Files, checkpoint_prefix, fetch_checkpoint, put_segment
+from orchestrator.store.trials import ALIVE_EVERY_S, Files, checkpoint_prefix, fetch_checkpoint, put_segment
 from trainers import checkpoint
-from trainers.data.cache import CACHE_VARIABLE
+from trainers.data.cache import Cache, cache_root
 from trainers.spec import RunSpec
 
 LOG_TAIL_BYTES = 4_000
@@ -80,7 +81,9 @@ class Worker:
         if assignment.work is not None:
             Path(assignment.work).mkdir(parents=True, exist_ok=True)
         self._out = Path(tempfile.mkdtemp(prefix=f"{assignment.trial_id}-rank-{rank}-", dir=assignment.work))
-        self._cache = Path(os.environ.get(CACHE_VARIABLE) or assignment.cache or Path.home() / ".cache" / "normsweep")
+        self._cache_root = cache_root(Path(assignment.cache) if assignment.cache else None)
+        self._cache: Cache | None = None  # while this object lives, nothing that it gave out is evicted
+        self._data: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._journal_offset = 0
         self._shipped: set[str] = set()
@@ -92,14 +95,24 @@ class Worker:
             probe.bind((address, 0))
             return address, probe.getsockname()[1]
 
+    def fetch_data(self) -> None:
+        """Fetch the trial's data sets into this node's cache, where they lie on S3; whoever is first does, others wait.
+
+        Raises DatasetProblem, CacheProblem, EnvironmentProblem.
+        """
+        spec = self._job.spec
+        self._cache = Cache(self._cache_root)
+        roots = DataRoots(self._job.data_roots).fetch([spec.data.train, *spec.observe.evaluate], self._cache)
+        self._data = [str(root) for root in roots]
+
     def start(self, address: str, port: int) -> int | None:
         """Start the rank, from the newest intact checkpoint; returns that checkpoint's step."""
         found = fetch_checkpoint(self._store, self._job.trial_id, self._out / "resume")
         spec_path = self._out / "spec.json"
         spec_path.write_text(self._job.spec.to_json())
         command = [sys.executable, "-m", "trainers", str(spec_path), "--out", str(self._out)]
-        command += ["--end-with", str(os.getpid()), "--cache", str(self._cache)]
-        for root in self._job.data_roots:
+        command += ["--end-with", str(os.getpid()), "--cache", str(self._cache_root)]
+        for root in self._data:
             command += ["--data", root]
         if found is not None:
             command += ["--resume", str(found[1])]
@@ -227,8 +240,15 @@ class Gang:
             for rank in range(placement.workers)
         ]
 
-    def start(self) -> int | None:
-        """Start every rank; returns the step they continue from."""
+    def start(self, waiting: Callable[[], None]) -> int | None:
+        """Fetch the data, start every rank; returns the step they continue from. `waiting` is called every ALIVE_EVERY_S.
+
+        Raises RayTaskError with what was wrong as its cause.
+        """
+        fetched = [worker.fetch_data.remote() for worker in self._workers]
+        while ray.wait(fetched, num_returns=len(fetched), timeout=ALIVE_EVERY_S)[1]:
+            waiting()
+        ray.get(fetched)
         address, port = ray.get(self._workers[0].rendezvous.remote())
         steps: Sequence[int | None] = ray.get([worker.start.remote(address, port) for worker in self._workers])
         return steps[0]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The flags of `normsweep run`."""
+    """The flags of `normsweep run`; `data_roots` are absolute folders and S3 prefixes."""
 
     store: str
     tracking: str
@@ -17,4 +16,4 @@ class RunOptions:
     join_deadline_s: float = 300.0
     quiet: bool = False
     json_lines: bool = False
-    data_roots: tuple[Path, ...] = ()
+    data_roots: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from ray import tune
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.plan import Trial
 from orchestrator.run.gang import Assignment, Gang, Report
@@ -27,6 +27,7 @@ from orchestrator.store.trials import (
     write_manifest,
     write_result,
 )
+from trainers.data.manifests import DatasetProblem
 
 POLL_EVERY_S = 0.2
 REPORT_EVERY_S = 2.0
@@ -80,7 +81,11 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 data_roots=jobs.data_roots,
             )
         )
-        resumed = self._gang.start()
+        try:
+            resumed = self._gang.start(self._say_alive)
+        except RayTaskError as error:
+            self._fail("data" if isinstance(error.cause, DatasetProblem) else "start", str(error.cause))
+            return
         if resumed is not None:
             self._latest["step"] = resumed
 
@@ -119,8 +124,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _look(self) -> None:
         if time.monotonic() - self._alive_at > ALIVE_EVERY_S:
-            say_alive(self._store, self._trial.id, self._attempt)
-            self._alive_at = time.monotonic()
+            self._say_alive()
         reports = self._gang.poll()
         self._seal(reports)
         first = reports[0]
@@ -143,6 +147,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             discard_checkpoints(self._store, self._trial.id, keep=1)
             self._latest |= {"step": int(first.result["step"]), "outcome": outcome}
             self._ended = True
+
+    def _say_alive(self) -> None:
+        say_alive(self._store, self._trial.id, self._attempt)
+        self._alive_at = time.monotonic()
 
     def _seal(self, reports: list[Report]) -> None:
         """Write the manifest of every checkpoint of which all ranks' parts have now shipped."""

@@ -81,7 +81,7 @@ def tune_trials(
         store_uri=options.store if "://" in options.store else str(Path(options.store).absolute()),
         work=None if "://" in options.store else str(work / "ranks"),
         cache=None if "://" in options.store else str(Path(options.store).absolute() / "cache"),
-        data_roots=tuple(str(root.absolute()) for root in options.data_roots),
+        data_roots=options.data_roots,
         commit=commit,
     )
     trainable = tune.with_resources(

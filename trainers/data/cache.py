@@ -24,6 +24,11 @@ KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 RESERVED = "reserved-bytes"  # in an entry on its way: how large it will be
 
 
+def cache_root(default: Path | None = None) -> Path:
+    """This node's cache: NORMSWEEP_CACHE, else `default`, else in the user's home."""
+    return Path(os.environ.get(CACHE_VARIABLE) or default or Path.home() / ".cache" / "normsweep")
+
+
 class CacheProblem(Exception):
     """The cache cannot hold what is needed; the message says how much, where, and what to do."""
 
@@ -87,7 +92,7 @@ class Cache:
                 shutil.rmtree(part, ignore_errors=True)
             raise
         (part / RESERVED).unlink()
-        _fsync_tree(part)
+        fsync_tree(part)
         part.rename(path)
         _fsync(path.parent)
 
@@ -152,7 +157,7 @@ def _size(entry: Path) -> int:
         return 0
 
 
-def _fsync_tree(folder: Path) -> None:
+def fsync_tree(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
         _fsync(path)
 

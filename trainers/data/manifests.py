@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trainers.data.datasets import DATASETS, Dataset, Layout, dataset
+from trainers.spec import SET_NAME
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 ROOTS_VARIABLE = "NORMSWEEP_DATA"
 MANIFEST = "normsweep.json"
+REDUCED = "LR_bicubic"  # how the names of folders with reduced images end
 READERS = 8  # threads that compute checksums
 
 
@@ -62,12 +65,14 @@ def embedded_names() -> tuple[str, ...]:
 
 def find_set(name: str, roots: Sequence[Path] = ()) -> ImageSet:
     """The set of this name, embedded or under one of `roots` (then NORMSWEEP_DATA). Raises DatasetProblem."""
+    if not re.fullmatch(SET_NAME, name):
+        raise DatasetProblem(f"{name!r} is no name of a data set: letters, digits and . _ - are")
     embedded = _embedded()
     if name in embedded:
         folder = _photographs()
         files = (ImageFile(file, folder / file, sha256) for file, sha256 in sorted(embedded[name].items()))
         return ImageSet(name, folder, tuple(files))
-    searched = [*roots, *(Path(p) for p in os.environ.get(ROOTS_VARIABLE, "").split(os.pathsep) if p)]
+    searched = list(dict.fromkeys([*roots, *(Path(root) for root in named_roots() if "://" not in root)]))
     found = _find(dataset(name), name, searched)
     if found is not None:
         return found
@@ -80,30 +85,49 @@ def find_set(name: str, roots: Sequence[Path] = ()) -> ImageSet:
     raise DatasetProblem(f"no data set {name!r}. Embedded: {', '.join(embedded)}. Looked in: {looked}.{about}")
 
 
+def named_roots() -> list[str]:
+    """The roots that NORMSWEEP_DATA names: folders, and S3 prefixes, which only the orchestrator can fetch from."""
+    return [root for root in re.split(f"{os.pathsep}(?!//)", os.environ.get(ROOTS_VARIABLE, "")) if root]
+
+
 def open_set(name: str, folder: Path) -> ImageSet:
     """The set `name` whose folder this is. Raises DatasetProblem."""
     found = _in_folder(dataset(name), name, folder) if folder.is_dir() else None
     if found is None:
-        raise DatasetProblem(f"data set {name!r}: {folder} is no folder")
+        raise DatasetProblem(f"data set {name!r}: {folder} is no folder that holds it")
     return found
 
 
-def write_manifest(name: str, folder: Path, files: Sequence[ImageFile], source: str | None = None) -> None:
-    """Keep the checksums of `files` in their folder, aside and renamed; `source` is the prefix where they really lie."""
-    target = folder / MANIFEST
-    aside = target.with_suffix(f".aside-{os.getpid()}")
-    aside.write_text(json.dumps(manifest_of(name, folder, files, source), indent=1) + "\n")
-    aside.rename(target)
+def look_into(name: str, folder: Path) -> tuple[ImageSet, list[str]]:
+    """The images of `name` in its folder, and what is wrong with them as far as names and checksums tell."""
+    content = _Folder(folder)
+    for layout in dataset(name).layouts:
+        if content.has(layout.gt) and (layout.lq is None or content.has(layout.lq)):
+            return _read_layout(name, content, layout)
+    return ImageSet(name, folder, ()), [
+        f"{folder}: is no folder" if not folder.is_dir() else f"{folder}: holds no images"
+    ]
 
 
-def manifest_of(name: str, folder: Path, files: Sequence[ImageFile], source: str | None = None) -> dict[str, Any]:
-    """What `normsweep.json` says of `files`."""
+def write_manifest(name: str, folder: Path, files: Sequence[ImageFile]) -> None:
+    """Keep the checksums of `files` in their folder, aside and renamed."""
     images = {}
     for file in files:
         stat = file.path.stat()
         record = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file.sha256}
         images[file.path.relative_to(folder).as_posix()] = record
-    return {"version": 1, "name": name, "source": source, "images": images}
+    target = folder / MANIFEST
+    aside = target.with_suffix(f".aside-{os.getpid()}")
+    with aside.open("w") as out:
+        out.write(manifest_text(name, images))
+        out.flush()
+        os.fsync(out.fileno())
+    aside.rename(target)
+
+
+def manifest_text(name: str, images: Mapping[str, Mapping[str, Any]], source: str | None = None) -> str:
+    """A manifest's content: by path, the bytes and sha256 of every image; `source`, if they lie elsewhere, says where."""
+    return json.dumps({"version": 1, "name": name, "source": source, "images": images}, indent=1) + "\n"
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -132,7 +156,7 @@ def checked_manifest(content: Any, where: str) -> dict[str, Any]:
 
 
 def _is_record(record: Any) -> bool:
-    return isinstance(record, dict) and {"bytes", "mtime_ns", "sha256"} <= record.keys()
+    return isinstance(record, dict) and isinstance(record.get("bytes"), int) and isinstance(record.get("sha256"), str)
 
 
 def _find(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
@@ -160,11 +184,14 @@ def _in_folder(known: Dataset, name: str, folder: Path) -> ImageSet | None:
         if known.parts and layout.gt == ".":
             return _joined(known, name, [folder])
         if content.has(layout.gt) and (layout.lq is None or content.has(layout.lq)):
-            return _read_layout(name, content, layout)
+            found, problems = _read_layout(name, content, layout)
+            if problems:
+                raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(problems))
+            return found
     return None
 
 
-def _read_layout(name: str, content: _Folder, layout: Layout) -> ImageSet:
+def _read_layout(name: str, content: _Folder, layout: Layout) -> tuple[ImageSet, list[str]]:
     problems: list[str] = []
     gt = content.images(layout.gt, problems)
     if layout.lq is not None:
@@ -177,12 +204,10 @@ def _read_layout(name: str, content: _Folder, layout: Layout) -> ImageSet:
         found = ImageSet(name, content.folder, _in_side("target", gt), _in_side("input", lq))
     else:
         found = ImageSet(name, content.folder, tuple(gt))
-    if problems:
-        raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(problems))
-    if not found.files:
+    if not found.files and not problems:
         where = content.folder / layout.gt if layout.gt != "." else content.folder
-        raise DatasetProblem(f"data set {name!r}: {where} holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return found
+        problems.append(f"{where}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return found, problems
 
 
 def _in_side(side: str, files: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
@@ -210,7 +235,7 @@ class _Folder:
             prefix = "" if sub == "." else f"{sub}/"
             paths = [self.folder / path for path in self._known if path.startswith(prefix)]
         else:
-            paths = [path for path in below.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES]
+            paths = [path for path in below.rglob("*") if _is_of_set(path.relative_to(below))]
         paths.sort()
         with ThreadPoolExecutor(READERS) as readers:
             sums = list(readers.map(self._sha256, paths))
@@ -228,12 +253,17 @@ class _Folder:
             return str(known["sha256"])
         try:
             stat = path.stat()
-            if known is not None and (stat.st_size, stat.st_mtime_ns) == (known["bytes"], known["mtime_ns"]):
+            if known is not None and (stat.st_size, stat.st_mtime_ns) == (known["bytes"], known.get("mtime_ns")):
                 return str(known["sha256"])
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             return error
+
+
+def _is_of_set(path: Path) -> bool:
+    """Whether a file is one of the images, not one that was reduced from them."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.endswith(REDUCED) for part in path.parts[:-1])
 
 
 def _embedded() -> dict[str, dict[str, str]]:

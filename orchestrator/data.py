@@ -1,0 +1,267 @@
+"""`normsweep data`: which sets there are, whether a copy is whole, and how to bring one to a folder or an S3 prefix."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import json
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.objects import Listed, Prefix, is_s3
+from orchestrator.staging import fetch_listed, images_at, read_manifest_at
+from trainers.checkpoint import sha256_of
+from trainers.data.cache import Cache, CacheProblem, cache_root, fsync_tree
+from trainers.data.check import check
+from trainers.data.datasets import DATASETS, Dataset, dataset
+from trainers.data.manifests import (
+    MANIFEST,
+    DatasetProblem,
+    ImageFile,
+    ImageSet,
+    embedded_names,
+    manifest_text,
+    open_set,
+    read_manifest,
+    write_manifest,
+)
+
+SHA256 = "sha256"  # how an object's note of its content is called
+
+
+def list_sets(roots: Sequence[str], *, as_json: bool = False) -> int:
+    """Print what is known of each set, and where it lies below `roots`, folders and S3 prefixes."""
+    rows: list[dict[str, Any]] = []
+    for known in DATASETS.values():
+        row = vars(known) | {"found": _first_found(known, roots)}
+        rows.append(row | {"layouts": [vars(layout) for layout in known.layouts], "crops_px": dict(known.crops_px)})
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    for row in rows:
+        layouts = ", ".join(_layout_told(layout) for layout in row["layouts"])
+        names = f" (also {', '.join(row['also_named'])})" if row["also_named"] else ""
+        parts = f" {' and '.join(row['parts'])}, or" if row["parts"] else ""
+        console.print(
+            f"[bold]{row['name']}[/bold]{names}: {' or '.join(map(str, row['images']))} images. {row['about']}"
+        )
+        for key in ("note", "terms", "page"):
+            if row[key]:
+                console.print(f"  {key:7}{row[key]}", markup=False)
+        if row["name"] in embedded_names():
+            console.print("  here   in the installed wheel")
+            continue
+        console.print(f"  layout{parts} {layouts}", markup=False)
+        console.print(f"  here   {row['found'] or 'no'}", markup=False)
+    return 0
+
+
+def _first_found(known: Dataset, roots: Sequence[str]) -> str | None:
+    """Where the set lies, or all of those of which it is made."""
+    here = next(filter(None, (_found(known.name, root) for root in roots)), None)
+    if here is not None or not known.parts:
+        return here
+    parts = [_first_found(dataset(part), roots) for part in known.parts]
+    return None if None in parts else " and ".join(filter(None, parts))
+
+
+def _layout_told(layout: Mapping[str, str | None]) -> str:
+    if layout["lq"]:
+        return f"{layout['gt']}/ with {layout['lq']}/"
+    return "the folder itself" if layout["gt"] == "." else f"{layout['gt']}/"
+
+
+def check_set(name: str, place: str, *, partial: bool = False) -> int:
+    """Check every image of a set in a folder or below an S3 prefix; keep its checksums there. Raises UserError."""
+    with _told():
+        copies = _copies(name, place, partial=partial)
+        for copy in copies:
+            what = "pairs" if copy.found.lq_files else "images"
+            print(f"{copy.name}: {copy.where}: {len(copy.found.files)} {what}, all in order; {_keep(copy)}")
+    return 0
+
+
+def stage_set(name: str, source: str, target: str, *, partial: bool = False) -> int:
+    """Bring a set that is in order to TARGET/<name>: a folder or an S3 prefix. What an earlier try has brought stays."""
+    with _told():
+        bring = _to_prefix if is_s3(target) else _to_folder
+        for copy in _copies(name, source, partial=partial):
+            print(f"{copy.name}: {len(copy.files)} images: {bring(copy, target)}")
+    return 0
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of the set `name` that is in order: at `where`, and to be read in the folder of `found`."""
+
+    name: str
+    where: str
+    found: ImageSet
+    listed: Mapping[str, Listed]  # what lies below an S3 prefix
+
+    @property
+    def files(self) -> dict[str, ImageFile]:
+        """By path below the set's folder."""
+        both = (*self.found.files, *self.found.lq_files)
+        return {file.path.relative_to(self.found.folder).as_posix(): file for file in both}
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except DatasetProblem as problem:
+        raise UserError(str(problem)) from problem
+    except CacheProblem as problem:
+        raise EnvironmentProblem(str(problem)) from problem
+    except OSError as error:
+        raise EnvironmentProblem(f"{error.filename}: {error.strerror}") from error
+
+
+def _copies(name: str, place: str, *, partial: bool) -> list[Copy]:
+    """The set, or each of those of which it is made, once it is checked. Raises UserError with all problems."""
+    if name in embedded_names():
+        raise UserError(f"{name} lies inside the installed scikit-image: it needs neither check nor staging.")
+    copies, problems = [], []
+    for part, where in _parts(name, place):
+        copy, wrong = _checked(part, where, partial=partial)
+        copies.append(copy)
+        problems += [problem.replace(str(copy.found.folder), where) for problem in wrong]
+    if problems:
+        raise UserError("\n".join([*problems, f"{name}: {len(problems)} problems; nothing was written."]))
+    return copies
+
+
+def _parts(name: str, place: str) -> list[tuple[str, str]]:
+    """The sets of which this one is made, or itself, and the folder or prefix of each: `place`, or what lies below it."""
+    place = place.rstrip("/") or "/"
+    if not is_s3(place) and not Path(place).is_dir():
+        raise UserError(f"{place}: is no folder; a folder or s3://BUCKET/PREFIX is wanted")
+    home = _home(name, place)
+    known = dataset(name)
+    whole = {layout.gt for layout in known.layouts} & set(_below(home))
+    if not known.parts or whole:
+        return [(name, home)]
+    return [(part, _home(part, home)) for part in known.parts]
+
+
+def _home(name: str, place: str) -> str:
+    aliases = (name, *dataset(name).also_named)
+    return place if place.rpartition("/")[2] in aliases else _found(name, place) or place
+
+
+def _found(name: str, root: str) -> str | None:
+    """ROOT/<name> or ROOT/*/<name>, by any of its names."""
+    top = _below(root)
+    for alias in (name, *dataset(name).also_named):
+        for group in ("", *top):
+            if alias in (_below(f"{root}/{group}") if group else top):
+                return f"{root}/{group}/{alias}" if group else f"{root}/{alias}"
+    return None
+
+
+@functools.cache
+def _below(place: str) -> list[str]:
+    if is_s3(place):
+        return Prefix(place).folders()
+    return sorted(path.name for path in Path(place).iterdir() if path.is_dir()) if Path(place).is_dir() else []
+
+
+def _checked(name: str, where: str, *, partial: bool) -> tuple[Copy, tuple[str, ...]]:
+    """The copy at `where`, and what is wrong with it."""
+    listed: Mapping[str, Listed] = {}
+    if is_s3(where):
+        prefix = Prefix(where)
+        listed = prefix.list()
+        images = images_at(listed)
+        if not images:
+            raise UserError(f"{where}: holds no images")
+        folder, recorded = fetch_listed(prefix, name, images, Cache(cache_root())), read_manifest_at(prefix, listed)
+    else:
+        folder = Path(where)
+        recorded = (read_manifest(folder) or {}).get("images")
+    checked = check(name, folder, recorded, partial=partial)
+    return Copy(name, where, checked.source, listed), checked.problems
+
+
+def _keep(copy: Copy) -> str:
+    """Keep the checksums in the manifest; says what was done."""
+    if is_s3(copy.where):
+        had = MANIFEST in copy.listed
+        _write_at(Prefix(copy.where), copy, copy.listed)
+    else:
+        had = read_manifest(copy.found.folder) is not None
+        try:
+            write_manifest(copy.name, copy.found.folder, list(copy.files.values()))
+        except OSError as error:
+            return f"checksums could not be kept ({error.strerror})"
+    return f"checksums are those of {MANIFEST}" if had else f"checksums kept in {MANIFEST}"
+
+
+def _write_at(prefix: Prefix, copy: Copy, listed: Mapping[str, Listed]) -> None:
+    """Write the manifest of what was listed below the prefix."""
+    images = {
+        path: {"bytes": listed[path].bytes, "etag": listed[path].etag, "sha256": file.sha256}
+        for path, file in copy.files.items()
+    }
+    prefix.put(MANIFEST, manifest_text(copy.name, images).encode())
+
+
+def _to_folder(copy: Copy, to: str) -> str:
+    """Copy aside, and rename when the copy is whole."""
+    root = Path(to)
+    root.mkdir(parents=True, exist_ok=True)
+    target, aside = root / copy.name, root / f".{copy.name}.part"
+    with (root / f".{copy.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process that stages the same set is waited for
+        if target.exists():
+            if open_set(copy.name, target).sha256 != copy.found.sha256:
+                raise UserError(f"{target}: is there, and is another copy: remove it, or stage elsewhere")
+            return f"{target} has them already"
+        files = []
+        for path, file in copy.files.items():
+            files.append(ImageFile(file.name, aside / path, file.sha256))
+            if not (aside / path).is_file() or sha256_of(aside / path) != file.sha256:
+                (aside / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file.path, aside / path)
+                if sha256_of(aside / path) != file.sha256:
+                    raise DatasetProblem(f"{file.path}: has changed while it was copied")
+        write_manifest(copy.name, aside, files)
+        fsync_tree(aside)
+        aside.rename(target)
+    return f"now in {target}"
+
+
+def _to_prefix(copy: Copy, to: str) -> str:
+    """Upload what is not there yet; the manifest comes last."""
+    prefix = Prefix(to) / copy.name
+    listed = prefix.list()
+    recorded = read_manifest_at(prefix, listed)
+    if recorded is not None and {path: record["sha256"] for path, record in recorded.items()} != {
+        path: file.sha256 for path, file in copy.files.items()
+    }:
+        raise UserError(f"{prefix.uri}: is there, and is another copy: remove it, or stage elsewhere")
+    missing = {path: file for path, file in copy.files.items() if not _is_at(prefix, path, file, listed.get(path))}
+    if recorded is not None and not missing:
+        return f"{prefix.uri} has them already"
+    notes = {path: {SHA256: file.sha256} for path, file in missing.items()}
+    for _ in prefix.upload({path: file.path for path, file in missing.items()}, notes):
+        pass
+    _write_at(prefix, copy, prefix.list())
+    return f"now in {prefix.uri}, {len(missing)} of them uploaded"
+
+
+def _is_at(prefix: Prefix, path: str, file: ImageFile, listed: Listed | None) -> bool:
+    """Whether an earlier try has uploaded this very file."""
+    if listed is None or listed.bytes != file.path.stat().st_size:
+        return False
+    return prefix.about(path).get(SHA256) == file.sha256

@@ -1,0 +1,187 @@
+"""Objects below an S3 prefix: the one file that imports boto3.
+
+Endpoint, region, credentials and proxies come from the usual chain (environment, ~/.aws, the instance's role) and from nowhere
+else; retries and timeouts are botocore's, parallel and ranged transfers s3transfer's. A part of an object that has changed
+since its first part was read is refused by the server (If-Match) and told as Changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import EnvironmentProblem, UserError
+
+SCHEME = "s3://"
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
+TRANSFERS = 16  # at a time
+RETRIES: Mapping[str, Any] = {"mode": "standard", "total_max_attempts": 8}
+ADVICE = {
+    "NoSuchBucket": "There is no such bucket: make it, or mend the address.",
+    "AccessDenied": "These credentials may not do that: give them the right, or use others.",
+    "InvalidAccessKeyId": "The server does not know this access key: look at AWS_ACCESS_KEY_ID or ~/.aws/credentials.",
+    "SignatureDoesNotMatch": "The secret key is wrong: look at AWS_SECRET_ACCESS_KEY or ~/.aws/credentials.",
+    "ExpiredToken": "The credentials have expired: get new ones.",
+    "NoCredentialsError": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write ~/.aws/credentials.",
+    "EndpointConnectionError": "Is AWS_ENDPOINT_URL right, and can this machine reach it?",
+}
+NOT_THERE = frozenset({"NoSuchKey", "404"})
+HAS_CHANGED = frozenset({"PreconditionFailed", "412"})
+
+
+class Changed(Exception):
+    """The object was replaced while it was being read."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """What a listing says of an object; the tag changes with its content."""
+
+    bytes: int
+    etag: str
+
+
+class Prefix:
+    """The objects of `s3://bucket/prefix`; keys are relative to it.
+
+    Raises UserError for what is no such address, KeyError for an object that is not there, EnvironmentProblem where the
+    service fails after botocore's retries.
+    """
+
+    def __init__(self, uri: str) -> None:
+        bucket, _, prefix = uri.removeprefix(SCHEME).strip("/").partition("/")
+        if not uri.startswith(SCHEME) or not BUCKET.fullmatch(bucket) or "" in prefix.split("/")[1:]:
+            raise UserError(f"{uri}: is no S3 address: s3://BUCKET or s3://BUCKET/PREFIX is wanted")
+        self.uri = f"{SCHEME}{bucket}/{prefix}".rstrip("/")
+        self._bucket = bucket
+        self._start = f"{prefix}/" if prefix else ""
+
+    def __truediv__(self, name: str) -> Prefix:
+        return Prefix(f"{self.uri}/{name}")
+
+    def folders(self) -> list[str]:
+        """The parts of keys up to the first `/`, each once."""
+        with self._told():
+            pages = self._pages(Delimiter="/")
+            names = [
+                found["Prefix"][len(self._start) : -1] for page in pages for found in page.get("CommonPrefixes", ())
+            ]
+        return [name for name in names if name not in ("", ".", "..")]
+
+    def list(self) -> dict[str, Listed]:
+        """Every object below, by key, in lexical order. What only marks a folder is none."""
+        with self._told():
+            found = {
+                item["Key"][len(self._start) :]: Listed(item["Size"], item["ETag"].strip('"'))
+                for page in self._pages()
+                for item in page.get("Contents", ())
+            }
+        return {key: item for key, item in sorted(found.items()) if key and not key.endswith("/")}
+
+    def get(self, key: str) -> bytes:
+        content = io.BytesIO()
+        with self._told(key):
+            _client().download_fileobj(self._bucket, self._start + key, content)
+        return content.getvalue()
+
+    def put(self, key: str, content: bytes) -> None:
+        with self._told(key):
+            _client().put_object(Bucket=self._bucket, Key=self._start + key, Body=content)
+
+    def about(self, key: str) -> dict[str, str]:
+        """What `upload` was told to note of the object."""
+        with self._told(key):
+            noted: dict[str, str] = _client().head_object(Bucket=self._bucket, Key=self._start + key)["Metadata"]
+            return noted
+
+    def download(self, files: Mapping[str, Path]) -> Iterator[str]:
+        """Write objects, by key, to local files, in parallel; yields each key once its file is whole.
+
+        Also raises Changed.
+        """
+        with self._told(), _transfers() as transfers:
+            futures = {
+                key: transfers.download(self._bucket, self._start + key, str(path)) for key, path in files.items()
+            }
+            for key, future in futures.items():
+                with self._told(key):
+                    future.result()
+                yield key
+
+    def upload(self, files: Mapping[str, Path], about: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+        """Write local files to objects, by key, in parallel, with what to note of each; yields each key once it is there."""
+        with self._told(), _transfers() as transfers:
+            futures = {
+                key: transfers.upload(
+                    str(path), self._bucket, self._start + key, extra_args={"Metadata": dict(about.get(key, {}))}
+                )
+                for key, path in files.items()
+            }
+            for key, future in futures.items():
+                with self._told(key):
+                    future.result()
+                yield key
+
+    def _pages(self, **more: str) -> Any:
+        return _client().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._start, **more)
+
+    @contextlib.contextmanager
+    def _told(self, key: str = "") -> Iterator[None]:
+        """What boto3 raises, as ours."""
+        try:
+            from boto3.exceptions import Boto3Error
+            from botocore.exceptions import BotoCoreError, ClientError
+            from s3transfer.exceptions import RetriesExceededError
+        except ImportError as error:
+            raise EnvironmentProblem(f"{self.uri}: S3 needs boto3: pip install 'normsweep[s3]'") from error
+        where = f"{self.uri}/{key}" if key else self.uri
+        try:
+            yield
+        except ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code", ""))
+            if code in NOT_THERE:
+                raise KeyError(where) from error
+            if code in HAS_CHANGED:
+                raise Changed(f"{where}: was replaced while it was being read") from error
+            raise _failed(where, error, code) from error
+        except RetriesExceededError as error:
+            raise EnvironmentProblem(f"{where}: {error.last_exception}, again and again") from error
+        except (Boto3Error, BotoCoreError) as error:
+            raise _failed(where, error, type(error).__name__) from error
+
+
+def _failed(where: str, error: Exception, kind: str) -> EnvironmentProblem:
+    return EnvironmentProblem(f"{where}: {error}".rstrip(".") + f". {ADVICE.get(kind, '')}".rstrip())
+
+
+def is_s3(address: str) -> bool:
+    return address.startswith(SCHEME)
+
+
+@functools.cache
+def _client() -> Any:
+    """One client for the process: it may be shared by threads."""
+    import boto3
+    from botocore.config import Config
+
+    own = {"AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"} & os.environ.keys()
+    config = Config(
+        retries=None if own else dict(RETRIES), connect_timeout=10, read_timeout=60, max_pool_connections=TRANSFERS
+    )
+    try:
+        return boto3.session.Session().client("s3", config=config)
+    except ValueError as error:  # of the endpoint's address
+        raise EnvironmentProblem(f"S3: {error}: mend AWS_ENDPOINT_URL") from error
+
+
+def _transfers() -> Any:
+    from boto3.s3.transfer import TransferConfig, create_transfer_manager
+
+    return create_transfer_manager(_client(), TransferConfig(max_concurrency=TRANSFERS))

@@ -1,0 +1,223 @@
+"""Data sets from folders and S3 prefixes to where a rank can open them: the node's cache.
+
+On S3 a set is a prefix with a `normsweep.json`, which `normsweep data check` writes: planning reads that and a listing, no image.
+The first process of a node that needs the set fetches it, the others wait for it; what a killed one has fetched is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from orchestrator.objects import Changed, Listed, Prefix, is_s3
+from trainers.checkpoint import sha256_of
+from trainers.data.cache import Cache
+from trainers.data.datasets import dataset
+from trainers.data.manifests import (
+    IMAGE_SUFFIXES,
+    MANIFEST,
+    DatasetProblem,
+    ImageFile,
+    ImageSet,
+    checked_manifest,
+    embedded_names,
+    find_set,
+    manifest_text,
+    named_roots,
+    write_manifest,
+)
+
+TRIES = 2  # of an object that arrives with another checksum
+
+
+class DataRoots:
+    """Where data sets lie, first `given`, then what NORMSWEEP_DATA names: folders and S3 prefixes, searched in this order.
+
+    Of a set on S3 there is, while this object lives, a local folder with nothing but its manifest.
+    """
+
+    def __init__(self, given: Sequence[str] = ()) -> None:
+        self.given = tuple(map(_address, given))
+        self.all = tuple(dict.fromkeys([*self.given, *map(_address, named_roots())]))
+        self._stubs: tempfile.TemporaryDirectory[str] | None = None
+        self._folders: dict[str, list[str]] = {}
+        self._described: dict[Path, Prefix] = {}
+
+    def find(self, name: str) -> ImageSet:
+        """The set of this name. Raises DatasetProblem, EnvironmentProblem."""
+        if name not in embedded_names():
+            for root in filter(is_s3, self.all):
+                self._describe(Prefix(root), name)
+        try:
+            return find_set(name, [self._folder(root) for root in self.all])
+        except DatasetProblem as problem:
+            raise DatasetProblem(self._addressed(str(problem))) from None
+
+    def fetch(self, names: Sequence[str], cache: Cache) -> list[Path]:
+        """Folders in which these sets can be found and opened, those on S3 fetched. Raises as `find`, and CacheProblem."""
+        if not any(map(is_s3, self.all)):
+            return [Path(root) for root in self.all]
+        sets = [self.find(name) for name in names]
+        paths = [file.path for found in sets for file in (*found.files, *found.lq_files)]
+        used = [folder for folder in self._described if any(path.is_relative_to(folder) for path in paths)]
+        roots = []
+        for root in self.all:
+            if is_s3(root):
+                inside = [folder for folder in used if folder.is_relative_to(self._folder(root))]
+                roots += [_fetched(self._described[folder], folder, cache) for folder in inside]
+            else:
+                roots.append(Path(root))
+        return roots
+
+    def _folder(self, root: str) -> Path:
+        """A root as a folder: of an S3 prefix, where its manifests are put."""
+        if not is_s3(root):
+            return Path(root)
+        if self._stubs is None:
+            self._stubs = tempfile.TemporaryDirectory(prefix="normsweep-manifests-")
+        return Path(self._stubs.name) / str(self.all.index(root))
+
+    def _addressed(self, message: str) -> str:
+        for root in filter(is_s3, self.all):
+            message = message.replace(str(self._folder(root)), Prefix(root).uri)
+        return message
+
+    def _describe(self, root: Prefix, name: str) -> None:
+        """Put the manifests of the set, of the sets of which it is made, and of what they are also called into the stub."""
+        known, stub = dataset(name), self._folder(root.uri)
+        for part in known.parts:
+            self._describe(root, part)
+        for alias in (name, *known.also_named):
+            groups = self._below(root)
+            places = [alias] if alias in groups else []
+            places += [f"{group}/{alias}" for group in groups if alias in self._below(root / group)]
+            for place in places:
+                folder = stub / place
+                if folder not in self._described and (manifest := _manifest_of(root / place, alias)) is not None:
+                    folder.mkdir(parents=True, exist_ok=True)
+                    (folder / MANIFEST).write_text(manifest_text(alias, manifest, (root / place).uri))
+                    self._described[folder] = root / place
+
+    def _below(self, prefix: Prefix) -> list[str]:
+        if prefix.uri not in self._folders:
+            self._folders[prefix.uri] = prefix.folders()
+        return self._folders[prefix.uri]
+
+
+def _address(root: str) -> str:
+    """In one form, whatever folder this process is in. Raises UserError."""
+    return Prefix(root).uri if "://" in root else str(Path(root).absolute())
+
+
+def read_manifest_at(prefix: Prefix, listed: Mapping[str, Listed]) -> Mapping[str, Mapping[str, Any]] | None:
+    """What the manifest on S3 says of each image, by path; None where there is none. Raises DatasetProblem."""
+    if MANIFEST not in listed:
+        return None
+    where = f"{prefix.uri}/{MANIFEST}"
+    try:
+        images: Mapping[str, Mapping[str, Any]] = checked_manifest(json.loads(prefix.get(MANIFEST)), where)["images"]
+    except ValueError as error:
+        problem = error if isinstance(error, DatasetProblem) else f"{where}: is no JSON ({error})"
+        raise DatasetProblem(f"{problem}: remove it and run `normsweep data check` again") from None
+    return images
+
+
+def images_at(listed: Mapping[str, Listed]) -> dict[str, Listed]:
+    """Of a listing, the images. Raises DatasetProblem for a key that is no path below a folder."""
+    images = {key: item for key, item in listed.items() if PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES}
+    for key in images:
+        if PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
+            raise DatasetProblem(f"{key!r}: is no name of a file below a folder")
+    return images
+
+
+def fetch_listed(prefix: Prefix, name: str, images: Mapping[str, Listed], cache: Cache) -> Path:
+    """A local folder with these objects as they are now, whatever a manifest says of them."""
+    key = _key([(path, item.bytes, item.etag) for path, item in images.items()])
+
+    def fetch(entry: Path) -> None:
+        _download(prefix, entry / name, {path: (item.bytes, None) for path, item in images.items()})
+
+    size = sum(item.bytes for item in images.values())
+    return cache.entry(f"listed-{name}-{key}", lambda: size, fetch, resumable=True) / name
+
+
+def _manifest_of(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, Any]] | None:
+    """The manifest, where it is still right by the listing. None where nothing, or only other sets, lie there."""
+    listed = prefix.list()
+    recorded, there = read_manifest_at(prefix, listed), images_at(listed)
+    again = f"run `normsweep data check {name} {prefix.uri}`"
+    if recorded is None:
+        if there and not dataset(name).parts:
+            raise DatasetProblem(
+                f"data set {name!r}: {prefix.uri} holds {len(there)} images, but no {MANIFEST}: {again}"
+            )
+        return None
+    problems = []
+    for path, record in recorded.items():
+        now = listed.get(path)
+        if now is None:
+            problems.append(f"{prefix.uri}/{path}: is missing, but its {MANIFEST} names it")
+        elif now.bytes != record["bytes"] or record.get("etag") not in (None, now.etag):
+            problems.append(f"{prefix.uri}/{path}: is not the object that its {MANIFEST} names: {again}")
+    if problems:
+        raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(problems))
+    return recorded
+
+
+def _fetched(prefix: Prefix, stub: Path, cache: Cache) -> Path:
+    """A root with the set whose manifest is in `stub`."""
+    name = stub.name
+    images = json.loads((stub / MANIFEST).read_bytes())["images"]
+
+    def fetch(entry: Path) -> None:
+        folder = entry / name
+        _download(prefix, folder, {path: (record["bytes"], record["sha256"]) for path, record in images.items()})
+        write_manifest(
+            name, folder, [ImageFile(path, folder / path, record["sha256"]) for path, record in images.items()]
+        )
+
+    key = _key([(path, record["sha256"]) for path, record in images.items()])
+    size = sum(record["bytes"] for record in images.values())
+    return cache.entry(f"set-{name}-{key}", lambda: size, fetch, resumable=True)
+
+
+def _download(prefix: Prefix, folder: Path, images: Mapping[str, tuple[int, str | None]]) -> None:
+    """Fetch objects, each known by its bytes and, where it is not None, its checksum; those that are here stay.
+
+    Raises DatasetProblem for objects that are other than that, or change meanwhile.
+    """
+    folder.mkdir(exist_ok=True)
+    for file in folder.rglob("*"):
+        if file.is_file() and file.relative_to(folder).as_posix() not in images:
+            file.unlink()  # what a killed transfer has left
+    missing = [path for path, known in images.items() if not _is_whole(folder / path, *known)]
+    for path in missing:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(TRIES):
+        try:
+            arrived = prefix.download({path: folder / path for path in missing})
+            missing = [path for path in arrived if not _is_whole(folder / path, *images[path])]
+        except Changed as changed:
+            raise DatasetProblem(f"{changed}: run `normsweep data check` again") from changed
+        except KeyError as gone:
+            raise DatasetProblem(f"{gone.args[0]}: is gone since it was listed") from gone
+    if missing:
+        for path in missing:
+            with suppress(FileNotFoundError):
+                (folder / path).unlink()
+        wrong = "is not the object that was listed (checksum or size): run `normsweep data check` again"
+        raise DatasetProblem("\n  ".join(f"{prefix.uri}/{path}: {wrong}" for path in missing))
+
+
+def _is_whole(path: Path, size: int, sha256: str | None) -> bool:
+    return path.is_file() and path.stat().st_size == size and sha256 in (None, sha256_of(path))
+
+
+def _key(records: Sequence[tuple[str | int, ...]]) -> str:
+    return hashlib.sha256(json.dumps(sorted(records)).encode()).hexdigest()[:16]

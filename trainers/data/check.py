@@ -1,0 +1,137 @@
+"""Whether a data set's folder is what it should be: every image decoded, every problem told at once, each with its file."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainers.data.datasets import Dataset, dataset
+from trainers.data.images import decode
+from trainers.data.manifests import IMAGE_SUFFIXES, MANIFEST, REDUCED, ImageSet, look_into
+from trainers.data.packed import in_order
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`source` is the set as far as it can be seen, with the checksums of the bytes that were decoded."""
+
+    source: ImageSet
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    sha256: str = ""
+    size: tuple[int, int] | None = None  # width, height; None where it cannot be decoded
+    problem: str = ""
+
+
+def check(
+    name: str, folder: Path, recorded: Mapping[str, Mapping[str, Any]] | None = None, *, partial: bool = False
+) -> Checked:
+    """Read and decode every image of the set `name` in its folder, with the reduced images beside them (LR_bicubic/X2 ...).
+
+    Checked are the count (unless a `partial` copy is meant), the checksums `recorded` in a manifest, partners, and the sizes
+    of pairs and of reduced images.
+    """
+    found, problems = look_into(name, folder)
+    seen: dict[Path, _Seen] = {}
+    for sub in ("", *_reduced_folders(folder)):
+        paths = sorted(path for path in (folder / sub).iterdir() if _is_image(path)) if sub else _paths(found)
+        seen |= dict(zip(paths, in_order(_look, paths), strict=True))
+    problems += [f"{path}: {about.problem}" for path, about in seen.items() if about.problem]
+    problems += _count_problems(dataset(name), found, partial=partial)
+    problems += _checksum_problems(found, recorded, seen)
+    problems += [
+        f"{lq.path}: is {_px(seen[lq.path])}, but its partner {gt.name} {_px(seen[gt.path])}"
+        for gt, lq in zip(found.files, found.lq_files, strict=False)
+        if _differ(seen[gt.path], seen[lq.path])
+    ]
+    for sub, factor in _reduced_folders(folder).items():
+        problems += _reduced_problems(found, folder / sub, factor, seen)
+    return Checked(found, tuple(problems))
+
+
+def _paths(found: ImageSet) -> list[Path]:
+    return [file.path for file in (*found.files, *found.lq_files)]
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _look(path: Path) -> _Seen:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return _Seen(problem=f"cannot be read: {error.strerror}")
+    sha256 = hashlib.sha256(content).hexdigest()
+    try:
+        height, width = decode(content).shape[:2]
+    except ValueError as error:
+        return _Seen(sha256, problem=str(error))
+    return _Seen(sha256, (width, height))
+
+
+def _count_problems(known: Dataset, found: ImageSet, *, partial: bool) -> list[str]:
+    count = len(found.files)
+    if not known.images or count in known.images or (partial and count < max(known.images)):
+        return []
+    whole = " or ".join(map(str, known.images))
+    what = "pairs" if found.lq_files else "images"
+    return [f"{found.folder}: holds {count} {what}, a whole copy has {whole}"]
+
+
+def _checksum_problems(
+    found: ImageSet, recorded: Mapping[str, Mapping[str, Any]] | None, seen: Mapping[Path, _Seen]
+) -> list[str]:
+    if recorded is None:
+        return []
+    accept = f"restore it, or remove {MANIFEST} to accept what is there now"
+    here = {path.relative_to(found.folder).as_posix(): path for path in _paths(found)}
+    problems = [
+        f"{found.folder / path}: is missing, but was there at the first check" for path in recorded.keys() - here
+    ]
+    problems += [f"{here[path]}: was not there at the first check" for path in here.keys() - recorded.keys()]
+    problems += [
+        f"{here[path]}: is not the file of the first check (checksum): {accept}"
+        for path in here.keys() & recorded.keys()
+        if seen[here[path]].sha256 not in ("", recorded[path]["sha256"])
+    ]
+    return sorted(problems)
+
+
+def _reduced_folders(folder: Path) -> dict[str, int]:
+    """Folders of reduced images, `LR_bicubic/X4` or `DIV2K_train_LR_bicubic/X4`, and their factors."""
+    found = (path for path in sorted(folder.glob(f"*{REDUCED}/X*")) if path.is_dir())
+    return {
+        path.relative_to(folder).as_posix(): int(match[1])
+        for path in found
+        if (match := re.fullmatch(r"X(\d+)", path.name))
+    }
+
+
+def _reduced_problems(found: ImageSet, below: Path, factor: int, seen: dict[Path, _Seen]) -> list[str]:
+    """Each image has one reduced by `factor` (its remainder of rows and columns cropped), under its name or with `x<factor>`."""
+    reduced = {path.stem.removesuffix(f"x{factor}"): path for path in seen if path.parent == below}
+    problems = []
+    for file in found.files:
+        path, size = reduced.pop(file.path.stem, None), seen[file.path].size
+        if path is None:
+            problems.append(f"{file.path}: has no partner in {below}/")
+        elif size is not None and (small := seen[path].size) not in (None, (size[0] // factor, size[1] // factor)):
+            wanted = f"{size[0] // factor} x {size[1] // factor}"
+            problems.append(f"{path}: is {_px(_Seen(size=small))}, but {file.name} reduced by {factor} is {wanted}")
+    return [*problems, *(f"{path}: reduces no image of the set" for path in reduced.values())]
+
+
+def _differ(one: _Seen, other: _Seen) -> bool:
+    return one.size is not None and other.size is not None and one.size != other.size
+
+
+def _px(seen: _Seen) -> str:
+    return f"{seen.size[0]} x {seen.size[1]} pixels" if seen.size else "unreadable"
