@@ -27,6 +27,7 @@ from trainers.data.manifests import (
     DatasetProblem,
     ImageFile,
     ImageSet,
+    check_name,
     embedded_names,
     manifest_text,
     open_set,
@@ -129,6 +130,7 @@ def _told() -> Iterator[None]:
 
 def _copies(name: str, place: str, *, partial: bool) -> list[Copy]:
     """The set, or each of those of which it is made, once it is checked. Raises UserError with all problems."""
+    check_name(name)
     if name in embedded_names():
         raise UserError(f"{name} lies inside the installed scikit-image: it needs neither check nor staging.")
     copies, problems = [], []

@@ -2,7 +2,7 @@
 
 Endpoint, region, credentials and proxies come from the usual chain (environment, ~/.aws, the instance's role) and from nowhere
 else; retries and timeouts are botocore's, parallel and ranged transfers s3transfer's. A part of an object that has changed
-since its first part was read is refused by the server (If-Match) and told as Changed.
+since it was listed is refused by the server (If-Match) and told as Changed.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from orchestrator.errors import EnvironmentProblem, UserError
 SCHEME = "s3://"
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 TRANSFERS = 16  # at a time
+SILENCE_S = 60  # of a server, after which a request is tried again
 RETRIES: Mapping[str, Any] = {"mode": "standard", "total_max_attempts": 8}
 ADVICE = {
     "NoSuchBucket": "There is no such bucket: make it, or mend the address.",
@@ -37,7 +38,7 @@ HAS_CHANGED = frozenset({"PreconditionFailed", "412"})
 
 
 class Changed(Exception):
-    """The object was replaced while it was being read."""
+    """The object was replaced since it was listed, or while it was being read."""
 
 
 @dataclass(frozen=True)
@@ -101,18 +102,25 @@ class Prefix:
             noted: dict[str, str] = _client().head_object(Bucket=self._bucket, Key=self._start + key)["Metadata"]
             return noted
 
-    def download(self, files: Mapping[str, Path]) -> Iterator[str]:
+    def download(self, files: Mapping[str, tuple[Path, Listed | None]]) -> Iterator[str]:
         """Write objects, by key, to local files, in parallel; yields each key once its file is whole.
 
-        Also raises Changed.
+        One that arrives with a checksum other than the server's is left out. Also raises Changed for one that is not, or not
+        all through the transfer, the object that was listed.
         """
+        from botocore.exceptions import FlexibleChecksumError
+
         with self._told(), _transfers() as transfers:
             futures = {
-                key: transfers.download(self._bucket, self._start + key, str(path)) for key, path in files.items()
+                key: transfers.download(self._bucket, self._start + key, str(path), subscribers=_known(listed))
+                for key, (path, listed) in files.items()
             }
             for key, future in futures.items():
                 with self._told(key):
-                    future.result()
+                    try:
+                        future.result()
+                    except FlexibleChecksumError:
+                        continue
                 yield key
 
     def upload(self, files: Mapping[str, Path], about: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
@@ -138,7 +146,7 @@ class Prefix:
         try:
             from boto3.exceptions import Boto3Error
             from botocore.exceptions import BotoCoreError, ClientError
-            from s3transfer.exceptions import RetriesExceededError
+            from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError, S3ValidationError
         except ImportError as error:
             raise EnvironmentProblem(f"{self.uri}: S3 needs boto3: pip install 'normsweep[s3]'") from error
         where = f"{self.uri}/{key}" if key else self.uri
@@ -149,12 +157,18 @@ class Prefix:
             if code in NOT_THERE:
                 raise KeyError(where) from error
             if code in HAS_CHANGED:
-                raise Changed(f"{where}: was replaced while it was being read") from error
+                raise _changed(where) from error
             raise _failed(where, error, code) from error
+        except S3DownloadFailedError as error:  # s3transfer's word for a refused If-Match
+            raise _changed(where) from error
         except RetriesExceededError as error:
             raise EnvironmentProblem(f"{where}: {error.last_exception}, again and again") from error
-        except (Boto3Error, BotoCoreError) as error:
+        except (Boto3Error, BotoCoreError, S3ValidationError) as error:
             raise _failed(where, error, type(error).__name__) from error
+
+
+def _changed(where: str) -> Changed:
+    return Changed(f"{where}: has been replaced since it was listed")
 
 
 def _failed(where: str, error: Exception, kind: str) -> EnvironmentProblem:
@@ -173,12 +187,28 @@ def _client() -> Any:
 
     own = {"AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"} & os.environ.keys()
     config = Config(
-        retries=None if own else dict(RETRIES), connect_timeout=10, read_timeout=60, max_pool_connections=TRANSFERS
+        retries=None if own else dict(RETRIES),
+        connect_timeout=10,
+        read_timeout=SILENCE_S,
+        max_pool_connections=TRANSFERS,
     )
     try:
         return boto3.session.Session().client("s3", config=config)
     except ValueError as error:  # of the endpoint's address
         raise EnvironmentProblem(f"S3: {error}: mend AWS_ENDPOINT_URL") from error
+
+
+def _known(listed: Listed | None) -> list[Any]:
+    """Spares a transfer its request for size and tag, and binds it to the object that was listed."""
+    from s3transfer.subscribers import BaseSubscriber
+
+    class Known(BaseSubscriber):  # type: ignore[misc]
+        def on_queued(self, future: Any, **more: Any) -> None:
+            if listed is not None:
+                future.meta.provide_transfer_size(listed.bytes)
+                future.meta.provide_object_etag(f'"{listed.etag}"')
+
+    return [Known()]
 
 
 def _transfers() -> Any:

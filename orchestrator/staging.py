@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -141,7 +141,7 @@ def fetch_listed(prefix: Prefix, name: str, images: Mapping[str, Listed], cache:
     key = _key([(path, item.bytes, item.etag) for path, item in images.items()])
 
     def fetch(entry: Path) -> None:
-        _download(prefix, entry / name, {path: (item.bytes, None) for path, item in images.items()})
+        _download(prefix, entry / name, {path: _Wanted(item.bytes, item.etag, None) for path, item in images.items()})
 
     size = sum(item.bytes for item in images.values())
     return cache.entry(f"listed-{name}-{key}", lambda: size, fetch, resumable=True) / name
@@ -177,7 +177,7 @@ def _fetched(prefix: Prefix, stub: Path, cache: Cache) -> Path:
 
     def fetch(entry: Path) -> None:
         folder = entry / name
-        _download(prefix, folder, {path: (record["bytes"], record["sha256"]) for path, record in images.items()})
+        _download(prefix, folder, {path: _Wanted.of(record) for path, record in images.items()})
         write_manifest(
             name, folder, [ImageFile(path, folder / path, record["sha256"]) for path, record in images.items()]
         )
@@ -187,36 +187,49 @@ def _fetched(prefix: Prefix, stub: Path, cache: Cache) -> Path:
     return cache.entry(f"set-{name}-{key}", lambda: size, fetch, resumable=True)
 
 
-def _download(prefix: Prefix, folder: Path, images: Mapping[str, tuple[int, str | None]]) -> None:
-    """Fetch objects, each known by its bytes and, where it is not None, its checksum; those that are here stay.
+@dataclass(frozen=True)
+class _Wanted:
+    """An object to fetch: what a listing said of it, or its manifest, which also knows its checksum."""
 
-    Raises DatasetProblem for objects that are other than that, or change meanwhile.
-    """
+    bytes: int
+    etag: str | None
+    sha256: str | None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> _Wanted:
+        return cls(record["bytes"], record.get("etag"), record["sha256"])
+
+    def is_in(self, path: Path) -> bool:
+        """Whether the whole object is in this file."""
+        return path.is_file() and path.stat().st_size == self.bytes and self.sha256 in (None, sha256_of(path))
+
+    def listed(self) -> Listed | None:
+        return Listed(self.bytes, self.etag) if self.etag else None
+
+
+def _download(prefix: Prefix, folder: Path, wanted: Mapping[str, _Wanted]) -> None:
+    """Fetch objects, by path; those that are here stay. Raises DatasetProblem for what is another object than wanted."""
     folder.mkdir(exist_ok=True)
     for file in folder.rglob("*"):
-        if file.is_file() and file.relative_to(folder).as_posix() not in images:
+        if file.is_file() and file.relative_to(folder).as_posix() not in wanted:
             file.unlink()  # what a killed transfer has left
-    missing = [path for path, known in images.items() if not _is_whole(folder / path, *known)]
+    missing = [path for path, item in wanted.items() if not item.is_in(folder / path)]
     for path in missing:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
     for _ in range(TRIES):
         try:
-            arrived = prefix.download({path: folder / path for path in missing})
-            missing = [path for path in arrived if not _is_whole(folder / path, *images[path])]
+            arrived = prefix.download({path: (folder / path, wanted[path].listed()) for path in missing})
+            whole = {path for path in arrived if wanted[path].is_in(folder / path)}
+            missing = [path for path in missing if path not in whole]
         except Changed as changed:
             raise DatasetProblem(f"{changed}: run `normsweep data check` again") from changed
         except KeyError as gone:
             raise DatasetProblem(f"{gone.args[0]}: is gone since it was listed") from gone
     if missing:
         for path in missing:
-            with suppress(FileNotFoundError):
-                (folder / path).unlink()
-        wrong = "is not the object that was listed (checksum or size): run `normsweep data check` again"
+            (folder / path).unlink(missing_ok=True)
+        wrong = "arrives with another checksum than its manifest's: run `normsweep data check` again"
         raise DatasetProblem("\n  ".join(f"{prefix.uri}/{path}: {wrong}" for path in missing))
-
-
-def _is_whole(path: Path, size: int, sha256: str | None) -> bool:
-    return path.is_file() and path.stat().st_size == size and sha256 in (None, sha256_of(path))
 
 
 def _key(records: Sequence[tuple[str | int, ...]]) -> str:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.s3 import bucket, s3_port  # noqa: F401 (fixtures)
+
 torch.set_num_threads(1)
 
 TORCHVISION_OPERATORS = (

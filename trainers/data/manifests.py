@@ -65,8 +65,7 @@ def embedded_names() -> tuple[str, ...]:
 
 def find_set(name: str, roots: Sequence[Path] = ()) -> ImageSet:
     """The set of this name, embedded or under one of `roots` (then NORMSWEEP_DATA). Raises DatasetProblem."""
-    if not re.fullmatch(SET_NAME, name):
-        raise DatasetProblem(f"{name!r} is no name of a data set: letters, digits and . _ - are")
+    check_name(name)
     embedded = _embedded()
     if name in embedded:
         folder = _photographs()
@@ -83,6 +82,12 @@ def find_set(name: str, roots: Sequence[Path] = ()) -> ImageSet:
     known = DATASETS.get(name)
     about = f" {name}: {known.about}; to be had at {known.page}." if known else ""
     raise DatasetProblem(f"no data set {name!r}. Embedded: {', '.join(embedded)}. Looked in: {looked}.{about}")
+
+
+def check_name(name: str) -> None:
+    """Raises DatasetProblem for what can be no name of a set, before it becomes a path or a key."""
+    if not re.fullmatch(SET_NAME, name):
+        raise DatasetProblem(f"{name!r} is no name of a data set: letters, digits and . _ - are")
 
 
 def named_roots() -> list[str]:

@@ -1,0 +1,181 @@
+"""`normsweep data`: a copy is checked image by image, and brought elsewhere whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.sweeps import command, environment
+from trainers.data.manifests import MANIFEST, find_set
+
+
+def picture(path: Path, width: int = 40, height: int = 36, mode: str = "RGB") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+
+
+def set5(root: Path, count: int = 5) -> Path:
+    """A folder with the layout and the number of images of Set5."""
+    for number in range(count):
+        picture(root / "Set5" / "HR" / f"{number}.png")
+        for factor in (2, 4):
+            picture(root / "Set5" / f"LR_bicubic/X{factor}" / f"{number}x{factor}.png", 40 // factor, 36 // factor)
+    return root / "Set5"
+
+
+def data(*arguments: object, expect: int = 0) -> str:
+    """`normsweep data ...`; what it printed."""
+    done = subprocess.run(
+        command("data", *arguments), env=environment(), capture_output=True, text=True, timeout=120, check=False
+    )
+    output = done.stdout + done.stderr
+    assert done.returncode == expect, output
+    assert "Traceback" not in output
+    return output
+
+
+def test_the_list_has_every_set_of_the_paper_and_where_yours_lie(tmp_path: Path) -> None:
+    set5(tmp_path / "benchmarks")
+    told = data("list", "--data", tmp_path)
+    names = (
+        "DF2K DIV2K Flickr2K BSDS400 Rain13K Set5 Set14 BSD100 Urban100 Manga109 CBSD68 Kodak24 McMaster LIVE1 Classic5"
+    )
+    for name in [*names.split(), "Test100", "Rain100L", "embedded-train", "embedded-test"]:
+        assert any(line.startswith(name) for line in told.splitlines()), name
+    rows = {row["name"]: row for row in json.loads(data("list", "--data", tmp_path, "--json"))}
+    assert rows["Set5"]["found"] == str(tmp_path / "benchmarks/Set5")
+    assert rows["DF2K"]["found"] is None
+    assert all(row["terms"] and row["page"] for row in rows.values())
+    assert "is no folder" in data("list", "--data", tmp_path / "nowhere", expect=2)
+
+
+def test_a_copy_in_order_gets_its_checksums(tmp_path: Path) -> None:
+    folder = set5(tmp_path / "benchmarks")
+    before = find_set("Set5", [tmp_path]).sha256
+    for place in (tmp_path, folder):
+        assert "5 images, all in order" in data("check", "Set5", place)
+    kept = json.loads((folder / MANIFEST).read_text())["images"]
+    assert sorted(kept) == [f"HR/{number}.png" for number in range(5)]
+    assert find_set("Set5", [tmp_path]).sha256 == before
+
+
+def test_every_problem_is_told_at_once_with_its_file(tmp_path: Path) -> None:
+    folder = set5(tmp_path)
+    picture(folder / "HR" / "5.png", mode="P")
+    (folder / "HR" / "1.png").write_bytes((folder / "HR" / "1.png").read_bytes()[:200])
+    (folder / "HR" / "2.png").write_bytes(b"")
+    (folder / "LR_bicubic/X2/3x2.png").unlink()
+    picture(folder / "LR_bicubic/X4/4x4.png", 11, 9)
+    picture(folder / "LR_bicubic/X4/stray.png", 11, 9)
+    told = data("check", "Set5", tmp_path, expect=2)
+    for file, why in {
+        "Set5": "holds 6 images, a whole copy has 5",
+        "Set5/HR/5.png": "has mode P",
+        "Set5/HR/1.png": "cannot be decoded",
+        "Set5/HR/2.png": "is empty",
+        "Set5/HR/3.png": f"has no partner in {folder}/LR_bicubic/X2/",
+        "Set5/LR_bicubic/X4/4x4.png": "is 11 x 9 pixels, but 4.png reduced by 4 is 10 x 9",
+        "Set5/LR_bicubic/X4/stray.png": "reduces no image",
+    }.items():
+        assert any(line.startswith(f"{tmp_path}/{file}: {why}") for line in told.splitlines()), (file, told)
+    assert not (folder / MANIFEST).exists()
+
+
+def test_a_later_check_compares_bytes_even_where_size_and_time_are_the_same(tmp_path: Path) -> None:
+    folder = set5(tmp_path)
+    victim = folder / "HR/2.png"
+    picture(victim.with_suffix(".bmp"))  # a format in which any byte can differ and it stays an image
+    victim.with_suffix(".bmp").rename(victim)
+    data("check", "Set5", tmp_path)
+    stat, content = victim.stat(), victim.read_bytes()
+    victim.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    os.utime(victim, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (folder / "HR/3.png").unlink()
+    picture(folder / "HR/new.png")
+    told = data("check", "Set5", tmp_path, expect=2)
+    assert f"{victim}: is not the file of the first check (checksum)" in told
+    assert f"{folder}/HR/3.png: is missing, but was there at the first check" in told
+    assert f"{folder}/HR/new.png: was not there at the first check" in told
+
+
+def test_pairs_are_checked_by_name_and_size(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        picture(tmp_path / "rain" / "target" / f"{name}.png")
+        picture(tmp_path / "rain" / "input" / f"{name}.png")
+    assert "2 pairs, all in order" in data("check", "rain", tmp_path)
+    (tmp_path / "rain" / MANIFEST).unlink()
+    picture(tmp_path / "rain/input/b.png", width=30)
+    picture(tmp_path / "rain/input/c.png")
+    told = data("check", "rain", tmp_path, expect=2)
+    assert f"{tmp_path}/rain/input/b.png: is 30 x 36 pixels, but its partner target/b.png 40 x 36 pixels" in told
+    assert f"{tmp_path}/rain/input/c.png: has no partner in target/" in told
+
+
+def test_a_partial_copy_is_one_only_where_it_is_meant(tmp_path: Path) -> None:
+    set5(tmp_path, count=3)
+    assert "holds 3 images, a whole copy has 5" in data("check", "Set5", tmp_path, expect=2)
+    assert "3 images, all in order" in data("check", "Set5", tmp_path, "--partial")
+
+
+def test_a_set_made_of_others_is_checked_part_by_part(tmp_path: Path) -> None:
+    for part in ("DIV2K/DIV2K_train_HR", "Flickr2K"):
+        for number in range(2):
+            picture(tmp_path / "DF2K" / part / f"{part[0]}{number}.png")
+    told = data("check", "DF2K", tmp_path, "--partial")
+    assert f"DIV2K: {tmp_path}/DF2K/DIV2K: 2 images" in told
+    assert f"Flickr2K: {tmp_path}/DF2K/Flickr2K: 2 images" in told
+    assert len(find_set("DF2K", [tmp_path]).files) == 4
+
+
+def test_staging_brings_a_whole_copy_or_none(tmp_path: Path) -> None:
+    folder = set5(tmp_path / "from")
+    half = tmp_path / "to" / ".Set5.part" / "HR"
+    half.mkdir(parents=True)  # what a killed one has left
+    shutil.copyfile(folder / "HR/0.png", half / "0.png")
+    (half / "1.png").write_bytes((folder / "HR/1.png").read_bytes()[:100])
+    inode = (half / "0.png").stat().st_ino
+    processes = [
+        subprocess.Popen(
+            command("data", "stage", "Set5", "--from", tmp_path / "from", "--to", tmp_path / "to"),
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = sorted(process.communicate(timeout=120)[0] for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], told
+    assert "now in" in told[1] or "now in" in told[0]
+    assert "has them already" in told[0] + told[1]
+    staged = tmp_path / "to" / "Set5"
+    assert (staged / "HR/0.png").stat().st_ino == inode, "what was brought is not brought again"
+    assert find_set("Set5", [tmp_path / "to"]).sha256 == find_set("Set5", [tmp_path / "from"]).sha256
+    assert "all in order" in data("check", "Set5", tmp_path / "to")
+
+    (folder / "HR/4.png").write_bytes(b"")
+    told_bad = data("stage", "Set5", "--from", tmp_path / "from", "--to", tmp_path / "third", expect=2)
+    assert f"{folder}/HR/4.png: is empty" in told_bad
+    assert not (tmp_path / "third").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("check", "embedded-train", "."), "lies inside the installed scikit-image"),
+        (("check", "Set5", "/nowhere"), "/nowhere: is no folder"),
+        (("check", "Set5", "gs://x/y"), "is no folder; a folder or s3://BUCKET/PREFIX is wanted"),
+        (("check", "../Set5", "."), "is no name of a data set"),
+        (("stage", "Set5", "--from", "/nowhere", "--to", "/tmp/x"), "/nowhere: is no folder"),
+    ],
+)
+def test_what_makes_no_sense_is_told(arguments: tuple[str, ...], said: str) -> None:
+    assert said in data(*arguments, expect=2)
