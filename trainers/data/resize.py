@@ -13,7 +13,7 @@ from torch.nn import functional as F
 PAD = 4  # taps of the kernel on the small side
 
 
-def _resize_axis(image: NDArray[np.float64], axis: int, factor: int, up: bool) -> NDArray[np.float64]:
+def resize_axis(image: NDArray[np.float64], axis: int, factor: int, up: bool) -> NDArray[np.float64]:
     """One pass along `axis` of (H, W, C), by 1/factor or by factor."""
     pad = PAD * (1 if up else factor)
     widths = [(0, 0)] * image.ndim
@@ -37,19 +37,19 @@ def downsample_u8(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
 
     H and W must be multiples of `scale`.
     """
-    half = _round_u8(_resize_axis(image.astype(np.float64), 0, scale, up=False))
-    return _round_u8(_resize_axis(half.astype(np.float64), 1, scale, up=False))
+    half = _round_u8(resize_axis(image.astype(np.float64), 0, scale, up=False))
+    return _round_u8(resize_axis(half.astype(np.float64), 1, scale, up=False))
 
 
 def downsample_f64(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     """As `downsample_u8`, but both passes in float64 and rounded to uint8 once, at the end."""
-    half = _resize_axis(image.astype(np.float64), 0, scale, up=False)
-    return _round_u8(_resize_axis(half, 1, scale, up=False))
+    half = resize_axis(image.astype(np.float64), 0, scale, up=False)
+    return _round_u8(resize_axis(half, 1, scale, up=False))
 
 
 def upsample(image: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
     """(H, W, C) to (scale*H, scale*W, C), not rounded."""
-    return _resize_axis(_resize_axis(image, 0, scale, up=True), 1, scale, up=True)
+    return resize_axis(resize_axis(image, 0, scale, up=True), 1, scale, up=True)
 
 
 def _round_u8(image: NDArray[np.float64]) -> NDArray[np.uint8]:
