@@ -27,7 +27,9 @@ app = typer.Typer(
 )
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
-StoreUri = Annotated[str, typer.Option("--store", metavar="URI", help="Where trials are kept.")]
+StoreUri = Annotated[
+    str, typer.Option("--store", metavar="URI", help="Where trials are kept: a folder or s3://BUCKET/PREFIX.")
+]
 TrackingUri = Annotated[str, typer.Option("--tracking", metavar="URI", help="MLflow: sqlite:///PATH or http://...")]
 Data = Annotated[
     list[str] | None,
@@ -145,7 +147,7 @@ def report(
     from orchestrator.plan import load_plan
     from orchestrator.report.page import write_report
 
-    print(write_report(load_plan(file, _finder(data)), store, tracking, out))
+    print(write_report(load_plan(file, _finder(data)), store, tracking, out).page)
     return 0
 
 

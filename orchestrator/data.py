@@ -266,4 +266,4 @@ def _is_at(prefix: Prefix, path: str, file: ImageFile, listed: Listed | None) ->
     """Whether an earlier try has uploaded this very file."""
     if listed is None or listed.bytes != file.path.stat().st_size:
         return False
-    return prefix.about(path).get(SHA256) == file.sha256
+    return prefix.head(path).about.get(SHA256) == file.sha256

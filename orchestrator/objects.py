@@ -12,6 +12,7 @@ import functools
 import io
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ ADVICE = {
     "EndpointConnectionError": "Is AWS_ENDPOINT_URL right, and can this machine reach it?",
 }
 NOT_THERE = frozenset({"NoSuchKey", "404"})
-HAS_CHANGED = frozenset({"PreconditionFailed", "412"})
+HAS_CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
+WRITER = "writer"  # the note by which a writer knows its object again
 
 
 class Changed(Exception):
@@ -47,6 +49,13 @@ class Listed:
 
     bytes: int
     etag: str
+
+
+@dataclass(frozen=True)
+class Head(Listed):
+    """An object, with what its writer noted of it."""
+
+    about: Mapping[str, str]
 
 
 class Prefix:
@@ -70,37 +79,60 @@ class Prefix:
     def folders(self) -> list[str]:
         """The parts of keys up to the first `/`, each once."""
         with self._told():
-            pages = self._pages(Delimiter="/")
+            pages = self._pages("", Delimiter="/")
             names = [
                 found["Prefix"][len(self._start) : -1] for page in pages for found in page.get("CommonPrefixes", ())
             ]
         return [name for name in names if name not in ("", ".", "..")]
 
-    def list(self) -> dict[str, Listed]:
-        """Every object below, by key, in lexical order. What only marks a folder is none."""
+    def list(self, below: str = "") -> dict[str, Listed]:
+        """Every object whose key begins with `below`, by key, in lexical order. What only marks a folder is none."""
         with self._told():
             found = {
                 item["Key"][len(self._start) :]: Listed(item["Size"], item["ETag"].strip('"'))
-                for page in self._pages()
+                for page in self._pages(below)
                 for item in page.get("Contents", ())
             }
         return {key: item for key, item in sorted(found.items()) if key and not key.endswith("/")}
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str, listed: Listed | None = None) -> bytes:
+        """The content; of just the object that was `listed`, where one is given, or raises Changed."""
         content = io.BytesIO()
-        with self._told(key):
-            _client().download_fileobj(self._bucket, self._start + key, content)
+        with self._told(key), _transfers() as transfers:
+            transfers.download(self._bucket, self._start + key, content, subscribers=_known(listed)).result()
         return content.getvalue()
 
     def put(self, key: str, content: bytes) -> None:
         with self._told(key):
             _client().put_object(Bucket=self._bucket, Key=self._start + key, Body=content)
 
-    def about(self, key: str) -> dict[str, str]:
-        """What `upload` was told to note of the object."""
+    def put_if(self, key: str, content: bytes, etag: str | None) -> bool:
+        """Put where the object there has this tag, or, for None, where there is none; whether that was so.
+
+        The server decides. A try whose answer was lost is refused when botocore repeats it: the writer's mark tells it as ours.
+        """
+        condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'}
+        writer = uuid.uuid4().hex
+        try:
+            with self._told(key):
+                _client().put_object(
+                    Bucket=self._bucket, Key=self._start + key, Body=content, Metadata={WRITER: writer}, **condition
+                )
+        except KeyError:  # a tag was wanted, and nothing is there
+            return False
+        except Changed:
+            return self.head(key).about.get(WRITER) == writer
+        return True
+
+    def delete(self, key: str) -> None:
         with self._told(key):
-            noted: dict[str, str] = _client().head_object(Bucket=self._bucket, Key=self._start + key)["Metadata"]
-            return noted
+            _client().delete_object(Bucket=self._bucket, Key=self._start + key)
+
+    def head(self, key: str) -> Head:
+        """An object without its content."""
+        with self._told(key):
+            head = _client().head_object(Bucket=self._bucket, Key=self._start + key)
+            return Head(head["ContentLength"], head["ETag"].strip('"'), head["Metadata"])
 
     def download(self, files: Mapping[str, tuple[Path, Listed | None]]) -> Iterator[str]:
         """Write objects, by key, to local files, in parallel; yields each key once its file is whole.
@@ -137,8 +169,9 @@ class Prefix:
                     future.result()
                 yield key
 
-    def _pages(self, **more: str) -> Any:
-        return _client().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._start, **more)
+    def _pages(self, below: str, **more: str) -> Any:
+        pages = _client().get_paginator("list_objects_v2")
+        return pages.paginate(Bucket=self._bucket, Prefix=self._start + below, **more)
 
     @contextlib.contextmanager
     def _told(self, key: str = "") -> Iterator[None]:

@@ -58,16 +58,38 @@ def build(plan: Plan, frame: Frame, written: datetime) -> Report:
     return Report(plan, frame, tables.comparisons(frame), rows, found, all_figures(frame, rows, found), written)
 
 
-def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, out: Path | None = None) -> Path:
-    """Write the report of what the store holds now, to `out` or `<store>/sweeps/<name>/report`; the path of index.html.
+@dataclass(frozen=True)
+class Written:
+    """A report that was written: where its page is, and the text of each of its files."""
+
+    page: str
+    files: Mapping[str, str]
+
+
+def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, out: Path | None = None) -> Written:
+    """Write the report of what the store holds now, to the folder `out` or to `sweeps/<name>/report` in the store.
 
     With `tracking_uri` the files become artifacts in the sweep's MLflow experiment too, once a trial began; if MLflow
-    does not answer, that is said on stderr. Raises EnvironmentProblem where the folder cannot be written.
+    does not answer, that is said on stderr. Raises EnvironmentProblem where they cannot be written.
     """
     store = open_store(store_uri)
-    folder = out or Path(store.uri) / "sweeps" / plan.sweep / "report"
     frame = read_frame(plan, store)
     files = render(build(plan, frame, datetime.now(UTC)))
+    if out is not None:
+        _write(files, out)
+    else:
+        for name, text in files.items():
+            store.put(f"{_prefix(plan)}/{name}", text.encode())
+    if tracking_uri is not None and frame.attempts:
+        _log(plan, tracking_uri, files)
+    return Written(f"{out or f'{store.uri}/{_prefix(plan)}'}/index.html", files)
+
+
+def _prefix(plan: Plan) -> str:
+    return f"sweeps/{plan.sweep}/report"
+
+
+def _write(files: Mapping[str, str], folder: Path) -> None:
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
@@ -76,16 +98,13 @@ def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, ou
         raise EnvironmentProblem(
             f"The report cannot be written to {folder}: {error.strerror}. Choose another with --out."
         ) from error
-    if tracking_uri is not None and frame.attempts:
-        _log(plan, tracking_uri, folder)
-    return folder / "index.html"
 
 
-def _log(plan: Plan, tracking_uri: str, folder: Path) -> None:
+def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
     from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
 
     try:
-        Mirror(tracking_uri, plan).log_report(folder)
+        Mirror(tracking_uri, plan).log_report(files)
     except TrackingUnavailable as error:
         print(f"The report is written, but not logged. {error}", file=sys.stderr)
 

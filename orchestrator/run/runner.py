@@ -67,14 +67,14 @@ def _finish(
     else:
         from orchestrator.report.page import write_report
 
-        page = write_report(plan, options.store, None, None)
-        summary["report"] = str(page)
+        written = write_report(plan, options.store)
+        summary["report"] = written.page
         if mirror is not None:
             with suppress(TrackingUnavailable):
-                mirror.log_report(page.parent)
+                mirror.log_report(written.files)
         progress.say(
             f"{plan.sweep}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
-            f"{summary['pending']} pending.\nReport: {page}\nRuns:   normsweep ui --tracking {options.tracking}"
+            f"{summary['pending']} pending.\nReport: {written.page}\nRuns:   normsweep ui --tracking {options.tracking}"
         )
     progress.line({"event": "summary", **summary})
     if interrupted:

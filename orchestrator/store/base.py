@@ -63,6 +63,10 @@ class Store(ABC):
         """Bytes of the blob."""
 
     @abstractmethod
+    def sha256(self, key: str) -> str:
+        """Of the content, in hex; as it was noted on writing where the service keeps content intact by itself."""
+
+    @abstractmethod
     def put_file(self, key: str, path: Path) -> None:
         """The content of a local file, however large."""
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.store.base import Store, checked
+from trainers.checkpoint import sha256_of
 
 LOCK = "lock"
 ASIDE = ".aside"  # files on their way; below the root, so that renaming stays within one file system
@@ -87,6 +88,10 @@ class FolderStore(Store):
     def size(self, key: str) -> int:
         with self._reading(key) as path:
             return path.stat().st_size
+
+    def sha256(self, key: str) -> str:
+        with self._reading(key) as path:
+            return sha256_of(path)
 
     def put_file(self, key: str, path: Path) -> None:
         target = self._path(key)

@@ -19,6 +19,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from trainers.checkpoint import sha256_of
 
+READERS = 16  # trials looked at together: a store may be far away
 ALIVE_EVERY_S = 10.0
 SILENT_AFTER_S = 60.0  # an attempt without a sign of life for so long is not running any more
 DAMAGED = (KeyError, ValueError, TypeError, AttributeError)  # what reading JSON of another shape raises
@@ -277,7 +279,7 @@ def read_result(store: Store, trial_id: str, *, verify: bool = False) -> dict[st
         for file, promised in result["checkpoint"]["files"].items():
             if store.size(f"{prefix}/{file}") != promised["bytes"]:
                 return None
-            if verify and hashlib.sha256(store.get(f"{prefix}/{file}")).hexdigest() != promised["sha256"]:
+            if verify and store.sha256(f"{prefix}/{file}") != promised["sha256"]:
                 return None
         for key, sha256 in result["journal"].items():
             if hashlib.sha256(store.get(key)).hexdigest() != sha256:
@@ -315,10 +317,16 @@ def trial_states(store_uri: str, plan: Plan) -> dict[str, str]:
     if "://" not in store_uri and not Path(store_uri).is_dir():
         return {trial.id: "pending" for trial in plan.trials}
     store = open_store(store_uri)
-    return {trial.id: trial_state(store, trial.id) for trial in plan.trials}
+    with ThreadPoolExecutor(READERS) as readers:
+        ids = [trial.id for trial in plan.trials]
+        return dict(zip(ids, readers.map(lambda trial_id: trial_state(store, trial_id), ids), strict=True))
 
 
 def ended(store: Store, trials: Iterable[Trial]) -> set[str]:
     """Ids of the trials that need no training any more, their results read through."""
-    results = {trial.id: read_result(store, trial.id, verify=True) for trial in trials}
-    return {trial_id for trial_id, result in results.items() if result and result["outcome"] in FINAL}
+    with ThreadPoolExecutor(READERS) as readers:
+        ids = [trial.id for trial in trials]
+        results = readers.map(lambda trial_id: read_result(store, trial_id, verify=True), ids)
+        return {
+            trial_id for trial_id, result in zip(ids, results, strict=True) if result and result["outcome"] in FINAL
+        }

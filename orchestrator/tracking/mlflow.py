@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,14 @@ class Mirror:
             for trial in trials:
                 self._sync(store, trial, trial.id in reused)
 
-    def log_report(self, folder: Path) -> None:
-        """The report as artifacts of a run of its own, the same one each time."""
+    def log_report(self, files: Mapping[str, str]) -> None:
+        """The report's files, by name, as artifacts of a run of its own, the same one each time."""
         with self._told():
             tags = {"normsweep.report": self._plan.sweep}
             found = self._client.search_runs([self._experiment], f"tags.`normsweep.report` = '{self._plan.sweep}'")
             run = found[0] if found else self._client.create_run(self._experiment, run_name="report", tags=tags)
-            self._client.log_artifacts(run.info.run_id, str(folder))
+            for name, text in files.items():
+                self._client.log_text(run.info.run_id, text, name)
             self._client.set_terminated(run.info.run_id, "FINISHED")
 
     def _sync(self, store: Store, trial: Trial, is_reused: bool) -> None:

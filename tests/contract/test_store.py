@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import time
@@ -15,13 +16,17 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from orchestrator.store.folder import ABANDONED_AFTER_S, ASIDE
+from tests.s3 import Bucket, Wrong
 
-STORES: dict[str, Callable[[Path], str]] = {"folder": lambda folder: str(folder / "store")}
+STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
+    "folder": lambda request: str(request.getfixturevalue("tmp_path") / "store"),
+    "s3": lambda request: f"{request.getfixturevalue('bucket').uri}/some/store",
+}
 
 
 @pytest.fixture(params=STORES, ids=list(STORES))
-def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return STORES[request.param](tmp_path)
+def uri(request: pytest.FixtureRequest) -> str:
+    return STORES[request.param](request)
 
 
 @pytest.fixture
@@ -141,6 +146,9 @@ def test_files_travel_whole(store: Store, tmp_path: Path) -> None:
     store.put_file("big/file", tmp_path / "there")
     store.get_file("big/file", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == content
+    assert store.sha256("big/file") == hashlib.sha256(content).hexdigest()
+    store.put("small", b"x")
+    assert store.sha256("small") == hashlib.sha256(b"x").hexdigest()
 
 
 def test_everyone_who_opens_the_address_sees_the_same(uri: str, store: Store) -> None:
@@ -178,6 +186,43 @@ def test_a_folder_store_clears_what_killed_writers_left_long_ago(tmp_path: Path)
     assert [path.name for path in aside.iterdir()] == ["new"]
 
 
+def test_an_s3_server_that_ignores_conditions_is_refused(bucket: Bucket) -> None:
+    bucket.fault = lambda method, *about: Wrong(200, b"") if method == "PUT" else None
+    with pytest.raises(EnvironmentProblem, match="ignores conditional writes"):
+        open_store(f"{bucket.uri}/store")
+
+
+@pytest.mark.parametrize("action", ["put_once", "replace"])
+def test_a_write_whose_answer_was_lost_is_known_as_ones_own(bucket: Bucket, action: str) -> None:
+    """The server has done it; botocore, which heard nothing of that, asks again and is refused."""
+    store = open_store(f"{bucket.uri}/store")
+    store.put("old", b"1")
+    tag = store.get_tagged("old")[1]
+    key = "store/new" if action == "put_once" else "store/old"
+    before = bucket.requests["PUT", key]
+
+    def lost(method: str, asked: str, headers: dict[str, str], body: bytes) -> Wrong | None:
+        first = (method, asked) == ("PUT", key) and bucket.requests[method, asked] == before + 1
+        return Wrong.error(500, "InternalError") if first else None
+
+    bucket.fault = lost
+    done = store.put_once("new", b"2") if action == "put_once" else store.replace("old", b"2", tag)
+    assert done
+    assert bucket.requests["PUT", key] == before + 2
+    assert store.get(key.removeprefix("store/")) == b"2"
+    assert not (store.put_once("new", b"3") if action == "put_once" else store.replace("old", b"3", tag))
+
+
+def test_large_files_go_to_s3_in_parts_and_come_back(bucket: Bucket, tmp_path: Path) -> None:
+    content = os.urandom(20 << 20)
+    (tmp_path / "large").write_bytes(content)
+    store = open_store(f"{bucket.uri}/store")
+    store.put_file("large", tmp_path / "large")
+    assert bucket.requests["PUT", "store/large"] == 3
+    store.get_file("large", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == content
+
+
 def test_an_address_of_an_unknown_kind_is_told() -> None:
-    with pytest.raises(UserError, match="give its path"):
+    with pytest.raises(UserError, match="give a folder or s3://BUCKET/PREFIX"):
         open_store("ftp://host/path")

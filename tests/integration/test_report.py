@@ -76,7 +76,7 @@ def complete(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a sweep in which every trial completed."""
     store = tmp_path_factory.mktemp("complete") / "runs"
     write_sweep(open_store(str(store)), plan)
-    return write_report(plan, str(store), None, None)
+    return Path(write_report(plan, str(store)).page)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -157,7 +157,7 @@ def test_every_state_is_named(plan: Plan, tmp_path: Path) -> None:
     write_attempt(store, plan.trials[2], 20)
     attempt = write_attempt(store, plan.trials[3], 20)
     write_failure(store, plan.trials[3].id, attempt, "data", "rocket.jpg is <truncated>", final=True)
-    page = write_report(plan, str(tmp_path / "runs"), None, tmp_path / "out")
+    page = Path(write_report(plan, str(tmp_path / "runs"), None, tmp_path / "out").page)
     assert page == tmp_path / "out" / "index.html"
     text = page.read_text()
     assert "diverged at step 20" in text
@@ -169,7 +169,7 @@ def test_every_state_is_named(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_a_store_without_trials_still_has_a_report(plan: Plan, tmp_path: Path) -> None:
-    page = write_report(plan, str(tmp_path / "runs"), None, None)
+    page = Path(write_report(plan, str(tmp_path / "runs")).page)
     assert "<b>0 of 24</b> trials ended" in page.read_text()
     assert all(row["missing"] == "2 pending" for row in rows(page.parent / "table.csv"))
 
@@ -180,7 +180,7 @@ def test_writing_again_replaces_the_report_and_leaves_other_files(plan: Plan, tm
     (out / "notes.txt").write_text("mine")
     write_report(plan, str(tmp_path / "runs"), None, out)
     write_ended(open_store(str(tmp_path / "runs")), plan.trials[0])
-    page = write_report(plan, str(tmp_path / "runs"), None, out)
+    page = Path(write_report(plan, str(tmp_path / "runs"), None, out).page)
     assert "<b>1 of 24</b> trials ended" in page.read_text()
     assert (out / "notes.txt").read_text() == "mine"
     assert [path.name for path in out.rglob(".*")] == []
@@ -191,7 +191,7 @@ def test_a_tracking_server_that_does_not_answer_is_said_and_the_report_is_there(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     write_ended(open_store(str(tmp_path / "runs")), plan.trials[0])
-    page = write_report(plan, str(tmp_path / "runs"), "http://127.0.0.1:9", None)
+    page = Path(write_report(plan, str(tmp_path / "runs"), "http://127.0.0.1:9", None).page)
     assert page.is_file()
     assert "normsweep sync" in capsys.readouterr().err
 

@@ -121,11 +121,8 @@ def test_values_that_are_not_finite_arrive(plan: Plan, store: Store, uri: str) -
 
 
 def test_the_report_is_one_run_whose_artifacts_are_replaced(plan: Plan, store: Store, uri: str, tmp_path: Path) -> None:
-    folder = tmp_path / "report"
-    folder.mkdir()
     for text in ("one", "two"):
-        (folder / "index.html").write_text(text)
-        Mirror(uri, plan).log_report(folder)
+        Mirror(uri, plan).log_report({"index.html": text})
     run = runs(uri, plan.sweep)["report"]
     (artifact,) = MlflowClient(uri).list_artifacts(run.info.run_id)
     assert artifact.path == "index.html"

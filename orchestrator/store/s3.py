@@ -1,0 +1,70 @@
+"""A store below an S3 prefix: one object for each blob, and the server's conditional writes where exclusivity matters."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from orchestrator.errors import EnvironmentProblem
+from orchestrator.objects import Changed, Prefix
+from orchestrator.store.base import Store, checked
+from trainers.checkpoint import sha256_of
+
+SHA256 = "sha256"
+PROBE = "conditional-writes-hold"
+
+
+class S3Store(Store):
+    """The store below `s3://bucket/prefix`. Raises EnvironmentProblem also where the server ignores conditions on writes."""
+
+    def __init__(self, uri: str) -> None:
+        self._prefix = Prefix(uri)
+        self.uri = self._prefix.uri
+        # Of a server that ignores the condition either try would succeed, and two attempts could claim one trial.
+        if self.put_once(PROBE, b"") and self.put_once(PROBE, b""):
+            raise EnvironmentProblem(
+                f"--store {self.uri}: this server ignores conditional writes (If-None-Match), without which two runs would take "
+                "the same trial. Use a newer version of it, or another one."
+            )
+
+    def get(self, key: str) -> bytes:
+        return self._prefix.get(checked(key))
+
+    def put(self, key: str, content: bytes) -> None:
+        self._prefix.put(checked(key), content)
+
+    def put_once(self, key: str, content: bytes) -> bool:
+        return self._prefix.put_if(checked(key), content, None)
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        while True:
+            head = self._prefix.head(checked(key))
+            try:
+                return self._prefix.get(key, head), head.etag
+            except Changed:  # in between: the newer one, then
+                continue
+
+    def replace(self, key: str, content: bytes, tag: str) -> bool:
+        return self._prefix.put_if(checked(key), content, tag)
+
+    def list(self, prefix: str) -> list[str]:
+        return list(self._prefix.list(f"{checked(prefix)}/"))
+
+    def delete(self, key: str) -> None:
+        self._prefix.delete(checked(key))
+
+    def size(self, key: str) -> int:
+        return self._prefix.head(checked(key)).bytes
+
+    def sha256(self, key: str) -> str:
+        noted = self._prefix.head(checked(key)).about.get(SHA256)
+        return noted or hashlib.sha256(self.get(key)).hexdigest()
+
+    def put_file(self, key: str, path: Path) -> None:
+        notes = {SHA256: sha256_of(path)}
+        for _ in self._prefix.upload({checked(key): path}, {key: notes}):
+            pass
+
+    def get_file(self, key: str, path: Path) -> None:
+        if not list(self._prefix.download({checked(key): (path, None)})):
+            raise EnvironmentProblem(f"{self.uri}/{key}: arrives with a wrong checksum")
