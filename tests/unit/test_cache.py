@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -49,6 +51,29 @@ def test_of_many_processes_one_builds(tmp_path: Path) -> None:
         process.join(60)
         assert process.exitcode == 0
     assert (tmp_path / "log").read_text() == "built\n"
+
+
+def test_two_that_find_nothing_at_once_both_get_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that built it goes on using it while the other, which had looked before it was there, still waits."""
+    both_have_looked, first_looks = threading.Barrier(2), threading.local()
+    flock = fcntl.flock
+
+    def looking(file: object, operation: int) -> None:
+        flock(file, operation)
+        if operation == fcntl.LOCK_SH and not hasattr(first_looks, "done"):
+            first_looks.done = True
+            both_have_looked.wait(30)
+
+    monkeypatch.setattr(fcntl, "flock", looking)
+    caches, got = [Cache(tmp_path, 1000) for _ in range(2)], []
+    threads = [
+        threading.Thread(target=lambda cache=cache: got.append(entry(cache, "a")), daemon=True) for cache in caches
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(got) == 2
 
 
 def stuck(root: Path) -> None:

@@ -21,6 +21,7 @@ CACHE_VARIABLE = "NORMSWEEP_CACHE"
 LIMIT_VARIABLE = "NORMSWEEP_CACHE_GB"
 DEFAULT_LIMIT_GB = 200.0
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+BUILDING = "building"
 RESERVED = "reserved-bytes"  # in an entry on its way: how large it will be
 
 
@@ -68,14 +69,16 @@ class Cache:
             (self.root / "entries").mkdir(parents=True, exist_ok=True)
             (self.root / "locks").mkdir(exist_ok=True)
             while True:
-                lock = self._lock(key)
-                fcntl.flock(lock, fcntl.LOCK_SH)
+                use = self._lock(key)
+                fcntl.flock(use, fcntl.LOCK_SH)
                 if path.is_dir():
                     os.utime(path)
-                    self._held[key] = lock
+                    self._held[key] = use
                     return path
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                with lock:
+                use.close()
+                # A lock of its own: waiting for a builder must not be waiting for those who use what it has made.
+                with self._lock(key, BUILDING) as building:
+                    fcntl.flock(building, fcntl.LOCK_EX)
                     if not path.is_dir():
                         self._build(path, size(), build, resumable=resumable)
 
@@ -118,9 +121,11 @@ class Cache:
 
     def _evict(self, entry: Path) -> bool:
         """Whether nobody used the entry, or was making it, so that it is gone."""
-        with self._lock(entry.name.removesuffix(".part")) as lock:
+        key = entry.name.removesuffix(".part")
+        with self._lock(key) as use, self._lock(key, BUILDING) as building:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for lock in (use, building):
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
             going = entry.with_name(f"{entry.name.removesuffix('.part')}.part")
@@ -130,8 +135,8 @@ class Cache:
             shutil.rmtree(going)
             return True
 
-    def _lock(self, name: str) -> IO[str]:
-        return (self.root / "locks" / f"{name}.lock").open("w")
+    def _lock(self, name: str, kind: str = "lock") -> IO[str]:
+        return (self.root / "locks" / f"{name}.{kind}").open("w")
 
     @contextlib.contextmanager
     def _told(self) -> Iterator[None]:
