@@ -53,26 +53,36 @@ def test_of_many_processes_one_builds(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "built\n"
 
 
-def test_two_that_find_nothing_at_once_both_get_the_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that built it goes on using it while the other, which had looked before it was there, still waits."""
-    both_have_looked, first_looks = threading.Barrier(2), threading.local()
+def test_one_that_saw_nothing_there_does_not_wait_for_the_user_of_what_came(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both look at once; the slow one asks for the lock to build when the fast one has built, and uses what it built."""
+    both_looked, mine, fast_has_it, got = threading.Barrier(2), threading.local(), threading.Event(), []
     flock = fcntl.flock
 
-    def looking(file: object, operation: int) -> None:
+    def paced(file: object, operation: int) -> None:
+        slow = threading.current_thread().name == "slow"
+        if slow and operation == fcntl.LOCK_EX:
+            assert fast_has_it.wait(30)
         flock(file, operation)
-        if operation == fcntl.LOCK_SH and not hasattr(first_looks, "done"):
-            first_looks.done = True
-            both_have_looked.wait(30)
+        if operation == fcntl.LOCK_SH and not hasattr(mine, "has_looked"):
+            mine.has_looked = True
+            both_looked.wait(30)
 
-    monkeypatch.setattr(fcntl, "flock", looking)
-    caches, got = [Cache(tmp_path, 1000) for _ in range(2)], []
+    def take(cache: Cache) -> None:
+        got.append(entry(cache, "a"))
+        fast_has_it.set()
+
+    monkeypatch.setattr(fcntl, "flock", paced)
+    caches = [Cache(tmp_path, 1000) for _ in range(2)]
     threads = [
-        threading.Thread(target=lambda cache=cache: got.append(entry(cache, "a")), daemon=True) for cache in caches
+        threading.Thread(target=take, args=(cache,), name=name, daemon=True)
+        for cache, name in zip(caches, ("fast", "slow"), strict=True)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(20)
     assert len(got) == 2
 
 
