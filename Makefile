@@ -6,8 +6,15 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 READY := $(VENV)/.ready
 
+# Of `make image`: docker, podman or buildah.
+BUILDER ?= docker
+TARGET ?= normsweep
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
+IMAGE ?= $(TARGET):$(VERSION)
+
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test conformance check fmt lint types floors bench clean
+.PHONY: help setup quickstart test conformance check fmt lint types floors image bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools wheel ninja py-cpuinfo torch==2.13.0 numpy
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt deepspeed
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[s3,dev]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[s3,k8s,dev]'
 	touch $@
 
 quickstart: $(READY) ## the main job on embedded defaults: a small sweep on this CPU, then a report
@@ -47,6 +54,10 @@ types: $(READY) ## mypy, strict on orchestrator
 
 floors: $(READY) ## who may import whom
 	$(BIN)/lint-imports
+
+image: ## the image of pods: make image BASE=any-with-python-3.11 IMAGE=name:tag [TARGET=mlflow-server]
+	$(BUILDER) build --file k8s/Dockerfile --target $(TARGET) $(if $(BASE),--build-arg BASE=$(BASE)) \
+		--build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) $(BUILD_FLAGS) --tag $(IMAGE) .
 
 bench: $(READY) ## the benchmarks, each beside a peer
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done

@@ -35,10 +35,14 @@ Data = Annotated[
     list[str] | None,
     typer.Option("--data", metavar="ROOT", help="Where data sets lie: a folder or s3://BUCKET/PREFIX; repeatable."),
 ]
+Context = Annotated[str | None, typer.Option(metavar="NAME", help="Of kubeconfig; default: its current one.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="On the cluster.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its sweep's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
 
 STORE = "runs"
 TRACKING = "sqlite:///runs/mlflow.db"
+NAMESPACE = "normsweep"
 
 
 @app.command()
@@ -102,30 +106,127 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only problems and the summary.")] = False,
     as_json: AsJson = False,
     data: Data = None,
+    for_job: Annotated[
+        str | None, typer.Option(metavar="JOB", help="In a cluster's job: its outcome goes to the store.")
+    ] = None,
 ) -> int:
     """Train what the store does not hold yet, then write the report. Run again, it continues."""
     from orchestrator.plan import load_plan
 
-    planned = load_plan(file, _finder(data))
-    from orchestrator.run.options import RunOptions
-    from orchestrator.run.runner import run_sweep
+    def train() -> int:
+        planned = load_plan(file, _finder(data))
+        from orchestrator.run.options import RunOptions
+        from orchestrator.run.runner import run_sweep
 
-    options = RunOptions(
-        store=store,
-        tracking=tracking,
-        address=address,
-        max_concurrent=max_concurrent,
-        join_deadline_s=join_deadline_s,
-        quiet=quiet,
-        json_lines=as_json,
-        data_roots=_data_roots(data).given,
-    )
-    return run_sweep(planned, options)
+        options = RunOptions(
+            store=store,
+            tracking=tracking,
+            address=address,
+            max_concurrent=max_concurrent,
+            join_deadline_s=join_deadline_s,
+            quiet=quiet,
+            json_lines=as_json,
+            data_roots=_data_roots(data).given,
+        )
+        return run_sweep(planned, options)
+
+    if for_job is None:
+        return train()
+    from orchestrator.run.for_job import run_for_job
+
+    return run_for_job(for_job, store, train)
 
 
 @app.command()
-def status(file: File, store: StoreUri = STORE, as_json: AsJson = False, data: Data = None) -> int:
-    """How far a sweep is, from the store alone."""
+def submit(
+    file: File,
+    store: Annotated[str, typer.Option(metavar="s3://...", help="Where trials are kept; as pods name it.")],
+    image: Annotated[str, typer.Option(help="The image of `make image`, as nodes name it.")],
+    tracking: Annotated[str, typer.Option(metavar="URL", help="MLflow, as pods name it.")] = "http://mlflow:5000",
+    data: Data = None,
+    secret: Annotated[
+        str, typer.Option(help="The Secret with AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ... for pods.")
+    ] = "normsweep-s3",  # noqa: S107 (a name)
+    queue: Annotated[str | None, typer.Option(help="A Kueue queue.")] = None,
+    priority: Annotated[str | None, typer.Option(help="A Kueue WorkloadPriorityClass.")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang.")
+    ] = None,
+    cache_gib: Annotated[int, typer.Option(min=1, help="Room for data sets, in each pod.")] = 50,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster validate it; make nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit with the sweep's own code.")] = False,
+    context: Context = None,
+    namespace: Namespace = NAMESPACE,
+) -> int:
+    """Run a sweep on Kubernetes, as a RayJob. Submitted again, it attaches, or trains what is missing."""
+    from orchestrator.cluster.kube import Kube
+    from orchestrator.cluster.rayjob import JobOptions
+    from orchestrator.cluster.submit import SubmitOptions
+    from orchestrator.cluster.submit import submit as submit_plan
+    from orchestrator.plan import load_plan
+
+    planned = load_plan(file, _finder(data))
+    job = JobOptions(
+        store=store,
+        tracking=tracking,
+        image=image,
+        data_roots=_data_roots(data).given,
+        secret=secret,
+        queue=queue,
+        priority=priority,
+        replicas=replicas,
+        cache_gib=cache_gib,
+    )
+    return submit_plan(Kube(context, namespace), planned, SubmitOptions(job, dry_run, wait))
+
+
+@app.command("list")
+def list_(context: Context = None, namespace: Namespace = NAMESPACE) -> int:
+    """The sweeps on a cluster, and what each of them is doing."""
+    from orchestrator.cluster.kube import Kube
+    from orchestrator.cluster.submit import list_jobs
+
+    return list_jobs(Kube(context, namespace))
+
+
+@app.command()
+def logs(
+    job: JobName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
+    context: Context = None,
+    namespace: Namespace = NAMESPACE,
+) -> int:
+    """What a sweep on a cluster prints."""
+    from orchestrator.cluster.kube import Kube
+    from orchestrator.cluster.submit import show_log
+
+    return show_log(Kube(context, namespace), job, follow=follow)
+
+
+@app.command()
+def cancel(job: JobName, context: Context = None, namespace: Namespace = NAMESPACE) -> int:
+    """End a sweep on a cluster. What is done is kept."""
+    from orchestrator.cluster.kube import Kube
+    from orchestrator.cluster.submit import cancel as cancel_job
+
+    return cancel_job(Kube(context, namespace), job)
+
+
+@app.command()
+def status(
+    file: Annotated[Path, typer.Argument(metavar="FILE_OR_JOB", help="A sweep file, or a job's or sweep's name.")],
+    store: StoreUri = STORE,
+    as_json: AsJson = False,
+    data: Data = None,
+    context: Context = None,
+    namespace: Namespace = NAMESPACE,
+) -> int:
+    """How far a sweep is, from the store alone; or, by the name of a job, what it is doing on the cluster."""
+    if not file.exists() and file.suffix == "":
+        from orchestrator.cluster.kube import Kube
+        from orchestrator.cluster.submit import show_job
+
+        return show_job(Kube(context, namespace), str(file))
     from orchestrator.plan import load_plan, show
     from orchestrator.store.trials import trial_states
 

@@ -144,10 +144,10 @@ def _train(plan: Plan, todo: list[Trial], store: Store, options: RunOptions, pro
 
 
 def _commit() -> str:
-    """The commit of the checkout that runs; empty in an installed wheel."""
+    """The commit of the checkout that runs, or of the image; empty in an installed wheel."""
     root = Path(__file__).parents[2]
     if not (root / ".git").exists():
-        return ""
+        return os.environ.get("NORMSWEEP_COMMIT", "")
     try:
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()

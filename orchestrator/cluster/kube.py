@@ -1,0 +1,191 @@
+"""The Kubernetes API, as far as a sweep needs it: the one file that imports `kubernetes`.
+
+Every failure is a sentence: no cluster, no KubeRay, no rights (which verb on what), an object that the API refuses.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from orchestrator.errors import EnvironmentProblem, UserError
+
+Object = dict[str, Any]
+
+DEADLINE_S = 20  # of a request
+CUSTOM = {  # plural -> (group, version)
+    "rayjobs": ("ray.io", "v1"),
+    "rayclusters": ("ray.io", "v1"),
+    "workloads": ("kueue.x-k8s.io", "v1beta2"),
+    "localqueues": ("kueue.x-k8s.io", "v1beta2"),
+}
+INSTALL = {
+    "ray.io": "KubeRay is not installed in this cluster: install its operator (docs.ray.io/en/latest/cluster/kubernetes)",
+    "kueue.x-k8s.io": "Kueue is not installed in this cluster: install it (kueue.sigs.k8s.io), or submit without --queue",
+}
+
+
+class NotThere(Exception):
+    """The object does not exist."""
+
+
+class Exists(Exception):
+    """An object of that name exists."""
+
+
+class Kube:
+    """The API of one cluster, in one namespace. Raises UserError for a context that is none, EnvironmentProblem."""
+
+    def __init__(self, context: str | None, namespace: str) -> None:
+        try:
+            from kubernetes import client, config
+            from kubernetes.config.config_exception import ConfigException
+        except ImportError as error:
+            raise EnvironmentProblem("Kubernetes needs its client: pip install 'normsweep[k8s]'") from error
+        self.namespace = namespace
+        try:
+            if context is None:
+                with contextlib.suppress(ConfigException):
+                    config.load_incluster_config()
+                    self._open(client)
+                    return
+            config.load_kube_config(context=context)
+        except ConfigException as error:
+            raise UserError(f"No cluster to submit to: {error}{_contexts(config)}") from error
+        self._open(client)
+
+    def _open(self, client: Any) -> None:
+        settings = client.Configuration.get_default_copy()
+        settings.retries = 2
+        api = client.ApiClient(settings)
+        self._core = client.CoreV1Api(api)
+        self._custom = client.CustomObjectsApi(api)
+        self._host = settings.host
+
+    # --- custom objects: RayJobs, RayClusters, Kueue's workloads and queues
+
+    def find(self, plural: str, selector: str = "") -> list[Object]:
+        group, version = CUSTOM[plural]
+        with self._told("list", plural):
+            found = self._custom.list_namespaced_custom_object(
+                group, version, self.namespace, plural, label_selector=selector, _request_timeout=DEADLINE_S
+            )
+            items: list[Object] = found["items"]
+            return items
+
+    def get(self, plural: str, name: str) -> Object:
+        """Raises NotThere."""
+        group, version = CUSTOM[plural]
+        with self._told("get", plural, name):
+            found: Object = self._custom.get_namespaced_custom_object(
+                group, version, self.namespace, plural, name, _request_timeout=DEADLINE_S
+            )
+            return found
+
+    def create(self, plural: str, body: Object, *, dry_run: bool = False) -> Object:
+        """`dry_run`: the API server admits and validates it, and keeps nothing. Raises Exists."""
+        group, version = CUSTOM[plural]
+        with self._told("create", plural, body["metadata"]["name"]):
+            made: Object = self._custom.create_namespaced_custom_object(
+                group, version, self.namespace, plural, body,
+                dry_run="All" if dry_run else None, field_validation="Strict", _request_timeout=DEADLINE_S,
+            )  # fmt: skip
+            return made
+
+    def delete(self, plural: str, name: str) -> None:
+        """With everything that belongs to it; gone once its dependants are. Raises NotThere."""
+        group, version = CUSTOM[plural]
+        with self._told("delete", plural, name):
+            self._custom.delete_namespaced_custom_object(
+                group, version, self.namespace, plural, name,
+                propagation_policy="Foreground", _request_timeout=DEADLINE_S,
+            )  # fmt: skip
+
+    # --- core objects
+
+    def create_config_map(self, body: Object, *, dry_run: bool = False) -> None:
+        """Raises Exists."""
+        with self._told("create", "configmaps", body["metadata"]["name"]):
+            self._core.create_namespaced_config_map(
+                self.namespace, body, dry_run="All" if dry_run else None, _request_timeout=DEADLINE_S
+            )
+
+    def pods(self, selector: str) -> list[Object]:
+        with self._told("list", "pods"):
+            found = self._core.list_namespaced_pod(
+                self.namespace, label_selector=selector, _preload_content=False, _request_timeout=DEADLINE_S
+            )
+            items: list[Object] = json.loads(found.data)["items"]
+            return items
+
+    def events(self, name: str) -> list[Object]:
+        """What was said of the object of this name, oldest first."""
+        with self._told("list", "events"):
+            found = self._core.list_namespaced_event(
+                self.namespace,
+                field_selector=f"involvedObject.name={name}",
+                _preload_content=False,
+                _request_timeout=DEADLINE_S,
+            )
+            items: list[Object] = json.loads(found.data)["items"]
+            return sorted(items, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))
+
+    def log(self, pod: str, container: str, *, follow: bool = False) -> Iterator[str]:
+        """Its lines. Raises NotThere."""
+        with self._told("get", "pods/log", pod):
+            stream = self._core.read_namespaced_pod_log(
+                pod, self.namespace, container=container, follow=follow, _preload_content=False
+            )
+            for line in stream:
+                yield line.decode(errors="replace").rstrip("\n")
+
+    @contextlib.contextmanager
+    def _told(self, verb: str, what: str, name: str = "") -> Iterator[None]:
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        try:
+            yield
+        except ApiException as error:
+            group = CUSTOM.get(what, ("", ""))[0]
+            said = _message(error)
+            if error.status == 403:
+                raise EnvironmentProblem(
+                    f"You may not {verb} {what} in namespace {self.namespace}: {said}\n"
+                    "The role `normsweep-submitter` (k8s/base/accounts.yaml) has the rights that are needed."
+                ) from error
+            if error.status == 401:
+                raise EnvironmentProblem(f"{self._host}: does not know you: {said}. Log in again.") from error
+            if error.status == 404 and group and (not name or "could not find the requested resource" in said):
+                raise EnvironmentProblem(INSTALL[group]) from error
+            if error.status == 404 and verb == "create":
+                raise EnvironmentProblem(
+                    f"There is no namespace {self.namespace}: kubectl apply -k k8s/overlays/local makes it"
+                ) from error
+            if error.status == 404:
+                raise NotThere(name) from error
+            if error.status == 409:
+                raise Exists(name) from error
+            raise EnvironmentProblem(f"The cluster refuses to {verb} {what} {name}: {said}".rstrip()) from error
+        except (HTTPError, OSError) as error:
+            raise EnvironmentProblem(
+                f"The Kubernetes API at {self._host} does not answer: {error}. Is the context right, and the cluster up?"
+            ) from error
+
+
+def _message(error: Any) -> str:
+    """What the API said: the message of its Status object."""
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return str(error.body or error.reason).strip()
+
+
+def _contexts(config: Any) -> str:
+    try:
+        known = [context["name"] for context in config.list_kube_config_contexts()[0]]
+    except Exception:  # noqa: BLE001 (there is no file, or none that can be read: the first message says so)
+        return ""
+    return f". Known contexts: {', '.join(known)}"

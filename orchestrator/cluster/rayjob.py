@@ -1,0 +1,205 @@
+"""A plan to the objects of its job: `k8s/rayjob.yaml` with named fields set, and a ConfigMap with the sweep. Pure."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib.util
+import json
+import math
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import UserError
+from orchestrator.plan import Plan, Trial
+from trainers.catalog import NORMS
+
+Object = dict[str, Any]
+
+SWEEP_LABEL = "normsweep.io/sweep"
+MANAGED = "app.kubernetes.io/managed-by=normsweep"
+STORE_NOTE = "normsweep.io/store"
+TRIALS_NOTE = "normsweep.io/trials"
+FILES = "/etc/normsweep"
+MOST_FILE_BYTES = 1_000_000  # a ConfigMap holds 1 MiB, its own fields included
+SPARE_BYTES = 2 << 30  # beside what the plan estimates for a worker: Python, torch, Ray
+GIB = 1 << 30
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What a job is made with, beside the sweep."""
+
+    store: str
+    tracking: str
+    image: str
+    data_roots: tuple[str, ...] = ()
+    secret: str = "normsweep-s3"  # noqa: S105 (a name)
+    queue: str | None = None
+    priority: str | None = None
+    replicas: int | None = None
+    cache_gib: int = 50
+
+
+@dataclass(frozen=True)
+class WorkerGroup:
+    """Pods alike: each holds `workers` ranks."""
+
+    name: str
+    replicas: int
+    workers: int
+    cpus: int
+    gpus: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is created: the RayJob, and the ConfigMap with the sweep and the norms beside it."""
+
+    name: str
+    rayjob: Object
+    config_map: Object
+    groups: tuple[WorkerGroup, ...]
+
+
+def build_job(plan: Plan, options: JobOptions, here: Path) -> Job:
+    """The job of a plan. Norms of the user's own are taken from files below `here`. Raises UserError."""
+    files = {plan.path.name: plan.path.read_bytes(), **norm_files(plan, here)}
+    name = f"{plan.sweep}-{_hash(files, options.image)}"
+    groups = worker_groups(plan, options.replicas)
+    return Job(name, _rayjob(name, plan, options, groups, list(files)), _config_map(name, plan, files), groups)
+
+
+def norm_files(plan: Plan, here: Path) -> dict[str, bytes]:
+    """The files of the user's own norms, by path below `here`, which travel along. Raises UserError."""
+    files: dict[str, bytes] = {}
+    for module in sorted({_module(trial) for trial in plan.trials} - {""}):
+        spec = importlib.util.find_spec(module)
+        origin = Path(spec.origin) if spec is not None and spec.origin else None
+        if origin is None or not origin.resolve().is_relative_to(here.resolve()):
+            raise UserError(
+                f"norm {module}: is part of an installed package, which the image may not have. Put its file beside the sweep, or "
+                "build an image with the package (FROM the image of `make image`, RUN pip install) and publish the norm under the "
+                "entry-point group normsweep.norms."
+            )
+        files[origin.resolve().relative_to(here.resolve()).as_posix()] = origin.read_bytes()
+        for parent in origin.resolve().relative_to(here.resolve()).parents[:-1]:
+            if (here / parent / "__init__.py").exists():
+                files[f"{parent.as_posix()}/__init__.py"] = (here / parent / "__init__.py").read_bytes()
+    if (size := sum(map(len, files.values()))) > MOST_FILE_BYTES:
+        raise UserError(
+            f"The files of your norms have {size} bytes together; a ConfigMap takes {MOST_FILE_BYTES}. "
+            "Build an image with them (FROM the image of `make image`, COPY) and publish them as a package."
+        )
+    return files
+
+
+def _module(trial: Trial) -> str:
+    """The module of a norm from outside the catalogue; "" for one of the catalogue."""
+    norm = trial.spec.model.norm.name
+    return norm.partition(":")[0] if NORMS[norm].open_knobs else ""
+
+
+def worker_groups(plan: Plan, replicas: int | None) -> tuple[WorkerGroup, ...]:
+    """A group for each shape of worker (CPUs and GPUs), with enough pods for its largest gang, or `replicas`."""
+    shapes: dict[tuple[int, int], list[Trial]] = {}
+    for trial in plan.trials:
+        placement = trial.spec.placement
+        shapes.setdefault((placement.gpus_per_worker, placement.cpus_per_worker), []).append(trial)
+    groups = []
+    for (gpus, cpus), trials in sorted(shapes.items()):
+        # A gang that must not be split needs a pod that holds it.
+        workers = max(t.spec.placement.workers if t.spec.placement.strategy == "strict_pack" else 1 for t in trials)
+        largest = max(t.spec.placement.workers for t in trials)
+        name = f"gpu{gpus}-cpu{cpus}" if gpus else f"cpu{cpus}"
+        memory = max(t.memory_bytes for t in trials) * workers + SPARE_BYTES
+        groups.append(WorkerGroup(name, replicas or math.ceil(largest / workers), workers, cpus, gpus, memory))
+    return tuple(groups)
+
+
+def _hash(files: Mapping[str, bytes], image: str) -> str:
+    digest = hashlib.sha256(image.encode())
+    for name, content in sorted(files.items()):
+        digest.update(f"\0{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()[:6]
+
+
+def _rayjob(
+    name: str, plan: Plan, options: JobOptions, groups: tuple[WorkerGroup, ...], files: Sequence[str]
+) -> Object:
+    # By way of JSON, so that what the YAML shares by its aliases is shared no more.
+    job: Object = json.loads(json.dumps(yaml.safe_load(resources.files("k8s").joinpath("rayjob.yaml").read_text())))
+    metadata = job["metadata"]
+    metadata["name"] = name
+    metadata["labels"][SWEEP_LABEL] = plan.sweep
+    metadata["annotations"] = {STORE_NOTE: options.store, TRIALS_NOTE: str(len(plan.trials))}
+    if options.queue:
+        metadata["labels"]["kueue.x-k8s.io/queue-name"] = options.queue
+    if options.priority:
+        metadata["labels"]["kueue.x-k8s.io/priority-class"] = options.priority
+    spec = job["spec"]
+    spec["entrypoint"] = shlex.join(_entrypoint(name, plan, options))
+    cluster = spec["rayClusterSpec"]
+    head, (template,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
+    cluster["workerGroupSpecs"] = [_group(template, group) for group in groups]
+    items = [{"key": _key(path), "path": path} for path in files]
+    for pod in (head["template"], *(group["template"] for group in cluster["workerGroupSpecs"])):
+        (container,) = pod["spec"]["containers"]
+        container["image"] = options.image
+        container["envFrom"] = [{"secretRef": {"name": options.secret}}]
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        volumes["sweep"]["configMap"] = {"name": name, "items": items}
+        volumes["cache"]["emptyDir"] = {"sizeLimit": f"{options.cache_gib}Gi"}
+        container["env"] = [*container["env"], {"name": "NORMSWEEP_CACHE_GB", "value": str(options.cache_gib)}]
+    spec["submitterPodTemplate"]["spec"]["containers"][0]["image"] = options.image
+    return job
+
+
+def _entrypoint(name: str, plan: Plan, options: JobOptions) -> list[str]:
+    command = ["normsweep", "run", f"{FILES}/{plan.path.name}", "--address", "auto", "--quiet", "--for-job", name]
+    command += ["--store", options.store, "--tracking", options.tracking, "--join-deadline-s", "900"]
+    for root in options.data_roots:
+        command += ["--data", root]
+    return command
+
+
+def _group(template: Object, group: WorkerGroup) -> Object:
+    made = copy.deepcopy(template)
+    made["groupName"] = group.name
+    made["replicas"] = made["minReplicas"] = made["maxReplicas"] = group.replicas
+    made["rayStartParams"] = {"num-cpus": str(group.cpus * group.workers)}
+    (container,) = made["template"]["spec"]["containers"]
+    gib = math.ceil(group.memory_bytes / GIB)
+    requests: Object = {"cpu": str(group.cpus * group.workers), "memory": f"{gib}Gi"}
+    limits: Object = {"memory": f"{gib}Gi"}
+    if group.gpus:
+        gpus = str(group.gpus * group.workers)
+        made["rayStartParams"]["num-gpus"] = gpus
+        requests["nvidia.com/gpu"] = limits["nvidia.com/gpu"] = gpus
+    container["resources"] = {"requests": requests, "limits": limits}
+    return made
+
+
+def _key(path: str) -> str:
+    """A file's key in the ConfigMap, which may hold no slash."""
+    return re.sub(r"[^-._a-zA-Z0-9]", "__", path)
+
+
+def _config_map(name: str, plan: Plan, files: Mapping[str, bytes]) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "labels": {"app.kubernetes.io/managed-by": "normsweep", SWEEP_LABEL: plan.sweep},
+        },
+        "data": {_key(path): content.decode() for path, content in files.items()},
+    }
