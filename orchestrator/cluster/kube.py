@@ -186,6 +186,6 @@ def _message(error: Any) -> str:
 def _contexts(config: Any) -> str:
     try:
         known = [context["name"] for context in config.list_kube_config_contexts()[0]]
-    except Exception:  # noqa: BLE001 (there is no file, or none that can be read: the first message says so)
+    except Exception:  # there is no file, or none that can be read: the first message says so
         return ""
     return f". Known contexts: {', '.join(known)}"

@@ -11,7 +11,6 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ SWEEP_LABEL = "normsweep.io/sweep"
 MANAGED = "app.kubernetes.io/managed-by=normsweep"
 STORE_NOTE = "normsweep.io/store"
 TRIALS_NOTE = "normsweep.io/trials"
+TEMPLATE = Path(__file__).parents[2] / "k8s" / "rayjob.yaml"
 FILES = "/etc/normsweep"
 MOST_FILE_BYTES = 1_000_000  # a ConfigMap holds 1 MiB, its own fields included
 SPARE_BYTES = 2 << 30  # beside what the plan estimates for a worker: Python, torch, Ray
@@ -136,7 +136,7 @@ def _rayjob(
     name: str, plan: Plan, options: JobOptions, groups: tuple[WorkerGroup, ...], files: Sequence[str]
 ) -> Object:
     # By way of JSON, so that what the YAML shares by its aliases is shared no more.
-    job: Object = json.loads(json.dumps(yaml.safe_load(resources.files("k8s").joinpath("rayjob.yaml").read_text())))
+    job: Object = json.loads(json.dumps(yaml.safe_load(TEMPLATE.read_text())))
     metadata = job["metadata"]
     metadata["name"] = name
     metadata["labels"][SWEEP_LABEL] = plan.sweep
