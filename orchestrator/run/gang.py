@@ -16,12 +16,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
+import ray._private.state
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.errors import EnvironmentProblem
@@ -87,6 +88,11 @@ class Worker:
         self._process: subprocess.Popen[bytes] | None = None
         self._journal_offset = 0
         self._shipped: set[str] = set()
+
+    def node(self) -> str:
+        """The id of the node that this worker is on."""
+        node: str = ray.get_runtime_context().get_node_id()
+        return node
 
     def rendezvous(self) -> tuple[str, int]:
         """An address of this node and a port that is free on it, for rank 0."""
@@ -224,10 +230,18 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return content
 
 
-class Gang:
-    """All workers of one attempt. Any method raises ray.exceptions.RayActorError where a worker is dead."""
+def draining_nodes() -> set[str]:
+    """Ids of the nodes that were told to end soon. Ray 2.60 has no public call for it; its own Train asks in this way."""
+    return set(ray._private.state.state.get_draining_nodes())
 
-    def __init__(self, assignment: Assignment) -> None:
+
+class Gang:
+    """All workers of one attempt, on `nodes`. `waiting` is called every ALIVE_EVERY_S while a worker takes its time.
+
+    Any method raises ray.exceptions.RayActorError where a worker is dead.
+    """
+
+    def __init__(self, assignment: Assignment, waiting: Callable[[], None]) -> None:
         placement = assignment.spec.placement
         group = ray.util.get_current_placement_group()
         actor = ray.remote(Worker)
@@ -239,23 +253,30 @@ class Gang:
             ).remote(assignment, rank)
             for rank in range(placement.workers)
         ]
+        self._waiting = waiting
+        self.nodes: frozenset[str] = frozenset()
 
-    def start(self, waiting: Callable[[], None]) -> int | None:
-        """Fetch the data, start every rank; returns the step they continue from. `waiting` is called every ALIVE_EVERY_S.
+    def start(self) -> int | None:
+        """Fetch the data, start every rank; returns the step they continue from.
 
         Raises RayTaskError with what was wrong as its cause.
         """
-        fetched = [worker.fetch_data.remote() for worker in self._workers]
-        while ray.wait(fetched, num_returns=len(fetched), timeout=ALIVE_EVERY_S)[1]:
-            waiting()
-        ray.get(fetched)
-        address, port = ray.get(self._workers[0].rendezvous.remote())
-        steps: Sequence[int | None] = ray.get([worker.start.remote(address, port) for worker in self._workers])
+        self.nodes = frozenset(self._all(worker.node.remote() for worker in self._workers))
+        self._all(worker.fetch_data.remote() for worker in self._workers)
+        ((address, port),) = self._all([self._workers[0].rendezvous.remote()])
+        steps: list[int | None] = self._all(worker.start.remote(address, port) for worker in self._workers)
         return steps[0]
 
     def poll(self) -> list[Report]:
-        reports: list[Report] = ray.get([worker.poll.remote() for worker in self._workers])
-        return reports
+        """What every rank has done since the last time, its finished checkpoints shipped."""
+        return self._all(worker.poll.remote() for worker in self._workers)
+
+    def _all(self, calls: Iterable[ray.ObjectRef]) -> list[Any]:
+        calls = list(calls)
+        while ray.wait(calls, num_returns=len(calls), timeout=ALIVE_EVERY_S)[1]:
+            self._waiting()
+        answers: list[Any] = ray.get(calls)
+        return answers
 
     def ask_to_end(self) -> None:
         ray.get([worker.ask_to_end.remote() for worker in self._workers])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from typing import Any
 
 from orchestrator.run.gang import Report
 
 GIVE_UP = frozenset({"spec", "data"})  # the same input fails the same way
-MOST_RETRIES = 3
+PREEMPTED = "preempted"
+MOST_RETRIES = 3  # one after the other that get no further
 EXIT_PREEMPTED = 75
 
 
@@ -21,6 +24,18 @@ class AttemptFailed(Exception):
 
     def __reduce__(self) -> tuple[type[AttemptFailed], tuple[str, str]]:
         return AttemptFailed, (self.kind, self.message)
+
+
+def is_last(kind: str, step: int, earlier: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an attempt that failed at the checkpoint of `step` was the last one, after the failures of `earlier` ones.
+
+    A trial on machines that are taken away again and again goes on for as long as it gets further; only retries that fail
+    where the one before failed are counted, and those that were told to end are not.
+    """
+    if kind in GIVE_UP:
+        return True
+    stuck = takewhile(lambda failure: failure["step"] == step, reversed(earlier))
+    return kind != PREEMPTED and sum(failure["kind"] != PREEMPTED for failure in stuck) >= MOST_RETRIES
 
 
 def failure_of(reports: Sequence[Report]) -> tuple[str, str] | None:
@@ -37,7 +52,7 @@ def failure_of(reports: Sequence[Report]) -> tuple[str, str] | None:
         # The user's input explains itself; what surprised us is told with where it happened.
         return kind, message if kind in GIVE_UP else f"{message}\n{report.failure.get('traceback', '')}".rstrip()
     if report.exit_code == EXIT_PREEMPTED:
-        return "preempted", f"rank {rank} was told to end and left a checkpoint"
+        return PREEMPTED, f"rank {rank} was told to end and left a checkpoint"
     if report.exit_code is not None and report.exit_code < 0:
         return "killed", f"rank {rank} was killed by signal {-report.exit_code}"
     return "unknown", f"rank {rank} ended with exit code {report.exit_code}\n{report.log_tail}"

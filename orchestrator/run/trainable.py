@@ -13,8 +13,8 @@ from ray import tune
 from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.plan import Trial
-from orchestrator.run.gang import Assignment, Gang, Report
-from orchestrator.run.outcome import GIVE_UP, AttemptFailed, failure_of
+from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
+from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
 from orchestrator.store import open_store
 from orchestrator.store.trials import (
     ALIVE_EVERY_S,
@@ -22,6 +22,7 @@ from orchestrator.store.trials import (
     Superseded,
     discard_checkpoints,
     new_attempt,
+    read_failures,
     say_alive,
     write_failure,
     write_manifest,
@@ -47,6 +48,7 @@ class Jobs:
     cache: str | None
     data_roots: tuple[str, ...]
     commit: str
+    started: float  # seconds since 1970
 
 
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
@@ -55,11 +57,14 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
         self._trial = jobs.trials[config["trial"]]
         self._sweep = jobs.sweep
+        self._run_started = jobs.started
         self._store = open_store(jobs.store_uri)
         self._latest: dict[str, Any] = {"step": 0}
         self._parts: dict[int, dict[int, Files]] = {}
         self._ended = False
         self._alive_at = 0.0
+        self._checkpoint = 0  # the step of the newest one
+        self._is_leaving = False
         placement = self._trial.spec.placement
         info = {
             "sweep": jobs.sweep,
@@ -79,15 +84,16 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 work=jobs.work,
                 cache=jobs.cache,
                 data_roots=jobs.data_roots,
-            )
+            ),
+            self._say_alive,
         )
         try:
-            resumed = self._gang.start(self._say_alive)
+            resumed = self._gang.start()
         except RayTaskError as error:
             self._fail("data" if isinstance(error.cause, DatasetProblem) else "start", str(error.cause))
             return
         if resumed is not None:
-            self._latest["step"] = resumed
+            self._latest["step"] = self._checkpoint = resumed
 
     def step(self) -> dict[str, Any]:
         """Wait for progress, at most REPORT_EVERY_S. Raises AttemptFailed where the next attempt may do better."""
@@ -125,6 +131,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
     def _look(self) -> None:
         if time.monotonic() - self._alive_at > ALIVE_EVERY_S:
             self._say_alive()
+            if not self._is_leaving and draining_nodes() & self._gang.nodes:
+                self._is_leaving = True  # the ranks save a checkpoint and end; the next attempt goes elsewhere
+                self._gang.ask_to_end()
         reports = self._gang.poll()
         self._seal(reports)
         first = reports[0]
@@ -171,12 +180,17 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 zero_stage=placement.zero_stage,
                 files={name: about for part in parts.values() for name, about in part.items()},
             )
+            self._checkpoint = step
             discard_checkpoints(self._store, self._trial.id, keep=KEPT_CHECKPOINTS)
 
     def _fail(self, kind: str, message: str) -> None:
-        """Record the failure; raise AttemptFailed unless another attempt would fail the same way."""
-        final = kind in GIVE_UP
-        write_failure(self._store, self._trial.id, self._attempt, kind, message, final=final)
+        """Record the failure; raise AttemptFailed unless it was the last attempt."""
+        earlier = read_failures(self._store, self._trial.id, range(1, self._attempt))
+        of_this_run = [failure for failure in earlier if failure["time"] >= self._run_started]
+        final = is_last(kind, self._checkpoint, of_this_run)
+        write_failure(
+            self._store, self._trial.id, self._attempt, kind, message, final=final, step=self._checkpoint
+        )
         self._ended = True
         self._latest |= {"outcome": "failed", "problem": message}
         if not final:

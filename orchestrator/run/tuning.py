@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,10 @@ from ray.tune.experiment import Trial as TuneTrial
 from orchestrator.plan import Plan, Trial
 from orchestrator.run.cluster import refuse_split_store
 from orchestrator.run.options import RunOptions
-from orchestrator.run.outcome import MOST_RETRIES
 from orchestrator.run.progress import Progress
 from orchestrator.run.trainable import GangTrainable, Jobs
 
+MOST_DEATHS = 100  # of one trial's trainables; how often an attempt is repeated is decided by orchestrator.run.outcome
 STRATEGIES = {"pack": "PACK", "spread": "SPREAD", "strict_pack": "STRICT_PACK"}
 
 
@@ -83,6 +84,7 @@ def tune_trials(
         cache=None if "://" in options.store else str(Path(options.store).absolute() / "cache"),
         data_roots=options.data_roots,
         commit=commit,
+        started=time.time(),
     )
     trainable = tune.with_resources(
         tune.with_parameters(GangTrainable, jobs=jobs), lambda config: bundles(trials[config["trial"]])
@@ -96,7 +98,7 @@ def tune_trials(
             storage_path=str(work / "tune"),
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # checkpoints are the store's
-            failure_config=tune.FailureConfig(max_failures=MOST_RETRIES),
+            failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
             callbacks=[Told(progress)],
         ),
     )

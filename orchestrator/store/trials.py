@@ -14,6 +14,7 @@ A trial has ended if and only if its result is there and its checksums hold.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -103,9 +104,11 @@ def say_alive(store: Store, trial_id: str, attempt: int) -> None:
     store.put(f"trials/{trial_id}/attempts/{attempt}/alive.json", _json({"time": time.time()}))
 
 
-def write_failure(store: Store, trial_id: str, attempt: int, kind: str, message: str, *, final: bool) -> None:
-    """Why an attempt ended without a result; `final` where trying again unchanged cannot help."""
-    record = {"kind": kind, "message": message, "final": final, "time": time.time()}
+def write_failure(
+    store: Store, trial_id: str, attempt: int, kind: str, message: str, *, final: bool, step: int = 0
+) -> None:
+    """Why an attempt ended without a result, and at which checkpoint; `final` where trying again unchanged cannot help."""
+    record = {"kind": kind, "message": message, "final": final, "step": step, "time": time.time()}
     store.put(f"trials/{trial_id}/attempts/{attempt}/failure.json", _json(record))
 
 
@@ -114,17 +117,22 @@ def give_up(store: Store, trial_id: str, message: str) -> None:
     attempt = newest_attempt(store, trial_id)
     failure = read_failure(store, trial_id) or {"kind": "unknown", "message": message}
     if attempt:
-        write_failure(store, trial_id, attempt, failure["kind"], failure["message"], final=True)
+        step = failure.get("step", 0)
+        write_failure(store, trial_id, attempt, failure["kind"], failure["message"], final=True, step=step)
 
 
 def read_failure(store: Store, trial_id: str) -> dict[str, Any] | None:
     """Why the newest attempt ended without a result, where it did."""
-    attempt = newest_attempt(store, trial_id)
-    try:
-        failure: dict[str, Any] = json.loads(store.get(f"trials/{trial_id}/attempts/{attempt}/failure.json"))
-    except KeyError:
-        return None
-    return failure
+    return next(iter(read_failures(store, trial_id, [newest_attempt(store, trial_id)])), None)
+
+
+def read_failures(store: Store, trial_id: str, attempts: Iterable[int]) -> list[dict[str, Any]]:
+    """Why these attempts ended without a result, of those that could say."""
+    failures = []
+    for attempt in attempts:
+        with contextlib.suppress(KeyError):
+            failures.append(json.loads(store.get(f"trials/{trial_id}/attempts/{attempt}/failure.json")))
+    return failures
 
 
 def check_newest(store: Store, trial_id: str, attempt: int) -> None:

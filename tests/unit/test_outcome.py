@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from orchestrator.run.gang import Report
-from orchestrator.run.outcome import GIVE_UP, AttemptFailed, failure_of
+from orchestrator.run.outcome import GIVE_UP, MOST_RETRIES, PREEMPTED, AttemptFailed, failure_of, is_last
 
 
 def failed(kind: str, message: str, code: int = 1) -> Report:
@@ -40,6 +40,21 @@ def test_a_rank_that_says_nothing_is_told_with_the_end_of_its_log() -> None:
     kind, message = failure_of([Report(1, log_tail="last words")])
     assert kind == "unknown"
     assert "last words" in message
+
+
+def test_retries_are_counted_only_where_they_get_no_further() -> None:
+    stuck = [{"kind": "killed", "step": 20}] * (MOST_RETRIES - 1)
+    assert not is_last("killed", 20, stuck)
+    assert is_last("killed", 20, [*stuck, {"kind": "worker lost", "step": 20}])
+    assert not is_last("killed", 40, stuck * 5), "this one got further"
+    assert not is_last("killed", 40, [*stuck * 5, {"kind": "killed", "step": 40}])
+
+
+def test_a_trial_told_to_end_again_and_again_goes_on() -> None:
+    told = [{"kind": PREEMPTED, "step": 20}] * 50
+    assert not is_last(PREEMPTED, 20, told)
+    assert not is_last("killed", 20, told)
+    assert is_last("data", 20, [])
 
 
 def test_a_failure_travels_between_processes() -> None:
