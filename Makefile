@@ -14,10 +14,10 @@ COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev
 IMAGE ?= $(TARGET):$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test conformance check fmt lint types floors image bench clean
+.PHONY: help setup quickstart test test-cluster chaos-cluster conformance check fmt lint types floors image bench clean
 
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: $(READY) ## make .venv with everything at the versions of constraints.txt
 
@@ -34,7 +34,13 @@ quickstart: $(READY) ## the main job on embedded defaults: a small sweep on this
 	$(BIN)/normsweep run sweeps/quickstart.yaml
 
 test: $(READY) ## every test that needs no cluster
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/cluster
+
+test-cluster: $(READY) ## a sweep on a real Kubernetes on this machine, where one can be started (root, Debian's packages)
+	$(BIN)/python -m pytest --timeout 1800 -m 'not chaos' tests/cluster
+
+chaos-cluster: $(READY) ## the rest: nodes cut off, memory limits, queues, quotas, preemption (an hour)
+	$(BIN)/python -m pytest --timeout 1800 -m chaos tests/cluster
 
 conformance: $(READY) ## every norm in every backbone, the gangs of every ZeRO stage included
 	NORMSWEEP_CONFORMANCE=all $(BIN)/python -m pytest tests/contract/test_conformance.py tests/contract/test_zero.py

@@ -14,6 +14,7 @@ import typer
 from orchestrator.errors import NormsweepError, UserError
 
 if TYPE_CHECKING:
+    from orchestrator.run.runner import Ended
     from orchestrator.staging import DataRoots
     from trainers.data.manifests import ImageSet
 
@@ -113,7 +114,7 @@ def run(
     """Train what the store does not hold yet, then write the report. Run again, it continues."""
     from orchestrator.plan import load_plan
 
-    def train() -> int:
+    def train() -> Ended:
         planned = load_plan(file, _finder(data))
         from orchestrator.run.options import RunOptions
         from orchestrator.run.runner import run_sweep
@@ -131,7 +132,7 @@ def run(
         return run_sweep(planned, options)
 
     if for_job is None:
-        return train()
+        return train().exit_code
     from orchestrator.run.for_job import run_for_job
 
     return run_for_job(for_job, store, train)
@@ -152,6 +153,13 @@ def submit(
     replicas: Annotated[
         int | None, typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang.")
     ] = None,
+    autoscale: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Up to N pods of each shape, while trials wait for them.")
+    ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Your own copy of k8s/rayjob.yaml: tolerations, node selectors, deadlines."),
+    ] = None,
     cache_gib: Annotated[int, typer.Option(min=1, help="Room for data sets, in each pod.")] = 50,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster validate it; make nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit with the sweep's own code.")] = False,
@@ -160,7 +168,7 @@ def submit(
 ) -> int:
     """Run a sweep on Kubernetes, as a RayJob. Submitted again, it attaches, or trains what is missing."""
     from orchestrator.cluster.kube import Kube
-    from orchestrator.cluster.rayjob import JobOptions
+    from orchestrator.cluster.rayjob import TEMPLATE, JobOptions
     from orchestrator.cluster.submit import SubmitOptions
     from orchestrator.cluster.submit import submit as submit_plan
     from orchestrator.plan import load_plan
@@ -175,7 +183,9 @@ def submit(
         queue=queue,
         priority=priority,
         replicas=replicas,
+        most_replicas=autoscale,
         cache_gib=cache_gib,
+        template=template or TEMPLATE,
     )
     return submit_plan(Kube(context, namespace), planned, SubmitOptions(job, dry_run, wait))
 

@@ -34,7 +34,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def service(name: str, *arguments: str, port: int, **environment: str) -> Iterator[None]:
+def service(name: str, *arguments: str, port: int, host: str = "127.0.0.1", **environment: str) -> Iterator[None]:
     """A server of the folder of test services, until the block ends. Skips where there is none."""
     if not (SERVICES / "run").exists() or shutil.which("zstd") is None:
         pytest.skip(f"no {name} in {SERVICES} (or no zstd): set NORMSWEEP_SERVICES")
@@ -47,7 +47,7 @@ def service(name: str, *arguments: str, port: int, **environment: str) -> Iterat
     try:
         until = time.monotonic() + 30
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            with contextlib.suppress(OSError), socket.create_connection((host, port), 1):
                 break
             assert process.poll() is None, f"{name} ended"
             assert time.monotonic() < until, f"{name} does not listen"

@@ -29,8 +29,13 @@ TRIALS_NOTE = "normsweep.io/trials"
 TEMPLATE = Path(__file__).parents[2] / "k8s" / "rayjob.yaml"
 FILES = "/etc/normsweep"
 MOST_FILE_BYTES = 1_000_000  # a ConfigMap holds 1 MiB, its own fields included
+MOST_GROUPS_IN_QUEUE = 16  # Kueue's 18 sets of pods, less the head and the submitter
 SPARE_BYTES = 2 << 30  # beside what the plan estimates for a worker: Python, torch, Ray
+GPU_RANK_BYTES = 4 << 30  # assumed: Python, torch, CUDA's context, batches on their way
+LOADER_BYTES = 512 << 20  # assumed: a process that makes patches
 GIB = 1 << 30
+# The autoscaler, in the head's pod, asks the API for more workers: an account of its own, with its token (k8s/base/accounts.yaml).
+AUTOSCALER_POD = {"serviceAccountName": "normsweep-autoscaler", "automountServiceAccountToken": True}
 
 
 @dataclass(frozen=True)
@@ -45,19 +50,22 @@ class JobOptions:
     queue: str | None = None
     priority: str | None = None
     replicas: int | None = None
+    most_replicas: int | None = None  # more than `replicas`: the autoscaler's
     cache_gib: int = 50
+    template: Path = TEMPLATE
 
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """Pods alike: each holds `workers` ranks."""
+    """From `replicas` to `most` pods alike: each holds `workers` ranks of `cpus` and `gpus`."""
 
     name: str
     replicas: int
+    most: int
     workers: int
     cpus: int
     gpus: int
-    memory_bytes: int
+    memory_gib: int
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,7 @@ def build_job(plan: Plan, options: JobOptions, here: Path) -> Job:
     """The job of a plan. Norms of the user's own are taken from files below `here`. Raises UserError."""
     files = {plan.path.name: plan.path.read_bytes(), **norm_files(plan, here)}
     name = f"{plan.sweep}-{_hash(files, options.image)}"
-    groups = worker_groups(plan, options.replicas)
+    groups = worker_groups(plan, options)
     return Job(name, _rayjob(name, plan, options, groups, list(files)), _config_map(name, plan, files), groups)
 
 
@@ -108,8 +116,11 @@ def _module(trial: Trial) -> str:
     return norm.partition(":")[0] if NORMS[norm].open_knobs else ""
 
 
-def worker_groups(plan: Plan, replicas: int | None) -> tuple[WorkerGroup, ...]:
-    """A group for each shape of worker (CPUs and GPUs), with enough pods for its largest gang, or `replicas`."""
+def worker_groups(plan: Plan, options: JobOptions) -> tuple[WorkerGroup, ...]:
+    """A group for each shape of worker (CPUs and GPUs), with enough pods for its largest gang, or as many as asked for.
+
+    Raises UserError where Kueue could not take them.
+    """
     shapes: dict[tuple[int, int], list[Trial]] = {}
     for trial in plan.trials:
         placement = trial.spec.placement
@@ -120,9 +131,35 @@ def worker_groups(plan: Plan, replicas: int | None) -> tuple[WorkerGroup, ...]:
         workers = max(t.spec.placement.workers if t.spec.placement.strategy == "strict_pack" else 1 for t in trials)
         largest = max(t.spec.placement.workers for t in trials)
         name = f"gpu{gpus}-cpu{cpus}" if gpus else f"cpu{cpus}"
-        memory = max(t.memory_bytes for t in trials) * workers + SPARE_BYTES
-        groups.append(WorkerGroup(name, replicas or math.ceil(largest / workers), workers, cpus, gpus, memory))
+        replicas = options.replicas or math.ceil(largest / workers)
+        most = max(replicas, options.most_replicas or 0)
+        # Ray puts ranks of any shape where there is room for them, by CPUs and GPUs alone.
+        memory = max(
+            _held(shape, cpus * workers, gpus * workers) * max(map(_host_bytes, others))
+            for shape, others in shapes.items()
+        )
+        gib = math.ceil((memory + SPARE_BYTES) / GIB)
+        groups.append(WorkerGroup(name, replicas, most, workers, cpus, gpus, gib))
+    if options.queue and len(groups) > MOST_GROUPS_IN_QUEUE:
+        raise UserError(
+            f"{len(groups)} shapes of workers (CPUs and GPUs of a rank), and so groups of pods: Kueue takes "
+            f"{MOST_GROUPS_IN_QUEUE}. Give trials fewer different `resources`, or split the sweep."
+        )
     return tuple(groups)
+
+
+def _host_bytes(trial: Trial) -> int:
+    """Of a rank, beside its GPU's."""
+    placement = trial.spec.placement
+    if not placement.gpus_per_worker:
+        return trial.memory_bytes
+    loaders = placement.cpus_per_worker - 1 if placement.data_workers is None else placement.data_workers
+    return GPU_RANK_BYTES + loaders * LOADER_BYTES
+
+
+def _held(shape: tuple[int, int], cpus: int, gpus: int) -> int:
+    """How many ranks of a shape (GPUs, CPUs) a pod with so many CPUs and GPUs holds."""
+    return min(cpus // shape[1], gpus // shape[0] if shape[0] else cpus)
 
 
 def _hash(files: Mapping[str, bytes], image: str) -> str:
@@ -136,7 +173,7 @@ def _rayjob(
     name: str, plan: Plan, options: JobOptions, groups: tuple[WorkerGroup, ...], files: Sequence[str]
 ) -> Object:
     # By way of JSON, so that what the YAML shares by its aliases is shared no more.
-    job: Object = json.loads(json.dumps(yaml.safe_load(TEMPLATE.read_text())))
+    job: Object = json.loads(json.dumps(_template(options.template)))
     metadata = job["metadata"]
     metadata["name"] = name
     metadata["labels"][SWEEP_LABEL] = plan.sweep
@@ -150,6 +187,11 @@ def _rayjob(
     cluster = spec["rayClusterSpec"]
     head, (template,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
     cluster["workerGroupSpecs"] = [_group(template, group) for group in groups]
+    if any(group.most > group.replicas for group in groups):
+        cluster["enableInTreeAutoscaling"] = True
+        head["template"]["spec"] |= AUTOSCALER_POD
+    else:
+        cluster.pop("autoscalerOptions", None)
     items = [{"key": _key(path), "path": path} for path in files]
     for pod in (head["template"], *(group["template"] for group in cluster["workerGroupSpecs"])):
         (container,) = pod["spec"]["containers"]
@@ -163,8 +205,23 @@ def _rayjob(
     return job
 
 
+def _template(path: Path) -> Object:
+    """Raises UserError for what cannot be filled."""
+    try:
+        template: Object = yaml.safe_load(path.read_text())
+        if template["kind"] == "RayJob" and len(template["spec"]["rayClusterSpec"]["workerGroupSpecs"]) == 1:
+            return template
+    except OSError as error:
+        raise UserError(f"--template {path}: {error.strerror}") from error
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"--template {path}: {error}. A changed copy of k8s/rayjob.yaml is wanted.") from error
+    raise UserError(
+        f"--template {path}: is no RayJob with one group of workers; a changed copy of k8s/rayjob.yaml is wanted"
+    )
+
+
 def _entrypoint(name: str, plan: Plan, options: JobOptions) -> list[str]:
-    command = ["normsweep", "run", f"{FILES}/{plan.path.name}", "--address", "auto", "--quiet", "--for-job", name]
+    command = ["normsweep", "run", f"{FILES}/{plan.path.name}", "--address", "auto", "--for-job", name]
     command += ["--store", options.store, "--tracking", options.tracking, "--join-deadline-s", "900"]
     for root in options.data_roots:
         command += ["--data", root]
@@ -174,12 +231,13 @@ def _entrypoint(name: str, plan: Plan, options: JobOptions) -> list[str]:
 def _group(template: Object, group: WorkerGroup) -> Object:
     made = copy.deepcopy(template)
     made["groupName"] = group.name
-    made["replicas"] = made["minReplicas"] = made["maxReplicas"] = group.replicas
+    made["replicas"] = made["minReplicas"] = group.replicas
+    made["maxReplicas"] = group.most
     made["rayStartParams"] = {"num-cpus": str(group.cpus * group.workers)}
     (container,) = made["template"]["spec"]["containers"]
-    gib = math.ceil(group.memory_bytes / GIB)
-    requests: Object = {"cpu": str(group.cpus * group.workers), "memory": f"{gib}Gi"}
-    limits: Object = {"memory": f"{gib}Gi"}
+    memory = f"{group.memory_gib}Gi"
+    requests: Object = {"cpu": str(group.cpus * group.workers), "memory": memory}
+    limits: Object = {"memory": memory}
     if group.gpus:
         gpus = str(group.gpus * group.workers)
         made["rayStartParams"]["num-gpus"] = gpus

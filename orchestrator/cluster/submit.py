@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -12,13 +13,13 @@ from urllib.parse import urlsplit
 from orchestrator.cluster.kube import Exists, Kube, NotThere, Object
 from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, Job, JobOptions, build_job
 from orchestrator.cluster.watch import FINISHED, JobState, job_state, log_lines
-from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.errors import EnvironmentProblem, TrialsFailed, UserError
 from orchestrator.objects import is_s3
 from orchestrator.plan import Plan
-from orchestrator.plan.show import duration
+from orchestrator.plan.show import counts, duration
 from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome, read_outcome
-from orchestrator.store.trials import ended
+from orchestrator.store.trials import ended, trial_states
 
 LOOK_EVERY_S = 3.0
 GONE_DEADLINE_S = 90.0
@@ -46,12 +47,14 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
         _give_files(kube, job, kube.get("rayjobs", job.name))
         return _outcome(kube, job.name, options.job.store) if options.wait else 0
     store = open_store(options.job.store)
-    missing = [trial for trial in plan.trials if trial.id not in ended(store, plan.trials)]
-    if not missing:
-        print(f"Nothing to do: all {len(plan.trials)} trials of {plan.sweep} have ended in {options.job.store}.")
-        outcome = read_outcome(store, job.name) if options.wait else None
-        return int(outcome["exit_code"]) if outcome else 0
-    _print_what(plan, job, options.job, len(missing))
+    done = ended(store, plan.trials)
+    if len(done) == len(plan.trials):
+        diverged = counts(plan, trial_states(options.job.store, plan))["diverged"]
+        told = f", {diverged} of them by diverging" if diverged else ""
+        print(f"Nothing to do: all {len(plan.trials)} trials of {plan.sweep} have ended in {options.job.store}{told}.")
+        return TrialsFailed.exit_code if diverged and options.wait else 0
+    _check_queue(kube, options.job.queue)
+    _print_what(plan, job, options.job, len(plan.trials) - len(done))
     _try(kube, job)
     if options.dry_run:
         print("The cluster would take it. Nothing was made (--dry-run).")
@@ -76,6 +79,11 @@ def _check_addresses(options: JobOptions) -> None:
     parts = urlsplit(options.tracking)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"--tracking {options.tracking}: pods need a server: http://mlflow:5000 is the one of k8s/base")
+    if parts.password:
+        raise UserError(
+            "--tracking: holds a password, which would stand in the job for everyone to read. Put MLFLOW_TRACKING_USERNAME and "
+            f"MLFLOW_TRACKING_PASSWORD into the Secret {options.secret}, and leave them out of the address."
+        )
     if _is_loopback(parts.hostname):
         raise UserError(f"--tracking {options.tracking}: for a pod that is the pod itself; name it as the cluster does")
     for root in options.data_roots:
@@ -83,6 +91,18 @@ def _check_addresses(options: JobOptions) -> None:
             raise UserError(
                 f"--data {root}: pods do not see this machine's folders. Stage it: normsweep data stage NAME --to s3://..."
             )
+
+
+def _check_queue(kube: Kube, queue: str | None) -> None:
+    """Refuse a queue that is not there: its jobs would wait for ever. Raises UserError."""
+    if queue is None:
+        return
+    known = [str(item["metadata"]["name"]) for item in kube.find("localqueues")]
+    if queue not in known:
+        raise UserError(
+            f"--queue {queue}: there is no LocalQueue of this name in namespace {kube.namespace} "
+            f"(there: {', '.join(known) or 'none'}). k8s/overlays/kueue/queues.yaml shows how one is made."
+        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -173,10 +193,16 @@ def _print_what(plan: Plan, job: Job, options: JobOptions, missing: int) -> None
     print(f"RayJob {job.name}, image {options.image}" + (f", queue {options.queue}" if options.queue else ""))
     for group in job.groups:
         gpus = f", {group.gpus * group.workers} GPU" if group.gpus else ""
-        memory = group.memory_bytes / (1 << 30)
         cpus = group.cpus * group.workers
-        print(f"  {group.replicas} x {group.name}: {cpus} CPU{gpus}, {memory:.1f} GiB, {group.workers} ranks each")
-    print(f"  keys of S3 from Secret {options.secret}; store {options.store}; MLflow {options.tracking}")
+        pods = f"{group.replicas}" if group.most == group.replicas else f"{group.replicas} to {group.most}"
+        ranks = f"{group.workers} rank{'s' * (group.workers > 1)} each"
+        print(f"  {pods} x {group.name}: {cpus} CPU{gpus}, {group.memory_gib} GiB, {ranks}")
+    print(f"  store {options.store}; MLflow {options.tracking}; keys and address of S3 from Secret {options.secret}")
+    here = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
+    if here.hostname and _is_loopback(here.hostname):
+        print(
+            f"  (S3 is {here.geturl()} for this machine: for a pod that is the pod itself, so the Secret must name another)"
+        )
 
 
 def _outcome(kube: Kube, name: str, store_uri: str) -> int:

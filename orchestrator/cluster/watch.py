@@ -21,6 +21,7 @@ REASONS = {
     "JobStatusCheckTimeoutExceeded": "the head did not answer for minutes: submit again, it continues",
     "ValidationFailed": "KubeRay refuses the RayJob: its version is older than 1.6, or k8s/rayjob.yaml was changed",
 }
+SHOWN_LINES = 4
 WAITING = {
     "ImagePullBackOff": "the image cannot be pulled: is its name right, and may the nodes read its registry?",
     "ErrImagePull": "the image cannot be pulled: is its name right, and may the nodes read its registry?",
@@ -50,6 +51,8 @@ def job_state(kube: Kube, job: Object) -> JobState:
     notes: list[str] = []
     if reason := status.get("reason"):
         notes.append(f"{reason}: {REASONS.get(reason, status.get('message', ''))}")
+        if reason == "AppFailed":
+            notes += last_lines(status.get("message", ""))
     if deployment == "Suspended" or (deployment == "New" and QUEUE_LABEL in metadata.get("labels", {})):
         notes += queue_notes(kube, job)
     if deployment not in FINISHED:
@@ -68,6 +71,14 @@ def job_state(kube: Kube, job: Object) -> JobState:
         metadata.get("annotations", {}).get("normsweep.io/store", ""),
         deployment in FINISHED,
     )
+
+
+def last_lines(message: str) -> list[str]:
+    """Of what the entrypoint printed, as KubeRay's message has it, its end without what Ray adds."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in message.splitlines()]
+    return [line for line in lines if line and not line.startswith(("Job entrypoint", "Running entrypoint"))][
+        -SHOWN_LINES:
+    ]
 
 
 def _phase(deployment: str, status: Mapping[str, Any]) -> str:

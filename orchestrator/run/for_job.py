@@ -6,21 +6,21 @@ import sys
 from collections.abc import Callable
 
 from orchestrator.errors import NormsweepError, TrialsFailed, UserError
+from orchestrator.run.runner import Ended
 from orchestrator.store import open_store
 from orchestrator.store.jobs import write_outcome
 
 SETTLED = frozenset({0, UserError.exit_code, TrialsFailed.exit_code})  # which no new cluster would change
 
 
-def run_for_job(job: str, store_uri: str, run: Callable[[], int]) -> int:
+def run_for_job(job: str, store_uri: str, run: Callable[[], Ended]) -> int:
     """`run()`; 0 where its outcome is settled and kept, otherwise its exit code."""
-    message = ""
     try:
-        code = run()
+        ended = run()
     except NormsweepError as error:
-        code, message = error.exit_code, str(error)
-        print(message, file=sys.stderr)
-    if code not in SETTLED:
-        return code
-    write_outcome(open_store(store_uri), job, code, message)
+        ended = Ended(error.exit_code, (str(error),))
+        print(error, file=sys.stderr)
+    if ended.exit_code not in SETTLED:
+        return ended.exit_code
+    write_outcome(open_store(store_uri), job, ended.exit_code, "\n".join(ended.warnings))
     return 0

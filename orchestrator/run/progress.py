@@ -48,6 +48,7 @@ class Progress:
         self._json = json_lines
         self._console = Console(stderr=True, highlight=False)
         self._began = time.monotonic()
+        self.warnings: list[str] = []
         live = self._console.is_terminal and not quiet and not json_lines
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=2) if live else None
 
@@ -66,7 +67,8 @@ class Progress:
             self._console.print(text, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """A sentence for people, also where they asked for quiet."""
+        """A sentence for people, also where they asked for quiet; kept in `warnings`."""
+        self.warnings.append(text)
         self._console.print(text, style="yellow", markup=False, soft_wrap=True)
 
     def changed(self, trial_id: str, state: str, result: Mapping[str, Any] | None = None) -> None:

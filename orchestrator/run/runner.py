@@ -7,6 +7,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,16 @@ from trainers.catalog import NORMS
 MIRROR_EVERY_S = 2.0
 
 
-def run_sweep(plan: Plan, options: RunOptions) -> int:
-    """Train what is missing, mirror it, write the report. Returns the exit code.
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: its exit code, and what people were warned of."""
+
+    exit_code: int
+    warnings: tuple[str, ...]
+
+
+def run_sweep(plan: Plan, options: RunOptions) -> Ended:
+    """Train what is missing, mirror it, write the report.
 
     Raises EnvironmentProblem where the machine cannot hold a gang or a service fails.
     """
@@ -42,7 +51,8 @@ def run_sweep(plan: Plan, options: RunOptions) -> int:
             progress.say(f"{len(done)} of {len(plan.trials)} trials are done already.")
         with _mirroring(plan, store, options, frozenset(done), progress) as mirror:
             interrupted = bool(todo) and _train(plan, todo, store, options, progress)
-    return _finish(plan, store, options, progress, mirror, interrupted=interrupted, trained=len(todo))
+    exit_code = _finish(plan, store, options, progress, mirror, interrupted=interrupted, trained=len(todo))
+    return Ended(exit_code, tuple(progress.warnings))
 
 
 def _finish(

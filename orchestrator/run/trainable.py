@@ -188,9 +188,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         earlier = read_failures(self._store, self._trial.id, range(1, self._attempt))
         of_this_run = [failure for failure in earlier if failure["time"] >= self._run_started]
         final = is_last(kind, self._checkpoint, of_this_run)
-        write_failure(
-            self._store, self._trial.id, self._attempt, kind, message, final=final, step=self._checkpoint
-        )
+        write_failure(self._store, self._trial.id, self._attempt, kind, message, final=final, step=self._checkpoint)
         self._ended = True
         self._latest |= {"outcome": "failed", "problem": message}
         if not final:

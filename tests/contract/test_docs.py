@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,8 @@ import yaml
 
 from orchestrator.plan import load_plan
 from orchestrator.plan.docs import PAGE, SCHEMA, page, schema
+from orchestrator.staging import DataRoots
+from trainers.data.manifests import find_set
 
 SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
 
@@ -28,9 +31,14 @@ def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_a_sweep_that_ships_asks_a_question_and_fits_the_schema(path: Path) -> None:
-    assert load_plan(path).question.endswith("?") or "?" in load_plan(path).question
-    jsonschema.validate(yaml.safe_load(path.read_text()), schema())
+def test_a_sweep_that_ships_fits_the_schema_and_can_be_planned(path: Path, request: pytest.FixtureRequest) -> None:
+    content = yaml.safe_load(path.read_text())
+    jsonschema.validate(content, schema())
+    find: Callable = find_set
+    if "data" in content:
+        photographs = request.getfixturevalue("photographs")
+        find = DataRoots([str(photographs / "train"), str(photographs / "benchmarks")]).find
+    assert "?" in load_plan(path, find).question
 
 
 def test_the_schema_refuses_what_the_planner_refuses() -> None:

@@ -1,0 +1,19 @@
+"""One lab for all tests on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.lab import Lab, started, why_not
+
+
+@pytest.fixture(scope="session")
+def lab(photographs: Path) -> Iterator[Lab]:
+    """A real cluster with everything of `k8s/` on it. Skips, saying why, where none can be started."""
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    with started(photographs) as made:
+        yield made

@@ -1,0 +1,168 @@
+"""A sweep on a real Kubernetes, from its submission to its report; what happens to it on the way; who may do what."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cluster.lab import NAMESPACE, PG_PASSWORD, ROOT, S3_KEY, S3_SECRET, Lab
+from tests.cluster.sweeps import disturbed, only_job, trained_here
+
+SMOKE = ROOT / "sweeps/cluster-smoke.yaml"
+ACCOUNT = f"system:serviceaccount:{NAMESPACE}"
+
+
+@pytest.fixture(scope="module")
+def smoke(lab: Lab) -> str:
+    """The store of sweeps/cluster-smoke.yaml, submitted and waited for."""
+    store = lab.store("smoke")
+    output = lab.normsweep(*lab.submission(SMOKE, store, "--wait"))
+    assert "cluster-smoke" in output
+    assert "finished" in output.splitlines()[-1]
+    return store
+
+
+def status(lab: Lab, file: Path, store: str) -> dict[str, int]:
+    counts: dict[str, int] = json.loads(lab.normsweep("status", file, "--store", store, "--data", lab.data, "--json"))
+    return counts
+
+
+def test_a_submitted_sweep_ends_with_every_trial_done_and_its_gang_spans_both_nodes(lab: Lab, smoke: str) -> None:
+    counts = status(lab, SMOKE, smoke)
+    assert counts["done"] == counts["total"] == 6
+    assert set(lab.attempts(smoke).values()) == {1}
+    # One CPU a pod and two ranks: the gang had a rank in each pod, and each pod was on a node of its own.
+    workers = lab.pods(only_job(lab, "cluster-smoke"), "worker")
+    assert {pod["spec"]["nodeName"] for pod in workers} == {"node-1", "node-2"}
+    started = [
+        record
+        for key in lab.keys(smoke)
+        if "/journal/" in key
+        for record in map(json.loads, lab.read(smoke, key).splitlines())
+        if record.get("event") == "started"
+    ]
+    assert sorted(record["world_size"] for record in started) == [1, 1, 1, 1, 1, 2]
+
+
+def test_its_runs_traces_and_report_are_in_mlflow(lab: Lab, smoke: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow import MlflowClient
+
+    with lab.port_forward("mlflow", 5000) as port:
+        client = MlflowClient(f"http://127.0.0.1:{port}")
+        experiment = client.get_experiment_by_name("cluster-smoke")
+        assert experiment is not None
+        runs = client.search_runs([experiment.experiment_id], "tags.`normsweep.trial` != ''")
+        assert len(runs) == 6
+        for run in runs:
+            assert run.info.status == "FINISHED"
+            traces = [name for name in run.data.metrics if name.startswith("features/")]
+            assert traces
+            assert [point.step for point in client.get_metric_history(run.info.run_id, traces[0])][-1] == 30
+        (report,) = client.search_runs([experiment.experiment_id], "tags.`normsweep.report` != ''")
+        assert "index.html" in [artifact.path for artifact in client.list_artifacts(report.info.run_id)]
+    assert report.info.artifact_uri.startswith("mlflow-artifacts:")
+    kept = lab.s3.list_objects_v2(Bucket="normsweep", Prefix="mlflow/").get("Contents", ())
+    assert any(item["Key"].endswith(f"{report.info.run_id}/artifacts/index.html") for item in kept)
+
+
+def test_a_report_is_made_outside_the_cluster_from_s3_alone(lab: Lab, smoke: str, tmp_path: Path) -> None:
+    lab.normsweep("report", SMOKE, "--store", smoke, "--data", lab.data, "--out", tmp_path)
+    assert "6 of 6</b> trials ended" in (tmp_path / "index.html").read_text()
+
+
+def test_submitted_again_nothing_runs_again(lab: Lab, smoke: str) -> None:
+    before = [job["metadata"]["uid"] for job in lab.objects("rayjobs")]
+    output = lab.normsweep(*lab.submission(SMOKE, smoke, "--wait"))
+    assert "Nothing to do: all 6 trials of cluster-smoke have ended" in output
+    assert [job["metadata"]["uid"] for job in lab.objects("rayjobs")] == before
+
+
+def test_a_norm_added_trains_only_the_new_trials(lab: Lab, smoke: str, tmp_path: Path) -> None:
+    content = yaml.safe_load(SMOKE.read_text())
+    content["axes"]["norm"].append("rezero")
+    file = tmp_path / "cluster-smoke.yaml"
+    file.write_text(yaml.safe_dump(content))
+    output = lab.normsweep(*lab.submission(file, smoke, "--wait"))
+    assert "8 trials, 2 to train" in output
+    assert sorted(lab.attempts(smoke).values()) == [1] * 8
+    assert status(lab, file, smoke)["done"] == 8
+
+
+def test_a_sweep_whose_head_is_lost_ends_with_the_bits_of_an_undisturbed_one(lab: Lab, tmp_path: Path) -> None:
+    file = disturbed(tmp_path / "headless.yaml", norms="i_ln, layer_norm")
+    store = lab.store("headless")
+    with lab.start(*lab.submission(file, store, "--wait")) as submission:
+        lab.wait_checkpoint(store)
+        (head,) = lab.pods(only_job(lab, "headless"), "head")
+        lab.kubectl("delete", "pod", head["metadata"]["name"], "--grace-period=0", "--force")
+        output, _ = submission.communicate(timeout=600)
+    assert submission.returncode == 0, output
+    assert max(lab.attempts(store).values()) > 1, "nothing was disturbed"
+    assert lab.final_tensors(store, tmp_path) == trained_here(lab, file, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("account", "may"),
+    [
+        (
+            "normsweep-submitter",
+            {
+                "rayjobs.ray.io": "get list watch create delete",
+                "rayclusters.ray.io": "get list",
+                "configmaps": "get create",
+                "pods": "get list watch",
+                "pods/log": "get",
+                "events": "get list watch",
+                "workloads.kueue.x-k8s.io": "get list",
+                "localqueues.kueue.x-k8s.io": "get list",
+            },
+        ),
+        ("normsweep-autoscaler", {"rayclusters.ray.io": "get patch", "pods": "get list watch"}),
+        ("normsweep-trial", {}),
+        ("normsweep-services", {}),
+    ],
+)
+def test_an_account_may_do_what_it_needs_and_nothing_else(lab: Lab, account: str, may: dict[str, str]) -> None:
+    resources = {
+        *may,
+        "secrets",
+        "configmaps",
+        "pods",
+        "pods/exec",
+        "rayjobs.ray.io",
+        "roles.rbac.authorization.k8s.io",
+    }
+    resources |= {"serviceaccounts", "deployments.apps", "jobs.batch", "persistentvolumeclaims", "nodes", "namespaces"}
+    for resource in sorted(resources):
+        for verb in ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"):
+            answer = lab.can_i(verb, resource, f"{ACCOUNT}:{account}")
+            assert answer == (verb in may.get(resource, "").split()), f"{account}: {verb} {resource}"
+
+
+def test_every_pod_was_admitted_under_the_restricted_standard(lab: Lab, smoke: str) -> None:
+    namespace = json.loads(lab.kubectl("get", "namespace", NAMESPACE, "-o", "json"))
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    kinds = {pod["metadata"]["labels"].get("ray.io/node-type", "other") for pod in lab.objects("pods")}
+    assert {"head", "worker", "other"} <= kinds
+
+
+def test_no_secret_is_in_any_object_log_tag_or_command_line(lab: Lab, smoke: str) -> None:
+    kinds = "rayjobs,rayclusters,pods,configmaps,jobs,deployments,statefulsets,services,events,workloads"
+    seen = [lab.kubectl("get", kinds, "-o", "yaml")]
+    seen += [lab.kubectl("logs", pod["metadata"]["name"], "--all-containers") for pod in lab.objects("pods")]
+    lines = subprocess.run(["ps", "-eo", "args", "-ww"], capture_output=True, text=True, check=True).stdout
+    assert "gcs_server" in lines or "mlflow" in lines, "processes of pods are seen from here"
+    seen.append(lines)
+    for prefix in (smoke.removeprefix("s3://normsweep/"), "mlflow/"):
+        for item in lab.s3.list_objects_v2(Bucket="normsweep", Prefix=prefix)["Contents"]:
+            if item["Key"].endswith((".json", ".jsonl", ".html", ".md", ".csv")):
+                seen.append(lab.s3.get_object(Bucket="normsweep", Key=item["Key"])["Body"].read().decode())
+    seen.append(lab.kubectl("exec", "postgres-0", "--", "pg_dump", "--username", "mlflow", "mlflow", deadline_s=60))
+    assert "normsweep.trial" in seen[-1]
+    for text in seen:
+        for secret in (S3_KEY, S3_SECRET, PG_PASSWORD):
+            assert secret not in text, text[max(0, text.find(secret) - 300) : text.find(secret)]

@@ -1,0 +1,184 @@
+"""What is said of a pod that does not run: the statuses are as Kubernetes 1.34 gives them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.cluster.watch import pod_notes
+
+Object = dict[str, Any]
+
+POD = "smoke-1f2e3d-x7k2p-cpu1-worker-4qz8n"
+IMAGE = "registry.example/normsweep:0.1.0"
+
+
+def pod(**status: Any) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": POD, "namespace": "normsweep", "labels": {"ray.io/node-type": "worker"}},
+        "spec": {"nodeName": "node-1"},
+        "status": {"qosClass": "Burstable", "startTime": "2026-11-24T10:00:00Z", **status},
+    }
+
+
+def conditions(*, scheduled: bool = True, ready: bool = False, **of_scheduling: str) -> list[Object]:
+    words = {True: "True", False: "False"}
+    known = {"lastProbeTime": None, "lastTransitionTime": "2026-11-24T10:00:00Z"}
+    return [
+        {"type": "PodReadyToStartContainers", "status": words[scheduled], **known},
+        {"type": "Initialized", "status": words[scheduled], **known},
+        {"type": "Ready", "status": words[ready], **known},
+        {"type": "ContainersReady", "status": words[ready], **known},
+        {"type": "PodScheduled", "status": words[scheduled], **known, **of_scheduling},
+    ]
+
+
+def container(state: Object, last: Object | None = None, name: str = "ray-worker", restarts: int = 0) -> Object:
+    return {
+        "name": name,
+        "image": IMAGE,
+        "imageID": "",
+        "ready": "running" in state,
+        "started": "running" in state,
+        "restartCount": restarts,
+        "state": state,
+        "lastState": last or {},
+    }
+
+
+def waiting(reason: str, message: str | None = None) -> Object:
+    return {"waiting": {"reason": reason} | ({"message": message} if message else {})}
+
+
+def terminated(reason: str, code: int) -> Object:
+    times = {"startedAt": "2026-11-24T10:00:05Z", "finishedAt": "2026-11-24T10:07:31Z"}
+    return {"terminated": {"exitCode": code, "reason": reason, **times, "containerID": "containerd://5f1c"}}
+
+
+RUNNING: Object = {"running": {"startedAt": "2026-11-24T10:00:05Z"}}
+OUT_OF_MEMORY = terminated("OOMKilled", 137)
+
+
+def only_note(of: Object) -> str:
+    (note,) = pod_notes(of)
+    assert note.startswith(f"{POD}: ")
+    return note
+
+
+def test_nothing_is_said_of_a_healthy_pod() -> None:
+    setup = container(terminated("Completed", 0), name="wait-gcs-ready")
+    healthy = pod(
+        phase="Running",
+        conditions=conditions(ready=True),
+        initContainerStatuses=[setup],
+        containerStatuses=[container(RUNNING)],
+    )
+    assert pod_notes(healthy) == []
+
+
+@pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
+def test_nothing_is_said_of_a_pod_on_its_way(reason: str) -> None:
+    coming = pod(phase="Pending", conditions=conditions(), containerStatuses=[container(waiting(reason))])
+    assert pod_notes(coming) == []
+
+
+def test_nothing_is_said_of_a_pod_that_has_no_status_yet() -> None:
+    assert pod_notes({"metadata": {"name": POD}}) == []
+    assert pod_notes(pod(phase="Pending")) == []
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        container(OUT_OF_MEMORY),
+        container(RUNNING, last=OUT_OF_MEMORY, restarts=1),
+        container(waiting("PodInitializing"), last=OUT_OF_MEMORY, restarts=1),
+    ],
+    ids=["ended", "running again", "starting again"],
+)
+def test_a_container_over_its_memory_limit_is_named_with_what_to_do(status: Object) -> None:
+    note = only_note(pod(phase="Running", conditions=conditions(), containerStatuses=[status]))
+    assert "OOMKilled: it went over its memory limit" in note
+    assert "continues" in note
+    assert "micro-batch" in note
+
+
+def test_a_container_that_ended_otherwise_is_not_said_to_lack_memory() -> None:
+    killed = container(terminated("Error", 137), last=terminated("Completed", 0))
+    assert pod_notes(pod(phase="Failed", conditions=conditions(), containerStatuses=[killed])) == []
+
+
+def test_a_container_that_runs_out_of_memory_again_and_again_is_said_to() -> None:
+    message = f"back-off 5m0s restarting failed container=ray-head pod={POD}_normsweep(0b0f)"
+    status = container(waiting("CrashLoopBackOff", message), last=OUT_OF_MEMORY, restarts=7)
+    crash, memory = pod_notes(pod(phase="Running", conditions=conditions(), containerStatuses=[status]))
+    assert "CrashLoopBackOff" in crash and "normsweep logs" in crash and "back-off 5m0s" in crash
+    assert "OOMKilled" in memory
+
+
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [
+        ("ImagePullBackOff", f'Back-off pulling image "{IMAGE}": ErrImagePull: not found'),
+        ("ErrImagePull", f'failed to pull and unpack image "{IMAGE}": 403 Forbidden'),
+        ("ErrImageNeverPull", f'Container image "{IMAGE}" is not present with pull policy of Never'),
+        ("InvalidImageName", f'Failed to apply default image tag "{IMAGE}": invalid reference format'),
+    ],
+)
+def test_an_image_that_cannot_be_had_is_named(reason: str, message: str) -> None:
+    status = container(waiting(reason, message))
+    note = only_note(pod(phase="Pending", conditions=conditions(), containerStatuses=[status]))
+    assert reason in note and message in note
+    assert "image" in note.replace(message, "")
+
+
+def test_an_image_is_named_where_kubernetes_says_nothing_of_it() -> None:
+    status = container(waiting("ImagePullBackOff"))
+    assert IMAGE in only_note(pod(phase="Pending", conditions=conditions(), containerStatuses=[status]))
+
+
+def test_a_secret_that_is_missing_is_named() -> None:
+    status = container(waiting("CreateContainerConfigError", 'secret "normsweep-s3" not found'))
+    note = only_note(pod(phase="Pending", conditions=conditions(), containerStatuses=[status]))
+    assert "CreateContainerConfigError" in note
+    assert "S3 keys" in note
+    assert 'secret "normsweep-s3" not found' in note
+
+
+def test_a_pod_that_no_node_takes_says_what_the_nodes_lack() -> None:
+    message = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes are available."
+    scheduling = conditions(scheduled=False, reason="Unschedulable", message=message)
+    assert only_note(pod(phase="Pending", conditions=scheduling)) == f"{POD}: no node takes it: {message}"
+
+
+def test_a_pod_that_no_node_takes_has_a_reason_without_a_message() -> None:
+    scheduling = conditions(scheduled=False, reason="SchedulingGated")
+    assert only_note(pod(phase="Pending", conditions=scheduling)).endswith("SchedulingGated")
+
+
+def test_a_pod_that_its_node_put_out_says_why() -> None:
+    message = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 812Mi."
+    note = only_note(pod(phase="Failed", reason="Evicted", message=message, conditions=conditions()))
+    assert note == f"{POD}: evicted: {message}"
+
+
+def test_a_waiting_init_container_keeps_the_pod_from_running() -> None:
+    message = f'Back-off pulling image "{IMAGE}"'
+    stuck = pod(
+        phase="Pending",
+        conditions=conditions(),
+        initContainerStatuses=[container(waiting("ImagePullBackOff", message), name="wait-gcs-ready")],
+        containerStatuses=[container(waiting("PodInitializing"))],
+    )
+    assert message in only_note(stuck)
+
+
+def test_every_container_of_a_pod_that_waits_is_told() -> None:
+    secret = waiting("CreateContainerConfigError", 'secret "normsweep-s3" not found')
+    image = waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"')
+    statuses = [container(secret, name="ray-head"), container(image, name="autoscaler")]
+    notes = pod_notes(pod(phase="Pending", conditions=conditions(), containerStatuses=statuses))
+    assert ["S3 keys" in note for note in notes] == [True, False]
