@@ -104,6 +104,9 @@ def _bind(family: int, host: str, port: int) -> int:
 def _serve(command: list[str]) -> int:
     """Run the server and all it starts as one process group, and end all of it with us."""
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    environment.setdefault(
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
+    )  # seven processes for what nobody here asks of it
     with _sigterm_interrupts(), subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             code = server.wait()

@@ -207,17 +207,16 @@ def _rayjob(
 
 def _template(path: Path) -> Object:
     """Raises UserError for what cannot be filled."""
+    wanted = "a changed copy of k8s/rayjob.yaml is wanted"
     try:
         template: Object = yaml.safe_load(path.read_text())
         if template["kind"] == "RayJob" and len(template["spec"]["rayClusterSpec"]["workerGroupSpecs"]) == 1:
             return template
     except OSError as error:
-        raise UserError(f"--template {path}: {error.strerror}") from error
+        raise UserError(f"--template {path}: {error.strerror}: {wanted}") from error
     except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise UserError(f"--template {path}: {error}. A changed copy of k8s/rayjob.yaml is wanted.") from error
-    raise UserError(
-        f"--template {path}: is no RayJob with one group of workers; a changed copy of k8s/rayjob.yaml is wanted"
-    )
+        raise UserError(f"--template {path}: {' '.join(str(error).split())}: {wanted}") from error
+    raise UserError(f"--template {path}: is no RayJob with one group of workers: {wanted}")
 
 
 def _entrypoint(name: str, plan: Plan, options: JobOptions) -> list[str]:

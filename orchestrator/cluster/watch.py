@@ -61,8 +61,10 @@ def job_state(kube: Kube, job: Object) -> JobState:
                 notes += pod_notes(pod)
         for pod in kube.pods(f"batch.kubernetes.io/job-name={metadata['name']}"):
             notes += pod_notes(pod)
-        if not status.get("rayClusterName"):
-            notes += [str(event["message"]) for event in _warnings(kube, metadata["name"])]
+        if deployment != "Running":  # e.g. a quota that is used up
+            notes += [
+                str(event["message"]) for event in _warnings(kube, status.get("rayClusterName") or metadata["name"])
+            ]
     return JobState(
         metadata["name"],
         metadata["labels"].get("normsweep.io/sweep", ""),

@@ -212,6 +212,26 @@ def said(lab: Lab, job: str, words: str) -> str:
     return told if words in told else ""
 
 
+def test_pods_are_added_while_trials_wait_for_them(lab: Lab, tmp_path: Path) -> None:
+    file = disturbed(tmp_path / "growing.yaml", norms="i_ln, layer_norm, rms_norm, none", steps=300, workers=1)
+    store = lab.store("growing")
+    with lab.start(*lab.submission(file, store, "--autoscale", "2", "--wait")) as submission:
+        lab.wait_checkpoint(store)
+        lab.wait(lambda: len(lab.pods(only_job(lab, "growing"), "worker")) == 2, "a second pod")
+        output, _ = submission.communicate(timeout=600)
+    assert submission.returncode == 0, output
+    assert "1 to 2 x cpu1" in output
+    assert len(lab.attempts(store)) == 4
+
+
+def test_a_quota_that_is_used_up_is_told(lab: Lab, tmp_path: Path) -> None:
+    file = disturbed(tmp_path / "greedy.yaml")
+    file.write_text(file.read_text().replace("cpus_per_worker: 1", "cpus_per_worker: 40"))
+    lab.normsweep(*lab.submission(file, lab.store("greedy")))
+    assert "exceeded quota" in lab.wait(lambda: said(lab, "greedy", "exceeded quota"), "status says why")
+    cancel_all(lab, "greedy")
+
+
 def test_an_image_that_no_node_has_is_told(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "imageless.yaml")
     words = ["submit", file, "--store", lab.store("imageless"), "--data", lab.data, "--image", "localhost/none:1"]

@@ -594,6 +594,7 @@ def test_every_legal_name_of_a_sweep_gives_a_legal_name_of_a_job(tmp_path: Path,
     assert re.fullmatch(DNS_1035, made.name) and len(made.name) <= LONGEST_JOB_NAME
 
 
-def test_a_name_that_is_longer_is_refused_by_planning(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="at most"):
-        load_plan(write_sweep(tmp_path, name="a" * (LONGEST_NAME + 1)))
+@pytest.mark.parametrize("name", ["a" * (LONGEST_NAME + 1), "9a", "-a", "a-", "A", "a.b", "a_b"])
+def test_a_name_that_gives_no_legal_job_is_refused_by_planning(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="at most|is not a name"):
+        load_plan(write_sweep(tmp_path, name=name))

@@ -5,18 +5,30 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli import cluster, data
+from orchestrator.cli.options import (
+    NAMESPACE,
+    STORE,
+    TRACKING,
+    AsJson,
+    Context,
+    Data,
+    File,
+    Namespace,
+    StoreUri,
+    TrackingUri,
+    data_roots,
+    finder,
+)
 from orchestrator.errors import NormsweepError, UserError
 
 if TYPE_CHECKING:
     from orchestrator.run.runner import Ended
-    from orchestrator.staging import DataRoots
-    from trainers.data.manifests import ImageSet
 
 app = typer.Typer(
     name="normsweep",
@@ -26,24 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
-StoreUri = Annotated[
-    str, typer.Option("--store", metavar="URI", help="Where trials are kept: a folder or s3://BUCKET/PREFIX.")
-]
-TrackingUri = Annotated[str, typer.Option("--tracking", metavar="URI", help="MLflow: sqlite:///PATH or http://...")]
-Data = Annotated[
-    list[str] | None,
-    typer.Option("--data", metavar="ROOT", help="Where data sets lie: a folder or s3://BUCKET/PREFIX; repeatable."),
-]
-Context = Annotated[str | None, typer.Option(metavar="NAME", help="Of kubeconfig; default: its current one.")]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="On the cluster.")]
-JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its sweep's.")]
-AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
-
-STORE = "runs"
-TRACKING = "sqlite:///runs/mlflow.db"
-NAMESPACE = "normsweep"
+app.add_typer(cluster.verbs)
+app.add_typer(data.verbs, name="data")
 
 
 @app.command()
@@ -54,7 +50,7 @@ def validate(
     from orchestrator.plan import load_plan
 
     problems = []
-    find = _finder(data)
+    find = finder(data)
     for file in files:
         try:
             plan = load_plan(file, find)
@@ -81,7 +77,7 @@ def plan(
     """Show a sweep's trials: what each is, what it costs, what is done already, and why a point is left out."""
     from orchestrator.plan import load_plan, show
 
-    planned = load_plan(file, _finder(data))
+    planned = load_plan(file, finder(data))
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
@@ -115,7 +111,7 @@ def run(
     from orchestrator.plan import load_plan
 
     def train() -> Ended:
-        planned = load_plan(file, _finder(data))
+        planned = load_plan(file, finder(data))
         from orchestrator.run.options import RunOptions
         from orchestrator.run.runner import run_sweep
 
@@ -127,7 +123,7 @@ def run(
             join_deadline_s=join_deadline_s,
             quiet=quiet,
             json_lines=as_json,
-            data_roots=_data_roots(data).given,
+            data_roots=data_roots(data).given,
         )
         return run_sweep(planned, options)
 
@@ -136,90 +132,6 @@ def run(
     from orchestrator.run.for_job import run_for_job
 
     return run_for_job(for_job, store, train)
-
-
-@app.command()
-def submit(
-    file: File,
-    store: Annotated[str, typer.Option(metavar="s3://...", help="Where trials are kept; as pods name it.")],
-    image: Annotated[str, typer.Option(help="The image of `make image`, as nodes name it.")],
-    tracking: Annotated[str, typer.Option(metavar="URL", help="MLflow, as pods name it.")] = "http://mlflow:5000",
-    data: Data = None,
-    secret: Annotated[
-        str, typer.Option(help="The Secret with AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ... for pods.")
-    ] = "normsweep-s3",  # noqa: S107 (a name)
-    queue: Annotated[str | None, typer.Option(help="A Kueue queue.")] = None,
-    priority: Annotated[str | None, typer.Option(help="A Kueue WorkloadPriorityClass.")] = None,
-    replicas: Annotated[
-        int | None, typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang.")
-    ] = None,
-    autoscale: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Up to N pods of each shape, while trials wait for them.")
-    ] = None,
-    template: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Your own copy of k8s/rayjob.yaml: tolerations, node selectors, deadlines."),
-    ] = None,
-    cache_gib: Annotated[int, typer.Option(min=1, help="Room for data sets, in each pod.")] = 50,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster validate it; make nothing.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit with the sweep's own code.")] = False,
-    context: Context = None,
-    namespace: Namespace = NAMESPACE,
-) -> int:
-    """Run a sweep on Kubernetes, as a RayJob. Submitted again, it attaches, or trains what is missing."""
-    from orchestrator.cluster.kube import Kube
-    from orchestrator.cluster.rayjob import TEMPLATE, JobOptions
-    from orchestrator.cluster.submit import SubmitOptions
-    from orchestrator.cluster.submit import submit as submit_plan
-    from orchestrator.plan import load_plan
-
-    planned = load_plan(file, _finder(data))
-    job = JobOptions(
-        store=store,
-        tracking=tracking,
-        image=image,
-        data_roots=_data_roots(data).given,
-        secret=secret,
-        queue=queue,
-        priority=priority,
-        replicas=replicas,
-        most_replicas=autoscale,
-        cache_gib=cache_gib,
-        template=template or TEMPLATE,
-    )
-    return submit_plan(Kube(context, namespace), planned, SubmitOptions(job, dry_run, wait))
-
-
-@app.command("list")
-def list_(context: Context = None, namespace: Namespace = NAMESPACE) -> int:
-    """The sweeps on a cluster, and what each of them is doing."""
-    from orchestrator.cluster.kube import Kube
-    from orchestrator.cluster.submit import list_jobs
-
-    return list_jobs(Kube(context, namespace))
-
-
-@app.command()
-def logs(
-    job: JobName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
-    context: Context = None,
-    namespace: Namespace = NAMESPACE,
-) -> int:
-    """What a sweep on a cluster prints."""
-    from orchestrator.cluster.kube import Kube
-    from orchestrator.cluster.submit import show_log
-
-    return show_log(Kube(context, namespace), job, follow=follow)
-
-
-@app.command()
-def cancel(job: JobName, context: Context = None, namespace: Namespace = NAMESPACE) -> int:
-    """End a sweep on a cluster. What is done is kept."""
-    from orchestrator.cluster.kube import Kube
-    from orchestrator.cluster.submit import cancel as cancel_job
-
-    return cancel_job(Kube(context, namespace), job)
 
 
 @app.command()
@@ -240,7 +152,7 @@ def status(
     from orchestrator.plan import load_plan, show
     from orchestrator.store.trials import trial_states
 
-    planned = load_plan(file, _finder(data))
+    planned = load_plan(file, finder(data))
     counts = show.counts(planned, trial_states(store, planned))
     print(json.dumps(counts) if as_json else "  ".join(f"{name} {value}" for name, value in counts.items()))
     return 0
@@ -258,7 +170,7 @@ def report(
     from orchestrator.plan import load_plan
     from orchestrator.report.page import write_report
 
-    print(write_report(load_plan(file, _finder(data)), store, tracking, out).page)
+    print(write_report(load_plan(file, finder(data)), store, tracking, out).page)
     return 0
 
 
@@ -267,7 +179,7 @@ def sync(file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, 
     """Bring MLflow up to what the store holds, e.g. after its server was away."""
     from orchestrator.plan import load_plan
 
-    planned = load_plan(file, _finder(data))
+    planned = load_plan(file, finder(data))
     from orchestrator.tracking.mlflow import sync_sweep
 
     sync_sweep(planned, store, tracking)
@@ -319,7 +231,7 @@ def evaluate(
         overlap_px=overlap,
         workers=workers,
         save=save,
-        data_roots=_data_roots(data).given,
+        data_roots=data_roots(data).given,
         json_lines=as_json,
     )
     return evaluate_checkpoint(subject, options)
@@ -354,59 +266,6 @@ def ui(
     from orchestrator.ui import run_ui
 
     return run_ui(tracking, host, port)
-
-
-data_verbs = typer.Typer(no_args_is_help=True, help="Data sets: which there are, whether a copy is whole, staging.")
-app.add_typer(data_verbs, name="data")
-Partial = Annotated[bool, typer.Option("--partial", help="A copy with fewer images is meant.")]
-SetName = Annotated[str, typer.Argument(metavar="NAME", help="E.g. Set5; `normsweep data list` has them.")]
-
-
-@data_verbs.command("list")
-def data_list(data: Data = None, as_json: AsJson = False) -> int:
-    """The data sets of the field: counts, terms of use, where to get them, and where yours lie."""
-    from orchestrator.data import list_sets
-
-    return list_sets(_data_roots(data).all, as_json=as_json)
-
-
-@data_verbs.command("check")
-def data_check(
-    name: SetName,
-    place: Annotated[str, typer.Argument(metavar="PATH_OR_S3", help="The set's folder or prefix, or one above it.")],
-    partial: Partial = False,
-) -> int:
-    """Decode every image; check counts, pairs, sizes and kept checksums; tell all problems at once, per file."""
-    from orchestrator.data import check_set
-
-    return check_set(name, place, partial=partial)
-
-
-@data_verbs.command("stage")
-def data_stage(
-    name: SetName,
-    source: Annotated[str, typer.Option("--from", metavar="PATH_OR_S3", help="Where a copy lies.")],
-    to: Annotated[str, typer.Option("--to", metavar="PATH_OR_S3", help="The root below which NAME is put.")],
-    partial: Partial = False,
-) -> int:
-    """Check a copy and bring it elsewhere, whole or not at all. Run again, it continues."""
-    from orchestrator.data import stage_set
-
-    return stage_set(name, source, to, partial=partial)
-
-
-def _finder(data: list[str] | None) -> Callable[[str], ImageSet]:
-    """How planning finds data sets."""
-    return _data_roots(data).find
-
-
-def _data_roots(data: list[str] | None) -> DataRoots:
-    from orchestrator.staging import DataRoots
-
-    for root in data or ():
-        if "://" not in root and not Path(root).is_dir():
-            raise UserError(f"--data {root}: is no folder; a folder or s3://BUCKET/PREFIX is wanted")
-    return DataRoots(data or ())
 
 
 def main() -> None:

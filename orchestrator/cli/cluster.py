@@ -1,0 +1,97 @@
+"""The verbs of a cluster: submit, list, logs, cancel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import NAMESPACE, Context, Data, File, JobName, Namespace, data_roots, finder
+
+verbs = typer.Typer()
+PANEL = "On Kubernetes"
+
+
+@verbs.command(rich_help_panel=PANEL)
+def submit(
+    file: File,
+    store: Annotated[str, typer.Option(metavar="s3://...", help="Where trials are kept; as pods name it.")],
+    image: Annotated[str, typer.Option(help="The image of `make image`, as nodes name it.")],
+    tracking: Annotated[str, typer.Option(metavar="URL", help="MLflow, as pods name it.")] = "http://mlflow:5000",
+    data: Data = None,
+    secret: Annotated[
+        str, typer.Option(help="The Secret with AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ... for pods.")
+    ] = "normsweep-s3",  # noqa: S107 (a name)
+    queue: Annotated[str | None, typer.Option(help="A Kueue queue.")] = None,
+    priority: Annotated[str | None, typer.Option(help="A Kueue WorkloadPriorityClass.")] = None,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang.")
+    ] = None,
+    autoscale: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Up to N pods of each shape, while trials wait for them.")
+    ] = None,
+    template: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Your own copy of k8s/rayjob.yaml: tolerations, node selectors, deadlines."),
+    ] = None,
+    cache_gib: Annotated[int, typer.Option(min=1, help="Room for data sets, in each pod.")] = 50,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster validate it; make nothing.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit with the sweep's own code.")] = False,
+    context: Context = None,
+    namespace: Namespace = NAMESPACE,
+) -> int:
+    """Run a sweep on Kubernetes, as a RayJob. Submitted again, it attaches, or trains what is missing."""
+    from orchestrator.cluster.kube import Kube
+    from orchestrator.cluster.rayjob import TEMPLATE, JobOptions
+    from orchestrator.cluster.submit import SubmitOptions
+    from orchestrator.cluster.submit import submit as submit_plan
+    from orchestrator.plan import load_plan
+
+    planned = load_plan(file, finder(data))
+    job = JobOptions(
+        store=store,
+        tracking=tracking,
+        image=image,
+        data_roots=data_roots(data).given,
+        secret=secret,
+        queue=queue,
+        priority=priority,
+        replicas=replicas,
+        most_replicas=autoscale,
+        cache_gib=cache_gib,
+        template=template or TEMPLATE,
+    )
+    return submit_plan(Kube(context, namespace), planned, SubmitOptions(job, dry_run, wait))
+
+
+@verbs.command("list", rich_help_panel=PANEL)
+def list_(context: Context = None, namespace: Namespace = NAMESPACE) -> int:
+    """The sweeps on a cluster, and what each of them is doing."""
+    from orchestrator.cluster.kube import Kube
+    from orchestrator.cluster.submit import list_jobs
+
+    return list_jobs(Kube(context, namespace))
+
+
+@verbs.command(rich_help_panel=PANEL)
+def logs(
+    job: JobName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
+    context: Context = None,
+    namespace: Namespace = NAMESPACE,
+) -> int:
+    """What a sweep on a cluster prints."""
+    from orchestrator.cluster.kube import Kube
+    from orchestrator.cluster.submit import show_log
+
+    return show_log(Kube(context, namespace), job, follow=follow)
+
+
+@verbs.command(rich_help_panel=PANEL)
+def cancel(job: JobName, context: Context = None, namespace: Namespace = NAMESPACE) -> int:
+    """End a sweep on a cluster. What is done is kept."""
+    from orchestrator.cluster.kube import Kube
+    from orchestrator.cluster.submit import cancel as cancel_job
+
+    return cancel_job(Kube(context, namespace), job)

@@ -1,0 +1,47 @@
+"""What the verbs share: arguments and flags, and how data sets are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.staging import DataRoots
+    from trainers.data.manifests import ImageSet
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
+StoreUri = Annotated[
+    str, typer.Option("--store", metavar="URI", help="Where trials are kept: a folder or s3://BUCKET/PREFIX.")
+]
+TrackingUri = Annotated[str, typer.Option("--tracking", metavar="URI", help="MLflow: sqlite:///PATH or http://...")]
+Data = Annotated[
+    list[str] | None,
+    typer.Option("--data", metavar="ROOT", help="Where data sets lie: a folder or s3://BUCKET/PREFIX; repeatable."),
+]
+Context = Annotated[str | None, typer.Option(metavar="NAME", help="Of kubeconfig; default: its current one.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="On the cluster.")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its sweep's.")]
+AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
+
+STORE = "runs"
+TRACKING = "sqlite:///runs/mlflow.db"
+NAMESPACE = "normsweep"
+
+
+def finder(data: list[str] | None) -> Callable[[str], ImageSet]:
+    """How planning finds data sets."""
+    return data_roots(data).find
+
+
+def data_roots(data: list[str] | None) -> DataRoots:
+    from orchestrator.staging import DataRoots
+
+    for root in data or ():
+        if "://" not in root and not Path(root).is_dir():
+            raise UserError(f"--data {root}: is no folder; a folder or s3://BUCKET/PREFIX is wanted")
+    return DataRoots(data or ())
