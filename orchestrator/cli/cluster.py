@@ -36,6 +36,7 @@ def submit(
         typer.Option(metavar="FILE", help="Your own copy of k8s/rayjob.yaml: tolerations, node selectors, deadlines."),
     ] = None,
     cache_gib: Annotated[int, typer.Option(min=1, help="Room for data sets, in each pod.")] = 50,
+    spare_gib: Annotated[int, typer.Option(min=1, help="Memory of each pod beyond what the plan estimates.")] = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster validate it; make nothing.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit with the sweep's own code.")] = False,
     context: Context = None,
@@ -60,6 +61,7 @@ def submit(
         replicas=replicas,
         most_replicas=autoscale,
         cache_gib=cache_gib,
+        spare_gib=spare_gib,
         template=template or TEMPLATE,
     )
     return submit_plan(Kube(context, namespace), planned, SubmitOptions(job, dry_run, wait))

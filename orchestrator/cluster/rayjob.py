@@ -30,12 +30,21 @@ TEMPLATE = Path(__file__).parents[2] / "k8s" / "rayjob.yaml"
 FILES = "/etc/normsweep"
 MOST_FILE_BYTES = 1_000_000  # a ConfigMap holds 1 MiB, its own fields included
 MOST_GROUPS_IN_QUEUE = 16  # Kueue's 18 sets of pods, less the head and the submitter
-SPARE_BYTES = 2 << 30  # beside what the plan estimates for a worker: Python, torch, Ray
 GPU_RANK_BYTES = 4 << 30  # assumed: Python, torch, CUDA's context, batches on their way
 LOADER_BYTES = 512 << 20  # assumed: a process that makes patches
 GIB = 1 << 30
-# The autoscaler, in the head's pod, asks the API for more workers: an account of its own, with its token (k8s/base/accounts.yaml).
-AUTOSCALER_POD = {"serviceAccountName": "normsweep-autoscaler", "automountServiceAccountToken": True}
+# Ray's autoscaler, a container of the head's pod, asks the API for more workers: its account, as Kubernetes would mount it.
+AUTOSCALER = "normsweep-autoscaler"
+AUTOSCALER_VOLUME: Mapping[str, Any] = {
+    "name": "account",
+    "projected": {
+        "sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+        ]
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,9 @@ class JobOptions:
     replicas: int | None = None
     most_replicas: int | None = None  # more than `replicas`: the autoscaler's
     cache_gib: int = 50
+    spare_gib: int = (
+        2  # a pod's memory beside what the plan estimates for its ranks: Ray, and what it keeps in /dev/shm
+    )
     template: Path = TEMPLATE
 
 
@@ -138,7 +150,7 @@ def worker_groups(plan: Plan, options: JobOptions) -> tuple[WorkerGroup, ...]:
             _held(shape, cpus * workers, gpus * workers) * max(map(_host_bytes, others))
             for shape, others in shapes.items()
         )
-        gib = math.ceil((memory + SPARE_BYTES) / GIB)
+        gib = math.ceil(memory / GIB) + options.spare_gib
         groups.append(WorkerGroup(name, replicas, most, workers, cpus, gpus, gib))
     if options.queue and len(groups) > MOST_GROUPS_IN_QUEUE:
         raise UserError(
@@ -189,7 +201,8 @@ def _rayjob(
     cluster["workerGroupSpecs"] = [_group(template, group) for group in groups]
     if any(group.most > group.replicas for group in groups):
         cluster["enableInTreeAutoscaling"] = True
-        head["template"]["spec"] |= AUTOSCALER_POD
+        head["template"]["spec"]["serviceAccountName"] = AUTOSCALER
+        head["template"]["spec"]["volumes"].append(dict(AUTOSCALER_VOLUME))
     else:
         cluster.pop("autoscalerOptions", None)
     items = [{"key": _key(path), "path": path} for path in files]
@@ -246,8 +259,8 @@ def _group(template: Object, group: WorkerGroup) -> Object:
 
 
 def _key(path: str) -> str:
-    """A file's key in the ConfigMap, which may hold no slash."""
-    return re.sub(r"[^-._a-zA-Z0-9]", "__", path)
+    """A file's key in the ConfigMap, which may hold no slash; no two modules have the same."""
+    return re.sub(r"[^-._a-zA-Z0-9]", "--", path)
 
 
 def _config_map(name: str, plan: Plan, files: Mapping[str, bytes]) -> Object:

@@ -28,6 +28,8 @@ WAITING = {
     "ErrImageNeverPull": "the image is not on the node",
     "InvalidImageName": "the image's name is no name of an image",
     "CreateContainerConfigError": "something that the pod names is missing, e.g. the Secret with the S3 keys",
+    "CreateContainerError": "the node cannot make the container",
+    "RunContainerError": "the node cannot start the container",
     "CrashLoopBackOff": "the container ends again and again: `normsweep logs` shows why",
 }
 
@@ -107,8 +109,8 @@ def pod_notes(pod: Object) -> list[str]:
             ended = (container.get(state) or {}).get("terminated") or {}
             if ended.get("reason") == "OOMKilled":
                 notes.append(
-                    f"{name}: OOMKilled: it went over its memory limit. What was done is kept and continues; give trials more with "
-                    "`resources` in the sweep, or a smaller micro-batch."
+                    f"{name}: OOMKilled: {container['name']} went over its memory limit. What was done is kept and continues. More "
+                    "memory: submit --spare-gib (workers) or --template (head); less need: resources.micro_batch in the sweep."
                 )
     if status.get("reason") == "Evicted":
         notes.append(f"{name}: evicted: {status.get('message', '')}")

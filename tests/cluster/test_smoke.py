@@ -31,6 +31,15 @@ def status(lab: Lab, file: Path, store: str) -> dict[str, int]:
     return counts
 
 
+def test_every_pod_of_a_sweep_is_admitted_under_the_restricted_standard(lab: Lab, smoke: str) -> None:
+    namespace = json.loads(lab.kubectl("get", "namespace", NAMESPACE, "-o", "json"))
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    job = only_job(lab, "cluster-smoke")
+    assert len(lab.pods(job, "head")) == 1
+    assert len(lab.pods(job, "worker")) == 2
+    assert lab.objects("pods", f"batch.kubernetes.io/job-name={job}"), "the submitter"
+
+
 def test_a_submitted_sweep_ends_with_every_trial_done_and_its_gang_spans_both_nodes(lab: Lab, smoke: str) -> None:
     counts = status(lab, SMOKE, smoke)
     assert counts["done"] == counts["total"] == 6
@@ -59,7 +68,7 @@ def test_its_runs_traces_and_report_are_in_mlflow(lab: Lab, smoke: str, monkeypa
         assert len(runs) == 6
         for run in runs:
             assert run.info.status == "FINISHED"
-            traces = [name for name in run.data.metrics if name.startswith("features/")]
+            traces = [name for name in run.data.metrics if name.startswith("feature/mean_square/")]
             assert traces
             assert [point.step for point in client.get_metric_history(run.info.run_id, traces[0])][-1] == 30
         (report,) = client.search_runs([experiment.experiment_id], "tags.`normsweep.report` != ''")
@@ -141,13 +150,6 @@ def test_an_account_may_do_what_it_needs_and_nothing_else(lab: Lab, account: str
         for verb in ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"):
             answer = lab.can_i(verb, resource, f"{ACCOUNT}:{account}")
             assert answer == (verb in may.get(resource, "").split()), f"{account}: {verb} {resource}"
-
-
-def test_every_pod_was_admitted_under_the_restricted_standard(lab: Lab, smoke: str) -> None:
-    namespace = json.loads(lab.kubectl("get", "namespace", NAMESPACE, "-o", "json"))
-    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    kinds = {pod["metadata"]["labels"].get("ray.io/node-type", "other") for pod in lab.objects("pods")}
-    assert {"head", "worker", "other"} <= kinds
 
 
 def test_no_secret_is_in_any_object_log_tag_or_command_line(lab: Lab, smoke: str) -> None:

@@ -596,5 +596,5 @@ def test_every_legal_name_of_a_sweep_gives_a_legal_name_of_a_job(tmp_path: Path,
 
 @pytest.mark.parametrize("name", ["a" * (LONGEST_NAME + 1), "9a", "-a", "a-", "A", "a.b", "a_b"])
 def test_a_name_that_gives_no_legal_job_is_refused_by_planning(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match="at most|is not a name"):
+    with pytest.raises(UserError, match=r"at most|is not a name"):
         load_plan(write_sweep(tmp_path, name=name))

@@ -96,7 +96,9 @@ def test_a_group_grows_only_where_the_autoscaler_may(tmp_path: Path) -> None:
     assert cluster["enableInTreeAutoscaling"]
     assert cluster["autoscalerOptions"]["version"] == "v2"
     assert [cluster["workerGroupSpecs"][0][name] for name in ("minReplicas", "maxReplicas")] == [1, 5]
-    assert cluster["headGroupSpec"]["template"]["spec"]["serviceAccountName"] == "normsweep-autoscaler"
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    assert head["serviceAccountName"] == "normsweep-autoscaler"
+    assert not head["automountServiceAccountToken"], "only the autoscaler's container sees the token"
 
 
 def test_norms_of_ones_own_travel_with_the_packages_around_them(own_norms: Path) -> None:
@@ -104,7 +106,7 @@ def test_norms_of_ones_own_travel_with_the_packages_around_them(own_norms: Path)
     (own_norms / "travelling/__init__.py").write_text("")
     (own_norms / "travelling/norms.py").write_text(NORM)
     made = job(own_norms, norms="'travelling.norms:Same'")
-    assert made.config_map["data"]["travelling__norms.py"] == NORM
+    assert made.config_map["data"]["travelling--norms.py"] == NORM
     (sweep,) = [
         volume
         for volume in made.rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["volumes"]

@@ -101,9 +101,9 @@ def test_nothing_is_said_of_a_pod_that_has_no_status_yet() -> None:
 )
 def test_a_container_over_its_memory_limit_is_named_with_what_to_do(status: Object) -> None:
     note = only_note(pod(phase="Running", conditions=conditions(), containerStatuses=[status]))
-    assert "OOMKilled: it went over its memory limit" in note
+    assert "OOMKilled: ray-worker went over its memory limit" in note
     assert "continues" in note
-    assert "micro-batch" in note
+    assert "--spare-gib" in note and "micro_batch" in note
 
 
 def test_a_container_that_ended_otherwise_is_not_said_to_lack_memory() -> None:
