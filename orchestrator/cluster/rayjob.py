@@ -189,7 +189,7 @@ def _rayjob(
     metadata = job["metadata"]
     metadata["name"] = name
     metadata["labels"][SWEEP_LABEL] = plan.sweep
-    metadata["annotations"] = {STORE_NOTE: options.store, TRIALS_NOTE: str(len(plan.trials))}
+    metadata["annotations"] = {STORE_NOTE: options.store, TRIALS_NOTE: ",".join(trial.id for trial in plan.trials)}
     if options.queue:
         metadata["labels"]["kueue.x-k8s.io/queue-name"] = options.queue
     if options.priority:

@@ -6,12 +6,14 @@ import ipaddress
 import os
 import sys
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.cluster.kube import Exists, Kube, NotThere, Object
-from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, Job, JobOptions, build_job
+from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, TRIALS_NOTE, Job, JobOptions, build_job
 from orchestrator.cluster.watch import FINISHED, JobState, job_state, log_lines
 from orchestrator.errors import EnvironmentProblem, TrialsFailed, UserError
 from orchestrator.objects import is_s3
@@ -19,7 +21,7 @@ from orchestrator.plan import Plan
 from orchestrator.plan.show import counts, duration
 from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome, read_outcome
-from orchestrator.store.trials import ended, trial_states
+from orchestrator.store.trials import ended, states_of, trial_states
 
 LOOK_EVERY_S = 3.0
 GONE_DEADLINE_S = 90.0
@@ -251,10 +253,21 @@ def list_jobs(kube: Kube) -> int:
 
 
 def show_job(kube: Kube, given: str) -> int:
-    """The state of one job; once it has finished, the exit code of its sweep."""
-    state = job_state(kube, find_job(kube, given))
+    """The state of one job, and how far its trials are; once it has finished, the exit code of its sweep."""
+    job = find_job(kube, given)
+    state = job_state(kube, job)
     print_state(state)
+    try:
+        print(f"  {_trials_told(state.store, job['metadata']['annotations'][TRIALS_NOTE].split(','))}")
+    except EnvironmentProblem as error:
+        print(f"  how far its trials are cannot be seen from here: {error}")
     return outcome_of(state, state.store) if state.finished else 0
+
+
+def _trials_told(store_uri: str, ids: Sequence[str]) -> str:
+    """Raises EnvironmentProblem."""
+    counted = Counter(states_of(open_store(store_uri), ids).values())
+    return f"of {len(ids)} trials: " + ", ".join(f"{number} {word}" for word, number in sorted(counted.items()))
 
 
 def show_log(kube: Kube, given: str, *, follow: bool) -> int:

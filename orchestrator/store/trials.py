@@ -19,7 +19,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -324,9 +324,12 @@ def trial_states(store_uri: str, plan: Plan) -> dict[str, str]:
     """The state of each trial of a plan. Opens the store only to read: a folder that is not there holds nothing."""
     if "://" not in store_uri and not Path(store_uri).is_dir():
         return {trial.id: "pending" for trial in plan.trials}
-    store = open_store(store_uri)
+    return states_of(open_store(store_uri), [trial.id for trial in plan.trials])
+
+
+def states_of(store: Store, ids: Sequence[str]) -> dict[str, str]:
+    """The state of each of these trials."""
     with ThreadPoolExecutor(READERS) as readers:
-        ids = [trial.id for trial in plan.trials]
         return dict(zip(ids, readers.map(lambda trial_id: trial_state(store, trial_id), ids), strict=True))
 
 

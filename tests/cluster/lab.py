@@ -210,6 +210,9 @@ def started(photographs: Path) -> Iterator[Lab]:
     """The lab, until the block ends."""
     HOME.mkdir(parents=True, exist_ok=True)
     was_up = (KUBE_HOME / "pid/etcd").exists()
+    if not was_up:  # what another cluster's MLflow and S3 knew
+        for name in ("postgres", "s3", "loaded"):
+            shutil.rmtree(HOME / name, ignore_errors=True)
     images = Images()
     with ThreadPoolExecutor(2) as side:
         up = side.submit(lambda: None if was_up else sh(KUBE / "cluster", "up", "--nodes", "2", "--kueue"))
