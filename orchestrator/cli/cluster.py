@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import NAMESPACE, Context, Data, File, JobName, Namespace, data_roots, finder
+from orchestrator.cli.options import NAMESPACE, Context, Data, File, JobName, Namespace, data_roots
 
 verbs = typer.Typer()
 PANEL = "On Kubernetes"
@@ -16,8 +16,10 @@ PANEL = "On Kubernetes"
 @verbs.command(rich_help_panel=PANEL)
 def submit(
     file: File,
-    store: Annotated[str, typer.Option(metavar="s3://...", help="Where trials are kept; as pods name it.")],
-    image: Annotated[str, typer.Option(help="The image of `make image`, as nodes name it.")],
+    store: Annotated[
+        str, typer.Option(metavar="s3://...", envvar="NORMSWEEP_STORE", help="Where trials are kept; as pods name it.")
+    ],
+    image: Annotated[str, typer.Option(envvar="NORMSWEEP_IMAGE", help="The image of `make image`, as nodes name it.")],
     tracking: Annotated[str, typer.Option(metavar="URL", help="MLflow, as pods name it.")] = "http://mlflow:5000",
     data: Data = None,
     secret: Annotated[
@@ -49,12 +51,13 @@ def submit(
     from orchestrator.cluster.submit import submit as submit_plan
     from orchestrator.plan import load_plan
 
-    planned = load_plan(file, finder(data))
+    roots = data_roots(data)
+    planned = load_plan(file, roots.find)
     job = JobOptions(
         store=store,
         tracking=tracking,
         image=image,
-        data_roots=data_roots(data).given,
+        data_roots=roots.given or roots.all,
         secret=secret,
         queue=queue,
         priority=priority,

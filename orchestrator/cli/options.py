@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
 StoreUri = Annotated[
-    str, typer.Option("--store", metavar="URI", help="Where trials are kept: a folder or s3://BUCKET/PREFIX.")
+    str,
+    typer.Option(
+        "--store",
+        metavar="URI",
+        envvar="NORMSWEEP_STORE",
+        help="Where trials are kept: a folder or s3://BUCKET/PREFIX.",
+    ),
 ]
 TrackingUri = Annotated[str, typer.Option("--tracking", metavar="URI", help="MLflow: sqlite:///PATH or http://...")]
 Data = Annotated[

@@ -38,6 +38,7 @@ BUCKET = "normsweep"
 # Planted, so that a test can look for them where they must not be.
 S3_KEY, S3_SECRET, PG_PASSWORD = "planted-s3-key-id", "planted-s3-secret-Zq8", "planted-pg-password-Xw3"
 INSIDE = ("orchestrator", "trainers", "sweeps", "k8s", "constraints.txt", "pyproject.toml")  # what an image is made of
+POD_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
 LOOK_EVERY_S = 1.0
 
 
@@ -91,16 +92,21 @@ class Lab:
             input=manifest, text=True, env={**os.environ, **self.variables}, check=True, capture_output=True,
         )  # fmt: skip
 
-    def start(self, *words: object, cwd: Path = ROOT) -> subprocess.Popen[str]:
+    def apply_secret(self, name: str, values: dict[str, str]) -> None:
+        self.apply(json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}))
+
+    def start(self, *words: object, cwd: Path = ROOT, **variables: str) -> subprocess.Popen[str]:
         """`normsweep ...` beside us."""
         return subprocess.Popen(
-            command(*words), cwd=cwd, env={**environment(), **self.variables},
+            command(*words), cwd=cwd, env={**environment(), **self.variables, **variables},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    def normsweep(self, *words: object, expect: int = 0, cwd: Path = ROOT, deadline_s: float = 600) -> str:
+    def normsweep(
+        self, *words: object, expect: int = 0, cwd: Path = ROOT, deadline_s: float = 600, **variables: str
+    ) -> str:
         """`normsweep ...` to its end; what it printed."""
-        process = self.start(*words, cwd=cwd)
+        process = self.start(*words, cwd=cwd, **variables)
         try:
             output, _ = process.communicate(timeout=deadline_s)
         except subprocess.TimeoutExpired:
@@ -251,14 +257,8 @@ def started(photographs: Path) -> Iterator[Lab]:
 def _deploy(lab: Lab) -> None:
     """Our manifests, the Secrets that are the user's, and a volume for PostgreSQL."""
     sh(KUBE_HOME / "bin/kubectl", "apply", "-f", "k8s/base/namespace.yaml", **lab.variables)
-    secrets = {
-        "normsweep-mlflow": {"password": PG_PASSWORD},
-        "normsweep-s3": {
-            key: value for key, value in lab.variables.items() if key.startswith("AWS_") and "FILE" not in key
-        },
-    }
-    for name, values in secrets.items():
-        lab.apply(json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}))
+    lab.apply_secret("normsweep-mlflow", {"password": PG_PASSWORD})
+    lab.apply_secret("normsweep-s3", {key: value for key, value in lab.variables.items() if key in POD_VARIABLES})
     folder = HOME / "postgres"
     folder.mkdir(exist_ok=True)
     node = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node-1"]}

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.cluster.lab import KUBE, NAMESPACE, Lab, sh
+from tests.cluster.lab import HERE, KUBE, NAMESPACE, POD_VARIABLES, ROOT, Lab, sh
 from tests.cluster.sweeps import disturbed, only_job, trained_here
 
 pytestmark = pytest.mark.chaos
@@ -222,6 +223,35 @@ def test_pods_are_added_while_trials_wait_for_them(lab: Lab, tmp_path: Path) -> 
     assert submission.returncode == 0, output
     assert "1 to 2 x cpu1" in output
     assert len(lab.attempts(store)) == 4
+
+
+def template(folder: Path, **spec: object) -> Path:
+    """k8s/rayjob.yaml with other fields."""
+    job = yaml.safe_load((ROOT / "k8s/rayjob.yaml").read_text())
+    job["spec"] |= spec
+    file = folder / "rayjob.yaml"
+    file.write_text(yaml.safe_dump(job))
+    return file
+
+
+def test_a_deadline_that_passed_is_told(lab: Lab, tmp_path: Path) -> None:
+    file = disturbed(tmp_path / "late.yaml")
+    own = template(tmp_path, activeDeadlineSeconds=5)
+    output = lab.normsweep(*lab.submission(file, lab.store("late"), "--template", own, "--wait"), expect=3)
+    assert "DeadlineExceeded: the job's deadline passed" in output
+    assert "ended without an outcome" in output
+    cancel_all(lab, "late")
+
+
+def test_an_address_of_s3_that_pods_cannot_reach_is_told(lab: Lab, tmp_path: Path) -> None:
+    values = {name: lab.variables[name] for name in POD_VARIABLES}
+    lab.apply_secret("astray", values | {"AWS_ENDPOINT_URL": f"http://{HERE}:9", "AWS_MAX_ATTEMPTS": "2"})
+    file = disturbed(tmp_path / "astray.yaml")
+    flags = ("--template", template(tmp_path, backoffLimit=0), "--secret", "astray", "--wait")
+    output = lab.normsweep(*lab.submission(file, lab.store("astray"), *flags), expect=3)
+    assert "AppFailed: the sweep could not run" in output
+    assert "Is AWS_ENDPOINT_URL right" in output
+    cancel_all(lab, "astray")
 
 
 def test_a_quota_that_is_used_up_is_told(lab: Lab, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ ACCOUNT = f"system:serviceaccount:{NAMESPACE}"
 def smoke(lab: Lab) -> str:
     """The store of sweeps/cluster-smoke.yaml, submitted and waited for."""
     store = lab.store("smoke")
-    output = lab.normsweep(*lab.submission(SMOKE, store, "--wait"))
-    assert "cluster-smoke" in output
+    where = {"NORMSWEEP_STORE": store, "NORMSWEEP_IMAGE": lab.image, "NORMSWEEP_DATA": lab.data}
+    output = lab.normsweep("submit", "sweeps/cluster-smoke.yaml", "--wait", **where)
     assert "finished" in output.splitlines()[-1]
     return store
 
