@@ -66,7 +66,7 @@ image: ## the image of pods: make image BASE=any-with-python-3.11 IMAGE=name:tag
 		--build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) $(BUILD_FLAGS) --tag $(IMAGE) .
 
 bench: $(READY) ## the benchmarks, each beside a peer
-	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	@unset OMP_NUM_THREADS; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean: ## remove what the verbs made, but no runs
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

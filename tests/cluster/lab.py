@@ -162,15 +162,20 @@ class Lab:
                 counted[key.split("/")[1]] = counted.get(key.split("/")[1], 0) + 1
         return counted
 
-    def final_tensors(self, store: str, folder: Path) -> dict[str, dict[str, bytes]]:
+    def ended(self, store: str) -> list[str]:
+        """Ids of the trials that have a result."""
+        return sorted(key.split("/")[1] for key in self.keys(store) if key.endswith("/result.json"))
+
+    def final_tensors(self, store: str, trials: list[str], folder: Path) -> dict[str, dict[str, bytes]]:
         """Trial -> the exported network's tensors, as bytes."""
         from safetensors.torch import load_file
 
         found = {}
-        for trial in {key.split("/")[1] for key in self.keys(store) if key.endswith("/result.json")}:
-            file = folder / f"{trial}.safetensors"
-            self.normsweep("export", trial, "--to", file, "--store", store)
-            found[trial] = {name: tensor.numpy().tobytes() for name, tensor in load_file(file).items()}
+        for trial in trials:
+            self.normsweep("export", trial, "--to", folder / "net.safetensors", "--store", store)
+            found[trial] = {
+                name: tensor.numpy().tobytes() for name, tensor in load_file(folder / "net.safetensors").items()
+            }
         return found
 
     def wait(self, condition: Callable[[], Any], what: str, deadline_s: float = 180) -> Any:

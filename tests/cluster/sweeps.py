@@ -40,9 +40,11 @@ def only_job(lab: Lab, sweep: str) -> str:
     return name
 
 
-def trained_here(lab: Lab, file: Path, folder: Path, cwd: Path = ROOT) -> dict[str, dict[str, bytes]]:
-    """The final tensors of the same sweep, trained on this machine without any cluster, nobody disturbing it."""
-    store = lab.store(f"undisturbed-{file.stem}")
+def assert_same_bits_as_here(lab: Lab, file: Path, store: str, folder: Path, cwd: Path = ROOT) -> None:
+    """The sweep's trials ended in `store` with the tensors that they get on this machine without a cluster, undisturbed."""
+    undisturbed = lab.store("undisturbed")  # trials are named by their content: what two sweeps share is trained once
     tracking = f"sqlite:///{folder}/mlflow.db"
-    lab.normsweep("run", file, "--store", store, "--tracking", tracking, "--data", lab.data, "--quiet", cwd=cwd)
-    return lab.final_tensors(store, folder)
+    lab.normsweep("run", file, "--store", undisturbed, "--tracking", tracking, "--data", lab.data, "--quiet", cwd=cwd)
+    ended = lab.ended(store)
+    assert ended
+    assert lab.final_tensors(store, ended, folder) == lab.final_tensors(undisturbed, ended, folder)

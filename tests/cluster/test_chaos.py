@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.cluster.lab import HERE, KUBE, NAMESPACE, POD_VARIABLES, ROOT, Lab, sh
-from tests.cluster.sweeps import disturbed, only_job, trained_here
+from tests.cluster.sweeps import assert_same_bits_as_here, disturbed, only_job
 
 pytestmark = pytest.mark.chaos
 KUEUE = "kueue.x-k8s.io/v1beta2"
@@ -75,7 +75,7 @@ def test_a_disturbed_sweep_ends_with_the_bits_of_an_undisturbed_one(
         assert kinds == {"preempted"}, "a node that drains gets its checkpoint"
     job = only_job(lab, name)
     assert len([c for c in lab.objects("rayclusters") if c["metadata"]["name"].startswith(job)]) <= 1
-    assert lab.final_tensors(store, tmp_path) == trained_here(lab, file, tmp_path, cwd=tmp_path)
+    assert_same_bits_as_here(lab, file, store, tmp_path, cwd=tmp_path)
 
 
 def test_a_sweep_with_a_diverged_trial_makes_one_cluster_and_waiting_for_it_exits_4(lab: Lab, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_preempted_sweep_continues_to_the_same_bits(lab: Lab, tmp_path: Path, 
     assert "queued" in output, "it was told that it waits again"
     assert "reempted" in output
     assert max(lab.attempts(store).values()) > 1
-    assert lab.final_tensors(store, tmp_path) == trained_here(lab, file, tmp_path)
+    assert_same_bits_as_here(lab, file, store, tmp_path)
 
 
 def test_gpus_are_planned_placed_and_waited_for(lab: Lab, tmp_path: Path) -> None:
