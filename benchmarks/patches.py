@@ -52,13 +52,16 @@ class Files(Sequence[Pair]):
         return Pair(gt if self._lq is self._gt else decode(self._lq[index].read_bytes()), gt)
 
 
-def source() -> ImageSet:
+def source() -> tuple[ImageSet, str]:
+    """The set that is measured, and what to say of it."""
     if len(sys.argv) > 1:
-        return open_set("BSDS400", Path(sys.argv[1]))
+        images = open_set("BSDS400", Path(sys.argv[1]))
+        return images, f"the images of {images.folder}"
     try:
-        return find_set("BSDS400")
-    except DatasetProblem:
-        return find_set("embedded-train")
+        images = find_set("BSDS400")
+    except DatasetProblem as problem:
+        return find_set("embedded-train"), f"the embedded photographs, NOT on BSDS400: {problem}"
+    return images, f"BSDS400 of {images.folder}"
 
 
 def rate(patches: TrainingPatches, first_step: int, steps: int) -> float:
@@ -88,8 +91,9 @@ def in_a_process(pairs: Sequence[Pair], task: Task, patch: int, steps: int) -> t
 
 
 def main() -> None:
-    images = source()
-    print(f"{len(images.files)} images of {images.name}, batches of {BATCH}, one core, medians of {RUNS}")
+    images, told = source()
+    print(f"Measured on {told}")
+    print(f"{len(images.files)} images, batches of {BATCH}, one core, medians of {RUNS}")
     for name, (task, patch) in CASES.items():
         with tempfile.TemporaryDirectory() as folder:
             files = Files(images, task, Path(folder))

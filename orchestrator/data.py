@@ -10,25 +10,27 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.console import Console
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.objects import Listed, Prefix, is_s3
-from orchestrator.staging import fetch_listed, images_at, read_manifest_at
+from orchestrator.staging import clear_others, fetch_listed, images_at, read_manifest_at
 from trainers.checkpoint import sha256_of
 from trainers.data.cache import Cache, CacheProblem, cache_root, fsync_tree
 from trainers.data.check import check
-from trainers.data.datasets import DATASETS, Dataset, dataset
+from trainers.data.datasets import DATASETS, Dataset, Layout, dataset, meant
 from trainers.data.manifests import (
+    IMAGE_SUFFIXES,
     MANIFEST,
     DatasetProblem,
     ImageFile,
     ImageSet,
     check_name,
     embedded_names,
+    is_reduced,
     manifest_text,
     open_set,
     read_manifest,
@@ -87,16 +89,22 @@ def check_set(name: str, place: str, *, partial: bool = False) -> int:
         copies = _copies(name, place, partial=partial)
         for copy in copies:
             what = "pairs" if copy.found.lq_files else "images"
-            print(f"{copy.name}: {copy.where}: {len(copy.found.files)} {what}, all in order; {_keep(copy)}")
+            also = f", and so are {', '.join(copy.reduced_folders)}" if copy.reduced else ""
+            print(f"{copy.name}: {copy.where}: {len(copy.found.files)} {what}, all in order{also}; {_keep(copy)}")
     return 0
 
 
 def stage_set(name: str, source: str, target: str, *, partial: bool = False) -> int:
-    """Bring a set that is in order to TARGET/<name>: a folder or an S3 prefix. What an earlier try has brought stays."""
+    """Bring a set that is in order to TARGET/<name>: a folder or an S3 prefix. What an earlier try has brought stays.
+
+    Reduced images, which no run reads, stay behind.
+    """
     with _told():
         bring = _to_prefix if is_s3(target) else _to_folder
         for copy in _copies(name, source, partial=partial):
             print(f"{copy.name}: {len(copy.files)} images: {bring(copy, target)}")
+            if copy.reduced:
+                print(f"{copy.name}: {', '.join(copy.reduced_folders)} stay behind: runs reduce images themselves")
     return 0
 
 
@@ -107,6 +115,7 @@ class Copy:
     name: str
     where: str
     found: ImageSet
+    reduced: tuple[ImageFile, ...]  # beside them: LR_bicubic/X2/...
     listed: Mapping[str, Listed]  # what lies below an S3 prefix
 
     @property
@@ -114,6 +123,15 @@ class Copy:
         """By path below the set's folder."""
         both = (*self.found.files, *self.found.lq_files)
         return {file.path.relative_to(self.found.folder).as_posix(): file for file in both}
+
+    @property
+    def reduced_folders(self) -> list[str]:
+        return list(dict.fromkeys(file.name.rpartition("/")[0] for file in self.reduced))
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Of all images, reduced ones too, by path below the set's folder."""
+        return {path: file.sha256 for path, file in (*self.files.items(), *((f.name, f) for f in self.reduced))}
 
 
 @contextmanager
@@ -148,17 +166,47 @@ def _parts(name: str, place: str) -> list[tuple[str, str]]:
     place = place.rstrip("/") or "/"
     if not is_s3(place) and not Path(place).is_dir():
         raise UserError(f"{place}: is no folder; a folder or s3://BUCKET/PREFIX is wanted")
-    home = _home(name, place)
     known = dataset(name)
-    whole = {layout.gt for layout in known.layouts} & set(_below(home))
-    if not known.parts or whole:
-        return [(name, home)]
-    return [(part, _home(part, home)) for part in known.parts]
+    named = _named(name, place)
+    home = named or place
+    if known.parts and not _has_layout(known, home):
+        parts = {part: _named(part, home) for part in known.parts}
+        if None in parts.values():
+            raise UserError("\n".join(_not_there(part, home) for part, where in parts.items() if where is None))
+        return [(part, where) for part, where in parts.items() if where is not None]
+    if named is None and (name not in DATASETS or not _has_layout(known, place)):
+        raise UserError(_not_there(name, place))
+    return [(name, home)]
 
 
-def _home(name: str, place: str) -> str:
-    aliases = (name, *dataset(name).also_named)
-    return place if place.rpartition("/")[2] in aliases else _found(name, place) or place
+def _not_there(name: str, place: str) -> str:
+    looked = ", ".join(f"{place}/{alias}, {place}/*/{alias}" for alias in (name, *dataset(name).also_named))
+    return f"no data set {name!r} in {place}: looked for {looked}.{meant(name)}"
+
+
+def _named(name: str, place: str) -> str | None:
+    """The place itself, or what lies below it, by any of the set's names."""
+    itself = place if is_s3(place) else str(Path(place).resolve())  # `.` has a name, too
+    names = (name, *dataset(name).also_named)
+    return place if {place.rpartition("/")[2], itself.rpartition("/")[2]} & {*names} else _found(name, place)
+
+
+def _has_layout(known: Dataset, place: str) -> bool:
+    """Whether a place, whatever its name, holds images as copies of the set do, not only folders of other sets."""
+    if any(layout.gt != "." and _has_folder(place, layout.gt) for layout in known.layouts):
+        return True
+    return not known.parts and Layout(".") in known.layouts and _holds_images(place)
+
+
+def _has_folder(place: str, sub: str) -> bool:
+    above, _, folder = f"{place}/{sub}".rpartition("/")
+    return folder in _below(above)
+
+
+def _holds_images(place: str) -> bool:
+    """Whether images lie in a folder, or right below a prefix."""
+    names = Prefix(place).list() if is_s3(place) else [path.name for path in Path(place).iterdir() if path.is_file()]
+    return any("/" not in name and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
 
 
 def _found(name: str, root: str) -> str | None:
@@ -192,30 +240,30 @@ def _checked(name: str, where: str, *, partial: bool) -> tuple[Copy, tuple[str, 
         folder = Path(where)
         recorded = (read_manifest(folder) or {}).get("images")
     checked = check(name, folder, recorded, partial=partial)
-    return Copy(name, where, checked.source, listed), checked.problems
+    return Copy(name, where, checked.source, checked.reduced, listed), checked.problems
 
 
 def _keep(copy: Copy) -> str:
     """Keep the checksums in the manifest; says what was done."""
     if is_s3(copy.where):
         had = MANIFEST in copy.listed
-        _write_at(Prefix(copy.where), copy, copy.listed)
+        _write_at(Prefix(copy.where), copy.name, copy.checksums, copy.listed)
     else:
         had = read_manifest(copy.found.folder) is not None
         try:
-            write_manifest(copy.name, copy.found.folder, list(copy.files.values()))
+            write_manifest(copy.name, copy.found.folder, [*copy.files.values(), *copy.reduced])
         except OSError as error:
             return f"checksums could not be kept ({error.strerror})"
     return f"checksums are those of {MANIFEST}" if had else f"checksums kept in {MANIFEST}"
 
 
-def _write_at(prefix: Prefix, copy: Copy, listed: Mapping[str, Listed]) -> None:
+def _write_at(prefix: Prefix, name: str, checksums: Mapping[str, str], listed: Mapping[str, Listed]) -> None:
     """Write the manifest of what was listed below the prefix."""
     images = {
-        path: {"bytes": listed[path].bytes, "etag": listed[path].etag, "sha256": file.sha256}
-        for path, file in copy.files.items()
+        path: {"bytes": listed[path].bytes, "etag": listed[path].etag, "sha256": sha256}
+        for path, sha256 in checksums.items()
     }
-    prefix.put(MANIFEST, manifest_text(copy.name, images).encode())
+    prefix.put(MANIFEST, manifest_text(name, images).encode())
 
 
 def _to_folder(copy: Copy, to: str) -> str:
@@ -229,6 +277,7 @@ def _to_folder(copy: Copy, to: str) -> str:
             if open_set(copy.name, target).sha256 != copy.found.sha256:
                 raise UserError(f"{target}: is there, and is another copy: remove it, or stage elsewhere")
             return f"{target} has them already"
+        clear_others(aside, copy.files)
         files = []
         for path, file in copy.files.items():
             files.append(ImageFile(file.name, aside / path, file.sha256))
@@ -248,9 +297,10 @@ def _to_prefix(copy: Copy, to: str) -> str:
     prefix = Prefix(to) / copy.name
     listed = prefix.list()
     recorded = read_manifest_at(prefix, listed)
-    if recorded is not None and {path: record["sha256"] for path, record in recorded.items()} != {
-        path: file.sha256 for path, file in copy.files.items()
-    }:
+    checksums = {path: file.sha256 for path, file in copy.files.items()}
+    then = {path: str(record["sha256"]) for path, record in (recorded or {}).items()}
+    reduced = {path: sha256 for path, sha256 in then.items() if is_reduced(PurePosixPath(path))}
+    if recorded is not None and then != checksums | reduced:
         raise UserError(f"{prefix.uri}: is there, and is another copy: remove it, or stage elsewhere")
     missing = {path: file for path, file in copy.files.items() if not _is_at(prefix, path, file, listed.get(path))}
     if recorded is not None and not missing:
@@ -258,7 +308,8 @@ def _to_prefix(copy: Copy, to: str) -> str:
     notes = {path: {SHA256: file.sha256} for path, file in missing.items()}
     for _ in prefix.upload({path: file.path for path, file in missing.items()}, notes):
         pass
-    _write_at(prefix, copy, prefix.list())
+    listed = prefix.list()
+    _write_at(prefix, copy.name, checksums | {p: sha256 for p, sha256 in reduced.items() if p in listed}, listed)
     return f"now in {prefix.uri}, {len(missing)} of them uploaded"
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -194,8 +195,6 @@ def _evaluated(job: Job) -> dict[str, Any]:
                 parts = list(pool.map(_scores, [job] * workers, range(workers)))
     except DatasetProblem as error:
         raise UserError(str(error)) from error
-    except OSError as error:
-        raise EnvironmentProblem(f"--save {job.options.save}: {error.strerror} ({error.filename})") from error
     scores = sorted((score for part in parts for score in part), key=lambda score: score["name"])
     options = job.options
     return {
@@ -229,14 +228,24 @@ def _scores(job: Job, worker: int) -> list[Score]:
     images = build_benchmark(job.benchmark, job.spec.task.name, job.folders)
     tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
     keep = None
-    if options.save is not None:
-        folder = options.save / job.name
+    if (folder := options.save) is not None:
 
         def keep(name: str, pixels: Pixels) -> None:
-            _save(folder / Path(name).with_suffix(".png"), pixels)
+            path = folder / job.name / _file_of(name)
+            try:
+                _save(path, pixels)
+            except OSError as error:
+                raise EnvironmentProblem(f"--save {folder}: {error.strerror or error} ({path})") from error
 
     mine = slice(worker, None, options.workers)
     return evaluate(model, build_task(job.spec), images, device, index_slice=mine, tiling=tiling, keep=keep)
+
+
+def _file_of(name: str) -> PurePosixPath:
+    """Where a restored image is saved; one of an image's squares, `a.png[0,256]`, as `a-0-256.png`."""
+    square = re.search(r"\[(\d+),(\d+)\]$", name)
+    image = PurePosixPath(name[: square.start()] if square else name)
+    return image.with_name("-".join([image.stem, *(square.groups() if square else ())]) + ".png")
 
 
 def _save(path: Path, pixels: Pixels) -> None:

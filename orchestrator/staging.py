@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -27,6 +27,7 @@ from trainers.data.manifests import (
     checked_manifest,
     embedded_names,
     find_set,
+    is_reduced,
     manifest_text,
     named_roots,
     write_manifest,
@@ -148,7 +149,9 @@ def fetch_listed(prefix: Prefix, name: str, images: Mapping[str, Listed], cache:
 
 
 def _manifest_of(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, Any]] | None:
-    """The manifest, where it is still right by the listing. None where nothing, or only other sets, lie there."""
+    """Of the manifest what is the set's own, where it is still right by the listing. None where nothing, or only other sets,
+    lie there.
+    """
     listed = prefix.list()
     recorded, there = read_manifest_at(prefix, listed), images_at(listed)
     again = f"run `normsweep data check {name} {prefix.uri}`"
@@ -158,6 +161,7 @@ def _manifest_of(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, Any]] |
                 f"data set {name!r}: {prefix.uri} holds {len(there)} images, but no {MANIFEST}: {again}"
             )
         return None
+    recorded = {path: record for path, record in recorded.items() if not is_reduced(PurePosixPath(path))}
     problems = []
     for path, record in recorded.items():
         now = listed.get(path)
@@ -210,9 +214,7 @@ class _Wanted:
 def _download(prefix: Prefix, folder: Path, wanted: Mapping[str, _Wanted]) -> None:
     """Fetch objects, by path; those that are here stay. Raises DatasetProblem for what is another object than wanted."""
     folder.mkdir(exist_ok=True)
-    for file in folder.rglob("*"):
-        if file.is_file() and file.relative_to(folder).as_posix() not in wanted:
-            file.unlink()  # what a killed transfer has left
+    clear_others(folder, wanted)
     missing = [path for path, item in wanted.items() if not item.is_in(folder / path)]
     for path in missing:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -230,6 +232,16 @@ def _download(prefix: Prefix, folder: Path, wanted: Mapping[str, _Wanted]) -> No
             (folder / path).unlink(missing_ok=True)
         wrong = "arrives with another checksum than its manifest's: run `normsweep data check` again"
         raise DatasetProblem("\n  ".join(f"{prefix.uri}/{path}: {wrong}" for path in missing))
+
+
+def clear_others(folder: Path, wanted: Container[str]) -> None:
+    """Delete what a killed transfer has left: files not `wanted`, by path below the folder, and folders that are empty."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds comes before it
+        if path.is_symlink() or not path.is_dir():
+            if path.relative_to(folder).as_posix() not in wanted:
+                path.unlink()
+        elif not any(path.iterdir()):
+            path.rmdir()
 
 
 def _key(records: Sequence[tuple[str | int, ...]]) -> str:

@@ -107,7 +107,7 @@ def _serve(command: list[str]) -> int:
     environment.setdefault(
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
     )  # seven processes for what nobody here asks of it
-    with _sigterm_interrupts(), subprocess.Popen(command, env=environment, start_new_session=True) as server:
+    with _signals_interrupt(), subprocess.Popen(command, env=environment, start_new_session=True) as server:
         try:
             code = server.wait()
         except KeyboardInterrupt:
@@ -125,12 +125,15 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM as Ctrl-C, and Ctrl-C also where a shell's `&` or nohup has had it ignored."""
+
     def interrupt(sign: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {sign: signal.signal(sign, interrupt) for sign in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import sys
@@ -61,7 +62,7 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     if options.dry_run:
         print("The cluster would take it. Nothing was made (--dry-run).")
         return 0
-    _replace_finished(kube, job.name)
+    _remove_finished(kube, plan.sweep)
     clear_outcome(store, job.name)
     try:
         made = kube.create("rayjobs", job.rayjob)
@@ -149,13 +150,13 @@ def _try(kube: Kube, job: Job) -> None:
             continue
 
 
-def _replace_finished(kube: Kube, name: str) -> None:
-    """Delete a finished job of this name with what belongs to it, and wait until it is gone."""
-    try:
-        kube.delete("rayjobs", name)
-    except NotThere:
-        return
-    _wait_gone(kube, name)
+def _remove_finished(kube: Kube, sweep: str) -> None:
+    """Delete the sweep's finished jobs with what belongs to them, and wait until they are gone: the next one stands for them."""
+    for item in kube.find("rayjobs", f"{MANAGED},{SWEEP_LABEL}={sweep}"):
+        if _is_finished(item):
+            with contextlib.suppress(NotThere):
+                kube.delete("rayjobs", item["metadata"]["name"])
+            _wait_gone(kube, item["metadata"]["name"])
 
 
 def _wait_gone(kube: Kube, name: str) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import Tensor
 
 from trainers.catalog import NORMS
-from trainers.conformance import NETWORKS, PROMISES, Broken, Case, inhomogeneity
+from trainers.conformance import NETWORKS, PROMISES, Broken, Case, inhomogeneity, shape
+from trainers.norms.base import Norm, Normed
 from trainers.spec import Choice
 
 # The ten settings of sweeps/zoo.yaml.
@@ -26,6 +29,32 @@ def test_a_promise_holds_or_is_declared_broken_and_is(promise: str, setting: str
             PROMISES[promise](case)
     else:
         PROMISES[promise](case)
+
+
+class AtLeastFloat32(Norm):
+    """Gives tokens of half precision back in float32."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Normed:
+        return Normed(x.to(torch.promote_types(x.dtype, torch.float32)))
+
+
+class ScaleInFloat64(Norm):
+    """Leaves the tokens as they are, and makes the branch and all that follows float64."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def forward(self, x: Tensor) -> Normed:
+        return Normed(x, torch.ones(1, 1, 1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("norm", "dtype"), [(AtLeastFloat32, "bfloat16"), (ScaleInFloat64, "float32")])
+def test_a_norm_that_changes_the_dtype_breaks_the_promise_of_shape(norm: type[Norm], dtype: str) -> None:
+    with pytest.raises(Broken, match=rf"\) torch\.{dtype}: .*dtype"):
+        shape(Case(Choice(name=f"{__name__}:{norm.__name__}"), "swinir, pixelshuffle"))
 
 
 @pytest.mark.parametrize("network", ["swinir, same size", "hat, same size", "drct, same size"])

@@ -31,10 +31,16 @@ def set5(root: Path, count: int = 5) -> Path:
     return root / "Set5"
 
 
-def data(*arguments: object, expect: int = 0) -> str:
-    """`normsweep data ...`; what it printed."""
+def data(*arguments: object, expect: int = 0, folder: Path | None = None) -> str:
+    """`normsweep data ...` in a folder; what it printed."""
     done = subprocess.run(
-        command("data", *arguments), env=environment(), capture_output=True, text=True, timeout=120, check=False
+        command("data", *arguments),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     output = done.stdout + done.stderr
     assert done.returncode == expect, output
@@ -63,8 +69,60 @@ def test_a_copy_in_order_gets_its_checksums(tmp_path: Path) -> None:
     for place in (tmp_path, folder):
         assert "5 images, all in order" in data("check", "Set5", place)
     kept = json.loads((folder / MANIFEST).read_text())["images"]
-    assert sorted(kept) == [f"HR/{number}.png" for number in range(5)]
-    assert find_set("Set5", [tmp_path]).sha256 == before
+    reduced = [f"LR_bicubic/X{factor}/{number}x{factor}.png" for factor in (2, 4) for number in range(5)]
+    assert sorted(kept) == [*(f"HR/{number}.png" for number in range(5)), *reduced]
+    assert find_set("Set5", [tmp_path]).sha256 == before, "reduced images are not of a set's identity"
+
+
+def test_a_reduced_image_changed_and_a_folder_of_them_gone_are_told_at_a_later_check(tmp_path: Path) -> None:
+    folder = set5(tmp_path)
+    assert "all in order, and so are LR_bicubic/X2, LR_bicubic/X4" in data("check", "Set5", tmp_path)
+    black = folder / "LR_bicubic/X2/1x2.png"
+    Image.new("RGB", Image.open(black).size).save(black)
+    shutil.rmtree(folder / "LR_bicubic/X4")
+    told = data("check", "Set5", tmp_path, expect=2)
+    assert f"{black}: is not the file of the first check (checksum)" in told
+    assert f"{folder}/LR_bicubic/X4: is missing, but was there at the first check" in told
+    assert "2 problems" in told
+
+
+def test_folders_of_reduced_images_that_a_manifest_does_not_know_are_added_to_it(tmp_path: Path) -> None:
+    folder = set5(tmp_path)
+    shutil.move(folder / "LR_bicubic", tmp_path / "kept")
+    data("check", "Set5", tmp_path)
+    assert not any("LR_bicubic" in path for path in json.loads((folder / MANIFEST).read_text())["images"])
+    shutil.move(tmp_path / "kept", folder / "LR_bicubic")
+    data("check", "Set5", tmp_path)
+    assert "LR_bicubic/X2/0x2.png" in json.loads((folder / MANIFEST).read_text())["images"]
+    shutil.rmtree(folder / "LR_bicubic/X2")
+    assert "LR_bicubic/X2: is missing" in data("check", "Set5", tmp_path, expect=2)
+
+
+def test_a_name_that_is_not_there_checks_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    set5(tmp_path / "benchmarks")
+    said = data("check", "Set6", tmp_path, expect=2)
+    assert f"no data set 'Set6' in {tmp_path}" in said
+    assert "Did you mean 'Set5'?" in said
+    said = data("check", "Set14", tmp_path, expect=2)
+    assert f"no data set 'Set14' in {tmp_path}: looked for {tmp_path}/Set14, {tmp_path}/*/Set14" in said
+    assert "holds" not in said
+    assert "Did you mean" not in said
+    assert "no data set 'Set6'" in data("stage", "Set6", "--from", tmp_path, "--to", tmp_path / "to", expect=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["benchmarks"]
+    assert not list(tmp_path.rglob(MANIFEST))
+
+
+def test_a_folder_of_another_name_is_a_set_of_the_paper_by_its_layout(tmp_path: Path) -> None:
+    set5(tmp_path).rename(tmp_path / "mine")
+    assert "5 images, all in order" in data("check", "Set5", tmp_path / "mine")
+    (tmp_path / "mine" / MANIFEST).unlink()
+    assert "5 images, all in order" in data("check", "Set5", tmp_path / "mine" / "HR")
+    assert "no data set 'photos'" in data("check", "photos", tmp_path / "mine", expect=2)
+
+
+def test_a_folder_is_known_by_its_name_from_within(tmp_path: Path) -> None:
+    picture(tmp_path / "photos" / "a.png")
+    assert "1 images, all in order" in data("check", "photos", ".", folder=tmp_path / "photos")
 
 
 def test_every_problem_is_told_at_once_with_its_file(tmp_path: Path) -> None:
@@ -141,6 +199,8 @@ def test_staging_brings_a_whole_copy_or_none(tmp_path: Path) -> None:
     half.mkdir(parents=True)  # what a killed one has left
     shutil.copyfile(folder / "HR/0.png", half / "0.png")
     (half / "1.png").write_bytes((folder / "HR/1.png").read_bytes()[:100])
+    picture(half / "stale.png")
+    picture(half.parent / "GT" / "stale.png")
     inode = (half / "0.png").stat().st_ino
     processes = [
         subprocess.Popen(
@@ -159,6 +219,9 @@ def test_staging_brings_a_whole_copy_or_none(tmp_path: Path) -> None:
     staged = tmp_path / "to" / "Set5"
     assert (staged / "HR/0.png").stat().st_ino == inode, "what was brought is not brought again"
     assert find_set("Set5", [tmp_path / "to"]).sha256 == find_set("Set5", [tmp_path / "from"]).sha256
+    assert sorted(path.name for path in staged.iterdir()) == ["HR", MANIFEST], "what another copy has left is gone"
+    assert sorted(path.name for path in (staged / "HR").iterdir()) == [f"{number}.png" for number in range(5)]
+    assert any("LR_bicubic/X2, LR_bicubic/X4 stay behind" in said for said in told)
     assert "all in order" in data("check", "Set5", tmp_path / "to")
 
     (folder / "HR/4.png").write_bytes(b"")

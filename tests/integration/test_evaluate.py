@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 from pathlib import Path
@@ -13,9 +14,11 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from orchestrator.evaluate import EvaluateOptions, Job, _scores, evaluate_checkpoint
 from orchestrator.export import export_trial
+from orchestrator.plan import load_plan
 from tests.sweeps import command, environment, run, write_sweep
-from trainers.build import build_benchmark
+from trainers.build import build_benchmark, build_model
 from trainers.data.images import read_images
 from trainers.data.manifests import find_set
 from trainers.evaluate import Tiling, restore
@@ -102,6 +105,24 @@ def test_two_workers_give_what_one_gives_and_restored_images_are_saved(trained: 
     assert np.abs(restored[0].astype(int) - hr).mean() < 20
 
 
+def test_a_folder_that_cannot_be_saved_in_is_told_by_its_flag(trained: Path, trial: str) -> None:
+    (trained / "file").touch()
+    for workers in (1, 2):
+        done = evaluate(trained, trial, "--save", "file", "--workers", workers, expect=3)
+        assert "--save file: Not a directory" in done.stderr
+
+
+def test_an_error_of_the_system_that_is_none_of_saving_is_not_told_as_one(
+    trained: Path, trial: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*about: object) -> None:
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("orchestrator.evaluate._scores", fails)
+    with pytest.raises(OSError, match="Resource temporarily unavailable"):
+        evaluate_checkpoint(trial, EvaluateOptions((SET,), ("fp32",), str(trained / "runs")))
+
+
 def test_a_tiled_result_says_so_and_is_kept_apart(trained: Path, trial: str) -> None:
     whole = results(trained, trial)["fp32"]
     tiled = results(trained, trial, "--tile", 64, "--overlap", 8)["fp32"]
@@ -134,7 +155,7 @@ def test_weights_beyond_the_range_of_fp16_show_a_share_of_non_finite_values(trai
     ("arguments", "told"),
     [
         (["--precision", "fp8"], "give one of fp32"),
-        (["--benchmark", "Set15"], "no data set 'Set15'"),
+        (["--benchmark", "Set15"], "no data set 'Set15'. Did you mean 'Set5'?"),
         (["--benchmark", "Set5"], "Looked in"),
         (["--per-channel"], "--per-channel"),
         (["--tile", "4"], "16 LQ pixels"),
@@ -181,3 +202,17 @@ def test_urban100_is_scored_in_squares_for_denoising_only(tmp_path: Path) -> Non
     assert len(squares) == 2 * (520 // 256) * (800 // 256)
     assert np.array_equal(squares[0].pixels, np.asarray(Image.open(folder / "0.png"))[:256, :256])
     assert [image.pixels.shape for image in build_benchmark("Urban100", "sr", (tmp_path,))] == [(520, 800, 3)] * 2
+
+
+def test_every_square_is_saved_in_a_file_of_its_own(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 512, 3), dtype=np.uint8)
+    for name in ("data/Urban100/img_000.png", "data/Urban100/more/img.001.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(tmp_path / name)
+    spec = load_plan(write_sweep(tmp_path, tasks="denoise_25")).trials[0].spec
+    options = EvaluateOptions(("Urban100",), ("fp32",), str(tmp_path / "runs"), save=tmp_path / "saved")
+    job = Job(spec, build_model(spec).state_dict(), "Urban100", [tmp_path / "data"], "fp32", options)
+    assert len(_scores(job, 0)) == 4
+    folder = tmp_path / "saved" / "Urban100-fp32"
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
+    assert names == {f"{stem}-0-{left}.png" for stem in ("img_000", "more/img.001") for left in (0, 256)}

@@ -358,6 +358,32 @@ def test_a_check_writes_the_manifest_and_later_ones_compare(
     assert f"{bucket.uri}/sets/Shots/5.png: is empty" in str(told.value)
 
 
+def test_reduced_images_are_checked_on_s3_and_are_neither_of_a_set_s_identity_nor_fetched_for_a_run(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NORMSWEEP_CACHE", str(tmp_path / "cache"))
+    write_images(tmp_path / "Shots")
+    write_images(tmp_path / "Shots" / "LR_bicubic" / "X2", side=20)
+    for path in (tmp_path / "Shots").rglob("*.png"):
+        bucket.put(f"sets/Shots/{path.relative_to(tmp_path / 'Shots').as_posix()}", path.read_bytes())
+    identity = find_set("Shots", [tmp_path]).sha256
+    check_set("Shots", f"{bucket.uri}/sets")
+    manifest = json.loads(bucket.client.get_object(Bucket=bucket.name, Key=MANIFEST_KEY)["Body"].read())
+    assert "LR_bicubic/X2/0.png" in manifest["images"]
+
+    stage_set(
+        "Shots", str(tmp_path), f"{bucket.uri}/sets"
+    )  # has them already; of reduced images it brings and forgets none
+    bucket.client.delete_object(Bucket=bucket.name, Key="sets/Shots/3.png")
+    stage_set("Shots", str(tmp_path), f"{bucket.uri}/sets")
+    bucket.client.delete_object(Bucket=bucket.name, Key="sets/Shots/LR_bicubic/X2/3.png")
+    assert DataRoots([f"{bucket.uri}/sets"]).find("Shots").sha256 == identity
+    folder = fetch(bucket, tmp_path / "cache")
+    assert sorted(path.name for path in folder.iterdir()) == [*(f"{number}.png" for number in range(COUNT)), MANIFEST]
+    with pytest.raises(UserError, match=r"LR_bicubic/X2/3\.png: is missing, but was there at the first check"):
+        check_set("Shots", f"{bucket.uri}/sets")
+
+
 # --- gangs
 
 

@@ -104,6 +104,32 @@ def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_starte
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "said", "shown.yaml"]
 
 
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_either_signal_ends_the_server_also_where_ctrl_c_was_ignored_at_the_start(sign: signal.Signals) -> None:
+    """As in a shell's background, or under nohup."""
+    serve = "import sys; from orchestrator.ui import _serve; sys.exit(_serve([sys.executable, '-c', 'input()']))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = psutil.Popen([sys.executable, "-c", serve], env=environment, stdin=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    try:
+        deadline = time.monotonic() + START_DEADLINE_S
+        while not (started := process.children()):
+            assert process.poll() is None, "it ended"
+            assert time.monotonic() < deadline, "it started nothing"
+            time.sleep(0.05)
+        process.send_signal(sign)
+        assert process.wait(30) == 0
+        _, left = psutil.wait_procs(started, timeout=15)
+        assert left == []
+    finally:
+        process.stdin.close()
+        if process.is_running():
+            process.kill()
+
+
 def database(folder: Path) -> str:
     (folder / "mlflow.db").touch()
     return f"sqlite:///{folder}/mlflow.db"

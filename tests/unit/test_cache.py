@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from trainers.data import cache as cache_module
 from trainers.data.cache import Cache, CacheProblem, cache_limit_bytes
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -143,6 +145,31 @@ def test_what_a_killed_builder_left_goes_for_room(tmp_path: Path) -> None:
     (left / "bytes").write_bytes(b"x" * 300)
     entry(Cache(tmp_path, 350), "new", 200)
     assert entries(tmp_path) == {"new"}
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_what_others_finish_or_give_up_while_room_is_made_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
+) -> None:
+    """Two entries on their way end while the first of them is sized: one before it is looked at, one before it is evicted."""
+    for key in "ab":
+        (tmp_path / "entries" / f"{key}.part").mkdir(parents=True)
+        (tmp_path / "entries" / f"{key}.part" / "bytes").write_bytes(b"x" * 300)
+    size = cache_module._size
+
+    def sized_as_they_end(entry: Path) -> int:
+        found = size(entry)
+        for part in (tmp_path / "entries").glob("[ab].part"):
+            if finished:
+                part.rename(part.with_suffix(""))
+            else:
+                shutil.rmtree(part)
+        return found
+
+    monkeypatch.setattr(cache_module, "_size", sized_as_they_end)
+    entry(Cache(tmp_path, 350), "new", 200)
+    assert "new" in entries(tmp_path)
+    assert not list((tmp_path / "entries").glob("*.part"))
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -53,8 +55,15 @@ def test_an_unknown_set_says_where_it_was_looked_for(tmp_path: Path, monkeypatch
     monkeypatch.setenv("NORMSWEEP_DATA", str(tmp_path / "elsewhere"))
     with pytest.raises(DatasetProblem, match="no data set 'DF2K'") as caught:
         find_set("DF2K", [tmp_path])
+    assert "Did you mean" not in str(caught.value)
     assert f"{tmp_path}/DF2K" in str(caught.value)
     assert f"{tmp_path}/elsewhere/DF2K" in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "meant"), [("Set15", "Set5"), ("urban100", "Urban100"), ("DIV2k", "DIV2K")])
+def test_a_misspelt_set_is_told_which_may_be_meant(tmp_path: Path, name: str, meant: str) -> None:
+    with pytest.raises(DatasetProblem, match=f"no data set '{name}'. Did you mean '{meant}'?"):
+        find_set(name, [tmp_path])
 
 
 def test_a_folder_is_a_set_and_its_checksum_follows_names_and_bytes(tmp_path: Path) -> None:
@@ -110,6 +119,35 @@ def claiming(side: int) -> bytes:
     content = bytearray(file.getvalue())
     content[18:26] = struct.pack("<ii", side, side)
     return bytes(content)
+
+
+def deep_png() -> bytes:
+    """RGB of 16 bits, which Pillow reads but cannot write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    pixels = picture(40, 40).astype(">u2") * 257
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", 40, 40, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def deep_tiff(planes: str) -> bytes:
+    file = io.BytesIO()
+    pixels = picture(40, 40).astype(np.uint16) * 257
+    turned = pixels if planes == "contig" else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    tifffile.imwrite(file, turned, photometric="rgb", planarconfig=planes)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content", [deep_png(), deep_tiff("contig"), deep_tiff("separate")], ids=["PNG", "TIFF", "planes"]
+)
+def test_rgb_of_16_bits_is_refused_not_cut_to_its_high_bytes(tmp_path: Path, content: bytes) -> None:
+    folder_of(tmp_path, deep=content)
+    with pytest.raises(DatasetProblem, match=r"deep\.png: is 16-bit: convert it to 8-bit RGB"):
+        read_images(find_set("photos", [tmp_path]))
 
 
 def test_every_bad_image_is_named_at_once(tmp_path: Path) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from trainers.data.cache import Cache
+from trainers.data.cache import Cache, CacheProblem
 from trainers.data.images import read_images
 from trainers.data.manifests import DatasetProblem, find_set
 from trainers.tasks.denoising import Denoising
@@ -72,6 +76,36 @@ def test_every_bad_file_is_told_and_nothing_stays(tmp_path: Path) -> None:
         packed_pairs(source, Denoising(), Cache(tmp_path / "cache"))
     assert [line.split(":")[0].rpartition("/")[2] for line in str(caught.value).splitlines()[1:]] == ["1.png", "2.png"]
     assert list((tmp_path / "cache/entries").iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own with room for 1 MB. Skips where none can be mounted."""
+    mount = shutil.which("mount")
+    if os.geteuid() != 0 or mount is None:
+        pytest.skip("mounting a small file system needs root and mount(8)")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(
+        [mount, "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip(f"no small file system can be mounted: {done.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)  # lazily: packed images may still be mapped
+
+
+def test_a_disk_that_fills_while_packing_is_told_leaves_nothing_and_is_used_once_it_has_room(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    write_images(tmp_path / "photos", side=400)  # 1.4 MB decoded
+    source = find_set("photos", [tmp_path])
+    with pytest.raises(CacheProblem, match="No space left on device"):
+        packed_pairs(source, Denoising(), Cache(small_disk / "cache", 10**9))
+    assert list((small_disk / "cache/entries").iterdir()) == []
+    subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
+    pairs = packed_pairs(source, Denoising(), Cache(small_disk / "cache", 10**9))
+    assert all(np.array_equal(pair.gt, image.pixels) for pair, image in zip(pairs, read_images(source), strict=True))
 
 
 @pytest.mark.parametrize("task", [Denoising(), SuperResolution(2), JpegArtefacts(10)])

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import math
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -103,13 +105,13 @@ class Cache:
         """Evict until `part` fits, and reserve its size. Two builders do so one after the other."""
         with self._lock("room") as room:
             fcntl.flock(room, fcntl.LOCK_EX)
-            present = {entry: _size(entry) for entry in (self.root / "entries").iterdir() if entry != part}
-            total = sum(present.values()) + needed_bytes
-            for entry in sorted(present, key=lambda entry: entry.stat().st_mtime):
+            present = [_Present.look(entry) for entry in (self.root / "entries").iterdir() if entry != part]
+            total = sum(entry.size_bytes for entry in present) + needed_bytes
+            for entry in sorted(present, key=lambda entry: entry.used_s):
                 if total <= self._limit:
                     break
-                if self._evict(entry):
-                    total -= present[entry]
+                if self._evict(entry.path):
+                    total -= entry.size_bytes
             if total > self._limit:
                 used = total - needed_bytes
                 raise CacheProblem(
@@ -122,17 +124,19 @@ class Cache:
     def _evict(self, entry: Path) -> bool:
         """Whether nobody used the entry, or was making it, so that it is gone."""
         key = entry.name.removesuffix(".part")
+        whole, part = entry.with_name(key), entry.with_name(f"{key}.part")
         with self._lock(key) as use, self._lock(key, BUILDING) as building:
             try:
                 for lock in (use, building):
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
-            going = entry.with_name(f"{entry.name.removesuffix('.part')}.part")
-            if going != entry:
-                shutil.rmtree(going, ignore_errors=True)
-                entry.rename(going)  # at once: a reader sees it whole or not at all
-            shutil.rmtree(going)
+            # Seen before it was locked: since then it may have been finished, or given up by its builder.
+            if part.exists():
+                shutil.rmtree(part)
+            if whole.exists():
+                whole.rename(part)  # at once: a reader sees it whole or not at all
+                shutil.rmtree(part)
             return True
 
     def _lock(self, name: str, kind: str = "lock") -> IO[str]:
@@ -150,6 +154,22 @@ class Cache:
                 f"the cache {self.root} cannot be used: {error.strerror} ({error.filename or self.root}). Free or make writable "
                 f"what it names, or name another disk by {CACHE_VARIABLE}"
             ) from error
+
+
+@dataclass(frozen=True)
+class _Present:
+    """An entry as it was seen, whole or on its way; one that vanished meanwhile takes no room."""
+
+    path: Path
+    used_s: float
+    size_bytes: int
+
+    @classmethod
+    def look(cls, entry: Path) -> _Present:
+        try:
+            return cls(entry, entry.stat().st_mtime, _size(entry))
+        except FileNotFoundError:
+            return cls(entry, math.inf, 0)
 
 
 def _size(entry: Path) -> int:

@@ -6,20 +6,23 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from trainers.data.datasets import Dataset, dataset
 from trainers.data.images import decode
-from trainers.data.manifests import IMAGE_SUFFIXES, MANIFEST, REDUCED, ImageSet, look_into
+from trainers.data.manifests import IMAGE_SUFFIXES, MANIFEST, REDUCED, ImageFile, ImageSet, is_reduced, look_into
 from trainers.data.packed import in_order
 
 
 @dataclass(frozen=True)
 class Checked:
-    """`source` is the set as far as it can be seen, with the checksums of the bytes that were decoded."""
+    """`source` is the set as far as it can be seen, with the checksums of the bytes that were decoded; `reduced` are the
+    reduced images beside it.
+    """
 
     source: ImageSet
+    reduced: tuple[ImageFile, ...]
     problems: tuple[str, ...]
 
 
@@ -36,24 +39,29 @@ def check(
     """Read and decode every image of the set `name` in its folder, with the reduced images beside them (LR_bicubic/X2 ...).
 
     Checked are the count (unless a `partial` copy is meant), the checksums `recorded` in a manifest, partners, and the sizes
-    of pairs and of reduced images.
+    of pairs and of reduced images. Of a folder of reduced images that the manifest does not know, checksums are new.
     """
     found, problems = look_into(name, folder)
+    reduced_folders = _reduced_folders(folder)
     seen: dict[Path, _Seen] = {}
-    for sub in ("", *_reduced_folders(folder)):
+    for sub in ("", *reduced_folders):
         paths = sorted(path for path in (folder / sub).iterdir() if _is_image(path)) if sub else _paths(found)
         seen |= dict(zip(paths, in_order(_look, paths), strict=True))
     problems += [f"{path}: {about.problem}" for path, about in seen.items() if about.problem]
     problems += _count_problems(dataset(name), found, partial=partial)
-    problems += _checksum_problems(found, recorded, seen)
+    here = {path.relative_to(folder): about.sha256 for path, about in seen.items()}
+    if recorded is not None:
+        then = {PurePath(path): str(record["sha256"]) for path, record in recorded.items()}
+        problems += _checksum_problems(folder, then, here)
     problems += [
         f"{lq.path}: is {_px(seen[lq.path])}, but its partner {gt.name} {_px(seen[gt.path])}"
         for gt, lq in zip(found.files, found.lq_files, strict=False)
         if _differ(seen[gt.path], seen[lq.path])
     ]
-    for sub, factor in _reduced_folders(folder).items():
+    for sub, factor in reduced_folders.items():
         problems += _reduced_problems(found, folder / sub, factor, seen)
-    return Checked(found, tuple(problems))
+    reduced = (ImageFile(path.as_posix(), folder / path, sha256) for path, sha256 in here.items() if is_reduced(path))
+    return Checked(found, tuple(reduced), tuple(problems))
 
 
 def _paths(found: ImageSet) -> list[Path]:
@@ -86,23 +94,21 @@ def _count_problems(known: Dataset, found: ImageSet, *, partial: bool) -> list[s
     return [f"{found.folder}: holds {count} {what}, a whole copy has {whole}"]
 
 
-def _checksum_problems(
-    found: ImageSet, recorded: Mapping[str, Mapping[str, Any]] | None, seen: Mapping[Path, _Seen]
-) -> list[str]:
-    if recorded is None:
-        return []
+def _checksum_problems(folder: Path, then: Mapping[PurePath, str], here: Mapping[PurePath, str]) -> list[str]:
+    """What differs between the checksums of the first check and those of now, both by path below the folder."""
     accept = f"restore it, or remove {MANIFEST} to accept what is there now"
-    here = {path.relative_to(found.folder).as_posix(): path for path in _paths(found)}
-    problems = [
-        f"{found.folder / path}: is missing, but was there at the first check" for path in recorded.keys() - here
-    ]
-    problems += [f"{here[path]}: was not there at the first check" for path in here.keys() - recorded.keys()]
-    problems += [
-        f"{here[path]}: is not the file of the first check (checksum): {accept}"
-        for path in here.keys() & recorded.keys()
-        if seen[here[path]].sha256 not in ("", recorded[path]["sha256"])
-    ]
-    return sorted(problems)
+    checked_then = {path.parent for path in then if is_reduced(path)}
+    checked_now = {path.parent for path in here if is_reduced(path)}
+    missing = {path.parent if path.parent in checked_then - checked_now else path for path in then.keys() - here}
+    new = {path for path in here.keys() - then if not is_reduced(path) or path.parent in checked_then}
+    changed = {path for path in here.keys() & then if here[path] not in ("", then[path])}
+    return sorted(
+        [
+            *(f"{folder / path}: is missing, but was there at the first check" for path in missing),
+            *(f"{folder / path}: was not there at the first check" for path in new),
+            *(f"{folder / path}: is not the file of the first check (checksum): {accept}" for path in changed),
+        ]
+    )
 
 
 def _reduced_folders(folder: Path) -> dict[str, int]:

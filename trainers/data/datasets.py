@@ -6,6 +6,7 @@ a data set as well; it only lacks what is known here.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -194,6 +195,13 @@ _ALL = (
 
 DATASETS: Mapping[str, Dataset] = MappingProxyType({dataset.name: dataset for dataset in _ALL})
 ANY = Dataset("", "a folder of images", (), "", "", (PAIRS, *FLAT))
+
+
+def meant(name: str) -> str:
+    """The question which set of the paper may be meant by a name that is none's, to be put behind a sentence; else nothing."""
+    names = [alias for known in _ALL for alias in (known.name, *known.also_named)]
+    close = [] if name in names else difflib.get_close_matches(name, names, n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def dataset(name: str) -> Dataset:

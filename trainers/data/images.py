@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from trainers.data.manifests import DatasetProblem, ImageFile, ImageSet
 
 Pixels = NDArray[np.uint8]
+PNG_BIT_DEPTH_AT = 24  # its byte in a PNG's header
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,23 @@ def decode(content: bytes) -> Pixels:
     try:
         with Image.open(io.BytesIO(content)) as image:
             image.load()
+            bits = _bits(image, content)
     except UnidentifiedImageError as error:
         raise ValueError("is not an image") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"cannot be decoded: {error}") from error
     if image.mode not in ("RGB", "L"):
         raise ValueError(f"has mode {image.mode}: convert it to 8-bit RGB")
+    if bits > 8:
+        raise ValueError(f"is {bits}-bit: convert it to 8-bit RGB")
     return np.asarray(image.convert("RGB"))
+
+
+def _bits(image: Image.Image, content: bytes) -> int:
+    """Bits of a channel, as the file says: of RGB, Pillow reads 16 and drops the lower 8 without a word."""
+    if image.format == "PNG":
+        return content[PNG_BIT_DEPTH_AT]
+    return max(image.tag_v2.get(BITSPERSAMPLE, (1,))) if isinstance(image, TiffImageFile) else 8
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -17,10 +17,10 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from trainers.data.datasets import DATASETS, Dataset, Layout, dataset
+from trainers.data.datasets import DATASETS, Dataset, Layout, dataset, meant
 from trainers.spec import SET_NAME
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -81,7 +81,9 @@ def find_set(name: str, roots: Sequence[Path] = ()) -> ImageSet:
     )
     known = DATASETS.get(name)
     about = f" {name}: {known.about}; to be had at {known.page}." if known else ""
-    raise DatasetProblem(f"no data set {name!r}. Embedded: {', '.join(embedded)}. Looked in: {looked}.{about}")
+    raise DatasetProblem(
+        f"no data set {name!r}.{meant(name)} Embedded: {', '.join(embedded)}. Looked in: {looked}.{about}"
+    )
 
 
 def check_name(name: str) -> None:
@@ -158,6 +160,11 @@ def checked_manifest(content: Any, where: str) -> dict[str, Any]:
         if path.is_absolute() or ".." in path.parts:
             raise DatasetProblem(f"{where}: names {str(path)!r}, which lies outside its folder")
     return dict(content)
+
+
+def is_reduced(path: PurePath) -> bool:
+    """Whether an image is one reduced from a set's own (LR_bicubic/X2/a.png): checked with them, but not of its identity."""
+    return any(part.endswith(REDUCED) for part in path.parts[:-1])
 
 
 def _is_record(record: Any) -> bool:
@@ -268,7 +275,7 @@ class _Folder:
 
 def _is_of_set(path: Path) -> bool:
     """Whether a file is one of the images, not one that was reduced from them."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not any(part.endswith(REDUCED) for part in path.parts[:-1])
+    return path.suffix.lower() in IMAGE_SUFFIXES and not is_reduced(path)
 
 
 def _embedded() -> dict[str, dict[str, str]]:
