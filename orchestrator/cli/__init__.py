@@ -144,9 +144,9 @@ def status(
     namespace: Namespace = NAMESPACE,
 ) -> int:
     """How far a sweep is, from the store alone; or, by the name of a job, what it is doing on the cluster."""
-    if not file.exists() and file.suffix == "":
+    if not file.is_file() and file.suffix == "":
+        from orchestrator.cluster.follow import show_job
         from orchestrator.cluster.kube import Kube
-        from orchestrator.cluster.submit import show_job
 
         return show_job(Kube(context, namespace), str(file))
     from orchestrator.plan import load_plan, show

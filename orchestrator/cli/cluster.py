@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -51,10 +52,12 @@ def submit(
     from orchestrator.cluster.submit import submit as submit_plan
     from orchestrator.plan import load_plan
 
+    if data:
+        os.environ.pop("NORMSWEEP_DATA", None)  # pods get what is given, so the plan sees no more
     roots = data_roots(data)
     planned = load_plan(file, roots.find)
     job = JobOptions(
-        store=store,
+        store=store.rstrip("/"),
         tracking=tracking,
         image=image,
         data_roots=roots.given or roots.all,
@@ -73,8 +76,8 @@ def submit(
 @verbs.command("list", rich_help_panel=PANEL)
 def list_(context: Context = None, namespace: Namespace = NAMESPACE) -> int:
     """The sweeps on a cluster, and what each of them is doing."""
+    from orchestrator.cluster.follow import list_jobs
     from orchestrator.cluster.kube import Kube
-    from orchestrator.cluster.submit import list_jobs
 
     return list_jobs(Kube(context, namespace))
 
@@ -87,8 +90,8 @@ def logs(
     namespace: Namespace = NAMESPACE,
 ) -> int:
     """What a sweep on a cluster prints."""
+    from orchestrator.cluster.follow import show_log
     from orchestrator.cluster.kube import Kube
-    from orchestrator.cluster.submit import show_log
 
     return show_log(Kube(context, namespace), job, follow=follow)
 
@@ -96,7 +99,7 @@ def logs(
 @verbs.command(rich_help_panel=PANEL)
 def cancel(job: JobName, context: Context = None, namespace: Namespace = NAMESPACE) -> int:
     """End a sweep on a cluster. What is done is kept."""
+    from orchestrator.cluster.follow import cancel as cancel_job
     from orchestrator.cluster.kube import Kube
-    from orchestrator.cluster.submit import cancel as cancel_job
 
     return cancel_job(Kube(context, namespace), job)

@@ -17,7 +17,6 @@ Object = dict[str, Any]
 DEADLINE_S = 20  # of a request
 CUSTOM = {  # plural -> (group, version)
     "rayjobs": ("ray.io", "v1"),
-    "rayclusters": ("ray.io", "v1"),
     "workloads": ("kueue.x-k8s.io", "v1beta2"),
     "localqueues": ("kueue.x-k8s.io", "v1beta2"),
 }
@@ -25,6 +24,10 @@ INSTALL = {
     "ray.io": "KubeRay is not installed in this cluster: install its operator (docs.ray.io/en/latest/cluster/kubernetes)",
     "kueue.x-k8s.io": "Kueue is not installed in this cluster: install it (kueue.sigs.k8s.io), or submit without --queue",
 }
+
+
+class ApiAway(EnvironmentProblem):
+    """The API does not answer, or only that it cannot now."""
 
 
 class NotThere(Exception):
@@ -112,6 +115,13 @@ class Kube:
                 self.namespace, body, dry_run="All" if dry_run else None, _request_timeout=DEADLINE_S
             )
 
+    def owners_of_config_map(self, name: str) -> set[str]:
+        """The uids of what it belongs to; empty where it is not there."""
+        with contextlib.suppress(NotThere), self._told("get", "configmaps", name):
+            found = self._core.read_namespaced_config_map(name, self.namespace, _request_timeout=DEADLINE_S)
+            return {owner.uid for owner in found.metadata.owner_references or ()}
+        return set()
+
     def pods(self, selector: str) -> list[Object]:
         with self._told("list", "pods"):
             found = self._core.list_namespaced_pod(
@@ -151,6 +161,11 @@ class Kube:
         except ApiException as error:
             group = CUSTOM.get(what, ("", ""))[0]
             said = _message(error)
+            if error.status == 403 and "exceeded quota" in said:
+                raise EnvironmentProblem(
+                    f"A quota of namespace {self.namespace} is used up: {said}\n"
+                    "`normsweep list` shows the sweeps there; `normsweep cancel` removes one, finished or not."
+                ) from error
             if error.status == 403:
                 raise EnvironmentProblem(
                     f"You may not {verb} {what} in namespace {self.namespace}: {said}\n"
@@ -168,9 +183,11 @@ class Kube:
                 raise NotThere(name) from error
             if error.status == 409:
                 raise Exists(name) from error
+            if error.status == 429 or error.status >= 500:
+                raise ApiAway(f"The Kubernetes API at {self._host} cannot {verb} {what} now: {said}") from error
             raise EnvironmentProblem(f"The cluster refuses to {verb} {what} {name}: {said}".rstrip()) from error
         except (HTTPError, OSError) as error:
-            raise EnvironmentProblem(
+            raise ApiAway(
                 f"The Kubernetes API at {self._host} does not answer: {error}. Is the context right, and the cluster up?"
             ) from error
 

@@ -103,17 +103,24 @@ def norm_files(plan: Plan, here: Path) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for module in sorted({_module(trial) for trial in plan.trials} - {""}):
         spec = importlib.util.find_spec(module)
-        origin = Path(spec.origin) if spec is not None and spec.origin else None
-        if origin is None or not origin.resolve().is_relative_to(here.resolve()):
+        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else Path()
+        path = module.replace(".", "/")
+        if origin not in (here.resolve() / f"{path}.py", here.resolve() / path / "__init__.py"):
             raise UserError(
-                f"norm {module}: is part of an installed package, which the image may not have. Put its file beside the sweep, or "
+                f"norm {module}: is part of an installed package, which the image may not have. Put its file below this folder, or "
                 "build an image with the package (FROM the image of `make image`, RUN pip install) and publish the norm under the "
                 "entry-point group normsweep.norms."
             )
-        files[origin.resolve().relative_to(here.resolve()).as_posix()] = origin.read_bytes()
-        for parent in origin.resolve().relative_to(here.resolve()).parents[:-1]:
+        relative = origin.relative_to(here.resolve())
+        files[relative.as_posix()] = origin.read_bytes()
+        for parent in relative.parents[:-1]:
             if (here / parent / "__init__.py").exists():
                 files[f"{parent.as_posix()}/__init__.py"] = (here / parent / "__init__.py").read_bytes()
+    for path, content in files.items():
+        try:
+            content.decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: is no text ({error}): a compiled norm needs an image with it") from None
     if (size := sum(map(len, files.values()))) > MOST_FILE_BYTES:
         raise UserError(
             f"The files of your norms have {size} bytes together; a ConfigMap takes {MOST_FILE_BYTES}. "
@@ -186,10 +193,26 @@ def _rayjob(
 ) -> Object:
     # By way of JSON, so that what the YAML shares by its aliases is shared no more.
     job: Object = json.loads(json.dumps(_template(options.template)))
+    try:
+        return _filled(job, name, plan, options, groups, files)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if options.template == TEMPLATE:
+            raise
+        raise UserError(
+            f"--template {options.template}: lacks a field that k8s/rayjob.yaml has, or has one container too many: {error!r}"
+        ) from error
+
+
+def _filled(
+    job: Object, name: str, plan: Plan, options: JobOptions, groups: tuple[WorkerGroup, ...], files: Sequence[str]
+) -> Object:
     metadata = job["metadata"]
     metadata["name"] = name
-    metadata["labels"][SWEEP_LABEL] = plan.sweep
-    metadata["annotations"] = {STORE_NOTE: options.store, TRIALS_NOTE: ",".join(trial.id for trial in plan.trials)}
+    metadata["labels"] = metadata.get("labels", {}) | dict([MANAGED.split("=")]) | {SWEEP_LABEL: plan.sweep}
+    metadata["annotations"] = metadata.get("annotations", {}) | {
+        STORE_NOTE: options.store,
+        TRIALS_NOTE: ",".join(trial.id for trial in plan.trials),
+    }
     if options.queue:
         metadata["labels"]["kueue.x-k8s.io/queue-name"] = options.queue
     if options.priority:
@@ -209,7 +232,10 @@ def _rayjob(
     for pod in (head["template"], *(group["template"] for group in cluster["workerGroupSpecs"])):
         (container,) = pod["spec"]["containers"]
         container["image"] = options.image
-        container["envFrom"] = [{"secretRef": {"name": options.secret}}]
+        (secret,) = (
+            source["secretRef"] for source in container["envFrom"] if source.get("secretRef") == {"name": "set"}
+        )
+        secret["name"] = options.secret
         volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
         volumes["sweep"]["configMap"] = {"name": name, "items": items}
         volumes["cache"]["emptyDir"] = {"sizeLimit": f"{options.cache_gib}Gi"}
@@ -227,7 +253,7 @@ def _template(path: Path) -> Object:
             return template
     except OSError as error:
         raise UserError(f"--template {path}: {error.strerror}: {wanted}") from error
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"--template {path}: {' '.join(str(error).split())}: {wanted}") from error
     raise UserError(f"--template {path}: is no RayJob with one group of workers: {wanted}")
 
@@ -254,7 +280,8 @@ def _group(template: Object, group: WorkerGroup) -> Object:
         gpus = str(group.gpus * group.workers)
         made["rayStartParams"]["num-gpus"] = gpus
         requests["nvidia.com/gpu"] = limits["nvidia.com/gpu"] = gpus
-    container["resources"] = {"requests": requests, "limits": limits}
+    for kind, wanted in (("requests", requests), ("limits", limits)):
+        container["resources"][kind] = container["resources"].get(kind, {}) | wanted
     return made
 
 

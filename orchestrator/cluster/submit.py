@@ -1,31 +1,25 @@
-"""`normsweep submit`, `list`, `status`, `logs` and `cancel`: a sweep as a RayJob, followed to its outcome in the store."""
+"""`normsweep submit`: a sweep as a RayJob, made once, attached to, or replaced."""
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
-import sys
 import time
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from orchestrator.cluster.kube import Exists, Kube, NotThere, Object
-from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, TRIALS_NOTE, Job, JobOptions, build_job
-from orchestrator.cluster.watch import FINISHED, JobState, job_state, log_lines
+from orchestrator.cluster.follow import GONE_DEADLINE_S, outcome, remove, wait_gone
+from orchestrator.cluster.kube import Exists, Kube, Object
+from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, Job, JobOptions, build_job
+from orchestrator.cluster.watch import FINISHED, JobState, job_state
 from orchestrator.errors import EnvironmentProblem, TrialsFailed, UserError
 from orchestrator.objects import is_s3
 from orchestrator.plan import Plan
 from orchestrator.plan.show import counts, duration
 from orchestrator.store import open_store
-from orchestrator.store.jobs import clear_outcome, read_outcome
-from orchestrator.store.trials import ended, states_of, trial_states
-
-LOOK_EVERY_S = 3.0
-GONE_DEADLINE_S = 90.0
+from orchestrator.store.jobs import clear_outcome
+from orchestrator.store.trials import ended, trial_states
 
 
 @dataclass(frozen=True)
@@ -42,13 +36,11 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
 
     Raises UserError, EnvironmentProblem.
     """
-    _check_addresses(options.job)
+    _check_options(options.job)
     job = build_job(plan, options.job, Path.cwd())
     there = _unfinished(kube, plan.sweep, job.name)
     if there is not None:
-        print(f"{job.name} is {there.phase} already.")
-        _give_files(kube, job, kube.get("rayjobs", job.name))
-        return _outcome(kube, job.name, options.job.store) if options.wait else 0
+        return _attach(kube, job, there, options)
     store = open_store(options.job.store)
     done = ended(store, plan.trials)
     if len(done) == len(plan.trials):
@@ -62,24 +54,42 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     if options.dry_run:
         print("The cluster would take it. Nothing was made (--dry-run).")
         return 0
-    _remove_finished(kube, plan.sweep)
     clear_outcome(store, job.name)
-    try:
-        made = kube.create("rayjobs", job.rayjob)
-    except Exists:  # somebody submits the same sweep at the same time
-        made = kube.get("rayjobs", job.name)
+    made = _make(kube, job, plan.sweep)
     _give_files(kube, job, made)
     print(f"{job.name} is made. Follow it: normsweep status {job.name}, normsweep logs -f {job.name}")
-    return _outcome(kube, job.name, options.job.store) if options.wait else 0
+    return outcome(kube, job.name) if options.wait else 0
 
 
-def _check_addresses(options: JobOptions) -> None:
-    """Refuse what pods could not reach. Raises UserError."""
+def _attach(kube: Kube, job: Job, there: Object, options: SubmitOptions) -> int:
+    """To a job that is unfinished. Raises UserError where it keeps its trials elsewhere."""
+    state = job_state(kube, there)
+    if state.store != options.job.store:
+        raise UserError(
+            f"{state.name} is {state.phase} already, with its trials in {state.store}, not in {options.job.store}.\n"
+            f"Give --store {state.store}, or end it first: normsweep cancel {state.name}"
+        )
+    print(f"{state.name} is {state.phase} already.")
+    if options.dry_run:
+        return 0
+    _give_files(kube, job, there)
+    return outcome(kube, job.name) if options.wait else 0
+
+
+def _check_options(options: JobOptions) -> None:
+    """Refuse what pods could not reach, and what does not go together. Raises UserError."""
+    if options.priority and not options.queue:
+        raise UserError(f"--priority {options.priority}: is of a queue: give --queue too")
+    if options.most_replicas and options.queue:
+        raise UserError("--autoscale: Kueue counts fixed pods: give --replicas with a --queue")
     if not is_s3(options.store):
         raise UserError(
             f"--store {options.store}: pods on several nodes need a store that all reach: s3://BUCKET/PREFIX"
         )
-    parts = urlsplit(options.tracking)
+    try:
+        parts = urlsplit(options.tracking)
+    except ValueError as error:
+        raise UserError(f"--tracking {options.tracking}: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"--tracking {options.tracking}: pods need a server: http://mlflow:5000 is the one of k8s/base")
     if parts.password:
@@ -104,34 +114,45 @@ def _check_queue(kube: Kube, queue: str | None) -> None:
     if queue not in known:
         raise UserError(
             f"--queue {queue}: there is no LocalQueue of this name in namespace {kube.namespace} "
-            f"(there: {', '.join(known) or 'none'}). k8s/overlays/kueue/queues.yaml shows how one is made."
+            f"(there: {', '.join(known) or 'none'}). k8s/queues/queues.yaml shows how one is made."
         )
 
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        return address.is_loopback or address.is_unspecified
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _unfinished(kube: Kube, sweep: str, name: str) -> JobState | None:
-    """The unfinished job of this very name. Raises UserError where another one of the sweep is unfinished."""
+def _unfinished(kube: Kube, sweep: str, name: str) -> Object | None:
+    """The unfinished job of this very name; one that is being deleted is waited for.
+
+    Raises UserError where another one of the sweep is unfinished.
+    """
     found = None
-    for item in kube.find("rayjobs", f"{MANAGED},{SWEEP_LABEL}={sweep}"):
-        if _is_finished(item):
-            continue
-        state = job_state(kube, item)
-        if state.name == name:
-            found = state
-            continue
-        raise UserError(
-            f"Another version of the sweep {sweep} is {state.phase}: {state.name} (the file, the image or a norm differs). Either\n"
-            f"  wait for it:    normsweep status {state.name}\n"
-            f"  or end it:      normsweep cancel {state.name}    (what is done is kept, and used by the next one)\n"
-            "  or give this one a name of its own: `sweep: ...` in the file"
-        )
+    for item in kube.find("rayjobs", _of(sweep)):
+        if "deletionTimestamp" in item["metadata"]:
+            wait_gone(kube, item["metadata"]["name"])
+        elif not _is_finished(item) and item["metadata"]["name"] != name:
+            raise UserError(_another(sweep, job_state(kube, item)))
+        elif not _is_finished(item):
+            found = item
     return found
+
+
+def _of(sweep: str) -> str:
+    return f"{MANAGED},{SWEEP_LABEL}={sweep}"
+
+
+def _another(sweep: str, state: JobState) -> str:
+    return (
+        f"Another version of the sweep {sweep} is {state.phase}: {state.name} (the file, the image or a norm differs). Either\n"
+        f"  wait for it:    normsweep status {state.name}\n"
+        f"  or end it:      normsweep cancel {state.name}    (what is done is kept, and used by the next one)\n"
+        "  or give this one a name of its own: `sweep: ...` in the file"
+    )
 
 
 def _is_finished(rayjob: Object) -> bool:
@@ -150,42 +171,52 @@ def _try(kube: Kube, job: Job) -> None:
             continue
 
 
-def _remove_finished(kube: Kube, sweep: str) -> None:
-    """Delete the sweep's finished jobs with what belongs to them, and wait until they are gone: the next one stands for them."""
-    for item in kube.find("rayjobs", f"{MANAGED},{SWEEP_LABEL}={sweep}"):
-        if _is_finished(item):
-            with contextlib.suppress(NotThere):
-                kube.delete("rayjobs", item["metadata"]["name"])
-            _wait_gone(kube, item["metadata"]["name"])
-
-
-def _wait_gone(kube: Kube, name: str) -> None:
-    until = time.monotonic() + GONE_DEADLINE_S
-    while time.monotonic() < until:
+def _make(kube: Kube, job: Job, sweep: str) -> Object:
+    """The job, in the place of the sweep's finished ones. Raises UserError where another version was a moment earlier."""
+    while True:
+        for item in kube.find("rayjobs", _of(sweep)):
+            if _is_finished(item):
+                remove(kube, item["metadata"]["name"])
         try:
-            kube.get("rayjobs", name)
-        except NotThere:
-            return
-        time.sleep(0.5)
-    raise EnvironmentProblem(
-        f"{name} is being deleted for {GONE_DEADLINE_S:.0f} s: kubectl describe rayjob {name} says why"
-    )
+            made = kube.create("rayjobs", job.rayjob)
+            break
+        except Exists:  # somebody submits the same, or ends it, at the same time
+            there = _unfinished(kube, sweep, job.name)
+            if there is not None:
+                return there
+    others = [item for item in kube.find("rayjobs", _of(sweep)) if not _is_finished(item) and _age(item) < _age(made)]
+    if others:
+        remove(kube, job.name)
+        raise UserError(_another(sweep, job_state(kube, others[0])))
+    return made
+
+
+def _age(rayjob: Object) -> tuple[str, str]:
+    """Orders jobs, also those of the same second."""
+    return rayjob["metadata"]["creationTimestamp"], rayjob["metadata"]["name"]
 
 
 def _give_files(kube: Kube, job: Job, rayjob: Object) -> None:
-    """The ConfigMap with the sweep, which goes when the job goes. Pods wait for it."""
+    """The ConfigMap with the sweep, which goes when the job goes. Pods wait for it. Raises EnvironmentProblem."""
+    uid = rayjob["metadata"]["uid"]
     owner = {
         "apiVersion": rayjob["apiVersion"],
         "kind": rayjob["kind"],
         "name": rayjob["metadata"]["name"],
-        "uid": rayjob["metadata"]["uid"],
+        "uid": uid,
         "blockOwnerDeletion": False,
     }
     metadata = {**job.config_map["metadata"], "ownerReferences": [owner]}
-    try:
-        kube.create_config_map({**job.config_map, "metadata": metadata})
-    except Exists:
-        return
+    until = time.monotonic() + GONE_DEADLINE_S
+    while time.monotonic() < until:
+        try:
+            kube.create_config_map({**job.config_map, "metadata": metadata})
+            return
+        except Exists:  # this job's own, or one that goes with the job before
+            if uid in kube.owners_of_config_map(job.name):
+                return
+        time.sleep(0.5)
+    raise EnvironmentProblem(f"ConfigMap {job.name} belongs to something else and does not go: kubectl describe it")
 
 
 def _print_what(plan: Plan, job: Job, options: JobOptions, missing: int) -> None:
@@ -206,94 +237,3 @@ def _print_what(plan: Plan, job: Job, options: JobOptions, missing: int) -> None
         print(
             f"  (S3 is {here.geturl()} for this machine: for a pod that is the pod itself, so the Secret must name another)"
         )
-
-
-def _outcome(kube: Kube, name: str, store_uri: str) -> int:
-    """Follow a job to its end; the sweep's own exit code."""
-    told: tuple[str, tuple[str, ...]] | None = None
-    while True:
-        try:
-            state = job_state(kube, kube.get("rayjobs", name))
-        except NotThere:
-            raise EnvironmentProblem(f"{name} was cancelled: what is done is kept in {store_uri}") from None
-        if (state.phase, state.notes) != told:
-            told = (state.phase, state.notes)
-            print_state(state)
-        if state.finished:
-            return outcome_of(state, store_uri)
-        time.sleep(LOOK_EVERY_S)
-
-
-def outcome_of(state: JobState, store_uri: str) -> int:
-    """The exit code of a finished job's sweep, as the store has it."""
-    outcome = read_outcome(open_store(store_uri), state.name)
-    if outcome is None:
-        notes = "".join(f"\n  {note}" for note in state.notes)
-        raise EnvironmentProblem(f"{state.name} ended without an outcome. Submit it again: it continues.{notes}")
-    if outcome["message"]:
-        print(outcome["message"], file=sys.stderr)
-    return int(outcome["exit_code"])
-
-
-def print_state(state: JobState) -> None:
-    print(f"{state.name}: {state.phase}", flush=True)
-    for note in state.notes:
-        print(f"  {note}", flush=True)
-
-
-# --- the other verbs
-
-
-def list_jobs(kube: Kube) -> int:
-    jobs = sorted(kube.find("rayjobs", MANAGED), key=lambda job: str(job["metadata"]["creationTimestamp"]))
-    if not jobs:
-        print(f"No sweep in namespace {kube.namespace}.")
-    for job in jobs:
-        print_state(job_state(kube, job))
-    return 0
-
-
-def show_job(kube: Kube, given: str) -> int:
-    """The state of one job, and how far its trials are; once it has finished, the exit code of its sweep."""
-    job = find_job(kube, given)
-    state = job_state(kube, job)
-    print_state(state)
-    try:
-        print(f"  {_trials_told(state.store, job['metadata']['annotations'][TRIALS_NOTE].split(','))}")
-    except EnvironmentProblem as error:
-        print(f"  how far its trials are cannot be seen from here: {error}")
-    return outcome_of(state, state.store) if state.finished else 0
-
-
-def _trials_told(store_uri: str, ids: Sequence[str]) -> str:
-    """Raises EnvironmentProblem."""
-    counted = Counter(states_of(open_store(store_uri), ids).values())
-    return f"of {len(ids)} trials: " + ", ".join(f"{number} {word}" for word, number in sorted(counted.items()))
-
-
-def show_log(kube: Kube, given: str, *, follow: bool) -> int:
-    for line in log_lines(kube, find_job(kube, given), follow=follow):
-        print(line, flush=True)
-    return 0
-
-
-def cancel(kube: Kube, given: str) -> int:
-    """Delete a job with all that belongs to it, and wait until it is gone."""
-    name = find_job(kube, given)["metadata"]["name"]
-    kube.delete("rayjobs", name)
-    _wait_gone(kube, name)
-    print(f"{name} is gone. What its trials have done is kept, and continues when the sweep is submitted again.")
-    return 0
-
-
-def find_job(kube: Kube, given: str) -> Object:
-    """The job of this name, or the newest of the sweep of this name. Raises UserError."""
-    jobs = kube.find("rayjobs", MANAGED)
-    newest = sorted(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]), reverse=True)
-    found = next(
-        (job for job in newest if given in (job["metadata"]["name"], job["metadata"]["labels"].get(SWEEP_LABEL))), None
-    )
-    if found is None:
-        known = ", ".join(str(job["metadata"]["name"]) for job in newest) or "none"
-        raise UserError(f"No job or sweep {given!r} in namespace {kube.namespace}. There: {known}.")
-    return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,9 @@ REASONS = {
     "ValidationFailed": "KubeRay refuses the RayJob: its version is older than 1.6, or k8s/rayjob.yaml was changed",
 }
 SHOWN_LINES = 4
+LOOK_EVERY_S = 2.0
+SUBMITTER = "ray-job-submitter"
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
 WAITING = {
     "ImagePullBackOff": "the image cannot be pulled: is its name right, and may the nodes read its registry?",
     "ErrImagePull": "the image cannot be pulled: is its name right, and may the nodes read its registry?",
@@ -79,7 +84,7 @@ def job_state(kube: Kube, job: Object) -> JobState:
 
 def last_lines(message: str) -> list[str]:
     """Of what the entrypoint printed, as KubeRay's message has it, its end without what Ray adds."""
-    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in message.splitlines()]
+    lines = [ANSI.sub("", line).strip() for line in message.splitlines()]
     return [line for line in lines if line and not line.startswith(("Job entrypoint", "Running entrypoint"))][
         -SHOWN_LINES:
     ]
@@ -160,17 +165,33 @@ def _order(workload: Object) -> tuple[int, str]:
 
 
 def log_lines(kube: Kube, job: Object, *, follow: bool) -> Iterator[str]:
-    """The driver's output, as the submitter's pod has it; of the newest submitter. Raises EnvironmentProblem."""
-    name = job["metadata"]["name"]
-    pods = sorted(
+    """The driver's output, as submitters' pods have it: of the newest, or with `follow` of each until the job has finished.
+
+    Raises EnvironmentProblem where there is none.
+    """
+    name, shown = job["metadata"]["name"], set[str]()
+    while True:
+        started = [pod for pod in _submitters(kube, name) if pod["status"].get("phase") != "Pending"]
+        fresh = [pod["metadata"]["name"] for pod in started if pod["metadata"]["name"] not in shown]
+        for pod in fresh if follow else fresh[-1:]:
+            shown.add(pod)
+            with contextlib.suppress(NotThere):  # it has just gone
+                yield from (ANSI.sub("", line) for line in kube.log(pod, SUBMITTER, follow=follow))
+        state = None if fresh else job_state(kube, job)
+        if shown and (not follow or (state is not None and state.finished)):
+            return
+        if state is not None and (not follow or state.finished):
+            told = "".join(f"\n  {note}" for note in state.notes)
+            raise EnvironmentProblem(f"{name} is {state.phase}: there is no log (any more).{told}")
+        time.sleep(LOOK_EVERY_S)
+        try:
+            job = kube.get("rayjobs", name)
+        except NotThere:
+            raise EnvironmentProblem(f"{name} was cancelled") from None
+
+
+def _submitters(kube: Kube, name: str) -> list[Object]:
+    """Oldest first."""
+    return sorted(
         kube.pods(f"batch.kubernetes.io/job-name={name}"), key=lambda pod: str(pod["metadata"]["creationTimestamp"])
     )
-    if not pods:
-        state = job_state(kube, job)
-        told = "".join(f"\n  {note}" for note in state.notes)
-        raise EnvironmentProblem(f"{name} is {state.phase}: there is no log (any more).{told}")
-    try:
-        for line in kube.log(pods[-1]["metadata"]["name"], "ray-job-submitter", follow=follow):
-            yield re.sub(r"\x1b\[[0-9;]*m", "", line)
-    except NotThere:
-        raise EnvironmentProblem(f"{name}: its log is gone with its pods") from None

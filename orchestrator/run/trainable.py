@@ -92,6 +92,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         except RayTaskError as error:
             self._fail("data" if isinstance(error.cause, DatasetProblem) else "start", str(error.cause))
             return
+        except RayError as error:
+            self._fail("worker lost", str(error))
+            return
         if resumed is not None:
             self._latest["step"] = self._checkpoint = resumed
 
@@ -111,22 +114,27 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """End the gang; one that still trains is asked for a checkpoint first."""
-        if not self._ended:
-            try:
-                self._gang.ask_to_end()
-                until = time.monotonic() + END_DEADLINE_S
-                while time.monotonic() < until:
-                    reports = self._gang.poll()
-                    self._seal(reports)
-                    if all(report.exit_code is not None for report in reports):
-                        break
-                    time.sleep(POLL_EVERY_S)
-                write_failure(
-                    self._store, self._trial.id, self._attempt, "interrupted", "stopped from outside", final=False
-                )
-            except (RayError, Superseded):
-                pass  # nothing to save any more: the newest checkpoint stands
-        self._gang.end()
+        try:
+            if not self._ended:
+                self._save_and_end()
+        except (RayError, Superseded):
+            pass  # nothing to save any more: the newest checkpoint stands
+        finally:
+            self._gang.end()
+
+    def _save_and_end(self) -> None:
+        self._gang.ask_to_end()
+        until = time.monotonic() + END_DEADLINE_S
+        while time.monotonic() < until:
+            reports = self._gang.poll()
+            self._seal(reports)
+            if all(report.exit_code is not None for report in reports):
+                break
+            time.sleep(POLL_EVERY_S)
+        write_failure(
+            self._store, self._trial.id, self._attempt, "interrupted", "stopped from outside",
+            final=False, step=self._checkpoint,
+        )  # fmt: skip
 
     def _look(self) -> None:
         if time.monotonic() - self._alive_at > ALIVE_EVERY_S:

@@ -98,7 +98,8 @@ class Lab:
     def start(self, *words: object, cwd: Path = ROOT, **variables: str) -> subprocess.Popen[str]:
         """`normsweep ...` beside us."""
         return subprocess.Popen(
-            command(*words), cwd=cwd, env={**environment(), **self.variables, **variables},
+            command(*words), cwd=cwd,
+            env={**environment(), **self.variables, "KUBECONFIG": str(HOME / "submitter.kubeconfig"), **variables},
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
@@ -149,7 +150,8 @@ class Lab:
         with_part, _, group = resource.partition(".")
         name, _, part = with_part.partition("/")
         asked = {"verb": verb, "group": group, "resource": name, "subresource": part, "namespace": NAMESPACE}
-        review = {"spec": {"user": account, "resourceAttributes": asked}}
+        groups = ["system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}"]
+        review = {"spec": {"user": account, "groups": groups, "resourceAttributes": asked}}
         client = kubernetes.config.new_client_from_config(self.variables["KUBECONFIG"])
         allowed: bool = kubernetes.client.AuthorizationV1Api(client).create_subject_access_review(review).status.allowed
         return allowed
@@ -184,6 +186,17 @@ class Lab:
             assert time.monotonic() < until, f"{what}: did not come\n{self.picture()}"
             time.sleep(LOOK_EVERY_S)
         return found
+
+    def wait_second_trial(self, store: str) -> list[str]:
+        """Until a trial has ended and another one has a checkpoint; the ids of those that have ended."""
+
+        def ended() -> list[str]:
+            keys = self.keys(store)
+            done = self.ended(store)
+            sealed = {key.split("/")[1] for key in keys if "/checkpoints/" in key and key.endswith("/manifest.json")}
+            return done if sealed - set(done) else []
+
+        return self.wait(ended, f"a second trial in {store}", deadline_s=400)  # type: ignore[no-any-return]
 
     def wait_checkpoint(self, store: str, count: int = 1) -> None:
         """Until so many checkpoints of the store count."""
@@ -279,6 +292,11 @@ def _deploy(lab: Lab) -> None:
         json.dumps({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "postgres"}, "spec": volume})
     )
     sh(KUBE_HOME / "bin/kubectl", "apply", "-k", "k8s/overlays/kueue", **lab.variables)
+    # The verbs run with the rights that the manifests give to whoever submits.
+    config = json.loads(lab.kubectl("config", "view", "--raw", "-o", "json"))
+    token = lab.kubectl("create", "token", "normsweep-submitter", "--duration=10h").strip()
+    config["users"][0]["user"] = {"token": token}
+    (HOME / "submitter.kubeconfig").write_text(json.dumps(config))
     lab.kubectl("rollout", "status", "deployment/mlflow", "--timeout=300s", deadline_s=310)
 
 
