@@ -1,0 +1,48 @@
+"""What a job's exit code asks the cluster's operator for, and what the store keeps of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
+from orchestrator.run.for_job import run_for_job
+from orchestrator.run.runner import Ended
+from orchestrator.store import open_store
+from orchestrator.store.jobs import clear_outcome, read_outcome
+
+
+def raising(error: NormsweepError) -> Callable[[], Ended]:
+    def run() -> Ended:
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("run", "code", "words"),
+    [
+        (lambda: Ended(0, ()), 0, ""),
+        (lambda: Ended(0, ("MLflow does not answer",)), 0, "MLflow does not answer"),
+        (lambda: Ended(4, ("failed: i_ln", "failed: none")), 4, "failed: i_ln\nfailed: none"),
+        (raising(UserError("no data set 'Set6'")), 2, "no data set 'Set6'"),
+    ],
+)
+def test_what_no_new_cluster_would_change_ends_the_job_well_with_its_outcome_kept(
+    tmp_path: Path, run: Callable[[], Ended], code: int, words: str
+) -> None:
+    store = open_store(str(tmp_path))
+    assert run_for_job("sweep-0a1b2c", str(tmp_path), run) == 0
+    kept = read_outcome(store, "sweep-0a1b2c")
+    assert kept is not None
+    assert (kept["exit_code"], kept["message"]) == (code, words)
+    clear_outcome(store, "sweep-0a1b2c")
+    assert read_outcome(store, "sweep-0a1b2c") is None
+
+
+@pytest.mark.parametrize("run", [raising(EnvironmentProblem("S3 is away")), lambda: Ended(130, ())])
+def test_what_a_new_cluster_may_cure_is_no_outcome(tmp_path: Path, run: Callable[[], Ended]) -> None:
+    assert run_for_job("sweep-0a1b2c", str(tmp_path), run) in (3, 130)
+    assert read_outcome(open_store(str(tmp_path)), "sweep-0a1b2c") is None
