@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
 
@@ -22,6 +23,8 @@ from orchestrator.run.trainable import GangTrainable, Jobs
 
 MOST_DEATHS = 100  # of one trial's trainables; how often an attempt is repeated is decided by orchestrator.run.outcome
 STRATEGIES = {"pack": "PACK", "spread": "SPREAD", "strict_pack": "STRICT_PACK"}
+# Tune (2.60) would pass keys of S3 on in its actors' runtime environment, and so in command lines. Every node has its own.
+class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 
 
 class Told(tune.Callback):  # type: ignore[misc]

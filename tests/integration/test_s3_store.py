@@ -58,3 +58,17 @@ def test_a_bucket_that_is_not_there_is_told(tmp_path: Path, bucket: Bucket, verb
     assert done.returncode == 3
     assert "There is no such bucket" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_keys_of_s3_are_in_no_runtime_environment_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray.tune.execution.class_cache import _ActorClassCache
+
+    from orchestrator.run.trainable import GangTrainable
+    from orchestrator.run.tuning import tune_trials
+
+    assert tune_trials
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+        monkeypatch.setenv(name, "a secret")
+    passed_on = _ActorClassCache().get(GangTrainable)._default_options["runtime_env"]["env_vars"]
+    assert passed_on
+    assert "a secret" not in passed_on.values()
