@@ -289,7 +289,7 @@ def test_an_image_that_no_node_has_is_told(lab: Lab, tmp_path: Path) -> None:
     ("flags", "code", "words"),
     [
         (("--queue", "nowhere"), 2, "there is no LocalQueue of this name"),
-        (("--namespace", "elsewhere"), 3, "There is no namespace elsewhere"),
+        (("--namespace", "elsewhere"), 3, "You may not list rayjobs in namespace elsewhere"),
         (("--context", "elsewhere"), 2, "Known contexts: test"),
         (("--tracking", "http://localhost:5000"), 2, "for a pod that is the pod itself"),
         (("--tracking", "http://me:word@mlflow:5000"), 2, "MLFLOW_TRACKING_PASSWORD"),
