@@ -56,7 +56,9 @@ class Kube:
                     return
             config.load_kube_config(context=context)
         except ConfigException as error:
-            raise UserError(f"No cluster to submit to: {error}{_contexts(config)}") from error
+            raise UserError(
+                f"No cluster: {str(error).rstrip('.')}. Set KUBECONFIG to a file that names one{_contexts(config)}"
+            ) from error
         self._open(client)
 
     def _open(self, client: Any) -> None:
