@@ -83,6 +83,16 @@ def theirs(spec: RunSpec, weights: dict[str, Tensor]) -> nn.Module:
     return network
 
 
+def fork_and_join_us() -> float:
+    """What it costs two threads to begin and end an operation together: more where their cores share no cache."""
+    numbers, threads, medians = torch.ones((1 << 15) + 1), torch.get_num_threads(), {}  # just enough to be divided
+    for n in (1, 2):
+        torch.set_num_threads(n)
+        medians[n] = statistics.median(seconds(lambda: numbers.add_(1), numbers.device) for _ in range(5000))
+    torch.set_num_threads(threads)
+    return (medians[2] - medians[1] / 2) * 1e6
+
+
 def training_step(network: nn.Module, lq: Tensor, autocast: torch.dtype | None) -> None:
     with torch.autocast(lq.device.type, autocast, enabled=autocast is not None):
         network(lq).square().mean().backward()
@@ -174,6 +184,8 @@ def main() -> None:
     device = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cpu")
     precisions = sys.argv[2:] or ["fp32", "bf16"]
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    if device.type == "cpu":
+        where += f" (fork and join {fork_and_join_us():.1f} us)"
     for precision in precisions:
         print(f"{precision} on {where}, torch {torch.__version__}, medians of {RUNS}")
         if precision == "bf16" and not native(device):

@@ -79,6 +79,21 @@ def test_attention_is_the_same_in_parts_of_any_size_and_by_torchs_kernel(
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("norm", ["layer_norm", "i_ln"])
+def test_gradients_are_the_same_where_backward_is_called_within_autocast(norm: str) -> None:
+    gradients = []
+    for within in (True, False):
+        model = network(norm)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))).square().mean()
+            if within:
+                loss.backward()
+        if not within:
+            loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
 def test_every_table_of_position_bias_starts_drawn() -> None:
     torch.manual_seed(0)
     model = build_model(Case(Choice(name="layer_norm"), "hat, same size").spec())

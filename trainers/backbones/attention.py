@@ -121,18 +121,18 @@ def attend(
 ) -> Float[Tensor, "I R S y x C"]:
     """softmax(q k^T / sqrt(D) + bias + mask) v per head; keys and values from `kv` where that is given.
 
-    Torch's kernels on a GPU; ours on a CPU, in float32 at least: there half precision gains nothing on matrices so narrow.
+    Torch's kernels on a GPU; ours on a CPU, in float32 at least: there half precision gains little on matrices so narrow.
     """
     if qkv.device.type == "cpu" and not torch.compiler.is_compiling():
         wide = torch.promote_types(qkv.dtype, torch.float32)
-        given = (None if x is None else x.to(wide) for x in (qkv, kv, bias, masks))
         with torch.autocast("cpu", enabled=False):
-            return ChunkedAttention.apply(*given).to(qkv.dtype)
+            return ChunkedAttention.apply(qkv, kv, bias.to(wide), None if masks is None else masks.to(wide))
     heads, (_, rows, windows) = len(bias), qkv.shape[:3]
     if kv is None:
-        q, k, v = heads_of(qkv, 3, heads).transpose(1, 2)
+        q, k, v = heads_of(qkv, 3, heads, qkv.dtype).transpose(1, 2)
     else:
-        (q,), (k, v) = heads_of(qkv, 1, heads).transpose(1, 2), heads_of(kv, 2, heads).transpose(1, 2)
+        (q,) = heads_of(qkv, 1, heads, qkv.dtype).transpose(1, 2)
+        k, v = heads_of(kv, 2, heads, kv.dtype).transpose(1, 2)
     added = bias
     if masks is not None:
         added = bias.repeat(len(qkv), rows, windows, 1, 1, 1)

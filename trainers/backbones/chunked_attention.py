@@ -15,19 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+from torch.amp import custom_bwd, custom_fwd
 from torch.autograd.function import once_differentiable
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-SCORES_AT_A_TIME = 1 << 18  # of one head: 1 MiB of float32, half of a core's second-level cache
+SCORES_AT_A_TIME = 1 << 19  # of one head: 2 MiB of float32, at least three windows: each core works on its own
 
 Part = tuple[slice, slice, slice]  # of I, R and S
 
 
-def heads_of(windows: Float[Tensor, "I R S y x C"], parts: int, heads: int) -> Float[Tensor, "parts heads W N D"]:
+def heads_of(
+    windows: Float[Tensor, "I R S y x C"], parts: int, heads: int, dtype: torch.dtype
+) -> Float[Tensor, "parts heads W N D"]:
     """C = parts*heads*D channels taken apart, windows and pixels put together: a copy, in the order in which they lie."""
     i, r, s, height, width, c = windows.shape
+    windows = windows.to(dtype, memory_format=torch.contiguous_format)
     together = windows.reshape(i * r * s, height * width, parts, heads, c // (parts * heads))
     return together.permute(2, 3, 0, 1, 4)
 
@@ -47,18 +51,20 @@ def mask_scores(scores: Tensor, masks: Tensor, rows: slice, windows: slice, grid
 class ChunkedAttention(torch.autograd.Function):
     """`qkv` (I, R, S, y, x, 3*heads*D); or queries alone, and `kv` (I, R, S, y', x', 2*heads*D). Views of images.
 
-    bias (heads, N, M), masks (3, N, M) or None -> (I, R, S, y, x, heads*D), a view of an image.
+    bias (heads, N, M), masks (3, N, M) or None -> (I, R, S, y, x, heads*D), a view of an image, of the dtype of `qkv`.
+    Scores and products are of the dtype of the bias, and what they need is brought to it a part at a time.
     Products are formed transposed where D would be the side along which the processor's lanes run: it is short.
     """
 
     @staticmethod
+    @custom_fwd(device_type="cpu")
     def forward(
         ctx: Any, qkv: Tensor, kv: Tensor | None, bias: Float[Tensor, "heads N M"], masks: Float[Tensor, "3 N M"] | None
     ) -> Tensor:
         heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
         out = _image_like(qkv, qkv.shape[-1] // (3 if kv is None else 1))
         for part in _parts(len(qkv), *grid, bias[0].numel()):
-            q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads)
+            q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads, bias.dtype)
             results = _room_like(q[None])
             for h in range(heads):
                 probabilities = _probabilities(q[h], k[h], bias[h], masks, part, grid)
@@ -69,14 +75,15 @@ class ChunkedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
+    @custom_bwd(device_type="cpu")  # without autocast, as the forward, though a caller's backward be within it
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
         qkv, kv, bias, masks, out = ctx.saved_tensors
         heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
         grad_qkv, grad_bias = _image_like(qkv, qkv.shape[-1]), torch.zeros_like(bias)
         grad_kv = None if kv is None else torch.empty(kv.shape, dtype=kv.dtype)
         for part in _parts(len(qkv), *grid, bias[0].numel()):
-            q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads)
-            g, o = (heads_of(x[part], 1, heads)[0] for x in (grad_out, out))
+            q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads, bias.dtype)
+            g, o = (heads_of(x[part], 1, heads, bias.dtype)[0] for x in (grad_out, out))
             inner = (g * o).sum(-1, keepdim=True)
             if kv is None:
                 grads = _room_like(torch.broadcast_to(q, (3, *q.shape)))
@@ -123,12 +130,14 @@ def _probabilities(
     return torch.softmax(scores.baddbmm_(q, k.mT, alpha=q.shape[-1] ** -0.5), dim=-1)
 
 
-def _queries_keys_values(qkv: Tensor, kv: Tensor | None, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+def _queries_keys_values(
+    qkv: Tensor, kv: Tensor | None, heads: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor]:
     """Each (heads, W, N or M, D)."""
     if kv is None:
-        q, k, v = heads_of(qkv, 3, heads)
+        q, k, v = heads_of(qkv, 3, heads, dtype)
     else:
-        (q,), (k, v) = heads_of(qkv, 1, heads), heads_of(kv, 2, heads)
+        (q,), (k, v) = heads_of(qkv, 1, heads, dtype), heads_of(kv, 2, heads, dtype)
     return q, k, v
 
 
