@@ -175,7 +175,8 @@ def measure(case: str, device: torch.device, autocast: torch.dtype | None) -> No
         ratio = medians["spandrel"] / medians["ours"]
         print(
             f"{case:22s} {work:14s} ours {medians['ours'] * 1e3:8.1f} ms  spandrel {medians['spandrel'] * 1e3:8.1f} ms"
-            f"  {ratio:5.2f} x as fast; peak {peaks['ours'] / 2**20:6.0f} MiB against {peaks['spandrel'] / 2**20:6.0f} MiB",
+            f"  {ratio:5.2f} x as fast; peak {peaks['ours'] / 2**20:6.0f} MiB against {peaks['spandrel'] / 2**20:6.0f} MiB"
+            f"{'' if device.type == 'cuda' else f'; fork and join {fork_and_join_us():.1f} us'}",
             flush=True,
         )
 
@@ -184,8 +185,6 @@ def main() -> None:
     device = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cpu")
     precisions = sys.argv[2:] or ["fp32", "bf16"]
     where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    if device.type == "cpu":
-        where += f" (fork and join {fork_and_join_us():.1f} us)"
     for precision in precisions:
         print(f"{precision} on {where}, torch {torch.__version__}, medians of {RUNS}")
         if precision == "bf16" and not native(device):

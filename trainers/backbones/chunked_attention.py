@@ -70,21 +70,20 @@ class ChunkedAttention(torch.autograd.Function):
                 probabilities = _probabilities(q[h], k[h], bias[h], masks, part, grid)
                 results[0, h] = torch.bmm(v[h].mT, probabilities.mT).mT
             _put(out, part, results)
-        ctx.save_for_backward(qkv, kv, bias, masks, out)
+        ctx.save_for_backward(qkv, kv, bias, masks)
         return out
 
     @staticmethod
     @once_differentiable
     @custom_bwd(device_type="cpu")  # without autocast, as the forward, though a caller's backward be within it
     def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
-        qkv, kv, bias, masks, out = ctx.saved_tensors
+        qkv, kv, bias, masks = ctx.saved_tensors
         heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
         grad_qkv, grad_bias = _image_like(qkv, qkv.shape[-1]), torch.zeros_like(bias)
         grad_kv = None if kv is None else torch.empty(kv.shape, dtype=kv.dtype)
         for part in _parts(len(qkv), *grid, bias[0].numel()):
             q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads, bias.dtype)
-            g, o = (heads_of(x[part], 1, heads, bias.dtype)[0] for x in (grad_out, out))
-            inner = (g * o).sum(-1, keepdim=True)
+            (g,) = heads_of(grad_out[part], 1, heads, bias.dtype)
             if kv is None:
                 grads = _room_like(torch.broadcast_to(q, (3, *q.shape)))
                 grad_q, grad_k, grad_v = grads
@@ -94,7 +93,8 @@ class ChunkedAttention(torch.autograd.Function):
             for h in range(heads):
                 probabilities = _probabilities(q[h], k[h], bias[h], masks, part, grid)
                 grad_v[h] = torch.bmm(g[h].mT, probabilities).mT
-                grad_scores = torch.bmm(g[h], v[h].mT).sub_(inner[h]).mul_(probabilities)
+                grad_probabilities = torch.bmm(g[h], v[h].mT)
+                grad_scores = torch.ops.aten._softmax_backward_data(grad_probabilities, probabilities, -1, bias.dtype)
                 grad_bias[h] += grad_scores.sum(0)
                 grad_q[h] = torch.bmm(k[h].mT, grad_scores.mT).mT
                 grad_k[h] = torch.bmm(q[h].mT, grad_scores).mT
