@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -75,10 +77,41 @@ def test_a_fast_i_ln_has_the_plain_formulas_values_and_gradients(fast) -> None:
 
 
 @FAST
-def test_a_fast_i_ln_passes_gradcheck(fast) -> None:
+@pytest.mark.parametrize("offset", [0.0, 50.0], ids=["centred", "off centre"])
+def test_a_fast_i_ln_passes_gradcheck(fast, offset: float) -> None:
     norm = built("i_ln")
-    inputs = (tokens(images=2, requires_grad=True), norm.weight, norm.bias, 1e-4)
-    assert torch.autograd.gradcheck(fast.apply, inputs)
+    x = (tokens(images=2) + offset).requires_grad_()
+    assert torch.autograd.gradcheck(fast.apply, (x, norm.weight, norm.bias, 1e-4))
+
+
+@pytest.mark.parametrize("shape", [(2, 4096, 180), (1, 1 << 18, 12), (3, 1, 5), (2, 7, 1)], ids=str)
+@pytest.mark.parametrize("offset", [0.0, 0.9, 1.1, 30.0])
+def test_i_ln_in_float32_keeps_its_digits_wherever_the_mean_is(shape: tuple[int, int, int], offset: float) -> None:
+    """Tokens, scale and gradients within 1e-5 of the largest in float64: also where mean^2 is a thousand times the variance."""
+    generator = torch.Generator().manual_seed(0)
+    x, grad = (torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(2))
+    norm = built("i_ln", shape[-1])
+    results = []
+    for dtype in (torch.float32, torch.float64):
+        x_, norm_ = (x + offset).to(dtype).requires_grad_(), copy.deepcopy(norm).to(dtype)
+        formula = FusedImageNorm.apply if dtype == torch.float32 else image_norm
+        outputs = formula(x_, norm_.weight, norm_.bias, 1e-4)
+        inputs = [x_, norm_.weight, norm_.bias]
+        results.append([*outputs, *torch.autograd.grad(outputs, inputs, [grad.to(dtype), torch.ones_like(outputs[1])])])
+    for ours, exact in zip(*results, strict=True):
+        assert (ours.double() - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+@FAST
+def test_a_fast_i_lns_gradients_are_the_same_where_backward_is_called_within_autocast(fast) -> None:
+    norm, grad = built("i_ln").float(), tokens().float()
+    gradients = []
+    for within in (True, False):
+        x = tokens().float().requires_grad_()
+        normed, _ = fast.apply(x, norm.weight, norm.bias, 1e-4)
+        with torch.autocast("cpu", torch.bfloat16, enabled=within):
+            gradients.append(torch.autograd.grad(normed, [x, norm.weight, norm.bias], grad))
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
 
 
 @FAST
