@@ -173,10 +173,11 @@ def measure(case: str, device: torch.device, autocast: torch.dtype | None) -> No
                 for side in networks
             }
         ratio = medians["spandrel"] / medians["ours"]
+        at_once = device.type == "cpu" and torch.get_num_threads() > 1
         print(
             f"{case:22s} {work:14s} ours {medians['ours'] * 1e3:8.1f} ms  spandrel {medians['spandrel'] * 1e3:8.1f} ms"
             f"  {ratio:5.2f} x as fast; peak {peaks['ours'] / 2**20:6.0f} MiB against {peaks['spandrel'] / 2**20:6.0f} MiB"
-            f"{'' if device.type == 'cuda' else f'; fork and join {fork_and_join_us():.1f} us'}",
+            f"{f'; fork and join {fork_and_join_us():.1f} us' if at_once else ''}",
             flush=True,
         )
 

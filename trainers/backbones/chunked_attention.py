@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-SCORES_AT_A_TIME = 1 << 19  # of one head: 2 MiB of float32, at least three windows: each core works on its own
+SCORES_AT_A_TIME = 1 << 19  # of one head: 2 MiB of float32, three windows of HAT's overlapping attention
 
 Part = tuple[slice, slice, slice]  # of I, R and S
 
@@ -52,7 +52,8 @@ class ChunkedAttention(torch.autograd.Function):
     """`qkv` (I, R, S, y, x, 3*heads*D); or queries alone, and `kv` (I, R, S, y', x', 2*heads*D). Views of images.
 
     bias (heads, N, M), masks (3, N, M) or None -> (I, R, S, y, x, heads*D), a view of an image, of the dtype of `qkv`.
-    Scores and products are of the dtype of the bias, and what they need is brought to it a part at a time.
+    Scores and products are of the dtype of the bias, and what they need is brought to it a part at a time. The caller turns
+    autocast off.
     Products are formed transposed where D would be the side along which the processor's lanes run: it is short.
     """
 

@@ -125,7 +125,7 @@ class RestorationTransformer(nn.Module):
 
     def features(self, shallow: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         size = (shallow.shape[2], shallow.shape[3])
-        x = self.patch_embed.norm(to_tokens(shallow)).tokens
+        x = self.patch_embed.norm(to_tokens(shallow)).tokens.contiguous()  # an affine leaves a convolution's layout
         for group in self.layers:
             x = group(x, size)
         return self.conv_after_body(to_image(self.norm(x).tokens, size)) + shallow
