@@ -52,9 +52,9 @@ class Preemption:
 
 
 def learning_rate(training: TrainingSpec, step: int) -> float:
-    """The rate of step `step` (from 0): halved at each of the given fractions of all steps (protocol section 4)."""
-    halvings = sum(step >= round(fraction * training.steps) for fraction in training.halve_lr_at)
-    return training.lr * 0.5**halvings
+    """The rate of step `step` (from 0): times `lr_factor` from each of the given fractions of all steps (protocol section 4)."""
+    milestones = sum(step >= round(fraction * training.steps) for fraction in training.halve_lr_at)
+    return training.lr * training.lr_factor**milestones
 
 
 def micro_batches(spec: RunSpec, rank: int) -> list[slice]:

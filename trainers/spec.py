@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails
 
 from trainers.catalog import BACKBONES, NORMS, TASKS, BadKnob, Catalog, Ends, KnobValue, UnknownName
 
+SHA256 = r"^[0-9a-f]{64}$"
 SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -164,7 +165,7 @@ class DataSpec(Part):
     """The training set, by name and by the checksum of its manifest."""
 
     train: str = Field(pattern=SET_NAME)
-    train_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="sha256 of the training set's manifest")
+    train_sha256: str = Field(pattern=SHA256, description="sha256 of the training set's manifest")
 
 
 class Recipe(Part):
@@ -178,11 +179,21 @@ class Recipe(Part):
     )
     weight_decay: float = Field(0.0, ge=0, description="of Adam, as an L2 term")
     halve_lr_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (5 / 6,), description="fractions of `steps` after which lr halves"
+        (5 / 6,), description="fractions of `steps` after which lr is multiplied by `lr_factor`"
+    )
+    lr_factor: float = Field(0.5, gt=0, le=1, description="factor on lr at each fraction in `halve_lr_at`")
+    clip_grad_norm: float | None = Field(
+        None, gt=0, description="2-norm of all gradients together to which a larger one is scaled down; none: no clipping"
     )
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that are evaluated")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="autocast precision; weights and optimiser stay fp32"
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
+        "fp32", description="autocast precision; weights and optimiser stay fp32. `tf32`: fp32 with TF32 matrix products on CUDA"
+    )
+    flips: bool = Field(True, description="flip training patches at random")
+    rotations: bool = Field(True, description="turn training patches by a random multiple of 90 degrees")
+    sampling: Literal["independent", "epoch"] = Field(
+        "independent",
+        description="`independent` draws each image anew; `epoch` takes every image once, in a new order, before any again",
     )
     feature_limit: float | None = Field(
         None, gt=0, description="mean square of a group's features beyond which a trial has diverged"
@@ -201,6 +212,10 @@ class TrainingSpec(Recipe):
 
     seed: int = Field(0, ge=0, lt=2**31)
     patch_size_px: int = Field(ge=8, le=1024, description="side of a training patch on the LQ side")
+    initial: str | None = Field(
+        None, pattern=SHA256, description="sha256 of the file of weights that training starts from; none: drawn from `seed`"
+    )
+    initial_strict: bool = Field(True, description="refuse `initial` weights that lack a tensor, or have one of another shape")
 
 
 class Cadences(Part):

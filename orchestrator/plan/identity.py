@@ -1,7 +1,7 @@
 """What a trial is: the part of its spec that can change the weights, as canonical JSON, hashed.
 
 Left out is whatever equals its default, so that spelling a default out, or a field added later, changes no id. Hashed
-besides: a catalogue entry's `revision` above 1, the source of any class from outside the project, the micro-batch's size
+besides: the revision of the recipe, a catalogue entry's `revision` above 1, the source of any class from outside the project, the micro-batch's size
 where a norm's statistics depend on it, and (inside the spec) the checksum of the training set's manifest.
 """
 
@@ -17,6 +17,7 @@ from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
 from trainers.spec import Choice, RunSpec, TrainingSpec
 
 ID_DIGITS = 16
+RECIPE = 2  # raised when the training loop's numbers change; 1 clipped gradients at norm 1.0 (CHANGELOG, "Numbers")
 
 
 def trial_id(spec: RunSpec) -> str:
@@ -30,6 +31,7 @@ def identity(spec: RunSpec) -> dict[str, Any]:
     model, norm = spec.model, NORMS[spec.model.norm.name]
     ends = norm.facts.get("ends", "same")
     parts: dict[str, Any] = {
+        "recipe": RECIPE,
         "backbone": _chosen(model.backbone, BACKBONES),
         "norm": _chosen(model.norm, NORMS),
         "task": _chosen(spec.task, TASKS),
