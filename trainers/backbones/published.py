@@ -1,21 +1,33 @@
-"""Checkpoints of the published SwinIR, HAT and DRCT: our keys, but for wrappers, buffers and the names in i-LN."""
+"""Weights from a file into a network: checkpoints as published for SwinIR, HAT and DRCT, and our own.
+
+Published files have our keys but for wrappers, buffers and the names in i-LN. Which norm a file's weights belong to follows
+from its metadata, from the spec beside a trial's checkpoint, or from its keys; under the same keys, weights of one norm
+would silently train or score as another's.
+"""
 
 from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor, nn
+
+from trainers.catalog import NORMS
+from trainers.norms.base import Norm
+from trainers.spec import BadSpec, RunSpec
 
 WRAPPERS = ("params_ema", "params")  # the averaged weights are the ones that were evaluated
 BUFFERS = re.compile(r"(^|\.)(attn_mask|relative_position_index(_SA|_OCA)?|mean)$")
 RENAMED = {"gamma": "weight", "beta": "bias"}  # of the published i-LN
+BLOCK_NORM = re.compile(r"(?:^|\.)norm[12]\.(\w+)$")
+BLOCKS = {"hat": ".overlap_attn.", "drct": ".adjust1.", "swinir": ".residual_group.blocks."}  # the first that a key has
+CODE = re.compile(r"GLOBAL ([\w.]+)")  # in torch's refusal of a pickle that would run something
 NAMED = 5  # keys in a message
 
 
@@ -23,47 +35,194 @@ class NotThisNetwork(ValueError):
     """A file that is no checkpoint, or one of another network; the message names what does not fit."""
 
 
+@dataclass(frozen=True)
+class Weights:
+    """Tensors under our keys. `source` is what messages call them."""
+
+    source: str
+    tensors: Mapping[str, Tensor]
+    norm: str | None  # which they were trained with; None where the file does not say
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether several norms would have these keys."""
+        return self.norm is None and _block_norm_names(self.tensors) == {"weight", "bias"}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How weights go into a network: those `taken`, in its shapes, and what does not fit."""
+
+    taken: Mapping[str, Tensor]
+    missing: tuple[str, ...]  # tensors of the network that the file lacks
+    reshaped: Mapping[str, str]  # tensors that the file has in another shape, and both shapes
+    unused: tuple[str, ...]  # tensors of the file without a place in the network
+    other_norm: str | None  # a sentence, where the weights are of another norm
+
+    def as_lists(self) -> dict[str, Any]:
+        """For a journal: names, and the shapes that differ."""
+        return {
+            "taken": len(self.taken),
+            "missing": list(self.missing),
+            "reshaped": dict(self.reshaped),
+            "unused": list(self.unused),
+            "other_norm": self.other_norm,
+        }
+
+
 def network_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Parameters under our keys: buffers that we compute are dropped, `module.` is, and i-LN's gamma and beta are renamed."""
+    bare = {key.removeprefix("module."): value for key, value in state.items() if not BUFFERS.search(key)}
     ours = {}
-    for key, value in state.items():
-        if BUFFERS.search(key):
-            continue
-        path, _, last = key.removeprefix("module.").rpartition(".")
-        renamed = "norm" in path and last in RENAMED
-        ours[f"{path}.{RENAMED[last]}" if renamed else f"{path}.{last}" if path else last] = value
+    for key, value in bare.items():
+        path, _, last = key.rpartition(".")
+        # LayerScale has a gamma too, beside its weight.
+        renamed = "norm" in path and last in RENAMED and f"{path}.weight" not in bare
+        ours[f"{path}.{RENAMED[last]}" if renamed else key] = value
     return ours
 
 
-def read_published(path: Path) -> dict[str, Tensor]:
-    """The network's state in a `.pth` or `.safetensors` file, read without running any code in it. Raises NotThisNetwork."""
-    content: Any
-    try:
-        content = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except (OSError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, SafetensorError) as error:
-        raise NotThisNetwork(f"{path}: cannot be read as a checkpoint: {error}") from error
+def read_published(path: Path) -> Weights:
+    """The network's weights in a `.pth`, `.pt` or `.safetensors` file, published or ours, read without running any code
+    in it. Raises NotThisNetwork.
+    """
+    content, about = _content(path)
+    is_published = any(BUFFERS.search(key) for key in content if isinstance(key, str))
     for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
+        if isinstance(content.get(wrapper), Mapping):
+            content, is_published = content[wrapper], True
             break
-    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not content or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
         raise NotThisNetwork(f"{path}: holds no state dict, neither bare nor under {' or '.join(WRAPPERS)}")
-    return network_state(content)
+    names = _block_norm_names(content)
+    if names == set(RENAMED):
+        norm: str | None = "i_ln"
+    elif is_published and names == {"weight", "bias"}:
+        norm = "layer_norm"
+    else:
+        norm = _norm_of_spec(about.get("spec") or _spec_beside(path))
+    return Weights(str(path), network_state(content), norm)
 
 
-def load_published(network: nn.Module, path: Path) -> None:
-    """Put a published checkpoint into `network`. Raises NotThisNetwork, and leaves the network as it was."""
-    theirs, ours = read_published(path), network.state_dict()
-    problems = [f"lacks {key}" for key in ours if key not in theirs]
-    problems += [f"has {key}, which the network has not" for key in theirs if key not in ours]
-    for key in ours.keys() & theirs.keys():
-        if ours[key].numel() != theirs[key].numel() or (ours[key].ndim > 1 and ours[key].shape != theirs[key].shape):
-            problems.append(f"{key} is {list(theirs[key].shape)}, not {list(ours[key].shape)}")
+def fit(weights: Weights, network: nn.Module, *, strict: bool = True) -> Fit:
+    """How the weights go into the network, which stays as it is.
+
+    Raises NotThisNetwork for weights of another backbone, or of which nothing fits; where `strict`, also for another norm,
+    a tensor that is missing or has another shape, and one that is left over.
+    """
+    theirs, ours = weights.tensors, network.state_dict()
+    backbones = [_backbone_of(keys) for keys in (theirs, ours)]
+    if None not in backbones and backbones[0] != backbones[1]:
+        raise NotThisNetwork(f"{weights.source} is of another backbone, {backbones[0]}, not of {backbones[1]}")
+    missing = tuple(key for key in ours if key not in theirs)
+    unused = tuple(key for key in theirs if key not in ours)
+    shared = {key: (theirs[key], value) for key, value in ours.items() if key in theirs}
+    taken = {key: given.reshape(value.shape) for key, (given, value) in shared.items() if _same_shape(given, value)}
+    reshaped = {
+        key: f"{list(given.shape)}, not {list(value.shape)}"
+        for key, (given, value) in shared.items()
+        if key not in taken
+    }
+    found = Fit(taken, missing, reshaped, unused, _other_norm(weights, network))
+    if not taken:
+        raise NotThisNetwork(f"{weights.source}: nothing in it fits this network")
+    if strict:
+        _refuse(weights.source, found)
+    return found
+
+
+def load_published(network: nn.Module, path: Path, *, norm: str | None = None, strict: bool = True) -> Fit:
+    """Put a checkpoint into `network`; returns what was taken. With `strict` that is all of it.
+
+    `norm` says which norm a file's weights belong to where the file itself does not, as a bare state dict with `weight`
+    and `bias` at its norms: taken for LayerNorm's, unless `norm` says otherwise.
+
+    Raises NotThisNetwork as `fit` does, and leaves the network as it was.
+    """
+    weights = read_published(path)
+    if weights.norm is None:
+        weights = replace(weights, norm=norm or ("layer_norm" if weights.is_ambiguous else None))
+    found = fit(weights, network, strict=strict)
+    network.load_state_dict(found.taken, strict=False)
+    return found
+
+
+def norm_of(network: nn.Module) -> str | None:
+    """The catalogue's name of the norm in the network's blocks, `package.module:Class` for one that it lacks."""
+    for name, module in network.named_modules():
+        if isinstance(module, Norm) and name.endswith(("norm1", "norm2")):
+            target = f"{type(module).__module__}:{type(module).__qualname__}"
+            return next((entry.name for entry in NORMS if entry.target == target), target)
+    return None
+
+
+def _content(path: Path) -> tuple[Mapping[Any, Any], Mapping[str, str]]:
+    """What the file holds, and a safetensors file's metadata. Raises NotThisNetwork."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if code := CODE.search(str(error)):
+            why = f"holds more than tensors ({code[1]}), which loading would run: it is not loaded"
+        else:
+            why = "cannot be read as a checkpoint: its pickle is damaged, or none"
+        raise NotThisNetwork(f"{path}: {why}") from error
+    except Exception as error:  # of damaged bytes, torch and safetensors raise nearly anything
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise NotThisNetwork(f"{path}: cannot be read as a checkpoint: {why.splitlines()[0]}") from error
+    return content if isinstance(content, Mapping) else {}, {}
+
+
+def _spec_beside(path: Path) -> str | None:
+    """The spec of the trial or run folder in whose `checkpoints/` the file lies."""
+    folders = path.absolute().parents
+    if len(folders) < 3 or folders[1].name != "checkpoints":
+        return None
+    try:
+        return (folders[2] / "spec.json").read_text()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _norm_of_spec(spec: str | None) -> str | None:
+    if spec is None:
+        return None
+    try:
+        return RunSpec.from_json(spec).model.norm.name
+    except BadSpec:
+        return None
+
+
+def _block_norm_names(keys: Collection[Any]) -> set[str]:
+    """The last parts of the keys of norms in blocks, e.g. weight and bias."""
+    return {found[1] for key in keys if isinstance(key, str) and (found := BLOCK_NORM.search(key))}
+
+
+def _backbone_of(keys: Collection[str]) -> str | None:
+    return next((name for name, part in BLOCKS.items() if any(part in key for key in keys)), None)
+
+
+def _same_shape(theirs: Tensor, ours: Tensor) -> bool:
+    """Published i-LN keeps its vectors as (1, 1, C)."""
+    return theirs.shape == ours.shape or (ours.ndim <= 1 and theirs.numel() == ours.numel())
+
+
+def _other_norm(weights: Weights, network: nn.Module) -> str | None:
+    ours = norm_of(network)
+    if weights.norm is None or ours is None or weights.norm == ours:
+        return None
+    return f"{weights.source} holds weights of norm {weights.norm}, and the network has {ours}"
+
+
+def _refuse(source: str, found: Fit) -> None:
+    """Raises NotThisNetwork where anything does not fit."""
+    if found.other_norm:
+        raise NotThisNetwork(found.other_norm)
+    problems = [f"lacks {key}" for key in found.missing]
+    problems += [f"{key} is {shapes}" for key, shapes in found.reshaped.items()]
+    problems += [f"has {key}, which the network has not" for key in found.unused]
     if problems:
         more = f" and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise NotThisNetwork(f"{path} is not of this network: {'; '.join(sorted(problems)[:NAMED])}{more}")
-    network.load_state_dict({key: value.reshape(ours[key].shape) for key, value in theirs.items()})
+        raise NotThisNetwork(f"{source} is not of this network: {'; '.join(sorted(problems)[:NAMED])}{more}")
