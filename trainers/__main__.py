@@ -1,9 +1,9 @@
 """One trial by hand: `python -m trainers RUN.json --out DIR`, alone or under `torchrun` / `deepspeed`.
 
-RUN.json is a RunSpec, as `normsweep plan FILE --json` prints under "spec". A run folder that holds an intact checkpoint
-is continued from it. Exit codes: 0 ended (`result.json` says how), 2 the spec, the flags or the data are wrong, 3 the
-cache cannot hold the data, 75 preempted by SIGTERM after a checkpoint, 1 anything else; then `failure-rank-<r>.json` says
-what.
+RUN.json is a RunSpec, as `normsweep plan FILE --json` prints under "spec". A run folder that holds an intact
+checkpoint is continued from it. Exit codes: 0 ended (`result.json` says how), 2 the spec, the flags, the data or the
+initial weights are wrong, 3 the cache cannot hold the data, 75 preempted by SIGTERM after a checkpoint, 1 anything
+else; then `failure-rank-<r>.json` says what.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="the run folder; made if missing")
     parser.add_argument("--resume", type=Path, help="folder of a checkpoint; default: the newest intact one in --out")
     parser.add_argument("--data", type=Path, action="append", default=[], metavar="ROOT", help="where data sets lie")
+    initial_help = "the file of weights whose content `training.initial` names"
+    parser.add_argument("--initial", type=Path, metavar="FILE", help=initial_help)
     cache_help = "this node's folder for decoded images; default: $NORMSWEEP_CACHE, then OUT/cache"
     parser.add_argument("--cache", type=Path, metavar="DIR", help=cache_help)
     parser.add_argument("--end-with", type=int, metavar="PID", help="be killed when this parent process ends")
@@ -70,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
 
     from trainers.data.cache import Cache, CacheProblem, cache_root
+    from trainers.initial import InitialProblem
     from trainers.loop import Rank, train
 
     resume = options.resume
@@ -79,9 +82,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         cache = Cache(options.cache or cache_root(out / "cache"))
         here = Rank(rank, local_rank, world_size)
-        outcome = train(spec, out, rank=here, resume=resume, data_roots=options.data, cache=cache)
+        outcome = train(
+            spec, out, rank=here, resume=resume, data_roots=options.data, cache=cache, initial=options.initial
+        )
     except DatasetProblem as error:
         failed("data", error)
+        print(f"{options.spec}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except InitialProblem as error:
+        failed("initial", error)
         print(f"{options.spec}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except CacheProblem as error:

@@ -65,6 +65,11 @@ class Checkpoint:
     world_size: int
     zero_stage: int
 
+    def continues_as(self, world_size: int, zero_stage: int) -> bool:
+        """Whether such a gang can continue it: ZeRO shards fit only the world size and stage that wrote them."""
+        is_sharded = max(self.zero_stage, zero_stage) > 0
+        return not is_sharded or (self.world_size, self.zero_stage) == (world_size, zero_stage)
+
 
 def seal(folder: Path, *, rank: int, step: int, world_size: int, zero_stage: int, files: list[Path]) -> None:
     """Fsync this rank's `files` and write its manifest: from here on the rank's part counts."""

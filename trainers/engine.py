@@ -199,9 +199,8 @@ class Engine:
         ]
 
     def can_load(self, found: checkpoint.Checkpoint) -> bool:
-        """Whether this gang can continue it: ZeRO shards fit only the world size and stage that wrote them."""
-        sharded = max(found.zero_stage, self.zero_stage) > 0
-        return not sharded or (found.world_size, found.zero_stage) == (self.world_size, self.zero_stage)
+        """Whether this gang can continue it."""
+        return found.continues_as(self.world_size, self.zero_stage)
 
     def load(self, found: checkpoint.Checkpoint) -> dict[str, Tensor]:
         """Continue from an intact checkpoint; every rank must call. Returns its EMA."""

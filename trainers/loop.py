@@ -21,6 +21,7 @@ from trainers.build import build_benchmarks, build_model, build_patches, build_t
 from trainers.data.cache import Cache
 from trainers.engine import Engine, choose_device
 from trainers.evaluate import evaluate, means
+from trainers.initial import load_initial
 from trainers.journal import Journal, encoded
 from trainers.probes.features import FeatureProbe
 from trainers.spec import RunSpec, TrainingSpec
@@ -82,12 +83,21 @@ def update_ema(ema: nn.Module, state: dict[str, Tensor], decay: float, buffers: 
 
 
 def train(
-    spec: RunSpec, out: Path, *, rank: Rank, resume: Path | None, data_roots: Sequence[Path], cache: Cache
+    spec: RunSpec,
+    out: Path,
+    *,
+    rank: Rank,
+    resume: Path | None,
+    data_roots: Sequence[Path],
+    cache: Cache,
+    initial: Path | None = None,
 ) -> Outcome:
     """Train `spec` in the run folder `out`, from the intact checkpoint in `resume` where one is given.
 
+    `initial` is the file that `training.initial` names by its content; a run that continues does not read it.
+
     Raises trainers.data.manifests.DatasetProblem where the data are not what the spec says, CacheProblem where the node
-    cannot hold them decoded.
+    cannot hold them decoded, InitialProblem where the file is not the spec's or does not fit the network.
     """
     preemption = Preemption()
     training, observe = spec.training, spec.observe
@@ -98,6 +108,10 @@ def train(
 
     torch.manual_seed(training.seed)
     model = build_model(spec)
+    found = checkpoint.read_intact(resume) if resume is not None else None
+    continues = found is not None and found.continues_as(rank.world_size, spec.placement.zero_stage)
+    # After every draw: what the file lacks starts as it would without one. Before the copy: the EMA starts there too.
+    start = None if continues else load_initial(model, training, initial)
     ema = copy.deepcopy(model).to(device).eval()
     engine = Engine(model, spec, device)
     probe_lq, _ = patches.batch(PROBE_STEP, slice(0, observe.probe_patches))
@@ -160,7 +174,8 @@ def train(
 
     note(0, "started", device=str(device), world_size=engine.world_size, torch=torch.__version__)
     done = 0
-    found = checkpoint.read_intact(resume) if resume is not None else None
+    if start is not None:
+        note(0, "initial", sha256=training.initial, **start.as_lists())
     if found is not None and engine.can_load(found):
         ema.load_state_dict(engine.load(found))
         done = found.step
