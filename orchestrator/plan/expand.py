@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.plan.cost import Cost, cost_of
 from orchestrator.plan.identity import trial_id
+from orchestrator.plan.match import accepted_labels, label_of, matches
 from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.sweep import AXES, CATALOGS, Resources, Sweep, read_sweep, unknown
 from trainers.catalog import TASKS
@@ -195,7 +196,7 @@ class _Expansion:
             return [_Value(None, None, ("axes",))]
         values: dict[Any, _Value] = {}
         for i, value in enumerate(given):
-            label = _label(value)
+            label = label_of(value)
             if label in values:
                 self._problem(("axes", axis, i), f"{label} stands in this axis already")
             values.setdefault(label, _Value(value, label, ("axes", axis, i)))
@@ -208,12 +209,11 @@ class _Expansion:
             if axis not in AXES:
                 self._problem((*location, axis), unknown("axis", axis, AXES))
                 continue
-            accepted[axis] = [_as_label(item) for item in (wanted if isinstance(wanted, list) else [wanted])]
+            accepted[axis] = accepted_labels(wanted)
         return accepted
 
     def _matches(self, point: Mapping[str, _Value], rule: Mapping[str, list[Any]]) -> bool:
-        labels = self._labels(point)
-        return all(labels[axis] in accepted for axis, accepted in rule.items())
+        return matches(self._labels(point), rule)
 
     def _labels(self, point: Mapping[str, _Value]) -> dict[str, Any]:
         """What people read: width and depth of the preset where the axis is left out."""
@@ -246,7 +246,7 @@ class _Expansion:
                 except ValueError as error:
                     self._problem(location, str(error))
                 else:
-                    values.append(_Value(value, _label(value), location))
+                    values.append(_Value(value, label_of(value), location))
             choices[axis] = values
         return [dict(zip(choices, combination, strict=True)) for combination in itertools.product(*choices.values())]
 
@@ -314,7 +314,7 @@ class _Expansion:
                 self._problem(location, "needs `match: {axis: value}`")
                 return None
             rule = self._rule((*location, "match"), match)
-            if not all(labels[axis] in accepted for axis, accepted in rule.items()):
+            if not matches(labels, rule):
                 continue
             self.overrides_used.add(i)
             changed = fields | {key: value for key, value in override.items() if key != "match"}
@@ -327,23 +327,3 @@ class _Expansion:
                     self._problem((*location, *detail["loc"]), message)
                 return None
         return PlacementSpec(strategy=fields.pop("placement"), **fields)
-
-
-def _label(value: Any) -> Any:
-    """How a value is written for people and matched: a name, `i_ln[eps=0.001]`, or a number."""
-    if not isinstance(value, Choice):
-        return value
-    knobs = ",".join(f"{name}={_knob(given)}" for name, given in sorted(value.knobs.items()))
-    return f"{value.name}[{knobs}]" if knobs else value.name
-
-
-def _knob(given: Any) -> str:
-    return "-".join(map(str, given)) if isinstance(given, tuple) else str(given)
-
-
-def _as_label(item: Any) -> Any:
-    """The label of a value as a match writes it."""
-    try:
-        return _label(Choice.model_validate(item)) if isinstance(item, dict) else item
-    except ValidationError:
-        return item
