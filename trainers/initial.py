@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from trainers.backbones.published import Fit, NotThisNetwork, Weights, fit, read_published
+from trainers.backbones.published import Fit, NotAllOfIt, NotThisNetwork, Weights, fit, read_published
 from trainers.checkpoint import sha256_of
 from trainers.spec import TrainingSpec
 
@@ -31,6 +31,9 @@ def fit_initial(weights: Weights, network: nn.Module, *, strict: bool) -> Fit:
     """
     try:
         return fit(weights, network, strict=strict)
+    except NotAllOfIt as error:
+        advice = "`initial_strict: false` lets what does not fit start as drawn from the seed"
+        raise InitialProblem(f"{error}; {advice}") from error
     except NotThisNetwork as error:
         raise InitialProblem(str(error)) from error
 

@@ -35,6 +35,10 @@ class NotThisNetwork(ValueError):
     """A file that is no checkpoint, or one of another network; the message names what does not fit."""
 
 
+class NotAllOfIt(NotThisNetwork):
+    """A file that fits in part, where all of it was wanted."""
+
+
 @dataclass(frozen=True)
 class Weights:
     """Tensors under our keys. `source` is what messages call them."""
@@ -107,8 +111,8 @@ def read_published(path: Path) -> Weights:
 def fit(weights: Weights, network: nn.Module, *, strict: bool = True) -> Fit:
     """How the weights go into the network, which stays as it is.
 
-    Raises NotThisNetwork for weights of another backbone, or of which nothing fits; where `strict`, also for another norm,
-    a tensor that is missing or has another shape, and one that is left over.
+    Raises NotThisNetwork for weights of another backbone, or of which nothing fits; where `strict`, NotAllOfIt for another
+    norm, a tensor that is missing or has another shape, and one that is left over.
     """
     theirs, ours = weights.tensors, network.state_dict()
     backbones = [_backbone_of(keys) for keys in (theirs, ours)]
@@ -217,12 +221,12 @@ def _other_norm(weights: Weights, network: nn.Module) -> str | None:
 
 
 def _refuse(source: str, found: Fit) -> None:
-    """Raises NotThisNetwork where anything does not fit."""
+    """Raises NotAllOfIt where anything does not fit."""
     if found.other_norm:
-        raise NotThisNetwork(found.other_norm)
+        raise NotAllOfIt(found.other_norm)
     problems = [f"lacks {key}" for key in found.missing]
     problems += [f"{key} is {shapes}" for key, shapes in found.reshaped.items()]
     problems += [f"has {key}, which the network has not" for key in found.unused]
     if problems:
         more = f" and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise NotThisNetwork(f"{source} is not of this network: {'; '.join(sorted(problems)[:NAMED])}{more}")
+        raise NotAllOfIt(f"{source} is not of this network: {'; '.join(sorted(problems)[:NAMED])}{more}")
