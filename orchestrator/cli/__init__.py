@@ -24,6 +24,7 @@ from orchestrator.cli.options import (
     TrackingUri,
     data_roots,
     finder,
+    weights,
 )
 from orchestrator.errors import NormsweepError, UserError
 
@@ -44,7 +45,9 @@ app.add_typer(data.verbs, name="data")
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sweep files.")], data: Data = None
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sweep files.")],
+    store: StoreUri = STORE,
+    data: Data = None,
 ) -> int:
     """Check sweep files; every problem of every file, with line and caret."""
     from orchestrator.plan import load_plan
@@ -53,11 +56,13 @@ def validate(
     find = finder(data)
     for file in files:
         try:
-            plan = load_plan(file, find)
+            plan = load_plan(file, find, weights(store))
         except UserError as error:
             problems.append(str(error))
         else:
             print(f"{file}: ok: sweep {plan.sweep}, {len(plan.trials)} trials")
+            for warning in plan.warnings:
+                print(warning, file=sys.stderr)
     if problems:
         raise UserError("\n".join(problems))
     return 0
@@ -77,7 +82,7 @@ def plan(
     """Show a sweep's trials: what each is, what it costs, what is done already, and why a point is left out."""
     from orchestrator.plan import load_plan, show
 
-    planned = load_plan(file, finder(data))
+    planned = load_plan(file, finder(data), weights(store))
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
@@ -111,7 +116,7 @@ def run(
     from orchestrator.plan import load_plan
 
     def train() -> Ended:
-        planned = load_plan(file, finder(data))
+        planned = load_plan(file, finder(data), weights(store))
         from orchestrator.run.options import RunOptions
         from orchestrator.run.runner import run_sweep
 
@@ -152,7 +157,7 @@ def status(
     from orchestrator.plan import load_plan, show
     from orchestrator.store.trials import trial_states
 
-    planned = load_plan(file, finder(data))
+    planned = load_plan(file, finder(data), weights(store))
     counts = show.counts(planned, trial_states(store, planned))
     print(json.dumps(counts) if as_json else "  ".join(f"{name} {value}" for name, value in counts.items()))
     return 0
@@ -170,7 +175,7 @@ def report(
     from orchestrator.plan import load_plan
     from orchestrator.report.page import write_report
 
-    print(write_report(load_plan(file, finder(data)), store, tracking, out).page)
+    print(write_report(load_plan(file, finder(data), weights(store)), store, tracking, out).page)
     return 0
 
 
@@ -179,7 +184,7 @@ def sync(file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, 
     """Bring MLflow up to what the store holds, e.g. after its server was away."""
     from orchestrator.plan import load_plan
 
-    planned = load_plan(file, finder(data))
+    planned = load_plan(file, finder(data), weights(store))
     from orchestrator.tracking.mlflow import sync_sweep
 
     sync_sweep(planned, store, tracking)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import NAMESPACE, Context, Data, File, JobName, Namespace, data_roots
+from orchestrator.cli.options import NAMESPACE, Context, Data, File, JobName, Namespace, data_roots, weights
 
 verbs = typer.Typer()
 PANEL = "On Kubernetes"
@@ -55,7 +55,7 @@ def submit(
     if data:
         os.environ.pop("NORMSWEEP_DATA", None)  # pods get what is given, so the plan sees no more
     roots = data_roots(data)
-    planned = load_plan(file, roots.find)
+    planned = load_plan(file, roots.find, weights(store))
     job = JobOptions(
         store=store.rstrip("/"),
         tracking=tracking,

@@ -11,6 +11,7 @@ import typer
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
+    from orchestrator.plan.initial import InitialFinder
     from orchestrator.staging import DataRoots
     from trainers.data.manifests import ImageSet
 
@@ -42,6 +43,13 @@ NAMESPACE = "normsweep"
 def finder(data: list[str] | None) -> Callable[[str], ImageSet]:
     """How planning finds data sets."""
     return data_roots(data).find
+
+
+def weights(store: str) -> InitialFinder:
+    """How planning finds weights to start from."""
+    from orchestrator.initial import Finder
+
+    return Finder(store)
 
 
 def data_roots(data: list[str] | None) -> DataRoots:

@@ -14,6 +14,7 @@ from orchestrator.cluster.kube import Exists, Kube, Object
 from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, Job, JobOptions, build_job
 from orchestrator.cluster.watch import FINISHED, JobState, job_state
 from orchestrator.errors import EnvironmentProblem, TrialsFailed, UserError
+from orchestrator.initial import keep_initial
 from orchestrator.objects import is_s3
 from orchestrator.plan import Plan
 from orchestrator.plan.show import counts, duration
@@ -42,6 +43,8 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     if there is not None:
         return _attach(kube, job, there, options)
     store = open_store(options.job.store)
+    for warning in plan.warnings:
+        print(warning)
     done = ended(store, plan.trials)
     if len(done) == len(plan.trials):
         diverged = counts(plan, trial_states(options.job.store, plan))["diverged"]
@@ -55,6 +58,7 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
         print("The cluster would take it. Nothing was made (--dry-run).")
         return 0
     clear_outcome(store, job.name)
+    keep_initial(plan, store)  # pods see no file of this machine's
     made = _make(kube, job, plan.sweep)
     _give_files(kube, job, made)
     print(f"{job.name} is made. Follow it: normsweep status {job.name}, normsweep logs -f {job.name}")

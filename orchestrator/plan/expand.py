@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from orchestrator.plan.cost import Cost, cost_of
 from orchestrator.plan.identity import trial_id
+from orchestrator.plan.initial import Initial, InitialFinder, Starts
 from orchestrator.plan.match import accepted_labels, label_of, matches
 from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.sweep import AXES, CATALOGS, Resources, Sweep, read_sweep, unknown
@@ -79,6 +80,8 @@ class Plan:
     trials: tuple[Trial, ...]
     excluded: tuple[Excluded, ...]
     folded: tuple[Folded, ...]
+    initial: tuple[Initial, ...] = ()  # weights that trials start from
+    warnings: tuple[str, ...] = ()
 
     def trial(self, prefix: str) -> Trial | None:
         """The one trial whose id begins with `prefix`."""
@@ -95,27 +98,32 @@ class _Value:
     location: Location
 
 
-def load_plan(path: Path, find: Callable[[str], ImageSet] = find_set) -> Plan:
-    """Read and expand a sweep file; `find` gives a data set by its name, or raises DatasetProblem.
+def load_plan(path: Path, find: Callable[[str], ImageSet] = find_set, initial: InitialFinder | None = None) -> Plan:
+    """Read and expand a sweep file; `find` gives a data set by its name, or raises DatasetProblem; `initial` finds weights
+    to start from.
 
     Raises UserError with all problems of the file.
     """
     source, sweep, name = read_sweep(path)
-    return _Expansion(source, sweep, find).plan(name)
+    return _Expansion(source, sweep, find, initial).plan(name)
 
 
 class _Expansion:
     """One file on its way to trials; collects problems and raises them together."""
 
-    def __init__(self, source: Source, sweep: Sweep, find: Callable[[str], ImageSet]) -> None:
+    def __init__(
+        self, source: Source, sweep: Sweep, find: Callable[[str], ImageSet], initial: InitialFinder | None
+    ) -> None:
         self.source = source
         self.sweep = sweep
         self.problems: dict[tuple[Location, str], Problem] = {}
         self.without_pairs: list[tuple[Location, str]] = []
         self.train_sha256 = self._data_sets(find)
         self.overrides_used: set[int] = set()
+        self.starts = Starts(source, sweep, initial, report=self._problem, read_match=self._rule)
 
     def plan(self, name: str) -> Plan:
+        self.starts.read(name)
         axes = {axis: self._values(axis) for axis in self._order()}
         size = len(self.sweep.include) + 1
         for values in axes.values():
@@ -157,9 +165,17 @@ class _Expansion:
         for i, override in enumerate(self.sweep.resources.overrides):
             if i not in self.overrides_used and "match" in override:
                 self._problem(("resources", "overrides", i, "match"), "matches no trial")
+        warnings = self.starts.finish()
         self._raise_if_any()
         return Plan(
-            name, self.source.path, self.source.question, tuple(trials.values()), tuple(excluded), tuple(folded)
+            name,
+            self.source.path,
+            self.source.question,
+            tuple(trials.values()),
+            tuple(excluded),
+            tuple(folded),
+            self.starts.weights,
+            warnings,
         )
 
     def _problem(self, location: Location, message: str) -> None:
@@ -279,9 +295,12 @@ class _Expansion:
             for location, name in self.without_pairs:
                 self._problem(location, f"task {task_name} needs pairs, input/ and target/, which {name!r} has not")
         norm_name, norm_knobs = CATALOGS["norm"].resolve(norm.name, norm.knobs)
-        training = sweep.training.model_dump()
+        training = sweep.training.model_dump(exclude={"initial", "initial_strict"})
         training["seed"] = point["seed"].value
         training["patch_size_px"] = training["patch_size_px"] or TASKS[task_name].facts["patch_size_px"]
+        start = self.starts.of(labels)
+        if start is not None and start.weights is not None:
+            training |= {"initial": start.weights.sha256, "initial_strict": sweep.training.initial_strict}
         placement = self._placement(labels)
         if placement is None or not self.train_sha256:
             return None
@@ -296,7 +315,10 @@ class _Expansion:
                 observe=ObserveSpec(**sweep.observe.model_dump(), evaluate=sweep.data.evaluate),
                 placement=placement,
             )
-            return Trial(trial_id(spec), labels, spec, cost_of(spec))
+            trial = Trial(trial_id(spec), labels, spec, cost_of(spec))
+            if start is not None:
+                self.starts.check(start, spec, trial.name)
+            return trial
         except ValidationError as error:
             for detail in error.errors():
                 self._problem(("resources",), f"{detail['msg'].removeprefix('Value error, ')} (trial {labels})")

@@ -63,7 +63,7 @@ def _differing(spec: RunSpec) -> dict[str, Any]:
     defaults = {name: field.default for name, field in TrainingSpec.model_fields.items()} | {
         "patch_size_px": patch_size_px
     }
-    values = spec.training.model_dump(mode="json")
+    values = spec.training.model_dump(mode="json", exclude={"initial_strict"})  # may refuse weights, not change them
     return {name: value for name, value in values.items() if getattr(spec.training, name) != defaults[name]}
 
 

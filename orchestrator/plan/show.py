@@ -40,6 +40,7 @@ def as_json(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
         ],
         "excluded": [{"axes": dict(e.axes), "rule": dict(e.rule), "line": e.line} for e in plan.excluded],
         "folded": [{"axes": dict(f.axes), "into": f.into} for f in plan.folded],
+        "warnings": list(plan.warnings),
     }
 
 
@@ -64,6 +65,8 @@ def as_text(plan: Plan, states: Mapping[str, str]) -> str:
     if plan.folded:
         lines += ["", f"Folded, being the same trial as another: {len(plan.folded)}"]
         lines += [f"  {_axes(f.axes)}  is  {f.into}" for f in plan.folded]
+    if plan.warnings:
+        lines += ["", "Warnings", *(f"  {warning}" for warning in plan.warnings)]
     return "\n".join(lines)
 
 

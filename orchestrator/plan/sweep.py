@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
 from orchestrator.plan.source import Location, Problem, Source, read_source
@@ -20,11 +20,37 @@ AXES: tuple[AxisName, ...] = get_args(AxisName)
 CATALOGS: dict[str, Catalog] = {"backbone": BACKBONES, "norm": NORMS, "task": TASKS}
 OPEN_AXIS = "norm"  # takes `package.module:Class`
 SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
+INITIAL_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "properties": {"match": {"type": "object", "minProperties": 1}, "from": {"type": "string"}},
+                "required": ["match", "from"],
+                "additionalProperties": False,
+            },
+        },
+        {"type": "null"},
+    ]
+}
 LONGEST_NAME = 38  # it becomes a RayJob, whose name may have 47 characters, 7 of them ours
 
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _initial(value: Any) -> Any:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return tuple(value)
+    raise ValueError(
+        "must be a file, a trial's id (in quotes if it is digits only), or a list of {match: {axis: value}, from: ...}"
+    )
 
 
 Axis = BeforeValidator(_as_tuple)
@@ -79,6 +105,14 @@ class Training(Recipe):
 
     patch_size_px: int | None = Field(
         None, ge=8, le=1024, description="side of a training patch on the LQ side; default: the task's"
+    )
+    initial: Annotated[Any, BeforeValidator(_initial), WithJsonSchema(INITIAL_SCHEMA)] = Field(
+        None,
+        description="weights to start from: a file, a trial's id, or a list of {match, from}; default: drawn from `seed`",
+    )
+    initial_strict: bool = Field(
+        True,
+        description="refuse `initial` weights that do not fit; false: what does not fit starts as drawn, and is listed",
     )
 
 

@@ -26,6 +26,7 @@ import ray._private.state
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.initial import fetch_initial
 from orchestrator.staging import DataRoots
 from orchestrator.store import open_store
 from orchestrator.store.trials import ALIVE_EVERY_S, Files, checkpoint_prefix, fetch_checkpoint, put_segment
@@ -122,6 +123,8 @@ class Worker:
             command += ["--data", root]
         if found is not None:
             command += ["--resume", str(found[1])]
+        if (initial := self._fetch_initial(found[1] if found else None)) is not None:
+            command += ["--initial", str(initial)]
         environment = {
             **os.environ,
             "RANK": str(self._rank),
@@ -136,6 +139,16 @@ class Worker:
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         return found[0] if found else None
+
+    def _fetch_initial(self, resume: Path | None) -> Path | None:
+        """The weights that the rank starts from; None where it starts from its seed, or continues from a checkpoint."""
+        spec = self._job.spec
+        if spec.training.initial is None:
+            return None
+        found = checkpoint.read_intact(resume) if resume is not None else None
+        if found is not None and found.continues_as(spec.placement.workers, spec.placement.zero_stage):
+            return None
+        return fetch_initial(self._store, spec.training.initial, self._out)
 
     def poll(self) -> Report:
         """Ship what is finished: journal lines first, then checkpoints that they cover."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from orchestrator.run.gang import Report
 
-GIVE_UP = frozenset({"spec", "data"})  # the same input fails the same way
+GIVE_UP = frozenset({"spec", "data", "initial"})  # the same input fails the same way
 PREEMPTED = "preempted"
 MOST_RETRIES = 3  # one after the other that get no further
 EXIT_PREEMPTED = 75

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import Interrupted, NormsweepError, TrialsFailed
+from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan, Trial
 from orchestrator.plan.show import counts, duration
 from orchestrator.run.cluster import check_gangs, ray_cluster, work_folder
@@ -47,6 +48,10 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     todo = [trial for trial in plan.trials if trial.id not in done]
     states = trial_states(options.store, plan)
     with Progress(plan, states, quiet=options.quiet, json_lines=options.json_lines) as progress:
+        for warning in plan.warnings:
+            progress.warn(warning)
+        if todo:
+            keep_initial(plan, store)
         if done:
             progress.say(f"{len(done)} of {len(plan.trials)} trials are done already.")
         with _mirroring(plan, store, options, frozenset(done), progress) as mirror:

@@ -1,0 +1,250 @@
+"""Weights to start from: found for planning, kept in the store by the driver, fetched from there by workers.
+
+    initial/<sha256>.pth          the content, whatever it was called
+    initial/of/<sweep>.json       the sweep's names of files -> the content's key
+
+Workers on other hosts see no file of the driver's, and a file may be gone when a sweep is continued: the store has both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.plan import Plan
+from orchestrator.plan.initial import CannotStart, Initial
+from orchestrator.store import open_store
+from orchestrator.store.base import Store
+from orchestrator.store.trials import read_attempts, read_result, trial_ids, trial_state
+from trainers.checkpoint import sha256_of
+from trainers.spec import BadSpec, RunSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainers.backbones.published import Fit, Weights
+
+SUFFIXES = (".pth", ".pt", ".safetensors")
+TRIAL_ID = re.compile(r"[0-9a-f]{8,16}")
+EMA = "ema.pt"
+NAMED = 20  # tensors in a warning; the journal has them all
+
+
+class Finder:
+    """Finds what a sweep starts from, in files and in the store at `store_uri`, and holds it against networks.
+
+    torch is imported, and the store opened, only where a sweep starts from weights.
+    """
+
+    def __init__(self, store_uri: str) -> None:
+        self._uri = store_uri
+        self._weights: dict[str, Callable[[], Weights]] = {}  # by sha256
+        self._read: dict[str, Weights] = {}
+        self._networks: dict[str, nn.Module] = {}
+
+    def find(self, given: str, sweep: str, folder: Path) -> Initial:
+        """The weights in a file, beside the sweep file or in the working directory; or those of a trial in the store.
+
+        A file that is gone is looked up in the store, under the sweep's name. Raises CannotStart.
+        """
+        if Path(given).suffix in SUFFIXES:
+            places = dict.fromkeys([(folder / given).absolute(), Path(given).absolute()])
+            path = next((place for place in places if place.exists()), None)
+            return self._in_file(given, path) if path is not None else self._kept(given, sweep, list(places))
+        if TRIAL_ID.fullmatch(given):
+            return self._of_trial(given)
+        raise CannotStart(
+            f"{given!r} is neither a file ({', '.join(SUFFIXES)}) nor a trial's id or its beginning (8 to 16 digits, 0-9 a-f)"
+        )
+
+    def misfits(self, initial: Initial, spec: RunSpec) -> tuple[str, ...]:
+        """What of the weights does not fit the trial's network. Raises CannotStart where the trial does not allow it."""
+        from trainers.initial import InitialProblem, fit_initial
+
+        if initial.sha256 not in self._read:
+            self._read[initial.sha256] = self._weights[initial.sha256]()
+        weights = self._read[initial.sha256]
+        strict = spec.training.initial_strict
+        try:
+            found = fit_initial(weights, self._network(spec), strict=strict)
+        except InitialProblem as error:
+            advice = "; `initial_strict: false` lets what does not fit start as drawn from the seed"
+            raise CannotStart(
+                f"{error}{advice if strict and ' of another backbone' not in str(error) else ''}"
+            ) from None
+        norm = spec.model.norm.name
+        unsaid = f"{weights.source} does not say of which norm it is, and is taken for weights of {norm}"
+        open_norm = [unsaid] if weights.is_ambiguous and norm != "layer_norm" else []
+        return (*open_norm, *_sentences(weights.source, found))
+
+    def _in_file(self, given: str, path: Path) -> Initial:
+        from trainers.initial import InitialProblem, read_initial
+
+        try:
+            weights = read_initial(path)
+            sha256 = sha256_of(path)
+        except InitialProblem as error:
+            raise CannotStart(str(error)) from None
+        self._read[sha256] = weights
+        return Initial(given, sha256, f"initial/{sha256}{path.suffix}", path=path)
+
+    def _kept(self, given: str, sweep: str, places: list[Path]) -> Initial:
+        """The content that the store has under this name of the sweep's."""
+        store = self._store()
+        key = _names(store, sweep).get(given) if store is not None else None
+        if store is None or key is None:
+            raise CannotStart(f"{given}: no such file; looked for {' and '.join(map(str, places))}")
+        sha256 = key.removeprefix("initial/").partition(".")[0]
+        self._weights[sha256] = lambda: _weights_in(store, key, given)
+        return Initial(given, sha256, key, remark=f"{given} is not here: its copy in the store is used, {sha256[:12]}")
+
+    def _of_trial(self, given: str) -> Initial:
+        store = self._store()
+        known = trial_ids(store) if store is not None else []
+        found = [trial for trial in known if trial.startswith(given)]
+        if store is None or not found:
+            raise CannotStart(
+                f"{given}: the store {self._uri} has no such trial among its {len(known)}. "
+                "Train it first; `normsweep plan FILE` shows the ids of a sweep's trials"
+            )
+        if len(found) > 1:
+            raise CannotStart(f"{given} is the beginning of {len(found)} trials: {', '.join(found)}. Give more digits")
+        (trial,) = found
+        result = read_result(store, trial)
+        if result is None:
+            sweeps = [str(attempt["sweep"]) for attempt in read_attempts(store, trial) if "sweep" in attempt]
+            its = f"its sweep, {sweeps[-1]}," if sweeps else "its sweep"
+            state = trial_state(store, trial)
+            raise CannotStart(
+                f"trial {trial} is {state}: it has no final weights yet. Run {its} to the end: normsweep run FILE"
+            )
+        if result["outcome"] != "completed":
+            raise CannotStart(
+                f"trial {trial} {result['outcome']} at step {result['step']}: it has no final weights to start from"
+            )
+        checkpoint = result["checkpoint"]
+        sha256 = checkpoint["files"][EMA]["sha256"]
+        self._weights[sha256] = lambda: _weights_of(store, trial)
+        blob = f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}"
+        return Initial(given, sha256, f"initial/{sha256}.pt", blob=blob)
+
+    def _store(self) -> Store | None:
+        """The store, to read; None for a folder that is not there, which holds nothing."""
+        return open_store(self._uri) if "://" in self._uri or Path(self._uri).is_dir() else None
+
+    def _network(self, spec: RunSpec) -> nn.Module:
+        """With the keys and shapes of the trial's; trials that differ in seed or recipe share it."""
+        key = f"{spec.model.model_dump_json()} {spec.task.model_dump_json()}"
+        if key not in self._networks:
+            self._networks[key] = _built(spec)
+        return self._networks[key]
+
+
+def keep_initial(plan: Plan, store: Store) -> None:
+    """Put the weights that the plan's trials start from into the store, each content once, and note the files' names.
+
+    Raises UserError for a file that has changed since it was planned with, EnvironmentProblem for a damaged store.
+    """
+    there = set(store.list("initial")) if plan.initial else set()
+    names = {}
+    for initial in plan.initial:
+        if initial.path is not None:
+            names[initial.given] = initial.key
+        if initial.key not in there or store.sha256(initial.key) != initial.sha256:
+            _keep(initial, store)
+    if names and names.items() - _names(store, plan.sweep).items():
+        store.put(_names_key(plan.sweep), json.dumps(_names(store, plan.sweep) | names, indent=2).encode() + b"\n")
+
+
+def fetch_initial(store: Store, sha256: str, folder: Path) -> Path:
+    """Fetch weights by content from the store, to a file in `folder`. Raises EnvironmentProblem."""
+    key = next((key for key in store.list("initial") if key.startswith(f"initial/{sha256}.")), None)
+    if key is None:
+        raise EnvironmentProblem(
+            f"The store {store.uri} does not hold initial/{sha256[:12]}..., from which this trial starts. "
+            "Run the sweep again where its file or trial is."
+        )
+    path = folder / f"initial{Path(key).suffix}"
+    store.get_file(key, path)
+    _check(path, sha256, store, key)
+    return path
+
+
+def _keep(initial: Initial, store: Store) -> None:
+    if initial.path is not None:
+        if sha256_of(initial.path) != initial.sha256:
+            raise UserError(f"{initial.path}: has changed while the sweep was planned. Run it again.")
+        store.put_file(initial.key, initial.path)
+    elif initial.blob is not None:
+        with tempfile.TemporaryDirectory(prefix="normsweep-initial-") as folder:
+            path = Path(folder, EMA)
+            store.get_file(initial.blob, path)
+            _check(path, initial.sha256, store, initial.blob)
+            store.put_file(initial.key, path)
+
+
+def _check(path: Path, sha256: str, store: Store, key: str) -> None:
+    if sha256_of(path) != sha256:
+        raise EnvironmentProblem(f"{store.uri}/{key} is damaged: its content has another checksum.")
+
+
+def _names_key(sweep: str) -> str:
+    return f"initial/of/{sweep}.json"
+
+
+def _names(store: Store, sweep: str) -> dict[str, str]:
+    """What the sweep's files are called -> the keys of their contents."""
+    try:
+        names: dict[str, str] = json.loads(store.get(_names_key(sweep)))
+    except KeyError:
+        return {}
+    return names
+
+
+def _weights_in(store: Store, key: str, given: str) -> Weights:
+    """Raises CannotStart."""
+    from dataclasses import replace
+
+    from trainers.initial import InitialProblem, read_initial
+
+    with tempfile.TemporaryDirectory(prefix="normsweep-initial-") as folder:
+        path = Path(folder, f"initial{Path(key).suffix}")
+        try:
+            store.get_file(key, path)
+            return replace(read_initial(path), source=given)
+        except KeyError:
+            raise CannotStart(f"{given}: neither here nor in the store any more, which once had it") from None
+        except InitialProblem as error:
+            raise CannotStart(str(error)) from None
+
+
+def _weights_of(store: Store, trial: str) -> Weights:
+    """With keys and shapes of a trial's, by its spec: nothing is fetched for planning. Raises CannotStart."""
+    from trainers.backbones.published import Weights
+
+    try:
+        spec = RunSpec.from_json(store.get(f"trials/{trial}/spec.json"))
+    except BadSpec as error:
+        raise CannotStart(f"trial {trial}: its spec is not one of this version: {error}") from None
+    return Weights(f"trial {trial}", _built(spec).state_dict(), spec.model.norm.name)
+
+
+def _built(spec: RunSpec) -> nn.Module:
+    from trainers.build import build_model
+
+    return build_model(spec)
+
+
+def _sentences(source: str, found: Fit) -> list[str]:
+    fresh = [*found.missing, *(f"{key} ({shapes})" for key, shapes in found.reshaped.items())]
+    sentences = [found.other_norm] if found.other_norm else []
+    for tensors, what in ((fresh, "start as drawn from the seed"), (found.unused, "have no place in the network")):
+        if tensors:
+            more = f" and {len(tensors) - NAMED} more" if len(tensors) > NAMED else ""
+            sentences.append(f"of {source}, {len(tensors)} tensors {what}: {', '.join(tensors[:NAMED])}{more}")
+    return sentences
