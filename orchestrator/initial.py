@@ -69,14 +69,10 @@ class Finder:
         if initial.sha256 not in self._read:
             self._read[initial.sha256] = self._weights[initial.sha256]()
         weights = self._read[initial.sha256]
-        strict = spec.training.initial_strict
         try:
-            found = fit_initial(weights, self._network(spec), strict=strict)
+            found = fit_initial(weights, self._network(spec), strict=spec.training.initial_strict)
         except InitialProblem as error:
-            advice = "; `initial_strict: false` lets what does not fit start as drawn from the seed"
-            raise CannotStart(
-                f"{error}{advice if strict and ' of another backbone' not in str(error) else ''}"
-            ) from None
+            raise CannotStart(str(error)) from None
         norm = spec.model.norm.name
         unsaid = f"{weights.source} does not say of which norm it is, and is taken for weights of {norm}"
         open_norm = [unsaid] if weights.is_ambiguous and norm != "layer_norm" else []
@@ -241,10 +237,15 @@ def _built(spec: RunSpec) -> nn.Module:
 
 
 def _sentences(source: str, found: Fit) -> list[str]:
-    fresh = [*found.missing, *(f"{key} ({shapes})" for key, shapes in found.reshaped.items())]
+    reshaped = [f"{key} {shapes}" for key, shapes in found.reshaped.items()]
     sentences = [found.other_norm] if found.other_norm else []
-    for tensors, what in ((fresh, "start as drawn from the seed"), (found.unused, "have no place in the network")):
-        if tensors:
-            more = f" and {len(tensors) - NAMED} more" if len(tensors) > NAMED else ""
-            sentences.append(f"of {source}, {len(tensors)} tensors {what}: {', '.join(tensors[:NAMED])}{more}")
+    for keys, what in (
+        (found.missing, "lacks {}, drawn from the seed instead"),
+        (reshaped, "has {} of another shape, drawn from the seed instead"),
+        (found.unused, "has {} without a place in the network"),
+    ):
+        if keys:
+            more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+            told = what.format(f"{len(keys)} tensor{'s' * (len(keys) > 1)}")
+            sentences.append(f"{source} {told}: {', '.join(keys[:NAMED])}{more}")
     return sentences
