@@ -58,6 +58,47 @@ resources:
   comments, key order, spelled-out defaults, `observe`, `resources`, evaluation sets and the sweep's name, so sweeps share trials.
 - YAML reads `1e-5` as text and a bare `no` as false; both are refused here with what to write instead.
 
+## Starting from weights
+
+`training.initial` starts trials from weights instead of from their seed: a file, or a trial that is done.
+
+```yaml
+training:
+  initial: weights/HAT_SRx2.pth
+```
+
+```yaml
+training:
+  initial:
+    - {match: {task: sr_x4, norm: i_ln}, from: 3f2a9c0d}
+    - {match: {norm: layer_norm}, from: weights/HAT_SRx2.pth}
+  initial_strict: false
+```
+
+- A **file** (`.pth`, `.pt`, `.safetensors`) is looked for beside the sweep file, then in the
+  working directory. It is a checkpoint as published for SwinIR, HAT or DRCT (of `params_ema` and
+  `params`, the first), what `normsweep export` wrote, or a `weights.pt` or `ema.pt` of ours.
+  Nothing in it is run.
+- A **trial** is named by its id or the beginning of it, 8 digits or more, and gives its final EMA
+  weights. It has to be done, in the store of `--store`. An id of digits only is quoted.
+- In a list the last line that matches a trial counts. A trial that none matches starts from its
+  seed.
+- A trial's id has the weights by **content**: the SHA-256 of the file, or of the trial's `ema.pt`.
+  Another name changes nothing.
+- The weights must be of the same backbone and norm, with every tensor of the network in its shape,
+  and none left over. With `initial_strict: false` what is missing or has another shape starts as
+  drawn from the seed, as if there were no `initial`, and another norm's weights are taken where
+  they fit; the plan warns of each tensor, and the journal lists them (event `initial`). HAT x4 from
+  x2 needs it. Another backbone is refused all the same.
+- Published LayerNorm and i-LN are told apart by their keys (`weight` and `bias`; `gamma` and
+  `beta`), ours by the spec in an exported file or beside a checkpoint. A bare `ema.pt` copied
+  elsewhere does not say its norm: the plan takes it for the trial's, and warns.
+- The EMA starts from the same weights; the optimiser starts anew. A trial that continues does so
+  from its checkpoint and never reads `initial` again.
+- `run` and `submit` copy the weights into the store (`initial/<sha256>...`), and workers fetch them
+  from there. So a sweep continues where the file is gone, or on a cluster that never had it: the
+  store knows by the sweep's name what the file was.
+
 """
 
 
