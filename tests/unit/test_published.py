@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import pickle
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,33 @@ from safetensors.torch import save_file
 from torch import nn
 
 from tests.tiny import tiny_spec
-from trainers.backbones.published import NotThisNetwork, load_published
+from trainers.backbones.published import NotThisNetwork, fit, load_published, norm_of, read_published
 from trainers.build import build_model
+from trainers.catalog import NORMS
+from trainers.spec import Choice
 
 
-def network(seed: int, norm: str = "layer_norm") -> nn.Module:
+def network(seed: int, norm: str = "layer_norm", task: str = "sr_x2") -> nn.Module:
     torch.manual_seed(seed)
-    return build_model(tiny_spec(norm=norm))
+    return build_model(tiny_spec(norm=norm, task=task))
+
+
+def hat(seed: int, norm: str, task: str) -> nn.Module:
+    spec = tiny_spec(norm=norm, task=task)
+    knobs = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}
+    backbone = type(spec.model).with_defaults(Choice(name="hat-tiny", knobs=knobs), Choice(name=norm))
+    torch.manual_seed(seed)
+    return build_model(spec.model_copy(update={"model": backbone}))
+
+
+def as_published_i_ln(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The names and shapes under which i-LN is published."""
+    names = {"weight": "gamma", "bias": "beta"}
+    return {
+        f"{path}.{names[last]}" if "norm" in path else key: value.view(1, 1, -1) if "norm" in path else value
+        for key, value in state.items()
+        for path, _, last in [key.rpartition(".")]
+    }
 
 
 def assert_equal(one: nn.Module, other: nn.Module) -> None:
@@ -51,12 +73,7 @@ def test_bare_and_wrapped_states_load_and_the_averaged_one_is_preferred(tmp_path
 
 
 def test_gamma_and_beta_of_the_published_i_ln_are_weight_and_bias(tmp_path: Path) -> None:
-    names = {"weight": "gamma", "bias": "beta"}
-    state = {
-        f"{path}.{names[last]}" if "norm" in path else key: value.view(1, 1, -1) if "norm" in path else value
-        for key, value in network(1, "i_ln").state_dict().items()
-        for path, _, last in [key.rpartition(".")]
-    }
+    state = as_published_i_ln(network(1, "i_ln").state_dict())
     assert any(key.endswith("norm1.gamma") for key in state)
     torch.save({"params_ema": state}, tmp_path / "i_ln.pth")
     ours = network(2, "i_ln")
@@ -78,6 +95,103 @@ def test_a_checkpoint_of_another_network_is_refused_and_changes_nothing(tmp_path
     assert_equal(ours, network(2))
 
 
+@pytest.mark.parametrize("norm", [entry.name for entry in NORMS])
+def test_a_network_says_its_norm(norm: str) -> None:
+    assert norm_of(network(0, norm)) == norm
+
+
+@pytest.mark.parametrize("norm", [entry.name for entry in NORMS if entry.name != "layer_norm"])
+def test_published_layer_norm_loads_into_no_other_norm(tmp_path: Path, norm: str) -> None:
+    state = network(1).state_dict()
+    files = {"bare": state, "with buffers": {**state, **BUFFERS}, "wrapped": {"params_ema": state}}
+    for name, content in files.items():
+        torch.save(content, tmp_path / f"{name}.pth")
+        ours = network(2, norm)
+        with pytest.raises(NotThisNetwork, match="layer_norm"):
+            load_published(ours, tmp_path / f"{name}.pth")
+        assert_equal(ours, network(2, norm))
+
+
+@pytest.mark.parametrize("norm", [entry.name for entry in NORMS if entry.name != "i_ln"])
+def test_published_i_ln_loads_into_no_other_norm(tmp_path: Path, norm: str) -> None:
+    torch.save(as_published_i_ln(network(1, "i_ln").state_dict()), tmp_path / "i_ln.pth")
+    ours = network(2, norm)
+    with pytest.raises(NotThisNetwork, match=f"holds weights of norm i_ln, and the network has {norm}"):
+        load_published(ours, tmp_path / "i_ln.pth")
+    assert_equal(ours, network(2, norm))
+
+
+@pytest.mark.parametrize("norm", [entry.name for entry in NORMS])
+def test_a_bare_state_of_ours_loads_where_its_norm_is_said(tmp_path: Path, norm: str) -> None:
+    torch.save(network(1, norm).state_dict(), tmp_path / "ema.pt")
+    ours = network(2, norm)
+    load_published(ours, tmp_path / "ema.pt", norm=norm)
+    assert_equal(ours, network(1, norm))
+
+
+def test_an_exported_file_and_a_trials_checkpoint_say_their_norm(tmp_path: Path) -> None:
+    spec, state = tiny_spec(norm="instance_norm"), network(1, "instance_norm").state_dict()
+    save_file(state, tmp_path / "net.safetensors", metadata={"spec": spec.to_json()})
+    inside = tmp_path / "trials" / "abc" / "checkpoints" / "step-00000006-1" / "ema.pt"
+    inside.parent.mkdir(parents=True)
+    torch.save(state, inside)
+    (tmp_path / "trials" / "abc" / "spec.json").write_text(spec.to_json())
+    for path in (tmp_path / "net.safetensors", inside):
+        ours = network(2, "instance_norm")
+        load_published(ours, path)
+        assert_equal(ours, network(1, "instance_norm"))
+        with pytest.raises(NotThisNetwork, match="holds weights of norm instance_norm, and the network has i_ln"):
+            load_published(network(2, "i_ln"), path)
+
+
+def test_not_strict_what_fits_is_taken_and_the_rest_is_listed(tmp_path: Path) -> None:
+    x2 = network(1).state_dict()
+    x2["more.weight"] = torch.zeros(1)
+    del x2["conv_first.bias"]
+    torch.save({"params": x2}, tmp_path / "x2.pth")
+    ours, drawn = network(2, "i_ln", "sr_x4"), network(2, "i_ln", "sr_x4").state_dict()
+    found = load_published(ours, tmp_path / "x2.pth", strict=False)
+    assert found.missing == ("conv_first.bias",)
+    assert found.reshaped == {
+        "upsample.0.weight": "[12, 8, 3, 3], not [48, 8, 3, 3]",
+        "upsample.0.bias": "[12], not [48]",
+    }
+    assert found.unused == ("more.weight",)
+    assert found.other_norm is not None
+    fresh = {"conv_first.bias", "upsample.0.weight", "upsample.0.bias"}
+    for key, value in ours.state_dict().items():
+        assert torch.equal(value, drawn[key] if key in fresh else x2[key]), key
+
+
+def test_a_published_hat_x2_starts_an_x4_but_for_its_second_doubling(spandrel_archs, tmp_path: Path) -> None:
+    theirs = spandrel_archs["hat"](
+        img_size=8, embed_dim=8, depths=(2,), num_heads=(2,), window_size=4, compress_ratio=3, squeeze_factor=6,
+        overlap_ratio=0.5, mlp_ratio=2, upscale=2, upsampler="pixelshuffle", resi_connection="1conv",
+    )  # fmt: skip
+    torch.save({"params_ema": theirs.state_dict()}, tmp_path / "HAT_x2.pth")
+    weights = read_published(tmp_path / "HAT_x2.pth")
+    assert weights.norm == "layer_norm"
+    found = fit(weights, hat(0, "layer_norm", "sr_x2"))
+    assert (found.missing, found.reshaped, found.unused, found.other_norm) == ((), {}, (), None)
+    found = fit(weights, hat(0, "layer_norm", "sr_x4"), strict=False)
+    assert found.missing == ("upsample.2.weight", "upsample.2.bias")
+    assert not found.reshaped
+    assert not found.unused
+    for norm in ("i_ln", "instance_norm"):
+        with pytest.raises(NotThisNetwork, match=f"holds weights of norm layer_norm, and the network has {norm}"):
+            fit(weights, hat(0, norm, "sr_x2"))
+
+
+def test_another_backbone_is_refused_also_where_parts_would_fit(tmp_path: Path) -> None:
+    torch.save(hat(1, "layer_norm", "sr_x2").state_dict(), tmp_path / "hat.pth")
+    for strict in (True, False):
+        with pytest.raises(NotThisNetwork, match="of another backbone, hat, not of swinir"):
+            load_published(network(1), tmp_path / "hat.pth", strict=strict)
+    torch.save({"some.weight": torch.zeros(3)}, tmp_path / "else.pth")
+    with pytest.raises(NotThisNetwork, match="nothing in it fits"):
+        load_published(network(1), tmp_path / "else.pth", strict=False)
+
+
 class Harmful:
     def __reduce__(self):
         return (exec, ("raise SystemExit('code in a checkpoint was run')",))
@@ -88,6 +202,44 @@ def test_code_in_a_file_is_not_run_and_what_is_no_checkpoint_is_told(tmp_path: P
     torch.save({"params": {"step": 3}}, tmp_path / "numbers.pth")
     (tmp_path / "text.pth").write_text("not a checkpoint")
     (tmp_path / "empty.safetensors").write_bytes(b"")
-    for name in ("harmful.pth", "numbers.pth", "text.pth", "empty.safetensors", "missing.pth"):
+    with (tmp_path / "list.pth").open("wb") as file:
+        pickle.dump([1, 2], file)
+    torch.save([torch.zeros(3)], tmp_path / "tensors.pth")
+    (tmp_path / "folder.pth").mkdir()
+    for name in (
+        "harmful.pth",
+        "numbers.pth",
+        "text.pth",
+        "empty.safetensors",
+        "missing.pth",
+        "list.pth",
+        "tensors.pth",
+    ):
         with pytest.raises(NotThisNetwork, match=name):
             load_published(network(1), tmp_path / name)
+    with pytest.raises(NotThisNetwork, match="Is a directory"):
+        read_published(tmp_path / "folder.pth")
+    with pytest.raises(NotThisNetwork, match=r"holds more than tensors \(exec\)") as caught:
+        read_published(tmp_path / "harmful.pth")
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["zip.pth", "old.pth", "safe.safetensors"])
+def test_a_cut_or_damaged_file_is_a_sentence_wherever_it_is_cut(tmp_path: Path, name: str) -> None:
+    state, path = {"conv_first.weight": torch.ones(8, 3)}, tmp_path / name
+    if name.endswith(".safetensors"):
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=name == "zip.pth")
+    whole = path.read_bytes()
+    for cut in range(0, len(whole) - 1, max(1, len(whole) // 40)):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(NotThisNetwork) as caught:
+            read_published(path)
+        assert "\n" not in str(caught.value)
+    changed = bytearray(whole)
+    for i in range(0, len(whole), max(1, len(whole) // 40)):
+        changed[i] ^= 0xFF
+        path.write_bytes(changed)
+        with contextlib.suppress(NotThisNetwork):  # changed values of tensors are still tensors
+            read_published(path)
