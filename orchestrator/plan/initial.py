@@ -135,10 +135,12 @@ class Starts:
         return f"{self._source.path}:{place.line}:{place.column}: training.initial: {message}"
 
     def _read_rule(self, location: Location, rule: Mapping[str, Any]) -> None:
-        for field in rule:
-            if field not in RULE_FIELDS:
-                self._report((*location, field), unknown("field", field, RULE_FIELDS))
         match, given = rule.get("match"), rule.get("from")
+        others = [field for field in rule if field not in RULE_FIELDS]
+        for field in others:
+            self._report((*location, field), unknown("field", field, RULE_FIELDS))
+        if others:
+            return
         if not isinstance(match, dict) or not match:
             self._report((*location, "match"), "needs `match: {axis: value}`")
         elif not isinstance(given, str):

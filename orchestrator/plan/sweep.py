@@ -46,7 +46,7 @@ def _as_tuple(value: Any) -> Any:
 def _initial(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+    if isinstance(value, list | tuple) and value and all(isinstance(item, dict) for item in value):
         return tuple(value)
     raise ValueError(
         "must be a file, a trial's id (in quotes if it is digits only), or a list of {match: {axis: value}, from: ...}"

@@ -164,6 +164,10 @@ def norm_of(network: nn.Module) -> str | None:
 def _content(path: Path) -> tuple[Mapping[Any, Any], Mapping[str, str]]:
     """What the file holds, and a safetensors file's metadata. Raises NotThisNetwork."""
     try:
+        path.open("rb").close()
+    except OSError as error:
+        raise NotThisNetwork(f"{path}: cannot be read: {error.strerror}") from error
+    try:
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
@@ -174,11 +178,11 @@ def _content(path: Path) -> tuple[Mapping[Any, Any], Mapping[str, str]]:
         if code := CODE.search(str(error)):
             why = f"holds more than tensors ({code[1]}), which loading would run: it is not loaded"
         else:
-            why = "cannot be read as a checkpoint: its pickle is damaged, or none"
+            why = "not a state dict that torch.save wrote, or damaged"
         raise NotThisNetwork(f"{path}: {why}") from error
     except Exception as error:  # of damaged bytes, torch and safetensors raise nearly anything
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise NotThisNetwork(f"{path}: cannot be read as a checkpoint: {why.splitlines()[0]}") from error
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise NotThisNetwork(f"{path}: not a checkpoint, or one that is damaged or cut short: {why}") from error
     return content if isinstance(content, Mapping) else {}, {}
 
 
