@@ -93,7 +93,8 @@ class Job:
 def build_job(plan: Plan, options: JobOptions, here: Path) -> Job:
     """The job of a plan. Norms of the user's own are taken from files below `here`. Raises UserError."""
     files = {plan.path.name: plan.path.read_bytes(), **norm_files(plan, here)}
-    name = f"{plan.sweep}-{_hash(files, options.image)}"
+    weights = {f"initial {found.given}": found.sha256.encode() for found in plan.initial}
+    name = f"{plan.sweep}-{_hash(files | weights, options.image)}"
     groups = worker_groups(plan, options)
     return Job(name, _rayjob(name, plan, options, groups, list(files)), _config_map(name, plan, files), groups)
 

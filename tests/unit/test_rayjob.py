@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from orchestrator.cluster.rayjob import MOST_FILE_BYTES, Job, JobOptions, build_job
 from orchestrator.errors import UserError
+from orchestrator.initial import Finder
 from orchestrator.plan import load_plan
 from tests.sweeps import write_sweep
+from trainers.build import build_model
 
 NORM = """
 from trainers.norms.base import Norm, Normed
@@ -55,6 +58,18 @@ def test_a_job_is_named_after_its_sweep_and_all_that_decides_what_it_does(tmp_pa
     assert job(tmp_path, queue="sweeps", replicas=4).name == name, "how it is run does not rename it"
     assert job(tmp_path, image="lab/normsweep:2").name != name
     assert job(tmp_path, norms="i_ln, none").name != name
+
+
+def test_other_weights_under_the_same_name_are_another_job(tmp_path: Path) -> None:
+    def planned(seed: int) -> Job:
+        file = write_sweep(tmp_path)
+        torch.manual_seed(seed)
+        torch.save(build_model(load_plan(file).trials[0].spec).state_dict(), tmp_path / "x2.pth")
+        file.write_text(file.read_text().replace("training: {", "training: {initial: x2.pth, "))
+        return build_job(load_plan(file, initial=Finder(str(tmp_path / "runs"))), options(), tmp_path)
+
+    assert planned(1).name == planned(1).name != planned(2).name
+    assert planned(1).config_map["data"] == planned(2).config_map["data"]
 
 
 def test_the_entrypoint_is_the_same_run_that_a_laptop_does(tmp_path: Path) -> None:
