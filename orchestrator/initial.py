@@ -70,7 +70,7 @@ class Finder:
             self._read[initial.sha256] = self._weights[initial.sha256]()
         weights = self._read[initial.sha256]
         try:
-            found = fit_initial(weights, self._network(spec), strict=spec.training.initial_strict)
+            found = fit_initial(weights, self._network(spec), spec)
         except InitialProblem as error:
             raise CannotStart(str(error)) from None
         norm = spec.model.norm.name

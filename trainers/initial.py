@@ -8,7 +8,7 @@ from torch import nn
 
 from trainers.backbones.published import Fit, NotAllOfIt, NotThisNetwork, Weights, fit, read_published
 from trainers.checkpoint import sha256_of
-from trainers.spec import TrainingSpec
+from trainers.spec import RunSpec
 
 
 class InitialProblem(ValueError):
@@ -23,14 +23,14 @@ def read_initial(path: Path) -> Weights:
         raise InitialProblem(str(error)) from error
 
 
-def fit_initial(weights: Weights, network: nn.Module, *, strict: bool) -> Fit:
-    """How weights go into a network that trains on from them.
+def fit_initial(weights: Weights, network: nn.Module, spec: RunSpec) -> Fit:
+    """How weights go into the network of `spec`.
 
     A file that does not say of which norm it is, a bare `ema.pt` say, is believed to be of the network's. Raises
     InitialProblem.
     """
     try:
-        return fit(weights, network, strict=strict)
+        return fit(weights, network, norm=spec.model.norm.name, strict=spec.training.initial_strict)
     except NotAllOfIt as error:
         advice = "`initial_strict: false` lets what does not fit start as drawn from the seed"
         raise InitialProblem(f"{error}; {advice}") from error
@@ -38,11 +38,12 @@ def fit_initial(weights: Weights, network: nn.Module, *, strict: bool) -> Fit:
         raise InitialProblem(str(error)) from error
 
 
-def load_initial(network: nn.Module, training: TrainingSpec, path: Path | None) -> Fit | None:
+def load_initial(network: nn.Module, spec: RunSpec, path: Path | None) -> Fit | None:
     """Overwrite the freshly drawn tensors of `network` that the file has; None where the spec wants no file.
 
     Raises InitialProblem, and leaves the network as it was, also for a file of other content than the spec's.
     """
+    training = spec.training
     if training.initial is None:
         if path is not None:
             raise InitialProblem(f"{path}: the spec starts from scratch: it has no `training.initial`")
@@ -55,6 +56,6 @@ def load_initial(network: nn.Module, training: TrainingSpec, path: Path | None) 
         raise InitialProblem(f"{path}: no such file of weights to start from")
     if (found := sha256_of(path)) != training.initial:
         raise InitialProblem(f"{path}: has sha256 {found[:12]}, but the trial was planned with {training.initial[:12]}")
-    taken = fit_initial(read_initial(path), network, strict=training.initial_strict)
+    taken = fit_initial(read_initial(path), network, spec)
     network.load_state_dict(taken.taken, strict=False)
     return taken

@@ -111,7 +111,7 @@ def train(
     found = checkpoint.read_intact(resume) if resume is not None else None
     continues = found is not None and found.continues_as(rank.world_size, spec.placement.zero_stage)
     # After every draw: what the file lacks starts as it would without one. Before the copy: the EMA starts there too.
-    start = None if continues else load_initial(model, training, initial)
+    start = None if continues else load_initial(model, spec, initial)
     ema = copy.deepcopy(model).to(device).eval()
     engine = Engine(model, spec, device)
     probe_lq, _ = patches.batch(PROBE_STEP, slice(0, observe.probe_patches))

@@ -370,7 +370,7 @@ def test_a_network_takes_what_fits_and_keeps_its_draw_elsewhere(tmp_path: Path) 
     path = write_weights(tmp_path / "x2.pth", source(tmp_path))
     (trial,) = plan_of(tmp_path, text_of("initial: x2.pth\ninitial_strict: false", task="sr_x4")).trials
     ours, drawn = network(trial, seed=3), network(trial, seed=3).state_dict()
-    found = load_initial(ours, trial.spec.training, path)
+    found = load_initial(ours, trial.spec, path)
     assert found is not None
     given = torch.load(path, weights_only=True)["params"]
     for key, value in ours.state_dict().items():
@@ -389,7 +389,7 @@ def test_another_content_than_the_specs_is_refused_and_loads_nothing(tmp_path: P
         (tmp_path / "none.pth", "no such file"),
     ):
         with pytest.raises(InitialProblem, match=message):
-            load_initial(ours, trial.spec.training, given)
+            load_initial(ours, trial.spec, given)
     with pytest.raises(InitialProblem, match=r"has no `training\.initial`"):
-        load_initial(ours, source(tmp_path).spec.training, path)
+        load_initial(ours, source(tmp_path).spec, path)
     assert all(torch.equal(value, before[key]) for key, value in ours.state_dict().items())

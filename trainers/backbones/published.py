@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from trainers.catalog import NORMS
+from trainers.catalog import NORMS, UnknownName
 from trainers.norms.base import Norm
 from trainers.spec import BadSpec, RunSpec
 
@@ -109,8 +109,8 @@ def read_published(path: Path) -> Weights:
     return Weights(str(path), network_state(content), norm)
 
 
-def fit(weights: Weights, network: nn.Module, *, strict: bool = True) -> Fit:
-    """How the weights go into the network, which stays as it is.
+def fit(weights: Weights, network: nn.Module, *, norm: str | None = None, strict: bool = True) -> Fit:
+    """How the weights go into the network, which stays as it is. `norm` is the network's where a spec names it.
 
     Raises NotThisNetwork for weights of another backbone, or of which nothing fits; where `strict`, NotAllOfIt for another
     norm, a tensor that is missing or has another shape, and one that is left over.
@@ -128,7 +128,7 @@ def fit(weights: Weights, network: nn.Module, *, strict: bool = True) -> Fit:
         for key, (given, value) in shared.items()
         if key not in taken
     }
-    found = Fit(taken, missing, reshaped, unused, _other_norm(weights, network))
+    found = Fit(taken, missing, reshaped, unused, _other_norm(weights, norm or norm_of(network)))
     if not taken:
         raise NotThisNetwork(f"{weights.source}: nothing in it fits this network")
     if strict:
@@ -220,11 +220,18 @@ def _same_shape(theirs: Tensor, ours: Tensor) -> bool:
     return theirs.shape == ours.shape or (ours.ndim <= 1 and theirs.numel() == ours.numel())
 
 
-def _other_norm(weights: Weights, network: nn.Module) -> str | None:
-    ours = norm_of(network)
-    if weights.norm is None or ours is None or weights.norm == ours:
+def _other_norm(weights: Weights, ours: str | None) -> str | None:
+    if weights.norm is None or ours is None or _target(weights.norm) == _target(ours):
         return None
     return f"{weights.source} holds weights of norm {weights.norm}, and the network has {ours}"
+
+
+def _target(norm: str) -> str:
+    """A norm's `package.module:Class`. Nothing is imported: the name may be a file's."""
+    try:
+        return NORMS[norm].target
+    except UnknownName:
+        return norm
 
 
 def _refuse(source: str, found: Fit) -> None:
