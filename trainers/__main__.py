@@ -12,7 +12,6 @@ import argparse
 import ctypes
 import os
 import signal
-import socket
 import sys
 import traceback
 from pathlib import Path
@@ -43,9 +42,6 @@ def main(arguments: list[str] | None = None) -> int:
     rank = int(os.environ.setdefault("RANK", "0"))
     local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
     world_size = int(os.environ.setdefault("WORLD_SIZE", "1"))
-    if world_size == 1:
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", str(_free_port()))
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     if (out / "result.json").exists():
@@ -103,13 +99,6 @@ def _end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

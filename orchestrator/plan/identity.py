@@ -1,8 +1,8 @@
 """What a trial is: the part of its spec that can change the weights, as canonical JSON, hashed.
 
 Left out is whatever equals its default, so that spelling a default out, or a field added later, changes no id. Hashed
-besides: the revision of the recipe, a catalogue entry's `revision` above 1, the source of any class from outside the project, the micro-batch's size
-where a norm's statistics depend on it, and (inside the spec) the checksum of the training set's manifest.
+besides: the revision of the recipe, a catalogue entry's `revision` above 1, the source of any class from outside the project,
+the micro-batch's size where a norm's statistics depend on it, and (inside the spec) the checksum of the training set's manifest.
 """
 
 from __future__ import annotations

@@ -42,12 +42,16 @@ class DenseGroup(nn.Module):
             setattr(self, f"swin{k + 1}", block)
             setattr(self, f"adjust{k + 1}", nn.Conv2d(width, gc if k + 1 < NUM_BLOCKS else dim, 1))
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
         parts = [x]
         for k in range(1, NUM_BLOCKS + 1):
             block, adjust = getattr(self, f"swin{k}"), getattr(self, f"adjust{k}")
             seen = parts[0] if k == 1 else torch.cat(parts, dim=-1)
-            new = to_tokens(adjust(to_image(self.run(block, seen, size), size)))
+            new = to_tokens(
+                adjust(to_image(self.run(block, seen, size, None if factors is None else factors[k - 1]), size))
+            )
             parts.append(new if k == NUM_BLOCKS else F.leaky_relu(new, SLOPE))
         return torch.add(x, parts[-1], alpha=RESIDUAL_SCALE)
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from trainers.backbones.attention import (
-    DropPath,
     Mlp,
     WindowAttention,
     attend,
@@ -21,6 +20,7 @@ from trainers.backbones.attention import (
     windows_of,
 )
 from trainers.backbones.blocks import Run, kept, recomputed
+from trainers.backbones.drop_path import DropPath
 from trainers.backbones.network import MakeNorm, RestorationTransformer, Size, to_image, to_tokens
 
 if TYPE_CHECKING:
@@ -78,13 +78,16 @@ class HybridBlock(nn.Module):
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        of_attention, of_mlp = (None, None) if factors is None else factors
         normed = self.norm1(x)
         convolved = self.conv_block(normed.tokens, size)
-        attended = self.drop_path(self.attn(normed.tokens, size, self.shift))
+        attended = self.drop_path(self.attn(normed.tokens, size, self.shift), of_attention)
         x = x + normed.restore(torch.add(attended, convolved, alpha=self.conv_scale))
         normed = self.norm2(x)
-        return x + normed.restore(self.drop_path(self.mlp(normed.tokens)))
+        return x + normed.restore(self.drop_path(self.mlp(normed.tokens), of_mlp))
 
 
 class OverlappingBlock(nn.Module):
@@ -114,7 +117,8 @@ class OverlappingBlock(nn.Module):
         bias = position_bias(self.relative_position_bias_table, index)
         return self.proj(image_of(attend(windows_of(q, side), around, bias, None)).view(b, n, c))
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+    def forward(self, x: Float[Tensor, "B N C"], size: Size, factors: None = None) -> Float[Tensor, "B N C"]:
+        """Nothing falls away here: `factors` is what `Run` hands to every block."""
         normed = self.norm1(x)
         x = normed.restore(self.attention(normed.tokens, size)) + x
         normed = self.norm2(x)
@@ -130,10 +134,12 @@ class HybridSequence(nn.Module):
         self.overlap_attn = last
         self.run = run
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
-        for block in (*self.blocks, self.overlap_attn):
-            x = self.run(block, x, size)
-        return x
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        for k, block in enumerate(self.blocks):
+            x = self.run(block, x, size, None if factors is None else factors[k])
+        return self.run(self.overlap_attn, x, size, None)
 
 
 class HybridGroup(nn.Module):
@@ -144,8 +150,10 @@ class HybridGroup(nn.Module):
         self.residual_group = HybridSequence(blocks, last, run)
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
-        return to_tokens(self.conv(to_image(self.residual_group(x, size), size))) + x
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        return to_tokens(self.conv(to_image(self.residual_group(x, size, factors), size))) + x
 
 
 def hat(

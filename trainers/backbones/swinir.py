@@ -23,9 +23,11 @@ class BlockSequence(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.run = run
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
-        for block in self.blocks:
-            x = self.run(block, x, size)
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        for k, block in enumerate(self.blocks):
+            x = self.run(block, x, size, None if factors is None else factors[k])
         return x
 
 
@@ -37,8 +39,10 @@ class SwinGroup(nn.Module):
         self.residual_group = BlockSequence(blocks, run)
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
-        return x + to_tokens(self.conv(to_image(self.residual_group(x, size), size)))
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        return x + to_tokens(self.conv(to_image(self.residual_group(x, size, factors), size)))
 
 
 def swinir(
