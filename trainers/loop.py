@@ -22,7 +22,7 @@ from trainers.data.cache import Cache
 from trainers.engine import Engine, choose_device
 from trainers.evaluate import evaluate, means
 from trainers.journal import Journal, encoded
-from trainers.kernels import choose_kernels
+from trainers.kernels import choose_kernels, tf32
 from trainers.probes.features import FeatureProbe
 from trainers.spec import RunSpec, TrainingSpec
 
@@ -93,7 +93,7 @@ def train(
     preemption = Preemption()
     training, observe = spec.training, spec.observe
     device = choose_device(spec, rank.local_rank)
-    choose_kernels(device, tf32=training.precision == "tf32")
+    choose_kernels(device)
     task = build_task(spec)
     patches = build_patches(spec, data_roots, cache)
     benchmarks = build_benchmarks(spec, data_roots)
@@ -122,7 +122,8 @@ def train(
 
     def measure(step: int) -> bool:
         """The feature trace; whether features are finite and within the limit, on every rank."""
-        values = probe.measure()
+        with tf32(training.precision == "tf32"):
+            values = probe.measure()
         record(step, values)
         traces = [v for name, v in values.items() if name.startswith("feature/mean_square/")]
         sound = all(math.isfinite(v) and v <= (training.feature_limit or math.inf) for v in traces)
@@ -153,9 +154,10 @@ def train(
         for part in slices:
             lq, gt = next(batches)
             factors = factors_of_step(rates, training.seed, step, part)
-            output = engine.forward(to_device(lq), None if factors is None else to_device(factors))
-            loss = nn.functional.l1_loss(output.float(), to_device(gt))
-            engine.backward_and_step(loss)
+            with tf32(training.precision == "tf32"):
+                output = engine.forward(to_device(lq), None if factors is None else to_device(factors))
+                loss = nn.functional.l1_loss(output.float(), to_device(gt))
+                engine.backward_and_step(loss)
             total += loss.detach() / len(slices)
         engine.average_buffers()
         with engine.full_state() as state:
