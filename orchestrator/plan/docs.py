@@ -84,6 +84,11 @@ def page() -> str:
         lines += [f"| `{name}` | `{p.of}` with {_set(p.knobs)} |" for name, p in catalog.presets.items()]
         lines.append("")
     lines.append(
+        "`img_size` of a backbone is the side in pixels for which a published network was constructed: its windows are shifted in "
+        "every other block if that is larger than a window, else never. With 0 each input decides by its shorter side; the "
+        "results differ where that is one window.\n"
+    )
+    lines.append(
         "A norm of your own is written `package.module:Class`; its source file is part of the trial's identity.\n"
     )
     return "\n".join(lines)

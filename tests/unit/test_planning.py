@@ -96,6 +96,15 @@ TRAPS = {
         BASE.replace("swinir-tiny", "{name: swinir-tiny, mlp_ratio: 0.01}"),
         "mlp_ratio 0.01 leaves an MLP of embed_dim 24 without channels",
     ),
+    "an img_size below the window": (
+        BASE.replace("swinir-tiny", "{name: hat-tiny, img_size: 4}"),
+        "3:14: axes.backbone[0]: hat-tiny[img_size=4]: img_size 4 is smaller than a window of 8; "
+        "0 (decide by each input) or at least 8 would fit",
+    ),
+    "a negative img_size": (
+        BASE.replace("swinir-tiny", "{name: drct-tiny, img_size: -1}"),
+        "axes.backbone[0].img_size: img_size must be at least 0, not -1",
+    ),
     "deraining without pairs": (
         BASE.replace("sr_x2", "derain"),
         "task derain needs pairs, input/ and target/, which 'embedded-train' has not",
@@ -213,6 +222,7 @@ SAME = {
         "swinir-tiny",
         "{name: swinir, embed_dim: 24, depths: [2, 2], num_heads: [2, 2], upsampler: pixelshuffledirect}",
     ),
+    "shifts by each input, spelled out": BASE.replace("swinir-tiny", "{name: swinir-tiny, img_size: 0}"),
     "the preset's own width and depth": BASE + "  width: [24]\n  depth: [2]\n",
     "an end spelled out": BASE.replace("[layer_norm, i_ln]", "[layer_norm, i_ln]") + "observe: {log_every: 3}\n",
     "cadences": BASE + "observe: {probe_every: 7, checkpoint_every: 9, evaluate_every: 11}\n",
@@ -227,6 +237,7 @@ OTHER = {
     "precision": BASE + "training: {precision: bf16}\n",
     "task": BASE.replace("sr_x2", "sr_x4"),
     "width": BASE + "  width: [12]\n",
+    "img_size": BASE.replace("swinir-tiny", "{name: swinir-tiny, img_size: 64}"),
     "end norm": BASE + "model: {end_norm: identity}\n",
 }
 
