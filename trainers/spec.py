@@ -96,6 +96,11 @@ def misfit(backbone: Choice) -> str | None:
             return f"{count} heads do not divide embed_dim {width}; {fits} would fit"
     if int(width * backbone["mlp_ratio"]) < 1:
         return f"mlp_ratio {backbone['mlp_ratio']:g} leaves an MLP of embed_dim {width} without channels"
+    if 0 < backbone["img_size"] < backbone["window_size"]:  # the published constructors would shrink the window to it
+        return (
+            f"img_size {backbone['img_size']} is smaller than a window of {backbone['window_size']}; "
+            f"0 (decide by each input) or at least {backbone['window_size']} would fit"
+        )
     return {"hat": _misfit_of_hat, "drct": _misfit_of_drct}.get(backbone.name, lambda _: None)(backbone)
 
 

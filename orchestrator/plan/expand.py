@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.plan.cost import Cost, cost_of
-from orchestrator.plan.identity import trial_id
+from orchestrator.plan.identity import BadSource, trial_id
 from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.sweep import AXES, CATALOGS, Resources, Sweep, read_sweep, unknown
 from trainers.catalog import TASKS
@@ -300,7 +300,7 @@ class _Expansion:
         except ValidationError as error:
             for detail in error.errors():
                 self._problem(("resources",), f"{detail['msg'].removeprefix('Value error, ')} (trial {labels})")
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, BadSource) as error:
             self._problem(point["norm"].location, str(error))
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import socket
@@ -80,7 +81,7 @@ def test_fp16_skips_the_same_steps_at_every_stage_and_after_a_resumption(
     train(tmp_path / "whole", fp16(workers, stage), "restless-scale")
     found = scales(tmp_path / "whole")
     assert found == scales(alone)
-    changes = [b / a for a, b in zip(found, found[1:], strict=False)]
+    changes = [b / a for a, b in itertools.pairwise(found)]
     assert {0.5, 1.0, 2.0} <= set(changes), f"steps are skipped and the scale grows again: {found}"
     # A run folder as a kill after step 20 leaves it.
     part = tmp_path / "part"

@@ -112,22 +112,28 @@ def position_bias(table: Float[Tensor, "rows heads"], index: Int[Tensor, "N M"])
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention within the windows of an image, with a learnt bias per relative position."""
+    """Multi-head self-attention within the windows of an image, with a learnt bias per relative position.
 
-    def __init__(self, dim: int, size: int, num_heads: int, qkv_bias: bool) -> None:
+    Windows are shifted where `img_size` is larger than a window, or, if `img_size` is 0, where the image's shorter side is.
+    The published networks go by the `img_size` they are constructed with, whatever the image: with one above `size`, an image
+    of a single window is shifted too, and pixels from opposite sides of it do not see each other.
+    """
+
+    def __init__(self, dim: int, size: int, img_size: int, num_heads: int, qkv_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.size = size
+        self.img_size = img_size
         self.relative_position_bias_table = position_bias_table((2 * size - 1) ** 2, num_heads)
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, tokens: Float[Tensor, "B N C"], size: tuple[int, int], shift: int) -> Float[Tensor, "B N C"]:
-        """Windows are shifted by `shift` pixels, but where the image is no larger than one."""
+        """`shift` is in pixels; 0 for a block whose windows are never shifted."""
         (h, w), (b, n, c) = size, tokens.shape
         image, masks = tokens.view(b, h, w, c), None
-        shifted = shift > 0 and min(size) > self.size
+        shifted = shift > 0 and (self.img_size or min(size)) > self.size
         if shifted:
             image = image.roll((-shift, -shift), (1, 2))
             masks = shift_masks(self.size, shift, tokens.device, tokens.dtype)

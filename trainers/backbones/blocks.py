@@ -39,13 +39,13 @@ class SwinBlock(nn.Module):
     """Window attention and an MLP, each a residual branch that begins with a norm."""
 
     def __init__(
-        self, dim: int, num_heads: int, window_size: int, shifted: bool, mlp_ratio: float, qkv_bias: bool,
-        drop_path: float, make_norm: MakeNorm,
+        self, dim: int, num_heads: int, window_size: int, img_size: int, shifted: bool, mlp_ratio: float,
+        qkv_bias: bool, drop_path: float, make_norm: MakeNorm,
     ) -> None:  # fmt: skip
         super().__init__()
         self.shift = window_size // 2 if shifted else 0
         self.norm1 = make_norm(dim)
-        self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias)
+        self.attn = WindowAttention(dim, window_size, img_size, num_heads, qkv_bias)
         self.norm2 = make_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)

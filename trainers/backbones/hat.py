@@ -65,14 +65,14 @@ class HybridBlock(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, window_size: int, shifted: bool, compress_ratio: int, squeeze_factor: int,
-        conv_scale: float, mlp_ratio: float, qkv_bias: bool, drop_path: float, make_norm: MakeNorm,
+        self, dim: int, num_heads: int, window_size: int, img_size: int, shifted: bool, compress_ratio: int,
+        squeeze_factor: int, conv_scale: float, mlp_ratio: float, qkv_bias: bool, drop_path: float, make_norm: MakeNorm,
     ) -> None:  # fmt: skip
         super().__init__()
         self.shift = window_size // 2 if shifted else 0
         self.conv_scale = conv_scale
         self.norm1 = make_norm(dim)
-        self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias)
+        self.attn = WindowAttention(dim, window_size, img_size, num_heads, qkv_bias)
         self.conv_block = ConvBranch(dim, compress_ratio, squeeze_factor)
         self.norm2 = make_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
@@ -159,8 +159,8 @@ class HybridGroup(nn.Module):
 def hat(
     *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm, stdnorm: bool, scale: int, recompute: bool,
     embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6, window_size: int = 16,
-    compress_ratio: int = 3, squeeze_factor: int = 30, conv_scale: float = 0.01, overlap_ratio: float = 0.5,
-    mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
+    img_size: int = 0, compress_ratio: int = 3, squeeze_factor: int = 30, conv_scale: float = 0.01,
+    overlap_ratio: float = 0.5, mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
 ) -> RestorationTransformer:  # fmt: skip
     """`depths` are the hybrid blocks of each group, `num_heads` their heads; `recompute` trades time for memory in training."""
 
@@ -169,8 +169,8 @@ def hat(
         for depth, heads in zip(depths, num_heads, strict=True):
             blocks = [
                 HybridBlock(
-                    embed_dim, heads, window_size, i % 2 == 1, compress_ratio, squeeze_factor, conv_scale, mlp_ratio,
-                    qkv_bias, next(rates), make_norm,
+                    embed_dim, heads, window_size, img_size, i % 2 == 1, compress_ratio, squeeze_factor, conv_scale,
+                    mlp_ratio, qkv_bias, next(rates), make_norm,
                 )
                 for i in range(depth)
             ]  # fmt: skip
