@@ -9,9 +9,8 @@ import torch
 from torch import distributed
 from torch.distributed import distributed_c10d
 
-LISTEN_FD = (
-    "NORMSWEEP_LISTEN_FD"  # rank 0: a socket that listens on MASTER_PORT already, so that nobody can take the port
-)
+# Rank 0: a socket that listens on MASTER_PORT already, so that nobody else can take the port.
+LISTEN_FD = "NORMSWEEP_LISTEN_FD"
 # Ranks wait while one decodes a data set or evaluates. One that has died is noticed by whoever started it.
 PATIENCE = timedelta(days=2)
 
@@ -31,17 +30,18 @@ def join(device: torch.device) -> None:
     )
 
 
-def _store(rank: int, world_size: int) -> distributed.Store:
-    """Where the ranks find each other. A group of one needs no port."""
+def _store(rank: int, world_size: int) -> distributed.Store | None:
+    """Where the ranks find each other; None: where torchrun, which serves it, says."""
     if world_size == 1:
-        return distributed.HashStore()
+        return distributed.HashStore()  # needs no port
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+        return None
     listening = os.environ.get(LISTEN_FD) if rank == 0 else None
     return distributed.TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         world_size,
-        # Under torchrun its agent serves the store, and every rank is a client of it.
-        is_master=rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+        is_master=rank == 0,
         timeout=PATIENCE,
         master_listen_fd=None if listening is None else int(listening),
     )
