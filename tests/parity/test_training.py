@@ -69,6 +69,11 @@ VARIANTS = {
 }
 
 
+# How steps are divided does not depend on the backbone: SwinIR stands for the others in most of it.
+FOR_ALL = ("alone", "alone, clipped", "accumulated", "recomputed", "two ranks, ZeRO 3, accumulated, clipped")
+CASES = [(*pair, name) for pair in SEEDS for name in VARIANTS if name in FOR_ALL or pair[0] == "swinir"]
+
+
 def spec_of(backbone: str, norm: str, variant: Variant) -> RunSpec:
     clip = CLIP if variant.clip else None
     recipe = {"steps": STEPS, "lr": 2e-4, "ema_decay": 0.95, "seed": SEEDS[backbone, norm], "clip_grad_norm": clip}
@@ -83,11 +88,10 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folders of every backbone, norm and variant, trained in three processes: one rank alone, and two together."""
     folder = tmp_path_factory.mktemp("ours")
     names: dict[int, list[str]] = {1: [], 2: []}
-    for backbone, norm in SEEDS:
-        for number, variant in enumerate(VARIANTS.values()):
-            spec = spec_of(backbone, norm, variant)
-            (folder / f"{backbone}.{norm}.{number}.json").write_text(spec.to_json())
-            names[spec.placement.workers].append(f"{backbone}.{norm}.{number}")
+    for number, (backbone, norm, name) in enumerate(CASES):
+        spec = spec_of(backbone, norm, VARIANTS[name])
+        (folder / f"{number}.json").write_text(spec.to_json())
+        names[spec.placement.workers].append(str(number))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -138,14 +142,12 @@ def relative(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
 
 
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", VARIANTS)
-@pytest.mark.parametrize(("backbone", "norm"), SEEDS)
+@pytest.mark.parametrize(("backbone", "norm", "name"), CASES)
 def test_sixty_steps_equal_a_plain_loop(
     ours: Path, plain: dict[tuple[str, str, bool], Trained], backbone: str, norm: str, name: str
 ) -> None:
     variant, expected = VARIANTS[name], plain[backbone, norm, VARIANTS[name].clip]
-    number = list(VARIANTS).index(name)
-    losses, weights, ema = read(ours / f"{backbone}.{norm}.{number}" / "rank-0")
+    losses, weights, ema = read(ours / str(CASES.index((backbone, norm, name))) / "rank-0")
     off = {
         "loss": max(abs(a - b) / b for a, b in zip(losses, expected.losses, strict=True)),
         "weights": relative(weights, expected.weights),
