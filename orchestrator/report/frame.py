@@ -97,7 +97,7 @@ def read_frame(plan: Plan, store: Store) -> Frame:
 def _trial_row(trial: Trial, store: Store, tried: list[Attempt]) -> dict[str, Any]:
     result = read_result(store, trial.id)
     state = trial_state(store, trial.id)
-    failure = read_failure(store, trial.id) if state in ("failed", "interrupted") else None
+    failure = read_failure(store, trial.id) if state in ("failed", "infeasible", "interrupted") else None
     return {
         "trial": trial.id,
         "name": trial.name,
