@@ -79,6 +79,25 @@ def choose_device(spec: RunSpec, local_rank: int, visible: int | None = None) ->
     return torch.device("cuda", local_rank)
 
 
+def _join_by_inherited_socket(backend: str) -> None:
+    """Rank 0 of a gang: the rendezvous on the socket that its host listens on; the others find it by env://."""
+    listening = os.environ.pop("NORMSWEEP_LISTEN_FD", None)
+    if listening is None:
+        return
+    world_size = int(os.environ["WORLD_SIZE"])
+    store = torch.distributed.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        world_size,
+        is_master=True,
+        wait_for_workers=True,
+        master_listen_fd=int(listening),
+    )
+    # env:// puts the same prefix before the keys of the other ranks.
+    prefixed = torch.distributed.PrefixStore("default_pg", store)
+    torch.distributed.init_process_group(backend, store=prefixed, rank=0, world_size=world_size)
+
+
 class Engine:
     """One rank's part of the training of `model`.
 
@@ -91,6 +110,7 @@ class Engine:
         deepspeed = _import_deepspeed()
         if device.type == "cuda":
             torch.cuda.set_device(device)
+        _join_by_inherited_socket("nccl" if device.type == "cuda" else "gloo")
         if not torch.distributed.is_initialized():
             deepspeed.init_distributed(
                 "nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False
