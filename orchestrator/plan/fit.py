@@ -81,8 +81,8 @@ def _too_much(trial: Trial, size_gb: float, share_gb: float) -> str:
     else:
         fits = "not even a whole GPU fits: a smaller micro_batch or activation_checkpointing would help"
     return (
-        f"{fraction:g} of a GPU of {size_gb:g} GB is {share_gb:.1f} GB, but a worker of {trial.name} takes about "
-        f"{needed_gb:.1f} GB; {fits} (`gpu_memory_gb` says how large a GPU is)"
+        f"{fraction:g} of a GPU of {size_gb:g} GB is {share_gb:.3g} GB, but a worker of {trial.name} takes about "
+        f"{needed_gb:.3g} GB; {fits} (`gpu_memory_gb` says how large a GPU is)"
     )
 
 

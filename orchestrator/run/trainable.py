@@ -168,7 +168,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             kind, message = failure
             why = infeasible_because(self._trial, place_of(reports)) if kind == OUT_OF_MEMORY else None
             if why:
-                self._give_up(kind, f"{why}\n{message}", "infeasible")
+                self._give_up(kind, f"{why}\n{message.splitlines()[0]}", "infeasible")
             else:
                 self._fail(kind, message)
         if first.result is not None and all(report.exit_code == 0 for report in reports):

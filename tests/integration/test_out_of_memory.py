@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ def test_where_nothing_is_left_to_halve_a_trial_is_infeasible(ended) -> None:
     assert (counts["done"], counts["infeasible"], counts["failed"]) == (1, 1, 0)
     page = (folder / "runs/sweeps/chaos/report/index.html").read_text()
     assert "nothing is left to halve" in page
+    assert '<span class="note">micro-batch 2</span>' in page
 
 
 def test_a_later_run_begins_with_the_micro_batch_that_was_left(ended) -> None:
@@ -104,9 +106,13 @@ def test_a_later_run_begins_with_the_micro_batch_that_was_left(ended) -> None:
     assert (sizes(folder, 0)[-1], sizes(folder, 2)[-1]) == ((1, 4), (2, 2))
 
 
-def test_out_of_memory_in_an_evaluation_halves_nothing_and_says_where(tmp_path: Path) -> None:
-    done = normsweep("run", sweep(tmp_path, "images: 4, tokens: 64", evaluate="embedded-test"))
-    assert done.returncode == 4, done.stderr
-    assert sizes(tmp_path, 4) == [(4, 1)]
-    assert "CUDA out of memory during evaluation: " in done.stderr
-    assert "normsweep evaluate --tile" in done.stderr
+def test_a_rank_says_that_it_was_evaluating(tmp_path: Path) -> None:
+    """Whole images do not get smaller with the micro-batch: the run gives up on such a trial (tests/unit)."""
+    file = sweep(tmp_path, "images: 4, tokens: 64", evaluate="embedded-test")
+    plan = json.loads(normsweep("plan", file, "--json", "--no-state").stdout)
+    (tmp_path / "run.json").write_text(json.dumps(plan["trials"][0]["spec"]))
+    rank = [sys.executable, "-m", "trainers", "run.json", "--out", "out"]
+    done = subprocess.run(rank, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1
+    failure = json.loads((tmp_path / "out/failure-rank-0.json").read_text())
+    assert (failure["kind"], failure["during"]) == ("cuda_oom", "evaluation")
