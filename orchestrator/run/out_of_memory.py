@@ -52,7 +52,7 @@ def remembered(spec: RunSpec, tried: Iterable[tuple[Attempt, Mapping[str, Any]]]
     micro_batch = spec.micro_batch
     for attempt, failure in tried:
         was = attempt["placement"]
-        if failure["kind"] != OUT_OF_MEMORY or failure["final"] or any(was.get(f) != placement[f] for f in SAME_MEMORY):
+        if failure["final"] or any(was.get(f) != placement[f] for f in SAME_MEMORY):
             continue
         size = was["micro_batch"] or spec.training.batch_size // spec.placement.workers
         micro_batch = min(micro_batch, smaller_micro_batch(spec, size) or 1)

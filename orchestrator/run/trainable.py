@@ -66,7 +66,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._sweep = jobs.sweep
         self._run_started = jobs.started
         self._store = open_store(jobs.store_uri)
-        spec = remembered(planned.spec, read_failed_attempts(self._store, planned.id))
+        spec = remembered(planned.spec, read_failed_attempts(self._store, planned.id, OUT_OF_MEMORY))
         self._trial = replace(planned, spec=spec)
         self._latest: dict[str, Any] = {"step": 0, "notes": []}
         if spec.micro_batch < planned.spec.micro_batch:

@@ -142,12 +142,15 @@ def read_failures(store: Store, trial_id: str, attempts: Iterable[int]) -> list[
     return failures
 
 
-def read_failed_attempts(store: Store, trial_id: str) -> list[tuple[Attempt, dict[str, Any]]]:
-    """Every attempt that said why it ended without a result, and what it said; oldest first."""
-    attempts = read_attempts(store, trial_id)
-    return [
-        (attempt, failure) for attempt in attempts for failure in read_failures(store, trial_id, [attempt["attempt"]])
-    ]
+def read_failed_attempts(store: Store, trial_id: str, kind: str) -> list[tuple[Attempt, dict[str, Any]]]:
+    """The attempts that ended with this kind of failure, and what each said; oldest first."""
+    found = []
+    for number in _attempt_numbers(store, trial_id):
+        for failure in read_failures(store, trial_id, [number]):
+            if failure["kind"] == kind:
+                attempt = json.loads(store.get(f"trials/{trial_id}/attempts/{number}/attempt.json"))
+                found.append((attempt, failure))
+    return found
 
 
 def check_newest(store: Store, trial_id: str, attempt: int) -> None:

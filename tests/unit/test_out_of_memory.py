@@ -23,9 +23,9 @@ def out_of_memory(**more: Any) -> Report:
     return Report(1, failure={"kind": "cuda_oom", "message": "CUDA out of memory.", "traceback": "", **more})
 
 
-def attempt(spec: RunSpec, *, kind: str = "cuda_oom", final: bool = False, **placement: Any) -> tuple[Any, Any]:
+def attempt(spec: RunSpec, *, final: bool = False, **placement: Any) -> tuple[Any, Any]:
     recorded = {**spec.placement.model_dump(mode="json"), "micro_batch": spec.micro_batch, **placement}
-    return {"placement": recorded}, {"kind": kind, "final": final}
+    return {"placement": recorded}, {"kind": "cuda_oom", "final": final}
 
 
 def trial(folder: Path, norm: str = "i_ln", **placement: Any) -> Trial:
@@ -45,7 +45,6 @@ def test_the_next_micro_batch_divides_the_share_and_is_at_most_half(share: int, 
 def test_what_ran_out_of_memory_is_not_tried_again() -> None:
     spec = tiny_spec(training={"batch_size": 16})
     assert remembered(spec, []) is spec
-    assert remembered(spec, [attempt(spec, kind="killed")]) is spec
     after = remembered(spec, [attempt(spec), attempt(spec, micro_batch=8)])
     assert (after.micro_batch, after.accumulation, after.training) == (4, 4, spec.training)
     assert remembered(spec, [attempt(spec, micro_batch=None)]).micro_batch == 8, "as older attempts were recorded"
@@ -118,4 +117,5 @@ def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:
     trials.write_failure(store, only.id, number, "cuda_oom", "m", final=True)
     assert trials.trial_state(store, only.id) == "infeasible"
     assert trials.ended(store, plan.trials) == set()
-    assert trials.read_failed_attempts(store, only.id)[0][1]["message"] == "m"
+    assert [failure["message"] for _, failure in trials.read_failed_attempts(store, only.id, "cuda_oom")] == ["m"]
+    assert trials.read_failed_attempts(store, only.id, "killed") == []
