@@ -21,7 +21,7 @@ from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
 from trainers import checkpoint, process_group
 from trainers.optimiser import Adam, after_overflow
-from trainers.spec import RunSpec
+from trainers.spec import BadSpec, RunSpec
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -181,12 +181,26 @@ def _allow_what_checkpoints_hold() -> None:
     torch.serialization.add_safe_globals([ZeroStageEnum, LossScaler, DynamicLossScaler, fragment_address])
 
 
-def choose_device(spec: RunSpec, local_rank: int) -> torch.device:
-    """The device of this rank; `auto` takes CUDA where there is one."""
-    kind = spec.placement.device
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device("cuda", local_rank) if kind == "cuda" else torch.device("cpu")
+def choose_device(spec: RunSpec, local_rank: int, visible: int | None = None) -> torch.device:
+    """The device of this rank, of the `visible` CUDA devices; default: those that torch sees.
+
+    A worker whose placement says that it has no GPU trains on the CPU, whatever the machine has. `auto` takes CUDA where torch
+    sees any. Raises BadSpec where the rank would need a GPU that it does not see.
+    """
+    placement = spec.placement
+    if placement.device == "cpu" or (placement.device == "auto" and placement.gpus_per_worker == 0):
+        return torch.device("cpu")
+    if visible is None:
+        visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if visible == 0 and placement.device == "auto":
+        return torch.device("cpu")
+    if local_rank >= visible:
+        built = "" if torch.version.cuda else f" (torch {torch.__version__} is built without CUDA)"
+        raise BadSpec(
+            f"placement.device is {placement.device}, but local rank {local_rank} sees {visible} CUDA devices{built}: "
+            "each rank needs a GPU; start fewer, or set placement.device to cpu"
+        )
+    return torch.device("cuda", local_rank)
 
 
 class Network(nn.Module):

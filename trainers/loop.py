@@ -103,7 +103,7 @@ def train(
     ema = copy.deepcopy(model).to(device).eval()
     engine = Engine(model, spec, device)
     probe_lq, _ = patches.batch(PROBE_STEP, slice(0, observe.probe_patches))
-    probe = FeatureProbe(engine.network, probe_lq.to(device))
+    probe = FeatureProbe(engine.network, probe_lq.to(device), at_once=spec.micro_batch)
     slices = micro_batches(spec, engine.rank)
     rates = rates_of(engine.module)
 

@@ -36,7 +36,7 @@ def _store(rank: int, world_size: int) -> distributed.Store | None:
         return distributed.HashStore()  # needs no port
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
         return None
-    listening = os.environ.get(LISTEN_FD) if rank == 0 else None
+    listening = os.environ.pop(LISTEN_FD, None) if rank == 0 else None
     return distributed.TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),

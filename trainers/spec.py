@@ -17,6 +17,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PlainValidator,
     ValidationError,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
@@ -255,6 +256,24 @@ class ObserveSpec(Cadences):
         return value
 
 
+SMALLEST_SHARE = 1e-4  # Ray divides a GPU no further
+
+
+def _gpus(value: Any) -> Literal["auto"] | float:
+    if value == "auto":
+        return "auto"
+    if type(value) in (int, float) and (value == 0 or SMALLEST_SHARE <= value <= 1):
+        return float(value)
+    raise ValueError("must be auto, 0, 1, or the fraction of a GPU that a worker takes, such as 0.5")
+
+
+Gpus = Annotated[
+    Literal["auto"] | float,
+    PlainValidator(_gpus),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0, "maximum": 1}]}),
+]
+
+
 class Gang(Part):
     """In how many slices a step is computed, and on what. Changes rounding only."""
 
@@ -263,9 +282,14 @@ class Gang(Part):
         None, ge=1, description="images per worker and forward pass; none: the batch's share"
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(0, description="what DeepSpeed shards over the workers")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` is CUDA where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`auto` is CUDA for a worker that was given a GPU, and the CPU otherwise"
+    )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of a worker")
-    gpus_per_worker: int = Field(0, ge=0, le=1, description="a rank drives one GPU at most")
+    gpus_per_worker: Gpus = Field(
+        "auto",
+        description="0, 1, or a fraction: trials of one worker that share a GPU. `auto`: 1 where nodes have GPUs, else 0",
+    )
     data_workers: int | None = Field(
         None,
         ge=0,
@@ -274,6 +298,11 @@ class Gang(Part):
     activation_checkpointing: bool = Field(
         False, description="recompute each block in the backward pass: less memory, about a third more time"
     )
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a worker; `auto` counts as none until a run, or a plan, has found out what there is."""
+        return 0.0 if self.gpus_per_worker == "auto" else self.gpus_per_worker
 
 
 Strategy = Literal["pack", "spread", "strict_pack"]
