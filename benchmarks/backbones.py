@@ -78,7 +78,8 @@ def theirs(spec: RunSpec, weights: dict[str, Tensor]) -> nn.Module:
     arch = {"swinir": SwinIR.SwinIR, "hat": HAT.HAT, "drct": DRCT.DRCT}[spec.model.backbone.name]
     knobs: dict[str, Any] = dict(spec.model.backbone.knobs)
     knobs["drop_path_rate"] = knobs.pop("drop_path")
-    network = arch(upscale=2, img_size=64, **{"upsampler": "pixelshuffle", **knobs})
+    knobs["img_size"] = knobs["img_size"] or 64
+    network = arch(upscale=2, **{"upsampler": "pixelshuffle", **knobs})
     network.load_state_dict(weights, strict=False)
     return network
 

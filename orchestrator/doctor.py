@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.errors import NormsweepError
+from orchestrator.plan.gpus import Gpus, of_this_machine
 from orchestrator.store import open_store
 from trainers.data.manifests import DatasetProblem, find_set
 
@@ -135,10 +136,23 @@ def _cuda() -> Finding:
         return Finding(
             "devices", "problem", f"torch cannot be imported: {error}", "Install it again: pip install torch"
         )
-    if not torch.cuda.is_available():
-        return Finding("devices", "ok", "no CUDA device: trials run on the CPU")
-    names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return Finding("devices", "ok", f"CUDA {torch.version.cuda}: {', '.join(names)}")
+    if torch.cuda.is_available():
+        devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+        names = ", ".join(f"{device.name}, {device.total_memory / 1e9:.0f} GB" for device in devices)
+        return Finding("devices", "ok", f"CUDA {torch.version.cuda}: {names}; `gpus_per_worker: auto` is 1")
+    return _without_cuda(of_this_machine(), torch.__version__, torch.version.cuda)
+
+
+def _without_cuda(gpus: Gpus, torch_version: str, built_for: str | None) -> Finding:
+    """The devices of a machine whose torch sees no CUDA device."""
+    if not gpus.auto:
+        return Finding("devices", "ok", f"{gpus.why}: trials train on the CPU (`gpus_per_worker: auto` is 0)")
+    advice = "Trials would take a GPU and train on the CPU. " + (
+        "torch finds no usable driver: look at nvidia-smi."
+        if built_for
+        else "Install a build of torch with CUDA, or run with --auto-gpus 0."
+    )
+    return Finding("devices", "note", f"{gpus.why}, but torch {torch_version} sees no CUDA device", advice)
 
 
 def _compiler() -> Finding:

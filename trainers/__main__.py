@@ -12,7 +12,6 @@ import argparse
 import ctypes
 import os
 import signal
-import socket
 import sys
 import traceback
 from pathlib import Path
@@ -24,6 +23,12 @@ from trainers.spec import BadSpec, RunSpec
 EXIT_BAD_INPUT = 2
 EXIT_MACHINE = 3
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run it again
+SAID_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# Where a smaller micro-batch would not help against a lack of memory, by (module, function).
+PLACES = {
+    ("trainers.engine", "__init__"): "set-up",
+    ("trainers.evaluate", ""): "evaluation",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -45,20 +50,15 @@ def main(arguments: list[str] | None = None) -> int:
     rank = int(os.environ.setdefault("RANK", "0"))
     local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
     world_size = int(os.environ.setdefault("WORLD_SIZE", "1"))
-    if world_size == 1:
-        os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", str(_free_port()))
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     if (out / "result.json").exists():
         print(f"{out}: this trial has ended; see result.json", file=sys.stderr)
         return 0
 
-    def failed(kind: str, error: BaseException) -> None:
-        write_json(
-            out / f"failure-rank-{rank}.json",
-            {"kind": kind, "message": str(error), "traceback": "".join(traceback.format_exception(error))},
-        )
+    def failed(kind: str, error: BaseException, **more: str) -> None:
+        told = {"kind": kind, "message": str(error), "traceback": "".join(traceback.format_exception(error))}
+        write_json(out / f"failure-rank-{rank}.json", {**told, **more})
 
     try:
         spec = RunSpec.from_json(options.spec.read_bytes())
@@ -68,8 +68,6 @@ def main(arguments: list[str] | None = None) -> int:
         failed("spec", error)
         print(f"{options.spec}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-
-    import torch
 
     from trainers.data.cache import Cache, CacheProblem, cache_root
     from trainers.initial import InitialProblem
@@ -97,13 +95,33 @@ def main(arguments: list[str] | None = None) -> int:
         failed("cache", error)
         print(error, file=sys.stderr)
         return EXIT_MACHINE
-    except torch.cuda.OutOfMemoryError as error:
-        failed("cuda_oom", error)
-        raise
+    except BadSpec as error:  # a device that this rank does not see
+        failed("spec", error)
+        print(f"{options.spec}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
     except Exception as error:
-        failed("bug", error)
+        if _is_out_of_memory(error):
+            failed("cuda_oom", error, during=_place_of(error))
+        else:
+            failed("bug", error)
         raise
     return EXIT_PREEMPTED if outcome == "preempted" else 0
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Libraries that allocate beside torch's allocator say so in an error of another class."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in SAID_OF_MEMORY)
+
+
+def _place_of(error: BaseException) -> str:
+    """What the loop was doing: the outermost frame that says, otherwise training."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module, function = frame.f_globals.get("__name__"), frame.f_code.co_name
+        if place := PLACES.get((module, function)) or PLACES.get((module, "")):
+            return place
+    return "training"
 
 
 def _end_with(parent: int) -> None:
@@ -112,13 +130,6 @@ def _end_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

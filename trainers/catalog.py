@@ -184,6 +184,8 @@ def preset(name: str, of: str, **knobs: KnobValue) -> Preset:
     return Preset(name, of, MappingProxyType(knobs))
 
 
+# img_size: the side in pixels for which a published network was constructed, which decides whether its windows are shifted;
+# 0 lets each input decide. They differ where an input's shorter side is one window (trainers.backbones.attention).
 BACKBONES = Catalog(
     "backbone",
     entry(
@@ -193,6 +195,7 @@ BACKBONES = Catalog(
         depths=Knob((6, 6, 6, 6, 6, 6), at_least=1),
         num_heads=Knob((6, 6, 6, 6, 6, 6), at_least=1),
         window_size=Knob(8, at_least=2),
+        img_size=Knob(0, at_least=0),
         mlp_ratio=Knob(2.0, above=0.0),
         qkv_bias=True,
         drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
@@ -206,6 +209,7 @@ BACKBONES = Catalog(
         depths=Knob((6, 6, 6, 6, 6, 6), at_least=1),
         num_heads=Knob((6, 6, 6, 6, 6, 6), at_least=1),
         window_size=Knob(16, at_least=2),
+        img_size=Knob(0, at_least=0),
         compress_ratio=Knob(3, at_least=1),
         squeeze_factor=Knob(30, at_least=1),
         conv_scale=0.01,
@@ -222,6 +226,7 @@ BACKBONES = Catalog(
         depths=Knob((6, 6, 6, 6, 6, 6), at_least=1),
         num_heads=Knob((6, 6, 6, 6, 6, 6), at_least=1),
         window_size=Knob(16, at_least=2),
+        img_size=Knob(0, at_least=0),
         gc=Knob(32, at_least=1),
         mlp_ratio=Knob(2.0, above=0.0),
         qkv_bias=True,

@@ -1,7 +1,7 @@
 """DeepSpeed, and nothing else of it anywhere: initialise, step, gather weights, save, load.
 
-Weights and optimiser state stay in float32; `bf16` and `fp16` are DeepSpeed's torch_autocast. The optimiser is torch's
-Adam at every ZeRO stage, so a stage changes where numbers lie and not what they are.
+Weights and optimiser state stay in float32; `bf16` and `fp16` are torch's autocast around the network. The optimiser is
+ours at every ZeRO stage (trainers.optimiser), so a stage changes where numbers lie and not what they are.
 """
 
 from __future__ import annotations
@@ -11,17 +11,141 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
-from trainers import checkpoint
-from trainers.spec import RunSpec
+from trainers import checkpoint, process_group
+from trainers.optimiser import Adam, after_overflow
+from trainers.spec import BadSpec, RunSpec
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+# What DeepSpeed 0.19.8 would choose for us and what can touch a number, chosen here and asserted after initialisation. A test
+# holds all of its other fields to the defaults that were reviewed. Where a value differs from DeepSpeed's default, it says why.
+STATED: Mapping[str, Any] = {
+    "managed_gradient_accumulation": True,
+    "gradient_clipping": 0.0,  # 1.0 by default; trainers.optimiser clips where the recipe says so
+    "prescale_gradients": False,
+    "gradient_predivide_factor": 1.0,
+    "gradient_allreduce_op": "mean",
+    "communication_data_type": "fp32",  # by default that of the fp16 or bf16 section
+    "seq_parallel_communication_data_type": "fp32",
+    "disable_allgather": False,
+    "zero_allow_untested_optimizer": True,  # ours is a subclass of torch's Adam, which it knows
+    "zero_force_ds_cpu_optimizer": False,  # True would replace our Adam by its own under offload
+    "fp16": {"enabled": False, "auto_cast": False, "loss_scale": 1.0, "fp16_master_weights_and_grads": False},
+    "bf16": {
+        "enabled": False,
+        "immediate_grad_update": False,
+        "bf16_master_weights_and_grads": False,
+        "bf16_optimizer_states": False,
+    },
+    "torch_autocast": {
+        "enabled": False
+    },  # it would send gradients in half precision, and scale losses (trainers.optimiser)
+    "data_types": {"grad_accum_dtype": "fp32", "param_dtype": None, "buffer_dtype": None},
+    "data_efficiency": {"enabled": False},
+    "compile": {"deepcompile": False},
+    "hybrid_engine": {"enabled": False},
+    "flops_profiler": {"enabled": False},
+    "zero_optimization": {
+        "contiguous_gradients": True,
+        "reduce_scatter": True,
+        "reduce_bucket_size": 500_000_000,
+        "use_multi_rank_bucket_allreduce": True,
+        "allgather_partitions": True,
+        "allgather_bucket_size": 500_000_000,
+        "overlap_comm": False,  # True at stage 3 by default: sums would be formed in an order that is not ours to know
+        "load_from_fp32_weights": True,
+        "elastic_checkpoint": False,
+        "offload_param": None,
+        "offload_optimizer": None,
+        "zenflow": None,
+        "sub_group_size": 1_000_000_000,  # more than any network here: the optimiser steps once
+        "ignore_unused_parameters": True,
+        "legacy_stage1": False,
+        "round_robin_gradients": False,
+        "parameter_alignment": False,
+        "zero_hpz_partition_size": 1,
+        "zero_quantized_weights": False,
+        "zero_quantized_nontrainable_weights": False,
+        "zero_quantized_gradients": False,
+        "memory_efficient_linear": False,  # True would put a function of its own in the place of F.linear
+    },
+    # Not numbers, but cost: a synchronisation of the device twice a micro-batch, a line on stdout.
+    "timers": {"throughput": {"enabled": False}},
+    "wall_clock_breakdown": False,
+    "memory_breakdown": False,
+    "steps_per_print": sys.maxsize,
+}
+# Where DeepSpeed's parsed configuration keeps a section or field under another name.
+ATTRIBUTES = {
+    "fp16": "float16_config",
+    "bf16": "bfloat16_config",
+    "zero_optimization": "zero_config",
+    "compile": "compile_config",
+    "flops_profiler": "flops_profiler_config",
+    "data_efficiency": "data_efficiency_config",
+}
+
+
+def deepspeed_config(spec: RunSpec) -> dict[str, Any]:
+    """The configuration of one trial: STATED, and what the spec says."""
+    stage = spec.placement.zero_stage
+    zero = {**STATED["zero_optimization"], "stage": stage}
+    # It would skip a step whose norm is not finite, unasked; only stages 1 and 2 can be told not to look.
+    zero["compute_grad_norm"] = stage not in (1, 2)
+    return {
+        **STATED,
+        "zero_optimization": zero,
+        "train_batch_size": spec.training.batch_size,
+        "train_micro_batch_size_per_gpu": spec.micro_batch,
+        "gradient_accumulation_steps": spec.accumulation,
+    }
+
+
+class NotAsStated(RuntimeError):
+    """DeepSpeed runs with another configuration than it was given; the message names the fields."""
+
+
+def differences(stated: Mapping[str, Any], parsed: Any) -> list[str]:
+    """Fields of DeepSpeed's parsed configuration that are not what `stated` says."""
+    found = []
+    for name, wanted in stated.items():
+        for field, value in _leaves(name, wanted):
+            if (actual := _parsed(parsed, field)) != value:
+                found.append(f"{field} is {actual!r}, not {value!r}")
+    return found
+
+
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _leaves(f"{name}.{key}", inner)
+    else:
+        yield name, value
+
+
+def _parsed(parsed: Any, field: str) -> Any:
+    """What DeepSpeed's configuration object holds for a field of the JSON."""
+    dtypes = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+    flat = {
+        "torch_autocast.enabled": "torch_autocast_enabled",
+        "data_types.grad_accum_dtype": "grad_accum_dtype",
+        "data_types.param_dtype": "param_dtype",
+        "data_types.buffer_dtype": "buffer_dtype",
+        "timers.throughput.enabled": "timers_config.enabled",
+    }
+    value = parsed
+    for i, part in enumerate(flat.get(field, field).split(".")):
+        name = ATTRIBUTES.get(part, part) if i == 0 else part
+        value = value[name] if isinstance(value, Mapping) else getattr(value, name)
+    return dtypes.get(value, value) if isinstance(value, torch.dtype) else value
 
 
 def _import_deepspeed() -> Any:
@@ -57,19 +181,54 @@ def _allow_what_checkpoints_hold() -> None:
     torch.serialization.add_safe_globals([ZeroStageEnum, LossScaler, DynamicLossScaler, fragment_address])
 
 
-def choose_device(spec: RunSpec, local_rank: int) -> torch.device:
-    """The device of this rank; `auto` takes CUDA where there is one."""
-    kind = spec.placement.device
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device("cuda", local_rank) if kind == "cuda" else torch.device("cpu")
+def choose_device(spec: RunSpec, local_rank: int, visible: int | None = None) -> torch.device:
+    """The device of this rank, of the `visible` CUDA devices; default: those that torch sees.
+
+    A worker whose placement says that it has no GPU trains on the CPU, whatever the machine has. `auto` takes CUDA where torch
+    sees any. Raises BadSpec where the rank would need a GPU that it does not see.
+    """
+    placement = spec.placement
+    if placement.device == "cpu" or (placement.device == "auto" and placement.gpus_per_worker == 0):
+        return torch.device("cpu")
+    if visible is None:
+        visible = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if visible == 0 and placement.device == "auto":
+        return torch.device("cpu")
+    if local_rank >= visible:
+        built = "" if torch.version.cuda else f" (torch {torch.__version__} is built without CUDA)"
+        raise BadSpec(
+            f"placement.device is {placement.device}, but local rank {local_rank} sees {visible} CUDA devices{built}: "
+            "each rank needs a GPU; start fewer, or set placement.device to cpu"
+        )
+    return torch.device("cuda", local_rank)
+
+
+class Network(nn.Module):
+    """A network under autocast to `dtype`, where that is given. Autocast around the engine would not do: it turns it off."""
+
+    def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.network = network
+        self._device = device
+        self._dtype = dtype
+
+    @property
+    def groups(self) -> nn.ModuleList:
+        """What the probes look at."""
+        groups: nn.ModuleList = self.network.groups
+        return groups
+
+    def forward(self, *inputs: Tensor | None) -> Tensor:
+        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None):
+            output: Tensor = self.network(*inputs)
+        return output
 
 
 class Engine:
     """One rank's part of the training of `model`.
 
-    Joins the process group named by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT (a group of one without them), and
-    takes the model over: afterwards `module` is it.
+    Joins the process group (trainers.process_group) and takes the model over: afterwards `module` is it, and `network` the
+    same in the precision of a training step. Raises NotAsStated where DeepSpeed would train with other settings than these.
     """
 
     def __init__(self, model: nn.Module, spec: RunSpec, device: torch.device) -> None:
@@ -77,53 +236,69 @@ class Engine:
         deepspeed = _import_deepspeed()
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        if not torch.distributed.is_initialized():
-            deepspeed.init_distributed(
-                "nccl" if device.type == "cuda" else "gloo", auto_mpi_discovery=False, verbose=False
-            )
+        process_group.join(device)
         self.device = device
         self.rank = torch.distributed.get_rank()
         self.world_size = torch.distributed.get_world_size()
         self.zero_stage = spec.placement.zero_stage
-        self._autocast = AUTOCAST.get(spec.training.precision)
+        self.overflowed = False  # whether DeepSpeed has left out a step, its gradients not being finite
         self._gathered = deepspeed.zero.GatheredParameters
         training = spec.training
-        optimiser = torch.optim.Adam(
-            model.parameters(), lr=training.lr, betas=training.betas, weight_decay=training.weight_decay
+        half = training.precision == "fp16"
+        self._scaler = ShardedGradScaler(device.type) if half else None
+        self._optimiser = Adam(
+            model.parameters(),
+            lr=training.lr,
+            betas=training.betas,
+            weight_decay=training.weight_decay,
+            clip_norm=training.clip_grad_norm,
+            sharded=self.zero_stage > 0,
+            scaler=self._scaler,
         )
-        config: dict[str, Any] = {
-            "train_micro_batch_size_per_gpu": spec.micro_batch,
-            "gradient_accumulation_steps": spec.accumulation,
-            "zero_optimization": {"stage": self.zero_stage},
-            "steps_per_print": sys.maxsize,
-        }
-        if self._autocast is not None:
-            config["torch_autocast"] = {"enabled": True, "dtype": str(self._autocast).removeprefix("torch.")}
-        self._engine = deepspeed.initialize(model=model.to(device), optimizer=optimiser, config=config)[0]
+        self.network = Network(model.to(device), device, AUTOCAST.get(training.precision))
+        config = deepspeed_config(spec)
+        self._engine = deepspeed.initialize(model=self.network, optimizer=self._optimiser, config=config)[0]
+        process_group.be_patient()
+        if wrong := differences(config, self._engine._config):
+            raise NotAsStated(f"DeepSpeed {deepspeed.__version__}: " + "; ".join(wrong))
         kept = self.module.state_dict().keys()  # other buffers are constants, the same everywhere
         self._buffers = [buffer for name, buffer in self.module.named_buffers() if name in kept]
 
     @property
     def module(self) -> nn.Module:
-        module: nn.Module = self._engine.module
-        return module
+        return self.network.network
+
+    @property
+    def loss_scale(self) -> float:
+        """What losses are multiplied by before the backward pass: of fp16; 1 otherwise."""
+        return 1.0 if self._scaler is None else self._scaler.get_scale()
+
+    @property
+    def grad_norm(self) -> float | None:
+        """2-norm of the last step's gradients before clipping; None where the recipe does not clip."""
+        norm = self._optimiser.grad_norm
+        return None if norm is None else norm.item()
 
     def set_lr(self, lr: float) -> None:
-        for group in self._engine.optimizer.param_groups:
+        for group in self._optimiser.param_groups:
             group["lr"] = lr
 
-    def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """The precision of a training step, for a forward pass outside of one."""
-        return torch.autocast(self.device.type, self._autocast, enabled=self._autocast is not None)
-
-    def forward(self, lq: Tensor) -> Tensor:
-        output: Tensor = self._engine(lq)
+    def forward(self, lq: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The network's output; `kept` are its drop-path factors (trainers.backbones.network)."""
+        output: Tensor = self._engine(lq, kept)
         return output
 
     def backward_and_step(self, loss: Tensor) -> None:
         """Backward of one micro-batch; DeepSpeed steps the optimiser after the last one of a step."""
-        self._engine.backward(loss)
+        self._engine.backward(loss if self._scaler is None else self._scaler.scale(loss))
+        ending = self._engine.is_gradient_accumulation_boundary()
         self._engine.step()
+        # ZeRO 3 leaves out a step whose gradients are not finite, on all ranks, before the optimiser sees them.
+        if ending and getattr(self._engine.optimizer, "overflow", False):
+            if self._scaler is None:
+                self.overflowed = True
+            else:
+                after_overflow(self._scaler, self.device)
 
     def mean_over_ranks(self, values: Sequence[float]) -> list[float]:
         """The means of a few numbers over the ranks, the same bits on each."""
@@ -132,6 +307,10 @@ class Engine:
         shared = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(shared)
         return (shared / self.world_size).tolist()
+
+    def all_ranks(self, holds: bool) -> bool:
+        """Whether it holds on every rank, the same answer on each."""
+        return self.mean_over_ranks([float(holds)]) == [1.0]
 
     def average_buffers(self) -> None:
         """Make running statistics the means over ranks, which each have seen their own slices; the same bits on each."""
@@ -171,7 +350,9 @@ class Engine:
         name = checkpoint.folder_name(step)
         folder = checkpoints / name
         folder.mkdir(parents=True, exist_ok=True)
-        self._engine.save_checkpoint(str(checkpoints), tag=name, save_latest=False, client_state={"step": step})
+        scale = None if self._scaler is None else self._scaler.state_dict()  # DeepSpeed keeps none
+        client_state = {"step": step, "loss_scale": scale}
+        self._engine.save_checkpoint(str(checkpoints), tag=name, save_latest=False, client_state=client_state)
         with self.full_state() as state:
             if self.rank == 0:
                 kept = {key: value.detach().to("cpu", torch.float32).clone() for key, value in state.items()}
@@ -204,7 +385,9 @@ class Engine:
 
     def load(self, found: checkpoint.Checkpoint) -> dict[str, Tensor]:
         """Continue from an intact checkpoint; every rank must call. Returns its EMA."""
-        self._engine.load_checkpoint(str(found.folder.parent), tag=found.folder.name)
+        _, client_state = self._engine.load_checkpoint(str(found.folder.parent), tag=found.folder.name)
+        if self._scaler is not None and client_state["loss_scale"]:
+            self._scaler.load_state_dict(client_state["loss_scale"])
         ema: dict[str, Tensor] = torch.load(found.folder / "ema.pt", map_location=self.device, weights_only=True)
         return ema
 

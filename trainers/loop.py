@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from trainers import checkpoint
-from trainers.backbones.attention import batch_slice
+from trainers.backbones.drop_path import factors_of_step, rates_of
 from trainers.build import build_benchmarks, build_model, build_patches, build_task
 from trainers.data.cache import Cache
 from trainers.engine import Engine, choose_device
 from trainers.evaluate import evaluate, means
 from trainers.initial import load_initial
 from trainers.journal import Journal, encoded
+from trainers.kernels import choose_kernels, tf32
 from trainers.probes.features import FeatureProbe
 from trainers.spec import RunSpec, TrainingSpec
 
@@ -102,6 +103,7 @@ def train(
     preemption = Preemption()
     training, observe = spec.training, spec.observe
     device = choose_device(spec, rank.local_rank)
+    choose_kernels(device)
     task = build_task(spec)
     patches = build_patches(spec, data_roots, cache)
     benchmarks = build_benchmarks(spec, data_roots)
@@ -115,8 +117,9 @@ def train(
     ema = copy.deepcopy(model).to(device).eval()
     engine = Engine(model, spec, device)
     probe_lq, _ = patches.batch(PROBE_STEP, slice(0, observe.probe_patches))
-    probe = FeatureProbe(engine.module, probe_lq.to(device))
+    probe = FeatureProbe(engine.network, probe_lq.to(device), at_once=spec.micro_batch)
     slices = micro_batches(spec, engine.rank)
+    rates = rates_of(engine.module)
 
     checkpoints = out / "checkpoints"
     journal = Journal(out / "journal.jsonl") if engine.rank == 0 else None
@@ -132,12 +135,13 @@ def train(
             journal.event(step, event, **fields)
 
     def measure(step: int) -> bool:
-        """The feature trace; whether features are finite and within the limit."""
-        with engine.autocast():
+        """The feature trace; whether features are finite and within the limit, on every rank."""
+        with tf32(training.precision == "tf32"):
             values = probe.measure()
         record(step, values)
         traces = [v for name, v in values.items() if name.startswith("feature/mean_square/")]
-        return all(math.isfinite(v) and v <= (training.feature_limit or math.inf) for v in traces)
+        sound = all(math.isfinite(v) and v <= (training.feature_limit or math.inf) for v in traces)
+        return engine.all_ranks(sound)  # a rank that left alone would leave the others waiting in a collective
 
     def evaluate_all(step: int) -> None:
         """The benchmarks on EMA weights, images dealt out over the ranks."""
@@ -159,12 +163,14 @@ def train(
     def train_step(step: int) -> float:
         """One optimiser step; returns this rank's mean loss."""
         engine.set_lr(learning_rate(training, step))
+        torch.manual_seed(training.seed * 1_000_003 + step)  # nothing of ours draws from it; a user's norm may
         total = torch.zeros((), dtype=torch.float64, device=device)
         for part in slices:
             lq, gt = next(batches)
-            torch.manual_seed(training.seed * 1_000_003 + step)
-            with batch_slice(part, training.batch_size):
-                loss = nn.functional.l1_loss(engine.forward(to_device(lq)).float(), to_device(gt))
+            factors = factors_of_step(rates, training.seed, step, part)
+            with tf32(training.precision == "tf32"):
+                output = engine.forward(to_device(lq), None if factors is None else to_device(factors))
+                loss = nn.functional.l1_loss(output.float(), to_device(gt))
                 engine.backward_and_step(loss)
             total += loss.detach() / len(slices)
         engine.average_buffers()
@@ -198,12 +204,17 @@ def train(
         mean_loss, asked = engine.mean_over_ranks([loss, float(preemption.asked)])
         done += 1
         busy_s, busy_steps = busy_s + time.monotonic() - started, busy_steps + 1
-        sound = math.isfinite(mean_loss)
+        sound = math.isfinite(mean_loss) and not engine.overflowed
         ending = done == training.steps
         if ending or not sound or done % observe.log_every == 0:
             rate = busy_steps * training.batch_size / busy_s
             lr = learning_rate(training, done - 1)
-            record(done, {"train/loss": mean_loss, "train/lr": lr, "train/images_per_s": rate})
+            values = {"train/loss": mean_loss, "train/lr": lr, "train/images_per_s": rate}
+            if (norm := engine.grad_norm) is not None:
+                values["train/grad_norm"] = norm
+            if training.precision == "fp16":
+                values["train/loss_scale"] = engine.loss_scale
+            record(done, values)
             busy_s, busy_steps = 0.0, 0
         if ending or not sound or done % observe.probe_every == 0:
             sound = measure(done) and sound

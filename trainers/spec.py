@@ -17,6 +17,7 @@ from pydantic import (
     ModelWrapValidatorHandler,
     PlainValidator,
     ValidationError,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
@@ -96,6 +97,11 @@ def misfit(backbone: Choice) -> str | None:
             return f"{count} heads do not divide embed_dim {width}; {fits} would fit"
     if int(width * backbone["mlp_ratio"]) < 1:
         return f"mlp_ratio {backbone['mlp_ratio']:g} leaves an MLP of embed_dim {width} without channels"
+    if 0 < backbone["img_size"] < backbone["window_size"]:  # the published constructors would shrink the window to it
+        return (
+            f"img_size {backbone['img_size']} is smaller than a window of {backbone['window_size']}; "
+            f"0 (decide by each input) or at least {backbone['window_size']} would fit"
+        )
     return {"hat": _misfit_of_hat, "drct": _misfit_of_drct}.get(backbone.name, lambda _: None)(backbone)
 
 
@@ -183,11 +189,14 @@ class Recipe(Part):
     )
     lr_factor: float = Field(0.5, gt=0, le=1, description="factor on lr at each fraction in `halve_lr_at`")
     clip_grad_norm: float | None = Field(
-        None, gt=0, description="2-norm of all gradients together to which a larger one is scaled down; none: no clipping"
+        None,
+        gt=0,
+        description="2-norm of all gradients together to which a larger one is scaled down; none: no clipping",
     )
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that are evaluated")
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
-        "fp32", description="autocast precision; weights and optimiser stay fp32. `tf32`: fp32 with TF32 matrix products on CUDA"
+        "fp32",
+        description="autocast precision; weights and optimiser stay fp32. `tf32`: fp32 with TF32 matrix products on CUDA",
     )
     flips: bool = Field(True, description="flip training patches at random")
     rotations: bool = Field(True, description="turn training patches by a random multiple of 90 degrees")
@@ -213,9 +222,13 @@ class TrainingSpec(Recipe):
     seed: int = Field(0, ge=0, lt=2**31)
     patch_size_px: int = Field(ge=8, le=1024, description="side of a training patch on the LQ side")
     initial: str | None = Field(
-        None, pattern=SHA256, description="sha256 of the file of weights that training starts from; none: drawn from `seed`"
+        None,
+        pattern=SHA256,
+        description="sha256 of the file of weights that training starts from; none: drawn from `seed`",
     )
-    initial_strict: bool = Field(True, description="refuse `initial` weights that lack a tensor, or have one of another shape")
+    initial_strict: bool = Field(
+        True, description="refuse `initial` weights that lack a tensor, or have one of another shape"
+    )
 
 
 class Cadences(Part):
@@ -243,6 +256,24 @@ class ObserveSpec(Cadences):
         return value
 
 
+SMALLEST_SHARE = 1e-4  # Ray divides a GPU no further
+
+
+def _gpus(value: Any) -> Literal["auto"] | float:
+    if value == "auto":
+        return "auto"
+    if type(value) in (int, float) and (value == 0 or SMALLEST_SHARE <= value <= 1):
+        return float(value)
+    raise ValueError("must be auto, 0, 1, or the fraction of a GPU that a worker takes, such as 0.5")
+
+
+Gpus = Annotated[
+    Literal["auto"] | float,
+    PlainValidator(_gpus),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0, "maximum": 1}]}),
+]
+
+
 class Gang(Part):
     """In how many slices a step is computed, and on what. Changes rounding only."""
 
@@ -251,9 +282,14 @@ class Gang(Part):
         None, ge=1, description="images per worker and forward pass; none: the batch's share"
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(0, description="what DeepSpeed shards over the workers")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` is CUDA where there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="`auto` is CUDA for a worker that was given a GPU, and the CPU otherwise"
+    )
     cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of a worker")
-    gpus_per_worker: int = Field(0, ge=0, le=1, description="a rank drives one GPU at most")
+    gpus_per_worker: Gpus = Field(
+        "auto",
+        description="0, 1, or a fraction: trials of one worker that share a GPU. `auto`: 1 where nodes have GPUs, else 0",
+    )
     data_workers: int | None = Field(
         None,
         ge=0,
@@ -262,6 +298,11 @@ class Gang(Part):
     activation_checkpointing: bool = Field(
         False, description="recompute each block in the backward pass: less memory, about a third more time"
     )
+
+    @property
+    def gpus(self) -> float:
+        """GPUs of a worker; `auto` counts as none until a run, or a plan, has found out what there is."""
+        return 0.0 if self.gpus_per_worker == "auto" else self.gpus_per_worker
 
 
 Strategy = Literal["pack", "spread", "strict_pack"]

@@ -80,7 +80,7 @@ def plan(
     data: Data = None,
 ) -> int:
     """Show a sweep's trials: what each is, what it costs, what is done already, and why a point is left out."""
-    from orchestrator.plan import load_plan, show
+    from orchestrator.plan import gpus, load_plan, show
 
     planned = load_plan(file, finder(data), weights(store))
     if diff is not None:
@@ -91,7 +91,8 @@ def plan(
         from orchestrator.store.trials import trial_states
 
         states = trial_states(store, planned)
-    print(json.dumps(show.as_json(planned, states), indent=2) if as_json else show.as_text(planned, states))
+    here = gpus.of_this_machine()
+    print(json.dumps(show.as_json(planned, states, here), indent=2) if as_json else show.as_text(planned, states, here))
     return 0
 
 
@@ -102,6 +103,10 @@ def run(
     tracking: TrackingUri = TRACKING,
     address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: a local one.")] = None,
     max_concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at a time, at most.")] = None,
+    auto_gpus: Annotated[
+        int | None,
+        typer.Option(min=0, max=1, help="What `gpus_per_worker: auto` is. Default: 1 where a node has GPUs, else 0."),
+    ] = None,
     join_deadline_s: Annotated[
         float, typer.Option(min=0, help="With --address: how long workers may take to join.")
     ] = 300.0,
@@ -125,6 +130,7 @@ def run(
             tracking=tracking,
             address=address,
             max_concurrent=max_concurrent,
+            auto_gpus=auto_gpus,
             join_deadline_s=join_deadline_s,
             quiet=quiet,
             json_lines=as_json,

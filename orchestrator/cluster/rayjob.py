@@ -17,7 +17,8 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import UserError
-from orchestrator.plan import Plan, Trial
+from orchestrator.plan import Gpus, Plan, Trial, placed
+from orchestrator.plan.fit import ranks_on_one
 from trainers.catalog import NORMS
 
 Object = dict[str, Any]
@@ -26,6 +27,7 @@ SWEEP_LABEL = "normsweep.io/sweep"
 MANAGED = "app.kubernetes.io/managed-by=normsweep"
 STORE_NOTE = "normsweep.io/store"
 TRIALS_NOTE = "normsweep.io/trials"
+GPU = "nvidia.com/gpu"
 TEMPLATE = Path(__file__).parents[2] / "k8s" / "rayjob.yaml"
 FILES = "/etc/normsweep"
 MOST_FILE_BYTES = 1_000_000  # a ConfigMap holds 1 MiB, its own fields included
@@ -69,22 +71,29 @@ class JobOptions:
 
 @dataclass(frozen=True)
 class WorkerGroup:
-    """From `replicas` to `most` pods alike: each holds `workers` ranks of `cpus` and `gpus`."""
+    """From `replicas` to `most` pods alike: each holds `workers` ranks of `cpus` and `gpus`, a fraction among them."""
 
     name: str
     replicas: int
     most: int
     workers: int
     cpus: int
-    gpus: int
+    gpus: float
     memory_gib: int
+
+    @property
+    def pod_gpus(self) -> int:
+        """Of a pod: Kubernetes knows whole ones only."""
+        return math.ceil(self.gpus * self.workers)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What is created: the RayJob, and the ConfigMap with the sweep and the norms beside it."""
+    """What is created: the RayJob, and the ConfigMap with the sweep and the norms beside it. `plan` is as placed on `gpus`."""
 
     name: str
+    plan: Plan
+    gpus: Gpus
     rayjob: Object
     config_map: Object
     groups: tuple[WorkerGroup, ...]
@@ -95,8 +104,26 @@ def build_job(plan: Plan, options: JobOptions, here: Path) -> Job:
     files = {plan.path.name: plan.path.read_bytes(), **norm_files(plan, here)}
     weights = {f"initial {found.given}": found.sha256.encode() for found in plan.initial}
     name = f"{plan.sweep}-{_hash(files | weights, options.image)}"
+    gpus = gpus_of_template(options.template)
+    plan = placed(plan, gpus)
     groups = worker_groups(plan, options)
-    return Job(name, _rayjob(name, plan, options, groups, list(files)), _config_map(name, plan, files), groups)
+    rayjob = _rayjob(name, plan, options, gpus, groups, list(files))
+    return Job(name, plan, gpus, rayjob, _config_map(name, plan, files), groups)
+
+
+def gpus_of_template(path: Path) -> Gpus:
+    """What `gpus_per_worker: auto` is in a job: 1 where the template's group of workers has GPUs. Raises UserError."""
+    (group,) = _template(path)["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    where = "k8s/rayjob.yaml" if path == TEMPLATE else f"--template {path}"
+    try:
+        containers = group["template"]["spec"]["containers"]
+        limits = [container.get("resources", {}).get("limits", {}).get(GPU, 0) for container in containers]
+        has_gpus = any(int(limit) > 0 for limit in limits)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{where}: its group of workers has no readable resources.limits: {error!r}") from error
+    if has_gpus:
+        return Gpus(1, f"the workers of {where} have {GPU}")
+    return Gpus(0, f"the workers of {where} have no {GPU} among their limits")
 
 
 def norm_files(plan: Plan, here: Path) -> dict[str, bytes]:
@@ -141,21 +168,24 @@ def worker_groups(plan: Plan, options: JobOptions) -> tuple[WorkerGroup, ...]:
 
     Raises UserError where Kueue could not take them.
     """
-    shapes: dict[tuple[int, int], list[Trial]] = {}
+    shapes: dict[tuple[float, int], list[Trial]] = {}
     for trial in plan.trials:
         placement = trial.spec.placement
-        shapes.setdefault((placement.gpus_per_worker, placement.cpus_per_worker), []).append(trial)
+        shapes.setdefault((placement.gpus, placement.cpus_per_worker), []).append(trial)
     groups = []
     for (gpus, cpus), trials in sorted(shapes.items()):
         # A gang that must not be split needs a pod that holds it.
         workers = max(t.spec.placement.workers if t.spec.placement.strategy == "strict_pack" else 1 for t in trials)
+        if 0 < gpus < 1:
+            workers = ranks_on_one(gpus)  # trials of one worker, as many as share a GPU
         largest = max(t.spec.placement.workers for t in trials)
-        name = f"gpu{gpus}-cpu{cpus}" if gpus else f"cpu{cpus}"
+        # A group's name becomes part of its pods'.
+        name = f"gpu{gpus:g}-cpu{cpus}".replace(".", "p") if gpus else f"cpu{cpus}"
         replicas = options.replicas or math.ceil(largest / workers)
         most = max(replicas, options.most_replicas or 0)
         # Ray puts ranks of any shape where there is room for them, by CPUs and GPUs alone.
         memory = max(
-            _held(shape, cpus * workers, gpus * workers) * max(map(_host_bytes, others))
+            _held(shape, cpus * workers, math.ceil(gpus * workers)) * max(map(_host_bytes, others))
             for shape, others in shapes.items()
         )
         gib = math.ceil(memory / GIB) + options.spare_gib
@@ -171,15 +201,15 @@ def worker_groups(plan: Plan, options: JobOptions) -> tuple[WorkerGroup, ...]:
 def _host_bytes(trial: Trial) -> int:
     """Of a rank, beside its GPU's."""
     placement = trial.spec.placement
-    if not placement.gpus_per_worker:
+    if not placement.gpus:
         return trial.memory_bytes
     loaders = placement.cpus_per_worker - 1 if placement.data_workers is None else placement.data_workers
     return GPU_RANK_BYTES + loaders * LOADER_BYTES
 
 
-def _held(shape: tuple[int, int], cpus: int, gpus: int) -> int:
+def _held(shape: tuple[float, int], cpus: int, gpus: int) -> int:
     """How many ranks of a shape (GPUs, CPUs) a pod with so many CPUs and GPUs holds."""
-    return min(cpus // shape[1], gpus // shape[0] if shape[0] else cpus)
+    return min(cpus // shape[1], gpus * ranks_on_one(shape[0]) if shape[0] else cpus)
 
 
 def _hash(files: Mapping[str, bytes], image: str) -> str:
@@ -190,12 +220,12 @@ def _hash(files: Mapping[str, bytes], image: str) -> str:
 
 
 def _rayjob(
-    name: str, plan: Plan, options: JobOptions, groups: tuple[WorkerGroup, ...], files: Sequence[str]
+    name: str, plan: Plan, options: JobOptions, gpus: Gpus, groups: tuple[WorkerGroup, ...], files: Sequence[str]
 ) -> Object:
     # By way of JSON, so that what the YAML shares by its aliases is shared no more.
     job: Object = json.loads(json.dumps(_template(options.template)))
     try:
-        return _filled(job, name, plan, options, groups, files)
+        return _filled(job, name, plan, options, gpus, groups, files)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if options.template == TEMPLATE:
             raise
@@ -205,7 +235,13 @@ def _rayjob(
 
 
 def _filled(
-    job: Object, name: str, plan: Plan, options: JobOptions, groups: tuple[WorkerGroup, ...], files: Sequence[str]
+    job: Object,
+    name: str,
+    plan: Plan,
+    options: JobOptions,
+    gpus: Gpus,
+    groups: tuple[WorkerGroup, ...],
+    files: Sequence[str],
 ) -> Object:
     metadata = job["metadata"]
     metadata["name"] = name
@@ -219,7 +255,7 @@ def _filled(
     if options.priority:
         metadata["labels"]["kueue.x-k8s.io/priority-class"] = options.priority
     spec = job["spec"]
-    spec["entrypoint"] = shlex.join(_entrypoint(name, plan, options))
+    spec["entrypoint"] = shlex.join(_entrypoint(name, plan, options, gpus))
     cluster = spec["rayClusterSpec"]
     head, (template,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
     cluster["workerGroupSpecs"] = [_group(template, group) for group in groups]
@@ -259,9 +295,10 @@ def _template(path: Path) -> Object:
     raise UserError(f"--template {path}: is no RayJob with one group of workers: {wanted}")
 
 
-def _entrypoint(name: str, plan: Plan, options: JobOptions) -> list[str]:
+def _entrypoint(name: str, plan: Plan, options: JobOptions, gpus: Gpus) -> list[str]:
     command = ["normsweep", "run", f"{FILES}/{plan.path.name}", "--address", "auto", "--for-job", name]
     command += ["--store", options.store, "--tracking", options.tracking, "--join-deadline-s", "900"]
+    command += ["--auto-gpus", str(gpus.auto)]  # the pods were made for it, and may join one after the other
     for root in options.data_roots:
         command += ["--data", root]
     return command
@@ -278,11 +315,11 @@ def _group(template: Object, group: WorkerGroup) -> Object:
     requests: Object = {"cpu": str(group.cpus * group.workers), "memory": memory}
     limits: Object = {"memory": memory}
     if group.gpus:
-        gpus = str(group.gpus * group.workers)
-        made["rayStartParams"]["num-gpus"] = gpus
-        requests["nvidia.com/gpu"] = limits["nvidia.com/gpu"] = gpus
+        made["rayStartParams"]["num-gpus"] = str(group.pod_gpus)
+        requests[GPU] = limits[GPU] = str(group.pod_gpus)
     for kind, wanted in (("requests", requests), ("limits", limits)):
-        container["resources"][kind] = container["resources"].get(kind, {}) | wanted
+        given = {name: value for name, value in container["resources"].get(kind, {}).items() if name != GPU}
+        container["resources"][kind] = given | wanted
     return made
 
 

@@ -17,7 +17,8 @@ from orchestrator.errors import EnvironmentProblem, TrialsFailed, UserError
 from orchestrator.initial import keep_initial
 from orchestrator.objects import is_s3
 from orchestrator.plan import Plan
-from orchestrator.plan.show import counts, duration
+from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
+from orchestrator.plan.show import counts, duration, gpus_in_words
 from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome
 from orchestrator.store.trials import ended, trial_states
@@ -52,7 +53,7 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
         print(f"Nothing to do: all {len(plan.trials)} trials of {plan.sweep} have ended in {options.job.store}{told}.")
         return TrialsFailed.exit_code if diverged and options.wait else 0
     _check_queue(kube, options.job.queue)
-    _print_what(plan, job, options.job, len(plan.trials) - len(done))
+    _print_what(job, options.job, len(plan.trials) - len(done), says_device=waits_for_gpus(plan))
     _try(kube, job)
     if options.dry_run:
         print("The cluster would take it. Nothing was made (--dry-run).")
@@ -223,14 +224,19 @@ def _give_files(kube: Kube, job: Job, rayjob: Object) -> None:
     raise EnvironmentProblem(f"ConfigMap {job.name} belongs to something else and does not go: kubectl describe it")
 
 
-def _print_what(plan: Plan, job: Job, options: JobOptions, missing: int) -> None:
+def _print_what(job: Job, options: JobOptions, missing: int, *, says_device: bool) -> None:
+    plan = job.plan
     seconds = sum(trial.seconds for trial in plan.trials)
     print(
         f"Sweep {plan.sweep}: {len(plan.trials)} trials, {missing} to train, about {duration(seconds)} one after the other."
     )
     print(f"RayJob {job.name}, image {options.image}" + (f", queue {options.queue}" if options.queue else ""))
+    if says_device:
+        print(f"Placement: {gpus_in_words(job.gpus)}")
+    for warning in too_large_for_a_gpu(plan.trials):
+        print(f"Warning: {warning}")
     for group in job.groups:
-        gpus = f", {group.gpus * group.workers} GPU" if group.gpus else ""
+        gpus = f", {group.pod_gpus} GPU" if group.gpus else ""
         cpus = group.cpus * group.workers
         pods = f"{group.replicas}" if group.most == group.replicas else f"{group.replicas} to {group.most}"
         ranks = f"{group.workers} rank{'s' * (group.workers > 1)} each"

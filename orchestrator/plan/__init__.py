@@ -1,5 +1,7 @@
 """Planning, pure: a sweep file to its trials, their identity and their cost. No torch, no ray, no service."""
 
 from orchestrator.plan.expand import Plan, Trial, load_plan
+from orchestrator.plan.fit import placed
+from orchestrator.plan.gpus import Gpus
 
-__all__ = ["Plan", "Trial", "load_plan"]
+__all__ = ["Gpus", "Plan", "Trial", "load_plan", "placed"]

@@ -1,8 +1,9 @@
 """What a trial costs, from its spec alone: parameters and multiply-accumulates exactly, memory and time as estimates.
 
 The counts follow the published architecture and equal torch's (a test says so). Memory is weights, gradients, Adam's two
-moments and the EMA in float32, and the activations kept for one micro-batch. Time is three forward passes of arithmetic a
-step at the rates below, which are measured (CPU) or assumed (CUDA) and good to a factor of two.
+moments and the EMA in float32, and the activations kept for one micro-batch, as if ZeRO sharded nothing; on a GPU, RANK_BYTES
+stand for CUDA's context and libraries. Time is three forward passes of arithmetic a step at the rates below, which are measured
+(CPU) or assumed (CUDA) and good to a factor of two; a worker with a fraction of a GPU computes at that fraction of its rate.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ def cost_of(spec: RunSpec) -> Cost:
     parameters, macs = network.parameters, tokens * network.macs
     activations = tokens * network.kept * BYTES
     memory = RANK_BYTES + parameters * BYTES * STATES_PER_PARAMETER + int(spec.micro_batch * activations)
-    device = "cuda" if spec.placement.gpus_per_worker else "cpu"
-    rate = MACS_PER_S[device] * (spec.placement.cpus_per_worker if device == "cpu" else 1)
+    device = "cuda" if spec.placement.gpus else "cpu"
+    rate = MACS_PER_S[device] * (spec.placement.gpus or spec.placement.cpus_per_worker)
     passes = 4 if spec.placement.activation_checkpointing else 3
     step_s = (
         STEP_OVERHEAD_S[device] * spec.accumulation

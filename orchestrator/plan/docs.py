@@ -54,7 +54,8 @@ resources:
 - Two points that are the same trial (a default spelled out, say) are folded into one, and `plan` says so.
 - `width` is `embed_dim`; `depth` is the number of groups, the blocks and heads of a group staying the preset's. Heads that do not
   divide the width are refused.
-- A trial's **id** is a hash of what can change its weights: model, task, training set (by checksum) and `training`. It is blind to
+- A trial's **id** is a hash of what can change its weights: model, task, training set (by checksum) and `training`; for a norm of
+  your own, also the code of its source file, so that a comment or a docstring in it retrains nothing. It is blind to
   comments, key order, spelled-out defaults, `observe`, `resources`, evaluation sets and the sweep's name, so sweeps share trials.
 - YAML reads `1e-5` as text and a bare `no` as false; both are refused here with what to write instead.
 
@@ -125,7 +126,14 @@ def page() -> str:
         lines += [f"| `{name}` | `{p.of}` with {_set(p.knobs)} |" for name, p in catalog.presets.items()]
         lines.append("")
     lines.append(
-        "A norm of your own is written `package.module:Class`; its source file is part of the trial's identity.\n"
+        "`img_size` of a backbone is the side in pixels for which a published network was constructed: its windows are shifted in "
+        "every other block if that is larger than a window, else never. With 0 each input decides by its shorter side; the "
+        "results differ where that is one window.\n"
+    )
+    lines.append(
+        "A norm of your own is written `package.module:Class`, the module being the one that defines the class. The code of its "
+        "source file is part of the trial's identity: comments, docstrings and formatting do not count, and the modules that it "
+        "imports are not seen.\n"
     )
     return "\n".join(lines)
 

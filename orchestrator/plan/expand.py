@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.plan.cost import Cost, cost_of
-from orchestrator.plan.identity import trial_id
+from orchestrator.plan.fit import misplaced, sharing_problems
+from orchestrator.plan.identity import BadSource, trial_id
 from orchestrator.plan.initial import Initial, InitialFinder, Starts
 from orchestrator.plan.match import accepted_labels, label_of, matches
 from orchestrator.plan.source import Location, Problem, Source
@@ -25,12 +26,17 @@ LARGEST_GRID = 20_000
 
 @dataclass(frozen=True)
 class Trial:
-    """One cell of the grid. `axes` are labels for people, in file order; `spec` is what is trained."""
+    """One cell of the grid. `axes` are labels for people, in file order; `spec` is what is trained.
+
+    `gpus_at` is where the sweep file gives its GPUs, `gpu_memory_gb` what the file says of their memory.
+    """
 
     id: str
     axes: Mapping[str, Any]
     spec: RunSpec
     cost: Cost
+    gpus_at: Location = ("resources",)
+    gpu_memory_gb: float | None = None
 
     @property
     def name(self) -> str:
@@ -72,16 +78,23 @@ class Folded:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep, expanded."""
+    """A sweep, expanded, and the `source` that it was read from."""
 
     sweep: str
-    path: Path
-    question: str
+    source: Source
     trials: tuple[Trial, ...]
     excluded: tuple[Excluded, ...]
     folded: tuple[Folded, ...]
     initial: tuple[Initial, ...] = ()  # weights that trials start from
     warnings: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        return self.source.path
+
+    @property
+    def question(self) -> str:
+        return self.source.question
 
     def trial(self, prefix: str) -> Trial | None:
         """The one trial whose id begins with `prefix`."""
@@ -165,12 +178,13 @@ class _Expansion:
         for i, override in enumerate(self.sweep.resources.overrides):
             if i not in self.overrides_used and "match" in override:
                 self._problem(("resources", "overrides", i, "match"), "matches no trial")
+        for problem in sharing_problems(trials.values()):
+            self._problem(problem.location, problem.message)
         warnings = self.starts.finish()
         self._raise_if_any()
         return Plan(
             name,
-            self.source.path,
-            self.source.question,
+            self.source,
             tuple(trials.values()),
             tuple(excluded),
             tuple(folded),
@@ -301,9 +315,10 @@ class _Expansion:
         start = self.starts.of(labels)
         if start is not None and start.weights is not None:
             training |= {"initial": start.weights.sha256, "initial_strict": sweep.training.initial_strict}
-        placement = self._placement(labels)
-        if placement is None or not self.train_sha256:
+        placed = self._placement(labels)
+        if placed is None or not self.train_sha256:
             return None
+        placement, gpu_memory_gb, gpus_at = placed
         try:
             spec = RunSpec(
                 model=ModelSpec.with_defaults(
@@ -315,20 +330,22 @@ class _Expansion:
                 observe=ObserveSpec(**sweep.observe.model_dump(), evaluate=sweep.data.evaluate),
                 placement=placement,
             )
-            trial = Trial(trial_id(spec), labels, spec, cost_of(spec))
+            trial = Trial(trial_id(spec), labels, spec, cost_of(spec), gpus_at, gpu_memory_gb)
             if start is not None:
                 self.starts.check(start, spec, trial.name)
             return trial
         except ValidationError as error:
             for detail in error.errors():
                 self._problem(("resources",), f"{detail['msg'].removeprefix('Value error, ')} (trial {labels})")
-        except ModuleNotFoundError as error:
+        except (ModuleNotFoundError, BadSource) as error:
             self._problem(point["norm"].location, str(error))
         return None
 
-    def _placement(self, labels: Mapping[str, Any]) -> PlacementSpec | None:
+    def _placement(self, labels: Mapping[str, Any]) -> tuple[PlacementSpec, float | None, Location] | None:
+        """The trial's placement, the memory of its GPUs where the file gives it, and where the file gives its GPUs."""
         resources = self.sweep.resources
         fields = resources.model_dump(exclude={"overrides"})
+        set_at: dict[str, Location] = {}
         for i, override in enumerate(resources.overrides):
             location: Location = ("resources", "overrides", i)
             match = override.get("match")
@@ -345,7 +362,15 @@ class _Expansion:
             except ValidationError as error:
                 for detail in error.errors():
                     unknown = detail["type"] == "extra_forbidden"
-                    message = "unknown field of resources" if unknown else f"{detail['msg']}, not {detail['input']!r}"
+                    said = f"{detail['msg'].removeprefix('Value error, ')}, not {detail['input']!r}"
+                    message = "unknown field of resources" if unknown else said
                     self._problem((*location, *detail["loc"]), message)
                 return None
-        return PlacementSpec(strategy=fields.pop("placement"), **fields)
+            set_at |= dict.fromkeys(override, location)
+        if contradiction := misplaced(fields):
+            field, message = contradiction
+            self._problem((*set_at.get(field, ("resources",)), field), message)
+            return None
+        gpus_at = (*set_at.get("gpus_per_worker", ("resources",)), "gpus_per_worker")
+        gpu_memory_gb = fields.pop("gpu_memory_gb")
+        return PlacementSpec(strategy=fields.pop("placement"), **fields), gpu_memory_gb, gpus_at

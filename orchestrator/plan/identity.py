@@ -1,8 +1,9 @@
 """What a trial is: the part of its spec that can change the weights, as canonical JSON, hashed.
 
 Left out is whatever equals its default, so that spelling a default out, or a field added later, changes no id. Hashed
-besides: the revision of the recipe, a catalogue entry's `revision` above 1, the source of any class from outside the project, the micro-batch's size
-where a norm's statistics depend on it, and (inside the spec) the checksum of the training set's manifest.
+besides: the revision of the recipe, a catalogue entry's `revision` above 1, the syntax tree of the source file of any class
+from outside the project, the micro-batch's size where a norm's statistics depend on it, and (inside the spec) the checksum of
+the training set's manifest.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from orchestrator.plan.syntax import Unparsable, syntax_sha256
 from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
 from trainers.spec import Choice, RunSpec, TrainingSpec
 
@@ -67,11 +69,34 @@ def _differing(spec: RunSpec) -> dict[str, Any]:
     return {name: value for name, value in values.items() if getattr(spec.training, name) != defaults[name]}
 
 
+class BadSource(ValueError):
+    """The source of a class from outside the project cannot be read; the message says which file, where and why."""
+
+
 def source_sha256(entry: Entry) -> str:
-    """Of the file that defines `package.module:Class`, found without importing it. Raises ModuleNotFoundError."""
-    module = entry.target.partition(":")[0]
+    """Of the syntax tree of the file that `package.module:Class` names, found without importing it.
+
+    Comments, docstrings and formatting do not count (orchestrator.plan.syntax). The modules that the file imports are not seen,
+    not even those of its own package: a class that `package/__init__.py` only passes on is named by the module that defines it.
+    A compiled module is hashed byte by byte. Raises ModuleNotFoundError, BadSource.
+    """
+    path = _file_of(entry.target.partition(":")[0])
+    try:
+        content = path.read_bytes()
+        return syntax_sha256(content) if path.suffix == ".py" else hashlib.sha256(content).hexdigest()
+    except OSError as error:
+        raise BadSource(f"{path}: cannot be read: {error.strerror}") from error
+    except Unparsable as error:
+        place = f"{path}:{error.line}" if error.line else str(path)
+        raise BadSource(f"{place}: cannot be parsed: {error}") from error
+
+
+def _file_of(module: str) -> Path:
     top, *inner = module.split(".")
-    found = importlib.util.find_spec(top)
+    try:
+        found = importlib.util.find_spec(top)
+    except ValueError as error:  # of `__main__`, which is normsweep itself
+        raise ModuleNotFoundError(f"no module {top!r} on the Python path") from error
     if found is None or found.origin is None:
         raise ModuleNotFoundError(f"no module {top!r} on the Python path")
     path = Path(found.origin)
@@ -80,4 +105,4 @@ def source_sha256(entry: Entry) -> str:
         path = stem.with_suffix(".py") if stem.with_suffix(".py").is_file() else stem / "__init__.py"
     if not path.is_file():
         raise ModuleNotFoundError(f"no module {module!r}: {path} does not exist")
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return path

@@ -7,6 +7,8 @@ from typing import Any
 
 from orchestrator.errors import UserError
 from orchestrator.plan.expand import Plan, Trial
+from orchestrator.plan.fit import placed, too_large_for_a_gpu, waits_for_gpus
+from orchestrator.plan.gpus import Gpus
 
 MIB = 1 << 20
 COUNTED = ("done", "running", "pending", "failed", "diverged", "stopped", "infeasible")
@@ -21,22 +23,25 @@ def counts(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
     return {"sweep": plan.sweep, "total": len(plan.trials), **by_state}
 
 
-def as_json(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
+def as_json(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> dict[str, Any]:
+    """`spec` is what the file says; `resources` and the estimates assume `gpus`. Raises UserError, as `placed` does."""
+    assumed = placed(plan, gpus)
     return {
         "sweep": plan.sweep,
+        "gpus": {"auto": gpus.auto, "why": gpus.why, "memory_gb": gpus.memory_gb},
         "trials": [
             {
                 "id": trial.id,
                 "name": trial.name,
                 "axes": dict(trial.axes),
-                "spec": trial.spec.model_dump(mode="json"),
+                "spec": written.spec.model_dump(mode="json"),
                 "resources": trial.spec.placement.model_dump(mode="json"),
                 "parameters": trial.parameters,
                 "estimated_memory_bytes": trial.memory_bytes,
                 "estimated_seconds": round(trial.seconds, 1),
                 "state": states.get(trial.id, "pending") if states else None,
             }
-            for trial in plan.trials
+            for written, trial in zip(plan.trials, assumed.trials, strict=True)
         ],
         "excluded": [{"axes": dict(e.axes), "rule": dict(e.rule), "line": e.line} for e in plan.excluded],
         "folded": [{"axes": dict(f.axes), "into": f.into} for f in plan.folded],
@@ -44,7 +49,10 @@ def as_json(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def as_text(plan: Plan, states: Mapping[str, str]) -> str:
+def as_text(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> str:
+    """A table and what else is to be said, assuming `gpus`. Raises UserError, as `placed` does."""
+    is_open = waits_for_gpus(plan)
+    plan = placed(plan, gpus)
     lines = [f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, ""]
     rows: list[tuple[str, ...]] = [("id", "trial", "workers", "parameters", "memory", "time", "state")]
     for trial in plan.trials:
@@ -59,6 +67,9 @@ def as_text(plan: Plan, states: Mapping[str, str]) -> str:
     total = sum(trial.seconds for trial in left)
     lines += ["", f"{len(plan.trials)} trials, {len(left)} to run: about {duration(total)} one after the other."]
     lines.append("Memory (per worker) and time are estimates (orchestrator/plan/cost.py).")
+    if is_open:
+        lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
+    lines += too_large_for_a_gpu(plan.trials, gpus)
     if plan.excluded:
         lines += ["", f"Excluded: {len(plan.excluded)}"]
         lines += [f"  {_axes(e.axes)}  by line {e.line}: {_axes(e.rule)}" for e in plan.excluded]
@@ -80,6 +91,12 @@ def difference(plan: Plan, one: str, other: str) -> str:
         if values[0] != values[1]:
             rows.append((field, *values))
     return "\n".join(_table(rows)) if len(rows) > 1 else f"{a.name} and {b.name} do not differ"
+
+
+def gpus_in_words(gpus: Gpus) -> str:
+    """What `gpus_per_worker: auto` comes to."""
+    what = "a GPU for each worker" if gpus.auto else "training on the CPU"
+    return f"{what}, since {gpus.why} (`gpus_per_worker: auto` is {gpus.auto})."
 
 
 def duration(seconds: float) -> str:

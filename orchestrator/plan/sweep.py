@@ -120,6 +120,11 @@ class Resources(Gang):
     """What a trial runs on; `overrides` change it for the trials they match, the last one winning."""
 
     placement: Strategy = Field("pack", description="how Ray places the workers of a gang over nodes")
+    gpu_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        description="memory of a GPU, in 10^9 bytes; default: what NVIDIA gives for its kind, where Ray knows it",
+    )
     overrides: Annotated[tuple[dict[str, Any], ...], Axis] = Field(
         (), description="each `{match: {axis: value}, ...}` with fields of `resources`"
     )

@@ -94,10 +94,16 @@ def read_frame(plan: Plan, store: Store) -> Frame:
     return Frame(trials, frame, tuple(attempts))
 
 
+def _smaller_micro_batch(trial: Trial, tried: list[Attempt]) -> str:
+    """`micro-batch 2` where the newest attempt's was less than planned, which CUDA running out of memory leads to."""
+    size = tried[-1].get("placement", {}).get("micro_batch") if tried else None
+    return f"micro-batch {size}" if size is not None and size < trial.spec.micro_batch else ""
+
+
 def _trial_row(trial: Trial, store: Store, tried: list[Attempt]) -> dict[str, Any]:
     result = read_result(store, trial.id)
     state = trial_state(store, trial.id)
-    failure = read_failure(store, trial.id) if state in ("failed", "interrupted") else None
+    failure = read_failure(store, trial.id) if state in ("failed", "infeasible", "interrupted") else None
     return {
         "trial": trial.id,
         "name": trial.name,
@@ -110,5 +116,6 @@ def _trial_row(trial: Trial, store: Store, tried: list[Attempt]) -> dict[str, An
         "steps": trial.spec.training.steps,
         "workers": trial.spec.placement.workers,
         "attempts": len(tried),
+        "micro_batch": _smaller_micro_batch(trial, tried),
         "evaluate": trial.spec.observe.evaluate,
     }

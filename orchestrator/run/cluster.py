@@ -7,7 +7,8 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,16 @@ from typing import Any
 import psutil
 
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.plan import Trial
+from orchestrator.plan import Gpus, Plan, Trial, placed
+from orchestrator.plan.fit import ranks_on_one
+from orchestrator.plan.gpus import counted, smallest_gb
 from orchestrator.run.options import RunOptions
 
 SHARED_MARK = ".shared"
 CONNECT_DEADLINE_S = 10.0
 LONGEST_RAY_PATH = 40  # Ray's sockets lie 66 characters deeper, and a socket's path has at most 107
 OBJECT_STORE_BYTES = 100 << 20
+KIND = "accelerator_type:"  # Ray's resource of a node that has such an accelerator
 
 
 @contextmanager
@@ -85,38 +89,72 @@ def _check_listening(address: str) -> None:
         raise EnvironmentProblem(f"No Ray cluster at --address {address}: {error.strerror or error}") from error
 
 
-def check_gangs(todo: list[Trial], options: RunOptions) -> None:
-    """Name every gang that the cluster cannot hold. With --address, workers still joining are waited for."""
+def place(plan: Plan, todo: AbstractSet[str], options: RunOptions) -> tuple[Plan, Gpus]:
+    """The plan on the cluster's GPUs, once every gang of the trials `todo` has room there.
+
+    With --address, workers still joining are waited for. Raises EnvironmentProblem, which names every gang that the cluster
+    cannot hold, and UserError where trials that share a GPU need more memory than it has.
+    """
     import ray
 
     until = time.monotonic() + (options.join_deadline_s if options.address else 0.0)
     while True:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        too_large = [(trial, why) for trial in todo if (why := does_not_fit(trial, nodes))]
+        gpus = gpus_of(nodes, options.auto_gpus)
+        there = placed(plan, gpus)
+        trials = [trial for trial in there.trials if trial.id in todo]
+        too_large = [(trial, why) for trial in trials if (why := does_not_fit(trial, nodes))]
         if not too_large:
-            return
+            return there, gpus
         if time.monotonic() >= until:
             waited = f" after waiting {options.join_deadline_s:.0f} s for workers to join" if options.address else ""
             lines = [f"{trial.name}: {why}" for trial, why in too_large]
             lines.append(f"These gangs are larger than the machine{waited}; change `resources` in the sweep file.")
+            if gpus.auto and any(_asks_by_default(plan, trial) for trial, _ in too_large):
+                lines.append(f"`gpus_per_worker: auto` is 1, since {gpus.why}: 0 would train on the CPU.")
             raise EnvironmentProblem("\n".join(lines))
         time.sleep(1.0)
 
 
-def does_not_fit(trial: Trial, nodes: list[Mapping[str, float]]) -> str | None:
+def _asks_by_default(plan: Plan, trial: Trial) -> bool:
+    written = plan.trial(trial.id)
+    return written is not None and trial.spec.placement.gpus > 0 and written.spec.placement.gpus_per_worker == "auto"
+
+
+def gpus_of(nodes: Sequence[Mapping[str, float]], auto: int | None = None) -> Gpus:
+    """The GPUs of nodes with these resources; `auto` overrules what they say of `gpus_per_worker: auto`."""
+    having = [node for node in nodes if node.get("GPU", 0) >= 1]
+    kinds = {name.removeprefix(KIND) for node in having for name in node if name.startswith(KIND)}
+    is_known = all(any(name.startswith(KIND) for name in node) for node in having)
+    memory_gb = smallest_gb(kinds) if is_known else None
+    if auto is not None:
+        return Gpus(auto, f"--auto-gpus is {auto}", memory_gb)
+    if not having:
+        return Gpus(0, "no node has a GPU")
+    has = (
+        f"{len(having)} of {len(nodes)} nodes ha{'s' if len(having) == 1 else 've'}"
+        if len(nodes) > 1
+        else "the node has"
+    )
+    return Gpus(1, f"{has} {counted(sum(node['GPU'] for node in having), kinds)}", memory_gb)
+
+
+def does_not_fit(trial: Trial, nodes: Sequence[Mapping[str, float]]) -> str | None:
     """Why nodes with these resources (`CPU`, `GPU`) can never hold the trial's gang; None if they can."""
     placement = trial.spec.placement
-    cpus, gpus, workers = placement.cpus_per_worker, placement.gpus_per_worker, placement.workers
+    cpus, gpus, workers = placement.cpus_per_worker, placement.gpus, placement.workers
     room = [
-        min(int(node.get("CPU", 0) // cpus), int(node.get("GPU", 0) // gpus) if gpus else workers) for node in nodes
+        min(int(node.get("CPU", 0) // cpus), int(node.get("GPU", 0)) * ranks_on_one(gpus) if gpus else workers)
+        for node in nodes
     ]
     held = max(room, default=0) if placement.strategy == "strict_pack" else sum(room)
     if held >= workers:
         return None
-    each = f"{cpus} CPU" + (f" and {gpus} GPU" if gpus else "")
+    each = f"{cpus} CPU" + (f" and {gpus:g} GPU" if gpus else "")
     where = "one node" if placement.strategy == "strict_pack" else f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
     have = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
-    return f"{workers} workers of {each} each do not fit on {where} ({have}): {held} would"
+    many = f"{workers} workers of {each} each do" if workers > 1 else f"a worker of {each} does"
+    return f"{many} not fit on {where} ({have}): {held} would"
 
 
 def refuse_split_store(options: RunOptions, nodes: list[dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -39,7 +40,7 @@ LOG_TAIL_BYTES = 4_000
 
 @dataclass(frozen=True)
 class Assignment:
-    """What every worker of one attempt is told."""
+    """The instructions that every worker of an attempt receives."""
 
     trial_id: str
     attempt: int
@@ -68,6 +69,7 @@ class Report:
     checkpoints: tuple[Shipped, ...] = ()
     step: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
+    device: str | None = None  # of the rank, once it has journalled that it has started
     result: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     log_tail: str = ""
@@ -87,20 +89,31 @@ class Worker:
         self._cache: Cache | None = None  # while this object lives, nothing that it gave out is evicted
         self._data: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
+        self._listener: socket.socket | None = None  # of rank 0, from the choice of a port until the rank has it
+        self._device: str | None = None
         self._journal_offset = 0
         self._shipped: set[str] = set()
 
-    def node(self) -> str:
-        """The id of the node that this worker is on."""
+    def standing(self) -> tuple[str, dict[str, Any]]:
+        """The id of the node that this worker is on, and what is recorded of its rank."""
         node: str = ray.get_runtime_context().get_node_id()
-        return node
+        return node, {"rank": self._rank, "host": platform.node(), "cuda_visible_devices": self._visible_devices()}
+
+    def _visible_devices(self) -> str:
+        """For CUDA_VISIBLE_DEVICES: the GPUs that Ray gave to this worker, and none where it gave none."""
+        if not self._job.spec.placement.gpus:
+            return ""
+        return ",".join(ray.get_runtime_context().get_accelerator_ids()["GPU"])
 
     def rendezvous(self) -> tuple[str, int]:
-        """An address of this node and a port that is free on it, for rank 0."""
+        """An address of this node and a port on it, for rank 0, which inherits the listening socket.
+
+        A port that is only chosen here and bound by the rank could be taken by another process in between.
+        """
         address = ray.util.get_node_ip_address()
-        with socket.socket() as probe:
-            probe.bind((address, 0))
-            return address, probe.getsockname()[1]
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self._listener = socket.create_server((address, 0), family=family, backlog=self._job.spec.placement.workers)
+        return address, self._listener.getsockname()[1]
 
     def fetch_data(self) -> None:
         """Fetch the trial's data sets into this node's cache, where they lie on S3; whoever is first does, others wait.
@@ -128,16 +141,29 @@ class Worker:
         environment = {
             **os.environ,
             "RANK": str(self._rank),
-            "LOCAL_RANK": "0",  # Ray shows each actor its own GPU only
+            "LOCAL_RANK": "0",  # a rank sees its own GPU only
+            "CUDA_VISIBLE_DEVICES": self._visible_devices(),
             "WORLD_SIZE": str(self._job.spec.placement.workers),
             "MASTER_ADDR": address,
             "MASTER_PORT": str(port),
             "OMP_NUM_THREADS": str(self._job.spec.placement.cpus_per_worker),
         }
+        inherited: tuple[int, ...] = ()
+        if self._listener is not None:
+            inherited = (self._listener.fileno(),)
+            environment["NORMSWEEP_LISTEN_FD"] = str(self._listener.fileno())
         with (self._out / "rank.log").open("wb") as log:
             self._process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=inherited,
             )
+        if self._listener is not None:
+            self._listener.close()  # the rank's copy holds the port; with ours, peers of a dead rank 0 would wait for it
+            self._listener = None
         return found[0] if found else None
 
     def _fetch_initial(self, resume: Path | None) -> Path | None:
@@ -157,14 +183,15 @@ class Worker:
         step, values = self._ship_journal()
         checkpoints = self._ship_checkpoints()
         if exit_code is None:
-            return Report(None, checkpoints, step, values)
+            return Report(None, checkpoints, step, values, self._device, failure=self._failure())
         return Report(
             exit_code,
             checkpoints,
             step,
             values,
+            self._device,
             result=_read_json(self._out / "result.json"),
-            failure=_read_json(self._out / f"failure-rank-{self._rank}.json"),
+            failure=self._failure(),
             log_tail=self._log_tail(),
         )
 
@@ -180,9 +207,9 @@ class Worker:
             self._process.wait()
         shutil.rmtree(self._out, ignore_errors=True)
 
-    def process_id(self) -> int:
-        assert self._process is not None
-        return self._process.pid
+    def _failure(self) -> dict[str, Any] | None:
+        """What the rank said before it ends, which its peers may do first."""
+        return _read_json(self._out / f"failure-rank-{self._rank}.json")
 
     def _ship_journal(self) -> tuple[int, dict[str, float]]:
         path = self._out / "journal.jsonl"
@@ -199,6 +226,7 @@ class Worker:
         self._journal_offset += len(whole)
         values: dict[str, float] = {}
         for record in records:
+            self._device = record.get("device", self._device)
             values |= {name: float(value) for name, value in record.get("values", {}).items()}
         return int(records[-1]["step"]), values
 
@@ -261,20 +289,23 @@ class Gang:
         self._workers = [
             actor.options(
                 num_cpus=placement.cpus_per_worker,
-                num_gpus=placement.gpus_per_worker,
+                num_gpus=placement.gpus,
                 scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
             ).remote(assignment, rank)
             for rank in range(placement.workers)
         ]
         self._waiting = waiting
         self.nodes: frozenset[str] = frozenset()
+        self.ranks: list[dict[str, Any]] = []  # where each stands
 
     def start(self) -> int | None:
         """Fetch the data, start every rank; returns the step they continue from.
 
         Raises RayTaskError with what was wrong as its cause.
         """
-        self.nodes = frozenset(self._all(worker.node.remote() for worker in self._workers))
+        standing = self._all(worker.standing.remote() for worker in self._workers)
+        self.nodes = frozenset(node for node, _ in standing)
+        self.ranks = [rank for _, rank in standing]
         self._all(worker.fetch_data.remote() for worker in self._workers)
         ((address, port),) = self._all([self._workers[0].rendezvous.remote()])
         steps: list[int | None] = self._all(worker.start.remote(address, port) for worker in self._workers)

@@ -13,6 +13,7 @@ class RunOptions:
     tracking: str
     address: str | None = None
     max_concurrent: int | None = None
+    auto_gpus: int | None = None
     join_deadline_s: float = 300.0
     quiet: bool = False
     json_lines: bool = False

@@ -7,9 +7,13 @@ from itertools import takewhile
 from typing import Any
 
 from orchestrator.run.gang import Report
+from orchestrator.store.trials import OUT_OF_MEMORY
 
 GIVE_UP = frozenset({"spec", "data", "initial"})  # the same input fails the same way
 PREEMPTED = "preempted"
+UNCOUNTED = frozenset(
+    {PREEMPTED, OUT_OF_MEMORY}
+)  # neither is a retry of the same: one is told to end, one changes the next
 MOST_RETRIES = 3  # one after the other that get no further
 EXIT_PREEMPTED = 75
 
@@ -30,12 +34,13 @@ def is_last(kind: str, step: int, earlier: Sequence[Mapping[str, Any]]) -> bool:
     """Whether an attempt that failed at the checkpoint of `step` was the last one, after the failures of `earlier` ones.
 
     A trial on machines that are taken away again and again goes on for as long as it gets further; only retries that fail
-    where the one before failed are counted, and those that were told to end are not.
+    where the one before failed are counted. Not counted are those that were told to end, and those that ran out of CUDA
+    memory, whose next attempt has a smaller micro-batch (orchestrator.run.out_of_memory says when none is left).
     """
     if kind in GIVE_UP:
         return True
     stuck = takewhile(lambda failure: failure["step"] == step, reversed(earlier))
-    return kind != PREEMPTED and sum(failure["kind"] != PREEMPTED for failure in stuck) >= MOST_RETRIES
+    return kind not in UNCOUNTED and sum(failure["kind"] not in UNCOUNTED for failure in stuck) >= MOST_RETRIES
 
 
 def failure_of(reports: Sequence[Report]) -> tuple[str, str] | None:
@@ -43,10 +48,11 @@ def failure_of(reports: Sequence[Report]) -> tuple[str, str] | None:
     bad = [(rank, report) for rank, report in enumerate(reports) if report.exit_code not in (None, 0)]
     if not bad:
         return None
-    told = [(rank, report) for rank, report in bad if report.failure]
+    told = [(rank, report) for rank, report in enumerate(reports) if report.failure]
     # A rank whose peer died reports a broken connection; the peer, if it could speak, says more.
     said = [pair for pair in told if "onnection" not in str((pair[1].failure or {}).get("message"))]
-    rank, report = (said or told or bad)[0]
+    full = [pair for pair in told if (pair[1].failure or {}).get("kind") == OUT_OF_MEMORY]
+    rank, report = (full or said or told or bad)[0]
     if report.failure:
         kind, message = str(report.failure["kind"]), f"rank {rank}: {report.failure['message']}"
         # The user's input explains itself; what surprised us is told with where it happened.

@@ -18,6 +18,7 @@ from orchestrator.plan.show import duration
 
 LINE_EVERY_S = 15.0
 LONGEST_TABLE = 30
+STYLES = {"running": "bold", "failed": "red", "infeasible": "red", "diverged": "magenta", "pending": "dim"}
 OPEN = ("pending", "running", "retrying")  # states of a trial that has not ended
 
 
@@ -60,6 +61,11 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
+
+    def placed(self, plan: Plan) -> None:
+        """The same trials, now that it is known what they run on: their estimates may be others."""
+        for trial in plan.trials:
+            self._rows[trial.id].cost_s = trial.seconds
 
     def say(self, text: str) -> None:
         """A sentence for people."""
@@ -133,15 +139,13 @@ class Progress:
             ("PSNR", "right"),
         ):
             table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
-        order = {"running": 0, "retrying": 0, "failed": 1, "diverged": 2, "pending": 3}
+        order = {"running": 0, "retrying": 0, "failed": 1, "infeasible": 1, "diverged": 2, "pending": 3}
         rows = sorted(self._rows.values(), key=lambda row: order.get(row.state, 4))
         for row in rows[:LONGEST_TABLE]:
             loss = "" if row.loss is None else f"{row.loss:.4f}"
             psnr = "" if row.psnr is None else f"{row.psnr:.2f}"
             step = f"{row.step}/{row.steps}" if row.step else ""
-            style = {"running": "bold", "failed": "red", "diverged": "magenta", "pending": "dim"}.get(
-                row.state, "green"
-            )
+            style = STYLES.get(row.state, "green")
             table.add_row(row.name, row.state, step, loss, psnr, style=style)
         if len(rows) > LONGEST_TABLE:
             table.add_row(f"... and {len(rows) - LONGEST_TABLE} more", style="dim")

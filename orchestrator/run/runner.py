@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 from orchestrator.errors import Interrupted, NormsweepError, TrialsFailed
 from orchestrator.initial import keep_initial
-from orchestrator.plan import Plan, Trial
-from orchestrator.plan.show import counts, duration
-from orchestrator.run.cluster import check_gangs, ray_cluster, work_folder
+from orchestrator.plan import Plan
+from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
+from orchestrator.plan.show import counts, duration, gpus_in_words
+from orchestrator.run.cluster import place, ray_cluster, work_folder
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.store import open_store
@@ -45,7 +47,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found_in))
     store = open_store(options.store)
     done = ended(store, plan.trials)
-    todo = [trial for trial in plan.trials if trial.id not in done]
+    todo = {trial.id for trial in plan.trials} - done
     states = trial_states(options.store, plan)
     with Progress(plan, states, quiet=options.quiet, json_lines=options.json_lines) as progress:
         for warning in plan.warnings:
@@ -55,7 +57,9 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
         if done:
             progress.say(f"{len(done)} of {len(plan.trials)} trials are done already.")
         with _mirroring(plan, store, options, frozenset(done), progress) as mirror:
-            interrupted = bool(todo) and _train(plan, todo, store, options, progress)
+            interrupted = False
+            if todo:
+                plan, interrupted = _train(plan, todo, store, options, progress)
     exit_code = _finish(plan, store, options, progress, mirror, interrupted=interrupted, trained=len(todo))
     return Ended(exit_code, tuple(progress.warnings))
 
@@ -73,10 +77,12 @@ def _finish(
     """Report, summary, exit code."""
     states = trial_states(options.store, plan)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": None}
-    failures = {trial.name: read_failure(store, trial.id) for trial in plan.trials if states[trial.id] == "failed"}
-    for name, failure in failures.items():
+    for trial in plan.trials:
+        state = states[trial.id]
+        failure = read_failure(store, trial.id) if state in ("failed", "infeasible") else None
         if failure is not None:
-            progress.warn(f"failed: {name}: {failure['kind']}: {failure['message']}")
+            kind = f"{failure['kind']}: " if state == "failed" else ""
+            progress.warn(f"{state}: {trial.name}: {kind}{failure['message']}")
     if interrupted:
         progress.warn(f"Interrupted. What is done is kept; the same command continues: normsweep run {plan.path}")
     else:
@@ -89,12 +95,18 @@ def _finish(
                 mirror.log_report(written.files)
         progress.say(
             f"{plan.sweep}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
-            f"{summary['pending']} pending.\nReport: {written.page}\nRuns:   normsweep ui --tracking {options.tracking}"
+            f"{_infeasible(summary)}{summary['pending']} pending.\n"
+            f"Report: {written.page}\nRuns:   normsweep ui --tracking {options.tracking}"
         )
     progress.line({"event": "summary", **summary})
     if interrupted:
         return Interrupted.exit_code
     return 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
+
+
+def _infeasible(summary: Mapping[str, Any]) -> str:
+    """A rare state: mentioned only where there is one."""
+    return f"{summary['infeasible']} infeasible, " if summary["infeasible"] else ""
 
 
 @contextmanager
@@ -135,8 +147,10 @@ def _mirroring(
             progress.warn(str(error))
 
 
-def _train(plan: Plan, todo: list[Trial], store: Store, options: RunOptions, progress: Progress) -> bool:
-    """Drive Ray Tune over the trials that are left; returns whether a Ctrl-C ended it."""
+def _train(
+    plan: Plan, todo: AbstractSet[str], store: Store, options: RunOptions, progress: Progress
+) -> tuple[Plan, bool]:
+    """Drive Ray Tune over the trials that are left; returns the plan as it was placed, and whether a Ctrl-C ended it."""
     os.environ.update(
         RAY_USAGE_STATS_ENABLED="0",
         RAY_CHDIR_TO_TRIAL_DIR="0",
@@ -147,15 +161,22 @@ def _train(plan: Plan, todo: list[Trial], store: Store, options: RunOptions, pro
         RAY_AIR_NEW_OUTPUT="0",
     )
     with work_folder(options) as work, ray_cluster(options, work):
-        check_gangs(todo, options)
+        there, gpus = place(plan, todo, options)
         from orchestrator.run.tuning import tune_trials
 
-        estimate = sum(trial.seconds for trial in todo)
-        progress.say(f"{len(todo)} trials to train, about {duration(estimate)} one after the other.")
-        trained = tune_trials(plan, todo, options, progress, work=work, commit=_commit())
+        progress.placed(there)
+        trials = [trial for trial in there.trials if trial.id in todo]
+        if waits_for_gpus(plan):
+            progress.say(f"Placement: {gpus_in_words(gpus)}")
+            progress.line({"event": "placement", "auto_gpus": gpus.auto, "why": gpus.why})
+        for warning in too_large_for_a_gpu(trials, gpus):
+            progress.warn(warning)
+        estimate = sum(trial.seconds for trial in trials)
+        progress.say(f"{len(trials)} trials to train, about {duration(estimate)} one after the other.")
+        trained = tune_trials(there, trials, options, progress, work=work, commit=_commit())
     for trial_id, error in trained.errors.items():
         give_up(store, trial_id, error)
-    return trained.interrupted
+    return there, trained.interrupted
 
 
 def _commit() -> str:

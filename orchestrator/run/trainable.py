@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -14,18 +14,22 @@ from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.plan import Trial
 from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
+from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
 from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
 from orchestrator.store import open_store
 from orchestrator.store.trials import (
     ALIVE_EVERY_S,
+    OUT_OF_MEMORY,
     Files,
     Superseded,
     discard_checkpoints,
     new_attempt,
+    read_failed_attempts,
     read_failures,
     say_alive,
     write_failure,
     write_manifest,
+    write_ranks,
     write_result,
 )
 from trainers.data.manifests import DatasetProblem
@@ -52,14 +56,24 @@ class Jobs:
 
 
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
-    """One attempt at a trial. Its results carry `step`, the last `loss` and `psnr`, and at the end `outcome`."""
+    """One attempt at a trial.
+
+    Its results carry `step`, the last `loss` and `psnr`, `notes` that people should read, and at the end `outcome`.
+    """
 
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
-        self._trial = jobs.trials[config["trial"]]
+        planned = jobs.trials[config["trial"]]
         self._sweep = jobs.sweep
         self._run_started = jobs.started
         self._store = open_store(jobs.store_uri)
-        self._latest: dict[str, Any] = {"step": 0}
+        spec = remembered(planned.spec, read_failed_attempts(self._store, planned.id, OUT_OF_MEMORY))
+        self._trial = replace(planned, spec=spec)
+        self._latest: dict[str, Any] = {"step": 0, "notes": []}
+        if spec.micro_batch < planned.spec.micro_batch:
+            self._note(
+                f"{planned.name}: ran out of CUDA memory with a larger micro-batch than {spec.micro_batch}; trains with "
+                f"{spec.micro_batch}, accumulated {spec.accumulation} times, which is the same batch"
+            )
         self._parts: dict[int, dict[int, Files]] = {}
         self._ended = False
         self._alive_at = 0.0
@@ -72,7 +86,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             "versions": {name: version(name) for name in VERSIONS},
             "commit": jobs.commit,
-            "placement": placement.model_dump(mode="json"),
+            "placement": {**placement.model_dump(mode="json"), **self._slices()},
         }
         self._attempt = new_attempt(self._store, self._trial, info)
         self._gang = Gang(
@@ -89,6 +103,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         )
         try:
             resumed = self._gang.start()
+            write_ranks(self._store, self._trial.id, self._attempt, self._gang.ranks)
         except RayTaskError as error:
             self._fail("data" if isinstance(error.cause, DatasetProblem) else "start", str(error.cause))
             return
@@ -145,11 +160,17 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         reports = self._gang.poll()
         self._seal(reports)
         first = reports[0]
+        self._check_device(first.device)
         if first.values:
             self._latest |= {"step": first.step, **_shown(first.values)}
         failure = failure_of(reports)
         if failure is not None:
-            self._fail(*failure)
+            kind, message = failure
+            why = infeasible_because(self._trial, place_of(reports)) if kind == OUT_OF_MEMORY else None
+            if why:
+                self._give_up(kind, f"{why}\n{message.splitlines()[0]}", "infeasible")
+            else:
+                self._fail(kind, message)
         if first.result is not None and all(report.exit_code == 0 for report in reports):
             outcome = str(first.result["outcome"])
             write_result(
@@ -164,6 +185,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             discard_checkpoints(self._store, self._trial.id, keep=1)
             self._latest |= {"step": int(first.result["step"]), "outcome": outcome}
             self._ended = True
+
+    def _slices(self) -> dict[str, int]:
+        """How each worker's share of a batch is divided, which an attempt out of memory changes for the next."""
+        return {"micro_batch": self._trial.spec.micro_batch, "accumulation": self._trial.spec.accumulation}
 
     def _say_alive(self) -> None:
         say_alive(self._store, self._trial.id, self._attempt)
@@ -195,13 +220,33 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         """Record the failure; raise AttemptFailed unless it was the last attempt."""
         earlier = read_failures(self._store, self._trial.id, range(1, self._attempt))
         of_this_run = [failure for failure in earlier if failure["time"] >= self._run_started]
-        final = is_last(kind, self._checkpoint, of_this_run)
-        write_failure(self._store, self._trial.id, self._attempt, kind, message, final=final, step=self._checkpoint)
+        if is_last(kind, self._checkpoint, of_this_run):
+            self._give_up(kind, message, "failed")
+            return
+        write_failure(self._store, self._trial.id, self._attempt, kind, message, final=False, step=self._checkpoint)
         self._ended = True
-        self._latest |= {"outcome": "failed", "problem": message}
-        if not final:
-            self._gang.end()
-            raise AttemptFailed(kind, message)
+        self._gang.end()
+        raise AttemptFailed(kind, message)
+
+    def _give_up(self, kind: str, message: str, outcome: str) -> None:
+        """Record a failure that another attempt would meet again."""
+        write_failure(self._store, self._trial.id, self._attempt, kind, message, final=True, step=self._checkpoint)
+        self._ended = True
+        self._latest |= {"outcome": outcome, "problem": message}
+
+    def _check_device(self, device: str | None) -> None:
+        """A rank with a GPU that its torch cannot use trains on the CPU, which nobody should find out from the clock."""
+        placement = self._trial.spec.placement
+        if device == "cpu" and placement.gpus and placement.device == "auto":
+            self._note(
+                "Workers were given GPUs, but the torch of their nodes sees no CUDA device: they train on the CPU. Install a "
+                "build of torch with CUDA there, or say `gpus_per_worker: 0`."
+            )
+
+    def _note(self, text: str) -> None:
+        """Something that people should know of the trial; said once a run."""
+        if text not in self._latest["notes"]:
+            self._latest["notes"].append(text)
 
 
 def _shown(values: Mapping[str, float]) -> dict[str, float]:

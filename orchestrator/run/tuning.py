@@ -32,6 +32,7 @@ class Told(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
+        self._noted: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks into a snapshot; ours is never restored (a run that is started again is the resume)."""
@@ -43,6 +44,10 @@ class Told(tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
     ) -> None:
+        for note in result.get("notes", ()):
+            if note not in self._noted:
+                self._noted.add(note)
+                self._progress.warn(note)
         state = {"completed": "done", None: "running"}.get(result.get("outcome"), str(result.get("outcome")))
         self._progress.changed(trial.config["trial"], state, result)
 
@@ -57,8 +62,8 @@ def bundles(trial: Trial) -> PlacementGroupFactory:
     """One bundle per worker. The trainable itself needs nothing: it waits and ships."""
     placement = trial.spec.placement
     worker: dict[str, float] = {"CPU": placement.cpus_per_worker}
-    if placement.gpus_per_worker:
-        worker["GPU"] = placement.gpus_per_worker
+    if placement.gpus:
+        worker["GPU"] = placement.gpus
     return PlacementGroupFactory([{}] + [worker] * placement.workers, strategy=STRATEGIES[placement.strategy])
 
 

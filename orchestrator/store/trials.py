@@ -2,6 +2,7 @@
 
     trials/<id>/spec.json
     trials/<id>/attempts/<n>/attempt.json          made exclusively: host, time, versions, placement
+    trials/<id>/attempts/<n>/ranks.json            where each rank stands, and the GPUs that it sees
     trials/<id>/attempts/<n>/alive.json            renewed while the attempt runs
     trials/<id>/attempts/<n>/failure.json          why it ended without a result
     trials/<id>/attempts/<n>/journal/<first-seq>.jsonl   segments, each written once
@@ -35,6 +36,7 @@ ALIVE_EVERY_S = 10.0
 SILENT_AFTER_S = 60.0  # an attempt without a sign of life for so long is not running any more
 DAMAGED = (KeyError, ValueError, TypeError, AttributeError)  # what reading JSON of another shape raises
 FINAL = frozenset({"completed", "diverged"})
+OUT_OF_MEMORY = "cuda_oom"  # the kind of failure; a final one makes the trial infeasible
 
 Attempt = dict[str, Any]
 Files = dict[str, dict[str, Any]]  # name -> {"sha256", "bytes"}
@@ -99,6 +101,11 @@ def read_attempts(store: Store, trial_id: str) -> list[Attempt]:
     return [json.loads(store.get(f"trials/{trial_id}/attempts/{n}/attempt.json")) for n in numbers]
 
 
+def write_ranks(store: Store, trial_id: str, attempt: int, ranks: Sequence[Mapping[str, Any]]) -> None:
+    """Where the ranks of an attempt stand: host, and the GPUs that each sees."""
+    store.put_once(f"trials/{trial_id}/attempts/{attempt}/ranks.json", _json(list(ranks)))
+
+
 def say_alive(store: Store, trial_id: str, attempt: int) -> None:
     """Renew the attempt's sign of life; call every ALIVE_EVERY_S."""
     store.put(f"trials/{trial_id}/attempts/{attempt}/alive.json", _json({"time": time.time()}))
@@ -133,6 +140,17 @@ def read_failures(store: Store, trial_id: str, attempts: Iterable[int]) -> list[
         with contextlib.suppress(KeyError):
             failures.append(json.loads(store.get(f"trials/{trial_id}/attempts/{attempt}/failure.json")))
     return failures
+
+
+def read_failed_attempts(store: Store, trial_id: str, kind: str) -> list[tuple[Attempt, dict[str, Any]]]:
+    """The attempts that ended with this kind of failure, and what each said; oldest first."""
+    found = []
+    for number in _attempt_numbers(store, trial_id):
+        for failure in read_failures(store, trial_id, [number]):
+            if failure["kind"] == kind:
+                attempt = json.loads(store.get(f"trials/{trial_id}/attempts/{number}/attempt.json"))
+                found.append((attempt, failure))
+    return found
 
 
 def check_newest(store: Store, trial_id: str, attempt: int) -> None:
@@ -303,7 +321,7 @@ def write_evaluation(store: Store, trial_id: str, name: str, evaluation: Mapping
 
 
 def trial_state(store: Store, trial_id: str) -> str:
-    """`done`, `diverged`, `running`, `failed`, `interrupted` (an attempt without a result) or `pending`."""
+    """`done`, `diverged`, `running`, `failed`, `infeasible`, `interrupted` (an attempt without a result) or `pending`."""
     result = read_result(store, trial_id)
     if result is not None:
         return "diverged" if result["outcome"] == "diverged" else "done"
@@ -312,7 +330,9 @@ def trial_state(store: Store, trial_id: str) -> str:
         return "pending"
     failure = read_failure(store, trial_id)
     if failure is not None:
-        return "failed" if failure["final"] else "interrupted"
+        if not failure["final"]:
+            return "interrupted"
+        return "infeasible" if failure["kind"] == OUT_OF_MEMORY else "failed"
     try:
         alive = json.loads(store.get(f"trials/{trial_id}/attempts/{attempt}/alive.json"))
     except KeyError:

@@ -36,7 +36,13 @@ from orchestrator.store.trials import JournalReader, Point, read_attempts, read_
 
 SQLITE = "sqlite:///"
 MOST_METRICS = 1_000  # of one log_batch
-STATUS = {"done": "FINISHED", "diverged": "FINISHED", "failed": "FAILED", "interrupted": "KILLED"}
+STATUS = {
+    "done": "FINISHED",
+    "diverged": "FINISHED",
+    "failed": "FAILED",
+    "infeasible": "FAILED",
+    "interrupted": "KILLED",
+}
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -92,12 +98,13 @@ class Mirror:
             self._send(run, fresh)
         run.reader = reader
         result = read_result(store, trial.id)
-        status = STATUS.get(trial_state(store, trial.id), "RUNNING")
+        state = trial_state(store, trial.id)
+        status = STATUS.get(state, "RUNNING")
         if status != run.status:
             if status == "RUNNING":
                 self._client.update_run(run.id, status="RUNNING")
             else:
-                outcome = result["outcome"] if result else "failed" if status == "FAILED" else "interrupted"
+                outcome = result["outcome"] if result else state
                 self._client.set_tag(run.id, "normsweep.outcome", outcome)
                 ended = int(result["ended"] * 1000) if result else None
                 self._client.set_terminated(run.id, status, end_time=ended)

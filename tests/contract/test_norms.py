@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from tests.tiny import tiny_spec
-from trainers.backbones.attention import DropPath, batch_slice
 from trainers.build import build_model
 from trainers.catalog import NORMS
 from trainers.norms.base import Norm
@@ -180,18 +179,6 @@ def test_a_scale_without_gradient_would_be_noticed() -> None:
     (whole,) = torch.autograd.grad((normed * scale).square().sum(), x, retain_graph=True)
     (detached,) = torch.autograd.grad((normed * scale.detach()).square().sum(), x)
     assert (whole - detached).norm() > 0.01 * whole.norm()
-
-
-def test_drop_path_falls_on_an_image_whatever_its_slice() -> None:
-    drop, ones = DropPath(0.5).train(), torch.ones(8, 1, 1)
-    torch.manual_seed(3)
-    with batch_slice(slice(0, 8), 8):
-        whole = drop(ones)
-    assert set(whole.flatten().tolist()) == {0.0, 2.0}
-    for part in (slice(0, 3), slice(3, 8)):
-        torch.manual_seed(3)
-        with batch_slice(part, 8):
-            assert torch.equal(drop(ones[part]), whole[part])
 
 
 @pytest.mark.parametrize("name", NAMES)

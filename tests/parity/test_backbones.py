@@ -27,10 +27,12 @@ TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5}
 # of a part in 300 in the smallest still fails, and in float64 every gradient counts as it is.
 PART_OF_LARGEST = {torch.float64: 0.0, torch.float32: 1e-5}
 
+Variant = tuple[str, int, dict[str, Any]]  # backbone, scale, knobs
+
 SWINIR = {"embed_dim": 12, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4}
 HAT = {**SWINIR, "compress_ratio": 3, "squeeze_factor": 4}
 DRCT = {**SWINIR, "gc": 4}
-VARIANTS: dict[str, tuple[str, int, dict[str, Any]]] = {
+VARIANTS: dict[str, Variant] = {
     "swinir classical x2": ("swinir", 2, SWINIR),
     "swinir classical x3": ("swinir", 3, SWINIR),
     "swinir classical x4": ("swinir", 4, SWINIR),
@@ -68,21 +70,24 @@ class Padded(nn.Module):
 
 
 def pair(
-    archs: dict[str, Any], dtype: torch.dtype, variant: tuple[str, int, dict[str, Any]]
+    archs: dict[str, Any],
+    dtype: torch.dtype,
+    variant: Variant,
+    img_size: int | tuple[int, int] | None = None,
 ) -> tuple[nn.Module, nn.Module]:
-    """Ours with random weights, and theirs into which ours have been loaded."""
+    """Ours with random weights, and theirs, constructed for `img_size`, into which ours have been loaded."""
     torch.manual_seed(0)
     spec = spec_of(variant)
     ours = build_model(spec).to(dtype)
     randomise(ours)
-    theirs = theirs_of(archs, spec, variant).to(dtype)
+    theirs = theirs_of(archs, spec, variant, img_size).to(dtype)
     missing, unexpected = theirs.load_state_dict(ours.state_dict(), strict=False)
     assert not network_state(dict.fromkeys(missing, torch.zeros(1)))  # nothing is missing but buffers
     assert not unexpected
     return ours, padded(theirs, spec, variant)
 
 
-def spec_of(variant: tuple[str, int, dict[str, Any]]) -> RunSpec:
+def spec_of(variant: Variant) -> RunSpec:
     name, scale, given = variant
     tiny = tiny_spec(task="denoise_25" if scale == 1 else f"sr_x{scale}")
     choice = Choice(name=name, knobs={"drop_path": 0.0, **given})
@@ -94,15 +99,21 @@ def randomise(network: nn.Module) -> None:
         nn.init.normal_(parameter, std=0.2)
 
 
-def padded(theirs: nn.Module, spec: RunSpec, variant: tuple[str, int, dict[str, Any]]) -> nn.Module:
+def padded(theirs: nn.Module, spec: RunSpec, variant: Variant) -> nn.Module:
     name, scale, _ = variant
     return Padded(theirs, spec.model.backbone["window_size"], scale) if name == "drct" else theirs
 
 
-def theirs_of(archs: dict[str, Any], spec: RunSpec, variant: tuple[str, int, dict[str, Any]]) -> nn.Module:
+def theirs_of(
+    archs: dict[str, Any],
+    spec: RunSpec,
+    variant: Variant,
+    img_size: int | tuple[int, int] | None = None,
+) -> nn.Module:
     (name, scale, _), knobs = variant, spec.model.backbone.knobs
     given = {THEIR_NAMES.get(knob, knob): list(v) if isinstance(v, tuple) else v for knob, v in knobs.items()}
-    given["img_size"] = 10 * knobs["window_size"]  # where their mask was made; other sizes make their own
+    # Where their mask was made; other sizes make their own.
+    given["img_size"] = 10 * knobs["window_size"] if img_size is None else img_size
     if name == "swinir" and scale == 1:
         given["upsampler"] = ""
     return archs[name](upscale=scale, **{"upsampler": "pixelshuffle", "img_range": 1.0, **given})
@@ -118,6 +129,12 @@ def assert_near(ours: torch.Tensor, theirs: torch.Tensor, what: str, at_least: f
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_output_and_gradients_equal_the_published_network(spandrel_archs, variant, size, dtype) -> None:
     ours, theirs = pair(spandrel_archs, dtype, variant)
+    assert_output_and_gradients_are_near(ours, theirs, size, dtype)
+
+
+def assert_output_and_gradients_are_near(
+    ours: nn.Module, theirs: nn.Module, size: tuple[int, int], dtype: torch.dtype
+) -> None:
     image = torch.rand(2, 3, *size, dtype=dtype)
     images = [image.clone().requires_grad_() for _ in range(2)]
     outputs = [network(x) for network, x in zip((ours, theirs), images, strict=True)]

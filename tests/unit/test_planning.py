@@ -96,6 +96,15 @@ TRAPS = {
         BASE.replace("swinir-tiny", "{name: swinir-tiny, mlp_ratio: 0.01}"),
         "mlp_ratio 0.01 leaves an MLP of embed_dim 24 without channels",
     ),
+    "an img_size below the window": (
+        BASE.replace("swinir-tiny", "{name: hat-tiny, img_size: 4}"),
+        "3:14: axes.backbone[0]: hat-tiny[img_size=4]: img_size 4 is smaller than a window of 8; "
+        "0 (decide by each input) or at least 8 would fit",
+    ),
+    "a negative img_size": (
+        BASE.replace("swinir-tiny", "{name: drct-tiny, img_size: -1}"),
+        "axes.backbone[0].img_size: img_size must be at least 0, not -1",
+    ),
     "deraining without pairs": (
         BASE.replace("sr_x2", "derain"),
         "task derain needs pairs, input/ and target/, which 'embedded-train' has not",
@@ -213,6 +222,7 @@ SAME = {
         "swinir-tiny",
         "{name: swinir, embed_dim: 24, depths: [2, 2], num_heads: [2, 2], upsampler: pixelshuffledirect}",
     ),
+    "shifts by each input, spelled out": BASE.replace("swinir-tiny", "{name: swinir-tiny, img_size: 0}"),
     "the preset's own width and depth": BASE + "  width: [24]\n  depth: [2]\n",
     "an end spelled out": BASE.replace("[layer_norm, i_ln]", "[layer_norm, i_ln]") + "observe: {log_every: 3}\n",
     "cadences": BASE + "observe: {probe_every: 7, checkpoint_every: 9, evaluate_every: 11}\n",
@@ -227,6 +237,7 @@ OTHER = {
     "precision": BASE + "training: {precision: bf16}\n",
     "task": BASE.replace("sr_x2", "sr_x4"),
     "width": BASE + "  width: [12]\n",
+    "img_size": BASE.replace("swinir-tiny", "{name: swinir-tiny, img_size: 64}"),
     "end norm": BASE + "model: {end_norm: identity}\n",
 }
 
@@ -241,16 +252,70 @@ def test_identity_sees(tmp_path: Path, text: str) -> None:
     assert not set(ids(plan_of(tmp_path, text))) & set(ids(plan_of(tmp_path, BASE)))
 
 
-def test_identity_follows_the_source_of_a_users_own_norm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def publish(folder: Path, name: str, target: str) -> None:
+    """A package that is installed in `folder`, with a norm of this name."""
+    info = folder / "published_norms-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: published-norms\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[normsweep.norms]\n{name} = {target}\n")
+
+
+@pytest.mark.parametrize("norm", ["own_norms_for_a_test:Mine", "norm_of_a_package"])
+def test_identity_follows_the_code_of_a_users_own_norm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, norm: str
+) -> None:
+    publish(tmp_path, "norm_of_a_package", "own_norms_for_a_test:Mine")
     monkeypatch.syspath_prepend(tmp_path)
-    source = tmp_path / "own_norms_for_a_test.py"
-    text = BASE.replace("i_ln", "'own_norms_for_a_test:Mine'")
-    seen = set()
-    for content in ("raise RuntimeError('planning must not import this')", "# changed"):
-        source.write_text(content)
-        seen.add(ids(plan_of(tmp_path, text))[1])
-    assert len(seen) == 2
-    assert "no module" in said_of(tmp_path, text.replace("own_norms_for_a_test:", "missing_norms_for_a_test:"))
+
+    def id_with(content: str) -> str:
+        (tmp_path / "own_norms_for_a_test.py").write_text(content)
+        return ids(plan_of(tmp_path, BASE.replace("i_ln", repr(norm))))[1]
+
+    code = "raise RuntimeError('planning must not import this')\ndef scale(x, by=2): return x.size * by\n"
+    first = id_with(code)
+    assert id_with('"""Norms."""\n\n' + code.replace("\ndef", "  # indeed\n\n\ndef").replace("'", '"')) == first
+    assert id_with(code.replace("return x.size * by", "\n    'Doubled.'\n    return ((x.size) * by)")) == first
+    changes = [("by=2", "by=3"), ("x.size", "x.shape"), ("* by", "+ by"), ("def scale", "def scaled"), (code, "")]
+    assert len({first, *(id_with(code.replace(*change)) for change in changes)}) == 6
+
+
+def test_identity_sees_the_file_of_the_module_that_a_norm_is_named_by_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "own_package_for_a_test"
+    package.mkdir()
+    (package / "__init__.py").write_text("from own_package_for_a_test.norms import Mine\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = BASE.replace("layer_norm, i_ln", "'own_package_for_a_test:Mine', 'own_package_for_a_test.norms:Mine'")
+    seen = []
+    for content in ("class Mine: eps = 1\n", "class Mine: eps = 2\n"):
+        (package / "norms.py").write_text(content)
+        seen.append(ids(plan_of(tmp_path, text)))
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1] != seen[1][1]
+
+
+def test_a_norm_whose_source_is_not_there_or_not_python_is_told_at_the_axis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "bad_norms_for_a_test.py"
+    monkeypatch.syspath_prepend(tmp_path)
+    text = BASE.replace("i_ln", "'bad_norms_for_a_test:Mine'")
+    for content, said in {
+        b"x = 1\nclass Mine(:\n": f"{source}:2: cannot be parsed: invalid syntax",
+        b"x = 1\n\0": f"{source}:2: cannot be parsed: a null byte: not a text file",
+        b"x = a" + b"()" * 100_000: f"{source}: cannot be parsed: an expression or a block is nested too deeply",
+    }.items():
+        source.write_bytes(content)
+        assert said_of(tmp_path, text).splitlines() == [
+            f"bad.yaml:4:22: axes.norm[1]: {said}",
+            "    4 |   norm: [layer_norm, 'bad_norms_for_a_test:Mine']",
+            "      |                      ^",
+        ]
+    assert "4:22: axes.norm[1]: no module" in said_of(tmp_path, text.replace("bad_norms", "missing_norms"))
+    done = normsweep("validate", "bad.yaml", cwd=tmp_path)  # finds the module beside the file
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+    assert "axes.norm[1]: " in done.stderr
 
 
 def test_the_micro_batch_is_identity_where_statistics_depend_on_it(tmp_path: Path) -> None:
@@ -272,10 +337,7 @@ def test_a_norm_of_an_installed_package_is_known_by_its_entry_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "published_norms.py").write_text("raise RuntimeError('planning must not import this')")
-    info = tmp_path / "published_norms-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: published-norms\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[normsweep.norms]\ngrand_norm = published_norms:Grand\n")
+    publish(tmp_path, "grand_norm", "published_norms:Grand")
     monkeypatch.syspath_prepend(tmp_path)
     plan = plan_of(tmp_path, BASE.replace("i_ln", "{name: grand_norm, eps: 1.0e-3}"))
     assert plan.trials[1].spec.model.norm.knobs == {"eps": 1e-3}

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
-from orchestrator.cluster.rayjob import MOST_FILE_BYTES, Job, JobOptions, build_job
+from orchestrator.cluster.rayjob import MOST_FILE_BYTES, TEMPLATE, Job, JobOptions, build_job
 from orchestrator.errors import UserError
 from orchestrator.initial import Finder
 from orchestrator.plan import load_plan
@@ -101,6 +102,50 @@ def test_there_is_a_group_for_each_shape_with_pods_for_its_largest_gang(tmp_path
     starts = [group["rayStartParams"] for group in made.rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
     assert starts == [{"num-cpus": "2"}, {"num-cpus": "8"}, {"num-cpus": "2", "num-gpus": "1"}]
     assert packed.memory_gib > small.memory_gib, "Ray may put four ranks of the small shape there"
+
+
+def with_gpus(folder: Path, count: int) -> Path:
+    """A copy of the template whose workers have so many GPUs."""
+    template = yaml.safe_load(TEMPLATE.read_text())
+    (group,) = template["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    container["resources"]["limits"]["nvidia.com/gpu"] = count
+    path = folder / "with-gpus.yaml"
+    path.write_text(yaml.safe_dump(template))
+    return path
+
+
+def test_auto_takes_gpus_where_the_templates_workers_have_them_and_the_run_is_told(tmp_path: Path) -> None:
+    """The pods are made for it, so what has joined when the run begins must not decide again."""
+    plain, on_gpus = (
+        job(tmp_path, resources="workers: 2", **more) for more in ({}, {"template": with_gpus(tmp_path, 8)})
+    )
+    assert [made.groups[0].name for made in (plain, on_gpus)] == ["cpu1", "gpu1-cpu1"]
+    assert "have no nvidia.com/gpu among their limits" in plain.gpus.why
+    for made, auto in ((plain, "0"), (on_gpus, "1")):
+        words = shlex.split(made.rayjob["spec"]["entrypoint"])
+        assert words[words.index("--auto-gpus") + 1] == auto
+    (group,) = on_gpus.rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == "1", (
+        "what the plan asks for, not what the template has"
+    )
+
+
+def test_pods_without_a_gpu_in_the_plan_ask_for_none(tmp_path: Path) -> None:
+    made = job(tmp_path, resources="gpus_per_worker: 0", template=with_gpus(tmp_path, 8))
+    (group,) = made.rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    (container,) = group["template"]["spec"]["containers"]
+    assert "nvidia.com/gpu" not in container["resources"]["limits"]
+    assert group["rayStartParams"] == {"num-cpus": "1"}
+
+
+def test_a_pod_for_fractions_has_one_gpu_and_as_many_ranks_as_share_it(tmp_path: Path) -> None:
+    made = job(tmp_path, resources="gpus_per_worker: 0.3, cpus_per_worker: 2")
+    (group,) = made.groups
+    assert (group.name, group.workers, group.pod_gpus, group.replicas) == ("gpu0p3-cpu2", 3, 1, 1)
+    (made_group,) = made.rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    assert made_group["rayStartParams"] == {"num-cpus": "6", "num-gpus": "1"}
 
 
 def test_a_group_grows_only_where_the_autoscaler_may(tmp_path: Path) -> None:

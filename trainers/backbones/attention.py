@@ -1,10 +1,7 @@
-"""Attention within windows, relative position bias and drop path: what SwinIR, HAT and DRCT share."""
+"""Attention within windows and relative position bias: what SwinIR, HAT and DRCT share."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -18,42 +15,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 MASKED = -100.0  # the published shift mask: not -inf
-
-_slice: ContextVar[tuple[slice, int] | None] = ContextVar("batch_slice", default=None)
-
-
-@contextmanager
-def batch_slice(part: slice, batch_size: int) -> Iterator[None]:
-    """Say which images of the global batch a forward pass sees, so that drop path falls on an image whatever its slice."""
-    token = _slice.set((part, batch_size))
-    try:
-        yield
-    finally:
-        _slice.reset(token)
-
-
-def captured_slice() -> AbstractContextManager[None]:
-    """Says again, whenever it is entered and in whichever thread, what `batch_slice` says now."""
-    said = _slice.get()
-    return nullcontext() if said is None else batch_slice(*said)
-
-
-class DropPath(nn.Module):
-    """Drops a branch for whole images with probability `rate` while training; the others are scaled by 1 / (1 - rate)."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, branch: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
-        if not self.training or self.rate == 0.0:
-            return branch
-        part, batch_size = _slice.get() or (slice(0, len(branch)), len(branch))
-        kept = torch.rand(batch_size)[part] >= self.rate
-        return branch * (kept.to(branch) / (1 - self.rate)).view(-1, 1, 1)
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate:.3g}"
 
 
 def windows_of(image: Float[Tensor, "I H W C"], size: int) -> Float[Tensor, "I R S y x C"]:
@@ -151,22 +112,28 @@ def position_bias(table: Float[Tensor, "rows heads"], index: Int[Tensor, "N M"])
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention within the windows of an image, with a learnt bias per relative position."""
+    """Multi-head self-attention within the windows of an image, with a learnt bias per relative position.
 
-    def __init__(self, dim: int, size: int, num_heads: int, qkv_bias: bool) -> None:
+    Windows are shifted where `img_size` is larger than a window, or, if `img_size` is 0, where the image's shorter side is.
+    The published networks go by the `img_size` they are constructed with, whatever the image: with one above `size`, an image
+    of a single window is shifted too, and pixels from opposite sides of it do not see each other.
+    """
+
+    def __init__(self, dim: int, size: int, img_size: int, num_heads: int, qkv_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.size = size
+        self.img_size = img_size
         self.relative_position_bias_table = position_bias_table((2 * size - 1) ** 2, num_heads)
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, tokens: Float[Tensor, "B N C"], size: tuple[int, int], shift: int) -> Float[Tensor, "B N C"]:
-        """Windows are shifted by `shift` pixels, but where the image is no larger than one."""
+        """`shift` is in pixels; 0 for a block whose windows are never shifted."""
         (h, w), (b, n, c) = size, tokens.shape
         image, masks = tokens.view(b, h, w, c), None
-        shifted = shift > 0 and min(size) > self.size
+        shifted = shift > 0 and (self.img_size or min(size)) > self.size
         if shifted:
             image = image.roll((-shift, -shift), (1, 2))
             masks = shift_masks(self.size, shift, tokens.device, tokens.dtype)

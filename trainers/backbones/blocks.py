@@ -2,65 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from trainers.backbones.attention import DropPath, Mlp, WindowAttention, captured_slice
+from trainers.backbones.attention import Mlp, WindowAttention
+from trainers.backbones.drop_path import DropPath
 from trainers.backbones.network import MakeNorm, Size
 from trainers.norms.base import recomputing
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Block = nn.Module  # tokens (B, N, C) and the image's size to tokens
-Run = Callable[[Block, Tensor, Size], Tensor]
+Block = nn.Module  # tokens (B, N, C), the image's size and drop-path factors (2, B) or None to tokens
+Factors = Tensor | None
+Run = Callable[[Block, Tensor, Size, Factors], Tensor]
 
 
-def kept(block: Block, x: Tensor, size: Size) -> Tensor:
+def kept(block: Block, x: Tensor, size: Size, factors: Factors) -> Tensor:
     """Call the block; what its backward needs is kept."""
-    return block(x, size)
+    return block(x, size, factors)
 
 
-def recomputed(block: Block, x: Tensor, size: Size) -> Tensor:
+def recomputed(block: Block, x: Tensor, size: Size, factors: Factors) -> Tensor:
     """Call the block and keep only `x`: its backward runs the forward again (activation checkpointing)."""
     if not torch.is_grad_enabled():
-        return block(x, size)
-    again = captured_slice()
-
-    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _second_time(again)
-
-    return checkpoint(block, x, size, use_reentrant=False, context_fn=contexts)
-
-
-@contextmanager
-def _second_time(again: AbstractContextManager[None]) -> Iterator[None]:
-    with again, recomputing():
-        yield
+        return block(x, size, factors)
+    return checkpoint(block, x, size, factors, use_reentrant=False, context_fn=lambda: (nullcontext(), recomputing()))
 
 
 class SwinBlock(nn.Module):
     """Window attention and an MLP, each a residual branch that begins with a norm."""
 
     def __init__(
-        self, dim: int, num_heads: int, window_size: int, shifted: bool, mlp_ratio: float, qkv_bias: bool,
-        drop_path: float, make_norm: MakeNorm,
+        self, dim: int, num_heads: int, window_size: int, img_size: int, shifted: bool, mlp_ratio: float,
+        qkv_bias: bool, drop_path: float, make_norm: MakeNorm,
     ) -> None:  # fmt: skip
         super().__init__()
         self.shift = window_size // 2 if shifted else 0
         self.norm1 = make_norm(dim)
-        self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias)
+        self.attn = WindowAttention(dim, window_size, img_size, num_heads, qkv_bias)
         self.norm2 = make_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        of_attention, of_mlp = (None, None) if factors is None else factors
         normed = self.norm1(x)
-        x = x + normed.restore(self.drop_path(self.attn(normed.tokens, size, self.shift)))
+        x = x + normed.restore(self.drop_path(self.attn(normed.tokens, size, self.shift), of_attention))
         normed = self.norm2(x)
-        return x + normed.restore(self.drop_path(self.mlp(normed.tokens)))
+        return x + normed.restore(self.drop_path(self.mlp(normed.tokens), of_mlp))

@@ -29,8 +29,8 @@ class DenseGroup(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, window_size: int, gc: int, mlp_ratio: float, qkv_bias: bool, drop_path: float,
-        make_norm: MakeNorm, run: Run,
+        self, dim: int, num_heads: int, window_size: int, img_size: int, gc: int, mlp_ratio: float, qkv_bias: bool,
+        drop_path: float, make_norm: MakeNorm, run: Run,
     ) -> None:  # fmt: skip
         super().__init__()
         self.run = run
@@ -38,16 +38,20 @@ class DenseGroup(nn.Module):
             width = dim + k * gc
             heads = dense_heads(num_heads, width) if k else num_heads
             ratio = mlp_ratio if k < 3 else 1.0
-            block = SwinBlock(width, heads, window_size, k % 2 == 1, ratio, qkv_bias, drop_path, make_norm)
+            block = SwinBlock(width, heads, window_size, img_size, k % 2 == 1, ratio, qkv_bias, drop_path, make_norm)
             setattr(self, f"swin{k + 1}", block)
             setattr(self, f"adjust{k + 1}", nn.Conv2d(width, gc if k + 1 < NUM_BLOCKS else dim, 1))
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
         parts = [x]
         for k in range(1, NUM_BLOCKS + 1):
             block, adjust = getattr(self, f"swin{k}"), getattr(self, f"adjust{k}")
             seen = parts[0] if k == 1 else torch.cat(parts, dim=-1)
-            new = to_tokens(adjust(to_image(self.run(block, seen, size), size)))
+            new = to_tokens(
+                adjust(to_image(self.run(block, seen, size, None if factors is None else factors[k - 1]), size))
+            )
             parts.append(new if k == NUM_BLOCKS else F.leaky_relu(new, SLOPE))
         return torch.add(x, parts[-1], alpha=RESIDUAL_SCALE)
 
@@ -55,7 +59,7 @@ class DenseGroup(nn.Module):
 def drct(
     *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm, stdnorm: bool, scale: int, recompute: bool,
     embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6, window_size: int = 16,
-    gc: int = 32, mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
+    img_size: int = 0, gc: int = 32, mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
 ) -> RestorationTransformer:  # fmt: skip
     """`num_heads` are those of each group's first block. A group has five blocks: `depths`, as in the published code, only says
     how drop path grows over the groups: all blocks of one have the rate that its first would have at that depth.
@@ -67,7 +71,8 @@ def drct(
         for i, heads in enumerate(num_heads):
             rate = rates[sum(depths[:i])]
             yield DenseGroup(
-                embed_dim, heads, window_size, gc, mlp_ratio, qkv_bias, rate, make_norm, recomputed if recompute else kept
+                embed_dim, heads, window_size, img_size, gc, mlp_ratio, qkv_bias, rate, make_norm,
+                recomputed if recompute else kept,
             )  # fmt: skip
 
     return RestorationTransformer(

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from trainers.backbones.attention import (
-    DropPath,
     Mlp,
     WindowAttention,
     attend,
@@ -21,6 +20,7 @@ from trainers.backbones.attention import (
     windows_of,
 )
 from trainers.backbones.blocks import Run, kept, recomputed
+from trainers.backbones.drop_path import DropPath
 from trainers.backbones.network import MakeNorm, RestorationTransformer, Size, to_image, to_tokens
 
 if TYPE_CHECKING:
@@ -65,26 +65,29 @@ class HybridBlock(nn.Module):
     """
 
     def __init__(
-        self, dim: int, num_heads: int, window_size: int, shifted: bool, compress_ratio: int, squeeze_factor: int,
-        conv_scale: float, mlp_ratio: float, qkv_bias: bool, drop_path: float, make_norm: MakeNorm,
+        self, dim: int, num_heads: int, window_size: int, img_size: int, shifted: bool, compress_ratio: int,
+        squeeze_factor: int, conv_scale: float, mlp_ratio: float, qkv_bias: bool, drop_path: float, make_norm: MakeNorm,
     ) -> None:  # fmt: skip
         super().__init__()
         self.shift = window_size // 2 if shifted else 0
         self.conv_scale = conv_scale
         self.norm1 = make_norm(dim)
-        self.attn = WindowAttention(dim, window_size, num_heads, qkv_bias)
+        self.attn = WindowAttention(dim, window_size, img_size, num_heads, qkv_bias)
         self.conv_block = ConvBranch(dim, compress_ratio, squeeze_factor)
         self.norm2 = make_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        of_attention, of_mlp = (None, None) if factors is None else factors
         normed = self.norm1(x)
         convolved = self.conv_block(normed.tokens, size)
-        attended = self.drop_path(self.attn(normed.tokens, size, self.shift))
+        attended = self.drop_path(self.attn(normed.tokens, size, self.shift), of_attention)
         x = x + normed.restore(torch.add(attended, convolved, alpha=self.conv_scale))
         normed = self.norm2(x)
-        return x + normed.restore(self.drop_path(self.mlp(normed.tokens)))
+        return x + normed.restore(self.drop_path(self.mlp(normed.tokens), of_mlp))
 
 
 class OverlappingBlock(nn.Module):
@@ -114,7 +117,8 @@ class OverlappingBlock(nn.Module):
         bias = position_bias(self.relative_position_bias_table, index)
         return self.proj(image_of(attend(windows_of(q, side), around, bias, None)).view(b, n, c))
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
+    def forward(self, x: Float[Tensor, "B N C"], size: Size, factors: None = None) -> Float[Tensor, "B N C"]:
+        """Nothing falls away here: `factors` is what `Run` hands to every block."""
         normed = self.norm1(x)
         x = normed.restore(self.attention(normed.tokens, size)) + x
         normed = self.norm2(x)
@@ -130,10 +134,12 @@ class HybridSequence(nn.Module):
         self.overlap_attn = last
         self.run = run
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
-        for block in (*self.blocks, self.overlap_attn):
-            x = self.run(block, x, size)
-        return x
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        for k, block in enumerate(self.blocks):
+            x = self.run(block, x, size, None if factors is None else factors[k])
+        return self.run(self.overlap_attn, x, size, None)
 
 
 class HybridGroup(nn.Module):
@@ -144,15 +150,17 @@ class HybridGroup(nn.Module):
         self.residual_group = HybridSequence(blocks, last, run)
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
-        return to_tokens(self.conv(to_image(self.residual_group(x, size), size))) + x
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        return to_tokens(self.conv(to_image(self.residual_group(x, size, factors), size))) + x
 
 
 def hat(
     *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm, stdnorm: bool, scale: int, recompute: bool,
     embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6, window_size: int = 16,
-    compress_ratio: int = 3, squeeze_factor: int = 30, conv_scale: float = 0.01, overlap_ratio: float = 0.5,
-    mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
+    img_size: int = 0, compress_ratio: int = 3, squeeze_factor: int = 30, conv_scale: float = 0.01,
+    overlap_ratio: float = 0.5, mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
 ) -> RestorationTransformer:  # fmt: skip
     """`depths` are the hybrid blocks of each group, `num_heads` their heads; `recompute` trades time for memory in training."""
 
@@ -161,8 +169,8 @@ def hat(
         for depth, heads in zip(depths, num_heads, strict=True):
             blocks = [
                 HybridBlock(
-                    embed_dim, heads, window_size, i % 2 == 1, compress_ratio, squeeze_factor, conv_scale, mlp_ratio,
-                    qkv_bias, next(rates), make_norm,
+                    embed_dim, heads, window_size, img_size, i % 2 == 1, compress_ratio, squeeze_factor, conv_scale,
+                    mlp_ratio, qkv_bias, next(rates), make_norm,
                 )
                 for i in range(depth)
             ]  # fmt: skip

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainers.backbones.drop_path import BRANCHES, DropPath, factors_of, rates_of
 from trainers.norms.base import Norm
 
 if TYPE_CHECKING:
@@ -89,10 +90,10 @@ class PatchEmbed(nn.Module):
 class RestorationTransformer(nn.Module):
     """Images (B, 3, H, W) in [0, 1] to (B, 3, scale*H, scale*W); any H and W, reflect-padded to the window.
 
-    `make_groups` builds the residual groups: modules from tokens (B, N, C) and the image's size (H, W) to tokens, whose
-    outputs the probes look at. `make_embed_norm` and `make_end_norm` build a norm for a number of channels. With `scale` 1
-    the output is the input plus what the network adds; otherwise `upsampler` names the head, `pixelshuffle` (a convolution
-    at every doubling) or `pixelshuffledirect` (one for all).
+    `make_groups` builds the residual groups: modules from tokens (B, N, C), the image's size (H, W) and the drop-path factors
+    of their blocks (K, 2, B), or None, to tokens; the probes look at their outputs. `make_embed_norm` and `make_end_norm` build a
+    norm for a number of channels. With `scale` 1 the output is the input plus what the network adds; otherwise `upsampler` names
+    the head, `pixelshuffle` (a convolution at every doubling) or `pixelshuffledirect` (one for all).
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class RestorationTransformer(nn.Module):
         self.conv_first = nn.Conv2d(3, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(make_embed_norm(embed_dim))
         self.layers = nn.ModuleList(make_groups())
+        self._drop_paths = [sum(isinstance(part, DropPath) for part in group.modules()) for group in self.layers]
         self.norm = make_end_norm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         if self.upsampler == "pixelshuffle":
@@ -123,11 +125,14 @@ class RestorationTransformer(nn.Module):
     def groups(self) -> nn.ModuleList:
         return self.layers
 
-    def features(self, shallow: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    def features(
+        self, shallow: Float[Tensor, "B C H W"], factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B C H W"]:
         size = (shallow.shape[2], shallow.shape[3])
         x = self.patch_embed.norm(to_tokens(shallow)).tokens.contiguous()  # an affine leaves a convolution's layout
-        for group in self.layers:
-            x = group(x, size)
+        of_groups = [None] * len(self.layers) if factors is None else factors.split(self._drop_paths)
+        for group, of_group in zip(self.layers, of_groups, strict=True):
+            x = group(x, size, of_group)
         return self.conv_after_body(to_image(self.norm(x).tokens, size)) + shallow
 
     def reconstruct(self, features: Float[Tensor, "B C H W"], image: Float[Tensor, "B 3 H W"]) -> Tensor:
@@ -137,8 +142,13 @@ class RestorationTransformer(nn.Module):
             return self.upsample(features)
         return image + self.conv_last(features)
 
-    def forward(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B 3 sH sW"]:
+    def forward(
+        self, image: Float[Tensor, "B 3 H W"], factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B 3 sH sW"]:
+        """`factors` are those of drop path; in training mode, without them, they are drawn from torch's generator."""
         h, w = image.shape[2:]
+        if self.training and factors is None and (rates := rates_of(self)).any():
+            factors = factors_of(torch.rand(len(rates), BRANCHES, len(image), device=image.device), rates)
         scaled = self.input_scale(reflect_to_multiple(image, self.window_size))
-        output = self.reconstruct(self.features(self.conv_first(scaled)), scaled)
+        output = self.reconstruct(self.features(self.conv_first(scaled), factors), scaled)
         return self.input_scale.undo(output)[:, :, : h * self.scale, : w * self.scale]

@@ -23,9 +23,11 @@ class BlockSequence(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.run = run
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
-        for block in self.blocks:
-            x = self.run(block, x, size)
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        for k, block in enumerate(self.blocks):
+            x = self.run(block, x, size, None if factors is None else factors[k])
         return x
 
 
@@ -37,14 +39,16 @@ class SwinGroup(nn.Module):
         self.residual_group = BlockSequence(blocks, run)
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
-        return x + to_tokens(self.conv(to_image(self.residual_group(x, size), size)))
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        return x + to_tokens(self.conv(to_image(self.residual_group(x, size, factors), size)))
 
 
 def swinir(
     *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm, stdnorm: bool, scale: int, recompute: bool,
     embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6, window_size: int = 8,
-    mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
+    img_size: int = 0, mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
     upsampler: str = "pixelshuffle",
 ) -> RestorationTransformer:  # fmt: skip
     """`depths` are the blocks of each group, `num_heads` their heads; `recompute` trades time for memory in training."""
@@ -53,7 +57,9 @@ def swinir(
         rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
         for depth, heads in zip(depths, num_heads, strict=True):
             blocks = [
-                SwinBlock(embed_dim, heads, window_size, i % 2 == 1, mlp_ratio, qkv_bias, next(rates), make_norm)
+                SwinBlock(
+                    embed_dim, heads, window_size, img_size, i % 2 == 1, mlp_ratio, qkv_bias, next(rates), make_norm
+                )
                 for i in range(depth)
             ]
             yield SwinGroup(embed_dim, blocks, recomputed if recompute else kept)

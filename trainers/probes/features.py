@@ -26,13 +26,27 @@ class FeatureProbe:
     feature/max_abs/group_<i>       max of |x|
     feature/entropy                 channel entropy at the last group, in nats
     feature/entropy_normalised      the same over ln C; left out for a single channel
+
+    `at_once` images go through the model together, so that probing needs no more memory than a training step; none: all.
     """
 
-    def __init__(self, model: nn.Module, lq: Float[Tensor, "B 3 h w"]) -> None:
+    def __init__(self, model: nn.Module, lq: Float[Tensor, "B 3 h w"], at_once: int | None = None) -> None:
         self._model = model
-        self._lq = lq
+        self._parts = lq.split(at_once or len(lq))
 
     def measure(self) -> dict[str, float]:
+        if len(self._parts) == 1:
+            return self._measure(self._parts[0])
+        measured = [self._measure(part) for part in self._parts]
+        shares = torch.tensor([len(part) for part in self._parts], dtype=torch.float64)
+        values: dict[str, float] = {}
+        for name in measured[0]:
+            parts = torch.tensor([values_of[name] for values_of in measured], dtype=torch.float64)
+            whole = parts.max() if "/max_abs/" in name else (parts * shares).sum() / shares.sum()
+            values[name] = whole.item()
+        return values
+
+    def _measure(self, lq: Tensor) -> dict[str, float]:
         values: dict[str, float] = {}
         groups = self._model.groups
         last = len(groups) - 1
@@ -54,7 +68,7 @@ class FeatureProbe:
         self._model.eval()
         try:
             with torch.no_grad():
-                self._model(self._lq)
+                self._model(lq)
         finally:
             self._model.train(was_training)
             for hook in hooks:

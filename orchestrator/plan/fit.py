@@ -1,0 +1,117 @@
+"""What fits where: `gpus_per_worker: auto` becomes a number, and trials that share a GPU must fit into its memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.plan.cost import cost_of
+from orchestrator.plan.gpus import Gpus
+from orchestrator.plan.source import Problem
+from trainers.spec import RunSpec
+
+if TYPE_CHECKING:
+    from orchestrator.plan.expand import Plan, Trial
+
+GB = 10**9
+LISTED = 5
+
+
+def placed(plan: Plan, gpus: Gpus) -> Plan:
+    """The plan on these GPUs: every placement is a number, and costs are those of the devices.
+
+    Raises UserError where trials that share a GPU would not fit into its memory.
+    """
+    trials = tuple(_on(trial, gpus) for trial in plan.trials)
+    if problems := sharing_problems(trials, gpus):
+        raise plan.source.error(problems)
+    return dataclasses.replace(plan, trials=trials)
+
+
+def _on(trial: Trial, gpus: Gpus) -> Trial:
+    placement = trial.spec.placement
+    if placement.gpus_per_worker != "auto":
+        return trial
+    wanted = {"cpu": 0, "cuda": 1, "auto": gpus.auto}[placement.device]
+    spec = with_placement(trial.spec, gpus_per_worker=float(wanted))
+    return dataclasses.replace(trial, spec=spec, cost=cost_of(spec))
+
+
+def with_placement(spec: RunSpec, **changes: Any) -> RunSpec:
+    """The same trial with another placement."""
+    return spec.model_copy(update={"placement": spec.placement.model_copy(update=changes)})
+
+
+def waits_for_gpus(plan: Plan) -> bool:
+    """Whether what the nodes have decides about a trial's device."""
+    placements = (trial.spec.placement for trial in plan.trials)
+    return any(p.gpus_per_worker == "auto" and p.device == "auto" for p in placements)
+
+
+def sharing_problems(trials: Iterable[Trial], gpus: Gpus | None = None) -> list[Problem]:
+    """Trials that take a fraction of a GPU, and too much of its memory, where that is known."""
+    sharing = [trial for trial in trials if 0 < trial.spec.placement.gpus < 1]
+    alike = len({trial.spec.placement.gpus for trial in sharing}) == 1
+    problems = []
+    for trial in sharing:
+        size_gb, fraction = _memory_gb(trial, gpus), trial.spec.placement.gpus
+        if size_gb is None:
+            continue
+        # Of one fraction a GPU holds so many; with others beside it, none may take more than its own fraction.
+        share_gb = size_gb / ranks_on_one(fraction) if alike else size_gb * fraction
+        if trial.memory_bytes > share_gb * GB:
+            problems.append(Problem(trial.gpus_at, _too_much(trial, size_gb, share_gb)))
+    return problems
+
+
+def ranks_on_one(fraction: float) -> int:
+    """How many workers that take this fraction Ray puts on one GPU."""
+    return math.floor(1 / fraction + 1e-9)
+
+
+def _too_much(trial: Trial, size_gb: float, share_gb: float) -> str:
+    fraction, needed_gb = trial.spec.placement.gpus, trial.memory_bytes / GB
+    fitting = int(size_gb / needed_gb)
+    if fitting > 1:
+        fits = f"{math.ceil(100 / fitting) / 100:g} would fit"
+    elif fitting:
+        fits = "only a whole GPU (1) would fit"
+    else:
+        fits = "not even a whole GPU fits: a smaller micro_batch or activation_checkpointing would help"
+    return (
+        f"{fraction:g} of a GPU of {size_gb:g} GB is {share_gb:.3g} GB, but a worker of {trial.name} takes about "
+        f"{needed_gb:.3g} GB; {fits} (`gpu_memory_gb` says how large a GPU is)"
+    )
+
+
+def too_large_for_a_gpu(trials: Iterable[Trial], gpus: Gpus | None = None) -> list[str]:
+    """Warnings: trials on whole GPUs whose estimate exceeds the memory of one."""
+    said = []
+    for trial in trials:
+        size_gb = _memory_gb(trial, gpus)
+        if trial.spec.placement.gpus == 1 and size_gb is not None and trial.memory_bytes > size_gb * GB:
+            said.append(
+                f"{trial.name}: a worker takes about {trial.memory_bytes / GB:.0f} GB, a GPU has {size_gb:g} GB. It may "
+                "run out of memory, and would then go on with a smaller micro_batch."
+            )
+    return said if len(said) <= LISTED else [*said[:LISTED], f"... and {len(said) - LISTED} more like these."]
+
+
+def _memory_gb(trial: Trial, gpus: Gpus | None) -> float | None:
+    """Of one of the trial's GPUs: what the sweep file says, otherwise what the kind has."""
+    return trial.gpu_memory_gb or (gpus.memory_gb if gpus else None)
+
+
+def misplaced(placement: Mapping[str, Any]) -> tuple[str, str] | None:
+    """(field, message) where these fields of `resources` contradict each other."""
+    gpus, workers = placement["gpus_per_worker"], placement["workers"]
+    if gpus != "auto" and 0 < gpus < 1 and workers > 1:
+        message = (
+            f"{gpus:g}: two of the {workers} ranks of a gang could get the same GPU, which NCCL refuses; gangs take 1"
+        )
+        return "gpus_per_worker", message
+    if placement["device"] == "cuda" and gpus == 0:
+        return "device", "cuda, but gpus_per_worker is 0: give workers a GPU (1, a fraction, or auto)"
+    return None

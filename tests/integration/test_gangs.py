@@ -1,0 +1,111 @@
+"""Ranks that must do the same: skip a step, end a training, wait for one another."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny import tiny_spec
+from trainers import journal
+from trainers.spec import RunSpec
+
+ROOT = Path(__file__).parents[2]
+
+
+def train(folder: Path, spec: RunSpec, what: str) -> list[str]:
+    """Train in `folder`, which its ranks share; what each printed."""
+    folder.mkdir(exist_ok=True)
+    (folder / "run.json").write_text(spec.to_json())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    workers = spec.placement.workers
+    place = {**os.environ, "WORLD_SIZE": str(workers), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.patched_rank", str(folder / "run.json"), str(folder / "out"), what],
+            cwd=ROOT,
+            env={**place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(workers)
+    ]
+    said = []
+    for rank in ranks:
+        output, errors = rank.communicate(timeout=240)
+        assert rank.returncode == 0, errors[-4000:]
+        said.append(output)
+    return said
+
+
+def scales(folder: Path) -> list[float]:
+    """The loss scale after every step, the last word on each."""
+    records = journal.read(folder / "out" / "journal.jsonl")
+    by_step = {r["step"]: r["values"]["train/loss_scale"] for r in records if "train/loss_scale" in r.get("values", {})}
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def weights(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    return torch.load(folder / "out" / "checkpoints" / f"step-{step:08d}" / "weights.pt", weights_only=True)
+
+
+def fp16(workers: int, stage: int) -> RunSpec:
+    return tiny_spec(
+        training={"steps": 24, "precision": "fp16", "clip_grad_norm": 0.5},
+        observe={"probe_every": 24, "checkpoint_every": 10},
+        placement={"workers": workers, "zero_stage": stage},
+    )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("alone")
+    train(folder, fp16(1, 0), "restless-scale")
+    return folder
+
+
+@pytest.mark.parametrize(("workers", "stage"), [(1, 0), (2, 1), (2, 2), (2, 3)])
+def test_fp16_skips_the_same_steps_at_every_stage_and_after_a_resumption(
+    tmp_path: Path, alone: Path, workers: int, stage: int
+) -> None:
+    train(tmp_path / "whole", fp16(workers, stage), "restless-scale")
+    found = scales(tmp_path / "whole")
+    assert found == scales(alone)
+    changes = [b / a for a, b in itertools.pairwise(found)]
+    assert {0.5, 1.0, 2.0} <= set(changes), f"steps are skipped and the scale grows again: {found}"
+    # A run folder as a kill after step 20 leaves it.
+    part = tmp_path / "part"
+    shutil.copytree(tmp_path / "whole", part, ignore=shutil.ignore_patterns("step-00000024", "result.json"))
+    train(part, fp16(workers, stage), "restless-scale")
+    resumed = [r["step"] for r in journal.read(part / "out" / "journal.jsonl") if r.get("event") == "resumed"]
+    assert resumed == [20]
+    assert scales(part) == found
+    expected = weights(tmp_path / "whole", 24)
+    for name, value in weights(part, 24).items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_a_rank_that_alone_sees_a_divergence_ends_all_of_them_at_that_step(tmp_path: Path) -> None:
+    spec = tiny_spec(training={"feature_limit": 1e20}, observe={"probe_every": 2}, placement={"workers": 2})
+    said = train(tmp_path, spec, "one-sees")
+    assert [text.split()[-1] for text in said] == ["diverged", "diverged"]
+    events = [r for r in journal.read(tmp_path / "out" / "journal.jsonl") if r.get("event") == "diverged"]
+    assert [event["step"] for event in events] == [2]
+
+
+def test_every_process_group_waits_for_days(tmp_path: Path) -> None:
+    """Those that DeepSpeed makes as well, at the stage that makes most."""
+    for text in train(tmp_path, tiny_spec(placement={"workers": 2, "zero_stage": 3}), "patience"):
+        waits = [float(line.split()[1]) for line in text.splitlines() if line.startswith("waits")]
+        assert len(waits) > 1
+        assert set(waits) == {2 * 24 * 3600.0}

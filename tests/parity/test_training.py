@@ -1,0 +1,165 @@
+"""Sixty steps through trainers.loop equal sixty steps of a plain PyTorch loop over spandrel's networks (plain_training.py).
+
+What differs is the order of sums alone: in float32 a part in 10^8 of a number. A kink of the network or of the loss (ReLU,
+|output - target|) turns that into a finite difference where its argument happens to be within rounding of zero. SEEDS are
+those, of fourteen, at which the plain loop in float64 stays farthest from every kink: at least 6e-7 of the typical argument.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.parity.plain_training import Trained, train_plainly
+from tests.tiny import tiny_spec
+from trainers import journal
+from trainers.data.cache import Cache
+from trainers.spec import Choice, ModelSpec, RunSpec
+
+STEPS = 60
+SWINIR = {"embed_dim": 12, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4}
+BACKBONES: Mapping[str, Mapping[str, Any]] = {
+    "swinir": SWINIR,
+    "hat": {**SWINIR, "compress_ratio": 3, "squeeze_factor": 4},
+    "drct": {**SWINIR, "gc": 4},
+}
+SEEDS = {
+    ("swinir", "layer_norm"): 0,
+    ("swinir", "i_ln"): 6,
+    ("hat", "layer_norm"): 1,
+    ("hat", "i_ln"): 2,
+    ("drct", "layer_norm"): 0,
+    ("drct", "i_ln"): 1,
+}
+CLIP = 0.2  # below the norm of nearly every step's gradients
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to compute the same steps, and how near it must be: relative to the weights, to the losses, to the EMA."""
+
+    placement: Mapping[str, Any]
+    clip: bool = False
+    bound: float = 5e-6
+
+
+VARIANTS = {
+    "alone": Variant({}, bound=1e-6),
+    "alone, clipped": Variant({}, clip=True, bound=1e-6),
+    "accumulated": Variant({"micro_batch": 1}),
+    "accumulated, clipped": Variant({"micro_batch": 2}, clip=True),
+    "recomputed": Variant({"activation_checkpointing": True}),
+    **{f"two ranks, ZeRO {stage}": Variant({"workers": 2, "zero_stage": stage}) for stage in range(4)},
+    **{
+        f"two ranks, ZeRO {stage}, accumulated, clipped": Variant(
+            {"workers": 2, "zero_stage": stage, "micro_batch": 1}, clip=True
+        )
+        for stage in (1, 3)
+    },
+}
+
+
+# How steps are divided does not depend on the backbone: SwinIR stands for the others in most of it.
+FOR_ALL = ("alone", "alone, clipped", "accumulated", "recomputed", "two ranks, ZeRO 3, accumulated, clipped")
+CASES = [(*pair, name) for pair in SEEDS for name in VARIANTS if name in FOR_ALL or pair[0] == "swinir"]
+
+
+def spec_of(backbone: str, norm: str, variant: Variant) -> RunSpec:
+    clip = CLIP if variant.clip else None
+    recipe = {"steps": STEPS, "lr": 2e-4, "ema_decay": 0.95, "seed": SEEDS[backbone, norm], "clip_grad_norm": clip}
+    observe = {"log_every": 1, "probe_every": STEPS, "checkpoint_every": STEPS}
+    tiny = tiny_spec(training=recipe, observe=observe, placement=variant.placement)
+    choice = Choice(name=backbone, knobs=BACKBONES[backbone])
+    return tiny.model_copy(update={"model": ModelSpec.with_defaults(choice, Choice(name=norm))})
+
+
+@pytest.fixture(scope="module")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folders of every backbone, norm and variant, trained in three processes: one rank alone, and two together."""
+    folder = tmp_path_factory.mktemp("ours")
+    names: dict[int, list[str]] = {1: [], 2: []}
+    for number, (backbone, norm, name) in enumerate(CASES):
+        spec = spec_of(backbone, norm, VARIANTS[name])
+        (folder / f"{number}.json").write_text(spec.to_json())
+        names[spec.placement.workers].append(str(number))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    for workers in names:
+        command = [sys.executable, "-m", "tests.parity.train_many", str(folder)]
+        ranks = [
+            subprocess.Popen(
+                [*command, str(rank), str(workers), port, *names[workers]],
+                cwd=Path(__file__).parents[2],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank in range(workers)
+        ]
+        for rank in ranks:
+            output, _ = rank.communicate(timeout=800)
+            assert rank.returncode == 0, output[-4000:]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(spandrel_archs, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, bool], Trained]:
+    cache = Cache(tmp_path_factory.mktemp("cache"))
+    return {
+        (backbone, norm, clip): train_plainly(spandrel_archs, spec_of(backbone, norm, Variant({}, clip)), cache)
+        for backbone, norm in SEEDS
+        for clip in (False, True)
+    }
+
+
+def read(out: Path) -> tuple[list[float], dict[str, Tensor], dict[str, Tensor]]:
+    """Losses, weights and EMA of a run folder."""
+    records = journal.read(out / "journal.jsonl")
+    losses = [float(r["values"]["train/loss"]) for r in records if "train/loss" in r.get("values", {})]
+    checkpoint = out / "checkpoints" / f"step-{STEPS:08d}"
+    weights, ema = (torch.load(checkpoint / name, weights_only=True) for name in ("weights.pt", "ema.pt"))
+    return losses, weights, ema
+
+
+def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    """|one - other|, all tensors together."""
+    return math.sqrt(sum((one[name].double() - other[name].double()).square().sum().item() for name in other))
+
+
+def relative(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    return distance(one, other) / distance(other, {name: torch.zeros(()) for name in other})
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize(("backbone", "norm", "name"), CASES)
+def test_sixty_steps_equal_a_plain_loop(
+    ours: Path, plain: dict[tuple[str, str, bool], Trained], backbone: str, norm: str, name: str
+) -> None:
+    variant, expected = VARIANTS[name], plain[backbone, norm, VARIANTS[name].clip]
+    losses, weights, ema = read(ours / str(CASES.index((backbone, norm, name))) / "rank-0")
+    off = {
+        "loss": max(abs(a - b) / b for a, b in zip(losses, expected.losses, strict=True)),
+        "weights": relative(weights, expected.weights),
+        "EMA": relative(ema, expected.ema),
+        "of the update": distance(weights, expected.weights) / distance(expected.initial, expected.weights),
+    }
+    print(f"| {backbone} | {norm} | {name} | " + " | ".join(f"{value:.1e}" for value in off.values()) + " |")
+    assert max(off["loss"], off["weights"], off["EMA"]) <= variant.bound, off
+
+
+def test_what_clipping_does_would_be_noticed(plain: dict[tuple[str, str, bool], Trained]) -> None:
+    """The two recipes are hundreds of bounds apart, more so with LayerNorm: the tests above tell them apart."""
+    for (backbone, norm), _ in SEEDS.items():
+        clipped, free = plain[backbone, norm, True], plain[backbone, norm, False]
+        assert relative(clipped.weights, free.weights) > 100 * 5e-6

@@ -1,0 +1,35 @@
+"""Trains several specs in one process, one rank of each: `python -m tests.parity.train_many DIR RANK WORLD_SIZE PORT NAME...`
+
+DIR holds `<name>.json`, and gets `<name>/`, the run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import torch
+
+from trainers.data.cache import Cache
+from trainers.loop import Rank, train
+from trainers.spec import RunSpec
+
+
+def main() -> None:
+    folder, rank, world_size, port, *names = Path(sys.argv[1]), *sys.argv[2:]
+    os.environ.update(RANK=rank, LOCAL_RANK="0", WORLD_SIZE=world_size, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
+    torch.distributed.destroy_process_group = lambda: None  # DeepSpeed's groups do not survive a second one
+    torch.set_num_threads(1)
+    cache = Cache(folder / f"cache-{rank}")
+    for name in names:
+        spec = RunSpec.from_json((folder / f"{name}.json").read_bytes())
+        out = folder / name / f"rank-{rank}"
+        out.mkdir(parents=True)
+        here = Rank(int(rank), 0, int(world_size))
+        outcome = train(spec, out, rank=here, resume=None, data_roots=(), cache=cache)
+        assert outcome == "completed", f"{name}: {outcome}"
+
+
+if __name__ == "__main__":
+    main()

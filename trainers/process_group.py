@@ -1,0 +1,54 @@
+"""The process group of a trial's ranks: how it is joined, and how long its members wait for one another."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import torch
+from torch import distributed
+from torch.distributed import distributed_c10d
+
+# Rank 0: a socket that listens on MASTER_PORT already, so that nobody else can take the port.
+LISTEN_FD = "NORMSWEEP_LISTEN_FD"
+# Ranks wait while one decodes a data set or evaluates. One that has died is noticed by whoever started it.
+PATIENCE = timedelta(days=2)
+
+
+def join(device: torch.device) -> None:
+    """Join the group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT name; without them, a group of one."""
+    if distributed.is_initialized():
+        return
+    os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    distributed.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=_store(rank, world_size),
+        rank=rank,
+        world_size=world_size,
+        timeout=PATIENCE,
+    )
+
+
+def _store(rank: int, world_size: int) -> distributed.Store | None:
+    """Where the ranks find each other; None: where torchrun, which serves it, says."""
+    if world_size == 1:
+        return distributed.HashStore()  # needs no port
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
+        return None
+    listening = os.environ.pop(LISTEN_FD, None) if rank == 0 else None
+    return distributed.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        world_size,
+        is_master=rank == 0,
+        timeout=PATIENCE,
+        master_listen_fd=None if listening is None else int(listening),
+    )
+
+
+def be_patient() -> None:
+    """Give every group of this process PATIENCE: those that DeepSpeed makes have torch's 10 (NCCL) or 30 minutes."""
+    for group in list(distributed_c10d._world.pg_map):
+        if distributed.get_rank(group) >= 0:
+            distributed_c10d._set_pg_timeout(PATIENCE, group)
