@@ -379,10 +379,6 @@ class Engine:
             if path.name.startswith(mine) or (self.rank == 0 and path.name in shared_by_rank_0)
         ]
 
-    def can_load(self, found: checkpoint.Checkpoint) -> bool:
-        """Whether this gang can continue it."""
-        return found.continues_as(self.world_size, self.zero_stage)
-
     def load(self, found: checkpoint.Checkpoint) -> dict[str, Tensor]:
         """Continue from an intact checkpoint; every rank must call. Returns its EMA."""
         _, client_state = self._engine.load_checkpoint(str(found.folder.parent), tag=found.folder.name)

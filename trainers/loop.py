@@ -182,7 +182,7 @@ def train(
     done = 0
     if start is not None:
         note(0, "initial", sha256=training.initial, **start.as_lists())
-    if found is not None and engine.can_load(found):
+    if found is not None and continues:
         ema.load_state_dict(engine.load(found))
         done = found.step
         note(done, "resumed", checkpoint=found.folder.name)
