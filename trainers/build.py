@@ -16,7 +16,7 @@ from trainers.norms.affine import Affine
 from trainers.norms.none import NoNorm
 from trainers.spec import RunSpec
 from trainers.tasks.packing import packed_pairs
-from trainers.tasks.patches import TrainingPatches
+from trainers.tasks.patches import Epochs, TrainingPatches
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -72,7 +72,16 @@ def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> Trainin
     ]
     if too_small:
         raise DatasetProblem(f"data set {source.name!r}:\n  " + "\n  ".join(too_small))
-    return TrainingPatches(pairs, task, patch, spec.training.seed)
+    training = spec.training
+    return TrainingPatches(
+        pairs,
+        task,
+        patch,
+        training.seed,
+        flips=training.flips,
+        rotations=training.rotations,
+        epochs=Epochs(len(pairs), training.batch_size, training.seed) if training.sampling == "epoch" else None,
+    )
 
 
 def build_benchmark(name: str, task: str, roots: Sequence[Path]) -> Sequence[NamedImage]:
