@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from orchestrator.plan.cost import Cost, cost_of
 from orchestrator.plan.identity import trial_id
+from orchestrator.plan.sets import DataSets
 from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.sweep import AXES, CATALOGS, Resources, Sweep, read_sweep, unknown
 from trainers.catalog import TASKS
-from trainers.data.manifests import DatasetProblem, ImageSet, find_set
+from trainers.data.manifests import ImageSet, find_set
 from trainers.spec import Choice, DataSpec, ModelSpec, ObserveSpec, PlacementSpec, RunSpec, TrainingSpec, misfit
 
 LARGEST_GRID = 20_000
@@ -110,8 +111,7 @@ class _Expansion:
         self.source = source
         self.sweep = sweep
         self.problems: dict[tuple[Location, str], Problem] = {}
-        self.without_pairs: list[tuple[Location, str]] = []
-        self.train_sha256 = self._data_sets(find)
+        self.sets = DataSets(sweep.data, find, self._problem)
         self.overrides_used: set[int] = set()
 
     def plan(self, name: str) -> Plan:
@@ -167,23 +167,6 @@ class _Expansion:
     def _raise_if_any(self) -> None:
         if self.problems:
             raise self.source.error(list(self.problems.values()))
-
-    def _data_sets(self, find: Callable[[str], ImageSet]) -> str:
-        data = self.sweep.data
-        named: list[tuple[Location, str]] = [(("data", "evaluate", i), name) for i, name in enumerate(data.evaluate)]
-        sha256 = ""
-        for location, name in [(("data", "train"), data.train), *named]:
-            try:
-                found = find(name)
-            except DatasetProblem as error:
-                self._problem(location, str(error))
-            else:
-                sha256 = found.sha256 if location == ("data", "train") else sha256
-                if not found.lq_files:
-                    self.without_pairs.append((location, name))
-                if name == data.train and location != ("data", "train"):
-                    self._problem(location, f"{name!r} is the training set: scores on it say nothing")
-        return sha256
 
     def _order(self) -> list[str]:
         written = [axis for axis in self.source.value["axes"] if axis in AXES]
@@ -275,23 +258,22 @@ class _Expansion:
             return None
         norm, task = point["norm"].value, point["task"].value
         task_name, task_knobs = TASKS.resolve(task.name, task.knobs)
-        if TASKS[task_name].facts.get("pairs"):
-            for location, name in self.without_pairs:
-                self._problem(location, f"task {task_name} needs pairs, input/ and target/, which {name!r} has not")
+        task = Choice(name=task_name, knobs=task_knobs)
+        train_sha256 = self.sets.train_sha256(task)
         norm_name, norm_knobs = CATALOGS["norm"].resolve(norm.name, norm.knobs)
         training = sweep.training.model_dump()
         training["seed"] = point["seed"].value
         training["patch_size_px"] = training["patch_size_px"] or TASKS[task_name].facts["patch_size_px"]
         placement = self._placement(labels)
-        if placement is None or not self.train_sha256:
+        if placement is None or not train_sha256:
             return None
         try:
             spec = RunSpec(
                 model=ModelSpec.with_defaults(
                     backbone, Choice(name=norm_name, knobs=norm_knobs), **sweep.model.model_dump(exclude_none=True)
                 ),
-                task=Choice(name=task_name, knobs=task_knobs),
-                data=DataSpec(train=sweep.data.train, train_sha256=self.train_sha256),
+                task=task,
+                data=DataSpec(train=sweep.data.train, train_sha256=train_sha256),
                 training=TrainingSpec(**training),
                 observe=ObserveSpec(**sweep.observe.model_dump(), evaluate=sweep.data.evaluate),
                 placement=placement,
