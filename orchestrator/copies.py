@@ -81,10 +81,12 @@ def to_folder(copy: Copy, images: Mapping[str, ImageFile], to: str) -> str:
             fsync_tree(aside)
             aside.rename(target)
             return f"now in {target}"
-        if open_set(copy.name, target).sha256 != copy.found.sha256:
+        reduced = {path: file for path, file in images.items() if path not in copy.files}
+        same = all(sha256_of(target / path) == f.sha256 for path, f in reduced.items() if (target / path).is_file())
+        if not same or open_set(copy.name, target).sha256 != copy.found.sha256:
             raise UserError(f"{target}: is there, and is another copy: remove it, or stage elsewhere")
         recorded = (read_manifest(target) or {"images": {}})["images"]
-        brought = _copy({path: file for path, file in images.items() if path not in copy.files}, target)
+        brought = _copy(reduced, target)
         if not brought and recorded.keys() >= images.keys():
             return f"{target} has them already"
         others = {path: record for path, record in _others(recorded, images).items() if (target / path).is_file()}

@@ -206,7 +206,7 @@ def test_a_benchmark_without_given_lr_images_is_refused_where_the_sweep_names_it
     write_pairs(tmp_path / "Bench", scales=(4,))
     said = refused(tmp_path, evaluate="Bench, embedded-test")
     assert f"7:33: data.evaluate[0]: data set 'Bench': {tmp_path}/Bench has no LR images of scale 2" in said
-    assert "7:39: data.evaluate[1]: data set 'embedded-test':" in said
+    assert "7:40: data.evaluate[1]: data set 'embedded-test':" in said
     assert "looked for LR_bicubic/X2/ and *_LR_bicubic/X2/" in said
     assert "data.train" not in said
     assert len(plan_of(tmp_path, "sr_x2", "Bench, embedded-test").trials) == 1

@@ -51,7 +51,7 @@ def with_given(found: ImageSet, scale: int) -> ImageSet:
     partners, unpaired = pair(found.files, lr_files, scale, found.folder / sub)
     problems += unpaired
     pairs = [(file, lr_files[partners[file.path]]) for file in found.files if file.path in partners]
-    problems += _size_problems(pairs, scale, content)
+    problems += _size_problems(found.name, pairs, scale, content)
     if problems:
         told = "\n  ".join(problem.replace(str(found.folder), content.address) for problem in problems)
         raise DatasetProblem(f"data set {found.name!r}, its given LR images of scale {scale}:\n  {told}")
@@ -121,9 +121,11 @@ def _lr_folder(found: ImageSet, content: SetFolder, scale: int) -> str:
     )
 
 
-def _size_problems(pairs: Sequence[tuple[ImageFile, ImageFile]], scale: int, content: SetFolder) -> list[str]:
+def _size_problems(
+    name: str, pairs: Sequence[tuple[ImageFile, ImageFile]], scale: int, content: SetFolder
+) -> list[str]:
     with ThreadPoolExecutor(READERS) as readers:
-        sizes = list(readers.map(lambda file: _size(file, content), [file for both in pairs for file in both]))
+        sizes = list(readers.map(lambda file: _size(name, file, content), [file for both in pairs for file in both]))
     problems = []
     for (hr, lr), hr_px, lr_px in zip(pairs, sizes[::2], sizes[1::2], strict=True):
         unread = [size for size in (hr_px, lr_px) if isinstance(size, str)]
@@ -134,12 +136,12 @@ def _size_problems(pairs: Sequence[tuple[ImageFile, ImageFile]], scale: int, con
     return problems
 
 
-def _size(file: ImageFile, content: SetFolder) -> Px | str:
+def _size(name: str, file: ImageFile, content: SetFolder) -> Px | str:
     """Width and height, or why they are not known."""
     if file.px is not None:
         return file.px
     if content.elsewhere:
-        return f"{file.path}: its size is not in {MANIFEST}: run `normsweep data check NAME {content.address}` again"
+        return f"{file.path}: its size is not in {MANIFEST}: run `normsweep data check {name} {content.address}` again"
     from trainers.data.headers import image_size  # Pillow, which planning needs for nothing else
 
     try:
