@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import json
-import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rich.console import Console
 
+from orchestrator.copies import Copy, keep_checksums, to_folder, to_prefix
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.objects import Listed, Prefix, is_s3
-from orchestrator.staging import clear_others, fetch_listed, images_at, read_manifest_at
-from trainers.checkpoint import sha256_of
-from trainers.data.cache import Cache, CacheProblem, cache_root, fsync_tree
+from orchestrator.staging import fetch_listed, images_at, read_manifest_at
+from trainers.data.cache import Cache, CacheProblem, cache_root
 from trainers.data.check import check
 from trainers.data.datasets import DATASETS, Dataset, Layout, dataset, meant
 from trainers.data.manifests import (
     IMAGE_SUFFIXES,
     MANIFEST,
     DatasetProblem,
-    ImageFile,
-    ImageSet,
     check_name,
     embedded_names,
-    is_reduced,
-    manifest_text,
-    open_set,
     read_manifest,
-    write_manifest,
 )
-
-SHA256 = "sha256"  # how an object's note of its content is called
 
 
 def list_sets(roots: Sequence[str], *, as_json: bool = False) -> int:
@@ -94,44 +83,24 @@ def check_set(name: str, place: str, *, partial: bool = False) -> int:
     return 0
 
 
-def stage_set(name: str, source: str, target: str, *, partial: bool = False) -> int:
+def stage_set(name: str, source: str, target: str, *, partial: bool = False, reduced: bool = False) -> int:
     """Bring a set that is in order to TARGET/<name>: a folder or an S3 prefix. What an earlier try has brought stays.
 
-    Reduced images, which no run reads, stay behind.
+    Reduced images, which only runs with `lr_mode: given` read, stay behind unless `reduced` asks for them.
     """
     with _told():
-        bring = _to_prefix if is_s3(target) else _to_folder
-        for copy in _copies(name, source, partial=partial):
-            print(f"{copy.name}: {len(copy.files)} images: {bring(copy, target)}")
-            if copy.reduced:
-                print(f"{copy.name}: {', '.join(copy.reduced_folders)} stay behind: runs reduce images themselves")
+        bring = to_prefix if is_s3(target) else to_folder
+        copies = _copies(name, source, partial=partial)
+        without = [copy.where for copy in copies if reduced and not copy.reduced]
+        if without:
+            raise UserError(f"{', '.join(without)}: no reduced images there (LR_bicubic/X2/): leave --reduced out.")
+        for copy in copies:
+            images = copy.all_files if reduced else copy.files
+            print(f"{copy.name}: {len(images)} images: {bring(copy, images, target)}")
+            if copy.reduced and not reduced:
+                stay = ", ".join(copy.reduced_folders)
+                print(f"{copy.name}: {stay} stay behind: only `lr_mode: given` reads them; --reduced brings them")
     return 0
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A copy of the set `name` that is in order: at `where`, and to be read in the folder of `found`."""
-
-    name: str
-    where: str
-    found: ImageSet
-    reduced: tuple[ImageFile, ...]  # beside them: LR_bicubic/X2/...
-    listed: Mapping[str, Listed]  # what lies below an S3 prefix
-
-    @property
-    def files(self) -> dict[str, ImageFile]:
-        """By path below the set's folder."""
-        both = (*self.found.files, *self.found.lq_files)
-        return {file.path.relative_to(self.found.folder).as_posix(): file for file in both}
-
-    @property
-    def reduced_folders(self) -> list[str]:
-        return list(dict.fromkeys(file.name.rpartition("/")[0] for file in self.reduced))
-
-    @property
-    def checksums(self) -> dict[str, str]:
-        """Of all images, reduced ones too, by path below the set's folder."""
-        return {path: file.sha256 for path, file in (*self.files.items(), *((f.name, f) for f in self.reduced))}
 
 
 @contextmanager
@@ -245,76 +214,9 @@ def _checked(name: str, where: str, *, partial: bool) -> tuple[Copy, tuple[str, 
 
 def _keep(copy: Copy) -> str:
     """Keep the checksums in the manifest; says what was done."""
-    if is_s3(copy.where):
-        had = MANIFEST in copy.listed
-        _write_at(Prefix(copy.where), copy.name, copy.checksums, copy.listed)
-    else:
-        had = read_manifest(copy.found.folder) is not None
-        try:
-            write_manifest(copy.name, copy.found.folder, [*copy.files.values(), *copy.reduced])
-        except OSError as error:
-            return f"checksums could not be kept ({error.strerror})"
+    had = MANIFEST in copy.listed if is_s3(copy.where) else read_manifest(copy.found.folder) is not None
+    try:
+        keep_checksums(copy)
+    except OSError as error:
+        return f"checksums could not be kept ({error.strerror})"
     return f"checksums are those of {MANIFEST}" if had else f"checksums kept in {MANIFEST}"
-
-
-def _write_at(prefix: Prefix, name: str, checksums: Mapping[str, str], listed: Mapping[str, Listed]) -> None:
-    """Write the manifest of what was listed below the prefix."""
-    images = {
-        path: {"bytes": listed[path].bytes, "etag": listed[path].etag, "sha256": sha256}
-        for path, sha256 in checksums.items()
-    }
-    prefix.put(MANIFEST, manifest_text(name, images).encode())
-
-
-def _to_folder(copy: Copy, to: str) -> str:
-    """Copy aside, and rename when the copy is whole."""
-    root = Path(to)
-    root.mkdir(parents=True, exist_ok=True)
-    target, aside = root / copy.name, root / f".{copy.name}.part"
-    with (root / f".{copy.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process that stages the same set is waited for
-        if target.exists():
-            if open_set(copy.name, target).sha256 != copy.found.sha256:
-                raise UserError(f"{target}: is there, and is another copy: remove it, or stage elsewhere")
-            return f"{target} has them already"
-        clear_others(aside, copy.files)
-        files = []
-        for path, file in copy.files.items():
-            files.append(ImageFile(file.name, aside / path, file.sha256))
-            if not (aside / path).is_file() or sha256_of(aside / path) != file.sha256:
-                (aside / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file.path, aside / path)
-                if sha256_of(aside / path) != file.sha256:
-                    raise DatasetProblem(f"{file.path}: has changed while it was copied")
-        write_manifest(copy.name, aside, files)
-        fsync_tree(aside)
-        aside.rename(target)
-    return f"now in {target}"
-
-
-def _to_prefix(copy: Copy, to: str) -> str:
-    """Upload what is not there yet; the manifest comes last."""
-    prefix = Prefix(to) / copy.name
-    listed = prefix.list()
-    recorded = read_manifest_at(prefix, listed)
-    checksums = {path: file.sha256 for path, file in copy.files.items()}
-    then = {path: str(record["sha256"]) for path, record in (recorded or {}).items()}
-    reduced = {path: sha256 for path, sha256 in then.items() if is_reduced(PurePosixPath(path))}
-    if recorded is not None and then != checksums | reduced:
-        raise UserError(f"{prefix.uri}: is there, and is another copy: remove it, or stage elsewhere")
-    missing = {path: file for path, file in copy.files.items() if not _is_at(prefix, path, file, listed.get(path))}
-    if recorded is not None and not missing:
-        return f"{prefix.uri} has them already"
-    notes = {path: {SHA256: file.sha256} for path, file in missing.items()}
-    for _ in prefix.upload({path: file.path for path, file in missing.items()}, notes):
-        pass
-    listed = prefix.list()
-    _write_at(prefix, copy.name, checksums | {p: sha256 for p, sha256 in reduced.items() if p in listed}, listed)
-    return f"now in {prefix.uri}, {len(missing)} of them uploaded"
-
-
-def _is_at(prefix: Prefix, path: str, file: ImageFile, listed: Listed | None) -> bool:
-    """Whether an earlier try has uploaded this very file."""
-    if listed is None or listed.bytes != file.path.stat().st_size:
-        return False
-    return prefix.head(path).about.get(SHA256) == file.sha256

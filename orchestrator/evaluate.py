@@ -27,6 +27,7 @@ from orchestrator.store import open_store
 from orchestrator.store.trials import write_evaluation
 from trainers.catalog import TASKS
 from trainers.data.cache import Cache, CacheProblem, cache_root
+from trainers.data.given import given_scale, with_given
 from trainers.data.manifests import DatasetProblem
 from trainers.spec import RunSpec
 
@@ -107,7 +108,9 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
     checksums = _checked_sets(subject.spec, benchmarks, roots)
     try:
         cache = Cache(cache_root(None if "://" in options.store else Path(options.store) / "cache"))
-        folders = roots.fetch(benchmarks, cache)  # which stay in the cache while it lives
+        folders = roots.fetch(
+            benchmarks, cache, given_scale(subject.spec.task)
+        )  # which stay in the cache while it lives
     except DatasetProblem as problem:
         raise UserError(str(problem)) from problem
     except CacheProblem as problem:
@@ -165,10 +168,12 @@ def _subject(given: str, options: EvaluateOptions) -> Subject:
 
 def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) -> dict[str, str]:
     """The checksum of each set; every one that is missing or does not fit the task is told at once."""
-    problems, checksums = [], {}
+    problems, checksums, scale = [], {}, given_scale(spec.task)
     for name in benchmarks:
         try:
             found = roots.find(name)
+            if scale is not None:
+                found = with_given(found, scale)
         except DatasetProblem as error:
             problems.append(str(error))
             continue
@@ -225,7 +230,8 @@ def _scores(job: Job, worker: int) -> list[Score]:
     cuda = torch.cuda.device_count()
     device = torch.device("cuda", worker % cuda) if cuda else torch.device("cpu")
     model = at_precision(build_trained(job.spec, job.weights).to(device), job.precision, per_channel=job.per_channel)
-    images = build_benchmark(job.benchmark, job.spec.task.name, job.folders)
+    task = job.spec.task
+    images = build_benchmark(job.benchmark, task.name, job.folders, lr_scale=given_scale(task))
     tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
     keep = None
     if (folder := options.save) is not None:

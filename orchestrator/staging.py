@@ -6,10 +6,12 @@ The first process of a node that needs the set fetches it, the others wait for i
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import tempfile
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +20,7 @@ from orchestrator.objects import Changed, Listed, Prefix, is_s3
 from trainers.checkpoint import sha256_of
 from trainers.data.cache import Cache
 from trainers.data.datasets import dataset
+from trainers.data.given import with_given
 from trainers.data.manifests import (
     IMAGE_SUFFIXES,
     MANIFEST,
@@ -59,18 +62,22 @@ class DataRoots:
         except DatasetProblem as problem:
             raise DatasetProblem(self._addressed(str(problem))) from None
 
-    def fetch(self, names: Sequence[str], cache: Cache) -> list[Path]:
-        """Folders in which these sets can be found and opened, those on S3 fetched. Raises as `find`, and CacheProblem."""
+    def fetch(self, names: Sequence[str], cache: Cache, lr_scale: int | None = None) -> list[Path]:
+        """Folders in which these sets can be found and opened, those on S3 fetched; for a task that is given its LR images,
+        those of `lr_scale` as well. Raises as `find`, and CacheProblem.
+        """
         if not any(map(is_s3, self.all)):
             return [Path(root) for root in self.all]
         sets = [self.find(name) for name in names]
+        if lr_scale is not None:
+            sets = [with_given(found, lr_scale) for found in sets]
         paths = [file.path for found in sets for file in (*found.files, *found.lq_files)]
         used = [folder for folder in self._described if any(path.is_relative_to(folder) for path in paths)]
         roots = []
         for root in self.all:
             if is_s3(root):
                 inside = [folder for folder in used if folder.is_relative_to(self._folder(root))]
-                roots += [_fetched(self._described[folder], folder, cache) for folder in inside]
+                roots += [_fetched(self._described[folder], folder, frozenset(paths), cache) for folder in inside]
             else:
                 roots.append(Path(root))
         return roots
@@ -149,8 +156,8 @@ def fetch_listed(prefix: Prefix, name: str, images: Mapping[str, Listed], cache:
 
 
 def _manifest_of(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, Any]] | None:
-    """Of the manifest what is the set's own, where it is still right by the listing. None where nothing, or only other sets,
-    lie there.
+    """What the manifest says, where it is still right by the listing; of reduced images, which few runs read, those that are
+    not have a `problem` in their record. None where nothing, or only other sets, lie there.
     """
     listed = prefix.list()
     recorded, there = read_manifest_at(prefix, listed), images_at(listed)
@@ -161,34 +168,59 @@ def _manifest_of(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, Any]] |
                 f"data set {name!r}: {prefix.uri} holds {len(there)} images, but no {MANIFEST}: {again}"
             )
         return None
-    recorded = {path: record for path, record in recorded.items() if not is_reduced(PurePosixPath(path))}
+    records: dict[str, Mapping[str, Any]] = {}
     problems = []
     for path, record in recorded.items():
-        now = listed.get(path)
+        now, problem = listed.get(path), None
         if now is None:
-            problems.append(f"{prefix.uri}/{path}: is missing, but its {MANIFEST} names it")
+            problem = f"{prefix.uri}/{path}: is missing, but its {MANIFEST} names it"
         elif now.bytes != record["bytes"] or record.get("etag") not in (None, now.etag):
-            problems.append(f"{prefix.uri}/{path}: is not the object that its {MANIFEST} names: {again}")
+            problem = f"{prefix.uri}/{path}: is not the object that its {MANIFEST} names: {again}"
+        if problem is not None and not is_reduced(PurePosixPath(path)):
+            problems.append(problem)
+        records[path] = record if problem is None else {**record, "problem": problem}
     if problems:
         raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(problems))
-    return recorded
+    return records
 
 
-def _fetched(prefix: Prefix, stub: Path, cache: Cache) -> Path:
-    """A root with the set whose manifest is in `stub`."""
-    name = stub.name
-    images = json.loads((stub / MANIFEST).read_bytes())["images"]
+def _fetched(prefix: Prefix, stub: Path, wanted: Container[Path], cache: Cache) -> Path:
+    """A root with the set whose manifest is in `stub`: all its images, and of the reduced ones those that are `wanted`."""
+    images: Mapping[str, Mapping[str, Any]] = json.loads((stub / MANIFEST).read_bytes())["images"]
+    own = {path: record for path, record in images.items() if not is_reduced(PurePosixPath(path))}
+    root = _entry(prefix, stub.name, own, cache, None)
+    reduced = {path: record for path, record in images.items() if path not in own and stub / path in wanted}
+    return _entry(prefix, stub.name, own | reduced, cache, root) if reduced else root
+
+
+def _entry(
+    prefix: Prefix, name: str, images: Mapping[str, Mapping[str, Any]], cache: Cache, beside: Path | None
+) -> Path:
+    """The cache's entry with these images; those that the entry `beside` has are linked, not fetched again."""
 
     def fetch(entry: Path) -> None:
         folder = entry / name
+        if beside is not None:
+            _link(beside / name, folder, images)
         _download(prefix, folder, {path: _Wanted.of(record) for path, record in images.items()})
-        write_manifest(
-            name, folder, [ImageFile(path, folder / path, record["sha256"]) for path, record in images.items()]
-        )
+        files = [
+            ImageFile(path, folder / path, record["sha256"], tuple(record["px"]) if "px" in record else None)
+            for path, record in images.items()
+        ]
+        write_manifest(name, folder, files)
 
     key = _key([(path, record["sha256"]) for path, record in images.items()])
     size = sum(record["bytes"] for record in images.values())
     return cache.entry(f"set-{name}-{key}", lambda: size, fetch, resumable=True)
+
+
+def _link(source: Path, folder: Path, images: Iterable[str]) -> None:
+    """Make the images that lie in `source` appear in `folder` too, on the same disk; where it knows no links, none."""
+    for path in images:
+        if (source / path).is_file() and not (folder / path).exists():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(OSError):
+                os.link(source / path, folder / path)
 
 
 @dataclass(frozen=True)

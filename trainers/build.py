@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 from trainers.catalog import BACKBONES, NORMS, TASKS
 from trainers.data.cache import Cache
 from trainers.data.datasets import dataset
+from trainers.data.given import find_for, given_scale
 from trainers.data.images import NamedImage, in_squares, read_images
-from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.manifests import DatasetProblem
 from trainers.norms.affine import Affine
 from trainers.norms.none import NoNorm
 from trainers.spec import RunSpec
 from trainers.tasks.packing import packed_pairs
-from trainers.tasks.patches import TrainingPatches
+from trainers.tasks.patches import Epochs, TrainingPatches
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,7 +56,7 @@ def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> Trainin
     """The training patches, from packed images. Raises DatasetProblem, also where the set is not the one that was planned;
     CacheProblem.
     """
-    source = find_set(spec.data.train, roots)
+    source = find_for(spec.data.train, given_scale(spec.task), roots)
     if source.sha256 != spec.data.train_sha256:
         raise DatasetProblem(
             f"data set {source.name!r} in {source.folder} has manifest {source.sha256[:12]}, "
@@ -72,19 +73,33 @@ def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> Trainin
     ]
     if too_small:
         raise DatasetProblem(f"data set {source.name!r}:\n  " + "\n  ".join(too_small))
-    return TrainingPatches(pairs, task, patch, spec.training.seed)
+    training = spec.training
+    return TrainingPatches(
+        pairs,
+        task,
+        patch,
+        training.seed,
+        flips=training.flips,
+        rotations=training.rotations,
+        epochs=Epochs(len(pairs), training.batch_size, training.seed) if training.sampling == "epoch" else None,
+    )
 
 
-def build_benchmark(name: str, task: str, roots: Sequence[Path]) -> Sequence[NamedImage]:
-    """The images of an evaluation set as `task` is evaluated on them: whole, or in squares. Raises DatasetProblem."""
-    images = read_images(find_set(name, roots), at_least_px=32)
+def build_benchmark(
+    name: str, task: str, roots: Sequence[Path], *, lr_scale: int | None = None
+) -> Sequence[NamedImage]:
+    """The images of an evaluation set as `task` is evaluated on them: whole, or in squares; with the LR images of `lr_scale`
+    that lie beside them, where one is named. Raises DatasetProblem.
+    """
+    images = read_images(find_for(name, lr_scale, roots), at_least_px=32)
     side = dataset(name).crops_px.get(task)
     return images if side is None else in_squares(images, side)
 
 
 def build_benchmarks(spec: RunSpec, roots: Sequence[Path]) -> dict[str, Sequence[NamedImage]]:
     """The evaluation sets by name. Raises DatasetProblem."""
-    return {name: build_benchmark(name, spec.task.name, roots) for name in spec.observe.evaluate}
+    scale = given_scale(spec.task)
+    return {name: build_benchmark(name, spec.task.name, roots, lr_scale=scale) for name in spec.observe.evaluate}
 
 
 def read_exported(path: Path) -> tuple[RunSpec, dict[str, str], dict[str, Tensor]]:

@@ -327,7 +327,7 @@ NORMS = Catalog(
 )
 
 # facts: `patch_size_px` is the side of a training patch on the LQ side by default; `pairs` says that a set's images come with
-# their LQ (the others make their own).
+# their LQ (the others make their own; `sr` takes what lies beside a set where its `lr_mode` is `given`: trainers.data.given).
 TASKS = Catalog(
     "task",
     entry(
@@ -335,7 +335,7 @@ TASKS = Catalog(
         "trainers.tasks.super_resolution:SuperResolution",
         facts={"patch_size_px": 32},
         scale=Knob(2, choices=(2, 3, 4)),
-        lr_mode=Knob("u8", choices=("u8", "f64")),
+        lr_mode=Knob("u8", choices=("u8", "f64", "given")),
     ),
     entry(
         "denoise",

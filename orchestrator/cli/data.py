@@ -39,8 +39,11 @@ def data_stage(
     source: Annotated[str, typer.Option("--from", metavar="PATH_OR_S3", help="Where a copy lies.")],
     to: Annotated[str, typer.Option("--to", metavar="PATH_OR_S3", help="The root below which NAME is put.")],
     partial: Partial = False,
+    reduced: Annotated[
+        bool, typer.Option("--reduced", help="Bring LR_bicubic/X2, ... as well, which `lr_mode: given` reads.")
+    ] = False,
 ) -> int:
     """Check a copy and bring it elsewhere, whole or not at all. Run again, it continues."""
     from orchestrator.data import stage_set
 
-    return stage_set(name, source, to, partial=partial)
+    return stage_set(name, source, to, partial=partial, reduced=reduced)

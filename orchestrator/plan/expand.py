@@ -15,10 +15,11 @@ from orchestrator.plan.fit import misplaced, sharing_problems
 from orchestrator.plan.identity import BadSource, trial_id
 from orchestrator.plan.initial import Initial, InitialFinder, Starts
 from orchestrator.plan.match import accepted_labels, label_of, matches
+from orchestrator.plan.sets import DataSets
 from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.sweep import AXES, CATALOGS, Resources, Sweep, read_sweep, unknown
 from trainers.catalog import TASKS
-from trainers.data.manifests import DatasetProblem, ImageSet, find_set
+from trainers.data.manifests import ImageSet, find_set
 from trainers.spec import Choice, DataSpec, ModelSpec, ObserveSpec, PlacementSpec, RunSpec, TrainingSpec, misfit
 
 LARGEST_GRID = 20_000
@@ -130,8 +131,7 @@ class _Expansion:
         self.source = source
         self.sweep = sweep
         self.problems: dict[tuple[Location, str], Problem] = {}
-        self.without_pairs: list[tuple[Location, str]] = []
-        self.train_sha256 = self._data_sets(find)
+        self.sets = DataSets(sweep.data, find, self._problem)
         self.overrides_used: set[int] = set()
         self.starts = Starts(source, sweep, initial, report=self._problem, read_match=self._rule)
 
@@ -198,23 +198,6 @@ class _Expansion:
     def _raise_if_any(self) -> None:
         if self.problems:
             raise self.source.error(list(self.problems.values()))
-
-    def _data_sets(self, find: Callable[[str], ImageSet]) -> str:
-        data = self.sweep.data
-        named: list[tuple[Location, str]] = [(("data", "evaluate", i), name) for i, name in enumerate(data.evaluate)]
-        sha256 = ""
-        for location, name in [(("data", "train"), data.train), *named]:
-            try:
-                found = find(name)
-            except DatasetProblem as error:
-                self._problem(location, str(error))
-            else:
-                sha256 = found.sha256 if location == ("data", "train") else sha256
-                if not found.lq_files:
-                    self.without_pairs.append((location, name))
-                if name == data.train and location != ("data", "train"):
-                    self._problem(location, f"{name!r} is the training set: scores on it say nothing")
-        return sha256
 
     def _order(self) -> list[str]:
         written = [axis for axis in self.source.value["axes"] if axis in AXES]
@@ -305,9 +288,8 @@ class _Expansion:
             return None
         norm, task = point["norm"].value, point["task"].value
         task_name, task_knobs = TASKS.resolve(task.name, task.knobs)
-        if TASKS[task_name].facts.get("pairs"):
-            for location, name in self.without_pairs:
-                self._problem(location, f"task {task_name} needs pairs, input/ and target/, which {name!r} has not")
+        task = Choice(name=task_name, knobs=task_knobs)
+        train_sha256 = self.sets.train_sha256(task)
         norm_name, norm_knobs = CATALOGS["norm"].resolve(norm.name, norm.knobs)
         training = sweep.training.model_dump(exclude={"initial", "initial_strict"})
         training["seed"] = point["seed"].value
@@ -316,7 +298,7 @@ class _Expansion:
         if start is not None and start.weights is not None:
             training |= {"initial": start.weights.sha256, "initial_strict": sweep.training.initial_strict}
         placed = self._placement(labels)
-        if placed is None or not self.train_sha256:
+        if placed is None or not train_sha256:
             return None
         placement, gpu_memory_gb, gpus_at = placed
         try:
@@ -324,8 +306,8 @@ class _Expansion:
                 model=ModelSpec.with_defaults(
                     backbone, Choice(name=norm_name, knobs=norm_knobs), **sweep.model.model_dump(exclude_none=True)
                 ),
-                task=Choice(name=task_name, knobs=task_knobs),
-                data=DataSpec(train=sweep.data.train, train_sha256=self.train_sha256),
+                task=task,
+                data=DataSpec(train=sweep.data.train, train_sha256=train_sha256),
                 training=TrainingSpec(**training),
                 observe=ObserveSpec(**sweep.observe.model_dump(), evaluate=sweep.data.evaluate),
                 placement=placement,

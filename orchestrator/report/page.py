@@ -14,7 +14,7 @@ import io
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ import pandas as pd
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
-from orchestrator.report import correlation, tables
+from orchestrator.report import correlation, protocol, tables
 from orchestrator.report.drawing import Figure, norm_styles
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import ENDED, Frame, in_words, read_frame, records
@@ -33,10 +33,6 @@ from orchestrator.store import open_store
 from trainers.checkpoint import write_aside
 
 TRACED = ("feature/", "train/loss", "val/")
-EVALUATION = {
-    "sr": "super-resolution: Y channel of BT.601, a border as wide as the scale left out; 8-bit LQ by MATLAB's bicubic",
-    "denoise": "denoising: RGB, no border; Gaussian noise from seed 0 for each image, neither clipped nor quantised",
-}
 
 
 @dataclass(frozen=True)
@@ -165,9 +161,9 @@ def _context(report: Report) -> dict[str, Any]:
         "folded": len(plan.folded),
         "findings": _findings(report),
         "styles": norm_styles(frame.names("norm")),
-        "norms": _norms(plan),
-        "settings": _settings(plan),
-        "evaluation": [text for name, text in EVALUATION.items() if name in {t.spec.task.name for t in plan.trials}],
+        "norms": protocol.norms(plan),
+        "settings": protocol.settings(plan),
+        "evaluation": protocol.evaluation(plan),
         "trials": _trials(frame),
         "machines": _machines(frame),
         "seeds": frame.trials["seed"].nunique(),
@@ -226,44 +222,6 @@ def _winners(report: Report, column: tables.Column) -> list[str]:
             for norm, lead in leads.items()
         ]
     return [f"{column.task}: highest PSNR on {column.dataset}: {'; '.join(said)}."]
-
-
-def _norms(plan: Plan) -> list[dict[str, Any]]:
-    """Every place that a norm touches (architecture, decision 6)."""
-    seen = {}
-    for trial in plan.trials:
-        model = trial.spec.model
-        seen[trial.axes["norm"]] = {
-            "name": trial.axes["norm"],
-            "knobs": ", ".join(
-                f"{knob} {value:g}" if isinstance(value, float) else f"{knob} {value}"
-                for knob, value in model.norm.knobs.items()
-            ),
-            "embedding": model.embed_norm,
-            "end": model.end_norm,
-            "stdnorm": "standardised" if model.stdnorm else "as they are",
-        }
-    return list(seen.values())
-
-
-def _settings(plan: Plan) -> list[tuple[str, str]]:
-    """What the trials were trained with; where they differ, all values."""
-    specs = [trial.spec for trial in plan.trials]
-
-    def values(of: Iterable[Any]) -> str:
-        return ", ".join(str(value) for value in dict.fromkeys(of))
-
-    return [
-        ("Training set", values(f"{s.data.train} (manifest {s.data.train_sha256[:12]})" for s in specs)),
-        ("Steps", values(s.training.steps for s in specs)),
-        ("Batch", values(s.training.batch_size for s in specs)),
-        ("Patch, LQ side", values(f"{s.training.patch_size_px} px" for s in specs)),
-        ("Learning rate", values(f"{s.training.lr:g}" for s in specs)),
-        ("EMA decay", values(f"{s.training.ema_decay:g}" for s in specs)),
-        ("Precision", values(s.training.precision for s in specs)),
-        ("Seeds", values(s.training.seed for s in specs)),
-        ("Probe batch", values(f"{s.observe.probe_patches} patches" for s in specs)),
-    ]
 
 
 def _trials(frame: Frame) -> list[dict[str, Any]]:

@@ -33,6 +33,7 @@ from orchestrator.store import open_store
 from orchestrator.store.trials import ALIVE_EVERY_S, Files, checkpoint_prefix, fetch_checkpoint, put_segment
 from trainers import checkpoint
 from trainers.data.cache import Cache, cache_root
+from trainers.data.given import given_scale
 from trainers.spec import RunSpec
 
 LOG_TAIL_BYTES = 4_000
@@ -122,7 +123,8 @@ class Worker:
         """
         spec = self._job.spec
         self._cache = Cache(self._cache_root)
-        roots = DataRoots(self._job.data_roots).fetch([spec.data.train, *spec.observe.evaluate], self._cache)
+        names = [spec.data.train, *spec.observe.evaluate]
+        roots = DataRoots(self._job.data_roots).fetch(names, self._cache, given_scale(spec.task))
         self._data = [str(root) for root in roots]
 
     def start(self, address: str, port: int) -> int | None:

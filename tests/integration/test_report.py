@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
@@ -148,6 +149,60 @@ def test_markdown_tables_have_as_many_cells_as_their_heads(complete: Path) -> No
     assert len(blocks) >= 4
     for block in blocks:
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
+
+
+def protocol_of(folder: Path, task: str, training: str = "") -> str:
+    """The protocol section of the report of a sweep that has not begun, in Markdown; the page says the same."""
+    path = folder / "asked.yaml"
+    text = SWEEP.replace("[sr_x2, denoise_25]", f"[{task}]").replace(
+        "patch_size_px: 16", f"patch_size_px: 16{training}"
+    )
+    path.write_text(text)
+    page = Path(write_report(load_plan(path), str(folder / "runs")).page)
+    said = (page.parent / "report.md").read_text().partition("## Protocol")[2]
+    shown = html.unescape(page.read_text())
+    for line in said.splitlines():
+        for part in line.strip("|- ").split(" | "):
+            assert part in shown, part
+    return said
+
+
+def test_the_protocol_says_lr_mode_also_where_the_sweep_does_not(tmp_path: Path) -> None:
+    said = protocol_of(tmp_path, "sr_x2, sr_x4, {name: sr_x3, lr_mode: f64}")
+    assert "| LR images (lr_mode) | u8: sr_x2, sr_x4; f64: sr_x3[lr_mode=f64] |" in said
+    assert "LQ of sr_x2, sr_x4, in training too: lr_mode u8 (the default), MATLAB's bicubic, rounded to 8 bits" in said
+    assert "LQ of sr_x3[lr_mode=f64], in training too: lr_mode f64, MATLAB's bicubic in float64" in said
+    assert "10 to 15 % of LR values differ between u8 and f64" in said
+    assert "LRfp64" in said
+
+
+def test_the_protocol_of_a_sweep_without_super_resolution_does_not_speak_of_lr(tmp_path: Path) -> None:
+    said = protocol_of(tmp_path, "denoise_25")
+    assert "Gaussian noise" in said
+    assert "lr_mode" not in said
+    assert "LRfp64" not in said
+
+
+def test_the_protocol_says_how_trials_were_trained(tmp_path: Path) -> None:
+    said = protocol_of(tmp_path, "sr_x2")
+    for line in (
+        "| Augmentation | flips and quarter turns |",
+        "| Sampling | independent: each patch draws its image anew |",
+        "| Learning rate | 0.0002, times 0.5 from 0.8333 of the steps |",
+        "| Gradient clipping | none |",
+        "| Precision | fp32 |",
+    ):
+        assert line in said
+    chosen = ", flips: false, rotations: false, sampling: epoch, lr_factor: 0.25, halve_lr_at: [0.5, 0.8], clip_grad_norm: 1.0"
+    said = protocol_of(tmp_path, "sr_x2", f"{chosen}, precision: bf16")
+    for line in (
+        "| Augmentation | none |",
+        "| Sampling | epoch: every image once, in a new order, before any again |",
+        "| Learning rate | 0.0002, times 0.25 from 0.5 and 0.8 of the steps |",
+        "| Gradient clipping | 2-norm of all gradients at most 1 |",
+        "| Precision | bf16 |",
+    ):
+        assert line in said
 
 
 def test_every_state_is_named(plan: Plan, tmp_path: Path) -> None:

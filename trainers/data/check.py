@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from trainers.data.datasets import Dataset, dataset
+from trainers.data.given import pair, size_problem
 from trainers.data.images import decode
-from trainers.data.manifests import IMAGE_SUFFIXES, MANIFEST, REDUCED, ImageFile, ImageSet, is_reduced, look_into
+from trainers.data.manifests import IMAGE_SUFFIXES, MANIFEST, ImageFile, ImageSet, SetFolder, is_reduced, look_into
 from trainers.data.packed import in_order
 
 
@@ -42,7 +42,7 @@ def check(
     of pairs and of reduced images. Of a folder of reduced images that the manifest does not know, checksums are new.
     """
     found, problems = look_into(name, folder)
-    reduced_folders = _reduced_folders(folder)
+    reduced_folders = SetFolder(folder).reduced_folders()
     seen: dict[Path, _Seen] = {}
     for sub in ("", *reduced_folders):
         paths = sorted(path for path in (folder / sub).iterdir() if _is_image(path)) if sub else _paths(found)
@@ -60,8 +60,13 @@ def check(
     ]
     for sub, factor in reduced_folders.items():
         problems += _reduced_problems(found, folder / sub, factor, seen)
-    reduced = (ImageFile(path.as_posix(), folder / path, sha256) for path, sha256 in here.items() if is_reduced(path))
-    return Checked(found, tuple(reduced), tuple(problems))
+    reduced = (
+        ImageFile(path.as_posix(), folder / path, sha256, seen[folder / path].size)
+        for path, sha256 in here.items()
+        if is_reduced(path)
+    )
+    sides = [tuple(replace(file, px=seen[file.path].size) for file in side) for side in (found.files, found.lq_files)]
+    return Checked(replace(found, files=sides[0], lq_files=sides[1]), tuple(reduced), tuple(problems))
 
 
 def _paths(found: ImageSet) -> list[Path]:
@@ -111,28 +116,16 @@ def _checksum_problems(folder: Path, then: Mapping[PurePath, str], here: Mapping
     )
 
 
-def _reduced_folders(folder: Path) -> dict[str, int]:
-    """Folders of reduced images, `LR_bicubic/X4` or `DIV2K_train_LR_bicubic/X4`, and their factors."""
-    found = (path for path in sorted(folder.glob(f"*{REDUCED}/X*")) if path.is_dir())
-    return {
-        path.relative_to(folder).as_posix(): int(match[1])
-        for path in found
-        if (match := re.fullmatch(r"X(\d+)", path.name))
-    }
-
-
 def _reduced_problems(found: ImageSet, below: Path, factor: int, seen: dict[Path, _Seen]) -> list[str]:
     """Each image has one reduced by `factor` (its remainder of rows and columns cropped), under its name or with `x<factor>`."""
-    reduced = {path.stem.removesuffix(f"x{factor}"): path for path in seen if path.parent == below}
-    problems = []
+    partners, problems = pair(found.files, [path for path in seen if path.parent == below], factor, below)
     for file in found.files:
-        path, size = reduced.pop(file.path.stem, None), seen[file.path].size
-        if path is None:
-            problems.append(f"{file.path}: has no partner in {below}/")
-        elif size is not None and (small := seen[path].size) not in (None, (size[0] // factor, size[1] // factor)):
-            wanted = f"{size[0] // factor} x {size[1] // factor}"
-            problems.append(f"{path}: is {_px(_Seen(size=small))}, but {file.name} reduced by {factor} is {wanted}")
-    return [*problems, *(f"{path}: reduces no image of the set" for path in reduced.values())]
+        path = partners.get(file.path)
+        hr_px, lr_px = seen[file.path].size, seen[path].size if path else None
+        if path is not None and hr_px is not None and lr_px is not None:
+            wrong = size_problem(file, hr_px, path, lr_px, factor)
+            problems += [wrong] if wrong else []
+    return problems
 
 
 def _differ(one: _Seen, other: _Seen) -> bool:

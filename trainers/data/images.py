@@ -6,7 +6,6 @@ import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +20,7 @@ PNG_BIT_DEPTH_AT = 24  # its byte in a PNG's header
 
 @dataclass(frozen=True)
 class NamedImage:
-    """One decoded image: (H, W, 3) uint8 RGB; with its LQ partner, of the same size, where the set has pairs."""
+    """One decoded image: (H, W, 3) uint8 RGB; with its LQ partner where the set has pairs."""
 
     name: str
     pixels: Pixels
@@ -57,12 +56,6 @@ def _bits(image: Image.Image, content: bytes) -> int:
     return max(image.tag_v2.get(BITSPERSAMPLE, (1,))) if isinstance(image, TiffImageFile) else 8
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height that a file's header names. Raises OSError, ValueError."""
-    with Image.open(path) as image:
-        return image.size
-
-
 def read_images(source: ImageSet, at_least_px: int = 1) -> Sequence[NamedImage]:
     """All images of a set, in the manifest's order, each side at least `at_least_px`.
 
@@ -77,16 +70,27 @@ def read_images(source: ImageSet, at_least_px: int = 1) -> Sequence[NamedImage]:
         h, w = pixels.shape[:2]
         if min(h, w) < at_least_px:
             problems.append(f"{file.path}: is {w} x {h} pixels, but a patch needs {at_least_px} x {at_least_px}")
-        elif lq is not None and lq.shape != pixels.shape:
-            partner = source.lq_files[number].path
-            problems.append(
-                f"{partner}: is {lq.shape[1]} x {lq.shape[0]} pixels, but its partner {file.name} {w} x {h}"
-            )
+        elif lq is not None and (wrong := partner_problem(source, number, pixels, lq)):
+            problems.append(wrong)
         else:
             images.append(NamedImage(file.name, pixels, lq))
     if problems:
         raise DatasetProblem(f"data set {source.name!r}:\n  " + "\n  ".join(problems))
     return images
+
+
+def partner_problem(source: ImageSet, number: int, pixels: Pixels, lq: Pixels) -> str | None:
+    """What is wrong with the size of the LQ partner of an image, as decoded."""
+    (h, w), (lq_h, lq_w), scale = pixels.shape[:2], lq.shape[:2], source.lq_scale
+    if (lq_h, lq_w) == (h // scale, w // scale):
+        return None
+    file, partner = source.files[number], source.lq_files[number]
+    wanted = (
+        f"its partner {file.name} {w} x {h}"
+        if scale == 1
+        else f"{file.name} reduced by {scale} is {w // scale} x {h // scale}"
+    )
+    return f"{partner.path}: is {lq_w} x {lq_h} pixels, but {wanted}"
 
 
 def in_squares(images: Sequence[NamedImage], side: int) -> Sequence[NamedImage]:

@@ -16,7 +16,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -27,7 +27,8 @@ IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 ROOTS_VARIABLE = "NORMSWEEP_DATA"
 MANIFEST = "normsweep.json"
 REDUCED = "LR_bicubic"  # how the names of folders with reduced images end
-READERS = 8  # threads that compute checksums
+READERS = 8  # threads that read files
+Px = tuple[int, int]  # width, height
 
 
 class DatasetProblem(ValueError):
@@ -36,21 +37,29 @@ class DatasetProblem(ValueError):
 
 @dataclass(frozen=True)
 class ImageFile:
-    """`name` is what identifies the image within its set, wherever `path` lies; `sha256` is of the file's bytes."""
+    """`name` is what identifies the image within its set, wherever `path` lies; `sha256` is of the file's bytes.
+
+    `px` is known where a check has recorded it.
+    """
 
     name: str
     path: Path
     sha256: str
+    px: Px | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """A data set before decoding. `lq_files` are the partners of `files` in the same order, where the set has pairs."""
+    """A data set before decoding. `lq_files` are the partners of `files` in the same order, where the set has pairs; an
+    image's sides are those of its partner times `lq_scale`. `parts` are the sets of which it is made.
+    """
 
     name: str
     folder: Path
     files: tuple[ImageFile, ...]
     lq_files: tuple[ImageFile, ...] = ()
+    lq_scale: int = 1
+    parts: tuple[ImageSet, ...] = ()
 
     @property
     def sha256(self) -> str:
@@ -107,7 +116,7 @@ def open_set(name: str, folder: Path) -> ImageSet:
 
 def look_into(name: str, folder: Path) -> tuple[ImageSet, list[str]]:
     """The images of `name` in its folder, and what is wrong with them as far as names and checksums tell."""
-    content = _Folder(folder)
+    content = SetFolder(folder)
     for layout in dataset(name).layouts:
         if content.has(layout.gt) and (layout.lq is None or content.has(layout.lq)):
             return _read_layout(name, content, layout)
@@ -122,7 +131,7 @@ def write_manifest(name: str, folder: Path, files: Sequence[ImageFile]) -> None:
     for file in files:
         stat = file.path.stat()
         record = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file.sha256}
-        images[file.path.relative_to(folder).as_posix()] = record
+        images[file.path.relative_to(folder).as_posix()] = record | ({"px": file.px} if file.px else {})
     target = folder / MANIFEST
     aside = target.with_suffix(f".aside-{os.getpid()}")
     with aside.open("w") as out:
@@ -133,7 +142,7 @@ def write_manifest(name: str, folder: Path, files: Sequence[ImageFile]) -> None:
 
 
 def manifest_text(name: str, images: Mapping[str, Mapping[str, Any]], source: str | None = None) -> str:
-    """A manifest's content: by path, the bytes and sha256 of every image; `source`, if they lie elsewhere, says where."""
+    """A manifest's content: by path, the bytes, sha256 and size of every image; `source`, if they lie elsewhere, says where."""
     return json.dumps({"version": 1, "name": name, "source": source, "images": images}, indent=1) + "\n"
 
 
@@ -168,7 +177,11 @@ def is_reduced(path: PurePath) -> bool:
 
 
 def _is_record(record: Any) -> bool:
-    return isinstance(record, dict) and isinstance(record.get("bytes"), int) and isinstance(record.get("sha256"), str)
+    if not isinstance(record, dict) or not isinstance(record.get("bytes"), int):
+        return False
+    px = record.get("px", [1, 1])  # not in manifests of earlier versions
+    sized = isinstance(px, list) and len(px) == 2 and all(type(side) is int and side > 0 for side in px)
+    return sized and isinstance(record.get("sha256"), str)
 
 
 def _find(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
@@ -182,16 +195,17 @@ def _find(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
 
 def _joined(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
     """A set made of others, which may lie anywhere under the roots. Its images are in the order of their names."""
-    parts = [_find(dataset(part), part, roots) for part in known.parts]
-    if not parts or None in parts:
+    found = [_find(dataset(part), part, roots) for part in known.parts]
+    parts = tuple(part for part in found if part is not None)
+    if not parts or len(parts) < len(found):
         return None
-    files = sorted((file for part in parts if part for file in part.files), key=lambda file: file.name)
-    return ImageSet(name, next(part.folder for part in parts if part), tuple(files))
+    files = sorted((file for part in parts for file in part.files), key=lambda file: file.name)
+    return ImageSet(name, parts[0].folder, tuple(files), parts=parts)
 
 
 def _in_folder(known: Dataset, name: str, folder: Path) -> ImageSet | None:
     """The set in the first layout that the folder has; None where only its parts can be there."""
-    content = _Folder(folder)
+    content = SetFolder(folder)
     for layout in known.layouts:
         if known.parts and layout.gt == ".":
             return _joined(known, name, [folder])
@@ -203,7 +217,7 @@ def _in_folder(known: Dataset, name: str, folder: Path) -> ImageSet | None:
     return None
 
 
-def _read_layout(name: str, content: _Folder, layout: Layout) -> tuple[ImageSet, list[str]]:
+def _read_layout(name: str, content: SetFolder, layout: Layout) -> tuple[ImageSet, list[str]]:
     problems: list[str] = []
     gt = content.images(layout.gt, problems)
     if layout.lq is not None:
@@ -223,54 +237,68 @@ def _read_layout(name: str, content: _Folder, layout: Layout) -> tuple[ImageSet,
 
 
 def _in_side(side: str, files: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
-    return tuple(ImageFile(f"{side}/{file.name}", file.path, file.sha256) for file in files)
+    return tuple(replace(file, name=f"{side}/{file.name}") for file in files)
 
 
-class _Folder:
-    """A set's folder: what lies there, or what its manifest says lies at a source that has not been fetched."""
+class SetFolder:
+    """A set's folder: what lies there, or what its manifest says lies at a source that has not been fetched (`elsewhere`).
+
+    `address` is where people find it. A record of a source may hold a `problem` instead of being right.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         manifest = read_manifest(folder) or {"images": {}, "source": None}
         self._known: Mapping[str, Mapping[str, Any]] = manifest["images"]
-        self._elsewhere = manifest["source"] is not None
+        self.elsewhere = manifest["source"] is not None
+        self.address: str = manifest["source"] or str(folder)
 
     def has(self, sub: str) -> bool:
-        if self._elsewhere:
+        if self.elsewhere:
             return sub == "." or any(path.startswith(f"{sub}/") for path in self._known)
         return (self.folder / sub).is_dir()
 
+    def reduced_folders(self) -> dict[str, int]:
+        """Folders of reduced images, `LR_bicubic/X4` or `DIV2K_train_LR_bicubic/X4`, and their factors."""
+        if self.elsewhere:
+            found = sorted({"/".join(path.split("/")[:2]) for path in self._known if path.count("/") > 1})
+        else:
+            folders = sorted(self.folder.glob(f"*{REDUCED}/X*"))
+            found = [path.relative_to(self.folder).as_posix() for path in folders if path.is_dir()]
+        return {sub: int(match[1]) for sub in found if (match := re.fullmatch(rf"[^/]*{REDUCED}/X(\d+)", sub))}
+
     def images(self, sub: str, problems: list[str]) -> list[ImageFile]:
-        """The images below `sub`, by name; files that cannot be read are told in `problems`."""
+        """The images below `sub`, by name; what is wrong with the others is added to `problems`."""
         below = self.folder / sub
-        if self._elsewhere:
+        if self.elsewhere:
             prefix = "" if sub == "." else f"{sub}/"
-            paths = [self.folder / path for path in self._known if path.startswith(prefix)]
+            known = [path for path in self._known if path.startswith(prefix)]
+            paths = [self.folder / path for path in known if _is_of_set(PurePath(path.removeprefix(prefix)))]
         else:
             paths = [path for path in below.rglob("*") if _is_of_set(path.relative_to(below))]
         paths.sort()
         with ThreadPoolExecutor(READERS) as readers:
-            sums = list(readers.map(self._sha256, paths))
-        files = []
-        for path, found in zip(paths, sums, strict=True):
-            if isinstance(found, OSError):
-                problems.append(f"{path}: cannot be read: {found.strerror}")
-            else:
-                files.append(ImageFile(path.relative_to(below).as_posix(), path, found))
-        return files
+            found = list(readers.map(lambda path: self._image(path.relative_to(below).as_posix(), path), paths))
+        problems += [problem for problem in found if isinstance(problem, str)]
+        return [file for file in found if isinstance(file, ImageFile)]
 
-    def _sha256(self, path: Path) -> str | OSError:
+    def _image(self, name: str, path: Path) -> ImageFile | str:
+        """The image, or what is wrong with it. Its bytes are read only where the manifest does not know them."""
         known = self._known.get(path.relative_to(self.folder).as_posix())
-        if known is not None and self._elsewhere:
-            return str(known["sha256"])
+        if known is not None and self.elsewhere:
+            return str(known["problem"]) if "problem" in known else _recorded(name, path, known)
         try:
             stat = path.stat()
             if known is not None and (stat.st_size, stat.st_mtime_ns) == (known["bytes"], known.get("mtime_ns")):
-                return str(known["sha256"])
+                return _recorded(name, path, known)
             with path.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+                return ImageFile(name, path, hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
-            return error
+            return f"{path}: cannot be read: {error.strerror}"
+
+
+def _recorded(name: str, path: Path, known: Mapping[str, Any]) -> ImageFile:
+    return ImageFile(name, path, str(known["sha256"]), tuple(known["px"]) if "px" in known else None)
 
 
 def _is_of_set(path: Path) -> bool:

@@ -28,11 +28,13 @@ class Task(ABC):
 
     A training patch is cut out of one that is larger by `margin_px` on the LQ side, after `degrade`. `prepared` names what
     `prepare` makes of a set's GT, where that is another image: what is kept under that name serves every task with the same.
-    `choices` are the decisions that change a score: they stand beside every result.
+    `lq_from_set` says that LQ is not made but comes with the set. `choices` are the decisions that change a score: they stand
+    beside every result.
     """
 
     scale: int = 1
     prepared: str | None = None
+    lq_from_set: bool = False
     choices: Mapping[str, str | int | float] = MappingProxyType({})
     margin_px: int = 0
     on_luma: bool = False

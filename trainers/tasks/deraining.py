@@ -16,6 +16,7 @@ class Deraining(Task):
 
     on_luma = True
     prepared = "input"
+    lq_from_set = True
 
     def prepare(self, gt: Pixels, lq: Pixels | None) -> Pair:
         assert lq is not None  # planning refuses sets without pairs

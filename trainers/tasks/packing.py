@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from trainers.data.cache import Cache
-from trainers.data.images import Pixels, image_size, read_pixels
+from trainers.data.headers import image_size
+from trainers.data.images import Pixels, partner_problem, read_pixels
 from trainers.data.manifests import DatasetProblem, ImageFile, ImageSet
 from trainers.data.packed import PackedImages, in_order, pack
 from trainers.tasks.base import Pair, Task
@@ -18,10 +20,11 @@ def packed_pairs(source: ImageSet, task: Task, cache: Cache) -> list[Pair]:
     Raises DatasetProblem naming every file that fails, CacheProblem.
     """
     name = f"{source.name}-{source.sha256[:16]}"
-    gt = _packed(cache, f"{name}-gt", source.name, source.files)
+    gt_name = f"{source.name}-{replace(source, lq_files=()).sha256[:16]}"  # shared by all that have this GT
+    gt = _packed(cache, f"{gt_name}-gt", source.name, source.files)
     if task.prepared is None:
         return [Pair(pixels, pixels) for pixels in gt]
-    if source.lq_files:
+    if task.lq_from_set:
         lq = _packed(cache, f"{name}-{task.prepared}", source.name, source.lq_files)
         _check_sizes(source, gt, lq)
     else:
@@ -60,10 +63,7 @@ def _decoded(files: tuple[ImageFile, ...], problems: list[str]) -> Iterator[tupl
 
 
 def _check_sizes(source: ImageSet, gt: PackedImages, lq: PackedImages) -> None:
-    problems = [
-        f"{partner.path}: is {b.shape[1]} x {b.shape[0]} pixels, but its partner {file.name} {a.shape[1]} x {a.shape[0]}"
-        for file, partner, a, b in zip(source.files, source.lq_files, gt, lq, strict=True)
-        if a.shape != b.shape
-    ]
+    found = (partner_problem(source, i, *sides) for i, sides in enumerate(zip(gt, lq, strict=True)))
+    problems = [problem for problem in found if problem]
     if problems:
         raise DatasetProblem(f"data set {source.name!r}:\n  " + "\n  ".join(problems))

@@ -5,10 +5,13 @@ So any slice of a batch is the same on any number of workers, and a continued tr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -17,17 +20,54 @@ from trainers.tasks.base import Pair, Task
 Place = tuple[int, slice]  # a step, and the images of its global batch
 
 
+@dataclass(frozen=True)
+class Epochs:
+    """Sampling by epoch: every one of `num_images` images once, in an order of `seed` and the epoch, before any again.
+
+    Batches lie end to end over the epochs, so that one may hold the last images of an epoch and the first of the next.
+    """
+
+    num_images: int
+    batch_size: int
+    seed: int
+
+    def image(self, step: int, index: int) -> int:
+        """The image at `index` of the global batch of `step`."""
+        epoch, place = divmod(step * self.batch_size + index, self.num_images)
+        return int(_order(self.num_images, self.seed, epoch)[place])
+
+
+@functools.lru_cache(maxsize=2)  # places come in order: a batch that crosses into the next epoch needs two
+def _order(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    # The second word of the key keeps this apart from the streams of patches, whose key is the seed alone.
+    return np.random.Generator(np.random.Philox(key=[seed, 1], counter=[0, 0, 0, epoch])).permutation(num_images)
+
+
 class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
     """Random crops, flips and quarter turns of `pairs`, degraded by `task`; patch_size_px is the side on the LQ side.
 
-    A pair's GT may reach beyond its LQ to the right and below: what is there is never cut.
+    A pair's GT may reach beyond its LQ to the right and below: what is there is never cut. Without `epochs`, each patch
+    draws its image anew. Without `rotations`, what is left of `flips` is the one from left to right.
     """
 
-    def __init__(self, pairs: Sequence[Pair], task: Task, patch_size_px: int, seed: int) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        task: Task,
+        patch_size_px: int,
+        seed: int,
+        *,
+        flips: bool = True,
+        rotations: bool = True,
+        epochs: Epochs | None = None,
+    ) -> None:
         self._pairs = pairs
         self._task = task
         self._patch = patch_size_px
         self._seed = seed
+        self._flips = flips
+        self._rotations = rotations
+        self._epochs = epochs
 
     def stream(self, places: Iterable[Place], workers: int, *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches at `places`, in order, made ahead by `workers` processes; the same bits for any number of them."""
@@ -45,13 +85,18 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
         return torch.stack([lq for lq, _ in patches]), torch.stack([gt for _, gt in patches])
 
     def _patch_of(self, step: int, index: int) -> tuple[Tensor, Tensor]:
+        """Draws in an order that is part of every trial's identity. What a recipe does without is drawn all the same and
+        dropped, so that the crop, say, is the one that the trial with it has.
+        """
         random = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, index, step]))
-        pair = self._pairs[random.integers(len(self._pairs))]
+        drawn = random.integers(len(self._pairs))
+        pair = self._pairs[drawn if self._epochs is None else self._epochs.image(step, index)]
         scale, margin = self._task.scale, self._task.margin_px
         side = self._patch + margin
         top = random.integers(pair.lq.shape[0] - side + 1)
         left = random.integers(pair.lq.shape[1] - side + 1)
         quarter_turns, flip = random.integers(4), random.integers(2)
+        quarter_turns, flip = quarter_turns * self._rotations, flip * self._flips
         cuts = []
         for image, factor in ((pair.lq, 1), (pair.gt, scale)):
             cut = image[top * factor : (top + side) * factor, left * factor : (left + side) * factor]

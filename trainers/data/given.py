@@ -1,0 +1,150 @@
+"""LR images that lie beside a set's own, for `lr_mode: given`: which they are, and whether they fit. Decodes no image.
+
+They lie in LR_bicubic/X<scale>, or in a folder whose name ends so (DIV2K_train_LR_bicubic/X4), each under the name of its HR
+image or with x<scale> behind it. Published sets drop the last rows and columns of an HR image whose sides are no multiples of
+the scale, so an LR image has the HR's sides over the scale, rounded down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from trainers.data.manifests import (
+    MANIFEST,
+    READERS,
+    REDUCED,
+    DatasetProblem,
+    ImageFile,
+    ImageSet,
+    Px,
+    SetFolder,
+    find_set,
+)
+from trainers.spec import Choice
+
+
+def given_scale(task: Choice) -> int | None:
+    """The scale of the LR images that must lie beside a set's own; None for a task that does not read any."""
+    return int(task["scale"]) if task.knobs.get("lr_mode") == "given" else None
+
+
+def find_for(name: str, scale: int | None, roots: Sequence[Path] = ()) -> ImageSet:
+    """The set of this name; for a `given_scale`, with its LR images. Raises DatasetProblem."""
+    found = find_set(name, roots)
+    return found if scale is None else with_given(found, scale)
+
+
+def with_given(found: ImageSet, scale: int) -> ImageSet:
+    """The set with its LR images of `scale` as the LQ side, each half as large (or a third, ...) as its partner.
+
+    Raises DatasetProblem naming every image without a partner, of another size, or whose header cannot be read.
+    """
+    if found.parts:
+        return replace(_joined(found, scale), parts=found.parts)
+    content = SetFolder(found.folder)
+    sub = _lr_folder(found, content, scale)
+    problems: list[str] = []
+    lr_files = {file.path: file for file in content.images(sub, problems)}
+    partners, unpaired = pair(found.files, lr_files, scale, found.folder / sub)
+    problems += unpaired
+    pairs = [(file, lr_files[partners[file.path]]) for file in found.files if file.path in partners]
+    problems += _size_problems(found.name, pairs, scale, content)
+    if problems:
+        told = "\n  ".join(problem.replace(str(found.folder), content.address) for problem in problems)
+        raise DatasetProblem(f"data set {found.name!r}, its given LR images of scale {scale}:\n  {told}")
+    # Named after their partners: how a copy calls them is not of its identity.
+    lq_files = tuple(ImageFile(f"{REDUCED}/X{scale}/{hr.name}", lr.path, lr.sha256, lr.px) for hr, lr in pairs)
+    return replace(found, lq_files=lq_files, lq_scale=scale)
+
+
+def pair(
+    files: Sequence[ImageFile], reduced: Iterable[Path], scale: int, below: Path
+) -> tuple[dict[Path, Path], list[str]]:
+    """The LR image in `below` of each HR image, by path, and which have none."""
+    left = {path.stem: path for path in reduced}
+    problems = [f"{path}: {left[path.stem].name} has the same name" for path in reduced if left[path.stem] != path]
+    found: dict[Path, Path] = {}
+    # Those with x<scale> first: of HR images `a` and `ax2`, `ax2` may be the partner of either.
+    for ending in (f"x{scale}", ""):
+        for file in files:
+            if file.path not in found and (path := left.pop(file.path.stem + ending, None)) is not None:
+                found[file.path] = path
+    problems += [f"{file.path}: has no partner in {below}/" for file in files if file.path not in found]
+    return found, [*problems, *(f"{path}: reduces no image of the set" for path in left.values())]
+
+
+def size_problem(hr: ImageFile, hr_px: Px, lr: Path, lr_px: Px, scale: int) -> str | None:
+    """What is wrong with the size of an LR image."""
+    wanted = hr_px[0] // scale, hr_px[1] // scale
+    if lr_px == wanted:
+        return None
+    return f"{lr}: is {lr_px[0]} x {lr_px[1]} pixels, but {hr.name} reduced by {scale} is {wanted[0]} x {wanted[1]}"
+
+
+def _joined(found: ImageSet, scale: int) -> ImageSet:
+    """A set made of others, each with its own LR images; every part's problems at once."""
+    parts, problems = [], []
+    for part in found.parts:
+        try:
+            parts.append(with_given(part, scale))
+        except DatasetProblem as problem:
+            problems.append(str(problem))
+    if problems:
+        raise DatasetProblem("\n".join(problems))
+    both = [sides for part in parts for sides in zip(part.files, part.lq_files, strict=True)]
+    both.sort(key=lambda sides: sides[0].name)  # the order of `found.files`
+    return replace(found, lq_files=tuple(lr for _, lr in both), lq_scale=scale)
+
+
+def _lr_folder(found: ImageSet, content: SetFolder, scale: int) -> str:
+    """The folder of LR images below the set's. Raises DatasetProblem."""
+    there = [sub for sub, factor in content.reduced_folders().items() if factor == scale]
+    # Beside DIV2K_train_HR and DIV2K_valid_HR lie the LR folders of both.
+    hr_folder = found.files[0].path.relative_to(found.folder).parts[0]
+    own = f"{hr_folder.removesuffix('HR')}{REDUCED}/X{scale}"
+    if len(there) == 1 or own in there:
+        return own if own in there else there[0]
+    if there:
+        raise DatasetProblem(
+            f"data set {found.name!r}: {content.address} has LR images of scale {scale} in {' and '.join(there)}: "
+            f"keep those of the set's images, or name their folder {own}"
+        )
+    again = (
+        f" If they lie there, run `normsweep data check {found.name} {content.address}`." if content.elsewhere else ""
+    )
+    raise DatasetProblem(
+        f"data set {found.name!r}: {content.address} has no LR images of scale {scale}, which `lr_mode: given` reads: "
+        f"looked for {REDUCED}/X{scale}/ and *_{REDUCED}/X{scale}/.{again}"
+    )
+
+
+def _size_problems(
+    name: str, pairs: Sequence[tuple[ImageFile, ImageFile]], scale: int, content: SetFolder
+) -> list[str]:
+    with ThreadPoolExecutor(READERS) as readers:
+        sizes = list(readers.map(lambda file: _size(name, file, content), [file for both in pairs for file in both]))
+    problems = []
+    for (hr, lr), hr_px, lr_px in zip(pairs, sizes[::2], sizes[1::2], strict=True):
+        unread = [size for size in (hr_px, lr_px) if isinstance(size, str)]
+        if isinstance(hr_px, tuple) and isinstance(lr_px, tuple):
+            wrong = size_problem(hr, hr_px, lr.path, lr_px, scale)
+            problems += [wrong] if wrong else []
+        problems += unread
+    return problems
+
+
+def _size(name: str, file: ImageFile, content: SetFolder) -> Px | str:
+    """Width and height, or why they are not known."""
+    if file.px is not None:
+        return file.px
+    if content.elsewhere:
+        return f"{file.path}: its size is not in {MANIFEST}: run `normsweep data check {name} {content.address}` again"
+    from trainers.data.headers import image_size  # Pillow, which planning needs for nothing else
+
+    try:
+        return image_size(file.path)
+    except (OSError, ValueError) as error:
+        return f"{file.path}: its size cannot be read: {getattr(error, 'strerror', None) or error}"
