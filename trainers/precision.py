@@ -21,6 +21,7 @@ FP16_LITERAL = "fp16_literal"
 HALF: Mapping[str, torch.dtype] = MappingProxyType(
     {"bf16": torch.bfloat16, "fp16": torch.float16, FP16_LITERAL: torch.float16}
 )
+HALF_REVISION = 2  # of what half precision rounds; a result without one depended on the device
 BITS: Mapping[str, int] = MappingProxyType({"int8": 8, "int4": 4})
 PRECISIONS = ("fp32", *HALF, *BITS)
 

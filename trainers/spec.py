@@ -183,14 +183,11 @@ class Recipe(Part):
     )
     lr_factor: float = Field(0.5, gt=0, le=1, description="factor on lr at each fraction in `halve_lr_at`")
     clip_grad_norm: float | None = Field(
-        None,
-        gt=0,
-        description="2-norm of all gradients together to which a larger one is scaled down; none: no clipping",
+        None, gt=0, description="2-norm of all gradients together to which a larger one is scaled down; none: no clipping"
     )
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that are evaluated")
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
-        "fp32",
-        description="autocast precision; weights and optimiser stay fp32. `tf32`: fp32 with TF32 matrix products on CUDA",
+        "fp32", description="autocast precision; weights and optimiser stay fp32. `tf32`: fp32 with TF32 matrix products on CUDA"
     )
     flips: bool = Field(True, description="flip training patches at random")
     rotations: bool = Field(True, description="turn training patches by a random multiple of 90 degrees")
@@ -216,13 +213,9 @@ class TrainingSpec(Recipe):
     seed: int = Field(0, ge=0, lt=2**31)
     patch_size_px: int = Field(ge=8, le=1024, description="side of a training patch on the LQ side")
     initial: str | None = Field(
-        None,
-        pattern=SHA256,
-        description="sha256 of the file of weights that training starts from; none: drawn from `seed`",
+        None, pattern=SHA256, description="sha256 of the file of weights that training starts from; none: drawn from `seed`"
     )
-    initial_strict: bool = Field(
-        True, description="refuse `initial` weights that lack a tensor, or have one of another shape"
-    )
+    initial_strict: bool = Field(True, description="refuse `initial` weights that lack a tensor, or have one of another shape")
 
 
 class Cadences(Part):
