@@ -190,6 +190,7 @@ def _evaluated(job: Job) -> dict[str, Any]:
     from trainers.build import build_task
     from trainers.evaluate import means
     from trainers.journal import encoded
+    from trainers.precision import HALF, HALF_REVISION
 
     workers = job.options.workers
     try:
@@ -205,6 +206,7 @@ def _evaluated(job: Job) -> dict[str, Any]:
     return {
         "benchmark": job.benchmark,
         "precision": job.precision,
+        "half_revision": HALF_REVISION if job.precision in HALF else None,
         "per_channel": job.per_channel,
         "tile_px": options.tile_px,
         "overlap_px": options.overlap_px if options.tile_px else None,

@@ -1,21 +1,27 @@
 """A trained network at a lower precision: weights rounded to integers, or weights and features to half precision.
 
-Emulated in float32 on every device, so that a figure does not depend on the machine: the kernels of half precision sum in
-float32 and round what they store, which is what is done here after every operation. Protocol section 2.
+Emulated in float32, by the same formulas on every device, so that a figure does not depend on the machine
+(docs/decisions/0008-what-fp16-means.md). Protocol section 2.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MappingProxyType
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-HALF: Mapping[str, torch.dtype] = MappingProxyType({"bf16": torch.bfloat16, "fp16": torch.float16})
+from trainers.norms.base import Norm, Normed
+from trainers.rounding import as_kernel, emulated
+
+FP16_LITERAL = "fp16_literal"
+HALF: Mapping[str, torch.dtype] = MappingProxyType(
+    {"bf16": torch.bfloat16, "fp16": torch.float16, FP16_LITERAL: torch.float16}
+)
+HALF_REVISION = 2  # of what half precision rounds; a result without one depended on the device
 BITS: Mapping[str, int] = MappingProxyType({"int8": 8, "int4": 4})
 PRECISIONS = ("fp32", *HALF, *BITS)
 
@@ -24,7 +30,8 @@ def at_precision(model: nn.Module, precision: str, *, per_channel: bool = False)
     """A copy of `model`, in evaluation mode, that computes at `precision`, one of PRECISIONS.
 
     `int8`, `int4`: the weights of Linear and Conv2d, per tensor or per output channel; norms, biases and position tables stay.
-    `bf16`, `fp16`: all weights, and the output of every operation.
+    `bf16`, `fp16`: all weights and the output of every layer; norms and attention compute in float32 and round what they
+    return. `fp16_literal`: norms and attention as published, every operation's result rounded.
     """
     lowered = copy.deepcopy(model).eval()
     if precision in BITS:
@@ -32,7 +39,7 @@ def at_precision(model: nn.Module, precision: str, *, per_channel: bool = False)
             if isinstance(module, nn.Linear | nn.Conv2d):
                 module.weight.data = quantized(module.weight.data, BITS[precision], per_channel=per_channel)
         return lowered
-    return Half(lowered, HALF[precision]) if precision in HALF else lowered
+    return Half(lowered, HALF[precision], literal=precision == FP16_LITERAL) if precision in HALF else lowered
 
 
 def quantized(weight: Tensor, bits: int, *, per_channel: bool) -> Tensor:
@@ -46,40 +53,28 @@ def quantized(weight: Tensor, bits: int, *, per_channel: bool) -> Tensor:
 
 
 class Half(nn.Module):
-    """`model`, in float32, with all weights and the output of every operation rounded to `dtype`."""
+    """`model`, in float32, with all weights and all results rounded to `dtype`. For evaluation: it has no gradient.
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+    A norm, be it ours or a user's, is one kernel unless `literal`.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype, *, literal: bool) -> None:
         super().__init__()
         self._model = model
         self._dtype = dtype
+        self._literal = literal
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.is_floating_point():
                 tensor.data = tensor.data.to(dtype).to(tensor.dtype)
+        for module in model.modules():
+            if isinstance(module, Norm):
+                module.forward = partial(_normed, module.forward)  # type: ignore[method-assign]
 
     def forward(self, image: Tensor) -> Tensor:
-        with RoundedOutputs(self._dtype):
+        with emulated(self._dtype, literal=self._literal):
             output: Tensor = self._model(image.to(self._dtype).to(image.dtype))
         return output
 
 
-class RoundedOutputs(TorchDispatchMode):
-    """Rounds what every operation writes; views are of what has been rounded already."""
-
-    def __init__(self, dtype: torch.dtype) -> None:
-        super().__init__()
-        self._dtype = dtype
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        returns = func._schema.returns
-        if isinstance(result, tuple | list):
-            aliases = [r.alias_info for r in returns] if len(returns) > 1 else [returns[0].alias_info] * len(result)
-            return type(result)(map(self._rounded, result, aliases))
-        return self._rounded(result, returns[0].alias_info) if returns else result
-
-    def _rounded(self, value: Any, alias: Any) -> Any:
-        if not isinstance(value, Tensor) or not value.is_floating_point():
-            return value
-        if alias is None:
-            return value.to(self._dtype).to(value.dtype)
-        return value.copy_(value.to(self._dtype)) if alias.is_write else value
+def _normed(forward: Callable[[Tensor], Normed], x: Tensor) -> Normed:
+    return Normed(*as_kernel(forward, x))

@@ -219,7 +219,8 @@ def evaluate(
         list[str] | None, typer.Option(metavar="SET", help="A data set; repeatable. Default: the trial's own.")
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="fp32, bf16, fp16, int8, int4 or all; repeatable. Default: fp32.")
+        list[str] | None,
+        typer.Option(help="fp32, bf16, fp16, fp16_literal, int8, int4 or all; repeatable. Default: fp32."),
     ] = None,
     per_channel: Annotated[bool, typer.Option("--per-channel", help="int8, int4: a step for each channel.")] = False,
     tile: Annotated[int | None, typer.Option(min=1, metavar="PX", help="In tiles of PX LQ pixels; recorded.")] = None,

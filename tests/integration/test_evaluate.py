@@ -59,12 +59,14 @@ def results(folder: Path, *arguments: object) -> dict[str, dict]:
     return {result["precision"]: result for result in map(json.loads, lines)}
 
 
-def test_all_five_precisions_of_a_trial(trained: Path, trial: str) -> None:
+def test_all_precisions_of_a_trial(trained: Path, trial: str) -> None:
     found = results(trained, trial, "--precision", "all")
-    assert list(found) == ["fp32", "bf16", "fp16", "int8", "int4"]
+    assert list(found) == ["fp32", "bf16", "fp16", "fp16_literal", "int8", "int4"]
     assert found["int4"]["psnr"] < found["fp32"]["psnr"]
     assert abs(found["fp16"]["psnr"] - found["fp32"]["psnr"]) < 0.05
     assert found["fp16"]["non_finite"] == 0
+    assert found["fp16_literal"]["psnr"] != found["fp16"]["psnr"]
+    assert [found[name]["half_revision"] for name in ("fp32", "fp16", "fp16_literal")] == [None, 2, 2]
     kept = trained / "runs" / "trials" / trial / "evaluations"
     assert json.loads((kept / f"{SET}-int4.json").read_text()) == found["int4"]
     table = evaluate(trained, trial, "--precision", "fp32", "--precision", "int4").stdout

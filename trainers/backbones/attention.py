@@ -9,12 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.backbones.chunked_attention import ChunkedAttention, heads_of, mask_scores
+from trainers.backbones.chunked_attention import ChunkedAttention, heads_of, mask_scores, written_out_attention
+from trainers.rounding import as_kernel, is_emulated
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 MASKED = -100.0  # the published shift mask: not -inf
+CHUNKED_ON = frozenset({"cpu"})  # device types; elsewhere torch's kernels
 
 
 def windows_of(image: Float[Tensor, "I H W C"], size: int) -> Float[Tensor, "I R S y x C"]:
@@ -84,7 +86,9 @@ def attend(
 
     Torch's kernels on a GPU; ours on a CPU, in float32 at least: there half precision gains little on matrices so narrow.
     """
-    if qkv.device.type == "cpu" and not torch.compiler.is_compiling():
+    if is_emulated():
+        return as_kernel(written_out_attention, qkv, kv, bias, masks)
+    if qkv.device.type in CHUNKED_ON and not torch.compiler.is_compiling():
         wide = torch.promote_types(qkv.dtype, torch.float32)
         with torch.autocast("cpu", enabled=False):
             return ChunkedAttention.apply(qkv, kv, bias.to(wide), None if masks is None else masks.to(wide))

@@ -107,6 +107,23 @@ class ChunkedAttention(torch.autograd.Function):
         return grad_qkv, grad_kv, grad_bias, None
 
 
+def written_out_attention(
+    qkv: Tensor, kv: Tensor | None, bias: Float[Tensor, "heads N M"], masks: Float[Tensor, "3 N M"] | None
+) -> Tensor:
+    """The same an operation at a time, as published: what half precision is emulated by, on every device. No gradient."""
+    heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
+    out = _image_like(qkv, qkv.shape[-1] // (3 if kv is None else 1))
+    for part in _parts(len(qkv), *grid, bias.numel()):
+        q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads, bias.dtype)
+        scores = (q * q.shape[-1] ** -0.5) @ k.mT + bias[:, None]
+        if masks is not None:
+            counts = [side.stop - side.start for side in part]
+            by_image = scores.view(heads, *counts, *bias.shape[1:]).movedim(0, 3)
+            mask_scores(by_image, masks, part[1], part[2], grid)
+        _put(out, part, (scores.softmax(-1) @ v)[None])
+    return out
+
+
 def _parts(images: int, rows: int, windows: int, scores_of_a_window: int) -> Iterator[Part]:
     """Whole images, whole rows of one image, or windows of one row: as many as SCORES_AT_A_TIME allows, at least one."""
     at_a_time = max(1, SCORES_AT_A_TIME // scores_of_a_window)

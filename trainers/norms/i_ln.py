@@ -9,16 +9,21 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from trainers.norms.base import Norm, Normed
+from trainers.rounding import is_emulated
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
 CHAIN = 512  # tokens whose gradients float32 adds one by one: equal ones then cost 6e-6, random ones 6e-7
+FUSED_ON = frozenset({"cpu"})  # device types; elsewhere the affine is folded
 
 
 def image_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """The plain formula: normalised tokens (B, N, C) and sqrt(var + eps) (B, 1, 1)."""
+    """The plain formula: normalised tokens (B, N, C) and sqrt(var + eps) (B, 1, 1).
+
+    Mean and variance in one pass that subtracts a running mean (Welford): neither cancels where the mean is large.
+    """
     variance, mean = torch.var_mean(x, dim=(1, 2), correction=0, keepdim=True)
     scale = (variance + eps).sqrt()
     return (x - mean) / scale * weight + bias, scale
@@ -135,8 +140,8 @@ class ImageLayerNorm(Norm):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
-        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # statistics over an image need more than 16 bits
-        fast = FusedImageNorm if x.device.type == "cpu" else FoldedImageNorm
-        formula = image_norm if torch.compiler.is_compiling() else fast.apply
+        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # autocast leaves weights, so statistics, in float32
+        fast = FusedImageNorm if x.device.type in FUSED_ON else FoldedImageNorm
+        formula = image_norm if torch.compiler.is_compiling() or is_emulated() else fast.apply
         tokens, scale = formula(x, self.weight, self.bias, self.eps)
         return Normed(tokens, scale if self.rescale else None)

@@ -1,0 +1,105 @@
+"""Half precision emulated in float32: each result is rounded to the format, and what counts as one result.
+
+A kernel of half precision sums in float32 and rounds what it stores. So the result of every operation is rounded, where an
+operation is one call of torch's (`linear`, `layer_norm`, `softmax`), and a norm or attention is one kernel, or, in the
+literal emulation, the operations in which it was published. See docs/decisions/0008-what-fp16-means.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+Formula = Callable[..., Any]  # of tensors and numbers to a tensor, or to a tuple of tensors and None
+
+
+class RoundedResults(TorchDispatchMode):
+    """Rounds what every operation writes; views are of what has been rounded already."""
+
+    def __init__(self, dtype: torch.dtype, *, literal: bool) -> None:
+        super().__init__()
+        self.dtype = dtype
+        self.literal = literal
+        self._inside = False
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        returns = func._schema.returns
+        if self._inside or not returns:
+            return result
+        of = args[0] if args else None
+        if isinstance(result, tuple | list):
+            aliases = [r.alias_info for r in returns] if len(returns) > 1 else [returns[0].alias_info] * len(result)
+            return type(result)(self._written(value, alias, of) for value, alias in zip(result, aliases, strict=True))
+        return self._written(result, returns[0].alias_info, of)
+
+    def _written(self, value: Any, alias: Any, of: Any) -> Any:
+        if not isinstance(value, Tensor) or alias is None or not value.is_floating_point():
+            return self.rounded(value)
+        if alias.is_write:
+            return value.copy_(value.to(self.dtype))
+        # `to` and `reshape` may return a view or a copy: integers become floats that nobody has rounded yet.
+        shared = isinstance(of, Tensor) and of.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
+        return value if shared else self.rounded(value)
+
+    def rounded(self, value: Any) -> Any:
+        if not isinstance(value, Tensor) or not value.is_floating_point():
+            return value
+        return value.to(self.dtype).to(value.dtype)
+
+    def as_one(self, formula: Formula, *arguments: Any) -> Any:
+        """`formula` of the arguments, in float32 inside; within another one it is a part of that and not rounded."""
+        if self._inside:
+            return formula(*arguments)
+        self._inside = True
+        try:
+            result = formula(*arguments)
+        finally:
+            self._inside = False
+        return self.rounded(result) if isinstance(result, Tensor) else tuple(map(self.rounded, result))
+
+
+_emulation: ContextVar[RoundedResults | None] = ContextVar("emulation", default=None)
+
+
+@contextmanager
+def emulated(dtype: torch.dtype, *, literal: bool) -> Iterator[None]:
+    """Round results to `dtype`; `literal`: norms and attention too an operation at a time.
+
+    Under inference mode, whatever the caller's mode: there torch hands each call over whole. Elsewhere it takes some apart
+    (`rms_norm`, `linear` of four axes), and how depends on the device and on whether gradients are wanted.
+    """
+    mode = RoundedResults(dtype, literal=literal)
+    token = _emulation.set(mode)
+    try:
+        with torch.inference_mode(), mode:
+            yield
+    finally:
+        _emulation.reset(token)
+
+
+def is_emulated() -> bool:
+    """Whether half precision is being emulated: then the plain formula runs, the same on every device."""
+    return _current() is not None
+
+
+def as_operation(formula: Formula, *arguments: Any) -> Any:
+    """`formula` of the arguments. Emulated it is one operation, also literally: torch has one for it."""
+    mode = _current()
+    return formula(*arguments) if mode is None else mode.as_one(formula, *arguments)
+
+
+def as_kernel(formula: Formula, *arguments: Any) -> Any:
+    """`formula` of the arguments. Emulated it is one operation, but literally as many as it is written in."""
+    mode = _current()
+    return formula(*arguments) if mode is None or mode.literal else mode.as_one(formula, *arguments)
+
+
+def _current() -> RoundedResults | None:
+    return None if torch.compiler.is_compiling() else _emulation.get()
