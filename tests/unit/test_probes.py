@@ -43,6 +43,15 @@ def test_the_trace_and_the_entropy_equal_their_formulas() -> None:
         expected[f"feature/mean_square/group_{number}"] = x.square().mean().item()
         expected[f"feature/max_abs/group_{number}"] = x.abs().max().item()
     assert FeatureProbe(model, lq).measure() == pytest.approx(expected, rel=1e-6)
+    in_parts = FeatureProbe(model, lq, at_once=2)  # of two images and of one
+    assert in_parts.measure() == pytest.approx(expected, rel=1e-6)
+
+
+def test_no_more_images_than_asked_go_through_the_network_at_once() -> None:
+    model, seen = network(), []
+    model.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
+    FeatureProbe(model, torch.rand(5, 3, 8, 8), at_once=2).measure()
+    assert seen == [2, 2, 1]
 
 
 def test_entropy_is_ln_c_where_channels_are_alike_and_0_where_one_has_all() -> None:
