@@ -224,6 +224,7 @@ def _scores(job: Job, worker: int) -> list[Score]:
 
     from trainers.build import build_benchmark, build_task, build_trained
     from trainers.evaluate import Tiling, evaluate
+    from trainers.kernels import choose_kernels
     from trainers.precision import at_precision
 
     options = job.options
@@ -231,6 +232,7 @@ def _scores(job: Job, worker: int) -> list[Score]:
         torch.set_num_threads(max(1, torch.get_num_threads() // options.workers))
     cuda = torch.cuda.device_count()
     device = torch.device("cuda", worker % cuda) if cuda else torch.device("cpu")
+    choose_kernels(device)
     model = at_precision(build_trained(job.spec, job.weights).to(device), job.precision, per_channel=job.per_channel)
     task = job.spec.task
     images = build_benchmark(job.benchmark, task.name, job.folders, lr_scale=given_scale(task))
