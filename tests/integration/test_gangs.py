@@ -29,22 +29,22 @@ def train(folder: Path, spec: RunSpec, what: str) -> list[str]:
         port = probe.getsockname()[1]
     workers = spec.placement.workers
     place = {**os.environ, "WORLD_SIZE": str(workers), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.patched_rank", str(folder / "run.json"), str(folder / "out"), what],
-            cwd=ROOT,
-            env={**place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(workers)
-    ]
+    ranks, logs = [], [folder / f"rank-{rank}.log" for rank in range(workers)]  # a full pipe would stop a rank
+    for rank, log in enumerate(logs):
+        with log.open("w") as out:
+            ranks.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "tests.patched_rank", str(folder / "run.json"), str(folder / "out"), what],
+                    cwd=ROOT,
+                    env={**place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+                    stdout=out,
+                    stderr=out,
+                )
+            )
     said = []
-    for rank in ranks:
-        output, errors = rank.communicate(timeout=240)
-        assert rank.returncode == 0, errors[-4000:]
-        said.append(output)
+    for rank, log in zip(ranks, logs, strict=True):
+        assert rank.wait(timeout=240) == 0, log.read_text()[-4000:]
+        said.append(log.read_text())
     return said
 
 

@@ -80,7 +80,7 @@ class PlainNetwork(nn.Module):
         scale = build_task(spec).scale
         upsampler = knobs.pop("upsampler", "pixelshuffle") if scale > 1 else ""
         self.network = archs[spec.model.backbone.name](
-            upscale=scale, drop_path_rate=rate, img_size=10 * window, **{**knobs, "upsampler": upsampler}
+            upscale=scale, drop_path_rate=rate, **{**knobs, "img_size": 10 * window, "upsampler": upsampler}
         )
         self.drop_paths = []
         for block in list(self.network.modules()):

@@ -56,8 +56,8 @@ class Variant:
 VARIANTS = {
     "alone": Variant({}, bound=1e-6),
     "alone, clipped": Variant({}, clip=True, bound=1e-6),
-    "accumulated": Variant({"micro_batch": 1}),
-    "accumulated, clipped": Variant({"micro_batch": 2}, clip=True),
+    "accumulated": Variant({"micro_batch": 2}),
+    "accumulated, clipped": Variant({"micro_batch": 1}, clip=True),
     "recomputed": Variant({"activation_checkpointing": True}),
     **{f"two ranks, ZeRO {stage}": Variant({"workers": 2, "zero_stage": stage}) for stage in range(4)},
     **{
@@ -70,7 +70,7 @@ VARIANTS = {
 
 
 # How steps are divided does not depend on the backbone: SwinIR stands for the others in most of it.
-FOR_ALL = ("alone", "alone, clipped", "accumulated", "recomputed", "two ranks, ZeRO 3, accumulated, clipped")
+FOR_ALL = ("alone", "alone, clipped", "accumulated", "recomputed", "two ranks, ZeRO 1, accumulated, clipped")
 CASES = [(*pair, name) for pair in SEEDS for name in VARIANTS if name in FOR_ALL or pair[0] == "swinir"]
 
 
@@ -95,21 +95,16 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
+    ranks, logs = [], []
     for workers in names:
-        command = [sys.executable, "-m", "tests.parity.train_many", str(folder)]
-        ranks = [
-            subprocess.Popen(
-                [*command, str(rank), str(workers), port, *names[workers]],
-                cwd=Path(__file__).parents[2],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-            for rank in range(workers)
-        ]
-        for rank in ranks:
-            output, _ = rank.communicate(timeout=800)
-            assert rank.returncode == 0, output[-4000:]
+        for rank in range(workers):
+            command = [sys.executable, "-m", "tests.parity.train_many", str(folder), str(rank), str(workers), port]
+            logs.append(folder / f"{workers}-{rank}.log")
+            with logs[-1].open("w") as log:  # not a pipe: a full one would stop its rank
+                place = {"cwd": Path(__file__).parents[2], "stdout": log, "stderr": log}
+                ranks.append(subprocess.Popen([*command, *names[workers]], **place))
+    for rank, log in zip(ranks, logs, strict=True):
+        assert rank.wait(timeout=1000) == 0, log.read_text()[-4000:]
     return folder
 
 
