@@ -74,7 +74,7 @@ def test_a_fast_i_ln_has_the_plain_formulas_values_and_gradients(fast) -> None:
 
 
 @FAST
-@pytest.mark.parametrize("offset", [0.0, 50.0], ids=["centred", "off centre"])
+@pytest.mark.parametrize("offset", [0.0, 8.0, 50.0], ids=["centred", "a little off", "off centre"])
 def test_a_fast_i_ln_passes_gradcheck(fast, offset: float) -> None:
     norm = built("i_ln")
     x = (tokens(images=2) + offset).requires_grad_()
@@ -87,6 +87,7 @@ def features(kind: str, shape: tuple[int, int, int]) -> torch.Tensor:
     drawn = torch.randn(shape, dtype=torch.float64, generator=generator)
     x = {
         "drawn": drawn,
+        "a little off centre": drawn + 3.5,
         "off centre": drawn + 300,
         "tokens alike": drawn[:, :1].expand(shape),
         "a channel that dominates": torch.cat([torch.full_like(drawn[..., :1], 0.7), drawn[..., 1:] * 1e-2], dim=-1),
@@ -100,6 +101,7 @@ def features(kind: str, shape: tuple[int, int, int]) -> torch.Tensor:
     [
         ("drawn", "a drawn gradient"),
         ("drawn", "a mean"),
+        ("a little off centre", "a drawn gradient"),
         ("off centre", "a drawn gradient"),
         ("tokens alike", "a mean"),
         ("a channel that dominates", "a drawn gradient"),
@@ -117,6 +119,30 @@ def test_i_ln_in_float32_keeps_its_digits(shape: tuple[int, int, int], kind: str
         results.append([*outputs, *torch.autograd.grad(outputs, inputs, [grad.to(dtype), torch.ones_like(outputs[1])])])
     for ours, exact in zip(*results, strict=True):
         assert (ours.double() - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
+ANOTHER_ORDER = 1.05, 1e-7  # of an error, and relative: the same numbers, summed in another order
+
+
+@pytest.mark.parametrize("shape", [(2, 4096, 60), (2, 1031, 12), (1, 64, 180), (4, 256, 24)], ids=str)
+@pytest.mark.parametrize("mean", [100.0, 1e4])
+def test_far_from_zero_i_lns_gradients_in_float32_are_no_worse_than_the_plain_formulas(
+    mean: float, shape: tuple[int, int, int]
+) -> None:
+    """Of features whose mean is so many times their std; tokens and scale as well."""
+    torch.manual_seed(0)
+    x, norm = (features("drawn", shape) + mean).float(), built("i_ln", shape[-1])
+    grads = torch.randn(shape, dtype=torch.float64), torch.randn(shape[0], 1, 1, dtype=torch.float64)
+    results = []
+    single, double = torch.float32, torch.float64
+    for formula, dtype in ((FusedImageNorm.apply, single), (image_norm, single), (image_norm, double)):
+        inputs = [tensor.detach().float().to(dtype).requires_grad_() for tensor in (x, norm.weight, norm.bias)]
+        outputs = formula(*inputs, 1e-4)
+        results.append([*outputs, *torch.autograd.grad(outputs, inputs, [grad.float().to(dtype) for grad in grads])])
+    factor, rounding = ANOTHER_ORDER
+    for ours, plain, exact in zip(*results, strict=True):
+        error, of_plain = ((value.double() - exact).norm() for value in (ours, plain))
+        assert error <= factor * of_plain + rounding * exact.norm()
 
 
 @FAST

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 CHAIN = 512  # tokens whose gradients float32 adds one by one: equal ones then cost 6e-6, random ones 6e-7
+OFF_CENTRE = 4  # |mean| / scale beyond which sums of g * x, not of g * (x - mean), would cost weight's gradient digits
 FUSED_ON = frozenset({"cpu"})  # device types; elsewhere the affine is folded
 
 
@@ -24,9 +25,13 @@ def image_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Ten
 
     Mean and variance in one pass that subtracts a running mean (Welford): neither cancels where the mean is large.
     """
-    variance, mean = torch.var_mean(x, dim=(1, 2), correction=0, keepdim=True)
-    scale = (variance + eps).sqrt()
+    mean, scale = _mean_and_scale(x, eps)
     return (x - mean) / scale * weight + bias, scale
+
+
+def _mean_and_scale(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    variance, mean = torch.var_mean(x, dim=(1, 2), correction=0, keepdim=True)
+    return mean, (variance + eps).sqrt()
 
 
 class FusedImageNorm(torch.autograd.Function):
@@ -37,6 +42,9 @@ class FusedImageNorm(torch.autograd.Function):
 
     Those kernels return mean and 1/scale without a gradient, so the gradient that reaches the scale is added by hand:
     d scale / d x = (x - mean) / (n * scale), n = N * C.
+
+    All of them multiply x before they subtract the mean. Where an image lies far from 0 that would cancel, and the batch
+    is computed from centred values instead, at a few times the cost.
     """
 
     @staticmethod
@@ -44,8 +52,14 @@ class FusedImageNorm(torch.autograd.Function):
         x = x.contiguous()
         _, n, c = x.shape
         tokens, mean, inverse = torch.native_layer_norm(x, (n, c), weight.expand(n, c), bias.expand(n, c), eps)
-        ctx.save_for_backward(x, weight, bias, mean, inverse)
         ctx.set_materialize_grads(False)
+        in_half = torch.finfo(x.dtype).bits < 32  # then the kernels are wider inside than a formula written out
+        ctx.off_centre = not in_half and bool((mean * inverse).abs().amax() > OFF_CENTRE)
+        if ctx.off_centre:
+            mean, scale = _mean_and_scale(x, eps)
+            ctx.save_for_backward(x, weight, mean, scale)
+            return torch.addcmul(bias, x - mean, weight / scale), scale
+        ctx.save_for_backward(x, weight, bias, mean, inverse)
         return tokens, inverse.reciprocal()
 
     @staticmethod
@@ -53,6 +67,8 @@ class FusedImageNorm(torch.autograd.Function):
     def backward(
         ctx: Any, grad_tokens: Tensor | None, grad_scale: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, None]:
+        if ctx.off_centre:
+            return *_centred_gradients(*ctx.saved_tensors, grad_tokens, grad_scale), None
         x, weight, bias, mean, inverse = ctx.saved_tensors
         b, n, c = x.shape
         grad_tokens = torch.zeros_like(x) if grad_tokens is None else grad_tokens.contiguous()
@@ -90,15 +106,11 @@ def _columns(tokens: Float[Tensor, "B N C"], beside: int) -> Float[Tensor, "B be
 
 
 class FoldedImageNorm(torch.autograd.Function):
-    """The same for a GPU, where a layer-norm kernel would give each image one block: reductions over many, a folded affine.
-
-    With c = x - mean, per image: d x = (g w - mean(g w) - c (mean(g w c) / scale^2 - d scale / n)) / scale, means over N and C.
-    """
+    """The same for a GPU, where a layer-norm kernel would give each image one block: reductions over many, a folded affine."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        variance, mean = torch.var_mean(x, dim=(1, 2), correction=0, keepdim=True)
-        scale = (variance + eps).sqrt()
+        mean, scale = _mean_and_scale(x, eps)
         ctx.save_for_backward(x, weight, mean, scale)
         ctx.set_materialize_grads(False)
         gain = weight / scale
@@ -109,17 +121,26 @@ class FoldedImageNorm(torch.autograd.Function):
     def backward(
         ctx: Any, grad_tokens: Tensor | None, grad_scale: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, weight, mean, scale = ctx.saved_tensors
-        n = x.shape[1] * x.shape[2]
-        grad_tokens = torch.zeros_like(x) if grad_tokens is None else grad_tokens
-        centred = x - mean
-        of_bias, of_gain = grad_tokens.sum(1), (grad_tokens * centred).sum(1)  # (B, C): all that is needed of both
-        inner = ((of_gain * weight).sum(1) / n).view_as(scale) / scale**2  # a product of matrices autocast would halve
-        if grad_scale is not None:
-            inner = inner - grad_scale / n
-        shift = ((of_bias * weight).sum(1) / n).view_as(scale)
-        grad_x = torch.addcmul(-shift / scale, grad_tokens, weight / scale).addcmul_(centred, -inner / scale)
-        return grad_x, (of_gain / scale[:, 0]).sum(0), of_bias.sum(0), None
+        return *_centred_gradients(*ctx.saved_tensors, grad_tokens, grad_scale), None
+
+
+def _centred_gradients(
+    x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, grad_tokens: Tensor | None, grad_scale: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of x, weight and bias. With c = x - mean, per image, means over N and C:
+
+    d x = (g w - mean(g w) - c (mean(g w c) / scale^2 - d scale / n)) / scale.
+    """
+    n = x.shape[1] * x.shape[2]
+    grad_tokens = torch.zeros_like(x) if grad_tokens is None else grad_tokens
+    centred = x - mean
+    of_bias, of_gain = grad_tokens.sum(1), (grad_tokens * centred).sum(1)  # (B, C): all that is needed of both
+    inner = ((of_gain * weight).sum(1) / n).view_as(scale) / scale**2  # a product of matrices autocast would halve
+    if grad_scale is not None:
+        inner = inner - grad_scale / n
+    shift = ((of_bias * weight).sum(1) / n).view_as(scale)
+    grad_x = torch.addcmul(-shift / scale, grad_tokens, weight / scale).addcmul_(centred, -inner / scale)
+    return grad_x, (of_gain / scale[:, 0]).sum(0), of_bias.sum(0)
 
 
 class ImageLayerNorm(Norm):
