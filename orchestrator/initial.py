@@ -21,6 +21,7 @@ from orchestrator.plan.initial import CannotStart, Initial
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from orchestrator.store.trials import read_attempts, read_result, trial_ids, trial_state
+from trainers.catalog import NORMS
 from trainers.checkpoint import sha256_of
 from trainers.spec import BadSpec, RunSpec
 
@@ -41,8 +42,9 @@ class Finder:
     torch is imported, and the store opened, only where a sweep starts from weights.
     """
 
-    def __init__(self, store_uri: str) -> None:
+    def __init__(self, store_uri: str, *, check: bool = True) -> None:
         self._uri = store_uri
+        self._check = check  # False: of a sweep that was planned before, only its ids are wanted
         self._weights: dict[str, Callable[[], Weights]] = {}  # by sha256
         self._read: dict[str, Weights] = {}
         self._networks: dict[str, nn.Module] = {}
@@ -64,6 +66,8 @@ class Finder:
 
     def misfits(self, initial: Initial, spec: RunSpec) -> tuple[str, ...]:
         """What of the weights does not fit the trial's network. Raises CannotStart where the trial does not allow it."""
+        if not self._check:
+            return ()
         from trainers.initial import InitialProblem, fit_initial
 
         if initial.sha256 not in self._read:
@@ -137,7 +141,14 @@ class Finder:
         """With the keys and shapes of the trial's; trials that differ in seed or recipe share it."""
         key = f"{spec.model.model_dump_json()} {spec.task.model_dump_json()}"
         if key not in self._networks:
-            self._networks[key] = _built(spec)
+            try:
+                self._networks[key] = _built(spec)
+            except Exception as error:
+                if not NORMS[spec.model.norm.name].open_knobs:
+                    raise
+                raise CannotStart(  # the user's own class, which runs only because weights are held against it
+                    f"norm {spec.model.norm.name} cannot be built: {type(error).__name__}: {error}"
+                ) from error
         return self._networks[key]
 
 
@@ -153,6 +164,7 @@ def keep_initial(plan: Plan, store: Store) -> None:
             names[initial.given] = initial.key
         if initial.key not in there or store.sha256(initial.key) != initial.sha256:
             _keep(initial, store)
+            there.add(initial.key)
     if names and names.items() - _names(store, plan.sweep).items():
         store.put(_names_key(plan.sweep), json.dumps(_names(store, plan.sweep) | names, indent=2).encode() + b"\n")
 

@@ -295,6 +295,7 @@ class Engine:
         self._engine.step()
         # ZeRO 3 leaves out a step whose gradients are not finite, on all ranks, before the optimiser sees them.
         if ending and getattr(self._engine.optimizer, "overflow", False):
+            self._optimiser.overflowed()
             if self._scaler is None:
                 self.overflowed = True
             else:
@@ -342,8 +343,10 @@ class Engine:
         with torch.no_grad(), gather:
             yield self.module.state_dict()
 
-    def save(self, checkpoints: Path, step: int, ema: dict[str, Tensor]) -> str:
+    def save(self, checkpoints: Path, step: int, ema: dict[str, Tensor], *, sound: bool) -> str:
         """Write and seal this rank's part of the checkpoint of `step`; every rank must call. Returns the folder's name.
+
+        `sound`: whether training may go on from here; a diverged one must not, however it is continued.
 
         Rank 0 adds `weights.pt` and `ema.pt`: plain float32 tensors by name, for whoever needs only the network.
         """
@@ -351,7 +354,7 @@ class Engine:
         folder = checkpoints / name
         folder.mkdir(parents=True, exist_ok=True)
         scale = None if self._scaler is None else self._scaler.state_dict()  # DeepSpeed keeps none
-        client_state = {"step": step, "loss_scale": scale}
+        client_state = {"step": step, "sound": sound, "loss_scale": scale}
         self._engine.save_checkpoint(str(checkpoints), tag=name, save_latest=False, client_state=client_state)
         with self.full_state() as state:
             if self.rank == 0:
@@ -379,13 +382,13 @@ class Engine:
             if path.name.startswith(mine) or (self.rank == 0 and path.name in shared_by_rank_0)
         ]
 
-    def load(self, found: checkpoint.Checkpoint) -> dict[str, Tensor]:
-        """Continue from an intact checkpoint; every rank must call. Returns its EMA."""
+    def load(self, found: checkpoint.Checkpoint) -> tuple[dict[str, Tensor], bool]:
+        """Continue from an intact checkpoint; every rank must call. Returns its EMA, and whether it was sound."""
         _, client_state = self._engine.load_checkpoint(str(found.folder.parent), tag=found.folder.name)
         if self._scaler is not None and client_state["loss_scale"]:
             self._scaler.load_state_dict(client_state["loss_scale"])
         ema: dict[str, Tensor] = torch.load(found.folder / "ema.pt", map_location=self.device, weights_only=True)
-        return ema
+        return ema, bool(client_state["sound"])
 
     def close(self) -> None:
         self._engine.destroy()

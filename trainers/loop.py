@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from trainers import checkpoint
 from trainers.backbones.drop_path import factors_of_step, rates_of
 from trainers.build import build_benchmarks, build_model, build_patches, build_task
+from trainers.catalog import NORMS
 from trainers.data.cache import Cache
 from trainers.engine import Engine, choose_device
 from trainers.evaluate import evaluate, means
@@ -114,10 +115,13 @@ def train(
     continues = found is not None and found.continues_as(rank.world_size, spec.placement.zero_stage)
     # After every draw: what the file lacks starts as it would without one. Before the copy: the EMA starts there too.
     start = None if continues else load_initial(model, spec, initial)
-    ema = copy.deepcopy(model).to(device).eval()
+    ema = copy.deepcopy(model)
     engine = Engine(model, spec, device)
+    ema.to(device).eval()
     probe_lq, _ = patches.batch(PROBE_STEP, slice(0, observe.probe_patches))
-    probe = FeatureProbe(engine.network, probe_lq.to(device), at_once=spec.micro_batch)
+    # Images of a batch may be looked at apart unless they share their statistics.
+    apart = None if NORMS[spec.model.norm.name].facts.get("statistics_of_micro_batch") else spec.micro_batch
+    probe = FeatureProbe(engine.network, probe_lq.to(device), at_once=apart)
     slices = micro_batches(spec, engine.rank)
     rates = rates_of(engine.module)
 
@@ -153,7 +157,7 @@ def train(
             note(step, "scores", set=name, **task.how_scored(), images=sorted(told, key=lambda score: score["name"]))
 
     def save(step: int) -> None:
-        name = engine.save(checkpoints, step, ema.state_dict())
+        name = engine.save(checkpoints, step, ema.state_dict(), sound=sound)
         note(step, "checkpoint", name=name)
         checkpoint.discard_older(checkpoints, KEPT_CHECKPOINTS)
 
@@ -179,11 +183,12 @@ def train(
         return total.item()
 
     note(0, "started", device=str(device), world_size=engine.world_size, torch=torch.__version__)
-    done = 0
+    done, sound, asked = 0, True, 0.0
     if start is not None:
         note(0, "initial", sha256=training.initial, **start.as_lists())
     if found is not None and continues:
-        ema.load_state_dict(engine.load(found))
+        averages, sound = engine.load(found)
+        ema.load_state_dict(averages)
         done = found.step
         note(done, "resumed", checkpoint=found.folder.name)
     elif resume is not None:
@@ -191,9 +196,8 @@ def train(
 
     places = ((step, part) for step in range(done, training.steps) for part in slices)
     batches = patches.stream(places, data_workers(spec, device), pinned=device.type == "cuda")
-    sound, asked = True, 0.0
-    if done in (0, training.steps):
-        sound = measure(done)
+    if done in (0, training.steps) or not sound:  # a kill may have come between a last checkpoint and the result
+        sound = measure(done) and sound
         evaluate_all(done)
     if not sound or done == training.steps:
         save(done)

@@ -61,6 +61,11 @@ class Adam(torch.optim.Adam):
         self._scaler.step(scaled)  # type: ignore[arg-type]
         self._scaler.update()
 
+    def overflowed(self) -> None:
+        """DeepSpeed has left a step out, because its gradients are not finite."""
+        if self._clip_norm is not None:
+            self.grad_norm = torch.tensor(torch.inf)
+
     def _clip(self) -> None:
         if self._clip_norm is None:
             return

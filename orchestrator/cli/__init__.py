@@ -163,7 +163,7 @@ def status(
     from orchestrator.plan import load_plan, show
     from orchestrator.store.trials import trial_states
 
-    planned = load_plan(file, finder(data), weights(store))
+    planned = load_plan(file, finder(data), weights(store, check=False))
     counts = show.counts(planned, trial_states(store, planned))
     print(json.dumps(counts) if as_json else "  ".join(f"{name} {value}" for name, value in counts.items()))
     return 0
@@ -181,7 +181,7 @@ def report(
     from orchestrator.plan import load_plan
     from orchestrator.report.page import write_report
 
-    print(write_report(load_plan(file, finder(data), weights(store)), store, tracking, out).page)
+    print(write_report(load_plan(file, finder(data), weights(store, check=False)), store, tracking, out).page)
     return 0
 
 
@@ -190,7 +190,7 @@ def sync(file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, 
     """Bring MLflow up to what the store holds, e.g. after its server was away."""
     from orchestrator.plan import load_plan
 
-    planned = load_plan(file, finder(data), weights(store))
+    planned = load_plan(file, finder(data), weights(store, check=False))
     from orchestrator.tracking.mlflow import sync_sweep
 
     sync_sweep(planned, store, tracking)

@@ -45,11 +45,11 @@ def finder(data: list[str] | None) -> Callable[[str], ImageSet]:
     return data_roots(data).find
 
 
-def weights(store: str) -> InitialFinder:
-    """How planning finds weights to start from."""
+def weights(store: str, *, check: bool = True) -> InitialFinder:
+    """How planning finds weights to start from, and whether it holds them against the networks."""
     from orchestrator.initial import Finder
 
-    return Finder(store)
+    return Finder(store, check=check)
 
 
 def data_roots(data: list[str] | None) -> DataRoots:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.cost import cost_of
@@ -19,13 +20,14 @@ GB = 10**9
 LISTED = 5
 
 
-def placed(plan: Plan, gpus: Gpus) -> Plan:
+def placed(plan: Plan, gpus: Gpus, among: AbstractSet[str] | None = None) -> Plan:
     """The plan on these GPUs: every placement is a number, and costs are those of the devices.
 
-    Raises UserError where trials that share a GPU would not fit into its memory.
+    Raises UserError where trials that share a GPU would not fit into its memory; of those with ids `among` these, where given.
     """
     trials = tuple(_on(trial, gpus) for trial in plan.trials)
-    if problems := sharing_problems(trials, gpus):
+    checked = [trial for trial in trials if among is None or trial.id in among]
+    if problems := sharing_problems(checked, gpus):
         raise plan.source.error(problems)
     return dataclasses.replace(plan, trials=trials)
 

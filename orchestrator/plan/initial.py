@@ -127,8 +127,8 @@ class Starts:
 
     @property
     def weights(self) -> tuple[Initial, ...]:
-        """All that was found, each content once."""
-        return tuple({found.key: found for found in self._found.values() if found is not None}.values())
+        """All that was found, by what the file calls it; two of them may have one content."""
+        return tuple(found for found in self._found.values() if found is not None)
 
     def _warning(self, location: Location, message: str) -> str:
         place = self._source.position(location)

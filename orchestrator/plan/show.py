@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.errors import UserError
 from orchestrator.plan.expand import Plan, Trial
-from orchestrator.plan.fit import placed, too_large_for_a_gpu, waits_for_gpus
+from orchestrator.plan.fit import placed, sharing_problems, too_large_for_a_gpu, waits_for_gpus
 from orchestrator.plan.gpus import Gpus
 
 MIB = 1 << 20
@@ -24,8 +24,8 @@ def counts(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
 
 
 def as_json(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> dict[str, Any]:
-    """`spec` is what the file says; `resources` and the estimates assume `gpus`. Raises UserError, as `placed` does."""
-    assumed = placed(plan, gpus)
+    """`spec` is what the file says; `resources` and the estimates assume `gpus`."""
+    assumed = placed(plan, gpus, among=frozenset())
     return {
         "sweep": plan.sweep,
         "gpus": {"auto": gpus.auto, "why": gpus.why, "memory_gb": gpus.memory_gb},
@@ -45,14 +45,14 @@ def as_json(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> dict[str, Any]
         ],
         "excluded": [{"axes": dict(e.axes), "rule": dict(e.rule), "line": e.line} for e in plan.excluded],
         "folded": [{"axes": dict(f.axes), "into": f.into} for f in plan.folded],
-        "warnings": list(plan.warnings),
+        "warnings": [*plan.warnings, *_too_large(assumed, gpus)],
     }
 
 
 def as_text(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> str:
-    """A table and what else is to be said, assuming `gpus`. Raises UserError, as `placed` does."""
+    """A table and what else is to be said, assuming `gpus`."""
     is_open = waits_for_gpus(plan)
-    plan = placed(plan, gpus)
+    plan = placed(plan, gpus, among=frozenset())
     lines = [f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, ""]
     rows: list[tuple[str, ...]] = [("id", "trial", "workers", "parameters", "memory", "time", "state")]
     for trial in plan.trials:
@@ -69,7 +69,7 @@ def as_text(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> str:
     lines.append("Memory (per worker) and time are estimates (orchestrator/plan/cost.py).")
     if is_open:
         lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
-    lines += too_large_for_a_gpu(plan.trials, gpus)
+    lines += _too_large(plan, gpus)
     if plan.excluded:
         lines += ["", f"Excluded: {len(plan.excluded)}"]
         lines += [f"  {_axes(e.axes)}  by line {e.line}: {_axes(e.rule)}" for e in plan.excluded]
@@ -79,6 +79,12 @@ def as_text(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> str:
     if plan.warnings:
         lines += ["", "Warnings", *(f"  {warning}" for warning in plan.warnings)]
     return "\n".join(lines)
+
+
+def _too_large(plan: Plan, gpus: Gpus) -> list[str]:
+    """What would not fit on this machine's GPUs. The sweep may be meant for others, so nothing is refused for it."""
+    shared = [f"On this machine: {problem.message}" for problem in sharing_problems(plan.trials, gpus)]
+    return [*shared, *too_large_for_a_gpu(plan.trials, gpus)]
 
 
 def difference(plan: Plan, one: str, other: str) -> str:

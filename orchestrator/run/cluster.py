@@ -101,7 +101,7 @@ def place(plan: Plan, todo: AbstractSet[str], options: RunOptions) -> tuple[Plan
     while True:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         gpus = gpus_of(nodes, options.auto_gpus)
-        there = placed(plan, gpus)
+        there = placed(plan, gpus, among=todo)
         trials = [trial for trial in there.trials if trial.id in todo]
         too_large = [(trial, why) for trial in trials if (why := does_not_fit(trial, nodes))]
         if not too_large:

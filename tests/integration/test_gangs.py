@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.ranks import wait_for_all
 from tests.tiny import tiny_spec
 from trainers import journal
 from trainers.spec import RunSpec
@@ -41,11 +42,8 @@ def train(folder: Path, spec: RunSpec, what: str) -> list[str]:
                     stderr=out,
                 )
             )
-    said = []
-    for rank, log in zip(ranks, logs, strict=True):
-        assert rank.wait(timeout=240) == 0, log.read_text()[-4000:]
-        said.append(log.read_text())
-    return said
+    wait_for_all(ranks, logs, deadline_s=240)
+    return [log.read_text() for log in logs]
 
 
 def scales(folder: Path) -> list[float]:

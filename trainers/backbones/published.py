@@ -106,7 +106,10 @@ def read_published(path: Path) -> Weights:
         norm = "layer_norm"
     else:
         norm = _norm_of_spec(about.get("spec") or _spec_beside(path))
-    return Weights(str(path), network_state(content), norm)
+    state = network_state(content)
+    if unusable := [key for key, value in state.items() if not (value.is_floating_point() and value.isfinite().all())]:
+        raise NotThisNetwork(f"{path}: {unusable[0]} and {len(unusable) - 1} more are not finite numbers")
+    return Weights(str(path), state, norm)
 
 
 def fit(weights: Weights, network: nn.Module, *, norm: str | None = None, strict: bool = True) -> Fit:
@@ -181,8 +184,9 @@ def _content(path: Path) -> tuple[Mapping[Any, Any], Mapping[str, str]]:
             why = "not a state dict that torch.save wrote, or damaged"
         raise NotThisNetwork(f"{path}: {why}") from error
     except Exception as error:  # of damaged bytes, torch and safetensors raise nearly anything
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise NotThisNetwork(f"{path}: not a checkpoint, or one that is damaged or cut short: {why}") from error
+        said = str(error).splitlines()[:1] if isinstance(error, RuntimeError | SafetensorError) else []
+        why = ": ".join(["not a checkpoint, or one that is damaged or cut short", *said])
+        raise NotThisNetwork(f"{path}: {why}") from error
     return content if isinstance(content, Mapping) else {}, {}
 
 
