@@ -192,11 +192,17 @@ def test_weights_that_are_not_to_be_found_or_read_are_shown_with_a_caret(tmp_pat
     (tmp_path / "cut.pth").write_bytes(whole[:-700])
     (tmp_path / "code.pth").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     (tmp_path / "folder.pth").mkdir()
+    (tmp_path / "notes.pth").write_text("in words\n")
+    torch.save({"conv.weight": torch.full((2,), torch.nan)}, tmp_path / "nan.pth")
+    torch.save({"conv.weight": torch.ones(2, dtype=torch.int64)}, tmp_path / "whole.pth")
     expected = {
         "none.pth": "none.pth: no such file; looked for none.pth and ",
         "list.pth": "list.pth: not a state dict that torch.save wrote, or damaged",
         "tensors.pth": "tensors.pth: holds no state dict, neither bare nor under params_ema or params",
         "cut.pth": "cut.pth: not a checkpoint, or one that is damaged or cut short: ",
+        "notes.pth": "notes.pth: not a state dict that torch.save wrote, or damaged",
+        "nan.pth": "nan.pth: conv.weight and 0 more are not finite numbers",
+        "whole.pth": "whole.pth: conv.weight and 0 more are not finite numbers",
         "code.pth": "code.pth: holds more than tensors (os.system), which loading would run: it is not loaded",
         "folder.pth": "folder.pth: cannot be read: Is a directory",
         "weights.onnx": "'weights.onnx' is neither a file (.pth, .pt, .safetensors) nor a trial's id",
@@ -303,6 +309,40 @@ def test_planning_from_scratch_imports_no_torch_and_makes_no_store(tmp_path: Pat
 
 
 # --- where the content is ---------------------------------------------------------------------------------------------
+
+
+def test_a_content_with_two_names_is_found_by_either(tmp_path: Path, runs: Path) -> None:
+    one = write_weights(tmp_path / "one.pth", source(tmp_path))
+    (tmp_path / "two.pth").write_bytes(one.read_bytes())
+    lines = "initial:\n  - {match: {norm: layer_norm}, from: one.pth}\n  - {match: {seed: 0}, from: two.pth}"
+    before = plan_of(tmp_path, text_of(lines))
+    runs.mkdir()
+    keep_initial(before, open_store(str(runs)))
+    for name in ("one.pth", "two.pth"):
+        (tmp_path / name).unlink()
+    assert plan_of(tmp_path, text_of(lines)).trials[0].id == before.trials[0].id
+
+
+def test_a_norm_of_ones_own_that_cannot_be_built_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_weights(tmp_path / "x2.pth", source(tmp_path))
+    (tmp_path / "unbuilt_norm.py").write_text(
+        "class Mine:\n    def __init__(self, dim):\n        raise ValueError('not yet')\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = said_of(tmp_path, text_of("initial: x2.pth", norm="'unbuilt_norm:Mine'"))
+    assert "training.initial: norm unbuilt_norm:Mine cannot be built: ValueError: not yet" in told
+    told = said_of(tmp_path, text_of("initial: x2.pth", norm="'unbuilt_norm:Nope'"))
+    assert "norm unbuilt_norm:Nope cannot be built: AttributeError" in told
+
+
+def test_where_only_ids_are_wanted_no_network_is_built(tmp_path: Path) -> None:
+    write_weights(tmp_path / "x4.pth", source(tmp_path, task="sr_x4"))
+    path = tmp_path / "starts.yaml"
+    path.write_text(text_of("initial: x4.pth\ninitial_strict: false"))
+    checked, unchecked = (load_plan(path, initial=Finder(str(tmp_path / "runs"), check=c)) for c in (True, False))
+    assert checked.trials[0].id == unchecked.trials[0].id
+    assert checked.warnings
+    assert not unchecked.warnings
 
 
 @pytest.fixture(params=["folder", "s3"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from trainers.catalog import NORMS, UnknownName
@@ -184,7 +184,7 @@ def _content(path: Path) -> tuple[Mapping[Any, Any], Mapping[str, str]]:
             why = "not a state dict that torch.save wrote, or damaged"
         raise NotThisNetwork(f"{path}: {why}") from error
     except Exception as error:  # of damaged bytes, torch and safetensors raise nearly anything
-        said = str(error).splitlines()[:1] if isinstance(error, RuntimeError | SafetensorError) else []
+        said = [] if isinstance(error, LookupError) else str(error).splitlines()[:1]  # of a key, no sentence
         why = ": ".join(["not a checkpoint, or one that is damaged or cut short", *said])
         raise NotThisNetwork(f"{path}: {why}") from error
     return content if isinstance(content, Mapping) else {}, {}
