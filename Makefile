@@ -42,8 +42,9 @@ test-cluster: $(READY) ## a sweep on a real Kubernetes on this machine, where on
 chaos-cluster: $(READY) ## the rest: nodes cut off, memory limits, queues, quotas, preemption (an hour)
 	$(BIN)/python -m pytest --timeout 1800 -m chaos tests/cluster
 
-conformance: $(READY) ## every norm in every backbone, the gangs of every ZeRO stage included
-	NORMSWEEP_CONFORMANCE=all $(BIN)/python -m pytest tests/contract/test_conformance.py tests/contract/test_zero.py
+conformance: $(READY) ## every norm in every backbone, the gangs of every ZeRO stage and their parity included
+	NORMSWEEP_CONFORMANCE=all $(BIN)/python -m pytest tests/contract/test_conformance.py tests/contract/test_zero.py \
+		tests/parity/test_training.py
 
 check: lint types floors ## what CI runs beside the tests
 
