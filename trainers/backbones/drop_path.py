@@ -26,7 +26,9 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
-    def forward(self, branch: Float[Tensor, "B N C"], factors: Float[Tensor, " B"] | None) -> Float[Tensor, "B N C"]:
+    def forward(
+        self, branch: Float[Tensor, "B N C"], factors: Float[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
         if factors is None or self.rate == 0.0:
             return branch
         return branch * factors.to(branch.dtype).view(-1, 1, 1)
