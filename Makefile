@@ -33,8 +33,10 @@ $(READY): pyproject.toml constraints.txt
 quickstart: $(READY) ## the main job on embedded defaults: a small sweep on this CPU, then a report
 	$(BIN)/normsweep run sweeps/quickstart.yaml
 
+# Tests without processes of their own run side by side, a file to a core; the others start Ray and would fight for the cores.
 test: $(READY) ## every test that needs no cluster
-	$(BIN)/python -m pytest --ignore tests/cluster
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit tests/contract tests/parity
+	$(BIN)/python -m pytest --durations 30 tests/integration tests/chaos
 
 test-cluster: $(READY) ## a sweep on a real Kubernetes on this machine, where one can be started (root, Debian's packages)
 	$(BIN)/python -m pytest --timeout 1800 -m 'not chaos' tests/cluster
