@@ -18,7 +18,8 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from orchestrator.cluster.rayjob import Job, JobOptions, build_job
+from orchestrator.cluster.options import JobOptions
+from orchestrator.cluster.rayjob import Job, build_job
 from orchestrator.plan import load_plan
 from orchestrator.plan.source import LOADER
 from tests.sweeps import write_sweep

@@ -47,7 +47,7 @@ def submit(
 ) -> int:
     """Run a sweep on Kubernetes, as a RayJob. Submitted again, it attaches, or trains what is missing."""
     from orchestrator.cluster.kube import Kube
-    from orchestrator.cluster.rayjob import TEMPLATE, JobOptions
+    from orchestrator.cluster.options import TEMPLATE, JobOptions
     from orchestrator.cluster.submit import SubmitOptions
     from orchestrator.cluster.submit import submit as submit_plan
     from orchestrator.plan import load_plan
@@ -97,9 +97,16 @@ def logs(
 
 
 @verbs.command(rich_help_panel=PANEL)
-def cancel(job: JobName, context: Context = None, namespace: Namespace = NAMESPACE) -> int:
+def cancel(
+    job: JobName,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Also delete the record and the log of a finished one.")
+    ] = False,
+    context: Context = None,
+    namespace: Namespace = NAMESPACE,
+) -> int:
     """End a sweep on a cluster. What is done is kept."""
     from orchestrator.cluster.follow import cancel as cancel_job
     from orchestrator.cluster.kube import Kube
 
-    return cancel_job(Kube(context, namespace), job)
+    return cancel_job(Kube(context, namespace), job, remove_finished=remove)

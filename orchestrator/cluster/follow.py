@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from orchestrator.cluster.kube import ApiAway, Kube, NotThere, Object
+from orchestrator.cluster.logs import log_lines
+from orchestrator.cluster.names import check_namespace
 from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, TRIALS_NOTE
-from orchestrator.cluster.watch import JobState, job_state, log_lines
+from orchestrator.cluster.watch import JobState, Note, job_state
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.store import open_store
 from orchestrator.store.jobs import read_outcome
@@ -17,13 +21,16 @@ from orchestrator.store.trials import states_of
 
 LOOK_EVERY_S = 3.0
 AWAY_DEADLINE_S = 900.0  # of the API, while somebody waits for a sweep of days
+HOPELESS_S = 180.0
+FORGOTTEN_S = 60.0
 GONE_DEADLINE_S = 200.0  # more than the pods' grace period: those whose head was lost use it
 
 
 def outcome(kube: Kube, name: str) -> int:
     """Follow a job to its end; the sweep's own exit code. Raises EnvironmentProblem."""
-    told: tuple[str, tuple[str, ...]] | None = None
+    told: tuple[str, tuple[Note, ...]] | None = None
     away_since: float | None = None
+    patience = Patience()
     while True:
         try:
             state = job_state(kube, kube.get("rayjobs", name))
@@ -40,6 +47,7 @@ def outcome(kube: Kube, name: str) -> int:
                 raise
         else:
             away_since = None
+            patience.look(state)
             if (state.phase, state.notes) != told:
                 told = (state.phase, state.notes)
                 print_state(state)
@@ -48,11 +56,34 @@ def outcome(kube: Kube, name: str) -> int:
         time.sleep(LOOK_EVERY_S)
 
 
+class Patience:
+    """With pods that cannot start: a certain cause is given some minutes, since an image may be on its way to its registry."""
+
+    def __init__(self) -> None:
+        self._first_seen: dict[str, float] = {}
+        self._last_seen: dict[str, float] = {}
+
+    def look(self, state: JobState) -> None:
+        """Raises EnvironmentProblem once a cause has lasted HOPELESS_S."""
+        now = time.monotonic()
+        for note in state.notes:
+            if note.is_certain:
+                pod = note.text.partition(":")[0]  # its words change: an image is tried, waited for, tried again
+                if now - self._last_seen.get(pod, -math.inf) > FORGOTTEN_S:
+                    self._first_seen[pod] = now
+                self._last_seen[pod] = now
+                if now - self._first_seen[pod] > HOPELESS_S:
+                    raise EnvironmentProblem(
+                        f"{state.name} cannot start, and will not by itself:\n  {note.told(datetime.now(UTC))}\n"
+                        f"It is left as it is. Once the cause is mended it starts; or end it: normsweep cancel {state.name}"
+                    )
+
+
 def outcome_of(state: JobState) -> int:
     """The exit code of a finished job's sweep, as the store has it."""
     kept = read_outcome(open_store(state.store), state.name)
     if kept is None:
-        notes = "".join(f"\n  {note}" for note in state.notes)
+        notes = "".join(f"\n  {note}" for note in state.lines())
         raise EnvironmentProblem(f"{state.name} ended without an outcome. Submit it again: it continues.{notes}")
     if kept["message"]:
         print(kept["message"], file=sys.stderr)
@@ -61,13 +92,14 @@ def outcome_of(state: JobState) -> int:
 
 def print_state(state: JobState) -> None:
     print(f"{state.name}: {state.phase}", flush=True)
-    for note in state.notes:
-        print(f"  {note}", flush=True)
+    for line in state.lines():
+        print(f"  {line}", flush=True)
 
 
 def list_jobs(kube: Kube) -> int:
     jobs = sorted(kube.find("rayjobs", MANAGED), key=lambda job: str(job["metadata"]["creationTimestamp"]))
     if not jobs:
+        check_namespace(kube)
         print(f"No sweep in namespace {kube.namespace}.")
     for job in jobs:
         print_state(job_state(kube, job))
@@ -98,11 +130,21 @@ def show_log(kube: Kube, given: str, *, follow: bool) -> int:
     return 0
 
 
-def cancel(kube: Kube, given: str) -> int:
-    """Delete a job with all that belongs to it, and wait until it is gone."""
-    name = find_job(kube, given)["metadata"]["name"]
+def cancel(kube: Kube, given: str, *, remove_finished: bool = False) -> int:
+    """End a job: delete it with all that belongs to it, and wait until it is gone. A finished one stays, unless told otherwise."""
+    job = find_job(kube, given)
+    name = job["metadata"]["name"]
+    if (state := job_state(kube, job)).finished and not remove_finished:
+        print(
+            f"{name} is {state.phase}: there is nothing to cancel. Its record and log stay until the sweep is submitted again;\n"
+            f"`normsweep cancel --remove {given}` deletes them now. Its trials are in {state.store} either way."
+        )
+        return 0
     remove(kube, name)
-    print(f"{name} is gone. What its trials have done is kept, and continues when the sweep is submitted again.")
+    if state.finished:
+        print(f"The record and the log of {name} are deleted. Its trials stay in {state.store}.")
+    else:
+        print(f"{name} is gone. What its trials have done is kept, and continues when the sweep is submitted again.")
     return 0
 
 
@@ -137,6 +179,7 @@ def find_job(kube: Kube, given: str) -> Object:
         (job for job in newest if given in (job["metadata"]["name"], job["metadata"]["labels"].get(SWEEP_LABEL))), None
     )
     if found is None:
+        check_namespace(kube)
         known = ", ".join(str(job["metadata"]["name"]) for job in newest) or "none"
         raise UserError(f"No job or sweep {given!r} in namespace {kube.namespace}. There: {known}.")
     return found

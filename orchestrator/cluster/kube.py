@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from orchestrator.errors import EnvironmentProblem, UserError
 
@@ -19,6 +20,17 @@ CUSTOM = {  # plural -> (group, version)
     "rayjobs": ("ray.io", "v1"),
     "workloads": ("kueue.x-k8s.io", "v1beta2"),
     "localqueues": ("kueue.x-k8s.io", "v1beta2"),
+}
+KINDS = {  # what a job can name -> its path; the namespace's objects, and those of the whole cluster
+    "Namespace": "/api/v1/namespaces",
+    "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
+    "Secret": "/api/v1/namespaces/{namespace}/secrets",
+    "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
+    "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
+    "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
+    "RuntimeClass": "/apis/node.k8s.io/v1/runtimeclasses",
+    "WorkloadPriorityClass": "/apis/kueue.x-k8s.io/v1beta2/workloadpriorityclasses",
+    "ClusterQueue": "/apis/kueue.x-k8s.io/v1beta2/clusterqueues",
 }
 INSTALL = {
     "ray.io": "KubeRay is not installed in this cluster: install its operator (docs.ray.io/en/latest/cluster/kubernetes)",
@@ -36,6 +48,10 @@ class NotThere(Exception):
 
 class Exists(Exception):
     """An object of that name exists."""
+
+
+class Forbidden(EnvironmentProblem):
+    """The account may not do this."""
 
 
 class Kube:
@@ -67,6 +83,7 @@ class Kube:
         api = client.ApiClient(settings)
         self._core = client.CoreV1Api(api)
         self._custom = client.CustomObjectsApi(api)
+        self._api = api
         self._host = settings.host
 
     # --- custom objects: RayJobs, RayClusters, Kueue's workloads and queues
@@ -107,6 +124,43 @@ class Kube:
                 group, version, self.namespace, plural, name,
                 propagation_policy="Foreground", _request_timeout=DEADLINE_S,
             )  # fmt: skip
+
+    # --- any kind of object
+
+    def is_there(self, kind: str, name: str) -> bool | None:
+        """Whether an object of `KINDS` exists; None where the account may not look. No content travels, so no secret does."""
+        try:
+            self._look(kind, name, as_kind="PartialObjectMetadata")
+        except Forbidden:
+            return None
+        except NotThere:
+            return False
+        return True
+
+    def names(self, kind: str) -> list[str]:
+        """Of every object of a kind of `KINDS`; empty where the account may not look."""
+        with contextlib.suppress(Forbidden, NotThere):
+            found = self._look(kind, as_kind="PartialObjectMetadataList")
+            return sorted(str(item["metadata"]["name"]) for item in found["items"])
+        return []
+
+    def content(self, kind: str, name: str) -> Object | None:
+        """An object of `KINDS`; None where it is not there or the account may not look."""
+        with contextlib.suppress(Forbidden, NotThere):
+            return self._look(kind, name)
+        return None
+
+    def _look(self, kind: str, name: str = "", *, as_kind: str = "") -> Object:
+        """Raises Forbidden, NotThere, EnvironmentProblem."""
+        path = KINDS[kind].format(namespace=self.namespace) + (f"/{quote(name, safe='')}" if name else "")
+        wanted = f"application/json;as={as_kind};g=meta.k8s.io;v=v1" if as_kind else "application/json"
+        with self._told("get" if name else "list", kind, name):
+            response = self._api.call_api(
+                path, "GET", header_params={"Accept": wanted}, auth_settings=["BearerToken"],
+                _preload_content=False, _return_http_data_only=True, _request_timeout=DEADLINE_S,
+            )  # fmt: skip
+            found: Object = json.loads(response.data)
+            return found
 
     # --- core objects
 
@@ -166,11 +220,11 @@ class Kube:
             if error.status == 403 and "exceeded quota" in said:
                 raise EnvironmentProblem(
                     f"A quota of namespace {self.namespace} is used up: {said}\n"
-                    "`normsweep list` shows the sweeps there; `normsweep cancel` removes one, finished or not."
+                    "`normsweep list` shows the sweeps there; `normsweep cancel` ends one, with --remove also what is left of one."
                 ) from error
             if error.status == 403:
-                raise EnvironmentProblem(
-                    f"You may not {verb} {what} in namespace {self.namespace}: {said}\n"
+                raise Forbidden(
+                    f"You may not {verb} {what} in namespace {self.namespace}, if there is such a namespace: {said}\n"
                     "The role `normsweep-submitter` (k8s/base/accounts.yaml) has the rights that are needed."
                 ) from error
             if error.status == 401:
@@ -178,9 +232,7 @@ class Kube:
             if error.status == 404 and group and (not name or "could not find the requested resource" in said):
                 raise EnvironmentProblem(INSTALL[group]) from error
             if error.status == 404 and verb == "create":
-                raise EnvironmentProblem(
-                    f"There is no namespace {self.namespace}: kubectl apply -k k8s/overlays/local makes it"
-                ) from error
+                raise UserError(no_namespace(self.namespace)) from error
             if error.status == 404:
                 raise NotThere(name) from error
             if error.status == 409:
@@ -190,8 +242,32 @@ class Kube:
             raise EnvironmentProblem(f"The cluster refuses to {verb} {what} {name}: {said}".rstrip()) from error
         except (HTTPError, OSError) as error:
             raise ApiAway(
-                f"The Kubernetes API at {self._host} does not answer: {error}. Is the context right, and the cluster up?"
+                f"The Kubernetes API at {self._host} does not answer: {_cause(error)}. Is the context right, and the cluster up?"
             ) from error
+
+
+def quantity(text: str) -> float:
+    """Kubernetes' `1200m` or `4Gi` as a number of CPUs, bytes, things. Raises ValueError."""
+    from kubernetes.utils.quantity import parse_quantity
+
+    return float(parse_quantity(text))
+
+
+def no_namespace(name: str, known: Sequence[str] = ()) -> str:
+    there = f" There are: {', '.join(known)}." if known else ""
+    return f'There is no namespace {name} on this cluster.{there}\nk8s/README.md, "Services", makes one and what belongs in it.'
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong with a connection, in the system's words instead of urllib3's."""
+    found: BaseException | None = error
+    while found is not None:
+        if isinstance(found, OSError) and found.strerror:
+            return found.strerror.lower()
+        reason = getattr(found, "reason", None)
+        found = reason if isinstance(reason, BaseException) else found.__cause__ or found.__context__
+    kind = type(getattr(error, "reason", error)).__name__
+    return {"ConnectTimeoutError": "no answer in time", "ReadTimeoutError": "no answer in time"}.get(kind, kind)
 
 
 def _message(error: Any) -> str:

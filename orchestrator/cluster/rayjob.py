@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from orchestrator.cluster.options import TEMPLATE, JobOptions, flags_of
 from orchestrator.errors import UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
 from orchestrator.plan.fit import ranks_on_one
@@ -27,8 +28,8 @@ SWEEP_LABEL = "normsweep.io/sweep"
 MANAGED = "app.kubernetes.io/managed-by=normsweep"
 STORE_NOTE = "normsweep.io/store"
 TRIALS_NOTE = "normsweep.io/trials"
+FLAGS_NOTE = "normsweep.io/flags"
 GPU = "nvidia.com/gpu"
-TEMPLATE = Path(__file__).parents[2] / "k8s" / "rayjob.yaml"
 FILES = "/etc/normsweep"
 MOST_FILE_BYTES = 1_000_000  # a ConfigMap holds 1 MiB, its own fields included
 MOST_GROUPS_IN_QUEUE = 16  # Kueue's 18 sets of pods, less the head and the submitter
@@ -47,26 +48,6 @@ AUTOSCALER_VOLUME: Mapping[str, Any] = {
         ]
     },
 }
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """What a job is made with, beside the sweep."""
-
-    store: str
-    tracking: str
-    image: str
-    data_roots: tuple[str, ...] = ()
-    secret: str = "normsweep-s3"  # noqa: S105 (a name)
-    queue: str | None = None
-    priority: str | None = None
-    replicas: int | None = None
-    most_replicas: int | None = None  # more than `replicas`: the autoscaler's
-    cache_gib: int = 50
-    spare_gib: int = (
-        2  # a pod's memory beside what the plan estimates for its ranks: Ray, and what it keeps in /dev/shm
-    )
-    template: Path = TEMPLATE
 
 
 @dataclass(frozen=True)
@@ -249,6 +230,7 @@ def _filled(
     metadata["annotations"] = metadata.get("annotations", {}) | {
         STORE_NOTE: options.store,
         TRIALS_NOTE: ",".join(trial.id for trial in plan.trials),
+        FLAGS_NOTE: json.dumps(flags_of(options)),
     }
     if options.queue:
         metadata["labels"]["kueue.x-k8s.io/queue-name"] = options.queue

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
+import json
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.cluster.follow import GONE_DEADLINE_S, outcome, remove, wait_gone
 from orchestrator.cluster.kube import Exists, Kube, Object
-from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, Job, JobOptions, build_job
+from orchestrator.cluster.names import check_names, check_namespace
+from orchestrator.cluster.options import JobOptions, flags_of
+from orchestrator.cluster.rayjob import FLAGS_NOTE, MANAGED, STORE_NOTE, SWEEP_LABEL, Job, build_job
 from orchestrator.cluster.watch import FINISHED, JobState, job_state
 from orchestrator.errors import EnvironmentProblem, TrialsFailed, UserError
 from orchestrator.initial import keep_initial
@@ -40,6 +45,7 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     """
     _check_options(options.job)
     job = build_job(plan, options.job, Path.cwd())
+    check_namespace(kube)
     there = _unfinished(kube, plan.sweep, job.name)
     if there is not None:
         return _attach(kube, job, there, options)
@@ -52,8 +58,10 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
         told = f", {diverged} of them by diverging" if diverged else ""
         print(f"Nothing to do: all {len(plan.trials)} trials of {plan.sweep} have ended in {options.job.store}{told}.")
         return TrialsFailed.exit_code if diverged and options.wait else 0
-    _check_queue(kube, options.job.queue)
+    unseen = check_names(kube, job, options.job)
     _print_what(job, options.job, len(plan.trials) - len(done), says_device=waits_for_gpus(plan))
+    for sentence in unseen:
+        print(f"  {sentence}")
     _try(kube, job)
     if options.dry_run:
         print("The cluster would take it. Nothing was made (--dry-run).")
@@ -67,18 +75,42 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
 
 
 def _attach(kube: Kube, job: Job, there: Object, options: SubmitOptions) -> int:
-    """To a job that is unfinished. Raises UserError where it keeps its trials elsewhere."""
+    """To a job that is unfinished. Raises UserError where it was made with other flags, which would change nothing now."""
     state = job_state(kube, there)
-    if state.store != options.job.store:
+    if differing := _differing(there, options.job):
         raise UserError(
-            f"{state.name} is {state.phase} already, with its trials in {state.store}, not in {options.job.store}.\n"
-            f"Give --store {state.store}, or end it first: normsweep cancel {state.name}"
+            f"{state.name} is {state.phase} already, made with other flags than these:\n{differing}\n"
+            f"Give the same flags to attach to it, or end it first: normsweep cancel {state.name}    (what is done is kept)"
         )
     print(f"{state.name} is {state.phase} already.")
     if options.dry_run:
+        check_names(kube, job, options.job)
+        _try(kube, job)
+        print("The cluster would take it again. Nothing was made (--dry-run).")
         return 0
     _give_files(kube, job, there)
     return outcome(kube, job.name) if options.wait else 0
+
+
+def _differing(there: Object, options: JobOptions) -> str:
+    """Lines of the flags that a job was made with, where they are not those given now.
+
+    A job of before flags were kept has its store only.
+    """
+    notes = there["metadata"].get("annotations", {})
+    kept = json.loads(notes.get(FLAGS_NOTE) or json.dumps({"--store": notes.get(STORE_NOTE)}))
+    given = flags_of(options)
+    return "\n".join(
+        f"  {flag}: {_in_words(was)}, now {_in_words(given.get(flag))}"
+        for flag, was in kept.items()
+        if was != given.get(flag)
+    )
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
 
 
 def _check_options(options: JobOptions) -> None:
@@ -109,18 +141,6 @@ def _check_options(options: JobOptions) -> None:
             raise UserError(
                 f"--data {root}: pods do not see this machine's folders. Stage it: normsweep data stage NAME --to s3://..."
             )
-
-
-def _check_queue(kube: Kube, queue: str | None) -> None:
-    """Refuse a queue that is not there: its jobs would wait for ever. Raises UserError."""
-    if queue is None:
-        return
-    known = [str(item["metadata"]["name"]) for item in kube.find("localqueues")]
-    if queue not in known:
-        raise UserError(
-            f"--queue {queue}: there is no LocalQueue of this name in namespace {kube.namespace} "
-            f"(there: {', '.join(known) or 'none'}). k8s/queues/queues.yaml shows how one is made."
-        )
 
 
 def _is_loopback(host: str) -> bool:
@@ -165,15 +185,17 @@ def _is_finished(rayjob: Object) -> bool:
 
 
 def _try(kube: Kube, job: Job) -> None:
-    """Let the API server admit and validate both objects, without making them."""
-    for make in (
-        lambda: kube.create("rayjobs", job.rayjob, dry_run=True),
-        lambda: kube.create_config_map(job.config_map, dry_run=True),
-    ):
+    """Let the API server admit and validate both objects, without making them.
+
+    Where one of this name exists, to be replaced or attached to, the server would look no further: under another name.
+    """
+    for make, body in ((partial(kube.create, "rayjobs"), job.rayjob), (kube.create_config_map, job.config_map)):
         try:
-            make()
-        except Exists:  # a finished one, which is going to be replaced
-            continue
+            make(body, dry_run=True)
+        except Exists:
+            other = {**body["metadata"], "name": f"{job.plan.sweep}-{'0' * 6}"}
+            with contextlib.suppress(Exists):
+                make({**body, "metadata": other}, dry_run=True)
 
 
 def _make(kube: Kube, job: Job, sweep: str) -> Object:

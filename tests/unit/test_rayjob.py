@@ -12,7 +12,8 @@ import pytest
 import torch
 import yaml
 
-from orchestrator.cluster.rayjob import MOST_FILE_BYTES, TEMPLATE, Job, JobOptions, build_job
+from orchestrator.cluster.options import TEMPLATE, JobOptions
+from orchestrator.cluster.rayjob import MOST_FILE_BYTES, Job, build_job
 from orchestrator.errors import UserError
 from orchestrator.initial import Finder
 from orchestrator.plan import load_plan

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from orchestrator.cluster.watch import pod_notes
+from orchestrator.cluster.follow import Patience
+from orchestrator.cluster.watch import JobState, Note, pod_notes
+from orchestrator.errors import EnvironmentProblem
 
 Object = dict[str, Any]
 
@@ -63,9 +67,9 @@ OUT_OF_MEMORY = terminated("OOMKilled", 137)
 
 
 def only_note(of: Object) -> str:
-    (note,) = pod_notes(of)
-    assert note.startswith(f"{POD}: ")
-    return note
+    (note,) = [note for note in pod_notes(of) if "restarted" not in note.text]
+    assert note.text.startswith(f"{POD}: ")
+    return note.text
 
 
 def test_nothing_is_said_of_a_healthy_pod() -> None:
@@ -114,9 +118,10 @@ def test_a_container_that_ended_otherwise_is_not_said_to_lack_memory() -> None:
 def test_a_container_that_runs_out_of_memory_again_and_again_is_said_to() -> None:
     message = f"back-off 5m0s restarting failed container=ray-head pod={POD}_normsweep(0b0f)"
     status = container(waiting("CrashLoopBackOff", message), last=OUT_OF_MEMORY, restarts=7)
-    crash, memory = pod_notes(pod(phase="Running", conditions=conditions(), containerStatuses=[status]))
-    assert "CrashLoopBackOff" in crash and "normsweep logs" in crash and "back-off 5m0s" in crash
-    assert "OOMKilled" in memory
+    crash, memory, restarts = pod_notes(pod(phase="Running", conditions=conditions(), containerStatuses=[status]))
+    assert "CrashLoopBackOff" in crash.text and "normsweep logs" in crash.text and "back-off 5m0s" in crash.text
+    assert "OOMKilled" in memory.text
+    assert restarts.text == f"{POD}: ray-worker restarted 7 times, last with exit code 137 (OOMKilled)"
 
 
 @pytest.mark.parametrize(
@@ -138,6 +143,52 @@ def test_an_image_that_cannot_be_had_is_named(reason: str, message: str) -> None
 def test_an_image_is_named_where_kubernetes_says_nothing_of_it() -> None:
     status = container(waiting("ImagePullBackOff"))
     assert IMAGE in only_note(pod(phase="Pending", conditions=conditions(), containerStatuses=[status]))
+
+
+def test_what_only_a_hand_can_mend_is_told_apart_from_what_may_pass() -> None:
+    def is_certain(reason: str) -> bool:
+        (note,) = pod_notes(
+            pod(phase="Pending", conditions=conditions(), containerStatuses=[container(waiting(reason))])
+        )
+        return note.is_certain
+
+    assert all(map(is_certain, ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")))
+    assert not any(map(is_certain, ("CrashLoopBackOff", "RunContainerError")))
+    full = conditions(scheduled=False, reason="Unschedulable", message="0/2 nodes are available: 2 Insufficient cpu.")
+    assert not pod_notes(pod(phase="Pending", conditions=full))[0].is_certain
+
+
+def test_a_note_says_for_how_long_it_has_been_so() -> None:
+    scheduling = conditions(scheduled=False, reason="Unschedulable", message="2 Insufficient cpu.")
+    (note,) = pod_notes(pod(phase="Pending", conditions=scheduling))
+    begun = datetime.fromisoformat("2026-11-24T10:00:00Z")
+    assert note.told(begun + timedelta(seconds=20)) == note.text, "too short to be worth a figure"
+    assert note.told(begun + timedelta(minutes=95)).endswith("2 Insufficient cpu (for 1.6 h)")
+
+
+def test_waiting_gives_up_on_pods_that_cannot_start_and_on_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    pull, back_off = (
+        Note(f"{POD}: {reason}: the image cannot be pulled", True) for reason in ("ErrImagePull", "ImagePullBackOff")
+    )
+    passing = Note(f"{POD}: no node takes it: 2 Insufficient cpu.")
+
+    def state(*notes: Note) -> JobState:
+        return JobState("smoke-1f2e3d", "smoke", "initializing", notes, "s3://lab/runs", False)
+
+    patience = Patience()
+    for seconds in range(0, 7200, 60):
+        clock[0] = seconds
+        patience.look(state(passing))
+    for seconds in range(7200, 7200 + 170, 10):  # tried, waited for, tried again: one cause
+        clock[0] = seconds
+        patience.look(state(passing, pull if seconds % 20 else back_off))
+    clock[0] = 7400
+    with pytest.raises(
+        EnvironmentProblem, match=r"ErrImagePull: the image cannot be pulled(.|\n)*normsweep cancel smoke-1f2e3d"
+    ):
+        patience.look(state(pull))
 
 
 def test_a_secret_that_is_missing_is_named() -> None:
@@ -181,4 +232,4 @@ def test_every_container_of_a_pod_that_waits_is_told() -> None:
     image = waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"')
     statuses = [container(secret, name="ray-head"), container(image, name="autoscaler")]
     notes = pod_notes(pod(phase="Pending", conditions=conditions(), containerStatuses=statuses))
-    assert ["S3 keys" in note for note in notes] == [True, False]
+    assert ["S3 keys" in note.text for note in notes] == [True, False]

@@ -1,0 +1,49 @@
+"""What a job is made with, beside the sweep: the flags of `normsweep submit`."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TEMPLATE = Path(__file__).parents[2] / "k8s" / "rayjob.yaml"
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What a job is made with, beside the sweep."""
+
+    store: str
+    tracking: str
+    image: str
+    data_roots: tuple[str, ...] = ()
+    secret: str = "normsweep-s3"  # noqa: S105 (a name)
+    queue: str | None = None
+    priority: str | None = None
+    replicas: int | None = None
+    most_replicas: int | None = None  # more than `replicas`: the autoscaler's
+    cache_gib: int = 50
+    spare_gib: int = (
+        2  # a pod's memory beside what the plan estimates for its ranks: Ray, and what it keeps in /dev/shm
+    )
+    template: Path = TEMPLATE
+
+
+def flags_of(options: JobOptions) -> dict[str, Any]:
+    """The flags of `normsweep submit` that a job is made with, as its annotation keeps them; of a template its content's hash."""
+    content = None if options.template == TEMPLATE else hashlib.sha256(options.template.read_bytes()).hexdigest()[:12]
+    return {
+        "--store": options.store,
+        "--tracking": options.tracking,
+        "--image": options.image,
+        "--data": list(options.data_roots),
+        "--secret": options.secret,
+        "--queue": options.queue,
+        "--priority": options.priority,
+        "--replicas": options.replicas,
+        "--autoscale": options.most_replicas,
+        "--cache-gib": options.cache_gib,
+        "--spare-gib": options.spare_gib,
+        "--template": content,
+    }
