@@ -21,6 +21,7 @@ from orchestrator.store.trials import states_of
 
 LOOK_EVERY_S = 3.0
 AWAY_DEADLINE_S = 900.0  # of the API, while somebody waits for a sweep of days
+PROGRESS_EVERY_S = 20.0  # a look costs a few requests for each trial
 HOPELESS_S = 180.0
 FORGOTTEN_S = 60.0
 GONE_DEADLINE_S = 200.0  # more than the pods' grace period: those whose head was lost use it
@@ -31,9 +32,11 @@ def outcome(kube: Kube, name: str) -> int:
     told: tuple[str, tuple[Note, ...]] | None = None
     away_since: float | None = None
     patience = Patience()
+    progress = Progress()
     while True:
         try:
-            state = job_state(kube, kube.get("rayjobs", name))
+            job = kube.get("rayjobs", name)
+            state = job_state(kube, job)
         except NotThere:
             raise EnvironmentProblem(f"{name} was cancelled. What its trials have done is kept.") from None
         except ApiAway as error:
@@ -51,9 +54,31 @@ def outcome(kube: Kube, name: str) -> int:
             if (state.phase, state.notes) != told:
                 told = (state.phase, state.notes)
                 print_state(state)
+            progress.look(state, _trials_of(job))
             if state.finished:
                 return outcome_of(state)
         time.sleep(LOOK_EVERY_S)
+
+
+class Progress:
+    """How far a sweep's trials are, said when it has changed; the store is asked now and then."""
+
+    def __init__(self) -> None:
+        self._looked = -math.inf
+        self._told = ""
+
+    def look(self, state: JobState, ids: Sequence[str]) -> None:
+        if state.phase != "running" or time.monotonic() - self._looked < PROGRESS_EVERY_S:
+            return
+        try:
+            told = _trials_told(state.store, ids)
+        except EnvironmentProblem:  # the store is away from here, which pods may not notice
+            return
+        finally:
+            self._looked = time.monotonic()
+        if told != self._told:
+            self._told = told
+            print(f"  {told}", flush=True)
 
 
 class Patience:
@@ -112,10 +137,14 @@ def show_job(kube: Kube, given: str) -> int:
     state = job_state(kube, job)
     print_state(state)
     try:
-        print(f"  {_trials_told(state.store, job['metadata']['annotations'][TRIALS_NOTE].split(','))}")
+        print(f"  {_trials_told(state.store, _trials_of(job))}")
     except EnvironmentProblem as error:
         print(f"  how far its trials are cannot be seen from here: {error}")
     return outcome_of(state) if state.finished else 0
+
+
+def _trials_of(job: Object) -> list[str]:
+    return str(job["metadata"]["annotations"][TRIALS_NOTE]).split(",")
 
 
 def _trials_told(store_uri: str, ids: Sequence[str]) -> str:

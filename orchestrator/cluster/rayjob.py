@@ -78,6 +78,7 @@ class Job:
     rayjob: Object
     config_map: Object
     groups: tuple[WorkerGroup, ...]
+    files: tuple[str, ...]  # of the user's: the sweep file, and those of norms, by path below the current folder
 
 
 def build_job(plan: Plan, options: JobOptions, here: Path) -> Job:
@@ -89,7 +90,7 @@ def build_job(plan: Plan, options: JobOptions, here: Path) -> Job:
     plan = placed(plan, gpus)
     groups = worker_groups(plan, options)
     rayjob = _rayjob(name, plan, options, gpus, groups, list(files))
-    return Job(name, plan, gpus, rayjob, _config_map(name, plan, files), groups)
+    return Job(name, plan, gpus, rayjob, _config_map(name, plan, files), groups, tuple(files))
 
 
 def gpus_of_template(path: Path) -> Gpus:

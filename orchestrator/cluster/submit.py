@@ -253,6 +253,7 @@ def _print_what(job: Job, options: JobOptions, missing: int, *, says_device: boo
         f"Sweep {plan.sweep}: {len(plan.trials)} trials, {missing} to train, about {duration(seconds)} one after the other."
     )
     print(f"RayJob {job.name}, image {options.image}" + (f", queue {options.queue}" if options.queue else ""))
+    print(f"  files that travel along: {', '.join(job.files)}")
     if says_device:
         print(f"Placement: {gpus_in_words(job.gpus)}")
     for warning in too_large_for_a_gpu(plan.trials):
