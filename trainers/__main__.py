@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import inspect
 import os
 import signal
 import sys
@@ -102,6 +103,8 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if _is_out_of_memory(error):
             failed("cuda_oom", error, during=_place_of(error))
+        elif told := _of_own_norm(error, spec):
+            failed("norm", error, **told)
         else:
             failed("bug", error)
         raise
@@ -122,6 +125,33 @@ def _place_of(error: BaseException) -> str:
         if place := PLACES.get((module, function)) or PLACES.get((module, "")):
             return place
     return "training"
+
+
+def _of_own_norm(error: Exception, spec: RunSpec) -> dict[str, str] | None:
+    """What to tell of an error that a norm from outside the catalogue raised, its own frames first; None for any other error."""
+    from trainers.catalog import NORMS
+
+    norm = NORMS[spec.model.norm.name]
+    if not norm.open_knobs:
+        return None
+    files = {part.__code__.co_filename for part in vars(norm.load()).values() if inspect.isfunction(part)}
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [depth for depth, (frame, _) in enumerate(frames) if frame.f_code.co_filename in files]
+    ours = [
+        depth for depth, (frame, _) in enumerate(frames) if frame.f_globals.get("__name__", "").startswith("trainers.")
+    ]
+    if not own or max(ours, default=-1) > own[-1]:
+        return None
+    tail = error.__traceback__
+    for _ in range(own[0]):
+        tail = tail.tb_next if tail is not None else None
+    frame, line = frames[own[-1]]
+    where = f"{Path(frame.f_code.co_filename).name}, line {line}"
+    told = traceback.format_exception(type(error), error, tail)
+    return {
+        "message": f"the norm {norm.name} raised {type(error).__name__}: {error} ({where})",
+        "traceback": "".join(told),
+    }
 
 
 def _end_with(parent: int) -> None:

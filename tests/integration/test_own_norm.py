@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 from tests.sweeps import command, environment, results, write_sweep
+from tests.tiny import tiny_spec
 
 OWN = """
 import torch
@@ -29,6 +33,17 @@ class Remembers(Norm):
     def forward(self, x):
         self.last = x
         return Normed(x)
+
+
+class Shaky(Norm):
+    def __init__(self, dim):
+        super().__init__()
+
+    def forward(self, x):
+        return Normed(self.looked_up(x))
+
+    def looked_up(self, x):
+        return {}["a table of this norm's own"]
 
 
 class NoNorm:
@@ -73,3 +88,21 @@ def test_check_norm_says_what_cannot_be_checked(tmp_path: Path) -> None:
         assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
         assert "Traceback" not in done.stderr
     assert "has no knob 'epps'" in normsweep(tmp_path, "check-norm", "i_ln", "--knobs", "{epps: 1}").stderr
+
+
+def test_an_error_of_a_norm_of_ones_own_is_told_as_the_norms(tmp_path: Path) -> None:
+    (tmp_path / "own_norms.py").write_text(OWN)
+    spec = tiny_spec().model_dump(mode="json")
+    spec["model"]["norm"] = {"name": "own_norms:Shaky", "knobs": {}}
+    (tmp_path / "run.json").write_text(json.dumps(spec))
+    words = [sys.executable, "-m", "trainers", "run.json", "--out", "out"]
+    variables = environment()
+    variables["PYTHONPATH"] += os.pathsep + str(tmp_path)
+    done = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, timeout=240, check=False)
+    assert done.returncode == 1
+    failure = json.loads((tmp_path / "out/failure-rank-0.json").read_text())
+    assert failure["kind"] == "norm"
+    assert failure["message"].startswith(
+        'the norm own_norms:Shaky raised KeyError: "a table of this norm\'s own" (own_norms.py, line '
+    )
+    assert failure["traceback"].splitlines()[1].endswith("in forward"), "the user's frame first"
