@@ -46,6 +46,7 @@ class Knob:
     above: float | None = None
     at_least: float | None = None
     at_most: float | None = None
+    longest: int | None = None  # of a list
     choices: tuple[Scalar, ...] | None = None
 
     @property
@@ -59,6 +60,8 @@ class Knob:
         if isinstance(self.default, tuple):
             if not isinstance(value, list | tuple) or not value or not all(type(v) is int for v in value):
                 raise BadKnob(name, f"{name} must be {self.kind}, not {value!r}")
+            if self.longest is not None and len(value) > self.longest:
+                raise BadKnob(name, f"{name} has {len(value)} values; at most {self.longest} fit")
             numbers: tuple[int, ...] = tuple(value)
             for number in numbers:
                 self._check_range(name, number)
@@ -184,6 +187,16 @@ def preset(name: str, of: str, **knobs: KnobValue) -> Preset:
     return Preset(name, of, MappingProxyType(knobs))
 
 
+# Bounds: far beyond what is of use, and within what a machine can hold. A number beyond one is a slip of the keyboard.
+WIDEST = 8_192
+DEEPEST = 100  # groups, and blocks of one
+RATIO = Knob(2.0, above=0.0, at_most=64.0)
+GROUPS = Knob((6, 6, 6, 6, 6, 6), at_least=1, at_most=DEEPEST, longest=DEEPEST)
+HEADS = Knob((6, 6, 6, 6, 6, 6), at_least=1, at_most=1_024, longest=DEEPEST)
+IMG_SIZE = Knob(0, at_least=0, at_most=65_536)
+IMG_RANGE = Knob(1.0, above=0.0, at_most=65_535.0)
+WIDTH = Knob(180, at_least=1, at_most=WIDEST)
+
 # img_size: the side in pixels for which a published network was constructed, which decides whether its windows are shifted;
 # 0 lets each input decide. They differ where an input's shorter side is one window (trainers.backbones.attention).
 BACKBONES = Catalog(
@@ -191,47 +204,47 @@ BACKBONES = Catalog(
     entry(
         "swinir",
         "trainers.backbones.swinir:swinir",
-        embed_dim=Knob(180, at_least=1),
-        depths=Knob((6, 6, 6, 6, 6, 6), at_least=1),
-        num_heads=Knob((6, 6, 6, 6, 6, 6), at_least=1),
-        window_size=Knob(8, at_least=2),
-        img_size=Knob(0, at_least=0),
-        mlp_ratio=Knob(2.0, above=0.0),
+        embed_dim=WIDTH,
+        depths=GROUPS,
+        num_heads=HEADS,
+        window_size=Knob(8, at_least=2, at_most=256),
+        img_size=IMG_SIZE,
+        mlp_ratio=RATIO,
         qkv_bias=True,
         drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
-        img_range=Knob(1.0, above=0.0),
+        img_range=IMG_RANGE,
         upsampler=Knob("pixelshuffle", choices=("pixelshuffle", "pixelshuffledirect")),
     ),
     entry(
         "hat",
         "trainers.backbones.hat:hat",
-        embed_dim=Knob(180, at_least=1),
-        depths=Knob((6, 6, 6, 6, 6, 6), at_least=1),
-        num_heads=Knob((6, 6, 6, 6, 6, 6), at_least=1),
-        window_size=Knob(16, at_least=2),
-        img_size=Knob(0, at_least=0),
-        compress_ratio=Knob(3, at_least=1),
-        squeeze_factor=Knob(30, at_least=1),
-        conv_scale=0.01,
+        embed_dim=WIDTH,
+        depths=GROUPS,
+        num_heads=HEADS,
+        window_size=Knob(16, at_least=2, at_most=256),
+        img_size=IMG_SIZE,
+        compress_ratio=Knob(3, at_least=1, at_most=WIDEST),
+        squeeze_factor=Knob(30, at_least=1, at_most=WIDEST),
+        conv_scale=Knob(0.01, at_least=-1e3, at_most=1e3),
         overlap_ratio=Knob(0.5, at_least=0.0, at_most=1.0),
-        mlp_ratio=Knob(2.0, above=0.0),
+        mlp_ratio=RATIO,
         qkv_bias=True,
         drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
-        img_range=Knob(1.0, above=0.0),
+        img_range=IMG_RANGE,
     ),
     entry(
         "drct",
         "trainers.backbones.drct:drct",
-        embed_dim=Knob(180, at_least=1),
-        depths=Knob((6, 6, 6, 6, 6, 6), at_least=1),
-        num_heads=Knob((6, 6, 6, 6, 6, 6), at_least=1),
-        window_size=Knob(16, at_least=2),
-        img_size=Knob(0, at_least=0),
-        gc=Knob(32, at_least=1),
-        mlp_ratio=Knob(2.0, above=0.0),
+        embed_dim=WIDTH,
+        depths=GROUPS,
+        num_heads=HEADS,
+        window_size=Knob(16, at_least=2, at_most=256),
+        img_size=IMG_SIZE,
+        gc=Knob(32, at_least=1, at_most=WIDEST),
+        mlp_ratio=RATIO,
         qkv_bias=True,
         drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
-        img_range=Knob(1.0, above=0.0),
+        img_range=IMG_RANGE,
     ),
     preset(
         "swinir-light",
@@ -285,7 +298,7 @@ NORMS = Catalog(
         "trainers.norms.layer_scale:LayerScale",
         facts={"ends": "same", "same_at_ends": "layer_norm", "stdnorm": False, "parameters_per_channel": 3},
         eps=EPS,
-        init=Knob(1e-5, at_least=0.0),
+        init=Knob(1e-5, at_least=0.0, at_most=1e3),
     ),
     entry(
         "rezero",

@@ -26,6 +26,12 @@ from pydantic_core import ErrorDetails
 from trainers.catalog import BACKBONES, NORMS, TASKS, BadKnob, Catalog, Ends, KnobValue, UnknownName
 
 SHA256 = r"^[0-9a-f]{64}$"
+# Bounds of numbers, far beyond what is of use and within what a machine can hold or count: a number beyond one is a slip.
+MOST_STEPS = 100_000_000
+MOST_IMAGES = 65_536  # of a batch
+MOST_KNOBS = 32
+LONGEST_LIST = 100
+LONGEST_CLASS = 200  # characters of `package.module:Class`
 SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -41,6 +47,8 @@ class Part(BaseModel):
 
 def _knob_value(value: Any) -> KnobValue:
     if isinstance(value, tuple) and all(type(item) is int for item in value):
+        if len(value) > LONGEST_LIST:
+            raise ValueError(f"has {len(value)} values; at most {LONGEST_LIST} fit")
         return value
     if isinstance(value, bool | int | float | str):
         return value
@@ -52,8 +60,10 @@ class Choice(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    knobs: dict[str, Annotated[KnobValue, PlainValidator(_knob_value)]] = Field(default_factory=dict)
+    name: str = Field(min_length=1, max_length=LONGEST_CLASS)
+    knobs: dict[str, Annotated[KnobValue, PlainValidator(_knob_value)]] = Field(
+        default_factory=dict, max_length=MOST_KNOBS
+    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -177,20 +187,23 @@ class DataSpec(Part):
 class Recipe(Part):
     """How the weights come about, but for what differs between trials. Defaults: section 4 of the paper's protocol."""
 
-    steps: int = Field(300_000, ge=1, description="optimiser steps")
-    batch_size: int = Field(16, ge=1, description="images per step over all workers")
-    lr: float = Field(2e-4, gt=0, description="learning rate of Adam")
+    steps: int = Field(300_000, ge=1, le=MOST_STEPS, description="optimiser steps")
+    batch_size: int = Field(16, ge=1, le=MOST_IMAGES, description="images per step over all workers")
+    lr: float = Field(2e-4, gt=0, le=1e3, description="learning rate of Adam")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.99), description="of Adam"
     )
-    weight_decay: float = Field(0.0, ge=0, description="of Adam, as an L2 term")
+    weight_decay: float = Field(0.0, ge=0, le=1e3, description="of Adam, as an L2 term")
     halve_lr_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
-        (5 / 6,), description="fractions of `steps` after which lr is multiplied by `lr_factor`"
+        (5 / 6,),
+        max_length=LONGEST_LIST,
+        description="fractions of `steps` after which lr is multiplied by `lr_factor`",
     )
     lr_factor: float = Field(0.5, gt=0, le=1, description="factor on lr at each fraction in `halve_lr_at`")
     clip_grad_norm: float | None = Field(
         None,
         gt=0,
+        le=1e30,
         description="2-norm of all gradients together to which a larger one is scaled down; none: no clipping",
     )
     ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that are evaluated")
@@ -205,7 +218,7 @@ class Recipe(Part):
         description="`independent` draws each image anew; `epoch` takes every image once, in a new order, before any again",
     )
     feature_limit: float | None = Field(
-        None, gt=0, description="mean square of a group's features beyond which a trial has diverged"
+        None, gt=0, le=1e30, description="mean square of a group's features beyond which a trial has diverged"
     )
 
     @model_validator(mode="before")
@@ -234,18 +247,18 @@ class TrainingSpec(Recipe):
 class Cadences(Part):
     """How often what is written down while training. Cannot change the weights."""
 
-    log_every: int = Field(10, ge=1, description="steps between two records of the loss")
-    probe_every: int = Field(50, ge=1, description="steps between two feature traces")
-    probe_patches: int = Field(16, ge=1, description="patches in the fixed probe batch")
-    evaluate_every: int = Field(5_000, ge=1, description="steps between two evaluations")
-    checkpoint_every: int = Field(5_000, ge=1, description="steps between two checkpoints")
+    log_every: int = Field(10, ge=1, le=MOST_STEPS, description="steps between two records of the loss")
+    probe_every: int = Field(50, ge=1, le=MOST_STEPS, description="steps between two feature traces")
+    probe_patches: int = Field(16, ge=1, le=4_096, description="patches in the fixed probe batch")
+    evaluate_every: int = Field(5_000, ge=1, le=MOST_STEPS, description="steps between two evaluations")
+    checkpoint_every: int = Field(5_000, ge=1, le=MOST_STEPS, description="steps between two checkpoints")
 
 
 class ObserveSpec(Cadences):
     """What is observed of one trial."""
 
     evaluate: tuple[Annotated[str, Field(pattern=SET_NAME)], ...] = Field(
-        (), description="sets evaluated on whole images"
+        (), max_length=LONGEST_LIST, description="sets evaluated on whole images"
     )
 
     @model_validator(mode="before")
@@ -277,15 +290,15 @@ Gpus = Annotated[
 class Gang(Part):
     """In how many slices a step is computed, and on what. Changes rounding only."""
 
-    workers: int = Field(1, ge=1, description="processes of the gang, each with a slice of every batch")
+    workers: int = Field(1, ge=1, le=4_096, description="processes of the gang, each with a slice of every batch")
     micro_batch: int | None = Field(
-        None, ge=1, description="images per worker and forward pass; none: the batch's share"
+        None, ge=1, le=MOST_IMAGES, description="images per worker and forward pass; none: the batch's share"
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(0, description="what DeepSpeed shards over the workers")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="`auto` is CUDA for a worker that was given a GPU, and the CPU otherwise"
     )
-    cpus_per_worker: int = Field(1, ge=1, description="CPU cores, and threads, of a worker")
+    cpus_per_worker: int = Field(1, ge=1, le=1_024, description="CPU cores, and threads, of a worker")
     gpus_per_worker: Gpus = Field(
         "auto",
         description="0, 1, or a fraction: trials of one worker that share a GPU. `auto`: 1 where nodes have GPUs, else 0",
@@ -293,6 +306,7 @@ class Gang(Part):
     data_workers: int | None = Field(
         None,
         ge=0,
+        le=256,
         description="processes that make patches ahead, beside each worker; none: on a GPU all its cores but one, on a CPU 0",
     )
     activation_checkpointing: bool = Field(

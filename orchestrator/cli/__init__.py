@@ -50,7 +50,7 @@ def validate(
     data: Data = None,
 ) -> int:
     """Check sweep files; every problem of every file, with line and caret."""
-    from orchestrator.plan import load_plan
+    from orchestrator.plan import load_plan, show
 
     problems = []
     find = finder(data)
@@ -60,7 +60,7 @@ def validate(
         except UserError as error:
             problems.append(str(error))
         else:
-            print(f"{file}: ok: sweep {plan.sweep}, {len(plan.trials)} trials")
+            print(f"{file}: ok: sweep {plan.sweep}, {show.trials_in_words(len(plan.trials))}")
             for warning in plan.warnings:
                 print(warning, file=sys.stderr)
     if problems:

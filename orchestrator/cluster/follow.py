@@ -15,6 +15,7 @@ from orchestrator.cluster.names import check_namespace
 from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, TRIALS_NOTE
 from orchestrator.cluster.watch import JobState, Note, job_state
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.plan.show import trials_in_words
 from orchestrator.store import open_store
 from orchestrator.store.jobs import read_outcome
 from orchestrator.store.trials import states_of
@@ -150,7 +151,9 @@ def _trials_of(job: Object) -> list[str]:
 def _trials_told(store_uri: str, ids: Sequence[str]) -> str:
     """Raises EnvironmentProblem."""
     counted = Counter(states_of(open_store(store_uri), ids).values())
-    return f"of {len(ids)} trials: " + ", ".join(f"{number} {word}" for word, number in sorted(counted.items()))
+    return f"of {trials_in_words(len(ids))}: " + ", ".join(
+        f"{number} {word}" for word, number in sorted(counted.items())
+    )
 
 
 def show_log(kube: Kube, given: str, *, follow: bool) -> int:

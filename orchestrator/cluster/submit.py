@@ -23,7 +23,7 @@ from orchestrator.initial import keep_initial
 from orchestrator.objects import is_s3
 from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
-from orchestrator.plan.show import counts, duration, gpus_in_words
+from orchestrator.plan.show import counts, duration, gpus_in_words, trials_in_words
 from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome
 from orchestrator.store.trials import ended, trial_states
@@ -56,7 +56,10 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     if len(done) == len(plan.trials):
         diverged = counts(plan, trial_states(options.job.store, plan))["diverged"]
         told = f", {diverged} of them by diverging" if diverged else ""
-        print(f"Nothing to do: all {len(plan.trials)} trials of {plan.sweep} have ended in {options.job.store}{told}.")
+        those = (
+            f"all {len(done)} trials of {plan.sweep} have" if len(done) > 1 else f"the one trial of {plan.sweep} has"
+        )
+        print(f"Nothing to do: {those} ended in {options.job.store}{told}.")
         return TrialsFailed.exit_code if diverged and options.wait else 0
     unseen = check_names(kube, job, options.job)
     _print_what(job, options.job, len(plan.trials) - len(done), says_device=waits_for_gpus(plan))
@@ -250,7 +253,8 @@ def _print_what(job: Job, options: JobOptions, missing: int, *, says_device: boo
     plan = job.plan
     seconds = sum(trial.seconds for trial in plan.trials)
     print(
-        f"Sweep {plan.sweep}: {len(plan.trials)} trials, {missing} to train, about {duration(seconds)} one after the other."
+        f"Sweep {plan.sweep}: {trials_in_words(len(plan.trials))}, {missing} to train, "
+        f"about {duration(seconds)} one after the other."
     )
     print(f"RayJob {job.name}, image {options.image}" + (f", queue {options.queue}" if options.queue else ""))
     print(f"  files that travel along: {', '.join(job.files)}")

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
-from trainers.catalog import NORMS, Entry
+from trainers.catalog import NORMS, Entry, KnobValue
 from trainers.spec import Choice, RunSpec, dense_heads, dense_widths
 
 BYTES = 4
@@ -25,6 +26,12 @@ STEP_OVERHEAD_S = {"cpu": 0.004, "cuda": 0.02}
 MACS_PER_S = {"cpu": 6e9, "cuda": 2e13}  # of a worker: one CPU core; one data-centre GPU in fp32 with TF32 off
 EVALUATIONS_MACS_SHARE = 0.1
 KEPT_SCORES = 2  # score maps that attention keeps for its backward pass
+
+
+LONGEST_S = (
+    1_000 * 365 * 86_400
+)  # a large network on large patches takes a CPU decades, and is planned for GPUs elsewhere
+MOST_BYTES = 32 * 10**12  # of a worker: no machine has more
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,21 @@ def cost_of(spec: RunSpec) -> Cost:
     )
     seconds = OVERHEAD_S + spec.training.steps * step_s * (1 + EVALUATIONS_MACS_SHARE)
     return Cost(parameters, macs, memory, seconds)
+
+
+def beyond_reach(cost: Cost) -> str | None:
+    """Why no machine could train at this cost, or None: each number is within its bounds, their product is not."""
+    if cost.memory_bytes > MOST_BYTES:
+        return (
+            f"a worker would take about {cost.memory_bytes / 10**12:,.0f} TB of memory, more than the "
+            f"{MOST_BYTES // 10**12} TB that a machine could have: a smaller width, depth, patch or micro_batch would help"
+        )
+    if cost.seconds > LONGEST_S:
+        return (
+            f"would take about {cost.seconds / (365 * 86_400):,.0f} years on what `resources` gives it, more than the "
+            "1,000 that are allowed: a smaller width, depth or patch, fewer steps, or more workers would help"
+        )
+    return None
 
 
 class Amount(NamedTuple):
@@ -152,11 +174,19 @@ BLOCKS: dict[str, Callable[[Choice, Entry], Iterable[Amount]]] = {
 
 
 def _network(spec: RunSpec) -> Amount:
-    backbone, c = spec.model.backbone, spec.model.backbone["embed_dim"]
-    blocks = list(BLOCKS[backbone.name](backbone, NORMS[spec.model.norm.name]))
-    if spec.placement.activation_checkpointing:
-        most = max(block.kept for block in blocks)
-        blocks = [Amount(p, macs, c) for p, macs, _ in blocks] + [Amount(0, 0, most)]
+    backbone, is_recomputed = spec.model.backbone, spec.placement.activation_checkpointing
+    c = backbone["embed_dim"]
+    blocks = _all_blocks(backbone.name, tuple(backbone.knobs.items()), spec.model.norm.name, is_recomputed)
     convs_of_groups = 0 if backbone.name == "drct" else len(backbone["depths"])
     around = [_conv_layer(3, c), *[_conv_layer(c, c)] * (convs_of_groups + 1), Amount(_end_parameters(spec), 0, 2 * c)]
-    return Amount(0, 0, 0).plus(*blocks, *around, *_head(spec))
+    return blocks.plus(*around, *_head(spec))
+
+
+@lru_cache(maxsize=256)  # the trials of a sweep have few networks
+def _all_blocks(name: str, knobs: tuple[tuple[str, KnobValue], ...], norm: str, is_recomputed: bool) -> Amount:
+    backbone = Choice(name=name, knobs=dict(knobs))
+    blocks = list(BLOCKS[name](backbone, NORMS[norm]))
+    if is_recomputed:
+        most = max(block.kept for block in blocks)
+        blocks = [Amount(p, macs, backbone["embed_dim"]) for p, macs, _ in blocks] + [Amount(0, 0, most)]
+    return Amount(0, 0, 0).plus(*blocks)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +94,13 @@ def source_sha256(entry: Entry) -> str:
 
 def _file_of(module: str) -> Path:
     top, *inner = module.split(".")
+    if top == "__main__" or top in sys.stdlib_module_names:
+        raise ModuleNotFoundError(
+            f"{module!r} is a module of Python itself, not one of yours: name the file that defines the class"
+        )
     try:
         found = importlib.util.find_spec(top)
-    except ValueError as error:  # of `__main__`, which is normsweep itself
+    except ValueError as error:  # something has put a module without a spec there
         raise ModuleNotFoundError(f"no module {top!r} on the Python path") from error
     if found is None or found.origin is None:
         raise ModuleNotFoundError(f"no module {top!r} on the Python path")

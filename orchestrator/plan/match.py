@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from trainers.spec import Choice
 
 Labels = Mapping[str, Any]  # axis -> label
-Accepted = Mapping[str, list[Any]]  # axis -> the labels that a match accepts
+Accepted = Mapping[str, frozenset[Any]]  # axis -> the labels that a match accepts
 
 
 def label_of(value: Any) -> Any:
@@ -21,9 +21,10 @@ def label_of(value: Any) -> Any:
     return f"{value.name}[{knobs}]" if knobs else value.name
 
 
-def accepted_labels(wanted: Any) -> list[Any]:
+def accepted_labels(wanted: Any) -> frozenset[Any]:
     """What a match accepts on an axis for which it gives `wanted`: a value or a list of them."""
-    return [_as_label(item) for item in (wanted if isinstance(wanted, list) else [wanted])]
+    labels = (_as_label(item) for item in (wanted if isinstance(wanted, list) else [wanted]))
+    return frozenset(label for label in labels if not isinstance(label, list | dict))  # no label is a list
 
 
 def matches(labels: Labels, accepted: Accepted) -> bool:

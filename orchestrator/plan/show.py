@@ -65,7 +65,10 @@ def as_text(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> str:
     lines += _table(rows)
     left = [trial for trial in plan.trials if states.get(trial.id, "pending") not in ("done", "diverged", "stopped")]
     total = sum(trial.seconds for trial in left)
-    lines += ["", f"{len(plan.trials)} trials, {len(left)} to run: about {duration(total)} one after the other."]
+    lines += [
+        "",
+        f"{trials_in_words(len(plan.trials))}, {len(left)} to run: about {duration(total)} one after the other.",
+    ]
     lines.append("Memory (per worker) and time are estimates (orchestrator/plan/cost.py).")
     if is_open:
         lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
@@ -105,13 +108,21 @@ def gpus_in_words(gpus: Gpus) -> str:
     return f"{what}, since {gpus.why} (`gpus_per_worker: auto` is {gpus.auto})."
 
 
+def trials_in_words(number: int) -> str:
+    """`1 trial`, `12 trials`."""
+    return f"{number:,} trial{'s' * (number != 1)}"
+
+
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h`, `12 d`."""
+    """`45 s`, `12 min`, `3.5 h`, `12 d`, `35 years`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} d"
+    if seconds < 48 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    days = seconds / 86400
+    return f"{days:.1f} d" if days < 1000 else f"{days / 365:,.0f} years"
 
 
 def _trial(plan: Plan, prefix: str) -> Trial:

@@ -6,6 +6,7 @@ bare `yes`, `no`, `on` or `off` (booleans to YAML 1.1) are refused with what to 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import UserError
+from orchestrator.plan.limits import CONTROL, LOADER, LONGEST_KEY, OverLimit, check_text, read_text, shown
 
 Location = tuple[str | int, ...]
-LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-LARGEST_BYTES = 1 << 20
+MOST_SHOWN = 50  # problems
+WIDEST = 160  # characters of a line of the file, around the caret
 SHIPPED = Path(__file__).parents[2] / "sweeps"
 NUMBER_TAGS = {"tag:yaml.org,2002:int": int, "tag:yaml.org,2002:float": float}
 UNTYPED_NUMBER = re.compile(r"[-+]?(\d[\d_]*)?\.?\d+[eE][-+]?\d+$")
@@ -70,14 +72,21 @@ class Source:
         """All problems, in the file's order, each with its line and a caret."""
         placed = [(p.position or self.position(p.location), p) for p in problems]
         placed.sort(key=lambda pair: (pair[0].line, pair[0].column))
-        return UserError("\n".join(self._told(position, problem) for position, problem in placed))
+        told = [self._told(position, problem) for position, problem in placed[:MOST_SHOWN]]
+        if len(placed) > MOST_SHOWN:
+            told.append(f"... and {len(placed) - MOST_SHOWN} problems more")
+        return UserError("\n".join(told))
 
     def _told(self, position: Position, problem: Problem) -> str:
         where = f"{written(problem.location)}: " if problem.location else ""
         head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"
         if not 0 < position.line <= len(self.lines):
             return head
-        return f"{head}\n{position.line:5d} | {self.lines[position.line - 1]}\n      | {' ' * (position.column - 1)}^"
+        line, caret = CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.lines[position.line - 1]), position.column - 1
+        if len(line) > WIDEST:
+            cut = max(0, caret - WIDEST // 2)
+            line, caret = line[cut : cut + WIDEST], caret - cut
+        return f"{head}\n{position.line:5d} | {line}\n      | {' ' * caret}^"
 
 
 def written(location: Location) -> str:
@@ -90,10 +99,10 @@ def written(location: Location) -> str:
 
 def read_source(path: Path) -> Source:
     """Read and parse a sweep file. Raises UserError with every problem of its YAML."""
-    if not path.exists() and (SHIPPED / path.name).is_file():
-        path = SHIPPED / path.name  # an installed wheel has the sweeps without a checkout
     try:
-        content = path.read_bytes()
+        if not path.exists() and (SHIPPED / path.name).is_file():
+            path = SHIPPED / path.name  # an installed wheel has the sweeps without a checkout
+        text = read_text(path)
     except FileNotFoundError as error:
         shipped = ", ".join(sorted(file.name for file in SHIPPED.glob("*.yaml")))
         raise UserError(f"{path}: no such file. Sweeps that come with normsweep: {shipped}.") from error
@@ -102,15 +111,12 @@ def read_source(path: Path) -> Source:
         raise UserError(f"{path}: is a folder, not a sweep file. YAML files in it: {found}.") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    if len(content) > LARGEST_BYTES:
-        raise UserError(f"{path}: {len(content)} bytes is no sweep file (at most {LARGEST_BYTES})")
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: byte {error.start} is not UTF-8 text: a sweep file is a text file") from error
     source = Source(path, text.splitlines(), None, {}, {})
     try:
+        check_text(text)
         documents = list(yaml.compose_all(text, Loader=LOADER))
+    except OverLimit as error:
+        raise source.error([Problem((), str(error), Position(error.line, error.column))]) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Position(mark.line + 1, mark.column + 1) if mark else Position(1, 1)
@@ -163,6 +169,11 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
                 self.problems.append(Problem(location, "a key must be a plain name", place))
                 continue
+            if len(key) > LONGEST_KEY:
+                self.problems.append(
+                    Problem(location, f"the key {shown(key)} has more than {LONGEST_KEY} characters", place)
+                )
+                continue
             inner = (*location, key)
             if key in values:
                 first = self.keys[inner].line
@@ -189,18 +200,24 @@ class _Reader:
         if tag == "tag:yaml.org,2002:null":
             return None
         if tag in NUMBER_TAGS:
-            try:
-                value = yaml.SafeLoader("").construct_object(yaml.ScalarNode(tag, text))
-            except ValueError:
-                self.problems.append(Problem(location, f"{text} is not a number", place))
-                return None
-            if tag.endswith("int") and (re.search(r"[:_]", text) or re.match(r"[-+]?0\d", text)):
-                self.problems.append(
-                    Problem(location, f"{text} would be read as {value}: write the number plainly", place)
-                )
-            return value
+            return self._number(location, tag, text, place)
         self.problems.append(Problem(location, f"{text!r} has the YAML type {tag.rsplit(':', 1)[-1]}: quote it", place))
         return text
+
+    def _number(self, location: Location, tag: str, text: str, place: Position) -> int | float | None:
+        try:
+            value: int | float = yaml.SafeLoader("").construct_object(yaml.ScalarNode(tag, text))
+        except (ValueError, OverflowError):
+            self.problems.append(Problem(location, f"{text} is not a number", place))
+            return None
+        if not math.isfinite(value):
+            self.problems.append(
+                Problem(location, f"{text} is not a number that can be used: numbers are finite", place)
+            )
+            return None
+        if re.search(r"[:_]", text) or (tag.endswith("int") and re.match(r"[-+]?0\d", text)):
+            self.problems.append(Problem(location, f"{text} would be read as {value}: write the number plainly", place))
+        return value
 
 
 def _with_dot(text: str) -> str:

@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
 from pydantic_core import ErrorDetails
 
+from orchestrator.plan.limits import shown
 from orchestrator.plan.source import Location, Problem, Source, read_source
-from trainers.catalog import BACKBONES, NORMS, TASKS, BadKnob, Catalog, Ends, UnknownName
-from trainers.spec import SET_NAME, Cadences, Choice, Gang, Part, Recipe, Strategy
+from trainers.catalog import BACKBONES, DEEPEST, NORMS, TASKS, WIDEST, BadKnob, Catalog, Ends, UnknownName
+from trainers.spec import LONGEST_LIST, SET_NAME, Cadences, Choice, Gang, Part, Recipe, Strategy
 
 AxisName = Literal["backbone", "norm", "task", "width", "depth", "seed"]
 AXES: tuple[AxisName, ...] = get_args(AxisName)
@@ -36,6 +37,9 @@ INITIAL_SCHEMA: dict[str, Any] = {
         {"type": "null"},
     ]
 }
+SHORT = 60
+MOST_FIELDS = 32  # of a mapping without a schema of its own: more than any has
+LARGEST_GRID = 5_000  # points; planning one takes a millisecond
 LONGEST_NAME = 38  # it becomes a RayJob, whose name may have 47 characters, 7 of them ours
 
 
@@ -46,6 +50,8 @@ def _as_tuple(value: Any) -> Any:
 def _initial(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, list | tuple) and len(value) > LONGEST_LIST:
+        raise ValueError(f"has {len(value)} lines; at most {LONGEST_LIST} fit")
     if isinstance(value, list | tuple) and value and all(isinstance(item, dict) for item in value):
         return tuple(value)
     raise ValueError(
@@ -54,28 +60,29 @@ def _initial(value: Any) -> Any:
 
 
 Axis = BeforeValidator(_as_tuple)
-Match = Annotated[dict[str, Any], Field(min_length=1)]
+Width = Annotated[int, Field(ge=1, le=WIDEST)]
+Depth = Annotated[int, Field(ge=1, le=DEEPEST)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Choices = Annotated[tuple[Choice, ...], Field(min_length=1, max_length=LONGEST_LIST)]
+Match = Annotated[dict[str, Any], Field(min_length=1, max_length=MOST_FIELDS)]
+Rules = Annotated[tuple[Match, ...], Field(max_length=LONGEST_LIST)]
 
 
 class Axes(Part):
     """The grid. An axis that is left out has one value: the preset's width and depth, seed 0."""
 
-    backbone: Annotated[tuple[Choice, ...], Axis, Field(min_length=1, description="names or {name, knob: value}")]
-    norm: Annotated[tuple[Choice, ...], Axis, Field(min_length=1, description="names or {name, knob: value}")]
-    task: Annotated[tuple[Choice, ...], Axis, Field(min_length=1, description="names or {name, knob: value}")]
-    width: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...] | None, Axis, Field(min_length=1, description="embed_dim")
-    ] = None
-    depth: Annotated[
-        tuple[Annotated[int, Field(ge=1)], ...] | None,
-        Axis,
-        Field(min_length=1, description="number of groups; blocks and heads of a group stay the preset's"),
-    ] = None
-    seed: Annotated[
-        tuple[Annotated[int, Field(ge=0, lt=2**31)], ...],
-        Axis,
-        Field(min_length=1, description="of initial weights and of the data's order"),
-    ] = (0,)
+    backbone: Annotated[Choices, Axis] = Field(description="names or {name, knob: value}")
+    norm: Annotated[Choices, Axis] = Field(description="names or {name, knob: value}")
+    task: Annotated[Choices, Axis] = Field(description="names or {name, knob: value}")
+    width: Annotated[Annotated[tuple[Width, ...], Field(min_length=1, max_length=LARGEST_GRID)] | None, Axis] = Field(
+        None, description="embed_dim"
+    )
+    depth: Annotated[Annotated[tuple[Depth, ...], Field(min_length=1, max_length=LARGEST_GRID)] | None, Axis] = Field(
+        None, description="number of groups; blocks and heads of a group stay the preset's"
+    )
+    seed: Annotated[tuple[Seed, ...], Axis] = Field(
+        (0,), min_length=1, max_length=LARGEST_GRID, description="of initial weights and of the data's order"
+    )
 
 
 class ModelOverrides(Part):
@@ -96,7 +103,7 @@ class Data(Part):
 
     train: str = Field("embedded-train", pattern=SET_NAME, description="the training set")
     evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], Axis] = Field(
-        ("embedded-test",), description="sets of whole images, scored with EMA weights"
+        ("embedded-test",), max_length=LONGEST_LIST, description="sets of whole images, scored with EMA weights"
     )
 
 
@@ -123,9 +130,10 @@ class Resources(Gang):
     gpu_memory_gb: float | None = Field(
         None,
         gt=0,
+        le=10_000,
         description="memory of a GPU, in 10^9 bytes; default: what NVIDIA gives for its kind, where Ray knows it",
     )
-    overrides: Annotated[tuple[dict[str, Any], ...], Axis] = Field(
+    overrides: Annotated[Rules, Axis] = Field(
         (), description="each `{match: {axis: value}, ...}` with fields of `resources`"
     )
 
@@ -137,8 +145,8 @@ class Sweep(Part):
         None, max_length=LONGEST_NAME, pattern=f"^{SWEEP_NAME}$", description="its name; default: the file's"
     )
     axes: Axes = Field(description="the grid")
-    exclude: Annotated[tuple[Match, ...], Axis] = Field((), description="partial matches taken out of the grid")
-    include: Annotated[tuple[Match, ...], Axis] = Field(
+    exclude: Annotated[Rules, Axis] = Field((), description="partial matches taken out of the grid")
+    include: Annotated[Rules, Axis] = Field(
         (), description="points added to the grid; an axis left out takes all its values"
     )
     model: ModelOverrides = Field(ModelOverrides(), description="what stands around the block norms")
@@ -198,19 +206,22 @@ def _told(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
         if kind == "missing":
             message = "is missing"
         elif kind in ("tuple_type", "list_type"):
-            message = f"must be a list, not {given!r}: write [{given}]" if _plain(given) else "must be a list"
+            message = f"must be a list, not {shown(given)}"
+            message += f": write [{given}]" if _plain(given) and len(str(given)) < SHORT else ""
         elif kind in ("too_short",):
             message = "is empty: at least one value is needed"
+        elif kind in ("too_long",):
+            message = f"has {len(given)} values; at most {context['max_length']} fit"
         elif kind in ("model_type", "dict_type", "model_attributes_type"):
-            message = f"must be a mapping, not {given!r}"
+            message = f"must be a mapping, not {shown(given)}"
         elif kind == "literal_error":
-            message = f"must be {context['expected']}, not {given!r}"
+            message = f"must be {context['expected']}, not {shown(given)}"
         elif kind == "string_pattern_mismatch":
-            message = f"{given!r} is not a name of the form {context['pattern']}"
+            message = f"{shown(given)} is not a name of the form {context['pattern']}"
         elif kind == "string_too_long":
-            message = f"{given!r} has {len(given)} characters; at most {context['max_length']} fit"
+            message = f"{shown(given)} has {len(given)} characters; at most {context['max_length']} fit"
         else:
-            message = f"{error['msg'].removeprefix('Value error, ').removeprefix('Input ')}, not {given!r}"
+            message = f"{error['msg'].removeprefix('Value error, ').removeprefix('Input ')}, not {shown(given)}"
         problems.append(Problem(location, message))
     return problems
 

@@ -16,7 +16,7 @@ from orchestrator.errors import Interrupted, NormsweepError, TrialsFailed
 from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
-from orchestrator.plan.show import counts, duration, gpus_in_words
+from orchestrator.plan.show import counts, duration, gpus_in_words, trials_in_words
 from orchestrator.run.cluster import place, ray_cluster, work_folder
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
@@ -55,7 +55,9 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
         if todo:
             keep_initial(plan, store)
         if done:
-            progress.say(f"{len(done)} of {len(plan.trials)} trials are done already.")
+            progress.say(
+                f"{len(done)} of {trials_in_words(len(plan.trials))} {'is' if len(done) == 1 else 'are'} done already."
+            )
         with _mirroring(plan, store, options, frozenset(done), progress) as mirror:
             interrupted = False
             if todo:
@@ -172,7 +174,7 @@ def _train(
         for warning in too_large_for_a_gpu(trials, gpus):
             progress.warn(warning)
         estimate = sum(trial.seconds for trial in trials)
-        progress.say(f"{len(trials)} trials to train, about {duration(estimate)} one after the other.")
+        progress.say(f"{trials_in_words(len(trials))} to train, about {duration(estimate)} one after the other.")
         trained = tune_trials(there, trials, options, progress, work=work, commit=_commit())
     for trial_id, error in trained.errors.items():
         give_up(store, trial_id, error)

@@ -43,11 +43,11 @@ def test_a_sweep_on_s3_continues_after_a_kill_to_the_same_bits(tmp_path: Path, b
     assert [key for key in bucket.listed() if "/attempts/2/journal/" in key], "continued by a second attempt"
 
     again = run(file, "--store", f"{bucket.uri}/lab/runs")
-    assert "1 of 1 trials are done already." in again
+    assert "1 of 1 trial is done already." in again
     assert not [key for key in bucket.listed() if "/attempts/3/" in key]
     assert "done 1" in ask(file.parent, "status", file, "--store", f"{bucket.uri}/lab/runs")
     page = ask(file.parent, "report", file, "--store", f"{bucket.uri}/lab/runs", "--out", "page").strip()
-    assert "1 of 1</b> trials ended" in (file.parent / page).read_text()
+    assert "1 of 1</b> trial ended" in (file.parent / page).read_text()
 
 
 @pytest.mark.parametrize("verb", ["run", "status", "report", "plan"])

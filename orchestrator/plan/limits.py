@@ -1,0 +1,116 @@
+"""Limits of a sweep file's text, held before anything is built from it: its size, encoding, nesting and lengths.
+
+Nothing here recurses and nothing is converted: YAML's parsers follow nesting on the machine's stack, and Python refuses whole
+numbers of thousands of digits in words of its own. The bounds of single fields stand on the fields (orchestrator.plan.sweep,
+trainers.spec, trainers.catalog).
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+import reprlib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import UserError
+
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LARGEST_BYTES = 1 << 20
+DEEPEST = 16  # a sweep file needs 8: training.initial[0].match.norm[0].knob[0]
+MOST_VALUES = 20_000
+LONGEST_TEXT = 4_096  # of a path; names have bounds of their own
+LONGEST_KEY = 100
+LONGEST_NUMBER = 64  # characters; a float64 needs 24
+ENCODINGS = (  # the longer first: UTF-32's mark begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+NUMBER = re.compile(r"[-+]?(0x[\da-fA-F_]+|[.\d][\d_.:]*([eE][-+]?\d+)?)")
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 100
+_SHORT.maxlevel = 3
+
+
+class OverLimit(ValueError):
+    """A limit that the text does not keep; `line` and `column` from 1."""
+
+    def __init__(self, message: str, line: int, column: int) -> None:
+        self.line = line
+        self.column = column
+        super().__init__(message)
+
+
+def shown(value: Any) -> str:
+    """`repr` of a value from a file, shortened: a message is read by people."""
+    return _SHORT.repr(value)
+
+
+def read_text(path: Path) -> str:
+    """A file's text, without the mark that some editors put before UTF-8.
+
+    Raises UserError for a file that is no text of at most LARGEST_BYTES, and OSError.
+    """
+    with path.open("rb") as file:
+        content = file.read(LARGEST_BYTES + 1)  # of a device there may be no end
+    if len(content) > LARGEST_BYTES:
+        raise UserError(f"{path}: is larger than {LARGEST_BYTES} bytes: no sweep file")
+    for mark, encoding in ENCODINGS:
+        if content.startswith(mark):
+            raise UserError(f"{path}: is {encoding} text: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(f"{path}:{line}: byte {error.start} is not UTF-8 text: a sweep file is a text file") from error
+
+
+def check_text(text: str) -> None:
+    """Raises OverLimit for the first limit that a file's text does not keep, yaml.YAMLError where it is not YAML."""
+    if found := CONTROL.search(text):
+        before = text[: found.start()].splitlines(keepends=True) or [""]
+        if not before[-1].endswith(("\n", "\r")):
+            line, column = len(before), len(before[-1]) + 1
+        else:
+            line, column = len(before) + 1, 1
+        code = ord(found.group())
+        raise OverLimit(f"a control character (U+{code:04X}): a sweep file is plain text", line, column)
+    depth = values = 0
+    for event in yaml.parse(text, Loader=LOADER):
+        mark = event.start_mark
+        line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise OverLimit(
+                    f"is nested {depth} levels deep: a sweep file needs 8, {DEEPEST} are allowed", line, column
+                )
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if isinstance(event, yaml.NodeEvent):
+            values += 1
+            if values > MOST_VALUES:
+                raise OverLimit(f"more than {MOST_VALUES} values in one file: split the sweep", line, column)
+            if why := _unwanted(event):
+                raise OverLimit(why, line, column)
+
+
+def _unwanted(event: yaml.NodeEvent) -> str | None:
+    """What is wrong with one value, whatever it is for."""
+    if (tag := getattr(event, "tag", None)) is not None:
+        return f"a tag ({shown(tag)}): write the value plainly"
+    if not isinstance(event, yaml.ScalarEvent):
+        return None
+    text: str = event.value
+    if len(text) > LONGEST_NUMBER and not event.style and NUMBER.fullmatch(text):
+        return f"a number of {len(text)} characters: none here has more than {LONGEST_NUMBER}"
+    if len(text) > LONGEST_TEXT:
+        return f"a text of {len(text)} characters: none here has more than {LONGEST_TEXT}"
+    if found := CONTROL.search(text):  # written as an escape
+        return f"a text with a control character (U+{ord(found.group()):04X})"
+    return None
