@@ -6,18 +6,40 @@
     |-- TrialsFailed         4   some trials failed, or a gate did not hold
     `-- Interrupted        130   Ctrl-C
 
-The text of an error is what a person reads: whole lines, and what would be right.
+The text of an error is what a person reads: whole lines, and what would be right. No password stands in it, whatever a
+library has put into the message that it quotes.
 """
 
 from __future__ import annotations
 
+import os
+import re
 from typing import ClassVar
+
+# user:password@ of an address. What follows a colon may also hold `/` or `@`, but not where a port stands there.
+USER_INFO = re.compile(r"(?<=://)(?:[^\s/@:\[]*:(?!\d+(?:[/\s'\"?,)]|$))\S*|[^\s/@]*)@")
+PARAMETER = re.compile(r"(?i)\b(\w*(?:passw(?:or)?d|pwd|secret|token))=[^&\s'\"]+")
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+SHORTEST_SECRET = 6  # shorter ones would be found in ordinary words
+
+
+def masked(text: str) -> str:
+    """`text` without the passwords of addresses and without the secrets of this process's environment."""
+    text = PARAMETER.sub(r"\1=***", USER_INFO.sub("***@", text))
+    for name in SECRETS:
+        secret = os.environ.get(name, "")
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text
 
 
 class NormsweepError(Exception):
     """Any error that is not our bug."""
 
     exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return masked(super().__str__())
 
 
 class UserError(NormsweepError):

@@ -8,15 +8,16 @@ import os
 import shlex
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
 
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.tracking.address import Address, parse
+from orchestrator.tracking.sqlite import ARTIFACTS, bring_home
 
-SQLITE = "sqlite:///"
 STOP_DEADLINE_S = 10.0
 # What `mlflow server` allows by itself; naming hosts replaces its list (mlflow 3.5 and later).
 PRIVATE_HOSTS = ("10.*", "192.168.*", *(f"172.{i}.*" for i in range(16, 32)))
@@ -24,11 +25,15 @@ PRIVATE_HOSTS = ("10.*", "192.168.*", *(f"172.{i}.*" for i in range(16, 32)))
 
 def run_ui(tracking_uri: str, host: str, port: int) -> int:
     """Serve until interrupted. UserError if there is nothing to show, EnvironmentProblem if the port is taken."""
-    if tracking_uri.startswith(("http://", "https://")):
-        print(f"The runs are served already: open {tracking_uri}", flush=True)
+    address = parse(tracking_uri)
+    if address.is_server:
+        print(f"The runs are served already: open {address.shown}", flush=True)
         return 0
-    command = server_command(tracking_uri, host, port)
+    command = server_command(address, host, port)
     _check_port(host, port)
+    if address.database is not None:
+        with contextlib.suppress(sqlite3.Error):  # that cannot be written can still be shown
+            bring_home(address.database)
     print(shlex.join(command), flush=True)
     print(f"Open http://{_shown(host)}:{port}  (Ctrl-C ends it)", flush=True)
     if not _is_loopback(host):
@@ -38,21 +43,21 @@ def run_ui(tracking_uri: str, host: str, port: int) -> int:
     return _serve(command)
 
 
-def server_command(tracking_uri: str, host: str, port: int) -> list[str]:
+def server_command(address: Address, host: str, port: int) -> list[str]:
     """The command for a local database: absolute addresses, artifacts beside the database, one worker."""
-    if not tracking_uri.startswith(SQLITE):
+    database = address.database
+    if database is None:
         raise UserError(
-            f"--tracking {tracking_uri} can be neither opened nor served. "
-            "Give sqlite:///PATH or a server's http address."
+            f"--tracking {address.shown} is not served from here: `mlflow server` does, and its address can be opened. "
+            "Give that, or sqlite:///PATH."
         )
-    database = Path(tracking_uri.removeprefix(SQLITE)).absolute()
     if not database.is_file():
         raise UserError(
             f"There is no tracking database {database}. "
             "`normsweep run FILE` makes it, `normsweep sync FILE` fills it from the store."
         )
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"{SQLITE}{database}"]
-    command += ["--artifacts-destination", str(database.parent / "mlartifacts")]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address.uri]
+    command += ["--artifacts-destination", str(database.parent / ARTIFACTS)]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     if not _is_loopback(host):
         names = ("localhost", "127.0.0.1", "[[]::1]", socket.gethostname(), socket.getfqdn())

@@ -27,6 +27,7 @@ from orchestrator.cli.options import (
     weights,
 )
 from orchestrator.errors import NormsweepError, UserError
+from orchestrator.tracking.address import leave_process_list
 
 if TYPE_CHECKING:
     from orchestrator.run.runner import Ended
@@ -193,7 +194,8 @@ def sync(file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, 
     planned = load_plan(file, finder(data), weights(store, check=False))
     from orchestrator.tracking.mlflow import sync_sweep
 
-    sync_sweep(planned, store, tracking)
+    for note in sync_sweep(planned, store, tracking):
+        print(note, file=sys.stderr)
     return 0
 
 
@@ -282,6 +284,7 @@ def ui(
 
 def main() -> None:
     """The entry point; the exit codes are those of orchestrator.errors."""
+    leave_process_list(sys.argv[1:])
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a norm of one's own may lie beside the sweep
     try:

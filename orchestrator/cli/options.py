@@ -25,7 +25,16 @@ StoreUri = Annotated[
         help="Where trials are kept: a folder or s3://BUCKET/PREFIX.",
     ),
 ]
-TrackingUri = Annotated[str, typer.Option("--tracking", metavar="URI", help="MLflow: sqlite:///PATH or http://...")]
+TrackingUri = Annotated[
+    str,
+    typer.Option(
+        "--tracking",
+        metavar="URI",
+        envvar="NORMSWEEP_TRACKING",
+        show_envvar=True,
+        help="MLflow: sqlite:///PATH or http://SERVER. A password goes into MLFLOW_TRACKING_PASSWORD.",
+    ),
+]
 Data = Annotated[
     list[str] | None,
     typer.Option("--data", metavar="ROOT", help="Where data sets lie: a folder or s3://BUCKET/PREFIX; repeatable."),

@@ -65,8 +65,9 @@ class Written:
 def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, out: Path | None = None) -> Written:
     """Write the report of what the store holds now, to the folder `out` or to `sweeps/<name>/report` in the store.
 
-    With `tracking_uri` the files become artifacts in the sweep's MLflow experiment too, once a trial began; if MLflow
-    does not answer, that is said on stderr. Raises EnvironmentProblem where they cannot be written.
+    With `tracking_uri` the files become artifacts in the sweep's MLflow experiment too, once a trial began and where its
+    database is there; if MLflow does not answer, that is said on stderr. Raises UserError for an address that is none,
+    EnvironmentProblem where the files cannot be written.
     """
     store = open_store(store_uri)
     frame = read_frame(plan, store)
@@ -97,11 +98,19 @@ def _write(files: Mapping[str, str], folder: Path) -> None:
 
 
 def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
-    from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
+    from orchestrator.tracking.address import parse
 
     try:
-        Mirror(tracking_uri, plan).log_report(files)
-    except TrackingUnavailable as error:
+        address = parse(tracking_uri)
+        if address.database is not None and not address.database.exists():
+            return  # a report reads; runs and `sync` make the database
+        from orchestrator.tracking.mlflow import Mirror
+
+        mirror = Mirror(tracking_uri, plan)
+        mirror.log_report(files)
+        for note in mirror.notes:
+            print(note, file=sys.stderr)
+    except EnvironmentProblem as error:
         print(f"The report is written, but not logged. {error}", file=sys.stderr)
 
 

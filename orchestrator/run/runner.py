@@ -23,6 +23,7 @@ from orchestrator.run.progress import Progress
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from orchestrator.store.trials import ended, give_up, read_failure, trial_states
+from orchestrator.tracking.address import parse
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
 from trainers.catalog import NORMS
 
@@ -40,8 +41,10 @@ class Ended:
 def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     """Train what is missing, mirror it, write the report.
 
-    Raises EnvironmentProblem where the machine cannot hold a gang or a service fails.
+    Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, UserError for an address of MLflow that
+    is none.
     """
+    parse(options.tracking)  # before anything is made
     if any(NORMS[trial.spec.model.norm.name].open_knobs for trial in plan.trials):
         found_in = [os.getcwd(), os.environ.get("PYTHONPATH", "")]  # Ray's workers and their ranks inherit it
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found_in))
@@ -98,7 +101,7 @@ def _finish(
         progress.say(
             f"{plan.sweep}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
             f"{_infeasible(summary)}{summary['pending']} pending.\n"
-            f"Report: {written.page}\nRuns:   normsweep ui --tracking {options.tracking}"
+            f"Report: {written.page}\nRuns:   normsweep ui --tracking {parse(options.tracking).shown}"
         )
     progress.line({"event": "summary", **summary})
     if interrupted:
@@ -126,16 +129,22 @@ def _mirroring(
     over = threading.Event()
     told = False
 
+    def tell_notes() -> None:
+        while mirror.notes:
+            progress.warn(mirror.notes.pop(0))
+
     def follow() -> None:
         nonlocal told
         while not over.wait(MIRROR_EVERY_S):
             try:
                 mirror.sync(store, [trial for trial in plan.trials if trial.id not in reused], reused=reused)
+                tell_notes()
             except NormsweepError as error:
                 if not told:
                     progress.warn(str(error))
                 told = True
 
+    tell_notes()
     thread = threading.Thread(target=follow, name="mlflow-mirror", daemon=True)
     thread.start()
     try:
@@ -145,6 +154,7 @@ def _mirroring(
         thread.join()
         try:
             mirror.sync(store, plan.trials, reused=reused)
+            tell_notes()
         except TrackingUnavailable as error:
             progress.warn(str(error))
 

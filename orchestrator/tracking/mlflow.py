@@ -2,16 +2,15 @@
 
 Only the driver writes, and only what it reads from the journals, with the journal's timestamps: MLflow's key of a point holds
 its timestamp, so sending one again adds nothing. How far a trial was sent stands in the run's tag `normsweep.cursor`; a run is
-found by its tag `normsweep.trial` before it is made.
+found by its tag `normsweep.trial` before it is made. What somebody deleted in MLflow is restored, since MLflow keeps its name and
+would refuse a second one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -23,8 +22,9 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 import logging
 
 import requests
+import sqlalchemy
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, Run, RunTag
+from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -33,8 +33,9 @@ from orchestrator.plan import Plan, Trial
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from orchestrator.store.trials import JournalReader, Point, read_attempts, read_result, trial_state
+from orchestrator.tracking.address import Address, parse
+from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
 
-SQLITE = "sqlite:///"
 MOST_METRICS = 1_000  # of one log_batch
 STATUS = {
     "done": "FINISHED",
@@ -43,6 +44,11 @@ STATUS = {
     "infeasible": "FAILED",
     "interrupted": "KILLED",
 }
+
+SIGN_IN = (
+    "The server wants to know who you are: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
+    "or MLFLOW_TRACKING_TOKEN."
+)
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -53,34 +59,66 @@ class TrackingUnavailable(EnvironmentProblem):
 
 
 class Mirror:
-    """One sweep's experiment. Every method raises TrackingUnavailable where MLflow does not answer."""
+    """One sweep's experiment. Every method raises TrackingUnavailable where MLflow does not answer.
+
+    `notes` says what was restored. Also raises UserError for an address that is none.
+    """
 
     def __init__(self, tracking_uri: str, plan: Plan) -> None:
-        self._uri = tracking_uri
+        self._address = parse(tracking_uri)
+        self._address.sign_in()
         self._plan = plan
         self._runs: dict[str, _Run] = {}
+        self.notes: list[str] = []
+        self._is_open = False
         with self._told():
-            self._client, self._experiment = _open(tracking_uri, plan)
-            for run in _all_runs(self._client, self._experiment):
-                trial_id = run.data.tags.get("normsweep.trial")
-                if trial_id:
-                    self._runs[trial_id] = _Run(run)
+            self._open()
 
     def sync(self, store: Store, trials: Iterable[Trial], *, reused: frozenset[str] = frozenset()) -> None:
         """Send what the store holds beyond what was sent. `reused` were done before this sweep came to them."""
         with self._told():
+            self._open()
             for trial in trials:
                 self._sync(store, trial, trial.id in reused)
 
     def log_report(self, files: Mapping[str, str]) -> None:
         """The report's files, by name, as artifacts of a run of its own, the same one each time."""
         with self._told():
-            tags = {"normsweep.report": self._plan.sweep}
-            found = self._client.search_runs([self._experiment], f"tags.`normsweep.report` = '{self._plan.sweep}'")
-            run = found[0] if found else self._client.create_run(self._experiment, run_name="report", tags=tags)
+            self._open()
+            run = self._find_run("normsweep.report", self._plan.sweep)
+            if run is None:
+                tags = {"normsweep.report": self._plan.sweep}
+                run = self._client.create_run(self._experiment, run_name="report", tags=tags)
             for name, text in files.items():
                 self._client.log_text(run.info.run_id, text, name)
             self._client.set_terminated(run.info.run_id, "FINISHED")
+
+    def _open(self) -> None:
+        """Look again at what MLflow has, unless all went well since the last look."""
+        if self._is_open:
+            return
+        self._client, experiment, is_restored = _open(self._address, self._plan)
+        self._experiment: str = experiment
+        if is_restored:
+            self.notes.append(f"MLflow's experiment {self._plan.sweep} had been deleted there: it is restored.")
+        runs: dict[str, Run] = {}
+        for run in _all_runs(self._client, self._experiment):
+            trial_id = run.data.tags.get("normsweep.trial")
+            if trial_id and (trial_id not in runs or _is_deleted(runs[trial_id])):
+                runs[trial_id] = run
+        among = {trial.id for trial in self._plan.trials}
+        self._runs = {key: _Run(self._restored(run)) for key, run in runs.items() if key in among}
+        self._is_open = True
+
+    def _find_run(self, tag: str, value: str) -> Run | None:
+        found = self._client.search_runs([self._experiment], f"tags.`{tag}` = '{value}'", run_view_type=ViewType.ALL)
+        return self._restored(min(found, key=_is_deleted)) if found else None
+
+    def _restored(self, run: Run) -> Run:
+        if _is_deleted(run):
+            self._client.restore_run(run.info.run_id)
+            self.notes.append(f"MLflow's run {run.info.run_name} had been deleted there: it is restored.")
+        return run
 
     def _sync(self, store: Store, trial: Trial, is_reused: bool) -> None:
         attempts = read_attempts(store, trial.id)
@@ -129,10 +167,10 @@ class Mirror:
             **{f"normsweep.version.{name}": text for name, text in first.get("versions", {}).items()},
         }
         started = round(first["started"] * 1000)
-        with _alone(self._uri):
-            found = self._client.search_runs([self._experiment], f"tags.`normsweep.trial` = '{trial.id}'")
-            if found:
-                return _Run(found[0])
+        with alone(self._address.database):
+            found = self._find_run("normsweep.trial", trial.id)
+            if found is not None:
+                return _Run(found)
             return _Run(self._client.create_run(self._experiment, start_time=started, tags=tags, run_name=trial.name))
 
     def _describe(self, run: _Run, trial: Trial) -> None:
@@ -146,12 +184,25 @@ class Mirror:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (MlflowException, requests.RequestException, SQLAlchemyError, OSError) as error:
-            said = str(error).splitlines()[0][:300]
+        except (MlflowException, requests.RequestException, SQLAlchemyError, OSError, Unusable) as error:
+            self._is_open = False  # somebody may have deleted the experiment or a run: the next call looks again
             raise TrackingUnavailable(
-                f"MLflow at {self._uri} cannot be used: {said}\n"
+                f"MLflow at {self._address.shown} cannot be used: {said(error)}\n"
                 "The store has everything; when it answers again, `normsweep sync FILE` brings it up to date."
             ) from error
+
+
+def said(error: Exception) -> str:
+    """MLflow's first line, and what to do where that is known."""
+    text = (str(error).splitlines() or [type(error).__name__])[0][:300]
+    status = error.get_http_status_code() if isinstance(error, MlflowException) else None
+    if status in (401, 403) or " 401" in text or " 403" in text:
+        text = f"{text.rstrip('.')}. {SIGN_IN}"
+    return text
+
+
+def _is_deleted(run: Run) -> bool:
+    return bool(run.info.lifecycle_stage == LifecycleStage.DELETED)
 
 
 class _Run:
@@ -166,58 +217,61 @@ class _Run:
         self.reader: JournalReader | None = None
 
 
-def absolute(tracking_uri: str) -> str:
-    """A SQLite address with its path made absolute; others as they are."""
-    if not tracking_uri.startswith(SQLITE):
-        return tracking_uri
-    return SQLITE + str(Path(tracking_uri.removeprefix(SQLITE)).absolute())
+def connected(address: Address) -> MlflowClient:
+    """A client. Raises Unusable or SQLAlchemyError at once for a database that MLflow would try ten times, for 100 s."""
+    if address.database is not None:
+        check_usable(address.database)
+    elif not address.is_server and "://" in address.uri and not address.uri.startswith("databricks"):
+        sqlalchemy.create_engine(address.uri, poolclass=sqlalchemy.NullPool).connect().close()
+    return MlflowClient(address.uri)
 
 
-def _database(tracking_uri: str) -> Path | None:
-    """The file of a SQLite address."""
-    return Path(absolute(tracking_uri).removeprefix(SQLITE)) if tracking_uri.startswith(SQLITE) else None
-
-
-@contextlib.contextmanager
-def _alone(tracking_uri: str) -> Iterator[None]:
-    """Among the processes of this machine that use the same SQLite database; a server has to order its callers itself."""
-    database = _database(tracking_uri)
-    if database is None:
-        yield
-        return
-    with database.with_name(f"{database.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _open(tracking_uri: str, plan: Plan) -> tuple[MlflowClient, str]:
-    """A client, and the id of the sweep's experiment."""
+def _open(address: Address, plan: Plan) -> tuple[MlflowClient, str, bool]:
+    """A client, the id of the sweep's experiment, and whether that had to be restored."""
     location = None
-    database = _database(tracking_uri)
-    if database is not None:
-        database.parent.mkdir(parents=True, exist_ok=True)
-        location = (database.parent / "mlartifacts").as_uri() + f"/{plan.sweep}"
+    if address.database is not None:
+        check_usable(address.database)
+        location = artifacts_beside(address.database, plan.sweep)
     # Several processes that open a new SQLite database at once fail in its migrations, all but one.
-    with _alone(tracking_uri):
-        client = MlflowClient(absolute(tracking_uri))
+    with alone(address.database):
+        client = connected(address)
+        if address.database is not None:
+            bring_home(address.database)
         found = client.get_experiment_by_name(plan.sweep)
         if found is not None:
-            return client, found.experiment_id
+            return client, found.experiment_id, _restore(client, found)
         # The kind makes the UI open on runs and charts instead of on traces of language models.
         tags = {"mlflow.note.content": plan.question, "mlflow.experimentKind": "custom_model_development"}
-        return client, client.create_experiment(plan.sweep, artifact_location=location, tags=tags)
+        return client, client.create_experiment(plan.sweep, artifact_location=location, tags=tags), False
+
+
+def _restore(client: MlflowClient, experiment: Experiment) -> bool:
+    """Whether the experiment had been deleted. Raises MlflowException, with what to do, where it cannot be restored."""
+    if experiment.lifecycle_stage != LifecycleStage.DELETED:
+        return False
+    try:
+        client.restore_experiment(experiment.experiment_id)
+    except MlflowException as error:
+        raise MlflowException(
+            f"its experiment {experiment.name} is deleted and cannot be restored from here: {said(error)} "
+            f"Restore it with `mlflow experiments restore --experiment-id {experiment.experiment_id}`."
+        ) from error
+    return True
 
 
 def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
+    """The deleted ones too."""
     token = None
     while True:
-        page = client.search_runs([experiment], max_results=1_000, page_token=token)
+        page = client.search_runs([experiment], run_view_type=ViewType.ALL, max_results=1_000, page_token=token)
         yield from page
         token = page.token
         if not token:
             return
 
 
-def sync_sweep(plan: Plan, store_uri: str, tracking_uri: str) -> None:
-    """Bring MLflow up to what the store holds of a sweep."""
-    Mirror(tracking_uri, plan).sync(open_store(store_uri), plan.trials)
+def sync_sweep(plan: Plan, store_uri: str, tracking_uri: str) -> list[str]:
+    """Bring MLflow up to what the store holds of a sweep; returns what people should know of it."""
+    mirror = Mirror(tracking_uri, plan)
+    mirror.sync(open_store(store_uri), plan.trials)
+    return mirror.notes

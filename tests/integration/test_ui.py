@@ -20,6 +20,7 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import load_plan
 from orchestrator.report.page import write_report
 from orchestrator.store import open_store
+from orchestrator.tracking.address import parse
 from orchestrator.tracking.mlflow import sync_sweep
 from orchestrator.ui import run_ui, server_command
 from tests.written_store import write_sweep
@@ -160,15 +161,15 @@ def test_an_address_that_is_none_of_this_machine_is_the_users_error(tmp_path: Pa
 def test_addresses_are_absolute_wherever_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     database(tmp_path)
-    command = server_command("sqlite:///mlflow.db", "127.0.0.1", 5000)
+    command = server_command(parse("sqlite:///mlflow.db"), "127.0.0.1", 5000)
     assert f"sqlite:///{tmp_path}/mlflow.db" in command
     assert str(tmp_path / "mlartifacts") in command
 
 
 def test_hosts_are_named_only_beyond_loopback(tmp_path: Path) -> None:
     tracking = database(tmp_path)
-    assert "--allowed-hosts" not in server_command(tracking, "127.0.0.1", 5000)
-    command = server_command(tracking, "0.0.0.0", 5000)
+    assert "--allowed-hosts" not in server_command(parse(tracking), "127.0.0.1", 5000)
+    command = server_command(parse(tracking), "0.0.0.0", 5000)
     hosts = command[command.index("--allowed-hosts") + 1].split(",")
     assert {"localhost:*", f"{socket.gethostname()}:*", "10.*"} <= set(hosts)
     assert "*" not in hosts

@@ -1,0 +1,124 @@
+"""The SQLite database that MLflow keeps beside a store: usable or not at once, one process at a time, artifacts beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+ARTIFACTS = "mlartifacts"
+PATIENCE_S = 20.0  # with another process that writes
+OF_OURS = """
+    SELECT e.name, e.lifecycle_stage = 'deleted' AS is_deleted, sum(r.lifecycle_stage = 'deleted') AS deleted_runs
+    FROM experiments e JOIN runs r ON r.experiment_id = e.experiment_id
+    WHERE EXISTS (SELECT 1 FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key LIKE 'normsweep.%')
+    GROUP BY e.experiment_id ORDER BY e.name
+"""
+
+
+class Unusable(Exception):
+    """A database that cannot be used: why, and what to do, in a sentence."""
+
+
+@contextlib.contextmanager
+def alone(database: Path | None) -> Iterator[None]:
+    """Among the processes of this machine that use the same database; without one, a server orders its callers itself."""
+    if database is None:
+        yield
+        return
+    with database.with_name(f"{database.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def artifacts_beside(database: Path, experiment: str) -> str:
+    """Where an experiment's artifacts lie, as a URI."""
+    return (database.parent / ARTIFACTS).as_uri() + f"/{experiment}"
+
+
+def check_usable(database: Path) -> None:
+    """Try what MLflow would try ten times, for 100 s, before it gave up. Raises Unusable."""
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+        with _connected(database) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.rollback()
+    except OSError as error:
+        raise Unusable(f"{database}: {error.strerror}. Name another database with --tracking.") from error
+    except sqlite3.OperationalError as error:
+        raise Unusable(f"{database}: {error}. Make it writable, or name another database with --tracking.") from error
+    except sqlite3.DatabaseError as error:
+        raise Unusable(
+            f"{database}: {error}. Move it away, and fill a new one with `normsweep sync FILE`: the store has everything."
+        ) from error
+
+
+@contextlib.contextmanager
+def _connected(database: Path, mode: str = "rwc") -> Iterator[sqlite3.Connection]:
+    uri = f"{database.absolute().as_uri()}?mode={mode}"
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE_S, isolation_level=None)) as connection:
+        yield connection
+
+
+def bring_home(database: Path) -> None:
+    """Make a database that was moved or copied keep its artifacts beside it, not where it lay before.
+
+    MLflow records absolute addresses. Those of an experiment of ours end with `mlartifacts/<name>`; what lies anywhere else is
+    left as it is. Of a copied store the old one is not touched.
+    """
+    if not database.exists():
+        return
+    with _connected(database, "rw") as connection:
+        try:
+            experiments = connection.execute(
+                "SELECT experiment_id, name, artifact_location FROM experiments"
+            ).fetchall()
+        except sqlite3.OperationalError:  # without tables as yet
+            return
+        for number, name, old in experiments:
+            home = artifacts_beside(database, name)
+            if not _is_elsewhere(old or "", name, database.parent):
+                continue
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(
+                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ? AND artifact_location = ?",
+                (home, number, old),
+            )
+            connection.execute(
+                "UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?)"
+                " WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
+                (home, len(old) + 1, number, len(old) + 1, f"{old}/"),
+            )
+            connection.commit()
+
+
+def _is_elsewhere(location: str, experiment: str, folder: Path) -> bool:
+    """Whether an experiment's artifacts are to lie where a database of ours was, and this folder is another one."""
+    ending = f"/{ARTIFACTS}/{experiment}"
+    if not location.startswith("file://") or not location.endswith(ending):
+        return False
+    before = unquote(urlsplit(location.removesuffix(ending)).path) or "/"
+    with contextlib.suppress(OSError):
+        return not os.path.samefile(before, folder)  # one folder may have two paths
+    return True
+
+
+def count_runs(database: Path) -> int:
+    """Raises sqlite3.Error. Reads only."""
+    with _connected(database, "ro") as connection:
+        (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
+    return int(runs)
+
+
+def deleted(database: Path) -> list[tuple[str, int | None]]:
+    """Experiments of ours that are deleted, with None, and others that have deleted runs, with how many. Reads only."""
+    with _connected(database, "ro") as connection:
+        try:
+            found = connection.execute(OF_OURS).fetchall()
+        except sqlite3.OperationalError:  # not MLflow's tables, or of another version of it
+            return []
+    return [(name, None if is_deleted else runs) for name, is_deleted, runs in found if is_deleted or runs]
