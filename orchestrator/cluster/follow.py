@@ -11,7 +11,7 @@ from orchestrator.cluster.kube import ApiAway, Kube, NotThere, Object
 from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, TRIALS_NOTE
 from orchestrator.cluster.watch import JobState, job_state, log_lines
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.store import open_store
+from orchestrator.store import read_store
 from orchestrator.store.jobs import read_outcome
 from orchestrator.store.trials import states_of
 
@@ -50,7 +50,7 @@ def outcome(kube: Kube, name: str) -> int:
 
 def outcome_of(state: JobState) -> int:
     """The exit code of a finished job's sweep, as the store has it."""
-    kept = read_outcome(open_store(state.store), state.name)
+    kept = read_outcome(read_store(state.store), state.name)
     if kept is None:
         notes = "".join(f"\n  {note}" for note in state.notes)
         raise EnvironmentProblem(f"{state.name} ended without an outcome. Submit it again: it continues.{notes}")
@@ -88,7 +88,7 @@ def show_job(kube: Kube, given: str) -> int:
 
 def _trials_told(store_uri: str, ids: Sequence[str]) -> str:
     """Raises EnvironmentProblem."""
-    counted = Counter(states_of(open_store(store_uri), ids).values())
+    counted = Counter(states_of(read_store(store_uri), ids).values())
     return f"of {len(ids)} trials: " + ", ".join(f"{number} {word}" for word, number in sorted(counted.items()))
 
 

@@ -15,8 +15,10 @@ from typing import Any
 import pandas as pd
 
 from orchestrator.plan.expand import Plan, Trial
+from orchestrator.store.attempts import Attempt, read_attempts, read_failure
 from orchestrator.store.base import Store
-from orchestrator.store.trials import Attempt, read_attempts, read_failure, read_points, read_result, trial_state
+from orchestrator.store.journals import read_points
+from orchestrator.store.trials import read_result, trial_state
 
 AXES = ("backbone", "norm", "task", "width", "depth", "seed")
 ENDED = ("done", "diverged", "stopped")

@@ -30,9 +30,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, Trial
-from orchestrator.store import open_store
+from orchestrator.store import read_store
+from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
-from orchestrator.store.trials import JournalReader, Point, read_attempts, read_result, trial_state
+from orchestrator.store.journals import JournalReader, Point
+from orchestrator.store.trials import read_result, trial_state
 
 SQLITE = "sqlite:///"
 MOST_METRICS = 1_000  # of one log_batch
@@ -42,6 +44,7 @@ STATUS = {
     "failed": "FAILED",
     "infeasible": "FAILED",
     "interrupted": "KILLED",
+    "damaged": "KILLED",
 }
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -220,4 +223,4 @@ def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
 
 def sync_sweep(plan: Plan, store_uri: str, tracking_uri: str) -> None:
     """Bring MLflow up to what the store holds of a sweep."""
-    Mirror(tracking_uri, plan).sync(open_store(store_uri), plan.trials)
+    Mirror(tracking_uri, plan).sync(read_store(store_uri), plan.trials)
