@@ -23,7 +23,7 @@ from orchestrator.run.progress import Progress
 from orchestrator.store import open_store
 from orchestrator.store.attempts import give_up, read_failure
 from orchestrator.store.base import Store
-from orchestrator.store.trials import Look, damage_in_words, ended, looks_at, trial_states
+from orchestrator.store.trials import Look, damage_in_words, looks_at, trial_states
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
 from trainers.catalog import NORMS
 
@@ -47,9 +47,9 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
         found_in = [os.getcwd(), os.environ.get("PYTHONPATH", "")]  # Ray's workers and their ranks inherit it
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found_in))
     store = open_store(options.store)
-    done = ended(store, plan.trials)
-    todo = {trial.id for trial in plan.trials} - done
-    looks = looks_at(store, [trial.id for trial in plan.trials])
+    looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
+    done = {trial_id for trial_id, look in looks.items() if look.has_ended}
+    todo = looks.keys() - done
     states = {trial_id: look.state for trial_id, look in looks.items()}
     refused = {trial_id for trial_id in todo if looks[trial_id].hindrances}
     todo -= refused

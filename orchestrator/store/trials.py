@@ -39,7 +39,7 @@ from orchestrator.store.attempts import (
 )
 from orchestrator.store.base import KEY, Store
 from orchestrator.store.checkpoints import checkpoint_prefix, damaged_checkpoints, damaged_file, read_manifest
-from orchestrator.store.journals import DIGEST_DIGITS, SEGMENT, read_journal, segments
+from orchestrator.store.journals import DIGEST_DIGITS, SEGMENT, Journal, read_journal, segments
 from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_bytes, read_record, sealed
 from trainers.spec import RunSpec
 
@@ -178,14 +178,16 @@ def _state(store: Store, trial_id: str, result: Record | Damaged | None) -> str:
     return "infeasible" if failure["kind"] == OUT_OF_MEMORY else "failed"
 
 
-def look_at(store: Store, trial_id: str, *, verify: bool = False) -> Look:
-    """Look at everything that the store has of a trial; `verify` also reads its checkpoints through."""
+def look_at(store: Store, trial_id: str, journal: Journal | None = None, *, verify: bool = False) -> Look:
+    """Look at everything that the store has of a trial, its `journal` as it was read already; `verify` also reads its
+    checkpoints through.
+    """
     result = check_result(store, trial_id, verify=verify)
     state = _state(store, trial_id, result)
     if state == "pending" and not store.list(f"trials/{trial_id}"):
         return Look(trial_id, state)
-    journal = read_journal(store, trial_id).damaged
-    newest, damaged = newest_attempt(store, trial_id), [*journal]
+    journal = journal or read_journal(store, trial_id)
+    newest, damaged = newest_attempt(store, trial_id), [*journal.damaged]
     damaged += [result] if isinstance(result, Damaged) else []
     attempts = []
     for number in attempt_numbers(store, trial_id):
