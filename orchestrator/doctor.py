@@ -19,11 +19,14 @@ from typing import Literal
 
 import psutil
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from orchestrator.errors import NormsweepError
+from orchestrator.objects import is_s3
 from orchestrator.plan.gpus import Gpus, of_this_machine
-from orchestrator.store import open_store
+from orchestrator.store import read_store
+from orchestrator.store.survey import survey, unfinished
 from trainers.data.manifests import DatasetProblem, find_set
 
 PACKAGES = (
@@ -47,12 +50,13 @@ MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[bold red]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, and what to do unless it is ok."""
+    """One line: what was looked at, what was found, and what to do unless it is ok; `details` follow the table."""
 
     subject: str
     verdict: Verdict
     found: str
     advice: str = ""
+    details: tuple[str, ...] = ()
 
 
 def run_doctor(store_uri: str, tracking_uri: str) -> int:
@@ -63,11 +67,15 @@ def run_doctor(store_uri: str, tracking_uri: str) -> int:
     table.add_column("found", overflow="fold")
     table.add_column("what to do", overflow="fold")
     problems = 0
+    details: list[str] = []
     for finding in examine(store_uri, tracking_uri):
         problems += finding.verdict == "problem"
-        table.add_row(finding.subject, MARKS[finding.verdict], finding.found, finding.advice)
+        table.add_row(finding.subject, MARKS[finding.verdict], escape(finding.found), escape(finding.advice))
+        details += finding.details
     console = Console(soft_wrap=False, markup=True, highlight=False)
     console.print(table)
+    for line in details:
+        console.print(line, markup=False, soft_wrap=True)
     console.print(f"{problems} problem{'s' * (problems != 1)}." if problems else "Ready.")
     return 3 if problems else 0
 
@@ -175,11 +183,30 @@ def _data() -> Finding:
 
 
 def _store(uri: str) -> Finding:
+    """Reads every file of the store and changes nothing."""
     try:
-        open_store(uri)
+        store = read_store(uri)
+        damaged, torn = survey(store), unfinished(store)
     except NormsweepError as error:
-        return Finding("store", "problem", str(error), "Make it writable, or name another one with --store.")
-    return Finding("store", "ok", f"{uri} can be written")
+        return Finding("store", "problem", str(error), "Make it readable, or name another one with --store.")
+    if damaged:
+        found = f"{uri}: {len(damaged)} damaged file{'s' * (len(damaged) > 1)}, listed below"
+        advice = "Put them back from a copy. Without one: `normsweep run FILE` makes anew what it can, and names what it cannot."
+        return Finding("store", "problem", found, advice, tuple(f"damaged: {problem}" for problem in damaged))
+    if is_s3(uri):
+        return Finding("store", "ok", f"{uri} can be read; whether it can be written, the first run finds out")
+    folder = Path(store.uri)
+    place = next(place for place in (folder, *folder.parents) if place.exists())
+    if not os.access(place, os.W_OK):
+        found = f"{place} is not writable: what it holds can be read"
+        return Finding("store", "problem", found, "Make it writable, or name another one with --store.")
+    if torn:
+        lines = tuple(f"unfinished: {prefix}" for prefix in torn)
+        advice = "Killed while they were written, as it happens; the trials' next attempts clear them."
+        return Finding("store", "note", f"{uri}: {len(torn)} unfinished checkpoints, listed below", advice, lines)
+    return Finding(
+        "store", "ok", f"{uri} can be written" if place == folder else f"{uri} will be made by the first run"
+    )
 
 
 def _tracking(uri: str) -> Finding:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from rich.table import Table
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.export import final_weights
 from orchestrator.staging import DataRoots
-from orchestrator.store import open_store
+from orchestrator.store import open_store, read_store
 from orchestrator.store.trials import write_evaluation
 from trainers.catalog import TASKS
 from trainers.data.cache import Cache, CacheProblem, cache_root
@@ -107,7 +108,7 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
     roots = DataRoots(options.data_roots)
     checksums = _checked_sets(subject.spec, benchmarks, roots)
     try:
-        cache = Cache(cache_root(None if "://" in options.store else Path(options.store) / "cache"))
+        cache = Cache(cache_root(_cache_in(options.store)))
         folders = roots.fetch(
             benchmarks, cache, given_scale(subject.spec.task)
         )  # which stay in the cache while it lives
@@ -127,12 +128,26 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
             }
             results.append(result)
             if subject.trial is not None:
-                write_evaluation(open_store(options.store), subject.trial, job.name, result)
+                _keep(options.store, subject.trial, job.name, result)
             if options.json_lines:
                 print(json.dumps(result), flush=True)
     if not options.json_lines:
         _print_table(subject, results)
     return 0
+
+
+def _cache_in(store: str) -> Path | None:
+    """The cache of a store in a folder, where that is ours to write; None: the user's."""
+    is_ours = "://" not in store and os.access(store, os.W_OK)
+    return Path(store) / "cache" if is_ours else None
+
+
+def _keep(store_uri: str, trial: str, name: str, result: Mapping[str, Any]) -> None:
+    """Keep a result in the store; a store that can only be read leaves it printed."""
+    try:
+        write_evaluation(open_store(store_uri), trial, name, result)
+    except EnvironmentProblem as error:
+        print(f"The result is not kept in the store. {error}", file=sys.stderr)
 
 
 def _precisions(options: EvaluateOptions) -> tuple[str, ...]:
@@ -162,7 +177,7 @@ def _subject(given: str, options: EvaluateOptions) -> Subject:
             raise UserError(f"{path}: {error}. A file of `normsweep export` is wanted, or a trial's id.") from error
         step = metadata.get("step", "")
         return Subject(spec, weights, metadata.get("trial") or path.name, int(step) if step.isdigit() else None, None)
-    found = final_weights(open_store(options.store), given)
+    found = final_weights(read_store(options.store), given)
     return Subject(RunSpec.from_json(found.spec), found.tensors, found.trial, found.step, found.trial)
 
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.store import open_store
+from orchestrator.store import read_store
 from orchestrator.store.base import Store
-from orchestrator.store.trials import read_result, trial_ids
+from orchestrator.store.records import Damaged
+from orchestrator.store.trials import check_result, trained_spec, trial_ids
 from trainers.checkpoint import write_aside
 
 if TYPE_CHECKING:
@@ -40,15 +41,19 @@ def final_weights(store: Store, given: str) -> FinalWeights:
     Raises UserError for an id that is unknown, ambiguous or not completed, EnvironmentProblem for weights that are damaged.
     """
     trial = _find(store, given)
-    result = read_result(store, trial)
+    result = check_result(store, trial)
+    if isinstance(result, Damaged):
+        raise EnvironmentProblem(
+            f"{result}: the result of trial {trial} does not hold. Run its sweep again, or put the file back from a copy."
+        )
     if result is None:
         raise UserError(f"Trial {trial} has not ended: it has no final weights. Run its sweep again to continue it.")
     if result["outcome"] != "completed":
         raise UserError(f"Trial {trial} {result['outcome']} at step {result['step']}: it has no final weights.")
     checkpoint = result["checkpoint"]
     data = _verified(store, f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}", checkpoint["files"])
-    spec = store.get(f"trials/{trial}/spec.json").decode()
-    return FinalWeights(trial, int(result["step"]), spec, _tensors(data))
+    spec = trained_spec(store, trial, result["attempt"])
+    return FinalWeights(trial, int(result["step"]), spec.to_json(), _tensors(data))
 
 
 def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
@@ -59,7 +64,7 @@ def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
     """
     if to.is_dir():
         raise UserError(f"--to {to} is a folder. Name the file, e.g. --to {to / f'{trial_id}.safetensors'}.")
-    found = final_weights(open_store(store_uri), trial_id)
+    found = final_weights(read_store(store_uri), trial_id)
     _write(to, found.tensors, {"spec": found.spec, "trial": found.trial, "step": str(found.step)})
 
 
@@ -80,8 +85,11 @@ def _find(store: Store, given: str) -> str:
 
 
 def _verified(store: Store, key: str, files: dict[str, dict[str, object]]) -> bytes:
-    data = store.get(key)
-    if hashlib.sha256(data).hexdigest() != files[EMA]["sha256"]:
+    try:
+        data, promised = store.get(key), files[EMA]["sha256"]
+    except KeyError:
+        raise EnvironmentProblem(f"{key} is missing: the store is damaged there.") from None
+    if hashlib.sha256(data).hexdigest() != promised:
         raise EnvironmentProblem(
             f"{key} does not have the checksum that the trial's result names: the store is damaged there."
         )

@@ -8,7 +8,6 @@ Workers on other hosts see no file of the driver's, and a file may be gone when 
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Callable
@@ -18,12 +17,14 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Plan
 from orchestrator.plan.initial import CannotStart, Initial
-from orchestrator.store import open_store
+from orchestrator.store import read_store, records
+from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
-from orchestrator.store.trials import read_attempts, read_result, trial_ids, trial_state
+from orchestrator.store.records import Damaged, encoded, read_record
+from orchestrator.store.trials import read_result, trained_spec, trial_ids, trial_state
 from trainers.catalog import NORMS
 from trainers.checkpoint import sha256_of
-from trainers.spec import BadSpec, RunSpec
+from trainers.spec import RunSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -96,7 +97,10 @@ class Finder:
     def _kept(self, given: str, sweep: str, places: list[Path]) -> Initial:
         """The content that the store has under this name of the sweep's."""
         store = self._store()
-        key = _names(store, sweep).get(given) if store is not None else None
+        names = read_record(store, _names_key(sweep), records.NAMES) if store is not None else None
+        if isinstance(names, Damaged):
+            raise CannotStart(f"{given}: no such file, and in the store {names}, which names its copy")
+        key = names.get(given) if names is not None else None
         if store is None or key is None:
             raise CannotStart(f"{given}: no such file; looked for {' and '.join(map(str, places))}")
         sha256 = key.removeprefix("initial/").partition(".")[0]
@@ -128,6 +132,8 @@ class Finder:
                 f"trial {trial} {result['outcome']} at step {result['step']}: it has no final weights to start from"
             )
         checkpoint = result["checkpoint"]
+        if EMA not in checkpoint["files"]:
+            raise CannotStart(f"trial {trial}: its last checkpoint has no {EMA} to start from")
         sha256 = checkpoint["files"][EMA]["sha256"]
         self._weights[sha256] = lambda: _weights_of(store, trial)
         blob = f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}"
@@ -135,7 +141,7 @@ class Finder:
 
     def _store(self) -> Store | None:
         """The store, to read; None for a folder that is not there, which holds nothing."""
-        return open_store(self._uri) if "://" in self._uri or Path(self._uri).is_dir() else None
+        return read_store(self._uri) if "://" in self._uri or Path(self._uri).is_dir() else None
 
     def _network(self, spec: RunSpec) -> nn.Module:
         """With the keys and shapes of the trial's; trials that differ in seed or recipe share it."""
@@ -166,7 +172,7 @@ def keep_initial(plan: Plan, store: Store) -> None:
             _keep(initial, store)
             there.add(initial.key)
     if names and names.items() - _names(store, plan.sweep).items():
-        store.put(_names_key(plan.sweep), json.dumps(_names(store, plan.sweep) | names, indent=2).encode() + b"\n")
+        store.put(_names_key(plan.sweep), encoded(_names(store, plan.sweep) | names))
 
 
 def fetch_initial(store: Store, sha256: str, folder: Path) -> Path:
@@ -206,12 +212,9 @@ def _names_key(sweep: str) -> str:
 
 
 def _names(store: Store, sweep: str) -> dict[str, str]:
-    """What the sweep's files are called -> the keys of their contents."""
-    try:
-        names: dict[str, str] = json.loads(store.get(_names_key(sweep)))
-    except KeyError:
-        return {}
-    return names
+    """What the sweep's files are called -> the keys of their contents; nothing where that is damaged: it is written anew."""
+    names = read_record(store, _names_key(sweep), records.NAMES)
+    return names if isinstance(names, dict) else {}
 
 
 def _weights_in(store: Store, key: str, given: str) -> Weights:
@@ -235,10 +238,11 @@ def _weights_of(store: Store, trial: str) -> Weights:
     """With keys and shapes of a trial's, by its spec: nothing is fetched for planning. Raises CannotStart."""
     from trainers.backbones.published import Weights
 
+    result = read_result(store, trial)
     try:
-        spec = RunSpec.from_json(store.get(f"trials/{trial}/spec.json"))
-    except BadSpec as error:
-        raise CannotStart(f"trial {trial}: its spec is not one of this version: {error}") from None
+        spec = trained_spec(store, trial, result["attempt"] if result else 1)
+    except EnvironmentProblem as error:
+        raise CannotStart(f"trial {trial}: {error}") from None
     return Weights(f"trial {trial}", _built(spec).state_dict(), spec.model.norm.name)
 
 

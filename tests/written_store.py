@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.plan import Plan, Trial
-from orchestrator.store import trials
+from orchestrator.store import attempts, checkpoints, journals, trials
 from orchestrator.store.base import Store
 from trainers.journal import encoded
 
@@ -60,13 +60,13 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
 def write_attempt(store: Store, trial: Trial, until: int, *, diverge: bool = False) -> int:
     """The next attempt's record and its journal, in two segments."""
     versions = {"python": "3.11.9", "torch": "2.13.0", "deepspeed": "0.19.8", "ray": "2.60.0"}
-    attempt = trials.new_attempt(
+    attempt = attempts.new_attempt(
         store, trial, {"host": "bench-1", "versions": versions, "commit": "c0ffee" * 6, "placement": {}}
     )
     lines = list(records(trial, until, diverge))
     for part in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
         text = "".join(json.dumps(line) + "\n" for line in part)
-        trials.put_segment(store, trial.id, attempt, part[0]["seq"], text.encode())
+        journals.put_segment(store, trial.id, attempt, part[0]["seq"], text.encode())
     return attempt
 
 
@@ -76,9 +76,9 @@ def write_ended(
     """A trial with its result: an attempt, a checkpoint and result.json."""
     step = trial.spec.training.steps if until is None else until
     attempt = write_attempt(store, trial, step, diverge=outcome == "diverged")
-    store.put(f"{trials.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
+    store.put(f"{checkpoints.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
     files = {"ema.pt": {"sha256": hashlib.sha256(ema).hexdigest(), "bytes": len(ema)}}
-    trials.write_manifest(store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files)
+    checkpoints.write_manifest(store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files)
     trials.write_result(store, trial.id, attempt, sweep="written", step=step, outcome=outcome, metrics={})
 
 

@@ -88,12 +88,17 @@ def plan(
         print(show.difference(planned, *diff))
         return 0
     states: dict[str, str] = {}
+    damage: list[str] = []
     if not no_state:
-        from orchestrator.store.trials import trial_states
+        from orchestrator.store.trials import damage_in_words, looks_at_plan
 
-        states = trial_states(store, planned)
+        looks = looks_at_plan(store, planned)
+        states, damage = {look.trial: look.state for look in looks.values()}, damage_in_words(looks.values())
     here = gpus.of_this_machine()
-    print(json.dumps(show.as_json(planned, states, here), indent=2) if as_json else show.as_text(planned, states, here))
+    if as_json:
+        print(json.dumps({**show.as_json(planned, states, here), "damage": damage}, indent=2))
+    else:
+        print("\n".join([show.as_text(planned, states, here), *damage]))
     return 0
 
 
@@ -162,11 +167,17 @@ def status(
 
         return show_job(Kube(context, namespace), str(file))
     from orchestrator.plan import load_plan, show
-    from orchestrator.store.trials import trial_states
+    from orchestrator.store.trials import damage_in_words, looks_at_plan
 
     planned = load_plan(file, finder(data), weights(store, check=False))
-    counts = show.counts(planned, trial_states(store, planned))
-    print(json.dumps(counts) if as_json else "  ".join(f"{name} {value}" for name, value in counts.items()))
+    looks = looks_at_plan(store, planned)
+    counts = show.counts(planned, {look.trial: look.state for look in looks.values()})
+    damage = damage_in_words(looks.values())
+    notes = [f"{trial.name}: {note}" for trial in planned.trials if (note := looks[trial.id].note)]
+    if as_json:
+        print(json.dumps({**counts, "notes": notes, "damage": damage}))
+    else:
+        print("\n".join(["  ".join(f"{name} {value}" for name, value in counts.items()), *notes, *damage]))
     return 0
 
 

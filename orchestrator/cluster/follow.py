@@ -16,7 +16,7 @@ from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, TRIALS_NOTE
 from orchestrator.cluster.watch import JobState, Note, job_state
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan.show import trials_in_words
-from orchestrator.store import open_store
+from orchestrator.store import read_store
 from orchestrator.store.jobs import read_outcome
 from orchestrator.store.trials import states_of
 
@@ -107,7 +107,7 @@ class Patience:
 
 def outcome_of(state: JobState) -> int:
     """The exit code of a finished job's sweep, as the store has it."""
-    kept = read_outcome(open_store(state.store), state.name)
+    kept = read_outcome(read_store(state.store), state.name)
     if kept is None:
         notes = "".join(f"\n  {note}" for note in state.lines())
         raise EnvironmentProblem(f"{state.name} ended without an outcome. Submit it again: it continues.{notes}")
@@ -150,7 +150,7 @@ def _trials_of(job: Object) -> list[str]:
 
 def _trials_told(store_uri: str, ids: Sequence[str]) -> str:
     """Raises EnvironmentProblem."""
-    counted = Counter(states_of(open_store(store_uri), ids).values())
+    counted = Counter(states_of(read_store(store_uri), ids).values())
     return f"of {trials_in_words(len(ids))}: " + ", ".join(
         f"{number} {word}" for word, number in sorted(counted.items())
     )

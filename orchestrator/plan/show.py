@@ -11,7 +11,7 @@ from orchestrator.plan.fit import placed, sharing_problems, too_large_for_a_gpu,
 from orchestrator.plan.gpus import Gpus
 
 MIB = 1 << 20
-COUNTED = ("done", "running", "pending", "failed", "diverged", "stopped", "infeasible")
+COUNTED = ("done", "running", "pending", "failed", "diverged", "stopped", "infeasible", "damaged")
 
 
 def counts(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:

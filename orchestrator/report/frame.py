@@ -2,21 +2,24 @@
 
 `trials` has one row per trial of the plan: trial, name, the axes, size, parameters, state, step, steps, ...
 `points` has one row per (trial, metric, step), with the trial's axes beside it. Where two attempts journalled the same
-(metric, step), the first counts: that rule is `orchestrator.store.trials.read_points`'s, shared with tracking.
+(metric, step), the first counts: that rule is `orchestrator.store.journals.JournalReader`'s, shared with tracking.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from orchestrator.plan.expand import Plan, Trial
+from orchestrator.store.attempts import Attempt, attempt_numbers, read_attempts, read_failure, recorded_specs
 from orchestrator.store.base import Store
-from orchestrator.store.trials import Attempt, read_attempts, read_failure, read_points, read_result, trial_state
+from orchestrator.store.journals import read_journal
+from orchestrator.store.trials import Look, look_at, read_result
+from trainers.spec import RunSpec
 
 AXES = ("backbone", "norm", "task", "width", "depth", "seed")
 ENDED = ("done", "diverged", "stopped")
@@ -25,11 +28,16 @@ POINT_COLUMNS = ("trial", *AXES, "size", "metric", "step", "value", "time", "att
 
 @dataclass(frozen=True)
 class Frame:
-    """A sweep's trials and points, and the attempts they come from (`attempt.json` as it was written)."""
+    """A sweep's trials and points, and the attempts they come from (`attempt.json` as it was written).
+
+    `recorded` has the specs that each trial was trained with, by its own record; `damage` a sentence for each damaged file.
+    """
 
     trials: pd.DataFrame
     points: pd.DataFrame
     attempts: tuple[Mapping[str, Any], ...] = ()
+    recorded: Mapping[str, tuple[RunSpec, ...]] = field(default_factory=dict)
+    damage: tuple[str, ...] = ()
 
     def names(self, axis: str) -> list[Any]:
         """The values of an axis (or `size`) in file order."""
@@ -45,7 +53,7 @@ class Frame:
     def states(self) -> dict[str, int]:
         """How many trials are in which state, ended ones first."""
         counts = {str(state): n for state, n in self.trials["state"].value_counts().items()}
-        order = (*ENDED, "running", "interrupted", "pending", "failed", "infeasible")
+        order = (*ENDED, "running", "interrupted", "pending", "failed", "infeasible", "damaged")
         return {
             state: int(counts[state]) for state in sorted(counts, key=lambda s: order.index(s) if s in order else 99)
         }
@@ -79,43 +87,57 @@ def in_words(row: Mapping[str, Any]) -> str:
 
 
 def read_frame(plan: Plan, store: Store) -> Frame:
-    """Read every trial of the plan from the store. A trial the store does not know is pending."""
+    """Read every trial of the plan from the store. A trial the store does not know is pending.
+
+    Of a trial whose files are damaged no point is taken: some would be missing, and others repetitions.
+    """
     rows, points, attempts = [], [], []
+    recorded, damage = {}, []
     for trial in plan.trials:
+        journal = read_journal(store, trial.id)
+        look = look_at(store, trial.id, journal)
         tried = read_attempts(store, trial.id)
-        rows.append(_trial_row(trial, store, tried))
-        axes = [trial.id, *(trial.axes.get(axis) for axis in AXES), rows[-1]["size"]]
-        points += [[*axes, p.metric, p.step, p.value, p.time, p.attempt] for p in read_points(store, trial.id)]
+        specs = recorded_specs(store, trial.id, tried)
+        if specs and look.state != "pending":
+            recorded[trial.id] = specs
+        rows.append(_trial_row(trial, store, look, tried, specs))
+        damage += [str(problem) for problem in look.damaged]
         attempts += tried
+        if look.state != "damaged":
+            axes = [trial.id, *(trial.axes.get(axis) for axis in AXES), rows[-1]["size"]]
+            points += [[*axes, p.metric, p.step, p.value, p.time, p.attempt] for p in journal.points]
     frame = pd.DataFrame(points, columns=list(POINT_COLUMNS))
     last = frame.groupby("trial")["step"].max()
     trials = pd.DataFrame(rows)
     trials["step"] = [row["step"] if row["step"] is not None else last.get(row["trial"]) for row in rows]
-    return Frame(trials, frame, tuple(attempts))
+    return Frame(trials, frame, tuple(attempts), recorded, tuple(damage))
 
 
-def _smaller_micro_batch(trial: Trial, tried: list[Attempt]) -> str:
-    """`micro-batch 2` where the newest attempt's was less than planned, which CUDA running out of memory leads to."""
-    size = tried[-1].get("placement", {}).get("micro_batch") if tried else None
-    return f"micro-batch {size}" if size is not None and size < trial.spec.micro_batch else ""
+def _smaller_micro_batch(tried: Sequence[Attempt]) -> str:
+    """`micro-batch 2` where the newest attempt's was less than the first one's, which CUDA running out of memory leads to."""
+    sizes = [size for attempt in tried if (size := attempt.get("placement", {}).get("micro_batch")) is not None]
+    return f"micro-batch {sizes[-1]}" if sizes and sizes[-1] < sizes[0] else ""
 
 
-def _trial_row(trial: Trial, store: Store, tried: list[Attempt]) -> dict[str, Any]:
-    result = read_result(store, trial.id)
-    state = trial_state(store, trial.id)
-    failure = read_failure(store, trial.id) if state in ("failed", "infeasible", "interrupted") else None
+def _trial_row(
+    trial: Trial, store: Store, look: Look, tried: Sequence[Attempt], specs: Sequence[RunSpec]
+) -> dict[str, Any]:
+    result = read_result(store, trial.id) if look.state in ENDED else None
+    failure = read_failure(store, trial.id) if look.state in ("failed", "infeasible", "interrupted") else None
+    workers = dict.fromkeys(spec.placement.workers for spec in specs or (trial.spec,))
+    evaluated = [name for spec in (trial.spec, *specs) for name in spec.observe.evaluate]
     return {
         "trial": trial.id,
         "name": trial.name,
         **{axis: trial.axes.get(axis) for axis in AXES},
         "size": size_label(trial.axes.get("width"), trial.axes.get("depth")),
         "parameters": trial.parameters,
-        "state": state,
-        "reason": failure["message"] if failure else "",
+        "state": look.state,
+        "reason": "; ".join([*([failure["message"]] if failure else []), *map(str, look.damaged)]),
         "step": result["step"] if result else None,
         "steps": trial.spec.training.steps,
-        "workers": trial.spec.placement.workers,
-        "attempts": len(tried),
-        "micro_batch": _smaller_micro_batch(trial, tried),
-        "evaluate": trial.spec.observe.evaluate,
+        "workers": ", then ".join(map(str, workers)),
+        "attempts": len(attempt_numbers(store, trial.id)),
+        "micro_batch": _smaller_micro_batch(tried),
+        "evaluate": tuple(dict.fromkeys(evaluated)),
     }

@@ -29,7 +29,7 @@ from orchestrator.report import correlation, protocol, tables
 from orchestrator.report.drawing import Figure, norm_styles
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import ENDED, Frame, in_words, read_frame, records
-from orchestrator.store import open_store
+from orchestrator.store import open_store, read_store
 from trainers.checkpoint import write_aside
 
 TRACED = ("feature/", "train/loss", "val/")
@@ -69,21 +69,37 @@ def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, ou
     database is there; if MLflow does not answer, that is said on stderr. Raises UserError for an address that is none,
     EnvironmentProblem where the files cannot be written.
     """
-    store = open_store(store_uri)
+    store = read_store(store_uri)
     frame = read_frame(plan, store)
     files = render(build(plan, frame, datetime.now(UTC)))
     if out is not None:
         _write(files, out)
     else:
-        for name, text in files.items():
-            store.put(f"{_prefix(plan)}/{name}", text.encode())
-    if tracking_uri is not None and frame.attempts:
+        _put(files, store_uri, _prefix(plan))
+    if tracking_uri is not None and frame.attempts and _is_there(tracking_uri):
         _log(plan, tracking_uri, files)
     return Written(f"{out or f'{store.uri}/{_prefix(plan)}'}/index.html", files)
 
 
 def _prefix(plan: Plan) -> str:
     return f"sweeps/{plan.sweep}/report"
+
+
+def _put(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
+    try:
+        store = open_store(store_uri)
+        for name, text in files.items():
+            store.put(f"{prefix}/{name}", text.encode())
+    except EnvironmentProblem as error:
+        raise EnvironmentProblem(
+            f"{error}\nThe report of a store that can only be read goes elsewhere: --out DIR."
+        ) from error
+
+
+def _is_there(tracking_uri: str) -> bool:
+    """Whether there may be something to log to: a report makes no database."""
+    database = tracking_uri.removeprefix("sqlite:///")
+    return database == tracking_uri or Path(database).is_file()
 
 
 def _write(files: Mapping[str, str], folder: Path) -> None:
@@ -170,9 +186,11 @@ def _context(report: Report) -> dict[str, Any]:
         "folded": len(plan.folded),
         "findings": _findings(report),
         "styles": norm_styles(frame.names("norm")),
-        "norms": protocol.norms(plan),
-        "settings": protocol.settings(plan),
-        "evaluation": protocol.evaluation(plan),
+        "norms": protocol.norms(plan, frame.recorded),
+        "settings": protocol.settings(plan, frame.recorded),
+        "edited": protocol.edited(plan, frame.recorded),
+        "evaluation": protocol.evaluation(plan, frame.recorded),
+        "damage": frame.damage,
         "trials": _trials(frame),
         "machines": _machines(frame),
         "seeds": frame.trials["seed"].nunique(),

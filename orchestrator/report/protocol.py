@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from orchestrator.plan.expand import Plan
+from orchestrator.plan.expand import Plan, Trial
 from trainers.catalog import TASKS
-from trainers.spec import TrainingSpec
+from trainers.spec import RunSpec, TrainingSpec
+
+Recorded = Mapping[str, Sequence[RunSpec]]  # by trial: what it was trained with
+Trained = Sequence[tuple[Trial, RunSpec]]
 
 EVALUATION = {
     "sr": "super-resolution: Y channel of BT.601, a border as wide as the scale left out; 8-bit LQ",
@@ -29,50 +32,78 @@ SAMPLING = {
 }
 
 
-def settings(plan: Plan) -> list[tuple[str, str]]:
-    """What the trials were trained with; where they differ, all values."""
-    specs = [trial.spec for trial in plan.trials]
+def settings(plan: Plan, recorded: Recorded) -> list[tuple[str, str]]:
+    """What the trials were trained with, by their own record; where they differ, all values."""
+    return list(_rows(_trained(plan, recorded)).items())
+
+
+def edited(plan: Plan, recorded: Recorded) -> list[str]:
+    """Where the sweep file says something else by now than what the trials that have begun were trained with."""
+    begun = [trial for trial in plan.trials if trial.id in recorded]
+    if not begun:
+        return []
+    was = _rows([(trial, spec) for trial in begun for spec in recorded[trial.id]])
+    now = _rows([(trial, trial.spec) for trial in begun])
+    return [
+        f"{name}: the sweep file now says {now.get(name, 'nothing')}; trials recorded {value}"
+        for name, value in was.items()
+        if now.get(name) != value
+    ]
+
+
+def _trained(plan: Plan, recorded: Recorded) -> Trained:
+    """Every trial with what it was trained with; one that has not begun, with what the sweep file says."""
+    return [(trial, spec) for trial in plan.trials for spec in recorded.get(trial.id) or (trial.spec,)]
+
+
+def _rows(trained: Trained) -> dict[str, str]:
+    specs = [spec for _, spec in trained]
 
     def values(of: Iterable[Any]) -> str:
-        return ", ".join(str(value) for value in dict.fromkeys(of))
+        return ", ".join(str(value) for value in dict.fromkeys(of)) or "none"
 
-    rows = [
-        ("Training set", f"{specs[0].data.train} (manifest {values(s.data.train_sha256[:12] for s in specs)})"),
-        ("Steps", values(s.training.steps for s in specs)),
-        ("Batch", values(s.training.batch_size for s in specs)),
-        ("Patch, LQ side", values(f"{s.training.patch_size_px} px" for s in specs)),
-        ("Augmentation", values(_augmentation(s.training) for s in specs)),
-        ("Sampling", values(SAMPLING[s.training.sampling] for s in specs)),
-        ("Learning rate", values(_learning_rate(s.training) for s in specs)),
-        ("Gradient clipping", values(_clipping(s.training) for s in specs)),
-        ("EMA decay", values(f"{s.training.ema_decay:g}" for s in specs)),
-        ("Precision", values(s.training.precision for s in specs)),
-        ("Seeds", values(s.training.seed for s in specs)),
-        ("Probe batch", values(f"{s.observe.probe_patches} patches" for s in specs)),
-    ]
-    by_mode = _tasks_by_lr_mode(plan)
-    if by_mode:
-        rows.insert(1, ("LR images (lr_mode)", "; ".join(f"{mode}: {', '.join(by_mode[mode])}" for mode in by_mode)))
-    return rows
+    sets = values(f"{s.data.train} (manifest {s.data.train_sha256[:12]})" for s in specs)
+    rows = {"Training set": sets}
+    if by_mode := _tasks_by_lr_mode(trained):
+        rows["LR images (lr_mode)"] = "; ".join(f"{mode}: {', '.join(by_mode[mode])}" for mode in by_mode)
+    return rows | {
+        "Steps": values(s.training.steps for s in specs),
+        "Batch": values(s.training.batch_size for s in specs),
+        "Workers": values(s.placement.workers for s in specs),
+        "Patch, LQ side": values(f"{s.training.patch_size_px} px" for s in specs),
+        "Augmentation": values(_augmentation(s.training) for s in specs),
+        "Sampling": values(SAMPLING[s.training.sampling] for s in specs),
+        "Learning rate": values(_learning_rate(s.training) for s in specs),
+        "Gradient clipping": values(_clipping(s.training) for s in specs),
+        "EMA decay": values(f"{s.training.ema_decay:g}" for s in specs),
+        "Precision": values(s.training.precision for s in specs),
+        "Seeds": values(s.training.seed for s in specs),
+        "Probe batch": values(f"{s.observe.probe_patches} patches" for s in specs),
+        "Features recorded": values(f"every {s.observe.probe_every} steps" for s in specs),
+        "Loss recorded": values(f"every {s.observe.log_every} steps" for s in specs),
+        "Scores recorded": values(f"every {s.observe.evaluate_every} steps" for s in specs),
+        "Evaluation sets": values(name for s in specs for name in s.observe.evaluate),
+    }
 
 
-def evaluation(plan: Plan) -> list[str]:
+def evaluation(plan: Plan, recorded: Recorded) -> list[str]:
     """How each kind of task is scored; for super-resolution, where LQ is from."""
-    names = {trial.spec.task.name for trial in plan.trials}
+    trained = _trained(plan, recorded)
+    names = {spec.task.name for _, spec in trained}
     lines = [text for name, text in EVALUATION.items() if name in names]
-    by_mode = _tasks_by_lr_mode(plan)
+    by_mode = _tasks_by_lr_mode(trained)
     default = TASKS["sr"].knobs["lr_mode"].default
     for mode, tasks in by_mode.items():
         also = " (the default)" if mode == default else ""
-        lines.append(f"LQ of {', '.join(tasks)}, in training too: lr_mode {mode}{also}, {LR_MODES[mode]}")
+        lines.append(f"LQ of {', '.join(tasks)}, in training too: lr_mode {mode}{also}, {LR_MODES.get(mode, mode)}")
     return [*lines, LR_MODES_DIFFER] if by_mode else lines
 
 
-def norms(plan: Plan) -> list[dict[str, Any]]:
+def norms(plan: Plan, recorded: Recorded) -> list[dict[str, Any]]:
     """Every place that a norm touches (architecture, decision 6)."""
     seen = {}
-    for trial in plan.trials:
-        model = trial.spec.model
+    for trial, spec in _trained(plan, recorded):
+        model = spec.model
         seen[trial.axes["norm"]] = {
             "name": trial.axes["norm"],
             "knobs": ", ".join(
@@ -86,11 +117,11 @@ def norms(plan: Plan) -> list[dict[str, Any]]:
     return list(seen.values())
 
 
-def _tasks_by_lr_mode(plan: Plan) -> dict[str, list[str]]:
+def _tasks_by_lr_mode(trained: Trained) -> dict[str, list[str]]:
     """The tasks of super-resolution as the sweep calls them, by their `lr_mode`, also where the sweep leaves it out."""
     found: dict[str, list[str]] = {}
-    for trial in plan.trials:
-        mode = trial.spec.task.knobs.get("lr_mode")
+    for trial, spec in trained:
+        mode = spec.task.knobs.get("lr_mode")
         if isinstance(mode, str) and trial.axes["task"] not in found.setdefault(mode, []):
             found[mode].append(trial.axes["task"])
     return found

@@ -30,7 +30,9 @@ from orchestrator.errors import EnvironmentProblem
 from orchestrator.initial import fetch_initial
 from orchestrator.staging import DataRoots
 from orchestrator.store import open_store
-from orchestrator.store.trials import ALIVE_EVERY_S, Files, checkpoint_prefix, fetch_checkpoint, put_segment
+from orchestrator.store.attempts import ALIVE_EVERY_S
+from orchestrator.store.checkpoints import Files, checkpoint_prefix, fetch_checkpoint
+from orchestrator.store.journals import put_segment
 from trainers import checkpoint
 from trainers.data.cache import Cache, cache_root
 from trainers.data.given import given_scale

@@ -13,7 +13,8 @@ from orchestrator.plan import Trial
 from orchestrator.plan.cost import cost_of
 from orchestrator.plan.fit import GB, with_placement
 from orchestrator.run.gang import Report
-from orchestrator.store.trials import OUT_OF_MEMORY, Attempt
+from orchestrator.store.attempts import Attempt
+from orchestrator.store.records import OUT_OF_MEMORY
 from trainers.catalog import NORMS
 from trainers.spec import RunSpec
 
@@ -51,10 +52,10 @@ def remembered(spec: RunSpec, tried: Iterable[tuple[Attempt, Mapping[str, Any]]]
     placement = spec.placement.model_dump(mode="json")
     micro_batch = spec.micro_batch
     for attempt, failure in tried:
-        was = attempt["placement"]
+        was = attempt.get("placement", {})
         if failure["final"] or any(was.get(f) != placement[f] for f in SAME_MEMORY):
             continue
-        size = was["micro_batch"] or spec.training.batch_size // spec.placement.workers
+        size = was.get("micro_batch") or spec.training.batch_size // spec.placement.workers
         micro_batch = min(micro_batch, smaller_micro_batch(spec, size) or 1)
     return spec if micro_batch == spec.micro_batch else with_placement(spec, micro_batch=micro_batch)
 

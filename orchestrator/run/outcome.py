@@ -7,7 +7,7 @@ from itertools import takewhile
 from typing import Any
 
 from orchestrator.run.gang import Report
-from orchestrator.store.trials import OUT_OF_MEMORY
+from orchestrator.store.records import OUT_OF_MEMORY
 
 GIVE_UP = frozenset({"spec", "data", "initial"})  # the same input fails the same way
 PREEMPTED = "preempted"

@@ -18,7 +18,14 @@ from orchestrator.plan.show import duration
 
 LINE_EVERY_S = 15.0
 LONGEST_TABLE = 30
-STYLES = {"running": "bold", "failed": "red", "infeasible": "red", "diverged": "magenta", "pending": "dim"}
+STYLES = {
+    "running": "bold",
+    "failed": "red",
+    "infeasible": "red",
+    "damaged": "red",
+    "diverged": "magenta",
+    "pending": "dim",
+}
 OPEN = ("pending", "running", "retrying")  # states of a trial that has not ended
 
 
@@ -139,7 +146,7 @@ class Progress:
             ("PSNR", "right"),
         ):
             table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
-        order = {"running": 0, "retrying": 0, "failed": 1, "infeasible": 1, "diverged": 2, "pending": 3}
+        order = {"running": 0, "retrying": 0, "failed": 1, "infeasible": 1, "damaged": 1, "diverged": 2, "pending": 3}
         rows = sorted(self._rows.values(), key=lambda row: order.get(row.state, 4))
         for row in rows[:LONGEST_TABLE]:
             loss = "" if row.loss is None else f"{row.loss:.4f}"

@@ -21,8 +21,9 @@ from orchestrator.run.cluster import place, ray_cluster, work_folder
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.store import open_store
+from orchestrator.store.attempts import give_up, read_failure
 from orchestrator.store.base import Store
-from orchestrator.store.trials import ended, give_up, read_failure, trial_states
+from orchestrator.store.trials import Look, damage_in_words, looks_at, trial_states
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
 from trainers.catalog import NORMS
@@ -49,11 +50,16 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
         found_in = [os.getcwd(), os.environ.get("PYTHONPATH", "")]  # Ray's workers and their ranks inherit it
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found_in))
     store = open_store(options.store)
-    done = ended(store, plan.trials)
-    todo = {trial.id for trial in plan.trials} - done
-    states = trial_states(options.store, plan)
+    looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
+    done = {trial_id for trial_id, look in looks.items() if look.has_ended}
+    todo = looks.keys() - done
+    states = {trial_id: look.state for trial_id, look in looks.items()}
+    refused = {trial_id for trial_id in todo if looks[trial_id].hindrances}
+    todo -= refused
     with Progress(plan, states, quiet=options.quiet, json_lines=options.json_lines) as progress:
         for warning in plan.warnings:
+            progress.warn(warning)
+        for warning in [*damage_in_words(looks.values()), *_refusals(plan, store, looks, refused)]:
             progress.warn(warning)
         if todo:
             keep_initial(plan, store)
@@ -100,7 +106,7 @@ def _finish(
                 mirror.log_report(written.files)
         progress.say(
             f"{plan.sweep}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
-            f"{_infeasible(summary)}{summary['pending']} pending.\n"
+            f"{_rare(summary)}{summary['pending']} pending.\n"
             f"Report: {written.page}\nRuns:   normsweep ui --tracking {parse(options.tracking).shown}"
         )
     progress.line({"event": "summary", **summary})
@@ -109,9 +115,19 @@ def _finish(
     return 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
 
 
-def _infeasible(summary: Mapping[str, Any]) -> str:
-    """A rare state: mentioned only where there is one."""
-    return f"{summary['infeasible']} infeasible, " if summary["infeasible"] else ""
+def _refusals(plan: Plan, store: Store, looks: Mapping[str, Look], refused: AbstractSet[str]) -> list[str]:
+    """Trained on, such a trial would end with points missing; trained anew, it would push out the checkpoints that it has."""
+    return [
+        f"damaged: {trial.name} is not trained, since its {looks[trial.id].hindrances[0].key.split('/', 2)[2]} is lost. Put it "
+        f"back from a copy; or, to train the trial anew, move {store.uri}/trials/{trial.id} away."
+        for trial in plan.trials
+        if trial.id in refused
+    ]
+
+
+def _rare(summary: Mapping[str, Any]) -> str:
+    """States that are mentioned only where there is one."""
+    return "".join(f"{summary[state]} {state}, " for state in ("infeasible", "damaged") if summary[state])
 
 
 @contextmanager

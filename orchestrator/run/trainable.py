@@ -17,21 +17,19 @@ from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
 from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
 from orchestrator.store import open_store
-from orchestrator.store.trials import (
+from orchestrator.store.attempts import (
     ALIVE_EVERY_S,
-    OUT_OF_MEMORY,
-    Files,
     Superseded,
-    discard_checkpoints,
     new_attempt,
     read_failed_attempts,
     read_failures,
     say_alive,
     write_failure,
-    write_manifest,
     write_ranks,
-    write_result,
 )
+from orchestrator.store.checkpoints import Files, discard_checkpoints, write_manifest
+from orchestrator.store.records import OUT_OF_MEMORY
+from orchestrator.store.trials import write_result
 from trainers.data.manifests import DatasetProblem
 
 POLL_EVERY_S = 0.2

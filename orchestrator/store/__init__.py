@@ -11,13 +11,28 @@ from orchestrator.store.folder import FolderStore
 
 
 def open_store(uri: str) -> Store:
-    """The store at an address: an S3 prefix, or a folder, made if missing. Raises UserError, EnvironmentProblem."""
+    """The store at an address, to write to: an S3 prefix, or a folder, made if missing.
+
+    Raises UserError for no such address, EnvironmentProblem where it cannot be written.
+    """
+    return _store(uri, to_write=True)
+
+
+def read_store(uri: str) -> Store:
+    """The store at an address, to read from: nothing is made or tried out. A folder that is not there holds nothing.
+
+    Raises UserError for no such address, EnvironmentProblem where it cannot be read.
+    """
+    return _store(uri, to_write=False)
+
+
+def _store(uri: str, *, to_write: bool) -> Store:
     if is_s3(uri):
         from orchestrator.store.s3 import S3Store
 
-        return S3Store(uri)
+        return S3Store(uri, to_write=to_write)
     if uri.startswith("file://"):
         uri = uri.removeprefix("file://")
     if "://" in uri:
         raise UserError(f"--store {uri}: give a folder or s3://BUCKET/PREFIX")
-    return FolderStore(Path(uri))
+    return FolderStore(Path(uri), to_write=to_write)

@@ -6,6 +6,8 @@ import re
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from orchestrator.errors import EnvironmentProblem
+
 KEY = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9_.=-]*(/[A-Za-z0-9_=][A-Za-z0-9_.=-]*)*")
 
 
@@ -14,6 +16,25 @@ def checked(key: str) -> str:
     if not KEY.fullmatch(key):
         raise ValueError(f"{key!r} is no key of a store")
     return key
+
+
+class Unreadable(EnvironmentProblem):
+    """One blob cannot be read, though the store can: rights are missing, or its disk is failing.
+
+    `why` follows the blob's key in a sentence.
+    """
+
+    def __init__(self, key: str, why: str) -> None:
+        super().__init__(key, why)
+        self.key = key
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.key} {self.why}"
+
+
+class InTheWay(Unreadable, KeyError):
+    """No blob is there, but something else is, such as a folder."""
 
 
 class Store(ABC):
@@ -27,8 +48,10 @@ class Store(ABC):
     - `list` gives the keys below a prefix in lexical order, and never a blob half written.
     - Deleting what is not there is no error.
     - Keys are checked before anything is touched.
+    - Reading creates nothing, also where the store is not there, or may not be written.
 
-    Raises KeyError for a blob that is not there, EnvironmentProblem where the service fails.
+    Raises KeyError for a blob that is not there, Unreadable for one that cannot be read, EnvironmentProblem where the service
+    fails.
     """
 
     uri: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -11,9 +12,10 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.store.base import Store, checked
+from orchestrator.store.base import InTheWay, Store, Unreadable, checked
 from trainers.checkpoint import sha256_of
 
 LOCK = "lock"
@@ -22,17 +24,23 @@ ABANDONED_AFTER_S = 86_400.0  # a file on its way that nobody has written to for
 
 
 class FolderStore(Store):
-    """Blobs below `root`. Every process that opens it must see the same file system."""
+    """Blobs below `root`. Every process that opens it must see the same file system.
 
-    def __init__(self, root: Path) -> None:
+    Opened `to_write`, the folder is made, and whether it can be written is found out at once; otherwise nothing is touched
+    before the first write.
+    """
+
+    def __init__(self, root: Path, *, to_write: bool = True) -> None:
         self._root = root.absolute()
         self._aside = self._root / ASIDE
         self.uri = str(self._root)
         with self._told():
-            self._aside.mkdir(parents=True, exist_ok=True)
-            with self._aside_file():
-                pass
-            self._clear_abandoned()
+            if to_write:
+                with self._aside_file():
+                    pass
+                self._clear_abandoned()
+            elif self._root.exists() and not self._root.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(self._root))
 
     def get(self, key: str) -> bytes:
         with self._reading(key) as path:
@@ -62,7 +70,7 @@ class FolderStore(Store):
 
     def replace(self, key: str, content: bytes, tag: str) -> bool:
         checked(key)
-        with self._told(), (self._aside / LOCK).open("w") as lock:
+        with self._told(), self._lock() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 if _tag(self.get(key)) != tag:
@@ -103,7 +111,7 @@ class FolderStore(Store):
             _fsync(target.parent)
 
     def get_file(self, key: str, path: Path) -> None:
-        with self._reading(key) as source:
+        with self._told(), self._reading(key) as source:
             shutil.copyfile(source, path)
 
     def _path(self, key: str) -> Path:
@@ -112,16 +120,26 @@ class FolderStore(Store):
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[Path]:
         path = self._path(key)
-        if not path.is_file():
-            raise KeyError(key)
-        with self._told():
-            try:
-                yield path
-            except FileNotFoundError:  # deleted in between
-                raise KeyError(key) from None
+        try:
+            if not path.is_file():
+                if path.exists():
+                    raise InTheWay(key, "is a folder" if path.is_dir() else "is no file")
+                raise KeyError(key)
+            yield path
+        except (FileNotFoundError, NotADirectoryError):  # deleted in between
+            raise KeyError(key) from None
+        except OSError as error:
+            if error.filename is not None and Path(os.fsdecode(error.filename)) != path:
+                raise  # of the file that is written to
+            raise Unreadable(key, f"cannot be read: {error.strerror or error}") from error
+
+    def _lock(self) -> IO[str]:
+        self._aside.mkdir(parents=True, exist_ok=True)
+        return (self._aside / LOCK).open("w")
 
     @contextlib.contextmanager
     def _aside_file(self) -> Iterator[Path]:
+        self._aside.mkdir(parents=True, exist_ok=True)
         path = self._aside / uuid.uuid4().hex
         path.touch(exist_ok=False)
         try:

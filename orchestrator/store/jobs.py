@@ -6,23 +6,25 @@ neither a failed trial nor a mistake in the sweep.
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
+from orchestrator.errors import EnvironmentProblem
+from orchestrator.store import records
 from orchestrator.store.base import Store
+from orchestrator.store.records import Damaged, read_record, sealed
 
 
 def write_outcome(store: Store, job: str, exit_code: int, message: str) -> None:
     record = {"job": job, "exit_code": exit_code, "message": message, "time": time.time()}
-    store.put(f"jobs/{job}.json", json.dumps(record, indent=2).encode() + b"\n")
+    store.put(f"jobs/{job}.json", sealed(record))
 
 
 def read_outcome(store: Store, job: str) -> dict[str, Any] | None:
-    try:
-        outcome: dict[str, Any] = json.loads(store.get(f"jobs/{job}.json"))
-    except KeyError:
-        return None
+    """How a job ended, where it did. Raises EnvironmentProblem where that cannot be read."""
+    outcome = read_record(store, f"jobs/{job}.json", records.OUTCOME)
+    if isinstance(outcome, Damaged):
+        raise EnvironmentProblem(f"{store.uri}: {outcome}. `normsweep status FILE` says how far the trials are.")
     return outcome
 
 

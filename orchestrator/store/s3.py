@@ -17,9 +17,11 @@ PROBE = "conditional-writes-hold"
 class S3Store(Store):
     """The store below `s3://bucket/prefix`. Raises EnvironmentProblem also where the server ignores conditions on writes."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, to_write: bool = True) -> None:
         self._prefix = Prefix(uri)
         self.uri = self._prefix.uri
+        if not to_write:
+            return
         # Of a server that ignores the condition either try would succeed, and two attempts could claim one trial.
         if self.put_once(PROBE, b"") and self.put_once(PROBE, b""):
             raise EnvironmentProblem(

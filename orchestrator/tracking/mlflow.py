@@ -30,9 +30,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, Trial
-from orchestrator.store import open_store
+from orchestrator.store import read_store
+from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
-from orchestrator.store.trials import JournalReader, Point, read_attempts, read_result, trial_state
+from orchestrator.store.journals import JournalReader, Point
+from orchestrator.store.trials import read_result, trial_state
 from orchestrator.tracking.address import Address, parse
 from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
 
@@ -43,6 +45,7 @@ STATUS = {
     "failed": "FAILED",
     "infeasible": "FAILED",
     "interrupted": "KILLED",
+    "damaged": "KILLED",
 }
 
 SIGN_IN = (
@@ -273,5 +276,5 @@ def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
 def sync_sweep(plan: Plan, store_uri: str, tracking_uri: str) -> list[str]:
     """Bring MLflow up to what the store holds of a sweep; returns what people should know of it."""
     mirror = Mirror(tracking_uri, plan)
-    mirror.sync(open_store(store_uri), plan.trials)
+    mirror.sync(read_store(store_uri), plan.trials)
     return mirror.notes

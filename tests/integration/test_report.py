@@ -15,7 +15,7 @@ from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, load_plan
 from orchestrator.report.page import write_report
 from orchestrator.store import open_store
-from orchestrator.store.trials import write_failure
+from orchestrator.store.attempts import write_failure
 from tests.written_store import write_attempt, write_ended, write_sweep
 
 SWEEP = """# Does quality <follow> & hold?

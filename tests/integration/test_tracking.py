@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 
 from orchestrator.plan import Plan, load_plan
-from orchestrator.store import open_store, trials
+from orchestrator.store import journals, open_store
 from orchestrator.store.base import Store
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable, sync_sweep
 from tests.sweeps import write_sweep
@@ -67,7 +67,7 @@ def test_runs_are_named_tagged_and_hold_the_axes(plan: Plan, store: Store, uri: 
         assert run.data.tags["normsweep.trial"] == trial.id
         assert run.data.tags["normsweep.sweep"] == plan.sweep
         sent = {(m, s, t) for m, s, _, t in points(uri, run)}
-        assert sent == {(p.metric, p.step, round(p.time * 1000)) for p in trials.read_points(store, trial.id)}
+        assert sent == {(p.metric, p.step, round(p.time * 1000)) for p in journals.read_points(store, trial.id)}
 
 
 def test_sending_again_adds_nothing_even_without_a_cursor(plan: Plan, store: Store, uri: str) -> None:
@@ -168,7 +168,7 @@ def test_what_could_not_be_sent_is_sent_when_mlflow_is_back(plan: Plan, store: S
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.params["norm"] == trial.axes["norm"]
     sent = sorted((m, s) for m, s, _, _ in points(uri, run))
-    assert sent == sorted((p.metric, p.step) for p in trials.read_points(store, trial.id))
+    assert sent == sorted((p.metric, p.step) for p in journals.read_points(store, trial.id))
     assert run.info.status == "FINISHED"
 
 

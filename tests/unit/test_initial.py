@@ -18,7 +18,8 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.initial import Finder, fetch_initial, keep_initial
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.store import open_store
-from orchestrator.store.trials import checkpoint_prefix, write_failure
+from orchestrator.store.attempts import write_failure
+from orchestrator.store.checkpoints import checkpoint_prefix
 from tests.written_store import write_attempt, write_ended
 from trainers.build import build_model
 from trainers.checkpoint import sha256_of

@@ -12,7 +12,7 @@ from orchestrator.plan.fit import with_placement
 from orchestrator.run.gang import Report
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered, smaller_micro_batch
 from orchestrator.run.outcome import failure_of, is_last
-from orchestrator.store import open_store, trials
+from orchestrator.store import attempts, open_store, trials
 from tests.sweeps import write_sweep
 from tests.tiny import tiny_spec
 from trainers.__main__ import _is_out_of_memory
@@ -111,11 +111,11 @@ def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:
     plan = load_plan(write_sweep(tmp_path))
     (only,) = plan.trials
     store = open_store(str(tmp_path / "runs"))
-    number = trials.new_attempt(store, only, {})
-    trials.write_failure(store, only.id, number, "cuda_oom", "m", final=False)
+    number = attempts.new_attempt(store, only, {})
+    attempts.write_failure(store, only.id, number, "cuda_oom", "m", final=False)
     assert trials.trial_state(store, only.id) == "interrupted"
-    trials.write_failure(store, only.id, number, "cuda_oom", "m", final=True)
+    attempts.write_failure(store, only.id, number, "cuda_oom", "m", final=True)
     assert trials.trial_state(store, only.id) == "infeasible"
     assert trials.ended(store, plan.trials) == set()
-    assert [failure["message"] for _, failure in trials.read_failed_attempts(store, only.id, "cuda_oom")] == ["m"]
-    assert trials.read_failed_attempts(store, only.id, "killed") == []
+    assert [failure["message"] for _, failure in attempts.read_failed_attempts(store, only.id, "cuda_oom")] == ["m"]
+    assert attempts.read_failed_attempts(store, only.id, "killed") == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan import Plan, Trial, load_plan
-from orchestrator.store import open_store, trials
+from orchestrator.store import attempts, checkpoints, journals, open_store, trials
 from orchestrator.store.base import Store
 from tests.sweeps import write_sweep
 from trainers.checkpoint import sha256_of
@@ -30,6 +30,9 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "runs"))
 
 
+MANIFEST = {"step": 10, "world_size": 1, "zero_stage": 0}
+
+
 def line(seq: int, step: int, **values: float | str) -> bytes:
     return (
         json.dumps({"seq": seq, "time": 100.0 + seq, "step": step, "kind": "metrics", "values": values}).encode()
@@ -41,44 +44,44 @@ def save(store: Store, trial: Trial, attempt: int, step: int, folder: Path, *, s
     """A checkpoint of one file; returns its prefix."""
     path = folder / "weights.pt"
     path.write_bytes(f"{attempt}/{step}".encode())
-    prefix = trials.checkpoint_prefix(trial.id, step, attempt)
+    prefix = checkpoints.checkpoint_prefix(trial.id, step, attempt)
     store.put_file(f"{prefix}/weights.pt", path)
     if seal:
         files = {"weights.pt": {"sha256": sha256_of(path), "bytes": path.stat().st_size}}
-        trials.write_manifest(store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files)
+        checkpoints.write_manifest(store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files)
     return prefix
 
 
 def end(store: Store, trial: Trial, folder: Path, outcome: str = "completed") -> int:
-    attempt = trials.new_attempt(store, trial, {})
-    trials.put_segment(store, trial.id, attempt, 0, line(0, 1, loss=0.5))
+    attempt = attempts.new_attempt(store, trial, {})
+    journals.put_segment(store, trial.id, attempt, 0, line(0, 1, loss=0.5))
     save(store, trial, attempt, 10, folder)
     trials.write_result(store, trial.id, attempt, sweep="s", step=10, outcome=outcome, metrics={"train/loss": 0.5})
     return attempt
 
 
 def test_attempts_are_numbered_and_the_spec_is_written_once(store: Store, trial: Trial) -> None:
-    assert [trials.new_attempt(store, trial, {"host": "a"}) for _ in range(3)] == [1, 2, 3]
-    assert [a["host"] for a in trials.read_attempts(store, trial.id)] == ["a"] * 3
+    assert [attempts.new_attempt(store, trial, {"host": "a"}) for _ in range(3)] == [1, 2, 3]
+    assert [a["host"] for a in attempts.read_attempts(store, trial.id)] == ["a"] * 3
     assert store.get(f"trials/{trial.id}/spec.json").decode() == trial.spec.to_json()
     assert trials.trial_ids(store) == [trial.id]
 
 
 def test_of_a_point_journalled_twice_the_first_attempt_counts(store: Store, trial: Trial) -> None:
     for loss in (0.9, 0.1):
-        attempt = trials.new_attempt(store, trial, {})
-        trials.put_segment(store, trial.id, attempt, 0, line(0, 1, loss=loss))
-        trials.put_segment(store, trial.id, attempt, 1, line(1, 1 + attempt, loss=loss))
-    points = [(p.step, p.value, p.attempt) for p in trials.read_points(store, trial.id)]
+        attempt = attempts.new_attempt(store, trial, {})
+        journals.put_segment(store, trial.id, attempt, 0, line(0, 1, loss=loss))
+        journals.put_segment(store, trial.id, attempt, 1, line(1, 1 + attempt, loss=loss))
+    points = [(p.step, p.value, p.attempt) for p in journals.read_points(store, trial.id)]
     assert points == [(1, 0.9, 1), (2, 0.9, 1), (3, 0.1, 2)]
 
 
 def test_a_reader_of_journals_goes_on_where_it_was(store: Store, trial: Trial) -> None:
-    attempt = trials.new_attempt(store, trial, {})
-    reader = trials.JournalReader(store, trial.id)
-    trials.put_segment(store, trial.id, attempt, 0, line(0, 1, loss=1.0))
+    attempt = attempts.new_attempt(store, trial, {})
+    reader = journals.JournalReader(store, trial.id)
+    journals.put_segment(store, trial.id, attempt, 0, line(0, 1, loss=1.0))
     assert [p.step for p in reader.new_points()] == [1]
-    trials.put_segment(store, trial.id, attempt, 1, line(1, 1, loss=2.0) + line(2, 2, loss="nan"))
+    journals.put_segment(store, trial.id, attempt, 1, line(1, 1, loss=2.0) + line(2, 2, loss="nan"))
     (fresh,) = reader.new_points()
     assert fresh.step == 2
     assert fresh.value != fresh.value
@@ -86,29 +89,29 @@ def test_a_reader_of_journals_goes_on_where_it_was(store: Store, trial: Trial) -
 
 
 def test_a_torn_checkpoint_is_passed_over_for_an_older_intact_one(store: Store, trial: Trial, tmp_path: Path) -> None:
-    attempt = trials.new_attempt(store, trial, {})
-    assert trials.fetch_checkpoint(store, trial.id, tmp_path / "none") is None
+    attempt = attempts.new_attempt(store, trial, {})
+    assert checkpoints.fetch_checkpoint(store, trial.id, tmp_path / "none") is None
     save(store, trial, attempt, 10, tmp_path)
     save(store, trial, attempt, 20, tmp_path)
-    found = trials.fetch_checkpoint(store, trial.id, tmp_path / "a")
+    found = checkpoints.fetch_checkpoint(store, trial.id, tmp_path / "a")
     assert found is not None
     assert (found[0], (found[1] / "weights.pt").read_bytes()) == (20, b"1/20")
-    store.put(trials.checkpoint_prefix(trial.id, 20, attempt) + "/weights.pt", b"1/2x")
+    store.put(checkpoints.checkpoint_prefix(trial.id, 20, attempt) + "/weights.pt", b"1/2x")
     save(store, trial, attempt, 30, tmp_path, seal=False)
-    found = trials.fetch_checkpoint(store, trial.id, tmp_path / "b")
+    found = checkpoints.fetch_checkpoint(store, trial.id, tmp_path / "b")
     assert found is not None
     assert found[0] == 10
 
 
 def test_nothing_of_a_torn_checkpoint_is_left_in_what_is_fetched(store: Store, trial: Trial, tmp_path: Path) -> None:
-    first, second = (trials.new_attempt(store, trial, {}) for _ in range(2))
-    save_as = trials.checkpoint_prefix(trial.id, 10, first)
+    first, second = (attempts.new_attempt(store, trial, {}) for _ in range(2))
+    save_as = checkpoints.checkpoint_prefix(trial.id, 10, first)
     store.put(f"{save_as}/whole.pt", b"1")
     whole = {"whole.pt": {"sha256": hashlib.sha256(b"1").hexdigest(), "bytes": 1}}
-    store.put(f"{save_as}/manifest.json", json.dumps({"step": 10, "files": whole}).encode())
+    store.put(f"{save_as}/manifest.json", json.dumps({**MANIFEST, "attempt": first, "files": whole}).encode())
     prefix = save(store, trial, second, 10, tmp_path)
     store.put(f"{prefix}/weights.pt", b"torn")
-    found = trials.fetch_checkpoint(store, trial.id, tmp_path / "into")
+    found = checkpoints.fetch_checkpoint(store, trial.id, tmp_path / "into")
     assert found is not None
     assert [path.name for path in found[1].iterdir()] == ["whole.pt"]
 
@@ -120,30 +123,30 @@ def test_a_manifest_or_result_of_another_shape_does_not_count(
     attempt = end(store, trial, tmp_path)
     store.put(f"trials/{trial.id}/result.json", damaged)
     assert trials.read_result(store, trial.id) is None
-    store.put(trials.checkpoint_prefix(trial.id, 10, attempt) + "/manifest.json", damaged)
-    assert trials.fetch_checkpoint(store, trial.id, tmp_path / "into") is None
+    store.put(checkpoints.checkpoint_prefix(trial.id, 10, attempt) + "/manifest.json", damaged)
+    assert checkpoints.fetch_checkpoint(store, trial.id, tmp_path / "into") is None
 
 
 def test_old_checkpoints_go_and_what_is_being_written_stays(store: Store, trial: Trial, tmp_path: Path) -> None:
-    first = trials.new_attempt(store, trial, {})
+    first = attempts.new_attempt(store, trial, {})
     save(store, trial, first, 10, tmp_path)
     save(store, trial, first, 15, tmp_path, seal=False)
-    second = trials.new_attempt(store, trial, {})
+    second = attempts.new_attempt(store, trial, {})
     for step in (20, 30):
         save(store, trial, second, step, tmp_path)
     save(store, trial, second, 40, tmp_path, seal=False)
-    trials.discard_checkpoints(store, trial.id, keep=1)
+    checkpoints.discard_checkpoints(store, trial.id, keep=1)
     left = {key.split("/")[3] for key in store.list(f"trials/{trial.id}/checkpoints")}
     assert left == {"step-00000030-2", "step-00000040-2"}
 
 
 def test_a_superseded_attempt_writes_neither_manifest_nor_result(store: Store, trial: Trial, tmp_path: Path) -> None:
-    first = trials.new_attempt(store, trial, {})
+    first = attempts.new_attempt(store, trial, {})
     save(store, trial, first, 10, tmp_path)
-    trials.new_attempt(store, trial, {})
-    with pytest.raises(trials.Superseded):
+    attempts.new_attempt(store, trial, {})
+    with pytest.raises(attempts.Superseded):
         save(store, trial, first, 20, tmp_path)
-    with pytest.raises(trials.Superseded):
+    with pytest.raises(attempts.Superseded):
         trials.write_result(store, trial.id, first, sweep="s", step=10, outcome="completed", metrics={})
     assert trials.read_result(store, trial.id) is None
 
@@ -153,17 +156,17 @@ def test_states_follow_what_was_written(store: Store, trial: Trial, tmp_path: Pa
         return trials.trial_state(store, trial.id)
 
     assert state() == "pending"
-    attempt = trials.new_attempt(store, trial, {})
+    attempt = attempts.new_attempt(store, trial, {})
     assert state() == "interrupted"
-    trials.say_alive(store, trial.id, attempt)
+    attempts.say_alive(store, trial.id, attempt)
     assert state() == "running"
     with monkeypatch.context() as later:
-        now = trials.time.time()
-        later.setattr(trials.time, "time", lambda: now + trials.SILENT_AFTER_S + 1)
+        now = attempts.time.time()
+        later.setattr(attempts.time, "time", lambda: now + attempts.SILENT_AFTER_S + 1)
         assert state() == "interrupted"
-    trials.write_failure(store, trial.id, attempt, "killed", "by signal 9", final=False)
+    attempts.write_failure(store, trial.id, attempt, "killed", "by signal 9", final=False)
     assert state() == "interrupted"
-    trials.give_up(store, trial.id, "retries used up")
+    attempts.give_up(store, trial.id, "retries used up")
     assert state() == "failed"
     end(store, trial, tmp_path)
     assert state() == "done"
@@ -176,8 +179,11 @@ def test_a_trial_has_ended_only_while_its_checksums_hold(
 ) -> None:
     attempt = end(store, trial, tmp_path)
     assert trials.ended(store, plan.trials) == {trial.id}
-    result, weights = f"trials/{trial.id}/result.json", trials.checkpoint_prefix(trial.id, 10, attempt) + "/weights.pt"
-    segment = f"trials/{trial.id}/attempts/{attempt}/journal/0000000000.jsonl"
+    result, weights = (
+        f"trials/{trial.id}/result.json",
+        checkpoints.checkpoint_prefix(trial.id, 10, attempt) + "/weights.pt",
+    )
+    (segment,) = (found.key for found in journals.segments(store, trial.id))
     damages = {
         result: store.get(result).replace(b'"step": 10', b'"step": 11'),
         weights: b"9/10",

@@ -1,0 +1,220 @@
+"""A trial's attempts: begun exclusively, alive or silent, ended by a failure or by a result.
+
+trials/<id>/spec.json
+trials/<id>/attempts/<n>/attempt.json     made exclusively: host, time, versions, and the spec that it trains
+trials/<id>/attempts/<n>/ranks.json       where each rank stands, and the GPUs that it sees
+trials/<id>/attempts/<n>/start.json       how it began: anew, or from which checkpoint
+trials/<id>/attempts/<n>/alive.json       renewed while it runs
+trials/<id>/attempts/<n>/failure.json     why it ended without a result
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from orchestrator.plan import Trial
+from orchestrator.store import records
+from orchestrator.store.base import Store
+from orchestrator.store.records import Damaged, Record, encoded, read_bytes, read_record, sealed
+from trainers.spec import BadSpec, RunSpec
+
+ALIVE_EVERY_S = 10.0
+SILENT_AFTER_S = 60.0  # an attempt without a sign of life for so long is not running any more
+CLOCKS_DIFFER_S = 3_600.0  # a sign of life from further in the future is none
+ATTEMPT_NUMBER = re.compile(r"trials/[^/]+/(?:attempts/([1-9]\d{0,8})(?:/|$)|checkpoints/step-\d+-([1-9]\d{0,8})/)")
+
+Attempt = Record
+
+
+class Superseded(Exception):
+    """A newer attempt of the same trial has begun: this one must end and write nothing more."""
+
+
+def attempt_key(trial_id: str, attempt: int, file: str) -> str:
+    return f"trials/{trial_id}/attempts/{attempt}/{file}"
+
+
+def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
+    """Begin the next attempt; of two callers at once each gets a number of its own. `info` must hold no secret."""
+    spec = trial.spec.to_json().encode()
+    if not store.put_once(f"trials/{trial.id}/spec.json", spec) and isinstance(kept_spec(store, trial.id), Damaged):
+        store.put(f"trials/{trial.id}/spec.json", spec)
+    number = newest_attempt(store, trial.id)
+    told = {"started": time.time(), "spec": trial.spec.model_dump(mode="json"), **info}
+    while True:
+        number += 1
+        if store.put_once(attempt_key(trial.id, number, "attempt.json"), sealed({"attempt": number, **told})):
+            return number
+
+
+def attempt_numbers(store: Store, trial_id: str) -> list[int]:
+    """Of every attempt that left a trace: a number whose attempt.json is lost is not given again."""
+    keys = [*store.list(f"trials/{trial_id}/attempts"), *store.list(f"trials/{trial_id}/checkpoints")]
+    found = (ATTEMPT_NUMBER.match(key) for key in keys)
+    return sorted({int(match[1] or match[2]) for match in found if match})
+
+
+def newest_attempt(store: Store, trial_id: str) -> int:
+    """The number of the newest attempt; 0 where there is none."""
+    return max(attempt_numbers(store, trial_id), default=0)
+
+
+def check_newest(store: Store, trial_id: str, attempt: int) -> None:
+    """The fence before a manifest or a result. Raises Superseded."""
+    newest = newest_attempt(store, trial_id)
+    if newest != attempt:
+        raise Superseded(f"attempt {newest} of trial {trial_id} has begun; attempt {attempt} ends")
+
+
+def read_attempt(store: Store, trial_id: str, attempt: int) -> Attempt | Damaged:
+    """An attempt's record."""
+    key = attempt_key(trial_id, attempt, "attempt.json")
+    found = read_record(store, key, records.ATTEMPT)
+    if found is None:
+        return Damaged(key, "is missing")
+    if not isinstance(found, Damaged) and found["attempt"] != attempt:
+        return Damaged(key, f"is of attempt {found['attempt']}")
+    return found
+
+
+def read_attempts(store: Store, trial_id: str) -> list[Attempt]:
+    """The record of every attempt that is undamaged, oldest first."""
+    found = (read_attempt(store, trial_id, number) for number in attempt_numbers(store, trial_id))
+    return [attempt for attempt in found if not isinstance(attempt, Damaged)]
+
+
+def write_ranks(store: Store, trial_id: str, attempt: int, ranks: Sequence[Mapping[str, Any]]) -> None:
+    """Where the ranks of an attempt stand: host, and the GPUs that each sees."""
+    store.put_once(attempt_key(trial_id, attempt, "ranks.json"), encoded(list(ranks)))
+
+
+def write_start(store: Store, trial_id: str, attempt: int, *, step: int, how: str, note: str = "") -> None:
+    """How an attempt began: at which step, `how` in a word (`anew`, `resumed`, `converted`), and a `note` for people."""
+    record = {"step": step, "how": how, "note": note}
+    store.put(attempt_key(trial_id, attempt, "start.json"), sealed(record))
+
+
+def read_start(store: Store, trial_id: str, attempt: int) -> Record | Damaged | None:
+    """How an attempt began, where it said so."""
+    return read_record(store, attempt_key(trial_id, attempt, "start.json"), records.START)
+
+
+def start_notes(store: Store, trial_id: str) -> list[str]:
+    """What people should know of how the newest attempt began."""
+    started = read_start(store, trial_id, newest_attempt(store, trial_id))
+    return [started["note"]] if isinstance(started, dict) and started["note"] else []
+
+
+def say_alive(store: Store, trial_id: str, attempt: int) -> None:
+    """Renew the attempt's sign of life; call every ALIVE_EVERY_S."""
+    store.put(attempt_key(trial_id, attempt, "alive.json"), sealed({"time": time.time()}))
+
+
+def read_alive(store: Store, trial_id: str, attempt: int) -> Record | Damaged | None:
+    """An attempt's last sign of life."""
+    return read_record(store, attempt_key(trial_id, attempt, "alive.json"), records.ALIVE)
+
+
+def is_alive(store: Store, trial_id: str, attempt: int) -> bool:
+    """Whether an attempt has given a sign of life lately. A damaged one is none: the next replaces it."""
+    alive = read_alive(store, trial_id, attempt)
+    return isinstance(alive, dict) and -CLOCKS_DIFFER_S < time.time() - alive["time"] < SILENT_AFTER_S
+
+
+def write_failure(
+    store: Store, trial_id: str, attempt: int, kind: str, message: str, *, final: bool, step: int = 0
+) -> None:
+    """Why an attempt ended without a result, and at which checkpoint; `final` where trying again unchanged cannot help."""
+    said = message.encode(errors="replace").decode()
+    record = {"kind": kind, "message": said, "final": final, "step": step, "time": time.time()}
+    store.put(attempt_key(trial_id, attempt, "failure.json"), sealed(record))
+
+
+def give_up(store: Store, trial_id: str, message: str) -> None:
+    """Record that a trial's retries are used up, on its newest attempt."""
+    attempt = newest_attempt(store, trial_id)
+    failure = read_failure(store, trial_id) or {"kind": "unknown", "message": message, "step": 0}
+    if attempt:
+        write_failure(
+            store, trial_id, attempt, failure["kind"], failure["message"], final=True, step=failure["step"]
+        )  # fmt: skip
+
+
+def failure_at(store: Store, trial_id: str, attempt: int) -> Record | Damaged | None:
+    """Why an attempt ended without a result, where it could say."""
+    found = read_record(store, attempt_key(trial_id, attempt, "failure.json"), records.FAILURE)
+    return {"step": 0, **found} if isinstance(found, dict) else found
+
+
+def read_failure(store: Store, trial_id: str) -> Record | None:
+    """Why the newest attempt ended without a result, where it did."""
+    return next(iter(read_failures(store, trial_id, [newest_attempt(store, trial_id)])), None)
+
+
+def read_failures(store: Store, trial_id: str, attempts: Iterable[int]) -> list[Record]:
+    """Why these attempts ended without a result, of those that could say."""
+    found = (failure_at(store, trial_id, attempt) for attempt in attempts)
+    return [failure for failure in found if isinstance(failure, dict)]
+
+
+def read_failed_attempts(store: Store, trial_id: str, kind: str) -> list[tuple[Attempt, Record]]:
+    """The attempts that ended with this kind of failure, and what each said; oldest first."""
+    found = []
+    for number in attempt_numbers(store, trial_id):
+        attempt, failure = read_attempt(store, trial_id, number), failure_at(store, trial_id, number)
+        if isinstance(attempt, dict) and isinstance(failure, dict) and failure["kind"] == kind:
+            found.append((attempt, failure))
+    return found
+
+
+# --- what was trained -------------------------------------------------------------------------------------------------
+
+
+def kept_spec(store: Store, trial_id: str) -> RunSpec | Damaged | None:
+    """The spec of a trial's first attempt, from spec.json; None where there is none."""
+    key = f"trials/{trial_id}/spec.json"
+    content = read_bytes(store, key)
+    if not isinstance(content, bytes):
+        return content
+    try:
+        return RunSpec.from_json(content.decode())
+    except (BadSpec, UnicodeDecodeError) as error:
+        return Damaged(key, f"is no spec of this version: {str(error).splitlines()[0][:200]}")
+
+
+def spec_of(attempt: Attempt) -> RunSpec | None:
+    """The spec that an attempt trained; None of an older version's attempt, and where this version cannot have it."""
+    if not attempt.get("spec"):
+        return None
+    try:
+        return RunSpec.from_json(json.dumps(attempt["spec"]))
+    except BadSpec:
+        return None
+
+
+def recorded_specs(store: Store, trial_id: str, attempts: Sequence[Attempt]) -> tuple[RunSpec, ...]:
+    """What a trial was trained as, by its own record: the spec of each attempt, equal ones once, oldest first."""
+    found = [spec for attempt in attempts if (spec := spec_of(attempt)) is not None]
+    if len(found) < len(attempts) or not attempts:
+        kept = kept_spec(store, trial_id)
+        found = [kept, *found] if isinstance(kept, RunSpec) else found
+    return tuple({spec.to_json(): spec for spec in found}.values())
+
+
+def damaged_spec(store: Store, trial_id: str, attempts: Iterable[Attempt]) -> Damaged | None:
+    """What is wrong with spec.json: no spec, or not what the attempts trained, up to what cannot change the weights."""
+    kept = kept_spec(store, trial_id)
+    if not isinstance(kept, RunSpec):
+        return kept or Damaged(f"trials/{trial_id}/spec.json", "is missing")
+    trained = (spec for attempt in attempts if (spec := spec_of(attempt)) is not None)
+    if any(_what_is_trained(spec) != _what_is_trained(kept) for spec in trained):
+        return Damaged(f"trials/{trial_id}/spec.json", "is not the spec that the attempts trained")
+    return None
+
+
+def _what_is_trained(spec: RunSpec) -> tuple[Any, ...]:
+    return spec.model, spec.task, spec.data.train_sha256, spec.training.model_copy(update={"initial_strict": True})

@@ -1,0 +1,260 @@
+"""The JSON files of a store: the shape of each kind, and the one reader of them, which trusts nothing and creates nothing.
+
+A file is either whole and of its shape, or it is `Damaged` and nothing of it is used. Records that we write carry
+`content_sha256`, a checksum of the rest of their content; records of older versions, which lack it, are held to their
+shape alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from orchestrator.store.base import KEY, InTheWay, Store, Unreadable
+
+CHECKSUM = "content_sha256"
+OUT_OF_MEMORY = "cuda_oom"  # the kind of failure; a final one makes the trial infeasible
+# A surrogate without its other half is legal JSON and no text: printing or writing it fails.
+SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+Record = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A file of the store that is passed over, and why, in words that follow its key."""
+
+    key: str
+    why: str
+    is_in_the_way: bool = False  # no blob: nothing can be written there either
+
+    def __str__(self) -> str:
+        return "".join(c if c.isprintable() else "?" for c in f"{self.key} {self.why}")
+
+
+class Shape(BaseModel):
+    """What a record must have; fields that a newer version added are left alone."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+Ordinal = Annotated[int, Field(ge=1, lt=10**9)]
+Seconds = Annotated[float, Field(ge=0, lt=1e11)]  # since 1970; no later than what a date can say
+Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+Value = Annotated[float, Field(allow_inf_nan=False)] | Literal["nan", "inf", "-inf"]  # as trainers.journal.encoded
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Key = Annotated[str, Field(pattern=rf"^{KEY.pattern}$")]
+
+
+class Placement(Shape):
+    workers: Ordinal | None = None
+    micro_batch: Ordinal | None = None
+    accumulation: Ordinal | None = None
+
+
+class AttemptRecord(Shape):
+    attempt: Ordinal
+    started: Seconds
+    sweep: Name | None = None
+    host: str | None = None
+    machine: str | None = None
+    commit: str | None = None
+    versions: dict[str, str] = {}
+    placement: Placement = Placement()
+    spec: dict[str, Any] | None = None  # a RunSpec; attempts of older versions lack it
+
+
+class RankRecord(Shape):
+    rank: Count
+    host: str
+
+
+class AliveRecord(Shape):
+    time: Seconds
+
+
+class FailureRecord(Shape):
+    kind: Name
+    message: str
+    final: bool
+    step: Count = 0
+    time: Seconds
+
+
+class StartRecord(Shape):
+    """How an attempt began: from which step, `how` in one word, and a sentence for people where they should know."""
+
+    step: Count
+    how: Name
+    note: str
+
+
+class FileRecord(Shape):
+    sha256: Sha256
+    bytes: Count
+
+
+class ManifestRecord(Shape):
+    step: Count
+    attempt: Ordinal
+    world_size: Ordinal
+    zero_stage: Literal[0, 1, 2, 3]
+    files: Annotated[dict[Key, FileRecord], Field(min_length=1)]
+
+
+class FinalCheckpoint(Shape):
+    name: Annotated[str, Field(pattern=r"^step-\d{1,15}-\d{1,9}$")]
+    files: Annotated[dict[Key, FileRecord], Field(min_length=1)]
+
+
+class ResultRecord(Shape):
+    trial: Name
+    sweep: Name
+    attempt: Ordinal
+    outcome: Literal["completed", "diverged", "stopped"]
+    step: Count
+    ended: Seconds
+    metrics: dict[Name, Value | None]
+    checkpoint: FinalCheckpoint
+    journal: dict[Key, Sha256]
+
+
+class EvaluationRecord(Shape):
+    benchmark: Name
+    precision: Name
+    images: list[dict[str, Any]]
+
+
+class OutcomeRecord(Shape):
+    job: Name
+    exit_code: Annotated[int, Field(ge=0, le=255)]
+    message: str
+    time: Seconds
+
+
+class JournalLine(Shape):
+    seq: Count
+    time: Seconds
+    step: Count
+    kind: Name
+    values: dict[Name, Value] = {}
+
+
+ATTEMPT = TypeAdapter(AttemptRecord)
+RANKS = TypeAdapter(list[RankRecord])
+ALIVE = TypeAdapter(AliveRecord)
+FAILURE = TypeAdapter(FailureRecord)
+START = TypeAdapter(StartRecord)
+MANIFEST = TypeAdapter(ManifestRecord)
+RESULT = TypeAdapter(ResultRecord)
+EVALUATION = TypeAdapter(EvaluationRecord)
+OUTCOME = TypeAdapter(OutcomeRecord)
+NAMES = TypeAdapter(dict[str, Annotated[str, Field(pattern=r"^initial/[0-9a-f]{64}\.[a-z]{2,11}$")]])
+JOURNAL_LINES = TypeAdapter(list[JournalLine])
+
+
+def sealed(record: Mapping[str, Any]) -> bytes:
+    """The file of a record, with its checksum."""
+    return encoded({**record, CHECKSUM: canonical_sha256(record)})
+
+
+def encoded(value: Any) -> bytes:
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def canonical_sha256(record: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in record.items() if key != CHECKSUM}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def read_bytes(store: Store, key: str) -> bytes | Damaged | None:
+    """The content of a blob; None where there is none."""
+    try:
+        return store.get(key)
+    except Unreadable as error:
+        return Damaged(key, error.why, isinstance(error, InTheWay))
+    except KeyError:
+        return None
+
+
+def read_record(store: Store, key: str, shape: TypeAdapter[Any]) -> Record | Damaged | None:
+    """The record in a file, whole and of its shape; None where there is none."""
+    content = read_bytes(store, key)
+    if not isinstance(content, bytes):
+        return content
+    try:
+        return checked_record(content, shape)
+    except ValueError as error:
+        return Damaged(key, str(error))
+
+
+def checked_record(content: bytes, shape: TypeAdapter[T]) -> Record:
+    """The JSON of a file. Raises ValueError in words that follow the file's name."""
+    record: Record = parsed(content)
+    _check(record, shape)
+    if isinstance(record, dict) and CHECKSUM in record:
+        try:
+            holds = record[CHECKSUM] == canonical_sha256(record)
+        except RecursionError:
+            raise ValueError("is nested too deeply") from None
+        if not holds:
+            raise ValueError("does not have the checksum that it states")
+    return record
+
+
+def checked_lines(content: bytes) -> list[Record]:
+    """The lines of a journal's segment. Raises ValueError in words that follow the segment's name."""
+    if not content.endswith(b"\n"):
+        raise ValueError("ends in the middle of a line" if content.strip(b"\0") else _nothing_in(content))
+    lines = [parsed(line) for line in content.splitlines()]
+    _check(lines, JOURNAL_LINES)
+    return lines
+
+
+def parsed(content: bytes) -> Any:
+    """JSON as the standard has it: no NaN, no endless numbers, text that can be written. Raises ValueError."""
+    if not content.strip(b"\0 \t\r\n"):
+        raise ValueError(_nothing_in(content))
+    try:
+        value = json.loads(content.decode(), parse_constant=_refuse)
+        if SURROGATE.search(content):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError:
+        raise ValueError("is not text in UTF-8") from None
+    except UnicodeEncodeError:
+        raise ValueError("holds half a character") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is cut off, or no JSON: {error}") from None
+    except ValueError as error:  # int(), of thousands of digits
+        raise ValueError(str(error) if str(error).startswith("holds") else "holds an endless number") from None
+    return value
+
+
+def _check(value: Any, shape: TypeAdapter[T]) -> None:
+    try:
+        shape.validate_python(value)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:60] for part in problem["loc"])
+        said = problem["msg"][0].lower() + problem["msg"][1:]
+        raise ValueError(f"has another shape: {where + ': ' if where else ''}{said}") from None
+    except (RecursionError, OverflowError):
+        raise ValueError("is nested too deeply, or holds an endless number") from None
+
+
+def _nothing_in(content: bytes) -> str:
+    return f"holds {len(content)} zero bytes" if b"\0" in content else "is empty"
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"holds {constant}, which is no JSON")

@@ -1,0 +1,68 @@
+"""Everything in a store that is damaged, for `normsweep doctor`: every file is read through, and nothing is changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from orchestrator.store import records
+from orchestrator.store.attempts import attempt_numbers, failure_at, read_alive, read_start
+from orchestrator.store.base import KEY, Store, Unreadable
+from orchestrator.store.checkpoints import folders
+from orchestrator.store.records import Damaged, read_record
+from orchestrator.store.trials import READERS, look_at, trial_ids
+
+EVALUATION = re.compile(r"trials/[^/]+/evaluations/[^/]+\.json")
+JOB = re.compile(r"jobs/[^/]+\.json")
+INITIAL = re.compile(r"initial/([0-9a-f]{64})\.[a-z]+")
+INITIAL_NAMES = re.compile(r"initial/of/[^/]+\.json")
+
+
+def survey(store: Store) -> list[Damaged]:
+    """Every damaged file of the store, by key. Raises EnvironmentProblem where the store cannot be read."""
+    with ThreadPoolExecutor(READERS) as readers:
+        in_trials = readers.map(lambda trial: list(_in_trial(store, trial)), trial_ids(store))
+        found = [*_beside_trials(store), *(problem for problems in in_trials for problem in problems)]
+    return sorted({(problem.key, problem.why): problem for problem in found}.values(), key=lambda problem: problem.key)
+
+
+def unfinished(store: Store) -> list[str]:
+    """Checkpoints without a manifest: a kill leaves one, the trial's next attempt clears it, and nothing is wrong with that."""
+    return [
+        folder.prefix for trial in trial_ids(store) for folder in folders(store, trial) if not folder.is_sealed
+    ]  # fmt: skip
+
+
+def _in_trial(store: Store, trial_id: str) -> Iterator[Damaged]:
+    yield from look_at(store, trial_id, verify=True).damaged
+    for number in attempt_numbers(store, trial_id):
+        ranks = read_record(store, f"trials/{trial_id}/attempts/{number}/ranks.json", records.RANKS)
+        read = (ranks, read_alive(store, trial_id, number), failure_at(store, trial_id, number))
+        yield from (record for record in (*read, read_start(store, trial_id, number)) if isinstance(record, Damaged))
+    for key in store.list(f"trials/{trial_id}/evaluations"):
+        yield from _record(store, key, EVALUATION, records.EVALUATION)
+
+
+def _beside_trials(store: Store) -> Iterator[Damaged]:
+    for key in store.list("jobs"):
+        yield from _record(store, key, JOB, records.OUTCOME)
+    for key in store.list("initial"):
+        yield from _record(store, key, INITIAL_NAMES, records.NAMES)
+        if match := INITIAL.fullmatch(key):
+            try:
+                if store.sha256(key) != match[1]:
+                    yield Damaged(key, "does not have the checksum in its name")
+            except Unreadable as error:
+                yield Damaged(key, error.why)
+
+
+def _record(store: Store, key: str, pattern: re.Pattern[str], shape: TypeAdapter[Any]) -> Iterator[Damaged]:
+    """What is wrong with a record, where the key is one's; files that somebody else put there are none of ours."""
+    if pattern.fullmatch(key) and KEY.fullmatch(key):
+        found = read_record(store, key, shape)
+        if isinstance(found, Damaged):
+            yield found
