@@ -6,7 +6,6 @@ import ipaddress
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.cluster.follow import GONE_DEADLINE_S, outcome, remove, wait_gone
@@ -39,7 +38,7 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     Raises UserError, EnvironmentProblem.
     """
     _check_options(options.job)
-    job = build_job(plan, options.job, Path.cwd())
+    job = build_job(plan, options.job)
     there = _unfinished(kube, plan.sweep, job.name)
     if there is not None:
         return _attach(kube, job, there, options)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.syntax import Unparsable, syntax_sha256
+from trainers import own
 from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
 from trainers.spec import Choice, RunSpec, TrainingSpec
 
@@ -92,6 +93,8 @@ def source_sha256(entry: Entry) -> str:
 
 
 def _file_of(module: str) -> Path:
+    if (file := own.file_of(module)) is not None:
+        return file
     top, *inner = module.split(".")
     try:
         found = importlib.util.find_spec(top)

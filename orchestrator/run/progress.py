@@ -19,7 +19,7 @@ from orchestrator.plan.show import duration
 LINE_EVERY_S = 15.0
 LONGEST_TABLE = 30
 STYLES = {"running": "bold", "failed": "red", "infeasible": "red", "diverged": "magenta", "pending": "dim"}
-OPEN = ("pending", "running", "retrying")  # states of a trial that has not ended
+OPEN = ("pending", "running", "retrying", "interrupted")  # states of a trial that has not ended
 
 
 @dataclass

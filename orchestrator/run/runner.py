@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Interrupted, NormsweepError, TrialsFailed
+from orchestrator import signals
+from orchestrator.errors import NormsweepError, TrialsFailed
 from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
@@ -22,11 +23,18 @@ from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
+from orchestrator.store.closing import close_attempts
 from orchestrator.store.trials import ended, give_up, read_failure, trial_states
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
-from trainers.catalog import NORMS
 
 MIRROR_EVERY_S = 2.0
+UNLESS_ASKED = {
+    "RAY_worker_niceness": "0",  # that of the command; with Ray's own 15, ranks starve beside any other process
+    # A busy machine takes longer than Ray waits by itself.
+    "RAY_NUM_REDIS_GET_RETRIES": "60",
+    "RAY_raylet_start_wait_time_s": "120",
+    "RAY_worker_register_timeout_seconds": "300",
+}
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,6 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
 
     Raises EnvironmentProblem where the machine cannot hold a gang or a service fails.
     """
-    if any(NORMS[trial.spec.model.norm.name].open_knobs for trial in plan.trials):
-        found_in = [os.getcwd(), os.environ.get("PYTHONPATH", "")]  # Ray's workers and their ranks inherit it
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found_in))
     store = open_store(options.store)
     done = ended(store, plan.trials)
     todo = {trial.id for trial in plan.trials} - done
@@ -57,10 +62,14 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
         if done:
             progress.say(f"{len(done)} of {len(plan.trials)} trials are done already.")
         with _mirroring(plan, store, options, frozenset(done), progress) as mirror:
-            interrupted = False
-            if todo:
-                plan, interrupted = _train(plan, todo, store, options, progress)
-    exit_code = _finish(plan, store, options, progress, mirror, interrupted=interrupted, trained=len(todo))
+            try:
+                if todo:
+                    plan = _train(plan, todo, store, options, progress)
+            finally:  # before MLflow is told for the last time
+                if signals.received is not None:
+                    message = f"ended by {signals.received.name}"
+                    close_attempts(store, todo, options.run, "interrupted", message)
+    exit_code = _finish(plan, store, options, progress, mirror, trained=len(todo))
     return Ended(exit_code, tuple(progress.warnings))
 
 
@@ -71,7 +80,6 @@ def _finish(
     progress: Progress,
     mirror: Mirror | None,
     *,
-    interrupted: bool,
     trained: int,
 ) -> int:
     """Report, summary, exit code."""
@@ -83,9 +91,7 @@ def _finish(
         if failure is not None:
             kind = f"{failure['kind']}: " if state == "failed" else ""
             progress.warn(f"{state}: {trial.name}: {kind}{failure['message']}")
-    if interrupted:
-        progress.warn(f"Interrupted. What is done is kept; the same command continues: normsweep run {plan.path}")
-    else:
+    if signals.received is None:
         from orchestrator.report.page import write_report
 
         written = write_report(plan, options.store)
@@ -99,8 +105,6 @@ def _finish(
             f"Report: {written.page}\nRuns:   normsweep ui --tracking {options.tracking}"
         )
     progress.line({"event": "summary", **summary})
-    if interrupted:
-        return Interrupted.exit_code
     return 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
 
 
@@ -147,10 +151,10 @@ def _mirroring(
             progress.warn(str(error))
 
 
-def _train(
-    plan: Plan, todo: AbstractSet[str], store: Store, options: RunOptions, progress: Progress
-) -> tuple[Plan, bool]:
-    """Drive Ray Tune over the trials that are left; returns the plan as it was placed, and whether a Ctrl-C ended it."""
+def _train(plan: Plan, todo: AbstractSet[str], store: Store, options: RunOptions, progress: Progress) -> Plan:
+    """Drive Ray Tune over the trials that are left, until a signal comes; returns the plan as it was placed."""
+    for name, value in UNLESS_ASKED.items():
+        os.environ.setdefault(name, value)
     os.environ.update(
         RAY_USAGE_STATS_ENABLED="0",
         RAY_CHDIR_TO_TRIAL_DIR="0",
@@ -173,10 +177,10 @@ def _train(
             progress.warn(warning)
         estimate = sum(trial.seconds for trial in trials)
         progress.say(f"{len(trials)} trials to train, about {duration(estimate)} one after the other.")
-        trained = tune_trials(there, trials, options, progress, work=work, commit=_commit())
-    for trial_id, error in trained.errors.items():
+        errors = tune_trials(there, trials, options, progress, work=work, commit=_commit())
+    for trial_id, error in errors.items():
         give_up(store, trial_id, error)
-    return there, trained.interrupted
+    return there
 
 
 def _commit() -> str:
