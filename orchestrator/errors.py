@@ -3,8 +3,10 @@
     NormsweepError
     |-- UserError            2   the user's file or flags
     |-- EnvironmentProblem   3   the machine, the cluster or a service
-    |-- TrialsFailed         4   some trials failed, or a gate did not hold
-    `-- Interrupted        130   Ctrl-C
+    `-- TrialsFailed         4   some trials failed, or a gate did not hold
+
+    KeyboardInterrupt
+    `-- Interrupted              ended by a signal: 129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM
 
 The text of an error is what a person reads: whole lines, and what would be right. No password stands in it, whatever a
 library has put into the message that it quotes.
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import os
 import re
+from signal import Signals
 from typing import ClassVar
 
 # user:password@ of an address. What follows a colon may also hold `/` or `@`, but not where a port stands there.
@@ -60,7 +63,9 @@ class TrialsFailed(NormsweepError):
     exit_code = 4
 
 
-class Interrupted(NormsweepError):
-    """Stopped by Ctrl-C; what was done is kept."""
+class Interrupted(KeyboardInterrupt):
+    """Ended by a signal; what was done is kept. A KeyboardInterrupt, so that nothing catches it with the errors of its work."""
 
-    exit_code = 130
+    def __init__(self, number: int) -> None:
+        super().__init__(f"Ended by {Signals(number).name}.")
+        self.exit_code = 128 + number

@@ -82,7 +82,7 @@ def changed(item: Object, path: str, value: Any) -> Object:
 
 def job_of(path: Path, **options: Any) -> Job:
     made = JobOptions(store="s3://sweeps/store", tracking="http://mlflow:5000", image="normsweep:0.1.0", **options)
-    return build_job(load_plan(path), made, path.parent)
+    return build_job(load_plan(path), made)
 
 
 def job_on_cpus(folder: Path, name: str = "plain") -> Job:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
+from trainers import own
+
 Scalar = bool | int | float | str
 KnobValue = Scalar | tuple[int, ...]
 Ends = Literal["same", "affine", "identity"]
@@ -120,7 +122,7 @@ class Entry:
     def load(self) -> Any:
         """Import the class. Only trainers.build calls this."""
         module, _, attribute = self.target.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return getattr(own.load(module) if self.open_knobs else importlib.import_module(module), attribute)
 
 
 def entry(name: str, target: str, *, revision: int = 1, facts: Mapping[str, Any] | None = None, **knobs: Any) -> Entry:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import platform
+import signal
 import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import signals
 from orchestrator.cli import cluster, data
 from orchestrator.cli.options import (
     NAMESPACE,
@@ -26,10 +33,13 @@ from orchestrator.cli.options import (
     finder,
     weights,
 )
-from orchestrator.errors import NormsweepError, UserError
+from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
+from orchestrator.home import usable_home
+from orchestrator.streams import guard, lost_output
 from orchestrator.tracking.address import leave_process_list
 
 if TYPE_CHECKING:
+    from orchestrator.plan import Plan
     from orchestrator.run.runner import Ended
 
 app = typer.Typer(
@@ -125,9 +135,15 @@ def run(
 ) -> int:
     """Train what the store does not hold yet, then write the report. Run again, it continues."""
     from orchestrator.plan import load_plan
+    from orchestrator.run.driver import drive
+
+    this_run = f"{platform.node()}-{os.getpid()}-{time.time_ns()}"
+
+    def planned() -> Plan:
+        return load_plan(file, finder(data), weights(store))
 
     def train() -> Ended:
-        planned = load_plan(file, finder(data), weights(store))
+        plan = planned()
         from orchestrator.run.options import RunOptions
         from orchestrator.run.runner import run_sweep
 
@@ -141,14 +157,26 @@ def run(
             quiet=quiet,
             json_lines=as_json,
             data_roots=data_roots(data).given,
+            run=this_run,
         )
-        return run_sweep(planned, options)
+        return run_sweep(plan, options)
 
-    if for_job is None:
-        return train().exit_code
-    from orchestrator.run.for_job import run_for_job
+    def work() -> int:
+        if for_job is None:
+            return train().exit_code
+        from orchestrator.run.for_job import run_for_job
 
-    return run_for_job(for_job, store, train)
+        return run_for_job(for_job, store, train)
+
+    def close(kind: str, message: str) -> None:
+        with suppress(NormsweepError):
+            from orchestrator.store import open_store
+            from orchestrator.store.closing import close_attempts
+
+            ids = [trial.id for trial in planned().trials]
+            close_attempts(open_store(store), ids, this_run, kind, message)
+
+    return drive(lambda: exit_code(work), close)
 
 
 @app.command()
@@ -293,28 +321,39 @@ def ui(
     return run_ui(tracking, host, port)
 
 
-def main() -> None:
-    """The entry point; the exit codes are those of orchestrator.errors."""
+def main() -> int:
+    """The command; its exit codes are those of orchestrator.errors."""
+    guard()
     leave_process_list(sys.argv[1:])
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a norm of one's own may lie beside the sweep
     try:
-        code = app(standalone_mode=False)
-        sys.stdout.flush()
+        os.getcwd()
+    except FileNotFoundError:
+        print("The working folder does not exist any more: go to one that does.", file=sys.stderr)
+        return UserError.exit_code
+    usable_home()
+    code = exit_code(lambda: app(standalone_mode=False))
+    if (lost := lost_output()) is not None:
+        print(lost, file=sys.stderr)
+        return code or EnvironmentProblem.exit_code
+    return code
+
+
+def exit_code(call: Callable[[], int]) -> int:
+    """Of a call that may raise anything: what went wrong is printed, a traceback only for what is our bug."""
+    try:
+        code = call()
+        signals.check()
+        return code
     except NormsweepError as error:
         print(error, file=sys.stderr)
-        code = error.exit_code
-    except typer.Abort:
-        code = 130
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:
-        # The reader went away (`normsweep plan ... | head`); keep the interpreter from saying so at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return 128 + (signals.received or signal.SIGINT)
     except Exception as error:
+        if signals.received is not None:  # what a library made of the signal
+            return 128 + signals.received
         if (shown := getattr(error, "show", None)) is None:
-            raise
+            traceback.print_exc()
+            return 1
         shown()
-        code = getattr(error, "exit_code", 2)
-    sys.exit(code)
+        return getattr(error, "exit_code", 2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.util
 import json
 import math
 import re
@@ -20,6 +19,7 @@ from orchestrator.cluster.options import TEMPLATE, JobOptions, flags_of
 from orchestrator.errors import UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
 from orchestrator.plan.fit import ranks_on_one
+from trainers import own
 from trainers.catalog import NORMS
 
 Object = dict[str, Any]
@@ -81,9 +81,9 @@ class Job:
     files: tuple[str, ...]  # of the user's: the sweep file, and those of norms, by path below the current folder
 
 
-def build_job(plan: Plan, options: JobOptions, here: Path) -> Job:
-    """The job of a plan. Norms of the user's own are taken from files below `here`. Raises UserError."""
-    files = {plan.path.name: plan.path.read_bytes(), **norm_files(plan, here)}
+def build_job(plan: Plan, options: JobOptions) -> Job:
+    """The job of a plan. Raises UserError."""
+    files = {plan.path.name: plan.path.read_bytes(), **norm_files(plan)}
     weights = {f"initial {found.given}": found.sha256.encode() for found in plan.initial}
     name = f"{plan.sweep}-{_hash(files | weights, options.image)}"
     gpus = gpus_of_template(options.template)
@@ -108,20 +108,22 @@ def gpus_of_template(path: Path) -> Gpus:
     return Gpus(0, f"the workers of {where} have no {GPU} among their limits")
 
 
-def norm_files(plan: Plan, here: Path) -> dict[str, bytes]:
-    """The files of the user's own norms, by path below `here`, which travel along. Raises UserError."""
+def norm_files(plan: Plan) -> dict[str, bytes]:
+    """The files of the user's own norms, which travel along, by path below the folder where they were found.
+
+    Raises UserError.
+    """
     files: dict[str, bytes] = {}
     for module in sorted({_module(trial) for trial in plan.trials} - {""}):
-        spec = importlib.util.find_spec(module)
-        origin = Path(spec.origin).resolve() if spec is not None and spec.origin else Path()
-        path = module.replace(".", "/")
-        if origin not in (here.resolve() / f"{path}.py", here.resolve() / path / "__init__.py"):
+        origin = own.file_of(module)
+        if origin is None:
             raise UserError(
-                f"norm {module}: is part of an installed package, which the image may not have. Put its file below this folder, or "
+                f"norm {module}: is part of an installed package, which the image may not have. Put its file beside the sweep, or "
                 "build an image with the package (FROM the image of `make image`, RUN pip install) and publish the norm under the "
                 "entry-point group normsweep.norms."
             )
-        relative = origin.relative_to(here.resolve())
+        here = next(folder for folder in own.folders() if origin.is_relative_to(folder))
+        relative = origin.relative_to(here)
         files[relative.as_posix()] = origin.read_bytes()
         for parent in relative.parents[:-1]:
             if (here / parent / "__init__.py").exists():

@@ -9,7 +9,6 @@ import os
 import time
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from orchestrator.cluster.follow import GONE_DEADLINE_S, outcome, remove, wait_gone
@@ -44,7 +43,7 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     Raises UserError, EnvironmentProblem.
     """
     _check_options(options.job)
-    job = build_job(plan, options.job, Path.cwd())
+    job = build_job(plan, options.job)
     check_namespace(kube)
     there = _unfinished(kube, plan.sweep, job.name)
     if there is not None:

@@ -18,6 +18,7 @@ from orchestrator.plan.placement import Placements
 from orchestrator.plan.sets import DataSets
 from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.sweep import CATALOGS, Sweep, read_sweep
+from trainers import own
 from trainers.catalog import TASKS
 from trainers.data.manifests import ImageSet, find_set
 from trainers.spec import Choice, DataSpec, ModelSpec, ObserveSpec, RunSpec, TrainingSpec, misfit
@@ -98,6 +99,7 @@ def load_plan(path: Path, find: Callable[[str], ImageSet] = find_set, initial: I
 
     Raises UserError with all problems of the file.
     """
+    own.look_in(path.parent, Path.cwd())
     source, sweep, name = read_sweep(path)
     return _Expansion(source, sweep, find, initial).plan(name)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.syntax import Unparsable, syntax_sha256
+from trainers import own
 from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
 from trainers.spec import Choice, RunSpec, TrainingSpec
 
@@ -93,6 +94,8 @@ def source_sha256(entry: Entry) -> str:
 
 
 def _file_of(module: str) -> Path:
+    if (file := own.file_of(module)) is not None:
+        return file
     top, *inner = module.split(".")
     if top == "__main__" or top in sys.stdlib_module_names:
         raise ModuleNotFoundError(

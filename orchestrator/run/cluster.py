@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,17 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
 from orchestrator.plan.fit import ranks_on_one
 from orchestrator.plan.gpus import counted, smallest_gb
+from orchestrator.run.driver import lost
 from orchestrator.run.options import RunOptions
+from trainers import own
 
 SHARED_MARK = ".shared"
 CONNECT_DEADLINE_S = 10.0
 LONGEST_RAY_PATH = 40  # Ray's sockets lie 66 characters deeper, and a socket's path has at most 107
 OBJECT_STORE_BYTES = 100 << 20
+STARTS = 3
+VITAL = ("raylet", "gcs_server")
+WATCH_EVERY_S = 0.5
 KIND = "accelerator_type:"  # Ray's resource of a node that has such an accelerator
 
 
@@ -66,16 +73,61 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
         settings["object_store_memory"] = OBJECT_STORE_BYTES
         settings["_temp_dir"] = str(own_folder)
     paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    settings["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths))}}
+    settings["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **own.as_environment()}}
     try:
-        ray.init(**settings)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        raise EnvironmentProblem(f"Ray cannot be started or reached ({options.address or 'local'}): {error}") from error
-    try:
-        yield
+        start(lambda: ray.init(**settings), options.address)
+        with _watched():
+            yield
     finally:
         ray.shutdown()
         shutil.rmtree(own_folder, ignore_errors=True)
+
+
+def start(init: Callable[[], object], address: str | None) -> None:
+    """Start Ray by `init`, again where a busy machine was too slow for it. Raises EnvironmentProblem.
+
+    Ray (2.60) gives its processes 30 s, which nothing changes, and says so by a plain Exception.
+    """
+    others = set(psutil.Process().children(recursive=True))
+    for left in reversed(range(STARTS if address is None else 1)):
+        try:
+            init()
+            return
+        except Exception as error:
+            for process in set(psutil.Process().children(recursive=True)) - others:  # of the start that failed
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            if left == 0:
+                where = "started on this machine" if address is None else f"reached at --address {address}"
+                said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise EnvironmentProblem(
+                    f"Ray cannot be {where}: {said}\nIs the machine too busy, or out of memory or room in {tempfile.gettempdir()}?"
+                ) from error
+
+
+@contextmanager
+def _watched() -> Iterator[None]:
+    """End this process with a sentence where one of Ray's dies on which all hangs; Ray itself would end it with a dump."""
+    import ray
+
+    node = ray._private.worker._global_node
+    vital = [(kind, info.process) for kind in VITAL for info in node.all_processes.get(kind, ())] if node else []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(WATCH_EVERY_S):
+            for kind, process in vital:
+                if (code := process.poll()) is not None:
+                    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+                    lost(f"Ray's {kind} (process {process.pid}) {how}, and with it all training on this machine")
+
+    thread = threading.Thread(target=watch, name="ray-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _check_listening(address: str) -> None:

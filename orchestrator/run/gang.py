@@ -39,6 +39,7 @@ from trainers.data.given import given_scale
 from trainers.spec import RunSpec
 
 LOG_TAIL_BYTES = 4_000
+PROJECT = str(Path(__file__).parents[2])
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ class Worker:
         found = fetch_checkpoint(self._store, self._job.trial_id, self._out / "resume")
         spec_path = self._out / "spec.json"
         spec_path.write_text(self._job.spec.to_json())
-        command = [sys.executable, "-m", "trainers", str(spec_path), "--out", str(self._out)]
+        command = [sys.executable, "-P", "-m", "trainers", str(spec_path), "--out", str(self._out)]
         command += ["--end-with", str(os.getpid()), "--cache", str(self._cache_root)]
         for root in self._data:
             command += ["--data", root]
@@ -144,6 +145,8 @@ class Worker:
             command += ["--initial", str(initial)]
         environment = {
             **os.environ,
+            # `-P` keeps modules of the working folder, perhaps a `copy.py`, from standing before the libraries.
+            "PYTHONPATH": os.pathsep.join(filter(None, [PROJECT, os.environ.get("PYTHONPATH", "")])),
             "RANK": str(self._rank),
             "LOCAL_RANK": "0",  # a rank sees its own GPU only
             "CUDA_VISIBLE_DEVICES": self._visible_devices(),

@@ -18,3 +18,4 @@ class RunOptions:
     quiet: bool = False
     json_lines: bool = False
     data_roots: tuple[str, ...] = ()
+    run: str = ""  # names this run in the attempts that it begins

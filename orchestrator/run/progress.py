@@ -26,7 +26,7 @@ STYLES = {
     "diverged": "magenta",
     "pending": "dim",
 }
-OPEN = ("pending", "running", "retrying")  # states of a trial that has not ended
+OPEN = ("pending", "running", "retrying", "interrupted")  # states of a trial that has not ended
 
 
 @dataclass

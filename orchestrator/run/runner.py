@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.errors import Interrupted, NormsweepError, TrialsFailed
+from orchestrator import signals
+from orchestrator.errors import NormsweepError, TrialsFailed
 from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
@@ -23,12 +24,19 @@ from orchestrator.run.progress import Progress
 from orchestrator.store import open_store
 from orchestrator.store.attempts import give_up, read_failure
 from orchestrator.store.base import Store
+from orchestrator.store.closing import close_attempts
 from orchestrator.store.trials import Look, damage_in_words, looks_at, trial_states
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
-from trainers.catalog import NORMS
 
 MIRROR_EVERY_S = 2.0
+UNLESS_ASKED = {
+    "RAY_worker_niceness": "0",  # that of the command; with Ray's own 15, ranks starve beside any other process
+    # A busy machine takes longer than Ray waits by itself.
+    "RAY_NUM_REDIS_GET_RETRIES": "60",
+    "RAY_raylet_start_wait_time_s": "120",
+    "RAY_worker_register_timeout_seconds": "300",
+}
 
 
 @dataclass(frozen=True)
@@ -46,9 +54,6 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     is none.
     """
     parse(options.tracking)  # before anything is made
-    if any(NORMS[trial.spec.model.norm.name].open_knobs for trial in plan.trials):
-        found_in = [os.getcwd(), os.environ.get("PYTHONPATH", "")]  # Ray's workers and their ranks inherit it
-        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found_in))
     store = open_store(options.store)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
     done = {trial_id for trial_id, look in looks.items() if look.has_ended}
@@ -68,10 +73,14 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
                 f"{len(done)} of {trials_in_words(len(plan.trials))} {'is' if len(done) == 1 else 'are'} done already."
             )
         with _mirroring(plan, store, options, frozenset(done), progress) as mirror:
-            interrupted = False
-            if todo:
-                plan, interrupted = _train(plan, todo, store, options, progress)
-    exit_code = _finish(plan, store, options, progress, mirror, interrupted=interrupted, trained=len(todo))
+            try:
+                if todo:
+                    plan = _train(plan, todo, store, options, progress)
+            finally:  # before MLflow is told for the last time
+                if signals.received is not None:
+                    message = f"ended by {signals.received.name}"
+                    close_attempts(store, todo, options.run, "interrupted", message)
+    exit_code = _finish(plan, store, options, progress, mirror, trained=len(todo))
     return Ended(exit_code, tuple(progress.warnings))
 
 
@@ -82,7 +91,6 @@ def _finish(
     progress: Progress,
     mirror: Mirror | None,
     *,
-    interrupted: bool,
     trained: int,
 ) -> int:
     """Report, summary, exit code."""
@@ -94,9 +102,7 @@ def _finish(
         if failure is not None:
             kind = f"{failure['kind']}: " if state == "failed" else ""
             progress.warn(f"{state}: {trial.name}: {kind}{failure['message']}")
-    if interrupted:
-        progress.warn(f"Interrupted. What is done is kept; the same command continues: normsweep run {plan.path}")
-    else:
+    if signals.received is None:
         from orchestrator.report.page import write_report
 
         written = write_report(plan, options.store)
@@ -110,8 +116,6 @@ def _finish(
             f"Report: {written.page}\nRuns:   normsweep ui --tracking {parse(options.tracking).shown}"
         )
     progress.line({"event": "summary", **summary})
-    if interrupted:
-        return Interrupted.exit_code
     return 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
 
 
@@ -175,10 +179,10 @@ def _mirroring(
             progress.warn(str(error))
 
 
-def _train(
-    plan: Plan, todo: AbstractSet[str], store: Store, options: RunOptions, progress: Progress
-) -> tuple[Plan, bool]:
-    """Drive Ray Tune over the trials that are left; returns the plan as it was placed, and whether a Ctrl-C ended it."""
+def _train(plan: Plan, todo: AbstractSet[str], store: Store, options: RunOptions, progress: Progress) -> Plan:
+    """Drive Ray Tune over the trials that are left, until a signal comes; returns the plan as it was placed."""
+    for name, value in UNLESS_ASKED.items():
+        os.environ.setdefault(name, value)
     os.environ.update(
         RAY_USAGE_STATS_ENABLED="0",
         RAY_CHDIR_TO_TRIAL_DIR="0",
@@ -201,10 +205,10 @@ def _train(
             progress.warn(warning)
         estimate = sum(trial.seconds for trial in trials)
         progress.say(f"{trials_in_words(len(trials))} to train, about {duration(estimate)} one after the other.")
-        trained = tune_trials(there, trials, options, progress, work=work, commit=_commit())
-    for trial_id, error in trained.errors.items():
+        errors = tune_trials(there, trials, options, progress, work=work, commit=_commit())
+    for trial_id, error in errors.items():
         give_up(store, trial_id, error)
-    return there, trained.interrupted
+    return there
 
 
 def _commit() -> str:

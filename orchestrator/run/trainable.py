@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
@@ -51,6 +52,7 @@ class Jobs:
     data_roots: tuple[str, ...]
     commit: str
     started: float  # seconds since 1970
+    run: str = ""
 
 
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
@@ -80,6 +82,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         placement = self._trial.spec.placement
         info = {
             "sweep": jobs.sweep,
+            "run": jobs.run,
             "host": platform.node(),
             "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
             "versions": {name: version(name) for name in VERSIONS},
@@ -128,14 +131,20 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """End the gang; one that still trains is asked for a checkpoint first."""
         try:
-            if not self._ended:
-                self._save_and_end()
-        except (RayError, Superseded):
-            pass  # nothing to save any more: the newest checkpoint stands
+            self.save_and_end()
         finally:
             self._gang.end()
 
-    def _save_and_end(self) -> None:
+    def save_and_end(self) -> None:
+        """Ask a gang that trains for a checkpoint, and wait for it; the attempt ends as interrupted."""
+        if self._ended:
+            return
+        with suppress(RayError, Superseded):  # nothing to save any more: the newest checkpoint stands
+            self._wait_for_checkpoint()
+        self._ended = True
+        self._latest |= {"outcome": "interrupted"}
+
+    def _wait_for_checkpoint(self) -> None:
         self._gang.ask_to_end()
         until = time.monotonic() + END_DEADLINE_S
         while time.monotonic() < until:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ from ray.tune.execution import class_cache
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
 
+from orchestrator import signals
 from orchestrator.plan import Plan, Trial
 from orchestrator.run.cluster import refuse_split_store
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.trainable import GangTrainable, Jobs
 
+SAVE_WITHIN_S = 90.0
 MOST_DEATHS = 100  # of one trial's trainables; how often an attempt is repeated is decided by orchestrator.run.outcome
 STRATEGIES = {"pack": "PACK", "spread": "SPREAD", "strict_pack": "STRICT_PACK"}
 # Tune (2.60) would pass keys of S3 on in its actors' runtime environment, and so in command lines. Every node has its own.
@@ -33,10 +34,24 @@ class Told(tune.Callback):  # type: ignore[misc]
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._noted: set[str] = set()
+        self._is_over = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks into a snapshot; ours is never restored (a run that is started again is the resume)."""
         return {}
+
+    def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        """Where a signal has come, wait for a checkpoint of every trial that trains, then end Tune.
+
+        Tune itself (2.60) gives trials some 15 s to end, which a large checkpoint or a far store exceeds.
+        """
+        if signals.received is None or self._is_over:
+            return
+        self._is_over = True
+        running = [trial.temporary_state.ray_actor for trial in trials if trial.status == TuneTrial.RUNNING]
+        ends = [actor.save_and_end.remote() for actor in running if actor is not None]
+        ray.wait(ends, num_returns=len(ends), timeout=SAVE_WITHIN_S) if ends else None
+        signal.raise_signal(signal.SIGUSR1)  # by which Tune lets itself be ended
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         self._progress.changed(trial.config["trial"], "running")
@@ -67,18 +82,10 @@ def bundles(trial: Trial) -> PlacementGroupFactory:
     return PlacementGroupFactory([{}] + [worker] * placement.workers, strategy=STRATEGIES[placement.strategy])
 
 
-@dataclass(frozen=True)
-class Trained:
-    """How it ended: whether Ctrl-C did, and by trial id why those failed whose retries are used up."""
-
-    interrupted: bool
-    errors: Mapping[str, str]
-
-
 def tune_trials(
     plan: Plan, todo: list[Trial], options: RunOptions, progress: Progress, *, work: Path, commit: str
-) -> Trained:
-    """Train them all."""
+) -> dict[str, str]:
+    """Train them all, or until a signal comes; returns by trial id why those failed whose retries are used up."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
     trials = {
@@ -93,6 +100,7 @@ def tune_trials(
         data_roots=options.data_roots,
         commit=commit,
         started=time.time(),
+        run=options.run,
     )
     trainable = tune.with_resources(
         tune.with_parameters(GangTrainable, jobs=jobs), lambda config: bundles(trials[config["trial"]])
@@ -110,15 +118,11 @@ def tune_trials(
             callbacks=[Told(progress)],
         ),
     )
-    results = tuner.fit()
-    errors = {}
-    interrupted = False
-    for result in results:
-        if result.error is not None:
-            errors[result.config["trial"]] = told(result.error)
-        elif not (result.metrics or {}).get("done"):
-            interrupted = True
-    return Trained(interrupted, errors)
+    with signals.waited_for():
+        results = tuner.fit()
+    if signals.received is not None:
+        return {}  # what failed says so in the store; what was interrupted has not used up its retries
+    return {result.config["trial"]: told(result.error) for result in results if result.error is not None}
 
 
 def told(error: Exception) -> str:

@@ -42,7 +42,7 @@ def options(**changes: Any) -> JobOptions:
 def job(folder: Path, *, resources: str = "device: cpu", norms: str = "i_ln", **changes: Any) -> Job:
     file = write_sweep(folder, norms=norms)
     file.write_text(file.read_text().replace("device: cpu, workers: 1", resources))
-    return build_job(load_plan(file), options(**changes), folder)
+    return build_job(load_plan(file), options(**changes))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_other_weights_under_the_same_name_are_another_job(tmp_path: Path) -> No
         torch.manual_seed(seed)
         torch.save(build_model(load_plan(file).trials[0].spec).state_dict(), tmp_path / "x2.pth")
         file.write_text(file.read_text().replace("training: {", "training: {initial: x2.pth, "))
-        return build_job(load_plan(file, initial=Finder(str(tmp_path / "runs"))), options(), tmp_path)
+        return build_job(load_plan(file, initial=Finder(str(tmp_path / "runs"))), options())
 
     assert planned(1).name == planned(1).name != planned(2).name
     assert planned(1).config_map["data"] == planned(2).config_map["data"]
@@ -192,7 +192,7 @@ def test_a_norm_of_an_installed_package_is_refused_with_the_way_out(own_norms: P
     (own_norms / "travelling_installed.py").write_text(NORM)
     file = write_sweep(elsewhere, norms="'travelling_installed:Same'")
     with pytest.raises(UserError, match=r"installed package.*FROM the image"):
-        build_job(load_plan(file), options(), elsewhere)
+        build_job(load_plan(file), options())
 
 
 @pytest.mark.parametrize(

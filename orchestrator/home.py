@@ -1,0 +1,25 @@
+"""A user without a home: no entry in the password file, or a HOME where nothing can be written, as in many containers."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pwd
+import shutil
+import tempfile
+from pathlib import Path
+
+
+def usable_home() -> None:
+    """Give this process, and what it starts, a name and a home; torch, Triton, Ray and Matplotlib keep caches there.
+
+    A home that is made here is removed when the process ends.
+    """
+    home = Path(os.environ.get("HOME") or "/")
+    if not (home.is_dir() and os.access(home, os.W_OK | os.X_OK)):
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="normsweep-home-")
+        atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        os.environ.setdefault("USER", str(os.getuid()))  # for getpass.getuser, which torch calls

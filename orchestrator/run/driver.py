@@ -1,0 +1,170 @@
+"""`normsweep run` as two processes: one works, its parent hears signals, sees how it ends, and leaves no process behind.
+
+Ray ends a driver whose raylet or control store dies on the spot, from C++ and with a dump; a SIGTERM in its midst aborts. So
+the driver is a child that signals do not reach: the parent passes the first on, waits for checkpoints a bounded time, and what
+Ray prints on its way out goes to a log. When the parent is killed outright, the kernel kills the child, and Ray with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from orchestrator import signals
+from orchestrator.errors import EnvironmentProblem
+from orchestrator.streams import separate_stderr
+
+END_WITHIN_S = 120.0  # from the first signal to the end, whatever still ships
+KILLED_WITHIN_S = 10.0
+SETTLED = frozenset({0, 2, 4})  # exit codes that leave no attempt open
+LOG_TAIL_BYTES = 4_000
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+
+
+def the_command() -> str:
+    """The command as it was given, for a shell."""
+    script, *arguments = sys.argv
+    if Path(script).name == "__main__.py":
+        return shlex.join(sys.orig_argv)
+    found = shutil.which(Path(script).name)
+    if found is not None and Path(found).samefile(script):
+        script = Path(script).name
+    return shlex.join([script, *arguments])
+
+
+@dataclass(frozen=True)
+class Death:
+    """A driver that ended without a word: the status of waitpid, what it knew of the cause, and the end of its log."""
+
+    status: int
+    cause: str
+    log: str
+
+    def __str__(self) -> str:
+        if self.cause:
+            return self.cause
+        code = os.waitstatus_to_exitcode(self.status)
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"was ended by Ray with exit code {code}"
+        return f"The driver of this run {how}"
+
+
+def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
+    """The exit code of `work()`, which runs in a child process and must not raise.
+
+    `close(kind, message)` is called here where the child was ended before it had closed its trials' attempts. Raises
+    EnvironmentProblem where the child died, Interrupted where a signal ended it.
+    """
+    heard = {*signals.heeded(), signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*heard, signals.PASSED_ON})
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    said, says = os.pipe()
+    with tempfile.TemporaryFile() as log:
+        parent, child = os.getpid(), os.fork()
+        if child == 0:
+            os.close(said)
+            _work(work, parent, says, log.fileno())
+        os.close(says)
+        status, stopped_by = _wait(child, heard)
+        _end_all()
+        with os.fdopen(said) as pipe:
+            word = pipe.read()
+        log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
+        death = Death(status, word.removeprefix("lost: "), log.read().decode(errors="replace"))
+    code = os.waitstatus_to_exitcode(status)
+    has_closed = word == "ended"
+    if stopped_by is not None:
+        if not has_closed:
+            close("interrupted", f"ended by {stopped_by.name}")
+        print(f"Ended by {stopped_by.name}. What is done is kept; this continues: {the_command()}", file=sys.stderr)
+        signals.received = stopped_by
+    elif not has_closed:
+        close("ray lost", f"{death}\n{death.log}".rstrip())
+        raise EnvironmentProblem(f"{death}. What is done is kept; this continues: {the_command()}")
+    elif code not in SETTLED:
+        close("interrupted", f"the driver ended with exit code {code}")
+    signals.check()
+    return code
+
+
+def _work(work: Callable[[], int], parent: int, says: int, log: int) -> None:
+    """In the child; does not return."""
+    signals.leave_to_parent()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD, signals.PASSED_ON])
+    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    separate_stderr(log)
+    global _lost
+    _lost = says
+    code = 1
+    try:
+        code = work()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.write(says, b"ended")
+    finally:
+        os._exit(code)  # nothing is left to tidy, and Ray's part at the end of an interpreter takes half a second
+
+
+_lost: int | None = None
+
+
+def lost(cause: str) -> None:
+    """End the child at once: what it works with has died. `cause` is a clause."""
+    if _lost is not None:
+        os.write(_lost, f"lost: {cause}".encode())
+    os._exit(EnvironmentProblem.exit_code)
+
+
+def _wait(child: int, heard: set[signal.Signals]) -> tuple[int, signal.Signals | None]:
+    """The child's status, and the signal that this process got. A second one, or too long a wait, kills the child."""
+    stopped_by: signal.Signals | None = None
+    since = 0.0
+    while True:
+        got = signal.sigtimedwait(heard, 1.0)
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            if ended[0] == child:
+                return ended[1], stopped_by
+        waited = time.monotonic() - since
+        if got is not None and got.si_signo != signal.SIGCHLD and stopped_by is None:
+            stopped_by, since = signal.Signals(got.si_signo), time.monotonic()
+            os.kill(child, signals.PASSED_ON)
+            print(f"{stopped_by.name}: checkpoints are made first; once more ends it at once.", file=sys.stderr)
+        elif stopped_by is not None and (
+            waited > END_WITHIN_S
+            or (got is not None and got.si_signo != signal.SIGCHLD and waited > signals.AGAIN_AFTER_S)
+        ):
+            os.kill(child, signal.SIGKILL)
+
+
+def _end_all() -> None:
+    """Kill what the child left; its orphans have become this process's children."""
+    until = time.monotonic() + KILLED_WITHIN_S
+    me = psutil.Process()
+    while (left := me.children(recursive=True)) and time.monotonic() < until:
+        for process in left:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.02)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
