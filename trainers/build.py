@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from trainers.tasks.base import Task
 
 
+LEAST_PX = 32  # of the sides of an image that is scored
+
+
 def build_task(spec: RunSpec) -> Task:
     return TASKS[spec.task.name].load()(**spec.task.knobs)
 
@@ -91,9 +94,11 @@ def build_benchmark(
     """The images of an evaluation set as `task` is evaluated on them: whole, or in squares; with the LR images of `lr_scale`
     that lie beside them, where one is named. Raises DatasetProblem.
     """
-    images = read_images(find_for(name, lr_scale, roots), at_least_px=32)
-    side = dataset(name).crops_px.get(task)
-    return images if side is None else in_squares(images, side)
+    found, side = find_for(name, lr_scale, roots), dataset(name).crops_px.get(task)
+    if side is None:
+        return read_images(found, at_least_px=LEAST_PX, needed_by="a score")
+    # The published images all hold a square: one that does not is of another copy (reduced images, thumbnails).
+    return in_squares(read_images(found, at_least_px=side, needed_by=f"one of {name}'s squares"), side)
 
 
 def build_benchmarks(spec: RunSpec, roots: Sequence[Path]) -> dict[str, Sequence[NamedImage]]:
