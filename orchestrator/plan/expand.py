@@ -180,7 +180,7 @@ class _Expansion:
                 self._problem(("resources", "overrides", i, "match"), "matches no trial")
         for problem in sharing_problems(trials.values()):
             self._problem(problem.location, problem.message)
-        warnings = self.starts.finish()
+        warnings = (*self.starts.finish(), *self.sets.notes)
         self._raise_if_any()
         return Plan(
             name,
