@@ -14,12 +14,12 @@ from orchestrator.objects import Listed, Prefix
 from orchestrator.staging import clear_others, read_manifest_at
 from trainers.checkpoint import sha256_of
 from trainers.data.cache import fsync_tree
+from trainers.data.finder import is_reduced
 from trainers.data.manifests import (
     MANIFEST,
     DatasetProblem,
     ImageFile,
     ImageSet,
-    is_reduced,
     manifest_text,
     open_set,
     read_manifest,
@@ -42,8 +42,7 @@ class Copy:
     @property
     def files(self) -> dict[str, ImageFile]:
         """The set's own images, by path below its folder."""
-        both = (*self.found.files, *self.found.lq_files)
-        return {file.path.relative_to(self.found.folder).as_posix(): file for file in both}
+        return {file.path.relative_to(self.found.folder).as_posix(): file for file in self.found.all_files}
 
     @property
     def all_files(self) -> dict[str, ImageFile]:
@@ -61,7 +60,8 @@ def keep_checksums(copy: Copy) -> None:
         records = {path: _record(file) for path, file in copy.all_files.items()}
         _write_at(Prefix(copy.where), copy.name, records, copy.listed)
     else:
-        write_manifest(copy.name, copy.found.folder, list(copy.all_files.values()))
+        folder = copy.found.folder  # beside which RCAN's reduced images lie: a manifest is of its own folder
+        write_manifest(copy.name, folder, [file for path, file in copy.all_files.items() if file.path == folder / path])
 
 
 def to_folder(copy: Copy, images: Mapping[str, ImageFile], to: str) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -18,13 +20,15 @@ from orchestrator.objects import Listed, Prefix, is_s3
 from orchestrator.staging import fetch_listed, images_at, read_manifest_at
 from trainers.data.cache import Cache, CacheProblem, cache_root
 from trainers.data.check import check
-from trainers.data.datasets import DATASETS, Dataset, Layout, dataset, meant
+from trainers.data.datasets import DATASETS, Dataset, dataset, meant
+from trainers.data.finder import has_image_suffix, is_image
 from trainers.data.manifests import (
-    IMAGE_SUFFIXES,
     MANIFEST,
     DatasetProblem,
     check_name,
     embedded_names,
+    is_group,
+    left_out,
     read_manifest,
 )
 
@@ -33,14 +37,14 @@ def list_sets(roots: Sequence[str], *, as_json: bool = False) -> int:
     """Print what is known of each set, and where it lies below `roots`, folders and S3 prefixes."""
     rows: list[dict[str, Any]] = []
     for known in DATASETS.values():
-        row = vars(known) | {"found": _first_found(known, roots)}
-        rows.append(row | {"layouts": [vars(layout) for layout in known.layouts], "crops_px": dict(known.crops_px)})
+        row = vars(known) | {"found": _first_found(known, roots), "layouts": list(map(str, known.layouts))}
+        rows.append(row | {"crops_px": dict(known.crops_px)})
     if as_json:
         print(json.dumps(rows, indent=2))
         return 0
     console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
     for row in rows:
-        layouts = ", ".join(_layout_told(layout) for layout in row["layouts"])
+        layouts = ", ".join(dict.fromkeys(row["layouts"]))
         names = f" (also {', '.join(row['also_named'])})" if row["also_named"] else ""
         parts = f" {' and '.join(row['parts'])}, or" if row["parts"] else ""
         console.print(
@@ -64,12 +68,6 @@ def _first_found(known: Dataset, roots: Sequence[str]) -> str | None:
         return here
     parts = [_first_found(dataset(part), roots) for part in known.parts]
     return None if None in parts else " and ".join(filter(None, parts))
-
-
-def _layout_told(layout: Mapping[str, str | None]) -> str:
-    if layout["lq"]:
-        return f"{layout['gt']}/ with {layout['lq']}/"
-    return "the folder itself" if layout["gt"] == "." else f"{layout['gt']}/"
 
 
 def check_set(name: str, place: str, *, partial: bool = False) -> int:
@@ -125,6 +123,8 @@ def _copies(name: str, place: str, *, partial: bool) -> list[Copy]:
         copy, wrong = _checked(part, where, partial=partial)
         copies.append(copy)
         problems += [problem.replace(str(copy.found.folder), where) for problem in wrong]
+    for note in (note for copy in copies for note in copy.found.notes):
+        print(note)
     if problems:
         raise UserError("\n".join([*problems, f"{name}: {len(problems)} problems; nothing was written."]))
     return copies
@@ -162,20 +162,25 @@ def _named(name: str, place: str) -> str | None:
 
 def _has_layout(known: Dataset, place: str) -> bool:
     """Whether a place, whatever its name, holds images as copies of the set do, not only folders of other sets."""
-    if any(layout.gt != "." and _has_folder(place, layout.gt) for layout in known.layouts):
-        return True
-    return not known.parts and Layout(".") in known.layouts and _holds_images(place)
+    for layout in known.layouts:
+        folder = layout.gt.rpartition("/{key}")[0]
+        if layout.gt == "{key}" and not known.parts and _holds_images(place):
+            return True
+        if folder and _has_folder(place, folder):
+            return True
+    return _has_folder(place, "image_SRF_{scale}")
 
 
-def _has_folder(place: str, sub: str) -> bool:
-    above, _, folder = f"{place}/{sub}".rpartition("/")
-    return folder in _below(above)
+def _has_folder(place: str, template: str) -> bool:
+    above, _, folder = f"{place}/{template}".rpartition("/")
+    pattern = re.sub(r"^x(?=\{)", "[xX]", folder).replace("{scale}", r"\d+")
+    return "{" not in above and any(re.fullmatch(pattern, name) for name in _below(above))
 
 
 def _holds_images(place: str) -> bool:
     """Whether images lie in a folder, or right below a prefix."""
     names = Prefix(place).list() if is_s3(place) else [path.name for path in Path(place).iterdir() if path.is_file()]
-    return any("/" not in name and PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES for name in names)
+    return any("/" not in name and is_image(PurePosixPath(name)) for name in names)
 
 
 def _found(name: str, root: str) -> str | None:
@@ -183,7 +188,7 @@ def _found(name: str, root: str) -> str | None:
     top = _below(root)
     for alias in (name, *dataset(name).also_named):
         for group in ("", *top):
-            if alias in (_below(f"{root}/{group}") if group else top):
+            if (not group or is_group(group)) and alias in (_below(f"{root}/{group}") if group else top):
                 return f"{root}/{group}/{alias}" if group else f"{root}/{alias}"
     return None
 
@@ -198,10 +203,12 @@ def _below(place: str) -> list[str]:
 def _checked(name: str, where: str, *, partial: bool) -> tuple[Copy, tuple[str, ...]]:
     """The copy at `where`, and what is wrong with it."""
     listed: Mapping[str, Listed] = {}
+    notes: list[str] = []
     if is_s3(where):
         prefix = Prefix(where)
         listed = prefix.list()
         images = images_at(listed)
+        notes = left_out([key for key in listed if has_image_suffix(PurePosixPath(key)) and key not in images], where)
         if not images:
             raise UserError(f"{where}: holds no images")
         folder, recorded = fetch_listed(prefix, name, images, Cache(cache_root())), read_manifest_at(prefix, listed)
@@ -209,7 +216,9 @@ def _checked(name: str, where: str, *, partial: bool) -> tuple[Copy, tuple[str, 
         folder = Path(where)
         recorded = (read_manifest(folder) or {}).get("images")
     checked = check(name, folder, recorded, partial=partial)
-    return Copy(name, where, checked.source, checked.reduced, listed), checked.problems
+    found = checked.source
+    notes += [note.replace(str(found.folder), where) for note in found.notes]
+    return Copy(name, where, replace(found, notes=tuple(notes)), checked.reduced, listed), checked.problems
 
 
 def _keep(copy: Copy) -> str:

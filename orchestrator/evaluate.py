@@ -28,7 +28,7 @@ from orchestrator.store import open_store, read_store
 from orchestrator.store.trials import write_evaluation
 from trainers.catalog import TASKS
 from trainers.data.cache import Cache, CacheProblem, cache_root
-from trainers.data.given import given_scale, with_given
+from trainers.data.given import given_scale, scale_of, with_given
 from trainers.data.manifests import DatasetProblem
 from trainers.spec import RunSpec
 
@@ -187,8 +187,7 @@ def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) ->
     for name in benchmarks:
         try:
             found = roots.find(name)
-            if scale is not None:
-                found = with_given(found, scale)
+            found = found.at_scale(scale_of(spec.task)) if scale is None else with_given(found, scale)
         except DatasetProblem as error:
             problems.append(str(error))
             continue
@@ -250,7 +249,8 @@ def _scores(job: Job, worker: int) -> list[Score]:
     choose_kernels(device)
     model = at_precision(build_trained(job.spec, job.weights).to(device), job.precision, per_channel=job.per_channel)
     task = job.spec.task
-    images = build_benchmark(job.benchmark, task.name, job.folders, lr_scale=given_scale(task))
+    scales = {"scale": scale_of(task), "lr_scale": given_scale(task)}
+    images = build_benchmark(job.benchmark, task.name, job.folders, **scales)
     tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
     keep = None
     if (folder := options.save) is not None:

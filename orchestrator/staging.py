@@ -20,9 +20,9 @@ from orchestrator.objects import Changed, Listed, Prefix, is_s3
 from trainers.checkpoint import sha256_of
 from trainers.data.cache import Cache
 from trainers.data.datasets import dataset
+from trainers.data.finder import is_image, is_junk, is_reduced
 from trainers.data.given import with_given
 from trainers.data.manifests import (
-    IMAGE_SUFFIXES,
     MANIFEST,
     DatasetProblem,
     ImageFile,
@@ -30,7 +30,7 @@ from trainers.data.manifests import (
     checked_manifest,
     embedded_names,
     find_set,
-    is_reduced,
+    is_group,
     manifest_text,
     named_roots,
     write_manifest,
@@ -71,7 +71,7 @@ class DataRoots:
         sets = [self.find(name) for name in names]
         if lr_scale is not None:
             sets = [with_given(found, lr_scale) for found in sets]
-        paths = [file.path for found in sets for file in (*found.files, *found.lq_files)]
+        paths = [file.path for found in sets for file in found.all_files]
         used = [folder for folder in self._described if any(path.is_relative_to(folder) for path in paths)]
         roots = []
         for root in self.all:
@@ -103,7 +103,7 @@ class DataRoots:
         for alias in (name, *known.also_named):
             groups = self._below(root)
             places = [alias] if alias in groups else []
-            places += [f"{group}/{alias}" for group in groups if alias in self._below(root / group)]
+            places += [f"{group}/{alias}" for group in groups if is_group(group) and alias in self._below(root / group)]
             for place in places:
                 folder = stub / place
                 if folder not in self._described and (manifest := _manifest_of(root / place, alias)) is not None:
@@ -137,7 +137,7 @@ def read_manifest_at(prefix: Prefix, listed: Mapping[str, Listed]) -> Mapping[st
 
 def images_at(listed: Mapping[str, Listed]) -> dict[str, Listed]:
     """Of a listing, the images. Raises DatasetProblem for a key that is no path below a folder."""
-    images = {key: item for key, item in listed.items() if PurePosixPath(key).suffix.lower() in IMAGE_SUFFIXES}
+    images = {key: item for key, item in listed.items() if is_image(PurePosixPath(key))}
     for key in images:
         if PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
             raise DatasetProblem(f"{key!r}: is no name of a file below a folder")
@@ -171,6 +171,8 @@ def _manifest_of(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, Any]] |
     records: dict[str, Mapping[str, Any]] = {}
     problems = []
     for path, record in recorded.items():
+        if is_junk(PurePosixPath(path)):  # of a manifest that an earlier version wrote
+            continue
         now, problem = listed.get(path), None
         if now is None:
             problem = f"{prefix.uri}/{path}: is missing, but its {MANIFEST} names it"

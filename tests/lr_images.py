@@ -24,7 +24,7 @@ def write_pairs(
     random = np.random.default_rng(seed)
     for i in range(count):
         pixels = random.integers(0, 256, (sides[0] + i, sides[1] + 2 * i, 3), dtype=np.uint8)
-        name = f"{hr[0]}{i}" if hr != "HR" else str(i)
+        name = f"{hr[0]}{i}" if hr not in ("HR", ".") else str(i)
         save(folder / hr / f"{name}.png", pixels)
         for scale in scales:
             h, w = (side - side % scale for side in pixels.shape[:2])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from trainers.catalog import BACKBONES, NORMS, TASKS
 from trainers.data.cache import Cache
 from trainers.data.datasets import dataset
-from trainers.data.given import find_for, given_scale
+from trainers.data.given import find_for, given_scale, scale_of
 from trainers.data.images import NamedImage, in_squares, read_images
 from trainers.data.manifests import DatasetProblem
 from trainers.norms.affine import Affine
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from trainers.tasks.base import Task
+
+
+LEAST_PX = 32  # of the sides of an image that is scored
 
 
 def build_task(spec: RunSpec) -> Task:
@@ -56,7 +59,7 @@ def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> Trainin
     """The training patches, from packed images. Raises DatasetProblem, also where the set is not the one that was planned;
     CacheProblem.
     """
-    source = find_for(spec.data.train, given_scale(spec.task), roots)
+    source = find_for(spec.data.train, given_scale(spec.task), roots, task_scale=scale_of(spec.task))
     if source.sha256 != spec.data.train_sha256:
         raise DatasetProblem(
             f"data set {source.name!r} in {source.folder} has manifest {source.sha256[:12]}, "
@@ -86,20 +89,24 @@ def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> Trainin
 
 
 def build_benchmark(
-    name: str, task: str, roots: Sequence[Path], *, lr_scale: int | None = None
+    name: str, task: str, roots: Sequence[Path], *, scale: int | None = None, lr_scale: int | None = None
 ) -> Sequence[NamedImage]:
     """The images of an evaluation set as `task` is evaluated on them: whole, or in squares; with the LR images of `lr_scale`
-    that lie beside them, where one is named. Raises DatasetProblem.
+    that lie beside them, where one is named; of a set that holds its images for each scale, those of `scale`. Raises
+    DatasetProblem.
     """
-    images = read_images(find_for(name, lr_scale, roots), at_least_px=32)
-    side = dataset(name).crops_px.get(task)
-    return images if side is None else in_squares(images, side)
+    found, side = find_for(name, lr_scale, roots, task_scale=scale), dataset(name).crops_px.get(task)
+    if side is None:
+        return read_images(found, at_least_px=LEAST_PX, needed_by="a score")
+    # The published images all hold a square: one that does not is of another copy (reduced images, thumbnails).
+    return in_squares(read_images(found, at_least_px=side, needed_by=f"one of {name}'s squares"), side)
 
 
 def build_benchmarks(spec: RunSpec, roots: Sequence[Path]) -> dict[str, Sequence[NamedImage]]:
     """The evaluation sets by name. Raises DatasetProblem."""
-    scale = given_scale(spec.task)
-    return {name: build_benchmark(name, spec.task.name, roots, lr_scale=scale) for name in spec.observe.evaluate}
+    task = spec.task
+    scales = {"scale": scale_of(task), "lr_scale": given_scale(task)}
+    return {name: build_benchmark(name, task.name, roots, **scales) for name in spec.observe.evaluate}
 
 
 def read_exported(path: Path) -> tuple[RunSpec, dict[str, str], dict[str, Tensor]]:

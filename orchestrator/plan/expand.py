@@ -136,7 +136,7 @@ class _Expansion:
         self.placements.finish()
         for problem in sharing_problems(trials.values()):
             self._problem(problem.location, problem.message)
-        warnings = self.starts.finish()
+        warnings = (*self.starts.finish(), *self.sets.notes)
         self._raise_if_any()
         weights = self.starts.weights
         return Plan(name, self.source, tuple(trials.values()), tuple(excluded), tuple(folded), weights, warnings)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from orchestrator.plan.source import Location
 from orchestrator.plan.sweep import Data
 from trainers.catalog import TASKS
-from trainers.data.given import given_scale, with_given
+from trainers.data.given import given_scale, scale_of, with_given
 from trainers.data.manifests import DatasetProblem, ImageSet
 from trainers.spec import Choice
 
@@ -20,7 +20,9 @@ class DataSets:
     def __init__(self, data: Data, find: Callable[[str], ImageSet], problem: Callable[[Location, str], None]) -> None:
         self._problem = problem
         self._found: dict[Location, ImageSet] = {}
-        self._given: dict[int, str] = {}  # by scale
+        self._checksums: dict[
+            tuple[int, bool], str
+        ] = {}  # of the training set, by scale and whether LR images are given
         named: list[tuple[Location, str]] = [(("data", "evaluate", i), name) for i, name in enumerate(data.evaluate)]
         for location, name in [(TRAIN, data.train), *named]:
             try:
@@ -30,6 +32,11 @@ class DataSets:
             else:
                 if name == data.train and location != TRAIN:
                     problem(location, f"{name!r} is the training set: scores on it say nothing")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What lies among the sets' images and is left out."""
+        return tuple(dict.fromkeys(note for found in self._found.values() for note in found.notes))
 
     def train_sha256(self, task: Choice) -> str:
         """The checksum of the training set as `task` takes it; "" where it is not there or does not suit the task.
@@ -41,20 +48,18 @@ class DataSets:
                 if not found.lq_files:
                     message = f"task {task.name} needs pairs, input/ and target/, which {found.name!r} has not"
                     self._problem(location, message)
-        scale = given_scale(task)
-        if scale is None:
-            return self._found[TRAIN].sha256 if TRAIN in self._found else ""
-        if scale not in self._given:
-            self._given[scale] = self._with_given(scale)
-        return self._given[scale]
+        as_taken = scale_of(task), given_scale(task) is not None
+        if as_taken not in self._checksums:
+            self._checksums[as_taken] = self._taken(*as_taken)
+        return self._checksums[as_taken]
 
-    def _with_given(self, scale: int) -> str:
+    def _taken(self, scale: int, given: bool) -> str:
         sha256 = ""
         for location, found in self._found.items():
             try:
-                complete = with_given(found, scale)
+                taken = with_given(found, scale) if given else found.at_scale(scale)
             except DatasetProblem as error:
                 self._problem(location, str(error))
             else:
-                sha256 = complete.sha256 if location == TRAIN else sha256
+                sha256 = taken.sha256 if location == TRAIN else sha256
         return sha256

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,10 @@ import tifffile
 import torch
 from PIL import Image
 
-from trainers.data.images import decode, read_images
+from benchmarks.mutated_images import mutations, outcome
+from trainers.build import build_benchmark
+from trainers.data.headers import image_size
+from trainers.data.images import read_images
 from trainers.data.manifests import DatasetProblem, find_set
 from trainers.data.resize import downsample_u8
 from trainers.tasks.base import Pair, Task
@@ -193,21 +198,58 @@ def test_an_image_changed_since_planning_is_a_problem(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of damage besides
-@pytest.mark.parametrize("format_", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
-def test_a_damaged_file_is_an_image_or_told_and_nothing_else(format_: str) -> None:
+def test_a_damaged_file_is_an_image_or_told_and_nothing_else() -> None:
+    damaged = [content for _, content in mutations(600, seed=7)]
+    kinds = Counter(map(outcome, damaged))
+    assert not [kind for kind in kinds if kind.startswith("BUG")]
+    assert kinds["an image"] > 60
+    assert kinds["cannot be decoded"] > 60
+    for content in damaged:
+        with contextlib.suppress(OSError, ValueError):
+            image_size(io.BytesIO(content))
+
+
+@pytest.mark.parametrize("type_", [2, 5, 11, 12], ids=["text", "fraction", "float", "double"])
+@pytest.mark.parametrize("tag", [257, 258, 259, 273, 277, 278, 279])
+def test_a_tiff_whose_tags_are_of_another_type_is_an_image_or_told(tag: int, type_: int) -> None:
     file = io.BytesIO()
-    whole(24).save(file, format_)
-    random = np.random.default_rng(0)
-    told = 0
-    for _ in range(200):
-        content = np.frombuffer(file.getvalue(), dtype=np.uint8).copy()
-        places = random.integers(0, random.choice([40, len(content)]), 3)
-        content[places] = random.integers(0, 256, 3)
-        try:
-            decode(content.tobytes()[: random.integers(1, 2 * len(content))])
-        except ValueError:
-            told += 1
-    assert told > 20
+    whole(24).save(file, "TIFF")
+    content = bytearray(file.getvalue())
+    (start,) = struct.unpack_from("<I", content, 4)
+    for entry in range(start + 2, start + 2 + 12 * content[start], 12):
+        if struct.unpack_from("<H", content, entry) == (tag,):
+            struct.pack_into("<H", content, entry + 2, type_)
+    assert not outcome(bytes(content)).startswith("BUG")
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_an_image_stored_turned_is_named_not_read_as_it_lies(tmp_path: Path, format_: str) -> None:
+    exif = Image.Exif()
+    for orientation in range(10):
+        exif[0x0112] = orientation
+        file = io.BytesIO()
+        whole().save(file, format_, exif=exif)
+        folder_of(tmp_path, photo=file.getvalue())
+        found = find_set("photos", [tmp_path])
+        if orientation in range(2, 9):
+            with pytest.raises(
+                DatasetProblem, match=rf"photo\.png: is stored turned \(EXIF orientation {orientation}\)"
+            ):
+                read_images(found)
+        else:
+            assert read_images(found)[0].pixels.shape == (40, 40, 3)
+
+
+def test_an_image_that_holds_no_square_of_its_benchmark_is_named(tmp_path: Path) -> None:
+    (tmp_path / "Urban100").mkdir()
+    for name, size in (("large", (300, 260)), ("small", (300, 255)), ("tiny", (40, 40))):
+        Image.fromarray(picture(*size)).save(tmp_path / f"Urban100/{name}.png")
+    with pytest.raises(DatasetProblem) as caught:
+        build_benchmark("Urban100", "denoise", [tmp_path])
+    assert "small.png: is 255 x 300 pixels, but one of Urban100's squares needs 256 x 256" in str(caught.value)
+    assert "tiny.png" in str(caught.value)
+    assert "large.png" not in str(caught.value)
+    assert len(build_benchmark("Urban100", "sr", [tmp_path])) == 3
 
 
 def test_gray_becomes_three_equal_channels(tmp_path: Path) -> None:

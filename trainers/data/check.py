@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Any
 
 from trainers.data.datasets import Dataset, dataset
+from trainers.data.finder import REDUCED, Reduced, is_image, is_reduced
 from trainers.data.given import pair, size_problem
 from trainers.data.images import decode
-from trainers.data.manifests import IMAGE_SUFFIXES, MANIFEST, ImageFile, ImageSet, SetFolder, is_reduced, look_into
+from trainers.data.manifests import MANIFEST, DatasetProblem, ImageFile, ImageSet, SetFolder, look_into
 from trainers.data.packed import in_order
 
 
@@ -42,39 +43,48 @@ def check(
     of pairs and of reduced images. Of a folder of reduced images that the manifest does not know, checksums are new.
     """
     found, problems = look_into(name, folder)
-    reduced_folders = SetFolder(folder).reduced_folders()
-    seen: dict[Path, _Seen] = {}
-    for sub in ("", *reduced_folders):
-        paths = sorted(path for path in (folder / sub).iterdir() if _is_image(path)) if sub else _paths(found)
-        seen |= dict(zip(paths, in_order(_look, paths), strict=True))
+    lots = SetFolder(folder).reduced()
+    paths = list(dict.fromkeys([*_paths(found), *(folder / path for lot in lots for path in lot.images)]))
+    seen = dict(zip(paths, in_order(_look, paths), strict=True))
     problems += [f"{path}: {about.problem}" for path, about in seen.items() if about.problem]
     problems += _count_problems(dataset(name), found, partial=partial)
-    here = {path.relative_to(folder): about.sha256 for path, about in seen.items()}
     if recorded is not None:
-        then = {PurePath(path): str(record["sha256"]) for path, record in recorded.items()}
-        problems += _checksum_problems(folder, then, here)
+        here = {path.relative_to(folder): about.sha256 for path, about in seen.items()}
+        then = {PurePath(path): str(record["sha256"]) for path, record in recorded.items() if is_image(PurePath(path))}
+        inside = {path: sha256 for path, sha256 in here.items() if ".." not in path.parts}
+        problems += _checksum_problems(folder, then, inside)
     problems += [
         f"{lq.path}: is {_px(seen[lq.path])}, but its partner {gt.name} {_px(seen[gt.path])}"
         for gt, lq in zip(found.files, found.lq_files, strict=False)
         if _differ(seen[gt.path], seen[lq.path])
     ]
-    for sub, factor in reduced_folders.items():
-        problems += _reduced_problems(found, folder / sub, factor, seen)
-    reduced = (
-        ImageFile(path.as_posix(), folder / path, sha256, seen[folder / path].size)
-        for path, sha256 in here.items()
-        if is_reduced(path)
-    )
-    sides = [tuple(replace(file, px=seen[file.path].size) for file in side) for side in (found.files, found.lq_files)]
-    return Checked(replace(found, files=sides[0], lq_files=sides[1]), tuple(reduced), tuple(problems))
+    reduced = []
+    for lot in lots:
+        problems += _reduced_problems(found, folder, lot, seen)
+        reduced += [
+            ImageFile(_place(path, lot), folder / path, seen[folder / path].sha256, seen[folder / path].size)
+            for path in sorted(lot.images)
+        ]
+    return Checked(_sized(found, seen), tuple(reduced), tuple(problems))
 
 
 def _paths(found: ImageSet) -> list[Path]:
-    return [file.path for file in (*found.files, *found.lq_files)]
+    return [file.path for file in found.all_files]
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
+def _place(path: str, lot: Reduced) -> str:
+    """Where a copy of the set has a reduced image: where it lies below this one's folder, or in a folder of its own."""
+    return path if not path.startswith("../") else f"{REDUCED}/X{lot.scale}/{PurePath(path).name}"
+
+
+def _sized(found: ImageSet, seen: Mapping[Path, _Seen]) -> ImageSet:
+    """The set with the sizes that were seen."""
+
+    def sized(files: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
+        return tuple(replace(file, px=seen[file.path].size) for file in files)
+
+    by_scale = {scale: sized(files) for scale, files in found.by_scale.items()}
+    return replace(found, files=sized(found.files), lq_files=sized(found.lq_files), by_scale=by_scale)
 
 
 def _look(path: Path) -> _Seen:
@@ -91,12 +101,14 @@ def _look(path: Path) -> _Seen:
 
 
 def _count_problems(known: Dataset, found: ImageSet, *, partial: bool) -> list[str]:
-    count = len(found.files)
-    if not known.images or count in known.images or (partial and count < max(known.images)):
-        return []
-    whole = " or ".join(map(str, known.images))
+    """What is missing of a whole copy; one that holds too much is refused by the finder."""
+    lots = list(found.by_scale.values()) or [found.files]
     what = "pairs" if found.lq_files else "images"
-    return [f"{found.folder}: holds {count} {what}, a whole copy has {whole}"]
+    return [
+        f"{found.folder}: holds {len(files)} {what}, a whole copy has {' or '.join(map(str, known.images))}"
+        for files in lots
+        if known.images and not partial and len(files) not in known.images and len(files) < max(known.images)
+    ]
 
 
 def _checksum_problems(folder: Path, then: Mapping[PurePath, str], here: Mapping[PurePath, str]) -> list[str]:
@@ -116,14 +128,19 @@ def _checksum_problems(folder: Path, then: Mapping[PurePath, str], here: Mapping
     )
 
 
-def _reduced_problems(found: ImageSet, below: Path, factor: int, seen: dict[Path, _Seen]) -> list[str]:
-    """Each image has one reduced by `factor` (its remainder of rows and columns cropped), under its name or with `x<factor>`."""
-    partners, problems = pair(found.files, [path for path in seen if path.parent == below], factor, below)
-    for file in found.files:
+def _reduced_problems(found: ImageSet, folder: Path, lot: Reduced, seen: Mapping[Path, _Seen]) -> list[str]:
+    """Each image has one reduced by the lot's scale (its remainder of rows and columns cropped), under its name or with `x4`."""
+    try:
+        files = found.at_scale(lot.scale).files
+    except DatasetProblem as problem:
+        return [str(problem)]
+    keys = {folder / path: key for path, key in lot.images.items()}
+    partners, problems = pair(files, keys, lot.scale, folder / lot.folder)
+    for file in files:
         path = partners.get(file.path)
         hr_px, lr_px = seen[file.path].size, seen[path].size if path else None
         if path is not None and hr_px is not None and lr_px is not None:
-            wrong = size_problem(file, hr_px, path, lr_px, factor)
+            wrong = size_problem(file, hr_px, path, lr_px, lot.scale)
             problems += [wrong] if wrong else []
     return problems
 

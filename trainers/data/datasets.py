@@ -7,6 +7,7 @@ a data set as well; it only lacks what is known here.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -19,14 +20,36 @@ PATCH_WISE: Mapping[str, int] = MappingProxyType({"denoise": 256, "jpeg": 256})
 
 @dataclass(frozen=True)
 class Layout:
-    """Where images lie below a set's folder: GT in `gt`, their partners in `lq` where they come in pairs."""
+    """Where images lie below a set's folder, as templates of their paths without suffix: GT in `gt`, and where they come in
+    pairs their partners in `lq`.
+
+    `{key}` is what the image is called in the set, folders included. Where there is a `{scale}`, the set holds its images once
+    for each scale, cropped to multiples of it. `alone`: only where nothing else lies there.
+    """
 
     gt: str
     lq: str | None = None
+    alone: bool = False
+
+    def __str__(self) -> str:
+        def place(template: str) -> str:
+            return (
+                re.sub(r"\[.*\]", "", template).replace("{folders}", "") if template != "{key}" else "the folder itself"
+            )
+
+        return place(self.gt) + (f" with {place(self.lq)}" if self.lq else "")
 
 
-FLAT = (Layout("HR"), Layout("GT"), Layout("GTmod12"), Layout("."))
-PAIRS = Layout("target", "input")
+FLAT = (
+    Layout("HR/x{scale}/{key}[_HR_x{scale}]", alone=True),
+    Layout("HR/{key}"),
+    Layout("GT/{key}"),
+    Layout("GTmod{scale}/{key}"),  # BasicSR's GTmod12, HAT's GTmod2 to GTmod4
+    Layout("{folders}{key}_SRF_{scale}_HR"),  # SelfExSR's image_SRF_2/img_001_SRF_2_HR
+    Layout("x{scale}/{key}[_HR_x{scale}]", alone=True),  # RCAN's HR/Set5/x2/baby_HR_x2
+    Layout("{key}"),
+)
+PAIRS = Layout("target/{key}", "input/{key}")
 
 
 @dataclass(frozen=True)
@@ -79,7 +102,7 @@ _ALL = (
         (800,),
         ACADEMIC,
         "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
-        (Layout("DIV2K_train_HR"), *FLAT),
+        (Layout("DIV2K_train_HR/{key}"), *FLAT),
         also_named=("DIV2K_train_HR",),
         note="0801 to 0900 are its validation part: not to be trained on",
     ),
@@ -89,7 +112,7 @@ _ALL = (
         (2650,),
         ACADEMIC,
         "https://github.com/limbee/NTIRE2017",
-        (Layout("Flickr2K_HR"), *FLAT),
+        (Layout("Flickr2K_HR/{key}"), *FLAT),
         also_named=("Flickr2K_HR",),
     ),
     Dataset(
@@ -106,7 +129,7 @@ _ALL = (
         (13711, 13712),
         ACADEMIC,
         "https://github.com/swz30/MPRNet",
-        (PAIRS, Layout("train/Rain13K/target", "train/Rain13K/input")),
+        (PAIRS, Layout("train/Rain13K/target/{key}", "train/Rain13K/input/{key}")),
         note="papers count 13,712 pairs; one was withdrawn, so that the download has 13,711 (MPRNet issue 74)",
     ),
     Dataset(
@@ -180,7 +203,7 @@ _ALL = (
         (98, 100),
         ACADEMIC,
         "https://github.com/swz30/MPRNet",
-        (PAIRS, Layout("test/Test100/target", "test/Test100/input")),
+        (PAIRS, Layout("test/Test100/target/{key}", "test/Test100/input/{key}")),
         note="named after 100 pairs; the copy in use since MSPFN has 98 (MPRNet issue 23)",
     ),
     Dataset(
@@ -189,7 +212,7 @@ _ALL = (
         (100,),
         ACADEMIC,
         "https://github.com/swz30/MPRNet",
-        (PAIRS, Layout("test/Rain100L/target", "test/Rain100L/input")),
+        (PAIRS, Layout("test/Rain100L/target/{key}", "test/Rain100L/input/{key}")),
     ),
 )  # fmt: skip
 

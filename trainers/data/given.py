@@ -1,29 +1,26 @@
 """LR images that lie beside a set's own, for `lr_mode: given`: which they are, and whether they fit. Decodes no image.
 
-They lie in LR_bicubic/X<scale>, or in a folder whose name ends so (DIV2K_train_LR_bicubic/X4), each under the name of its HR
-image or with x<scale> behind it. Published sets drop the last rows and columns of an HR image whose sides are no multiples of
-the scale, so an LR image has the HR's sides over the scale, rounded down.
+Where they may lie is in trainers.data.finder.REDUCED_LAYOUTS: LR_bicubic/X<scale>, or a folder whose name ends so
+(DIV2K_train_LR_bicubic/X4), LRbicx4 ... Each is called as its HR image or with x<scale> behind it. Published sets drop the last
+rows and columns of an HR image whose sides are no multiples of the scale, so an LR image has the HR's sides over the scale,
+rounded down.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from trainers.data.manifests import (
-    MANIFEST,
-    READERS,
-    REDUCED,
-    DatasetProblem,
-    ImageFile,
-    ImageSet,
-    Px,
-    SetFolder,
-    find_set,
-)
+from trainers.data.finder import REDUCED, Reduced
+from trainers.data.manifests import MANIFEST, READERS, DatasetProblem, ImageFile, ImageSet, Px, SetFolder, find_set
 from trainers.spec import Choice
+
+
+def scale_of(task: Choice) -> int:
+    """How many times larger the task's output is than its input."""
+    return int(task.knobs.get("scale", 1))
 
 
 def given_scale(task: Choice) -> int | None:
@@ -31,10 +28,15 @@ def given_scale(task: Choice) -> int | None:
     return int(task["scale"]) if task.knobs.get("lr_mode") == "given" else None
 
 
-def find_for(name: str, scale: int | None, roots: Sequence[Path] = ()) -> ImageSet:
-    """The set of this name; for a `given_scale`, with its LR images. Raises DatasetProblem."""
+def find_for(name: str, scale: int | None, roots: Sequence[Path] = (), *, task_scale: int | None = None) -> ImageSet:
+    """The set of this name; for a `given_scale`, with its LR images. Raises DatasetProblem.
+
+    `task_scale` is asked of sets that hold their images once for each scale.
+    """
     found = find_set(name, roots)
-    return found if scale is None else with_given(found, scale)
+    if scale is not None:
+        return with_given(found, scale)
+    return found if task_scale is None else found.at_scale(task_scale)
 
 
 def with_given(found: ImageSet, scale: int) -> ImageSet:
@@ -44,11 +46,13 @@ def with_given(found: ImageSet, scale: int) -> ImageSet:
     """
     if found.parts:
         return replace(_joined(found, scale), parts=found.parts)
+    found = found.at_scale(scale)
     content = SetFolder(found.folder)
-    sub = _lr_folder(found, content, scale)
+    reduced = _reduced(found, content, scale)
     problems: list[str] = []
-    lr_files = {file.path: file for file in content.images(sub, problems)}
-    partners, unpaired = pair(found.files, lr_files, scale, found.folder / sub)
+    lr_files = {file.path: file for file in content.files([(path, path) for path in sorted(reduced.images)], problems)}
+    keys = {path: reduced.images[file.name] for path, file in lr_files.items()}
+    partners, unpaired = pair(found.files, keys, scale, found.folder / reduced.folder)
     problems += unpaired
     pairs = [(file, lr_files[partners[file.path]]) for file in found.files if file.path in partners]
     problems += _size_problems(found.name, pairs, scale, content)
@@ -61,16 +65,17 @@ def with_given(found: ImageSet, scale: int) -> ImageSet:
 
 
 def pair(
-    files: Sequence[ImageFile], reduced: Iterable[Path], scale: int, below: Path
+    files: Sequence[ImageFile], reduced: Mapping[Path, str], scale: int, below: Path
 ) -> tuple[dict[Path, Path], list[str]]:
-    """The LR image in `below` of each HR image, by path, and which have none."""
-    left = {path.stem: path for path in reduced}
-    problems = [f"{path}: {left[path.stem].name} has the same name" for path in reduced if left[path.stem] != path]
+    """The LR image, of those in `below` and their keys, of each HR image, by path, and which have none."""
+    left = {key: path for path, key in reduced.items()}
+    problems = [f"{path}: {left[key].name} has the same name" for path, key in reduced.items() if left[key] != path]
     found: dict[Path, Path] = {}
     # Those with x<scale> first: of HR images `a` and `ax2`, `ax2` may be the partner of either.
-    for ending in (f"x{scale}", ""):
+    for ending in (f"x{scale}", f"_x{scale}", f"_LRBI_x{scale}", ""):
         for file in files:
-            if file.path not in found and (path := left.pop(file.path.stem + ending, None)) is not None:
+            key = file.name.rpartition(".")[0] + ending
+            if file.path not in found and (path := left.pop(key, None)) is not None:
                 found[file.path] = path
     problems += [f"{file.path}: has no partner in {below}/" for file in files if file.path not in found]
     return found, [*problems, *(f"{path}: reduces no image of the set" for path in left.values())]
@@ -99,14 +104,14 @@ def _joined(found: ImageSet, scale: int) -> ImageSet:
     return replace(found, lq_files=tuple(lr for _, lr in both), lq_scale=scale)
 
 
-def _lr_folder(found: ImageSet, content: SetFolder, scale: int) -> str:
+def _reduced(found: ImageSet, content: SetFolder, scale: int) -> Reduced:
     """The folder of LR images below the set's. Raises DatasetProblem."""
-    there = [sub for sub, factor in content.reduced_folders().items() if factor == scale]
+    there = {reduced.folder: reduced for reduced in content.reduced() if reduced.scale == scale}
     # Beside DIV2K_train_HR and DIV2K_valid_HR lie the LR folders of both.
     hr_folder = found.files[0].path.relative_to(found.folder).parts[0]
     own = f"{hr_folder.removesuffix('HR')}{REDUCED}/X{scale}"
     if len(there) == 1 or own in there:
-        return own if own in there else there[0]
+        return there[own] if own in there else next(iter(there.values()))
     if there:
         raise DatasetProblem(
             f"data set {found.name!r}: {content.address} has LR images of scale {scale} in {' and '.join(there)}: "
@@ -117,7 +122,7 @@ def _lr_folder(found: ImageSet, content: SetFolder, scale: int) -> str:
     )
     raise DatasetProblem(
         f"data set {found.name!r}: {content.address} has no LR images of scale {scale}, which `lr_mode: given` reads: "
-        f"looked for {REDUCED}/X{scale}/ and *_{REDUCED}/X{scale}/.{again}"
+        f"looked for {REDUCED}/X{scale}/ and *_{REDUCED}/X{scale}/, LRbicx{scale}/, LRx{scale}/.{again}"
     )
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 from PIL import Image
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: Path | IO[bytes]) -> tuple[int, int]:
     """Width and height that a file's header names. Raises OSError, ValueError."""
     try:
         with Image.open(path) as image:
             return image.size
-    except Image.DecompressionBombError as error:
-        raise ValueError(str(error)) from error
+    except OSError:
+        raise
+    except Exception as error:  # of damaged bytes, any: see trainers.data.images.decode
+        raise ValueError(str(error) or type(error).__name__) from error

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
 from trainers.data.manifests import DatasetProblem, ImageFile, ImageSet
 
 Pixels = NDArray[np.uint8]
 PNG_BIT_DEPTH_AT = 24  # its byte in a PNG's header
+LARGEST_PX = 90_000_000  # beyond it Pillow warns of a decompression bomb; 360 MB in Pillow's own form
 
 
 @dataclass(frozen=True)
@@ -30,23 +31,47 @@ class NamedImage:
 def decode(content: bytes) -> Pixels:
     """One image file as (H, W, 3) uint8. Gray becomes three equal channels; RGB stays as it is.
 
-    Raises ValueError for anything else: palettes, alpha, CMYK and 16 bit would need a choice that changes the numbers.
+    Raises ValueError for anything else: palettes, alpha, CMYK, 16 bit and an EXIF orientation would need a choice that
+    changes the numbers.
     """
     if not content:
         raise ValueError("is empty")
     try:
         with Image.open(io.BytesIO(content)) as image:
+            turned = _orientation(image)  # before load(), which turns a TIFF
+            _check_area(*image.size)
             image.load()
             bits = _bits(image, content)
+        whole = image.convert("RGB") if image.mode == "L" else image
+        pixels = np.asarray(whole) if whole.mode == "RGB" else None
     except UnidentifiedImageError as error:
         raise ValueError("is not an image") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"cannot be decoded: {error}") from error
-    if image.mode not in ("RGB", "L"):
+    except Exception as error:
+        # Of damaged bytes Pillow's parsers raise what Python itself raises: TypeError, KeyError, struct.error, MemoryError,
+        # RecursionError ... There is no list of them, and nothing but the bytes can be the cause.
+        raise ValueError(f"cannot be decoded: {error or type(error).__name__}") from error
+    if pixels is None:
         raise ValueError(f"has mode {image.mode}: convert it to 8-bit RGB")
     if bits > 8:
         raise ValueError(f"is {bits}-bit: convert it to 8-bit RGB")
-    return np.asarray(image.convert("RGB"))
+    if turned is not None:
+        raise ValueError(
+            f"is stored turned (EXIF orientation {turned}), which some programs undo and others do not: "
+            "save it upright, without the tag (`mogrify -auto-orient`, `jpegtran`)"
+        )
+    return pixels
+
+
+def _orientation(image: Image.Image) -> int | None:
+    """The EXIF orientation, 2 to 8, of a file that viewers show turned or mirrored; None for one that is upright."""
+    orientation = image.getexif().get(ExifTags.Base.Orientation)
+    return orientation if orientation in range(2, 9) else None
+
+
+def _check_area(width: int, height: int) -> None:
+    """A damaged header may claim any size, for which Pillow would ask the memory before it looks at a pixel."""
+    if width * height > LARGEST_PX:
+        raise ValueError(f"{width} x {height} pixels are more than {LARGEST_PX / 1e6:.0f} million: cut it into parts")
 
 
 def _bits(image: Image.Image, content: bytes) -> int:
@@ -56,8 +81,8 @@ def _bits(image: Image.Image, content: bytes) -> int:
     return max(image.tag_v2.get(BITSPERSAMPLE, (1,))) if isinstance(image, TiffImageFile) else 8
 
 
-def read_images(source: ImageSet, at_least_px: int = 1) -> Sequence[NamedImage]:
-    """All images of a set, in the manifest's order, each side at least `at_least_px`.
+def read_images(source: ImageSet, at_least_px: int = 1, needed_by: str = "a patch") -> Sequence[NamedImage]:
+    """All images of a set, in the manifest's order, each side at least `at_least_px`, which `needed_by` needs.
 
     Raises DatasetProblem naming every file that fails.
     """
@@ -69,7 +94,7 @@ def read_images(source: ImageSet, at_least_px: int = 1) -> Sequence[NamedImage]:
             continue
         h, w = pixels.shape[:2]
         if min(h, w) < at_least_px:
-            problems.append(f"{file.path}: is {w} x {h} pixels, but a patch needs {at_least_px} x {at_least_px}")
+            problems.append(f"{file.path}: is {w} x {h} pixels, but {needed_by} needs {at_least_px} x {at_least_px}")
         elif lq is not None and (wrong := partner_problem(source, number, pixels, lq)):
             problems.append(wrong)
         else:

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from trainers.data.datasets import DATASETS, Dataset, Layout, dataset, meant
+from trainers.data.datasets import DATASETS, Dataset, dataset, meant
+from trainers.data.finder import WHOLE, Arrangement, Reduced, arrange, is_image, is_junk, of_like_names, order_of, told
+from trainers.data.folder import Walked, walk
 from trainers.spec import SET_NAME
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 ROOTS_VARIABLE = "NORMSWEEP_DATA"
 MANIFEST = "normsweep.json"
-REDUCED = "LR_bicubic"  # how the names of folders with reduced images end
 READERS = 8  # threads that read files
 Px = tuple[int, int]  # width, height
 
@@ -52,6 +52,9 @@ class ImageFile:
 class ImageSet:
     """A data set before decoding. `lq_files` are the partners of `files` in the same order, where the set has pairs; an
     image's sides are those of its partner times `lq_scale`. `parts` are the sets of which it is made.
+
+    A set that holds its images once for each scale has them in `by_scale`; its `files` are then those of the smallest.
+    `notes` say what lies in its folder and is not of the set.
     """
 
     name: str
@@ -60,6 +63,31 @@ class ImageSet:
     lq_files: tuple[ImageFile, ...] = ()
     lq_scale: int = 1
     parts: tuple[ImageSet, ...] = ()
+    by_scale: Mapping[int, tuple[ImageFile, ...]] = field(default_factory=dict, compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def at_scale(self, scale: int) -> ImageSet:
+        """The set as a task of this scale takes it; 1 is a task that keeps an image's size. Raises DatasetProblem."""
+        if self.parts:
+            parts = tuple(part.at_scale(scale) for part in self.parts)
+            return replace(self, parts=parts, files=_in_order_of_names(parts))
+        if not self.by_scale:
+            return self
+        files = self.by_scale.get(scale, self.by_scale.get(WHOLE))
+        if files is None:
+            there = ", ".join(f"x{known}" for known in sorted(self.by_scale))
+            wanted = f"scale {scale}" if scale > 1 else "a task that keeps an image's size"
+            raise DatasetProblem(
+                f"data set {self.name!r}: {self.folder} holds its images cropped for {there} only, and {wanted} needs others: "
+                "put the whole images into HR/"
+            )
+        return replace(self, files=files, by_scale={})
+
+    @property
+    def all_files(self) -> tuple[ImageFile, ...]:
+        """Of every scale, and of both sides."""
+        scales = [files for files in self.by_scale.values() if files != self.files]
+        return (*self.files, *(file for files in scales for file in files), *self.lq_files)
 
     @property
     def sha256(self) -> str:
@@ -116,13 +144,9 @@ def open_set(name: str, folder: Path) -> ImageSet:
 
 def look_into(name: str, folder: Path) -> tuple[ImageSet, list[str]]:
     """The images of `name` in its folder, and what is wrong with them as far as names and checksums tell."""
-    content = SetFolder(folder)
-    for layout in dataset(name).layouts:
-        if content.has(layout.gt) and (layout.lq is None or content.has(layout.lq)):
-            return _read_layout(name, content, layout)
-    return ImageSet(name, folder, ()), [
-        f"{folder}: is no folder" if not folder.is_dir() else f"{folder}: holds no images"
-    ]
+    if not folder.is_dir():
+        return ImageSet(name, folder, ()), [f"{folder}: is no folder"]
+    return _read(dataset(name), name, SetFolder(folder))
 
 
 def write_manifest(name: str, folder: Path, files: Sequence[ImageFile]) -> None:
@@ -171,11 +195,6 @@ def checked_manifest(content: Any, where: str) -> dict[str, Any]:
     return dict(content)
 
 
-def is_reduced(path: PurePath) -> bool:
-    """Whether an image is one reduced from a set's own (LR_bicubic/X2/a.png): checked with them, but not of its identity."""
-    return any(part.endswith(REDUCED) for part in path.parts[:-1])
-
-
 def _is_record(record: Any) -> bool:
     if not isinstance(record, dict) or not isinstance(record.get("bytes"), int):
         return False
@@ -187,10 +206,16 @@ def _is_record(record: Any) -> bool:
 def _find(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
     for root in roots:
         for alias in (name, *known.also_named):
-            for folder in (root / alias, *sorted(root.glob(f"*/{alias}"))):
+            groups = (group for group in sorted(root.glob("*")) if is_group(group.name))
+            for folder in (root / alias, *(group / alias for group in groups)):
                 if folder.is_dir() and (found := _in_folder(known, name, folder)) is not None:
                     return found
     return _joined(known, name, roots)
+
+
+def is_group(name: str) -> bool:
+    """Whether a folder of a root may hold sets: not what is hidden, and not RCAN's LR/, which mirrors HR/."""
+    return not is_junk(PurePath(name)) and name not in ("LR", "LRBI")
 
 
 def _joined(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
@@ -199,45 +224,77 @@ def _joined(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None
     parts = tuple(part for part in found if part is not None)
     if not parts or len(parts) < len(found):
         return None
-    files = sorted((file for part in parts for file in part.files), key=lambda file: file.name)
-    return ImageSet(name, parts[0].folder, tuple(files), parts=parts)
+    notes = tuple(note for part in parts for note in part.notes)
+    return ImageSet(name, parts[0].folder, _in_order_of_names(parts), parts=parts, notes=notes)
+
+
+def _in_order_of_names(parts: Sequence[ImageSet]) -> tuple[ImageFile, ...]:
+    return tuple(sorted((file for part in parts for file in part.files), key=lambda file: file.name))
 
 
 def _in_folder(known: Dataset, name: str, folder: Path) -> ImageSet | None:
-    """The set in the first layout that the folder has; None where only its parts can be there."""
+    """The set, if its folder holds it; None where only its parts can be there."""
     content = SetFolder(folder)
-    for layout in known.layouts:
-        if known.parts and layout.gt == ".":
-            return _joined(known, name, [folder])
-        if content.has(layout.gt) and (layout.lq is None or content.has(layout.lq)):
-            found, problems = _read_layout(name, content, layout)
-            if problems:
-                raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(problems))
-            return found
-    return None
+    if known.parts and not holds_itself(known, content.paths):
+        return _joined(known, name, [folder])
+    found, problems = _read(known, name, content)
+    if problems:
+        raise DatasetProblem(f"data set {name!r}:\n  " + "\n  ".join(problems))
+    return found
 
 
-def _read_layout(name: str, content: SetFolder, layout: Layout) -> tuple[ImageSet, list[str]]:
-    problems: list[str] = []
-    gt = content.images(layout.gt, problems)
-    if layout.lq is not None:
-        lq = content.images(layout.lq, problems)
-        by_stem = {Path(file.name).stem: file for file in lq}
-        stems = {Path(file.name).stem for file in gt}
-        problems += [f"{f.path}: has no partner in {layout.lq}/" for f in gt if Path(f.name).stem not in by_stem]
-        problems += [f"{f.path}: has no partner in {layout.gt}/" for f in lq if Path(f.name).stem not in stems]
-        lq = [by_stem[Path(file.name).stem] for file in gt if Path(file.name).stem in by_stem]
-        found = ImageSet(name, content.folder, _in_side("target", gt), _in_side("input", lq))
-    else:
-        found = ImageSet(name, content.folder, tuple(gt))
-    if not found.files and not problems:
-        where = content.folder / layout.gt if layout.gt != "." else content.folder
-        problems.append(f"{where}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    return found, problems
+def holds_itself(known: Dataset, paths: Sequence[str]) -> bool:
+    """Whether a set made of others lies there as one: in a folder such as HR/, not in one folder for each part."""
+    heads = [layout.gt.partition("/")[0].replace("{scale}", r"\d+") for layout in known.layouts if "/" in layout.gt]
+    first = {path.partition("/")[0] for path in paths}
+    return any(re.fullmatch(head, folder) for head in heads if "{" not in head for folder in first)
 
 
-def _in_side(side: str, files: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
-    return tuple(replace(file, name=f"{side}/{file.name}") for file in files)
+def _read(known: Dataset, name: str, content: SetFolder) -> tuple[ImageSet, list[str]]:
+    """The set, and everything that is wrong with it."""
+    found = arrange(known, content.paths, str(content.folder))
+    problems = [*content.walked.problems, *found.problems]
+    notes = _notes(name, content, found)
+    if found.pairs:
+        gt = content.files(
+            [(f"target/{pair.key}{PurePath(pair.gt).suffix}", pair.gt) for pair in found.pairs], problems
+        )
+        lq = content.files([(f"input/{pair.key}{PurePath(pair.lq).suffix}", pair.lq) for pair in found.pairs], problems)
+        return ImageSet(name, content.folder, gt, lq, notes=notes), problems
+    by_scale = {
+        scale: content.files(sorted(lot.items(), key=lambda both: order_of(both[0])), problems)
+        for scale, lot in sorted(found.gt.items())
+    }
+    files = next(iter(by_scale.values()), ())
+    source = ImageSet(name, content.folder, files, by_scale=by_scale if list(by_scale) != [WHOLE] else {}, notes=notes)
+    if not problems and not content.elsewhere and (alike := of_like_names([file.name for file in files])):
+        from trainers.data.twins import same_in_another_size  # Pillow, which planning needs for few sets
+
+        by_name = {file.name: file for file in files}
+        problems += same_in_another_size([[by_name[name] for name in names] for names in alike], content.folder)
+    return source, problems
+
+
+def _notes(name: str, content: SetFolder, found: Arrangement) -> tuple[str, ...]:
+    """What lies in a set's folder and is left out of it, in words."""
+    walked, known = content.walked, dataset(name)
+    notes = [f"a link is not followed: {skipped}" for skipped in walked.skipped]
+    if found.others and (found.gt or found.pairs):
+        notes.append(
+            f"{len(found.others)} images are not of the set by its layout, and are left out: {told(found.others)}"
+        )
+    count = len(next(iter(found.gt.values()), ()))
+    if known.images and 0 < count < min(known.images):
+        notes.append(f"holds {count} of the {' or '.join(map(str, known.images))} images of a whole copy")
+    return (*left_out(walked.junk, content.address), *(f"{content.address}: {note}" for note in notes))
+
+
+def left_out(junk: Sequence[str], where: str) -> list[str]:
+    """What to say of images that nobody meant to lie in a set."""
+    if not junk:
+        return []
+    some = ", ".join(junk[:3]) + (" ..." if len(junk) > 3 else "")
+    return [f"{where}: left out, as hidden or made by a system: {len(junk)} files ({some})"]
 
 
 class SetFolder:
@@ -252,39 +309,40 @@ class SetFolder:
         self._known: Mapping[str, Mapping[str, Any]] = manifest["images"]
         self.elsewhere = manifest["source"] is not None
         self.address: str = manifest["source"] or str(folder)
+        self.walked = (
+            Walked([path for path in self._known if is_image(PurePath(path))]) if self.elsewhere else walk(folder)
+        )
 
-    def has(self, sub: str) -> bool:
-        if self.elsewhere:
-            return sub == "." or any(path.startswith(f"{sub}/") for path in self._known)
-        return (self.folder / sub).is_dir()
+    @property
+    def paths(self) -> list[str]:
+        return self.walked.images
 
-    def reduced_folders(self) -> dict[str, int]:
-        """Folders of reduced images, `LR_bicubic/X4` or `DIV2K_train_LR_bicubic/X4`, and their factors."""
-        if self.elsewhere:
-            found = sorted({"/".join(path.split("/")[:2]) for path in self._known if path.count("/") > 1})
-        else:
-            folders = sorted(self.folder.glob(f"*{REDUCED}/X*"))
-            found = [path.relative_to(self.folder).as_posix() for path in folders if path.is_dir()]
-        return {sub: int(match[1]) for sub in found if (match := re.fullmatch(rf"[^/]*{REDUCED}/X(\d+)", sub))}
+    def reduced(self) -> tuple[Reduced, ...]:
+        """The reduced images, by folder and scale, also RCAN's beside the set's folder: ../../LR/LRBI/Set5/x2."""
+        return (*arrange(dataset(""), self.paths, str(self.folder)).reduced, *self._beside())
 
-    def images(self, sub: str, problems: list[str]) -> list[ImageFile]:
-        """The images below `sub`, by name; what is wrong with the others is added to `problems`."""
-        below = self.folder / sub
-        if self.elsewhere:
-            prefix = "" if sub == "." else f"{sub}/"
-            known = [path for path in self._known if path.startswith(prefix)]
-            paths = [self.folder / path for path in known if _is_of_set(PurePath(path.removeprefix(prefix)))]
-        else:
-            paths = [path for path in below.rglob("*") if _is_of_set(path.relative_to(below))]
-        paths.sort()
+    def _beside(self) -> list[Reduced]:
+        """Of HR/Set5, what LR/LRBI/Set5 holds; on S3 a set is one prefix, and nothing lies beside it."""
+        name, above = self.folder.name, self.folder.parent
+        if self.elsewhere or above.name != "HR" or not (above.parent / "LR").is_dir():
+            return []
+        found = []
+        for folder in sorted((above.parent / "LR").glob(f"*/{name}/[xX][0-9]")):
+            below = f"../../{folder.relative_to(above.parent)}"
+            images = {f"{below}/{path}": path.rpartition(".")[0] for path in walk(folder).images}
+            found.append(Reduced(below, int(folder.name[1:]), images))
+        return found
+
+    def files(self, images: Sequence[tuple[str, str]], problems: list[str]) -> tuple[ImageFile, ...]:
+        """The images of these names and paths; what is wrong with the others is added to `problems`."""
         with ThreadPoolExecutor(READERS) as readers:
-            found = list(readers.map(lambda path: self._image(path.relative_to(below).as_posix(), path), paths))
+            found = list(readers.map(lambda both: self._image(*both), images))
         problems += [problem for problem in found if isinstance(problem, str)]
-        return [file for file in found if isinstance(file, ImageFile)]
+        return tuple(file for file in found if isinstance(file, ImageFile))
 
-    def _image(self, name: str, path: Path) -> ImageFile | str:
+    def _image(self, name: str, below: str) -> ImageFile | str:
         """The image, or what is wrong with it. Its bytes are read only where the manifest does not know them."""
-        known = self._known.get(path.relative_to(self.folder).as_posix())
+        path, known = self.folder / below, self._known.get(below)
         if known is not None and self.elsewhere:
             return str(known["problem"]) if "problem" in known else _recorded(name, path, known)
         try:
@@ -299,11 +357,6 @@ class SetFolder:
 
 def _recorded(name: str, path: Path, known: Mapping[str, Any]) -> ImageFile:
     return ImageFile(name, path, str(known["sha256"]), tuple(known["px"]) if "px" in known else None)
-
-
-def _is_of_set(path: Path) -> bool:
-    """Whether a file is one of the images, not one that was reduced from them."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_reduced(path)
 
 
 def _embedded() -> dict[str, dict[str, str]]:

@@ -1,0 +1,62 @@
+"""Whether one picture lies in a set more than once, in other sizes: reduced images that no name gives away.
+
+Only images whose names say that they may be the same are looked at, and of them the first few: equal names in several folders,
+and names that differ by a scale (`0001`, `0001x4`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainers.data.finder import ADVICE
+from trainers.data.headers import image_size
+from trainers.data.manifests import ImageFile
+
+LOOKED_AT = 3  # names of a set, and as many images of each
+SIDE_PX = 16  # of the pictures that are compared
+ALIKE = 0.9  # correlation of two of them; 16 x 16 pixels of two photographs of one scene's frames stay below it at other sizes
+LEAST_STD = 1.0  # of a picture on 0 to 255, below which it is flat and like any other
+
+
+def same_in_another_size(alike: Sequence[Sequence[ImageFile]], folder: Path) -> list[str]:
+    """What is wrong with a set of whose images of like names, each lot of them, the first are all one picture in other sizes."""
+    looked_at = alike[:LOOKED_AT]
+    same = [pair for found in looked_at if (pair := _same(found))]
+    if len(same) < len(looked_at):
+        return []
+    both = " and ".join(f"{file.path} ({px[0]} x {px[1]})" for file, px in same[0])
+    return [f"{folder}: holds the same picture in more than one size: {both}. {ADVICE}"]
+
+
+def _same(files: Sequence[ImageFile]) -> list[tuple[ImageFile, tuple[int, int]]] | None:
+    """The first two of these images that are one picture in two sizes of the same shape."""
+    try:
+        sized = [(file, file.px or image_size(file.path)) for file in files]
+    except (OSError, ValueError):
+        return None  # told when it is decoded
+    largest, largest_px = max(sized, key=lambda both: both[1])
+    for file, px in [both for both in sized if both[1] != largest_px][:LOOKED_AT]:
+        scale = largest_px[0] / px[0]
+        if abs(largest_px[1] / scale - px[1]) <= 1 and _correlation(largest.path, file.path) > ALIKE:
+            return [(largest, largest_px), (file, px)]
+    return None
+
+
+def _correlation(one: Path, other: Path) -> float:
+    try:
+        a, b = (_small(path) for path in (one, other))
+    except Exception:  # of damaged bytes, any: told when they are decoded
+        return 0.0
+    if min(a.std(), b.std()) < LEAST_STD:
+        return 0.0
+    return float(np.corrcoef(a.ravel(), b.ravel())[0, 1])
+
+
+def _small(path: Path) -> NDArray[np.float64]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L").resize((SIDE_PX, SIDE_PX), Image.Resampling.BOX), dtype=np.float64)
