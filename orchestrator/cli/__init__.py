@@ -161,11 +161,15 @@ def status(
 
         return show_job(Kube(context, namespace), str(file))
     from orchestrator.plan import load_plan, show
-    from orchestrator.store.trials import trial_states
+    from orchestrator.store.trials import starts_of_plan, trial_states
 
     planned = load_plan(file, finder(data), weights(store, check=False))
     counts = show.counts(planned, trial_states(store, planned))
-    print(json.dumps(counts) if as_json else "  ".join(f"{name} {value}" for name, value in counts.items()))
+    notes = starts_of_plan(store, planned)
+    if as_json:
+        print(json.dumps({**counts, **({"notes": notes} if notes else {})}))
+    else:
+        print("  ".join(f"{name} {value}" for name, value in counts.items()), *notes, sep="\n")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -31,6 +31,7 @@ from orchestrator.store.trials import (
     write_manifest,
     write_ranks,
     write_result,
+    write_start,
 )
 from trainers.data.manifests import DatasetProblem
 
@@ -102,7 +103,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._say_alive,
         )
         try:
-            resumed = self._gang.start()
+            begins = self._gang.start()
             write_ranks(self._store, self._trial.id, self._attempt, self._gang.ranks)
         except RayTaskError as error:
             self._fail("data" if isinstance(error.cause, DatasetProblem) else "start", str(error.cause))
@@ -110,8 +111,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         except RayError as error:
             self._fail("worker lost", str(error))
             return
-        if resumed is not None:
-            self._latest["step"] = self._checkpoint = resumed
+        self._latest["step"] = self._checkpoint = begins.step
+        write_start(self._store, self._trial.id, self._attempt, asdict(begins))
+        if begins.is_surprising:
+            self._note(f"{self._trial.name}: {begins.sentence}")
 
     def step(self) -> dict[str, Any]:
         """Wait for progress, at most REPORT_EVERY_S. Raises AttemptFailed where the next attempt may do better."""

@@ -3,6 +3,7 @@
     trials/<id>/spec.json
     trials/<id>/attempts/<n>/attempt.json          made exclusively: host, time, versions, placement
     trials/<id>/attempts/<n>/ranks.json            where each rank stands, and the GPUs that it sees
+    trials/<id>/attempts/<n>/start.json            how it began: at which step, and why there
     trials/<id>/attempts/<n>/alive.json            renewed while the attempt runs
     trials/<id>/attempts/<n>/failure.json          why it ended without a result
     trials/<id>/attempts/<n>/journal/<first-seq>.jsonl   segments, each written once
@@ -29,7 +30,7 @@ from typing import Any
 from orchestrator.plan import Plan, Trial
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
-from trainers.checkpoint import sha256_of
+from trainers.checkpoint import SURPRISING, sha256_of
 
 READERS = 16  # trials looked at together: a store may be far away
 ALIVE_EVERY_S = 10.0
@@ -104,6 +105,27 @@ def read_attempts(store: Store, trial_id: str) -> list[Attempt]:
 def write_ranks(store: Store, trial_id: str, attempt: int, ranks: Sequence[Mapping[str, Any]]) -> None:
     """Where the ranks of an attempt stand: host, and the GPUs that each sees."""
     store.put_once(f"trials/{trial_id}/attempts/{attempt}/ranks.json", _json(list(ranks)))
+
+
+def write_start(store: Store, trial_id: str, attempt: int, start: Mapping[str, Any]) -> None:
+    """How an attempt begins: `how`, `step` and `sentence` (trainers.checkpoint.Start)."""
+    store.put_once(f"trials/{trial_id}/attempts/{attempt}/start.json", _json(dict(start)))
+
+
+def start_notes(store: Store, ids: Sequence[str]) -> dict[str, str]:
+    """A sentence for each of these trials whose newest attempt did not simply continue its checkpoint as it was."""
+
+    def note(trial_id: str) -> str | None:
+        attempt = newest_attempt(store, trial_id)
+        try:
+            start = json.loads(store.get(f"trials/{trial_id}/attempts/{attempt}/start.json"))
+            is_told = start["how"] in SURPRISING
+            return f"attempt {attempt} {start['sentence']}" if is_told else None
+        except DAMAGED:
+            return None
+
+    with ThreadPoolExecutor(READERS) as readers:
+        return {trial_id: told for trial_id, told in zip(ids, readers.map(note, ids), strict=True) if told}
 
 
 def say_alive(store: Store, trial_id: str, attempt: int) -> None:
@@ -256,6 +278,11 @@ def fetch_checkpoint(store: Store, trial_id: str, into: Path) -> tuple[int, Path
     return None
 
 
+def has_checkpoints(store: Store, trial_id: str) -> bool:
+    """Whether any checkpoint was finished, intact or not."""
+    return any(key.endswith("/manifest.json") for key in store.list(f"trials/{trial_id}/checkpoints"))
+
+
 def discard_checkpoints(store: Store, trial_id: str, keep: int) -> None:
     """Delete all checkpoints that count but the `keep` newest, and those that older attempts left unfinished."""
     newest = newest_attempt(store, trial_id)
@@ -345,6 +372,14 @@ def trial_states(store_uri: str, plan: Plan) -> dict[str, str]:
     if "://" not in store_uri and not Path(store_uri).is_dir():
         return {trial.id: "pending" for trial in plan.trials}
     return states_of(open_store(store_uri), [trial.id for trial in plan.trials])
+
+
+def starts_of_plan(store_uri: str, plan: Plan) -> list[str]:
+    """`start_notes` with the trials' names. Opens the store only to read."""
+    if "://" not in store_uri and not Path(store_uri).is_dir():
+        return []
+    notes = start_notes(open_store(store_uri), [trial.id for trial in plan.trials])
+    return [f"{trial.name}: {notes[trial.id]}" for trial in plan.trials if trial.id in notes]
 
 
 def states_of(store: Store, ids: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import status
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.store import open_store, trials
 from orchestrator.store.base import Store
@@ -191,3 +192,26 @@ def test_a_trial_has_ended_only_while_its_checksums_hold(
         assert trials.ended(store, plan.trials) == set(), key
         store.put(key, whole)
         assert trials.ended(store, plan.trials) == {trial.id}
+
+
+def test_status_says_which_trials_did_not_simply_continue(
+    store: Store, plan: Plan, trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aside = {"how": "put aside", "step": 0, "sentence": "begins again at step 0: of ZeRO 2 on 2 ranks"}
+    trials.write_start(store, trial.id, trials.new_attempt(store, trial, {}), aside)
+    said = f"{trial.name}: attempt 1 begins again at step 0: of ZeRO 2 on 2 ranks"
+    assert status(plan.path, store=store.uri) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [said]
+    status(plan.path, store=store.uri, as_json=True)
+    assert json.loads(capsys.readouterr().out)["notes"] == [said]
+    continued = {"how": "continued", "step": 7, "sentence": "continues from step 7"}
+    trials.write_start(store, trial.id, trials.new_attempt(store, trial, {}), continued)
+    assert trials.start_notes(store, [trial.id]) == {}, "the newest attempt continued as it was"
+
+
+def test_damaged_checkpoints_are_known_to_have_been_there(store: Store, trial: Trial, tmp_path: Path) -> None:
+    assert not trials.has_checkpoints(store, trial.id)
+    prefix = save(store, trial, trials.new_attempt(store, trial, {}), 10, tmp_path)
+    store.put(f"{prefix}/weights.pt", b"torn")
+    assert trials.fetch_checkpoint(store, trial.id, tmp_path / "into") is None
+    assert trials.has_checkpoints(store, trial.id)
