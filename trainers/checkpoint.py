@@ -17,7 +17,10 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+SURPRISING = ("converted", "put aside")  # ways to begin that people should know of
+MOMENTS = "moments.safetensors"  # the optimiser's state, whole (trainers.moments)
 
 
 def write_aside(path: Path, data: bytes) -> None:
@@ -64,11 +67,54 @@ class Checkpoint:
     step: int
     world_size: int
     zero_stage: int
+    has_moments: bool = False  # the optimiser's state is there unsharded
 
-    def continues_as(self, world_size: int, zero_stage: int) -> bool:
-        """Whether such a gang can continue it: ZeRO shards fit only the world size and stage that wrote them."""
+    def start_of(self, world_size: int, zero_stage: int) -> Start:
+        """What such a gang does with it: ZeRO shards fit only the world size and stage that wrote them."""
         is_sharded = max(self.zero_stage, zero_stage) > 0
-        return not is_sharded or (self.world_size, self.zero_stage) == (world_size, zero_stage)
+        if not is_sharded or (self.world_size, self.zero_stage) == (world_size, zero_stage):
+            return Start("continued", self.step, f"continues from step {self.step}")
+        theirs, ours = _layout(self.zero_stage, self.world_size), _layout(zero_stage, world_size)
+        if self.has_moments:
+            return Start("converted", self.step, f"continues from step {self.step}, converted from {theirs} to {ours}")
+        return Start(
+            "put aside",
+            0,
+            f"begins again at step 0: its checkpoint of step {self.step} is of {theirs} and this is {ours}, and it was written "
+            f"by a version that could not convert it. `workers: {self.world_size}` with `zero_stage: {self.zero_stage}` "
+            "would continue it.",
+        )
+
+
+@dataclass(frozen=True)
+class Start:
+    """How an attempt begins, and at which step; `sentence` is for people. What is `put aside` begins at step 0."""
+
+    how: Literal["new", "continued", "converted", "put aside"]
+    step: int
+    sentence: str
+
+    @property
+    def continues(self) -> bool:
+        return self.how in ("continued", "converted")
+
+    @property
+    def is_surprising(self) -> bool:
+        """Whether people should read the sentence before it trains."""
+        return self.how in SURPRISING
+
+
+def start_from(folder: Path | None, world_size: int, zero_stage: int) -> tuple[Start, Checkpoint | None]:
+    """How a gang begins from the checkpoint in `folder`, and the checkpoint where it is intact."""
+    if folder is None:
+        return Start("new", 0, "begins at step 0"), None
+    if (found := read_intact(folder)) is None:
+        return Start("put aside", 0, f"begins again at step 0: its checkpoint {folder.name} is damaged"), None
+    return found.start_of(world_size, zero_stage), found
+
+
+def _layout(zero_stage: int, world_size: int) -> str:
+    return f"ZeRO {zero_stage} on {world_size} rank{'s' * (world_size > 1)}"
 
 
 def seal(folder: Path, *, rank: int, step: int, world_size: int, zero_stage: int, files: list[Path]) -> None:
@@ -98,7 +144,8 @@ def read_intact(folder: Path) -> Checkpoint | None:
                 if path.stat().st_size != promised["bytes"] or sha256_of(path) != promised["sha256"]:
                     return None
         first = manifests[0]
-        return Checkpoint(folder, first["step"], first["world_size"], first["zero_stage"])
+        has_moments = first["zero_stage"] == 0 or MOMENTS in first["files"]
+        return Checkpoint(folder, first["step"], first["world_size"], first["zero_stage"], has_moments)
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
         return None
 

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,132 +20,12 @@ from torch import Tensor, nn
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
 from trainers import checkpoint, process_group
+from trainers.deepspeed_config import NotAsStated, deepspeed_config, differences
+from trainers.moments import Moments, gathered, read_moments, spread, write_moments
 from trainers.optimiser import Adam, after_overflow
 from trainers.spec import BadSpec, RunSpec
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
-# What DeepSpeed 0.19.8 would choose for us and what can touch a number, chosen here and asserted after initialisation. A test
-# holds all of its other fields to the defaults that were reviewed. Where a value differs from DeepSpeed's default, it says why.
-STATED: Mapping[str, Any] = {
-    "managed_gradient_accumulation": True,
-    "gradient_clipping": 0.0,  # 1.0 by default; trainers.optimiser clips where the recipe says so
-    "prescale_gradients": False,
-    "gradient_predivide_factor": 1.0,
-    "gradient_allreduce_op": "mean",
-    "communication_data_type": "fp32",  # by default that of the fp16 or bf16 section
-    "seq_parallel_communication_data_type": "fp32",
-    "disable_allgather": False,
-    "zero_allow_untested_optimizer": True,  # ours is a subclass of torch's Adam, which it knows
-    "zero_force_ds_cpu_optimizer": False,  # True would replace our Adam by its own under offload
-    "fp16": {"enabled": False, "auto_cast": False, "loss_scale": 1.0, "fp16_master_weights_and_grads": False},
-    "bf16": {
-        "enabled": False,
-        "immediate_grad_update": False,
-        "bf16_master_weights_and_grads": False,
-        "bf16_optimizer_states": False,
-    },
-    "torch_autocast": {
-        "enabled": False
-    },  # it would send gradients in half precision, and scale losses (trainers.optimiser)
-    "data_types": {"grad_accum_dtype": "fp32", "param_dtype": None, "buffer_dtype": None},
-    "data_efficiency": {"enabled": False},
-    "compile": {"deepcompile": False},
-    "hybrid_engine": {"enabled": False},
-    "flops_profiler": {"enabled": False},
-    "zero_optimization": {
-        "contiguous_gradients": True,
-        "reduce_scatter": True,
-        "reduce_bucket_size": 500_000_000,
-        "use_multi_rank_bucket_allreduce": True,
-        "allgather_partitions": True,
-        "allgather_bucket_size": 500_000_000,
-        "overlap_comm": False,  # True at stage 3 by default: sums would be formed in an order that is not ours to know
-        "load_from_fp32_weights": True,
-        "elastic_checkpoint": False,
-        "offload_param": None,
-        "offload_optimizer": None,
-        "zenflow": None,
-        "sub_group_size": 1_000_000_000,  # more than any network here: the optimiser steps once
-        "ignore_unused_parameters": True,
-        "legacy_stage1": False,
-        "round_robin_gradients": False,
-        "parameter_alignment": False,
-        "zero_hpz_partition_size": 1,
-        "zero_quantized_weights": False,
-        "zero_quantized_nontrainable_weights": False,
-        "zero_quantized_gradients": False,
-        "memory_efficient_linear": False,  # True would put a function of its own in the place of F.linear
-    },
-    # Not numbers, but cost: a synchronisation of the device twice a micro-batch, a line on stdout.
-    "timers": {"throughput": {"enabled": False}},
-    "wall_clock_breakdown": False,
-    "memory_breakdown": False,
-    "steps_per_print": sys.maxsize,
-}
-# Where DeepSpeed's parsed configuration keeps a section or field under another name.
-ATTRIBUTES = {
-    "fp16": "float16_config",
-    "bf16": "bfloat16_config",
-    "zero_optimization": "zero_config",
-    "compile": "compile_config",
-    "flops_profiler": "flops_profiler_config",
-    "data_efficiency": "data_efficiency_config",
-}
-
-
-def deepspeed_config(spec: RunSpec) -> dict[str, Any]:
-    """The configuration of one trial: STATED, and what the spec says."""
-    stage = spec.placement.zero_stage
-    zero = {**STATED["zero_optimization"], "stage": stage}
-    # It would skip a step whose norm is not finite, unasked; only stages 1 and 2 can be told not to look.
-    zero["compute_grad_norm"] = stage not in (1, 2)
-    return {
-        **STATED,
-        "zero_optimization": zero,
-        "train_batch_size": spec.training.batch_size,
-        "train_micro_batch_size_per_gpu": spec.micro_batch,
-        "gradient_accumulation_steps": spec.accumulation,
-    }
-
-
-class NotAsStated(RuntimeError):
-    """DeepSpeed runs with another configuration than it was given; the message names the fields."""
-
-
-def differences(stated: Mapping[str, Any], parsed: Any) -> list[str]:
-    """Fields of DeepSpeed's parsed configuration that are not what `stated` says."""
-    found = []
-    for name, wanted in stated.items():
-        for field, value in _leaves(name, wanted):
-            if (actual := _parsed(parsed, field)) != value:
-                found.append(f"{field} is {actual!r}, not {value!r}")
-    return found
-
-
-def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _leaves(f"{name}.{key}", inner)
-    else:
-        yield name, value
-
-
-def _parsed(parsed: Any, field: str) -> Any:
-    """What DeepSpeed's configuration object holds for a field of the JSON."""
-    dtypes = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
-    flat = {
-        "torch_autocast.enabled": "torch_autocast_enabled",
-        "data_types.grad_accum_dtype": "grad_accum_dtype",
-        "data_types.param_dtype": "param_dtype",
-        "data_types.buffer_dtype": "buffer_dtype",
-        "timers.throughput.enabled": "timers_config.enabled",
-    }
-    value = parsed
-    for i, part in enumerate(flat.get(field, field).split(".")):
-        name = ATTRIBUTES.get(part, part) if i == 0 else part
-        value = value[name] if isinstance(value, Mapping) else getattr(value, name)
-    return dtypes.get(value, value) if isinstance(value, torch.dtype) else value
 
 
 def _import_deepspeed() -> Any:
@@ -348,7 +228,8 @@ class Engine:
 
         `sound`: whether training may go on from here; a diverged one must not, however it is continued.
 
-        Rank 0 adds `weights.pt` and `ema.pt`: plain float32 tensors by name, for whoever needs only the network.
+        Rank 0 adds `weights.pt` and `ema.pt`, plain float32 tensors by name, for whoever needs only the network, and where
+        the optimiser is sharded its state as trainers.moments has it, for a gang of another layout.
         """
         name = checkpoint.folder_name(step)
         folder = checkpoints / name
@@ -356,6 +237,7 @@ class Engine:
         scale = None if self._scaler is None else self._scaler.state_dict()  # DeepSpeed keeps none
         client_state = {"step": step, "sound": sound, "loss_scale": scale}
         self._engine.save_checkpoint(str(checkpoints), tag=name, save_latest=False, client_state=client_state)
+        self._save_moments(folder, sound, scale)
         with self.full_state() as state:
             if self.rank == 0:
                 kept = {key: value.detach().to("cpu", torch.float32).clone() for key, value in state.items()}
@@ -372,9 +254,20 @@ class Engine:
         self.barrier()
         return name
 
+    def _save_moments(self, folder: Path, sound: bool, scale: dict[str, Any] | None) -> None:
+        if self.zero_stage == 0:
+            return  # DeepSpeed's file has them whole
+        tensors, steps = gathered(self._stepped(), self._optimiser, self._engine.optimizer, self.zero_stage)
+        if self.rank == 0:
+            write_moments(folder / checkpoint.MOMENTS, Moments(tensors, steps, sound, scale))
+
+    def _stepped(self) -> dict[str, nn.Parameter]:
+        """The parameters that the optimiser steps, by name."""
+        return {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
+
     def _files_of_this_rank(self, folder: Path) -> list[Path]:
         """What was written by this rank: ranks may share the folder, and ZeRO names its files by rank."""
-        shared_by_rank_0 = {"weights.pt", "ema.pt", "mp_rank_00_model_states.pt"}
+        shared_by_rank_0 = {"weights.pt", "ema.pt", checkpoint.MOMENTS, "mp_rank_00_model_states.pt"}
         mine = f"zero_pp_rank_{self.rank}_"
         return [
             path
@@ -382,13 +275,22 @@ class Engine:
             if path.name.startswith(mine) or (self.rank == 0 and path.name in shared_by_rank_0)
         ]
 
-    def load(self, found: checkpoint.Checkpoint) -> tuple[dict[str, Tensor], bool]:
-        """Continue from an intact checkpoint; every rank must call. Returns its EMA, and whether it was sound."""
-        _, client_state = self._engine.load_checkpoint(str(found.folder.parent), tag=found.folder.name)
-        if self._scaler is not None and client_state["loss_scale"]:
-            self._scaler.load_state_dict(client_state["loss_scale"])
+    def load(self, found: checkpoint.Checkpoint, *, convert: bool) -> tuple[dict[str, Tensor], bool]:
+        """Continue from an intact checkpoint; every rank must call. Returns its EMA, and whether it was sound.
+
+        `convert`: it is of another layout, and the model came with its weights, from which ZeRO has made its partitions.
+        """
+        if convert:
+            moments = read_moments(found.folder, [name for name, _ in self.module.named_parameters()])
+            spread(moments, self._stepped(), self._optimiser, self._engine.optimizer, self.zero_stage)
+            sound, scale = moments.sound, moments.loss_scale
+        else:
+            _, client_state = self._engine.load_checkpoint(str(found.folder.parent), tag=found.folder.name)
+            sound, scale = bool(client_state["sound"]), client_state["loss_scale"]
+        if self._scaler is not None and scale:
+            self._scaler.load_state_dict(scale)
         ema: dict[str, Tensor] = torch.load(found.folder / "ema.pt", map_location=self.device, weights_only=True)
-        return ema, bool(client_state["sound"])
+        return ema, sound
 
     def close(self) -> None:
         self._engine.destroy()

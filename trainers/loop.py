@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -112,10 +113,11 @@ def train(
 
     torch.manual_seed(training.seed)
     model = build_model(spec)
-    found = checkpoint.read_intact(resume) if resume is not None else None
-    continues = found is not None and found.continues_as(rank.world_size, spec.placement.zero_stage)
+    begins, found = checkpoint.start_from(resume, rank.world_size, spec.placement.zero_stage)
     # After every draw: what the file lacks starts as it would without one. Before the copy: the EMA starts there too.
-    start = None if continues else load_initial(model, spec, initial)
+    start = None if begins.continues else load_initial(model, spec, initial)
+    if begins.how == "converted" and found is not None:
+        model.load_state_dict(torch.load(found.folder / "weights.pt", weights_only=True))
     ema = copy.deepcopy(model)
     engine = Engine(model, spec, device)
     ema.to(device).eval()
@@ -187,13 +189,15 @@ def train(
     done, sound, asked = 0, True, 0.0
     if start is not None:
         note(0, "initial", sha256=training.initial, **start.as_lists())
-    if found is not None and continues:
-        averages, sound = engine.load(found)
+    if found is not None and begins.continues:
+        averages, sound = engine.load(found, convert=begins.how == "converted")
         ema.load_state_dict(averages)
         done = found.step
-        note(done, "resumed", checkpoint=found.folder.name)
+        note(done, "resumed", checkpoint=found.folder.name, how=begins.how)
     elif resume is not None:
-        note(0, "restarted", reason=f"{resume.name} is torn, or sharded for another world size or ZeRO stage")
+        note(0, "restarted", reason=begins.sentence)
+    if begins.is_surprising and engine.rank == 0:
+        print(f"This trial {begins.sentence}", file=sys.stderr, flush=True)
 
     places = ((step, part) for step in range(done, training.steps) for part in slices)
     batches = patches.stream(places, data_workers(spec, device), pinned=device.type == "cuda")

@@ -31,15 +31,17 @@ from orchestrator.initial import fetch_initial
 from orchestrator.staging import DataRoots
 from orchestrator.store import open_store
 from orchestrator.store.attempts import ALIVE_EVERY_S
-from orchestrator.store.checkpoints import Files, checkpoint_prefix, fetch_checkpoint
+from orchestrator.store.checkpoints import Files, checkpoint_prefix, fetch_checkpoint, has_checkpoints
 from orchestrator.store.journals import put_segment
 from trainers import checkpoint
+from trainers.checkpoint import Start, start_from
 from trainers.data.cache import Cache, cache_root
 from trainers.data.given import given_scale
 from trainers.spec import RunSpec
 
 LOG_TAIL_BYTES = 4_000
 PROJECT = str(Path(__file__).parents[2])
+ALL_DAMAGED = Start("put aside", 0, "begins again at step 0: none of its checkpoints in the store is intact")
 
 
 @dataclass(frozen=True)
@@ -130,8 +132,8 @@ class Worker:
         roots = DataRoots(self._job.data_roots).fetch(names, self._cache, given_scale(spec.task))
         self._data = [str(root) for root in roots]
 
-    def start(self, address: str, port: int) -> int | None:
-        """Start the rank, from the newest intact checkpoint; returns that checkpoint's step."""
+    def start(self, address: str, port: int) -> Start:
+        """Start the rank, from the newest intact checkpoint; returns how it begins."""
         found = fetch_checkpoint(self._store, self._job.trial_id, self._out / "resume")
         spec_path = self._out / "spec.json"
         spec_path.write_text(self._job.spec.to_json())
@@ -141,7 +143,11 @@ class Worker:
             command += ["--data", root]
         if found is not None:
             command += ["--resume", str(found[1])]
-        if (initial := self._fetch_initial(found[1] if found else None)) is not None:
+        placement = self._job.spec.placement
+        begins, _ = start_from(found[1] if found else None, placement.workers, placement.zero_stage)
+        if found is None and has_checkpoints(self._store, self._job.trial_id):
+            begins = ALL_DAMAGED
+        if (initial := self._fetch_initial(begins)) is not None:
             command += ["--initial", str(initial)]
         environment = {
             **os.environ,
@@ -171,17 +177,14 @@ class Worker:
         if self._listener is not None:
             self._listener.close()  # the rank's copy holds the port; with ours, peers of a dead rank 0 would wait for it
             self._listener = None
-        return found[0] if found else None
+        return begins
 
-    def _fetch_initial(self, resume: Path | None) -> Path | None:
+    def _fetch_initial(self, begins: Start) -> Path | None:
         """The weights that the rank starts from; None where it starts from its seed, or continues from a checkpoint."""
-        spec = self._job.spec
-        if spec.training.initial is None:
+        sha256 = self._job.spec.training.initial
+        if sha256 is None or begins.continues:
             return None
-        found = checkpoint.read_intact(resume) if resume is not None else None
-        if found is not None and found.continues_as(spec.placement.workers, spec.placement.zero_stage):
-            return None
-        return fetch_initial(self._store, spec.training.initial, self._out)
+        return fetch_initial(self._store, sha256, self._out)
 
     def poll(self) -> Report:
         """Ship what is finished: journal lines first, then checkpoints that they cover."""
@@ -305,8 +308,8 @@ class Gang:
         self.nodes: frozenset[str] = frozenset()
         self.ranks: list[dict[str, Any]] = []  # where each stands
 
-    def start(self) -> int | None:
-        """Fetch the data, start every rank; returns the step they continue from.
+    def start(self) -> Start:
+        """Fetch the data, start every rank; returns how they begin.
 
         Raises RayTaskError with what was wrong as its cause.
         """
@@ -315,8 +318,8 @@ class Gang:
         self.ranks = [rank for _, rank in standing]
         self._all(worker.fetch_data.remote() for worker in self._workers)
         ((address, port),) = self._all([self._workers[0].rendezvous.remote()])
-        steps: list[int | None] = self._all(worker.start.remote(address, port) for worker in self._workers)
-        return steps[0]
+        starts: list[Start] = self._all(worker.start.remote(address, port) for worker in self._workers)
+        return starts[0]
 
     def poll(self) -> list[Report]:
         """What every rank has done since the last time, its finished checkpoints shipped."""

@@ -27,6 +27,7 @@ from orchestrator.store.attempts import (
     say_alive,
     write_failure,
     write_ranks,
+    write_start,
 )
 from orchestrator.store.checkpoints import Files, discard_checkpoints, write_manifest
 from orchestrator.store.records import OUT_OF_MEMORY
@@ -103,7 +104,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._say_alive,
         )
         try:
-            resumed = self._gang.start()
+            begins = self._gang.start()
             write_ranks(self._store, self._trial.id, self._attempt, self._gang.ranks)
         except RayTaskError as error:
             self._fail("data" if isinstance(error.cause, DatasetProblem) else "start", str(error.cause))
@@ -111,8 +112,11 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         except RayError as error:
             self._fail("worker lost", str(error))
             return
-        if resumed is not None:
-            self._latest["step"] = self._checkpoint = resumed
+        self._latest["step"] = self._checkpoint = begins.step
+        note = f"attempt {self._attempt} {begins.sentence}" if begins.is_surprising else ""
+        write_start(self._store, self._trial.id, self._attempt, step=begins.step, how=begins.how, note=note)
+        if begins.is_surprising:
+            self._note(f"{self._trial.name}: {begins.sentence}")
 
     def step(self) -> dict[str, Any]:
         """Wait for progress, at most REPORT_EVERY_S. Raises AttemptFailed where the next attempt may do better."""

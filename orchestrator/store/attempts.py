@@ -103,12 +103,6 @@ def read_start(store: Store, trial_id: str, attempt: int) -> Record | Damaged | 
     return read_record(store, attempt_key(trial_id, attempt, "start.json"), records.START)
 
 
-def start_notes(store: Store, trial_id: str) -> list[str]:
-    """What people should know of how the newest attempt began."""
-    started = read_start(store, trial_id, newest_attempt(store, trial_id))
-    return [started["note"]] if isinstance(started, dict) and started["note"] else []
-
-
 def say_alive(store: Store, trial_id: str, attempt: int) -> None:
     """Renew the attempt's sign of life; call every ALIVE_EVERY_S."""
     store.put(attempt_key(trial_id, attempt, "alive.json"), sealed({"time": time.time()}))

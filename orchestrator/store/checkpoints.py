@@ -133,6 +133,11 @@ def fetch_checkpoint(
     return None
 
 
+def has_checkpoints(store: Store, trial_id: str) -> bool:
+    """Whether any checkpoint was finished, intact or not."""
+    return any(folder.is_sealed for folder in folders(store, trial_id))
+
+
 def _fetch(store: Store, prefix: str, files: Mapping[str, Any], folder: Path) -> Damaged | None:
     shutil.rmtree(folder, ignore_errors=True)  # a torn one of the same step
     for name, promised in files.items():

@@ -14,7 +14,7 @@ import torch
 
 from tests.tiny import tiny_spec
 from trainers import engine
-from trainers.engine import ATTRIBUTES, STATED, deepspeed_config, differences
+from trainers.deepspeed_config import ATTRIBUTES, STATED, _leaves, deepspeed_config, differences
 
 SNAPSHOT = Path(__file__).with_name("deepspeed_defaults.json")
 # Fields and sections that cannot touch a number of ours, and why. Everything else must be in STATED.
@@ -118,7 +118,7 @@ def test_no_default_has_changed_since_it_was_looked_at() -> None:
 
 def test_every_field_that_can_touch_a_number_is_stated() -> None:
     names = {"torch_autocast_enabled": "torch_autocast", **{v: k for k, v in ATTRIBUTES.items()}}
-    stated = {name for key, value in STATED.items() for name, _ in engine._leaves(key, value)} | STATED.keys()
+    stated = {name for key, value in STATED.items() for name, _ in _leaves(key, value)} | STATED.keys()
     unknown = []
     for field in defaults():
         first, _, rest = field.partition(".")

@@ -73,3 +73,41 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
     assert checkpoint.newest_intact(tmp_path / "checkpoints") is None
+
+
+def held(zero_stage: int, world_size: int, *, moments: bool) -> checkpoint.Checkpoint:
+    return checkpoint.Checkpoint(Path("step-00000020"), 20, world_size, zero_stage, moments)
+
+
+def test_a_checkpoint_of_the_same_layout_is_continued_as_it_is() -> None:
+    for stage in (0, 1, 2, 3):
+        assert held(stage, 2, moments=False).start_of(2, stage).how == "continued"
+    assert held(0, 2, moments=True).start_of(5, 0).how == "continued", "without shards any number of ranks will do"
+
+
+@pytest.mark.parametrize(("workers", "stage"), [(1, 0), (2, 1), (2, 3), (3, 2)])
+def test_a_checkpoint_of_another_layout_is_converted_at_its_step_or_put_aside_and_both_are_said(
+    workers: int, stage: int
+) -> None:
+    converted = held(2, 2, moments=True).start_of(workers, stage)
+    assert (converted.how, converted.step, converted.is_surprising) == ("converted", 20, True)
+    assert "from ZeRO 2 on 2 ranks to ZeRO " in converted.sentence
+    aside = held(2, 2, moments=False).start_of(workers, stage)
+    assert (aside.how, aside.step, aside.is_surprising) == ("put aside", 0, True)
+    assert "`workers: 2` with `zero_stage: 2` would continue it" in aside.sentence
+
+
+def test_a_checkpoint_without_shards_has_the_optimisers_state_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "step-00000001"
+    folder.mkdir()
+    checkpoint.seal(folder, rank=0, step=1, world_size=1, zero_stage=0, files=[])
+    begins, found = checkpoint.start_from(folder, 2, 3)
+    assert (begins.how, begins.step) == ("converted", 1)
+    assert found is not None
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_none_is_a_new_start(tmp_path: Path) -> None:
+    assert checkpoint.start_from(None, 1, 0)[0].how == "new"
+    lose_a_rank(write(tmp_path, 7))
+    begins, found = checkpoint.start_from(tmp_path / "step-00000007", 2, 1)
+    assert (begins.how, begins.step, found) == ("put aside", 0, None)

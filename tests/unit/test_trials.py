@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import status
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.store import attempts, checkpoints, journals, open_store, trials
 from orchestrator.store.base import Store
@@ -197,3 +198,25 @@ def test_a_trial_has_ended_only_while_its_checksums_hold(
         assert trials.ended(store, plan.trials) == set(), key
         store.put(key, whole)
         assert trials.ended(store, plan.trials) == {trial.id}
+
+
+def test_status_says_which_trials_did_not_simply_continue(
+    store: Store, plan: Plan, trial: Trial, capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "attempt 1 begins again at step 0: of ZeRO 2 on 2 ranks"
+    attempts.write_start(store, trial.id, attempts.new_attempt(store, trial, {}), step=0, how="put aside", note=note)
+    assert status(plan.path, store=store.uri) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [f"{trial.name}: {note}"]
+    status(plan.path, store=store.uri, as_json=True)
+    assert json.loads(capsys.readouterr().out)["notes"] == [f"{trial.name}: {note}"]
+    attempts.write_start(store, trial.id, attempts.new_attempt(store, trial, {}), step=7, how="continued")
+    status(plan.path, store=store.uri, as_json=True)
+    assert json.loads(capsys.readouterr().out)["notes"] == [], "the newest attempt continued as it was"
+
+
+def test_damaged_checkpoints_are_known_to_have_been_there(store: Store, trial: Trial, tmp_path: Path) -> None:
+    assert not checkpoints.has_checkpoints(store, trial.id)
+    prefix = save(store, trial, attempts.new_attempt(store, trial, {}), 10, tmp_path)
+    store.put(f"{prefix}/weights.pt", b"torn")
+    assert checkpoints.fetch_checkpoint(store, trial.id, tmp_path / "into") is None
+    assert checkpoints.has_checkpoints(store, trial.id)
