@@ -111,6 +111,8 @@ def outcome_of(state: JobState) -> int:
     if kept is None:
         notes = "".join(f"\n  {note}" for note in state.lines())
         raise EnvironmentProblem(f"{state.name} ended without an outcome. Submit it again: it continues.{notes}")
+    if summary := kept.get("summary"):
+        print(summary)
     if kept["message"]:
         print(kept["message"], file=sys.stderr)
     return int(kept["exit_code"])

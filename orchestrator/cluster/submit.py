@@ -7,6 +7,7 @@ import ipaddress
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import urlsplit
@@ -22,10 +23,10 @@ from orchestrator.initial import keep_initial
 from orchestrator.objects import is_s3
 from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
-from orchestrator.plan.show import counts, duration, gpus_in_words, trials_in_words
+from orchestrator.plan.show import duration, gpus_in_words, seconds_left, trials_in_words
 from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome
-from orchestrator.store.trials import ended, trial_states
+from orchestrator.store.trials import looks_at
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     store = open_store(options.job.store)
     for warning in plan.warnings:
         print(warning)
-    done = ended(store, plan.trials)
+    looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
+    done = [look for look in looks.values() if look.has_ended]
     if len(done) == len(plan.trials):
-        diverged = counts(plan, trial_states(options.job.store, plan))["diverged"]
+        diverged = sum(look.state == "diverged" for look in done)
         told = f", {diverged} of them by diverging" if diverged else ""
         those = (
             f"all {len(done)} trials of {plan.sweep} have" if len(done) > 1 else f"the one trial of {plan.sweep} has"
@@ -61,7 +63,8 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
         print(f"Nothing to do: {those} ended in {options.job.store}{told}.")
         return TrialsFailed.exit_code if diverged and options.wait else 0
     unseen = check_names(kube, job, options.job)
-    _print_what(job, options.job, len(plan.trials) - len(done), says_device=waits_for_gpus(plan))
+    reached = {look.trial: look.step for look in looks.values() if not look.has_ended}
+    _print_what(job, options.job, reached, says_device=waits_for_gpus(plan))
     for sentence in unseen:
         print(f"  {sentence}")
     _try(kube, job)
@@ -248,12 +251,12 @@ def _give_files(kube: Kube, job: Job, rayjob: Object) -> None:
     raise EnvironmentProblem(f"ConfigMap {job.name} belongs to something else and does not go: kubectl describe it")
 
 
-def _print_what(job: Job, options: JobOptions, missing: int, *, says_device: bool) -> None:
+def _print_what(job: Job, options: JobOptions, reached: Mapping[str, int], *, says_device: bool) -> None:
+    """`reached`: of the trials that are to be trained, the step that each continues from."""
     plan = job.plan
-    seconds = sum(trial.seconds for trial in plan.trials)
     print(
-        f"Sweep {plan.sweep}: {trials_in_words(len(plan.trials))}, {missing} to train, "
-        f"about {duration(seconds)} one after the other."
+        f"Sweep {plan.sweep}: {trials_in_words(len(plan.trials))}, {len(reached)} to train, "
+        f"about {duration(seconds_left(plan.trials, reached))} one after the other."
     )
     print(f"RayJob {job.name}, image {options.image}" + (f", queue {options.queue}" if options.queue else ""))
     print(f"  files that travel along: {', '.join(job.files)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from orchestrator.errors import UserError
@@ -21,6 +21,15 @@ def counts(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
         state = states.get(trial.id, "pending")
         by_state[state if state in by_state else "pending"] += 1
     return {"sweep": plan.sweep, "total": len(plan.trials), **by_state}
+
+
+def seconds_left(trials: Iterable[Trial], reached: Mapping[str, int]) -> float:
+    """Of the trials with an entry in `reached`, by the plan's estimates, from the steps that they have reached."""
+    return sum(
+        trial.seconds * max(0.0, 1 - reached[trial.id] / trial.spec.training.steps)
+        for trial in trials
+        if trial.id in reached
+    )
 
 
 def as_json(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> dict[str, Any]:

@@ -22,5 +22,5 @@ def run_for_job(job: str, store_uri: str, run: Callable[[], Ended]) -> int:
         print(error, file=sys.stderr)
     if ended.exit_code not in SETTLED:
         return ended.exit_code
-    write_outcome(open_store(store_uri), job, ended.exit_code, "\n".join(ended.warnings))
+    write_outcome(open_store(store_uri), job, ended.exit_code, "\n".join(ended.warnings), ended.summary)
     return 0

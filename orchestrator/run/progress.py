@@ -46,9 +46,24 @@ class _Row:
 class Progress:
     """Told of every change of a trial; `quiet` says only what went wrong. A context: leaving it ends the live table."""
 
-    def __init__(self, plan: Plan, states: Mapping[str, str], *, quiet: bool, json_lines: bool) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        states: Mapping[str, str],
+        *,
+        quiet: bool,
+        json_lines: bool,
+        reached: Mapping[str, int] | None = None,
+    ) -> None:
+        """`reached`: steps from which trials continue."""
         self._rows = {
-            trial.id: _Row(trial.name, trial.spec.training.steps, trial.seconds, states.get(trial.id, "pending"))
+            trial.id: _Row(
+                trial.name,
+                trial.spec.training.steps,
+                trial.seconds,
+                states.get(trial.id, "pending"),
+                step=(reached or {}).get(trial.id, 0),
+            )
             for trial in plan.trials
         }
         self._sweep = plan.sweep

@@ -17,7 +17,7 @@ from orchestrator.errors import NormsweepError, TrialsFailed
 from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
-from orchestrator.plan.show import counts, duration, gpus_in_words, trials_in_words
+from orchestrator.plan.show import counts, duration, gpus_in_words, seconds_left, trials_in_words
 from orchestrator.run.cluster import place, ray_cluster, work_folder
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
@@ -41,10 +41,11 @@ UNLESS_ASKED = {
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: its exit code, and what people were warned of."""
+    """How a run ended: its exit code, what people were warned of, and what came out, in words."""
 
     exit_code: int
     warnings: tuple[str, ...]
+    summary: str = ""
 
 
 def run_sweep(plan: Plan, options: RunOptions) -> Ended:
@@ -61,7 +62,8 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     states = {trial_id: look.state for trial_id, look in looks.items()}
     refused = {trial_id for trial_id in todo if looks[trial_id].hindrances}
     todo -= refused
-    with Progress(plan, states, quiet=options.quiet, json_lines=options.json_lines) as progress:
+    reached = {trial_id: looks[trial_id].step for trial_id in todo}
+    with Progress(plan, states, quiet=options.quiet, json_lines=options.json_lines, reached=reached) as progress:
         for warning in plan.warnings:
             progress.warn(warning)
         for warning in [*damage_in_words(looks.values()), *_refusals(plan, store, looks, refused)]:
@@ -75,13 +77,12 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
         with _mirroring(plan, store, options, frozenset(done), progress) as mirror:
             try:
                 if todo:
-                    plan = _train(plan, todo, store, options, progress)
+                    plan = _train(plan, reached, store, options, progress)
             finally:  # before MLflow is told for the last time
                 if signals.received is not None:
                     message = f"ended by {signals.received.name}"
                     close_attempts(store, todo, options.run, "interrupted", message)
-    exit_code = _finish(plan, store, options, progress, mirror, trained=len(todo))
-    return Ended(exit_code, tuple(progress.warnings))
+    return _finish(plan, store, options, progress, mirror, trained=len(todo))
 
 
 def _finish(
@@ -92,8 +93,8 @@ def _finish(
     mirror: Mirror | None,
     *,
     trained: int,
-) -> int:
-    """Report, summary, exit code."""
+) -> Ended:
+    """Report and summary."""
     states = trial_states(options.store, plan)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": None}
     for trial in plan.trials:
@@ -102,6 +103,7 @@ def _finish(
         if failure is not None:
             kind = f"{failure['kind']}: " if state == "failed" else ""
             progress.warn(f"{state}: {trial.name}: {kind}{failure['message']}")
+    told = ""
     if signals.received is None:
         from orchestrator.report.page import write_report
 
@@ -110,13 +112,15 @@ def _finish(
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 mirror.log_report(written.files)
-        progress.say(
+        told = (
             f"{plan.sweep}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
             f"{_rare(summary)}{summary['pending']} pending.\n"
             f"Report: {written.page}\nRuns:   normsweep ui --tracking {parse(options.tracking).shown}"
         )
+        progress.say(told)
     progress.line({"event": "summary", **summary})
-    return 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
+    exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
+    return Ended(exit_code, tuple(progress.warnings), told)
 
 
 def _refusals(plan: Plan, store: Store, looks: Mapping[str, Look], refused: AbstractSet[str]) -> list[str]:
@@ -179,8 +183,11 @@ def _mirroring(
             progress.warn(str(error))
 
 
-def _train(plan: Plan, todo: AbstractSet[str], store: Store, options: RunOptions, progress: Progress) -> Plan:
-    """Drive Ray Tune over the trials that are left, until a signal comes; returns the plan as it was placed."""
+def _train(plan: Plan, reached: Mapping[str, int], store: Store, options: RunOptions, progress: Progress) -> Plan:
+    """Drive Ray Tune over the trials that are left, each from the step that it has `reached`, until a signal comes.
+
+    Returns the plan as it was placed.
+    """
     for name, value in UNLESS_ASKED.items():
         os.environ.setdefault(name, value)
     os.environ.update(
@@ -193,18 +200,18 @@ def _train(plan: Plan, todo: AbstractSet[str], store: Store, options: RunOptions
         RAY_AIR_NEW_OUTPUT="0",
     )
     with work_folder(options) as work, ray_cluster(options, work):
-        there, gpus = place(plan, todo, options)
+        there, gpus = place(plan, reached.keys(), options)
         from orchestrator.run.tuning import tune_trials
 
         progress.placed(there)
-        trials = [trial for trial in there.trials if trial.id in todo]
+        trials = [trial for trial in there.trials if trial.id in reached]
         if waits_for_gpus(plan):
             progress.say(f"Placement: {gpus_in_words(gpus)}")
             progress.line({"event": "placement", "auto_gpus": gpus.auto, "why": gpus.why})
         for warning in too_large_for_a_gpu(trials, gpus):
             progress.warn(warning)
-        estimate = sum(trial.seconds for trial in trials)
-        progress.say(f"{trials_in_words(len(trials))} to train, about {duration(estimate)} one after the other.")
+        left = duration(seconds_left(trials, reached))
+        progress.say(f"{trials_in_words(len(trials))} to train, about {left} one after the other.")
         errors = tune_trials(there, trials, options, progress, work=work, commit=_commit())
     for trial_id, error in errors.items():
         give_up(store, trial_id, error)

@@ -116,7 +116,11 @@ def read_alive(store: Store, trial_id: str, attempt: int) -> Record | Damaged | 
 def is_alive(store: Store, trial_id: str, attempt: int) -> bool:
     """Whether an attempt has given a sign of life lately. A damaged one is none: the next replaces it."""
     alive = read_alive(store, trial_id, attempt)
-    return isinstance(alive, dict) and -CLOCKS_DIFFER_S < time.time() - alive["time"] < SILENT_AFTER_S
+    sign = alive["time"] if isinstance(alive, dict) else None
+    if alive is None:  # it has only just begun
+        begun = read_attempt(store, trial_id, attempt)
+        sign = begun["started"] if isinstance(begun, dict) else None
+    return sign is not None and -CLOCKS_DIFFER_S < time.time() - sign < SILENT_AFTER_S
 
 
 def write_failure(

@@ -133,6 +133,11 @@ def fetch_checkpoint(
     return None
 
 
+def newest_step(store: Store, trial_id: str) -> int:
+    """Of the newest checkpoint that was finished; 0 where there is none."""
+    return max((folder.step for folder in folders(store, trial_id) if folder.is_sealed), default=0)
+
+
 def has_checkpoints(store: Store, trial_id: str) -> bool:
     """Whether any checkpoint was finished, intact or not."""
     return any(folder.is_sealed for folder in folders(store, trial_id))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from orchestrator.store.attempts import failure_at, newest_attempt, read_attempt, write_failure
 from orchestrator.store.base import Store
-from orchestrator.store.checkpoints import folders
+from orchestrator.store.checkpoints import newest_step
 from orchestrator.store.records import Damaged
 from orchestrator.store.trials import read_result
 
@@ -19,5 +19,4 @@ def close_attempts(store: Store, trial_ids: Iterable[str], run: str, kind: str, 
             continue
         attempt = read_attempt(store, trial_id, number)
         if not isinstance(attempt, Damaged) and attempt.get("run") == run:
-            step = max((folder.step for folder in folders(store, trial_id) if folder.is_sealed), default=0)
-            write_failure(store, trial_id, number, kind, message, final=False, step=step)
+            write_failure(store, trial_id, number, kind, message, final=False, step=newest_step(store, trial_id))

@@ -15,8 +15,9 @@ from orchestrator.store.base import Store
 from orchestrator.store.records import Damaged, read_record, sealed
 
 
-def write_outcome(store: Store, job: str, exit_code: int, message: str) -> None:
-    record = {"job": job, "exit_code": exit_code, "message": message, "time": time.time()}
+def write_outcome(store: Store, job: str, exit_code: int, message: str, summary: str = "") -> None:
+    """`message`: what people were warned of; `summary`: what came out."""
+    record = {"job": job, "exit_code": exit_code, "message": message, "summary": summary, "time": time.time()}
     store.put(f"jobs/{job}.json", sealed(record))
 
 

@@ -137,6 +137,7 @@ class OutcomeRecord(Shape):
     job: Name
     exit_code: Annotated[int, Field(ge=0, le=255)]
     message: str
+    summary: str = ""
     time: Seconds
 
 

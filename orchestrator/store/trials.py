@@ -38,7 +38,13 @@ from orchestrator.store.attempts import (
     spec_of,
 )
 from orchestrator.store.base import KEY, Store
-from orchestrator.store.checkpoints import checkpoint_prefix, damaged_checkpoints, damaged_file, read_manifest
+from orchestrator.store.checkpoints import (
+    checkpoint_prefix,
+    damaged_checkpoints,
+    damaged_file,
+    newest_step,
+    read_manifest,
+)
 from orchestrator.store.journals import DIGEST_DIGITS, SEGMENT, Journal, read_journal, segments
 from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_bytes, read_record, sealed
 from trainers.spec import RunSpec
@@ -151,6 +157,7 @@ class Look:
     damaged: tuple[Damaged, ...] = ()
     hindrances: tuple[Damaged, ...] = ()  # for which it must not be trained on: see decision 15
     note: str = ""  # on how the newest attempt began
+    step: int = 0  # of the newest checkpoint that was finished
 
     @property
     def has_ended(self) -> bool:
@@ -203,7 +210,9 @@ def look_at(store: Store, trial_id: str, journal: Journal | None = None, *, veri
     written = (f"trials/{trial_id}/spec.json", f"trials/{trial_id}/result.json")
     hindrances = [p for p in once if SEGMENT.fullmatch(p.key) or (p.is_in_the_way and p.key in written)]
     note = start["note"] if isinstance(start, dict) else ""
-    return Look(trial_id, "damaged" if hindrances else state, once, tuple(hindrances), note)
+    return Look(
+        trial_id, "damaged" if hindrances else state, once, tuple(hindrances), note, newest_step(store, trial_id)
+    )
 
 
 def looks_at(store: Store, ids: Sequence[str], *, verify: bool = False) -> dict[str, Look]:
