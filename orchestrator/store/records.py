@@ -150,7 +150,7 @@ class JournalLine(Shape):
 
 
 ATTEMPT = TypeAdapter(AttemptRecord)
-RANKS = TypeAdapter(list[RankRecord])
+RANKS = TypeAdapter(Annotated[list[RankRecord], Field(min_length=1)])
 ALIVE = TypeAdapter(AliveRecord)
 FAILURE = TypeAdapter(FailureRecord)
 START = TypeAdapter(StartRecord)

@@ -16,10 +16,11 @@ from orchestrator.store.checkpoints import folders
 from orchestrator.store.records import Damaged, read_record
 from orchestrator.store.trials import READERS, look_at, trial_ids
 
-EVALUATION = re.compile(r"trials/[^/]+/evaluations/[^/]+\.json")
-JOB = re.compile(r"jobs/[^/]+\.json")
-INITIAL = re.compile(r"initial/([0-9a-f]{64})\.[a-z]+")
-INITIAL_NAMES = re.compile(r"initial/of/[^/]+\.json")
+# Up to the file's name: where a folder has it, keys go on.
+EVALUATION = re.compile(r"trials/[^/]+/evaluations/[^/]+\.json(?=/|$)")
+JOB = re.compile(r"jobs/[^/]+\.json(?=/|$)")
+INITIAL = re.compile(r"initial/([0-9a-f]{64})\.[a-z]+(?=/|$)")
+INITIAL_NAMES = re.compile(r"initial/of/[^/]+\.json(?=/|$)")
 
 
 def survey(store: Store) -> list[Damaged]:
@@ -52,17 +53,19 @@ def _beside_trials(store: Store) -> Iterator[Damaged]:
         yield from _record(store, key, JOB, records.OUTCOME)
     for key in store.list("initial"):
         yield from _record(store, key, INITIAL_NAMES, records.NAMES)
-        if match := INITIAL.fullmatch(key):
+        if match := INITIAL.match(key):
             try:
-                if store.sha256(key) != match[1]:
-                    yield Damaged(key, "does not have the checksum in its name")
+                if store.sha256(match[0]) != match[1]:
+                    yield Damaged(match[0], "does not have the checksum in its name")
             except Unreadable as error:
-                yield Damaged(key, error.why)
+                yield Damaged(match[0], error.why)
+            except KeyError:  # deleted in between
+                continue
 
 
 def _record(store: Store, key: str, pattern: re.Pattern[str], shape: TypeAdapter[Any]) -> Iterator[Damaged]:
     """What is wrong with a record, where the key is one's; files that somebody else put there are none of ours."""
-    if pattern.fullmatch(key) and KEY.fullmatch(key):
-        found = read_record(store, key, shape)
+    if (match := pattern.match(key)) and KEY.fullmatch(match[0]):
+        found = read_record(store, match[0], shape)
         if isinstance(found, Damaged):
             yield found

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.doctor import Finding, examine, run_doctor
+from tests.damage import KINDS, files_of, written
 
 
 @pytest.fixture
@@ -91,3 +92,59 @@ def test_a_tracking_server_that_does_not_answer_is_a_problem(runs: Path) -> None
 def test_telemetry_switched_on_outside_is_noted(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     assert found("telemetry", runs, f"sqlite:///{runs}/mlflow.db").verdict == "note"
+
+
+def contents(store: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}
+
+
+def test_ten_damages_of_a_store_are_all_named_and_nothing_is_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, store = written(tmp_path)
+    weights = store / "initial" / f"{'0' * 64}.pth"
+    weights.parent.mkdir()
+    weights.write_bytes(b"other weights")
+    files = {kind: files_of(store, kind) for kind in KINDS}
+    planted = {
+        files["spec"][0]: b"{",
+        files["attempt"][1]: b"[" * 100_000,
+        files["ranks"][0]: b"",
+        files["start"][0]: b"\xff\xfe",
+        files["alive"][-1]: bytes(60),
+        files["failure"][0]: b'{"kind": "killed"}\n',
+        files["journal"][0]: files["journal"][0].read_bytes()[:100],
+        files["manifest"][0]: b"null\n",
+        files["weights"][-1]: b"WEIGHTS",
+        files["result"][-1]: files["result"][-1].read_bytes().replace(b'"step": 40', b'"step": 41'),
+        files["evaluation"][0]: b"[]\n",
+        files["job"][0]: b"{}\n",
+        weights: weights.read_bytes(),
+    }
+    for path, content in planted.items():
+        path.write_bytes(content)
+    gone = files["journal"][-2]
+    gone.unlink()
+    before, below = contents(store), sorted(tmp_path.rglob("*"))
+    assert run_doctor(str(store), f"sqlite:///{store}/mlflow.db") == 3
+    said = capsys.readouterr().out
+    for path in planted:
+        assert f"damaged: {path.relative_to(store)} " in said
+    assert "lacks the lines before it, 0 to" in said
+    assert contents(store) == before
+    assert sorted(tmp_path.rglob("*")) == below, "nothing is made beside it either"
+
+
+def test_looking_at_a_store_does_not_make_one(runs: Path) -> None:
+    assert found("store", runs, f"sqlite:///{runs}/mlflow.db").found == f"{runs} will be made by the first run"
+    assert not runs.exists()
+
+
+def test_a_checkpoint_that_a_kill_left_unfinished_is_a_note_and_no_problem(tmp_path: Path) -> None:
+    plan, store = written(tmp_path)
+    left = store / "trials" / plan.trials[0].id / "checkpoints/step-00000090-2/ema.pt"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    finding = found("store", store, f"sqlite:///{store}/mlflow.db")
+    assert finding.verdict == "note"
+    assert "step-00000090-2" in finding.details[0]

@@ -16,6 +16,7 @@ from orchestrator.plan import Plan, load_plan
 from orchestrator.report.page import write_report
 from orchestrator.store import open_store
 from orchestrator.store.attempts import write_failure
+from tests.damage import files_of, written
 from tests.written_store import write_attempt, write_ended, write_sweep
 
 SWEEP = """# Does quality <follow> & hold?
@@ -255,3 +256,76 @@ def test_a_folder_that_cannot_be_written_is_named(plan: Plan, tmp_path: Path) ->
     (tmp_path / "out").write_text("a file")
     with pytest.raises(EnvironmentProblem, match=r"out.*--out"):
         write_report(plan, str(tmp_path / "runs"), None, tmp_path / "out")
+
+
+def edited_after(folder: Path, before: str, after: str) -> Path:
+    """The report's page, of a sweep whose file was edited after it had been trained."""
+    path = folder / "edited.yaml"
+    path.write_text(SWEEP + before)
+    write_sweep(open_store(str(folder / "runs")), load_plan(path))
+    path.write_text(SWEEP + after)
+    return Path(write_report(load_plan(path), str(folder / "runs")).page)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "row", "sentence"),
+    [
+        (
+            "observe: {probe_patches: 8}\n",
+            "observe: {probe_patches: 16}\n",
+            "| Probe batch | 8 patches |",
+            "Probe batch: the sweep file now says 16 patches; trials recorded 8 patches",
+        ),
+        (
+            "observe: {probe_every: 10}\n",
+            "observe: {probe_every: 20}\n",
+            "| Features recorded | every 10 steps |",
+            "Features recorded: the sweep file now says every 20 steps; trials recorded every 10 steps",
+        ),
+        (
+            "resources: {workers: 2}\n",
+            "resources: {workers: 1}\n",
+            "| Workers | 2 |",
+            "Workers: the sweep file now says 1; trials recorded 2",
+        ),
+        (
+            "",
+            "observe: {evaluate_every: 7}\n",
+            "| Scores recorded | every 5000 steps |",
+            "Scores recorded: the sweep file now says every 7 steps; trials recorded every 5000 steps",
+        ),
+    ],
+)
+def test_the_report_states_what_was_recorded_and_where_the_sweep_file_differs(
+    before: str, after: str, row: str, sentence: str, tmp_path: Path
+) -> None:
+    page = edited_after(tmp_path, before, after)
+    said = (page.parent / "report.md").read_text()
+    assert row in said
+    assert sentence in said
+    assert sentence in html.unescape(page.read_text())
+
+
+def test_scores_of_a_set_that_the_sweep_file_no_longer_names_are_still_reported(tmp_path: Path) -> None:
+    path = tmp_path / "edited.yaml"
+    path.write_text(SWEEP)
+    write_sweep(open_store(str(tmp_path / "runs")), load_plan(path))
+    path.write_text(SWEEP.replace("evaluate: [embedded-test]", "evaluate: []"))
+    page = Path(write_report(load_plan(path), str(tmp_path / "runs")).page)
+    assert {row["dataset"] for row in rows(page.parent / "table.csv")} == {"embedded-test"}
+    assert "Evaluation sets: the sweep file now says none; trials recorded embedded-test" in page.read_text()
+
+
+def test_a_file_that_was_not_edited_is_not_spoken_of(complete: Path) -> None:
+    assert "sweep file now says" not in complete.read_text()
+
+
+def test_a_damaged_trial_is_named_and_its_scores_are_missing(tmp_path: Path) -> None:
+    plan, store = written(tmp_path)
+    path = files_of(store, "journal")[0]
+    path.write_bytes(path.read_bytes()[:-20])
+    page = Path(write_report(plan, str(store), None, tmp_path / "out").page)
+    for text in (page.read_text(), (page.parent / "report.md").read_text()):
+        assert path.relative_to(store).as_posix() in text
+    damaged = [row for row in rows(page.parent / "trials.csv") if row["state"] == "damaged"]
+    assert [row["trial"] for row in damaged] == [path.relative_to(store).parts[1]]
