@@ -8,10 +8,7 @@ import os
 import platform
 import shutil
 import socket
-import sqlite3
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +24,7 @@ from orchestrator.objects import is_s3
 from orchestrator.plan.gpus import Gpus, of_this_machine
 from orchestrator.store import read_store
 from orchestrator.store.survey import survey, unfinished
+from orchestrator.tracking.health import look
 from trainers.data.manifests import DatasetProblem, find_set
 
 PACKAGES = (
@@ -210,53 +208,8 @@ def _store(uri: str) -> Finding:
 
 
 def _tracking(uri: str) -> Finding:
-    if uri.startswith("sqlite:///"):
-        return _database(Path(uri.removeprefix("sqlite:///")).absolute())
-    if uri.startswith(("http://", "https://")):
-        return _server(uri)
-    return Finding(
-        "tracking",
-        "problem",
-        f"{uri} is no address of a tracking store",
-        "Give sqlite:///PATH or a server's http address.",
-    )
-
-
-def _database(path: Path) -> Finding:
-    if not path.exists():
-        above = next(folder for folder in path.parents if folder.exists())
-        if os.access(above, os.W_OK):
-            return Finding("tracking", "ok", f"{path} will be made by the first run")
-        return Finding(
-            "tracking",
-            "problem",
-            f"{above} is not writable",
-            "Make it writable, or name another database with --tracking.",
-        )
-    try:
-        # Read-only, so that looking changes nothing.
-        with sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=ANSWER_DEADLINE_S) as connection:
-            (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
-    except sqlite3.Error as error:
-        advice = "Move it away and fill a new one with `normsweep sync FILE`: the store has everything that is in it."
-        return Finding("tracking", "problem", f"{path}: {error}", advice)
-    if not os.access(path, os.W_OK):
-        return Finding(
-            "tracking",
-            "problem",
-            f"{path} is not writable",
-            "Make it writable, or name another database with --tracking.",
-        )
-    return Finding("tracking", "ok", f"{path} with {runs} runs")
-
-
-def _server(uri: str) -> Finding:
-    try:
-        with urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=ANSWER_DEADLINE_S) as answer:  # noqa: S310 (http only)
-            return Finding("tracking", "ok", f"{uri} answers {answer.status}")
-    except (urllib.error.URLError, OSError) as error:
-        advice = "Start it, or run without: training goes on, and `normsweep sync FILE` catches up later."
-        return Finding("tracking", "problem", f"{uri} does not answer: {error}", advice)
+    health = look(uri)
+    return Finding("tracking", "ok" if health.is_well else "problem", health.found, health.advice)
 
 
 def _telemetry() -> Finding:

@@ -32,8 +32,21 @@ ADVICE = {
     "SignatureDoesNotMatch": "The secret key is wrong: look at AWS_SECRET_ACCESS_KEY or ~/.aws/credentials.",
     "ExpiredToken": "The credentials have expired: get new ones.",
     "NoCredentialsError": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write ~/.aws/credentials.",
-    "EndpointConnectionError": "Is AWS_ENDPOINT_URL right, and can this machine reach it?",
+    "PartialCredentialsError": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together.",
+    "EndpointConnectionError": "Is AWS_DEFAULT_REGION right, and can this machine reach it?",
+    "ProxyConnectionError": "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY.",
+    "HTTPClientError": "Is there a space or a line break in AWS_ACCESS_KEY_ID or AWS_SECRET_ACCESS_KEY?",
+    "SSLError": "Is AWS_ENDPOINT_URL right about https, and AWS_CA_BUNDLE about who signed?",
+    "AuthorizationHeaderMalformed": "The bucket is in another region: look at AWS_DEFAULT_REGION.",
+    "PermanentRedirect": "The bucket is in another region: look at AWS_DEFAULT_REGION.",
 }
+KEYS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})
+CONFIG_FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
+# Settings that boto3 names in words of its own when it refuses their value.
+WORDS = {"AWS_PROFILE": "config profile", "AWS_DEFAULT_PROFILE": "config profile", "AWS_DEFAULT_REGION": "region_name"}
+OF_THE_ADDRESS = frozenset(
+    {"EndpointConnectionError", "ConnectTimeoutError", "EndpointProviderError", "EndpointResolutionError"}
+)
 NOT_THERE = frozenset({"NoSuchKey", "404"})
 HAS_CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
 WRITER = "writer"  # the note by which a writer knows its object again
@@ -205,7 +218,10 @@ def _changed(where: str) -> Changed:
 
 
 def _failed(where: str, error: Exception, kind: str) -> EnvironmentProblem:
-    return EnvironmentProblem(f"{where}: {error}".rstrip(".") + f". {ADVICE.get(kind, '')}".rstrip())
+    advice, meant = ADVICE.get(kind, ""), _quoted(str(error)) if kind in OF_THE_ADDRESS else []
+    if meant:
+        advice = f"Is {' or '.join(meant)} right, and can this machine reach it?"
+    return EnvironmentProblem(f"{where}: {error}".rstrip(".") + f". {advice}".rstrip())
 
 
 def is_s3(address: str) -> bool:
@@ -217,6 +233,7 @@ def _client() -> Any:
     """One client for the process: it may be shared by threads."""
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     own = {"AWS_RETRY_MODE", "AWS_MAX_ATTEMPTS"} & os.environ.keys()
     config = Config(
@@ -227,8 +244,55 @@ def _client() -> Any:
     )
     try:
         return boto3.session.Session().client("s3", config=config)
-    except ValueError as error:  # of the endpoint's address
-        raise EnvironmentProblem(f"S3: {error}: mend AWS_ENDPOINT_URL") from error
+    except (BotoCoreError, ValueError, OSError) as error:  # nothing is sent yet: a setting is refused
+        said = str(error).rstrip(".")
+        raise EnvironmentProblem(
+            f"S3 cannot be set up: {said}. {_refused(str(error), type(error).__name__)}"
+        ) from error
+
+
+def _refused(said: str, kind: str) -> str:
+    """Which setting boto3 refuses with these words."""
+    if kind in ADVICE:
+        return ADVICE[kind]
+    if meant := _quoted(said):
+        return f"Mend {' or '.join(meant)}."
+    names = [name for name in sorted(os.environ) if name.startswith("AWS_")]
+    return f"Look at {', '.join([*names, *CONFIG_FILES.values()])}."
+
+
+def _quoted(said: str) -> list[str]:
+    """The settings that boto3 may mean: it quotes the value, but seldom names the setting."""
+    places = [place for place in (*_settings(), *_entries()) if _quotes(said, place[2])]
+    places = [place for place in places if place[2] and place[1] in said] or places
+    longest = max((len(value) for _, _, value in places), default=0)  # others may be parts of it
+    return list(dict.fromkeys(place for place, _, value in places if len(value) == longest))
+
+
+def _settings() -> Iterator[tuple[str, str, str]]:
+    """(what a person calls it, what boto3 calls it, its value) of every variable."""
+    for name, value in os.environ.items():
+        if name.startswith("AWS_") and name not in KEYS:
+            yield name, WORDS.get(name, name.removeprefix("AWS_").lower()), value
+
+
+def _entries() -> Iterator[tuple[str, str, str]]:
+    """The same of every entry of the configuration files."""
+    for variable, usual in CONFIG_FILES.items():
+        path = Path(os.environ.get(variable) or usual).expanduser()
+        with contextlib.suppress(OSError):
+            for line in path.read_text(errors="replace").splitlines():
+                name, separator, value = (part.strip() for part in line.partition("="))
+                if separator:
+                    yield f"{name} in {path}", name, value
+
+
+def _quotes(said: str, value: str) -> bool:
+    return (
+        f"'{value}'" in said
+        if not value.strip()
+        else re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", said) is not None
+    )
 
 
 def _known(listed: Listed | None) -> list[Any]:

@@ -24,6 +24,8 @@ VARIABLE = "NORMSWEEP_TRACKING"
 USERNAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 KNOWN = "sqlite:///PATH, http://SERVER, https://SERVER, postgresql://..., mysql+pymysql://... or databricks"
 ADVICE = f"Put user and password into {USERNAME} and {PASSWORD}, or the whole address into {VARIABLE}."
+SIGN_IN = f"Set {USERNAME} and {PASSWORD}, or MLFLOW_TRACKING_TOKEN, to what the server knows."
+HOSTS = "The server does not know itself by this name: start it with --allowed-hosts, or use a name that it knows."
 # Python's name of a driver -> what to install.
 DISTRIBUTIONS = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'", "MySQLdb": "mysqlclient"}
 
@@ -148,6 +150,13 @@ def _database(text: str) -> Address:
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise UserError(f"{FLAG} {_shown(text)}: not an address of a database. Known: {KNOWN}.") from None
     return Address(text, masked(url.render_as_string(hide_password=True)))
+
+
+def about_access(said: str) -> str:
+    """What to do, as a line, where a server's answer says that it did not let us in; else ""."""
+    if not re.search(r"\b40[13]\b", said):
+        return ""
+    return f"{HOSTS if 'Host header' in said else SIGN_IN}\n"
 
 
 def leave_process_list(arguments: Sequence[str]) -> None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -35,7 +37,7 @@ from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
 from orchestrator.store.journals import JournalReader, Point
 from orchestrator.store.trials import read_result, trial_state
-from orchestrator.tracking.address import Address, parse
+from orchestrator.tracking.address import Address, about_access, parse
 from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
 
 MOST_METRICS = 1_000  # of one log_batch
@@ -48,10 +50,7 @@ STATUS = {
     "damaged": "KILLED",
 }
 
-SIGN_IN = (
-    "The server wants to know who you are: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, "
-    "or MLFLOW_TRACKING_TOKEN."
-)
+FAILURES = (MlflowException, requests.RequestException, SQLAlchemyError, sqlite3.Error, OSError, Unusable)
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -187,21 +186,17 @@ class Mirror:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (MlflowException, requests.RequestException, SQLAlchemyError, OSError, Unusable) as error:
+        except FAILURES as error:
             self._is_open = False  # somebody may have deleted the experiment or a run: the next call looks again
+            line = _first_line(error)
             raise TrackingUnavailable(
-                f"MLflow at {self._address.shown} cannot be used: {said(error)}\n"
+                f"MLflow at {self._address.shown} cannot be used: {line}\n{about_access(line)}"
                 "The store has everything; when it answers again, `normsweep sync FILE` brings it up to date."
             ) from error
 
 
-def said(error: Exception) -> str:
-    """MLflow's first line, and what to do where that is known."""
-    text = (str(error).splitlines() or [type(error).__name__])[0][:300]
-    status = error.get_http_status_code() if isinstance(error, MlflowException) else None
-    if status in (401, 403) or " 401" in text or " 403" in text:
-        text = f"{text.rstrip('.')}. {SIGN_IN}"
-    return text
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
 def _is_deleted(run: Run) -> bool:
@@ -233,7 +228,6 @@ def _open(address: Address, plan: Plan) -> tuple[MlflowClient, str, bool]:
     """A client, the id of the sweep's experiment, and whether that had to be restored."""
     location = None
     if address.database is not None:
-        check_usable(address.database)
         location = artifacts_beside(address.database, plan.sweep)
     # Several processes that open a new SQLite database at once fail in its migrations, all but one.
     with alone(address.database):
@@ -256,10 +250,25 @@ def _restore(client: MlflowClient, experiment: Experiment) -> bool:
         client.restore_experiment(experiment.experiment_id)
     except MlflowException as error:
         raise MlflowException(
-            f"its experiment {experiment.name} is deleted and cannot be restored from here: {said(error)} "
+            f"its experiment {experiment.name} is deleted and cannot be restored from here: {_first_line(error)} "
             f"Restore it with `mlflow experiments restore --experiment-id {experiment.experiment_id}`."
         ) from error
     return True
+
+
+def deleted_experiments(address: Address) -> list[tuple[str, int | None]]:
+    """What `sqlite.deleted` finds, of a server or another database. Raises TrackingUnavailable with one line."""
+    try:
+        client = connected(address)
+        experiments = {found.experiment_id: found for found in client.search_experiments(ViewType.ALL)}
+        runs = client.search_runs(list(experiments), "tags.`normsweep.trial` LIKE '%'", ViewType.DELETED_ONLY)
+    except FAILURES as error:
+        raise TrackingUnavailable(f"{address.shown}: {_first_line(error)}") from error
+    counted = Counter(run.info.experiment_id for run in runs)
+    return [
+        (experiments[key].name, None if experiments[key].lifecycle_stage == LifecycleStage.DELETED else number)
+        for key, number in counted.items()
+    ]
 
 
 def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:

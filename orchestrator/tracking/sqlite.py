@@ -30,9 +30,17 @@ def alone(database: Path | None) -> Iterator[None]:
     if database is None:
         yield
         return
+    _make_folder(database)
     with database.with_name(f"{database.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _make_folder(database: Path) -> None:
+    try:
+        database.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unusable(f"{database}: {error.strerror}. Name another database with --tracking.") from error
 
 
 def artifacts_beside(database: Path, experiment: str) -> str:
@@ -43,12 +51,10 @@ def artifacts_beside(database: Path, experiment: str) -> str:
 def check_usable(database: Path) -> None:
     """Try what MLflow would try ten times, for 100 s, before it gave up. Raises Unusable."""
     try:
-        database.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(database)
         with _connected(database) as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
-    except OSError as error:
-        raise Unusable(f"{database}: {error.strerror}. Name another database with --tracking.") from error
     except sqlite3.OperationalError as error:
         raise Unusable(f"{database}: {error}. Make it writable, or name another database with --tracking.") from error
     except sqlite3.DatabaseError as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import shutil
 import socket
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing, contextmanager
 from multiprocessing import get_context
@@ -15,13 +16,20 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
+from orchestrator.errors import UserError
 from orchestrator.plan import Plan, load_plan
+from orchestrator.report.page import write_report
 from orchestrator.store import journals, open_store
 from orchestrator.store.base import Store
+from orchestrator.tracking.address import parse
+from orchestrator.tracking.health import look
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable, sync_sweep
 from tests.sweeps import write_sweep
 from tests.written_store import write_attempt, write_ended
+
+Keep = Callable[[Path, Path], object]
 
 
 @pytest.fixture
@@ -36,8 +44,18 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "runs"))
 
 
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new database of MLflow, whose migrations take seconds."""
+    path = tmp_path_factory.mktemp("made") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def uri(tmp_path: Path) -> str:
+def uri(tmp_path: Path, made: Path) -> str:
+    (tmp_path / "runs").mkdir(exist_ok=True)
+    shutil.copy(made, tmp_path / "runs/mlflow.db")
     return f"sqlite:///{tmp_path}/runs/mlflow.db"
 
 
@@ -134,7 +152,8 @@ def _sync(arguments: tuple[Path, str, str]) -> None:
     sync_sweep(load_plan(arguments[0]), *arguments[1:])
 
 
-def test_two_processes_may_open_a_new_database_at_once(plan: Plan, store: Store, uri: str) -> None:
+def test_two_processes_may_open_a_new_database_at_once(plan: Plan, store: Store, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/runs/mlflow.db"
     write_ended(store, plan.trials[0])
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         list(pool.map(_sync, [(plan.path, store.uri, uri)] * 2))
@@ -180,3 +199,123 @@ def test_a_server_that_is_away_is_told_quickly(plan: Plan) -> None:
     with pytest.raises(TrackingUnavailable, match="normsweep sync FILE"):
         Mirror(f"http://127.0.0.1:{port}", plan)
     assert time.monotonic() - began < 30
+
+
+def write_all(plan: Plan, runs: Path, text: str) -> None:
+    uri = f"sqlite:///{runs}/mlflow.db"
+    _artifact_repos_cache.clear()  # MLflow's, by run: as in a process that has not met the store at its old place
+    sync_sweep(plan, str(runs), uri)
+    Mirror(uri, plan).log_report({"index.html": text})
+
+
+@pytest.mark.parametrize("keep", [shutil.move, shutil.copytree])
+def test_a_moved_or_copied_store_keeps_its_artifacts_in_its_new_place(
+    plan: Plan, store: Store, uri: str, tmp_path: Path, keep: Keep
+) -> None:
+    write_ended(store, plan.trials[0])
+    write_all(plan, tmp_path / "runs", "one")
+    new = tmp_path / "a #new%20place"
+    keep(tmp_path / "runs", new)
+    write_all(plan, new, "two")
+    run = runs(parse(f"sqlite:///{new}/mlflow.db").uri, plan.sweep)["report"]
+    (written,) = new.rglob("index.html")
+    assert written.read_text() == "two"
+    assert run.info.artifact_uri == written.parent.as_uri()
+    old = list((tmp_path / "runs").rglob("index.html"))
+    assert [path.read_text() for path in old] == (["one"] if keep is shutil.copytree else [])
+    if old:
+        kept = runs(uri, plan.sweep)["report"]
+        assert kept.info.artifact_uri == old[0].parent.as_uri()
+
+
+def test_a_store_reached_by_another_path_stays_where_it_is(plan: Plan, store: Store, uri: str, tmp_path: Path) -> None:
+    write_all(plan, tmp_path / "runs", "one")
+    before = runs(uri, plan.sweep)["report"].info.artifact_uri
+    (tmp_path / "link").symlink_to(tmp_path / "runs")
+    write_all(plan, tmp_path / "link", "two")
+    assert runs(uri, plan.sweep)["report"].info.artifact_uri == before
+
+
+def test_artifacts_that_somebody_keeps_elsewhere_stay_there(plan: Plan, uri: str, tmp_path: Path) -> None:
+    elsewhere = (tmp_path / "elsewhere").as_uri()
+    MlflowClient(uri).create_experiment(plan.sweep, artifact_location=elsewhere)
+    Mirror(uri, plan)
+    found = MlflowClient(uri).get_experiment_by_name(plan.sweep)
+    assert found is not None
+    assert found.artifact_location == elsewhere
+
+
+def test_a_deleted_experiment_is_restored_with_its_runs_and_that_is_said(plan: Plan, store: Store, uri: str) -> None:
+    trial = plan.trials[0]
+    write_attempt(store, trial, 20)
+    sync_sweep(plan, store.uri, uri)
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(plan.sweep)
+    assert found is not None
+    client.delete_experiment(found.experiment_id)
+    health = look(uri)
+    assert not health.is_well
+    assert f"{plan.sweep} is deleted" in health.found
+    assert "mlflow experiments restore" in health.advice
+    write_ended(store, trial)
+    (note,) = sync_sweep(plan, store.uri, uri)
+    assert "restored" in note
+    run = runs(uri, plan.sweep)[trial.name]
+    assert run.info.status == "FINISHED"
+    assert set(Counter((m, s) for m, s, _, _ in points(uri, run)).values()) == {1}
+    assert look(uri).is_well
+
+
+def test_a_run_that_is_deleted_while_the_sweep_goes_on_is_restored(plan: Plan, store: Store, uri: str) -> None:
+    trial = plan.trials[0]
+    mirror = Mirror(uri, plan)
+    write_attempt(store, trial, 20)
+    mirror.sync(store, plan.trials)
+    run = runs(uri, plan.sweep)[trial.name]
+    MlflowClient(uri).delete_run(run.info.run_id)
+    assert f"1 of {plan.sweep}'s runs deleted" in look(uri).found
+    write_ended(store, trial)
+    with pytest.raises(TrackingUnavailable):
+        mirror.sync(store, plan.trials)
+    mirror.sync(store, plan.trials)
+    assert [note.split()[0] for note in mirror.notes] == ["MLflow's"]
+    after = runs(uri, plan.sweep)
+    assert [found.info.run_id for found in after.values()] == [run.info.run_id]
+    assert set(Counter((m, s) for m, s, _, _ in points(uri, after[trial.name])).values()) == {1}
+
+
+def test_a_deleted_report_run_is_the_same_one_again(plan: Plan, uri: str) -> None:
+    Mirror(uri, plan).log_report({"index.html": "one"})
+    run = runs(uri, plan.sweep)["report"]
+    MlflowClient(uri).delete_run(run.info.run_id)
+    Mirror(uri, plan).log_report({"index.html": "two"})
+    assert runs(uri, plan.sweep)["report"].info.run_id == run.info.run_id
+
+
+def make_garbage(path: Path) -> None:
+    path.write_bytes(b"not a database, but long enough to be taken for one" * 100)
+
+
+def make_nothing_beside(path: Path) -> None:
+    path.parent.rmdir()
+    path.parent.write_text("a file")
+
+
+@pytest.mark.parametrize("spoil", [make_garbage, make_nothing_beside, Path.mkdir])
+def test_a_database_that_cannot_be_used_is_said_at_once(plan: Plan, tmp_path: Path, spoil: Callable) -> None:
+    path = tmp_path / "other/mlflow.db"
+    path.parent.mkdir()
+    spoil(path)
+    began = time.monotonic()
+    with pytest.raises((TrackingUnavailable, UserError)) as told:
+        Mirror(f"sqlite:///{path}", plan)
+    assert time.monotonic() - began < 5
+    assert "--tracking" in str(told.value) or "normsweep sync" in str(told.value)
+    assert str(path) in str(told.value)
+
+
+def test_a_report_makes_no_database(plan: Plan, store: Store, tmp_path: Path) -> None:
+    write_ended(store, plan.trials[0])
+    write_report(plan, store.uri, f"sqlite:///{tmp_path}/runs/mlflow.db", tmp_path / "out")
+    assert not list(tmp_path.rglob("mlflow.db*"))
+    assert not list(tmp_path.rglob("mlartifacts"))

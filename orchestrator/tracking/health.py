@@ -1,0 +1,93 @@
+"""Whether MLflow can be used from here, for `normsweep doctor`: looks, changes nothing."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.errors import NormsweepError, masked
+from orchestrator.tracking import sqlite
+from orchestrator.tracking.address import ADVICE, Address, about_access, parse
+
+ANSWER_DEADLINE_S = 5.0
+ANOTHER = "Make it writable, or name another database with --tracking."
+REFILL = "Move it away and fill a new one with `normsweep sync FILE`: the store has everything that is in it."
+START = "Start it, or run without: training goes on, and `normsweep sync FILE` catches up later."
+RESTORE = "`normsweep run FILE` or `normsweep sync FILE` restores what is of its sweep; so does "
+
+
+@dataclass(frozen=True)
+class Health:
+    """Whether all is well, what was found, and what to do where it is not."""
+
+    is_well: bool
+    found: str
+    advice: str = ""
+
+
+def look(tracking_uri: str) -> Health:
+    try:
+        address = parse(tracking_uri)
+    except NormsweepError as error:
+        return Health(False, str(error), "Give sqlite:///PATH or a server's http address.")
+    if address.database is not None:
+        return _database(address.database)
+    address.sign_in()
+    return _service(address)
+
+
+def _database(path: Path) -> Health:
+    if not path.exists():
+        above = next(folder for folder in path.parents if folder.exists())
+        if above.is_dir() and os.access(above, os.W_OK):
+            return Health(True, f"{path} will be made by the first run")
+        return Health(False, f"{above} is not writable", ANOTHER)
+    try:
+        runs = sqlite.count_runs(path)
+        deleted = sqlite.deleted(path)
+    except sqlite3.Error as error:
+        return Health(False, f"{path}: {error}", REFILL)
+    if not os.access(path, os.W_OK):
+        return Health(False, f"{path} is not writable", ANOTHER)
+    return _with_deleted(f"{path} with {runs} runs", deleted)
+
+
+def _with_deleted(found: str, deleted: list[tuple[str, int | None]]) -> Health:
+    """What people deleted in MLflow of our sweeps: (experiment, None), or (experiment, how many of its runs)."""
+    if not deleted:
+        return Health(True, found)
+    words = [f"{name} is deleted" if runs is None else f"{runs} of {name}'s runs deleted" for name, runs in deleted]
+    whole = any(runs is None for _, runs in deleted)
+    command = "`mlflow experiments restore`." if whole else "`mlflow runs restore`."
+    return Health(False, f"{found}; of its sweeps: {', '.join(words)}", RESTORE + command)
+
+
+def _service(address: Address) -> Health:
+    """A server or a database elsewhere."""
+    away = _away(address.uri) if address.is_server else None
+    if away is not None:
+        return Health(False, f"{address.shown} does not answer: {masked(away)}", START)
+    from orchestrator.tracking.mlflow import deleted_experiments
+
+    try:
+        deleted = deleted_experiments(address)
+    except NormsweepError as error:
+        return Health(False, str(error), about_access(str(error)).rstrip() or START)
+    advised = f" {ADVICE}" if address.credentials is not None else ""
+    health = _with_deleted(f"{address.shown} answers", deleted)
+    return Health(health.is_well, health.found + advised, health.advice)
+
+
+def _away(uri: str) -> str | None:
+    """Why nothing answers at a server's address; an answer of any kind is one."""
+    try:
+        urllib.request.urlopen(f"{uri}/health", timeout=ANSWER_DEADLINE_S).close()  # noqa: S310 (http only)
+    except urllib.error.HTTPError:
+        return None
+    except OSError as error:
+        return str(getattr(error, "reason", error))
+    return None
