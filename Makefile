@@ -14,7 +14,7 @@ COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev
 IMAGE ?= $(TARGET):$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-cluster chaos-cluster conformance check fmt lint types floors image bench clean
+.PHONY: help setup quickstart test campaign test-cluster chaos-cluster conformance check fmt lint types floors image bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,7 +36,10 @@ quickstart: $(READY) ## the main job on embedded defaults: a small sweep on this
 # Tests without processes of their own run side by side, a file to a core; the others start Ray and would fight for the cores.
 test: $(READY) ## every test that needs no cluster
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit tests/contract tests/parity
-	$(BIN)/python -m pytest --durations 30 tests/integration tests/chaos
+	$(BIN)/python -m pytest --durations 30 -m 'not campaign' tests/integration tests/chaos
+
+campaign: $(READY) ## signals at NORMSWEEP_MOMENTS (10) random moments of a run each (an hour)
+	$(BIN)/python -m pytest --capture no -m campaign tests/chaos
 
 test-cluster: $(READY) ## a sweep on a real Kubernetes on this machine, where one can be started (root, Debian's packages)
 	$(BIN)/python -m pytest --timeout 1800 -m 'not chaos' tests/cluster

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +75,10 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
     paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     settings["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **own.as_environment()}}
     try:
-        start(lambda: ray.init(**settings), options.address)
+        # Ray (2.60) prints what its processes say of themselves on stdout, whatever `log_to_driver` says.
+        ray._private.worker.print_to_stdstream = lambda data, **_: os.write(2, f"{data}\n".encode(errors="replace"))
+        with chdir(work):  # Ray puts the working folder before the libraries, on its workers' paths
+            start(lambda: ray.init(**settings), options.address)
         with _watched():
             yield
     finally:

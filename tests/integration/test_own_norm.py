@@ -59,11 +59,32 @@ def normsweep(folder: Path, *arguments: object) -> subprocess.CompletedProcess[s
     )
 
 
-def test_a_norm_of_ones_own_is_trained(tmp_path: Path) -> None:
-    file = write_sweep(tmp_path, name="own", norms="{name: 'own_norms:Gain', start: 0.5}", steps=2)
-    done = normsweep(tmp_path, "run", file)
+SHADOWS = ("copy", "random", "types", "torch", "yaml", "trainers", "ray", "numpy", "typer", "psutil")
+
+
+def test_a_norm_of_ones_own_is_trained_whatever_else_lies_beside_it(tmp_path: Path) -> None:
+    """The norm lies beside the sweep, under a name of Python's own, and imports a file beside it; others shadow nothing."""
+    here, beside = tmp_path / "here", tmp_path / "beside"
+    file = write_sweep(beside, name="own", norms="{name: 'copy:Gain', start: 0.5}", steps=2)
+    here.mkdir()
+    for folder in (here, beside):
+        for name in SHADOWS:
+            (folder / f"{name}.py").write_text(f"raise RuntimeError('{folder}/{name}.py shadows a module')\n")
+    (beside / "copy.py").write_text("from sibling import *\n" + OWN.replace("start=1.0", "start=ONE"))
+    (beside / "sibling.py").write_text("ONE = 1.0\n")
+    script = [sys.executable, "-P", "-m", "orchestrator", "run", str(file)]  # as the command `normsweep` starts
+    done = subprocess.run(script, cwd=here, env=environment(), capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert [result["outcome"] for result in results(tmp_path).values()] == ["completed"]
+    assert [result["outcome"] for result in results(here).values()] == ["completed"]
+
+
+def test_modules_of_the_working_folder_shadow_none_of_a_verb(tmp_path: Path) -> None:
+    for name in SHADOWS:
+        if name != "types":  # which Python itself imports before it comes to any line of ours
+            (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name}.py shadows a module')\n")
+    for verb in (["plan", str(write_sweep(tmp_path, norms="'own_norms:Gain'"))], ["check-norm", "own_norms:Gain"]):
+        done = normsweep(tmp_path, *verb)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_check_norm_prints_what_holds_and_what_does_not(tmp_path: Path) -> None:

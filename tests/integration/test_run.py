@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 from pathlib import Path
 
@@ -12,13 +11,9 @@ import pytest
 from tests.sweeps import (
     command,
     environment,
-    ranks,
     results,
     run,
-    sealed_checkpoints,
-    start,
     tracked_points,
-    wait_for,
     write_sweep,
 )
 
@@ -102,16 +97,3 @@ def test_training_data_that_is_broken_fails_once_and_says_which_file(tmp_path: P
     assert "cut.png" in output
     assert "Traceback" not in output
     assert attempts(tmp_path) == 1
-
-
-def test_ctrl_c_keeps_what_is_done_and_says_how_to_continue(tmp_path: Path) -> None:
-    file = write_sweep(tmp_path, steps=2000)
-    driver = start(file)
-    wait_for(lambda: sealed_checkpoints(tmp_path), driver)
-    driver.send_signal(signal.SIGINT)
-    output, _ = driver.communicate(timeout=120)
-    assert driver.returncode == 130, output
-    assert f"normsweep run {file}" in output
-    assert "Traceback" not in output
-    assert not ranks(tmp_path)
-    assert sealed_checkpoints(tmp_path)
