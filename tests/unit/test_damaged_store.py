@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.plan import Plan
 from orchestrator.store import open_store, read_store
-from orchestrator.store.attempts import new_attempt, newest_attempt, read_attempts, start_notes, write_start
+from orchestrator.store.attempts import new_attempt, newest_attempt, read_attempts, write_start
 from orchestrator.store.checkpoints import checkpoint_prefix, discard_checkpoints, fetch_checkpoint, folders
 from orchestrator.store.journals import put_segment
 from orchestrator.store.records import CHECKSUM, canonical_sha256
@@ -189,10 +189,9 @@ def test_files_of_others_in_a_store_are_left_alone(tmp_path: Path) -> None:
 def test_how_an_attempt_began_is_kept_and_its_note_is_shown(tmp_path: Path) -> None:
     plan, path = written(tmp_path)
     store, trial = open_store(str(path)), plan.trials[0]
-    assert start_notes(store, trial.id) == []
+    assert look_at(store, trial.id).note == ""
     note = "started anew: its checkpoint is of ZeRO 2 on two workers"
     write_start(store, trial.id, 2, step=0, how="anew", note=note)
-    assert start_notes(store, trial.id) == [note]
     assert look_at(store, trial.id).note == note
 
 
