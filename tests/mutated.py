@@ -327,7 +327,7 @@ def plan_in_process(path: Path, verb: str = "plan") -> dict[str, Any]:
     began = time.perf_counter()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
-            cli.main()
+            code = cli.main()
         except SystemExit as error:
             code = error.code
         except BaseException:

@@ -245,7 +245,7 @@ def test_a_trial_that_has_no_final_weights_says_why(tmp_path: Path, runs: Path) 
     )
     store = open_store(str(runs))
     attempt = write_attempt(store, trial, 10)
-    assert said_of(tmp_path, text).startswith(f"{place}trial {trial.id} is interrupted: it has no final weights yet.")
+    assert said_of(tmp_path, text).startswith(f"{place}trial {trial.id} is running: it has no final weights yet.")
     write_failure(store, trial.id, attempt, "bug", "no", final=True)
     assert said_of(tmp_path, text).startswith(
         f"{place}trial {trial.id} is failed: it has no final weights yet. Run its"
