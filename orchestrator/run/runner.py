@@ -22,6 +22,7 @@ from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
+from orchestrator.store.names import claim_name
 from orchestrator.store.trials import ended, give_up, read_failure, trial_states
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
 from trainers.catalog import NORMS
@@ -46,6 +47,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
         found_in = [os.getcwd(), os.environ.get("PYTHONPATH", "")]  # Ray's workers and their ranks inherit it
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, found_in))
     store = open_store(options.store)
+    claim_name(plan, store)
     done = ended(store, plan.trials)
     todo = {trial.id for trial in plan.trials} - done
     states = trial_states(options.store, plan)
