@@ -28,7 +28,7 @@ def _limit() -> None:
 
 def part(count: int, seed: int) -> list[dict[str, Any]]:
     """What each of `count` mutations came to; a process that did not end well is one more, with what is wrong."""
-    command = [sys.executable, "-m", "tests.mutated", str(count), str(seed)]
+    command = [sys.executable, "-m", "tests.planned", str(count), str(seed)]
     try:
         ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, preexec_fn=_limit)
         output, ended = ran.stdout, f"exit {ran.returncode}: {ran.stderr[-1_000:]}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UserError
+from orchestrator.initial import Finder
 from orchestrator.plan import load_plan
 from orchestrator.plan.show import duration, trials_in_words
 from orchestrator.plan.sweep import LARGEST_GRID
@@ -193,3 +194,12 @@ def test_an_include_keeps_the_bounds_of_its_axes(tmp_path: Path) -> None:
 def test_one_trial_is_no_trials_and_long_times_are_years() -> None:
     assert (trials_in_words(1), trials_in_words(0), trials_in_words(1_200)) == ("1 trial", "0 trials", "1,200 trials")
     assert duration(35 * 365 * 86_400) == "35 years"
+
+
+def test_weights_of_an_impossible_name_are_told_at_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(BASE + f"training: {{initial: {'x' * 300}.pth}}\n")
+    with pytest.raises(
+        UserError, match=r"bad\.yaml:6:21: training\.initial: .*cannot be looked for: File name too long"
+    ):
+        load_plan(path, initial=Finder(str(tmp_path / "none")))
