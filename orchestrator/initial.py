@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Plan
 from orchestrator.plan.initial import CannotStart, Initial
+from orchestrator.plan.limits import shown
 from orchestrator.store import read_store, records
 from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
@@ -57,12 +58,15 @@ class Finder:
         """
         if Path(given).suffix in SUFFIXES:
             places = dict.fromkeys([(folder / given).absolute(), Path(given).absolute()])
-            path = next((place for place in places if place.exists()), None)
+            try:
+                path = next((place for place in places if place.exists()), None)
+            except OSError as error:  # a name that is too long, a folder that may not be read
+                raise CannotStart(f"{shown(given)}: cannot be looked for: {error.strerror}") from None
             return self._in_file(given, path) if path is not None else self._kept(given, sweep, list(places))
         if TRIAL_ID.fullmatch(given):
             return self._of_trial(given)
         raise CannotStart(
-            f"{given!r} is neither a file ({', '.join(SUFFIXES)}) nor a trial's id or its beginning (8 to 16 digits, 0-9 a-f)"
+            f"{shown(given)} is neither a file ({', '.join(SUFFIXES)}) nor a trial's id or its beginning (8 to 16 digits, 0-9 a-f)"
         )
 
     def misfits(self, initial: Initial, spec: RunSpec) -> tuple[str, ...]:

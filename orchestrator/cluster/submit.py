@@ -26,6 +26,7 @@ from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
 from orchestrator.plan.show import duration, gpus_in_words, seconds_left, trials_in_words
 from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome
+from orchestrator.store.names import claim_name
 from orchestrator.store.trials import looks_at
 
 
@@ -71,6 +72,7 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     if options.dry_run:
         print("The cluster would take it. Nothing was made (--dry-run).")
         return 0
+    claim_name(plan, store)
     clear_outcome(store, job.name)
     keep_initial(plan, store)  # pods see no file of this machine's
     made = _make(kube, job, plan.sweep)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -47,7 +47,8 @@ resources:
 
 ## How trials come about
 
-- The grid is the product of the axes, in the order in which the file writes them.
+- The grid is the product of the axes, in the order in which the file writes them. It has at most 5,000 points; what would take
+  1,000 years on what `resources` gives it, or more memory than any machine has, is refused.
 - A **match** (`exclude`, `include`, `match`) names values of some axes: a name, a number, or a list of them. An inline value is
   matched by its label, which `plan` shows: `i_ln[rescale=False]`. An `exclude` or an override that matches nothing is an error.
 - An `include` adds points; an axis it leaves out takes all its values.
@@ -57,6 +58,8 @@ resources:
 - A trial's **id** is a hash of what can change its weights: model, task, training set (by checksum) and `training`; for a norm of
   your own, also the code of its source file, so that a comment or a docstring in it retrains nothing. It is blind to
   comments, key order, spelled-out defaults, `observe`, `resources`, evaluation sets and the sweep's name, so sweeps share trials.
+- A store knows a sweep by its name. A second file of one name is refused by `run` and `submit` while the first, with other
+  content, is still where it was: `sweep:` gives it a name of its own. Files may be edited and moved.
 - YAML reads `1e-5` as text and a bare `no` as false; both are refused here with what to write instead.
 
 ## Starting from weights
@@ -170,16 +173,25 @@ def _default(field: FieldInfo) -> str:
 def _meaning(field: FieldInfo) -> str:
     kind = str(field.annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
     choices = kind[kind.find("[") + 1 : kind.find("]")].replace("'", "`") if kind.startswith("Literal") else ""
-    limits = ", ".join(_limits(field))
+    limits = ", ".join(dict.fromkeys(_limits(field)))
     return "; ".join(filter(None, (field.description, choices and f"one of {choices}", limits)))
 
 
 def _limits(field: FieldInfo) -> Iterator[str]:
-    for limit in field.metadata:
+    for limit in (*field.metadata, *_inner(field.annotation)):
         for name, words in (("gt", "above"), ("ge", "at least"), ("le", "at most"), ("lt", "below")):
             value = getattr(limit, name, None)
             if value is not None:
                 yield f"{words} {value}"
+
+
+def _inner(annotation: Any) -> Iterator[Any]:
+    """Limits of the values of a list, or of one of several types."""
+    if get_origin(annotation) is Annotated:
+        fields = [item for item in annotation.__metadata__ if isinstance(item, FieldInfo)]
+        yield from (limit for field in fields for limit in field.metadata)
+    for part in get_args(annotation):
+        yield from _inner(part)
 
 
 def _knobs(entry: Entry) -> str:

@@ -197,8 +197,10 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
 def _told(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
     problems = []
     for error in errors:
-        location: Location = error["loc"]
+        location: Location = tuple(part for part in error["loc"] if part != "knobs")  # which stand beside the name
         kind, given, context = error["type"], error["input"], error.get("ctx", {})
+        if kind == "too_short" and given:
+            continue  # what it holds is wrong, which is told by itself
         if kind == "extra_forbidden":
             message = unknown("field", str(location[-1]), _fields_at(location[:-1]))
             problems.append(Problem(location, message, source.position(location, of_key=True)))

@@ -18,6 +18,9 @@ from orchestrator.plan.show import duration
 
 LINE_EVERY_S = 15.0
 LONGEST_TABLE = 30
+LEFT_OUT = ("loss", "step")  # of a narrow terminal, in this order: numbers are whole or not there
+SHORTEST_NAME = 16  # characters, of a trial
+PADDING = 2  # of a column
 STYLES = {
     "running": "bold",
     "failed": "red",
@@ -153,22 +156,33 @@ class Progress:
 
     def _table(self) -> Table:
         table = Table(title=f"{self._sweep} {self._clock().strip()} {self._overall()}", title_justify="left", box=None)
-        for column, justify in (
-            ("trial", "left"),
-            ("state", "left"),
-            ("step", "right"),
-            ("loss", "right"),
-            ("PSNR", "right"),
-        ):
-            table.add_column(column, justify="right" if justify == "right" else "left", no_wrap=True)
         order = {"running": 0, "retrying": 0, "failed": 1, "infeasible": 1, "damaged": 1, "diverged": 2, "pending": 3}
         rows = sorted(self._rows.values(), key=lambda row: order.get(row.state, 4))
-        for row in rows[:LONGEST_TABLE]:
-            loss = "" if row.loss is None else f"{row.loss:.4f}"
-            psnr = "" if row.psnr is None else f"{row.psnr:.2f}"
-            step = f"{row.step}/{row.steps}" if row.step else ""
-            style = STYLES.get(row.state, "green")
-            table.add_row(row.name, row.state, step, loss, psnr, style=style)
+        shown = [(row, _cells(row)) for row in rows[:LONGEST_TABLE]]
+        widths = {column: max(len(column), *(len(cells[column]) for _, cells in shown)) for column in shown[0][1]}
+        longest = max(len(row.name) for row, _ in shown)
+        for column in LEFT_OUT:
+            if self._left(widths) < min(longest, SHORTEST_NAME):
+                del widths[column]
+        table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=max(1, self._left(widths)))
+        for column, width in widths.items():
+            table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True, min_width=width)
+        for row, cells in shown:
+            table.add_row(row.name, *(cells[column] for column in widths), style=STYLES.get(row.state, "green"))
         if len(rows) > LONGEST_TABLE:
             table.add_row(f"... and {len(rows) - LONGEST_TABLE} more", style="dim")
         return table
+
+    def _left(self, widths: Mapping[str, int]) -> int:
+        """Characters for the names of trials beside columns of these widths."""
+        return self._console.width - sum(width + PADDING for width in widths.values()) - PADDING
+
+
+def _cells(row: _Row) -> dict[str, str]:
+    """What stands behind a trial's name."""
+    return {
+        "state": row.state,
+        "step": f"{row.step}/{row.steps}" if row.step else "",
+        "loss": "" if row.loss is None else f"{row.loss:.4f}",
+        "PSNR": "" if row.psnr is None else f"{row.psnr:.2f}",
+    }

@@ -25,6 +25,7 @@ from orchestrator.store import open_store
 from orchestrator.store.attempts import give_up, read_failure
 from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
+from orchestrator.store.names import claim_name
 from orchestrator.store.trials import Look, damage_in_words, looks_at, trial_states
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
@@ -56,6 +57,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     """
     parse(options.tracking)  # before anything is made
     store = open_store(options.store)
+    claim_name(plan, store)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
     done = {trial_id for trial_id, look in looks.items() if look.has_ended}
     todo = looks.keys() - done

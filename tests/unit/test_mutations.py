@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutated import mutations, shipped
+from tests.mutated import mutations
+from tests.planned import shipped
 
 COUNT = 2_000
 SEED = 16
@@ -21,7 +22,7 @@ def test_two_thousand_mutated_sweep_files_are_planned_or_refused_in_words() -> N
     """In a process of its own: its memory is measured, and a crash of the interpreter is seen."""
     root = Path(__file__).parents[2]
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.mutated", str(COUNT), str(SEED)],
+        [sys.executable, "-m", "tests.planned", str(COUNT), str(SEED)],
         cwd=root,
         capture_output=True,
         text=True,
