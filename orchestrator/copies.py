@@ -6,7 +6,7 @@ import fcntl
 import shutil
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UserError
@@ -140,7 +140,7 @@ def _copy(images: Mapping[str, ImageFile], folder: Path) -> int:
 def _same(copy: Copy, images: Mapping[str, ImageFile], recorded: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether a manifest is of this copy. Reduced images may be missing on either side, but not differ."""
     then = {path: record["sha256"] for path, record in recorded.items()}
-    own = {path: sha256 for path, sha256 in then.items() if not is_reduced(PurePosixPath(path))}
+    own = {path: sha256 for path, sha256 in then.items() if not is_reduced(path)}
     return own == {path: file.sha256 for path, file in copy.files.items()} and all(
         then.get(path) in (None, file.sha256) for path, file in images.items()
     )
@@ -148,7 +148,7 @@ def _same(copy: Copy, images: Mapping[str, ImageFile], recorded: Mapping[str, Ma
 
 def _others(recorded: Mapping[str, Mapping[str, Any]], images: Container[str]) -> dict[str, Mapping[str, Any]]:
     """What a manifest says of reduced images that are not among `images`: they stay beside those that are brought."""
-    return {path: record for path, record in recorded.items() if path not in images and is_reduced(PurePosixPath(path))}
+    return {path: record for path, record in recorded.items() if path not in images and is_reduced(path)}
 
 
 def _record(file: ImageFile) -> dict[str, Any]:

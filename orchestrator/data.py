@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -180,7 +180,7 @@ def _has_folder(place: str, template: str) -> bool:
 def _holds_images(place: str) -> bool:
     """Whether images lie in a folder, or right below a prefix."""
     names = Prefix(place).list() if is_s3(place) else [path.name for path in Path(place).iterdir() if path.is_file()]
-    return any("/" not in name and is_image(PurePosixPath(name)) for name in names)
+    return any("/" not in name and is_image(name) for name in names)
 
 
 def _found(name: str, root: str) -> str | None:
@@ -208,7 +208,7 @@ def _checked(name: str, where: str, *, partial: bool) -> tuple[Copy, tuple[str, 
         prefix = Prefix(where)
         listed = prefix.list()
         images = images_at(listed)
-        notes = left_out([key for key in listed if has_image_suffix(PurePosixPath(key)) and key not in images], where)
+        notes = left_out([key for key in listed if has_image_suffix(key) and key not in images], where)
         if not images:
             raise UserError(f"{where}: holds no images")
         folder, recorded = fetch_listed(prefix, name, images, Cache(cache_root())), read_manifest_at(prefix, listed)

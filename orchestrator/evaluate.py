@@ -198,6 +198,8 @@ def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) ->
         if TASKS[spec.task.name].facts.get("pairs") and not found.lq_files:
             problems.append(f"task {spec.task.name} needs pairs, input/ and target/, which {name!r} has not")
         checksums[name] = found.sha256
+        for note in found.notes:
+            print(note, file=sys.stderr)
     if problems:
         raise UserError("\n".join(problems))
     return checksums
@@ -258,9 +260,10 @@ def _scores(job: Job, worker: int) -> list[Score]:
     tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
     keep = None
     if (folder := options.save) is not None:
+        files = _files_of([image.name for image in images])
 
         def keep(name: str, pixels: Pixels) -> None:
-            path = folder / job.name / _file_of(name)
+            path = folder / job.name / files[name]
             try:
                 _save(path, pixels)
             except OSError as error:
@@ -268,6 +271,16 @@ def _scores(job: Job, worker: int) -> list[Score]:
 
     mine = slice(worker, None, options.workers)
     return evaluate(model, build_task(job.spec), images, device, index_slice=mine, tiling=tiling, keep=keep)
+
+
+def _files_of(names: Sequence[str]) -> dict[str, PurePosixPath]:
+    """Where each restored image is saved. Raises UserError for two in one place: a square of `a.png`, and `a-0-256.png`."""
+    files = {name: _file_of(name) for name in names}
+    owners: dict[PurePosixPath, str] = {}
+    for name, file in files.items():
+        if owners.setdefault(file, name) != name:
+            raise UserError(f"--save: {owners[file]} and {name} would both be saved as {file}: rename one of them.")
+    return files
 
 
 def _file_of(name: str) -> PurePosixPath:

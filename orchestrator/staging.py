@@ -137,7 +137,7 @@ def read_manifest_at(prefix: Prefix, listed: Mapping[str, Listed]) -> Mapping[st
 
 def images_at(listed: Mapping[str, Listed]) -> dict[str, Listed]:
     """Of a listing, the images. Raises DatasetProblem for a key that is no path below a folder."""
-    images = {key: item for key, item in listed.items() if is_image(PurePosixPath(key))}
+    images = {key: item for key, item in listed.items() if is_image(key)}
     for key in images:
         if PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
             raise DatasetProblem(f"{key!r}: is no name of a file below a folder")
@@ -171,14 +171,14 @@ def _manifest_of(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, Any]] |
     records: dict[str, Mapping[str, Any]] = {}
     problems = []
     for path, record in recorded.items():
-        if is_junk(PurePosixPath(path)):  # of a manifest that an earlier version wrote
+        if is_junk(path):  # of a manifest that an earlier version wrote
             continue
         now, problem = listed.get(path), None
         if now is None:
             problem = f"{prefix.uri}/{path}: is missing, but its {MANIFEST} names it"
         elif now.bytes != record["bytes"] or record.get("etag") not in (None, now.etag):
             problem = f"{prefix.uri}/{path}: is not the object that its {MANIFEST} names: {again}"
-        if problem is not None and not is_reduced(PurePosixPath(path)):
+        if problem is not None and not is_reduced(path):
             problems.append(problem)
         records[path] = record if problem is None else {**record, "problem": problem}
     if problems:
@@ -189,7 +189,7 @@ def _manifest_of(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, Any]] |
 def _fetched(prefix: Prefix, stub: Path, wanted: Container[Path], cache: Cache) -> Path:
     """A root with the set whose manifest is in `stub`: all its images, and of the reduced ones those that are `wanted`."""
     images: Mapping[str, Mapping[str, Any]] = json.loads((stub / MANIFEST).read_bytes())["images"]
-    own = {path: record for path, record in images.items() if not is_reduced(PurePosixPath(path))}
+    own = {path: record for path, record in images.items() if not is_reduced(path)}
     root = _entry(prefix, stub.name, own, cache, None)
     reduced = {path: record for path, record in images.items() if path not in own and stub / path in wanted}
     return _entry(prefix, stub.name, own | reduced, cache, root) if reduced else root

@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from orchestrator.evaluate import EvaluateOptions, Job, _scores, evaluate_checkpoint
+from orchestrator.errors import UserError
+from orchestrator.evaluate import EvaluateOptions, Job, _files_of, _scores, evaluate_checkpoint
 from orchestrator.export import export_trial
 from orchestrator.plan import load_plan
 from tests.sweeps import command, environment, run, write_sweep
@@ -204,6 +205,13 @@ def test_urban100_is_scored_in_squares_for_denoising_only(tmp_path: Path) -> Non
     assert len(squares) == 2 * (520 // 256) * (800 // 256)
     assert np.array_equal(squares[0].pixels, np.asarray(Image.open(folder / "0.png"))[:256, :256])
     assert [image.pixels.shape for image in build_benchmark("Urban100", "sr", (tmp_path,))] == [(520, 800, 3)] * 2
+
+
+def test_no_restored_image_is_saved_over_another() -> None:
+    names = ["s0/0.png", "s1/0.png", "target/s0/0.png", "a.png[0,256]", "a.b.png"]
+    assert len({*_files_of(names).values()}) == len(names)
+    with pytest.raises(UserError, match=r"a\.png\[0,256\] and a-0-256\.jpg would both be saved as a-0-256\.png"):
+        _files_of(["a.png[0,256]", "a-0-256.jpg"])
 
 
 def test_every_square_is_saved_in_a_file_of_its_own(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ cannot tell for certain is a problem that names what was found, never a guess: d
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -53,23 +54,25 @@ ADVICE = (
 )
 
 
-def is_junk(path: PurePath) -> bool:
+def is_junk(path: PurePath | str) -> bool:
     """Whether a path below a set's folder is hidden or was left there by a file system, a viewer or an editor."""
-    return any(part.startswith(".") or part.lower() in JUNK for part in path.parts)
+    parts = path.split("/") if isinstance(path, str) else path.parts
+    return any(part.startswith(".") or part.lower() in JUNK for part in parts)
 
 
-def has_image_suffix(path: PurePath) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
+def has_image_suffix(path: PurePath | str) -> bool:
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
-def is_image(path: PurePath) -> bool:
+def is_image(path: PurePath | str) -> bool:
     """Whether a path below a set's folder is that of an image which somebody meant to lie there."""
     return has_image_suffix(path) and not is_junk(path)
 
 
-def is_reduced(path: PurePath) -> bool:
+def is_reduced(path: PurePath | str) -> bool:
     """Whether an image is one reduced from a set's own (LR_bicubic/X2/a.png): checked with them, but not of its identity."""
-    return any(part.endswith(REDUCED) for part in path.parts[:-1]) or _reduced(path.as_posix()) is not None
+    below = path if isinstance(path, str) else path.as_posix()
+    return f"{REDUCED}/" in below or _reduced(below) is not None
 
 
 @dataclass(frozen=True)
@@ -107,11 +110,11 @@ class Arrangement:
 
 def arrange(known: Dataset, paths: Iterable[str], where: str) -> Arrangement:
     """Sort the image files below the folder `where` of a set by its layouts, the first that fits."""
-    images = sorted(path for path in paths if is_image(PurePosixPath(path)))
+    images = sorted(path for path in paths if is_image(path))
     reduced = _reduced_folders(images)
-    rest = [path for path in images if not is_reduced(PurePosixPath(path))]
+    rest = [path for path in images if not is_reduced(path)]
     if any(layout.lq for layout in known.layouts) and (sides := _sides(known.layouts, rest)):
-        return _paired(sides, reduced, rest, where)
+        return _paired(known, sides, reduced, rest, where)
     for layout in known.layouts:
         found = [] if layout.lq else _matches(layout.gt, rest)
         if found and not (layout.alone and len(found) < len(rest)):
@@ -179,7 +182,7 @@ def _compiled(template: str) -> re.Pattern[str]:
 
 
 def _match(template: str, path: str) -> _Match | None:
-    found = _compiled(template).fullmatch(path[: -len(PurePosixPath(path).suffix)])
+    found = _compiled(template).fullmatch(path[: path.rindex(".")])
     return _Match(path, found["key"], int(found.groupdict().get("scale") or WHOLE)) if found else None
 
 
@@ -188,6 +191,8 @@ def _matches(template: str, paths: Sequence[str]) -> list[_Match]:
 
 
 def _reduced(path: str) -> _Match | None:
+    if "LR" not in path:  # as all of the layouts have it: sets have tens of thousands of files
+        return None
     return next((found for layout in REDUCED_LAYOUTS if (found := _match(layout, path))), None)
 
 
@@ -207,30 +212,31 @@ def _reduced_folders(images: Sequence[str]) -> tuple[Reduced, ...]:
 def _single(
     known: Dataset, found: Sequence[_Match], reduced: tuple[Reduced, ...], rest: Sequence[str], where: str
 ) -> Arrangement:
-    gt: dict[int, dict[str, str]] = defaultdict(dict)
+    lots: dict[int, list[_Match]] = defaultdict(list)
     problems = []
     for one in found:
-        gt[WHOLE if one.scale == SERVES_ALL else one.scale][one.name] = one.path
-    for names in gt.values():
-        problems += _of_one_key([_Match(path, name[: name.rindex(".")]) for name, path in names.items()], where)
-        if problem := too_many(known, len(names)):
-            problems.append(f"{where}: {problem} (found: {told([*names.values()])}). {ADVICE}")
+        lots[WHOLE if one.scale == SERVES_ALL else one.scale].append(one)
+    for lot in lots.values():
+        problems += _of_one_key(lot, where)
+        if problem := too_many(known, len(lot)):
+            problems.append(f"{where}: {problem} (found: {told([one.path for one in lot])}). {ADVICE}")
     problems += _look_alikes([one for one in found if one.scale in (WHOLE, SERVES_ALL, found[0].scale)], where)
     taken = {one.path for one in found}
     others = tuple(path for path in rest if path not in taken)
-    return Arrangement(dict(gt), (), reduced, others, tuple(problems))
+    gt = {scale: {one.name: one.path for one in lot} for scale, lot in lots.items()}
+    return Arrangement(gt, (), reduced, others, tuple(problems))
 
 
 def _of_one_key(found: Sequence[_Match], where: str) -> list[str]:
-    """Images that differ in their suffix alone: nobody knows which of them a partner, or a saved result, belongs to."""
+    """Images of one name, such as a.png and a.jpg: nobody knows which of them a partner, or a saved result, belongs to."""
     seen: dict[str, str] = {}
     problems = []
     for one in found:
         other = seen.setdefault(_normal(one.key), one.path)
         if other != one.path:
             problems.append(
-                f"{where}/{one.path}: {PurePosixPath(other).name} ({where}/{other}) has the same name but for its ending, so "
-                "that either has no partner of its own: keep one, or rename it"
+                f"{where}/{one.path}: {PurePosixPath(other).name} ({where}/{other}) has the same name in the set, so that "
+                "either has no partner of its own: keep one, or rename it"
             )
     return shortened(problems)
 
@@ -323,7 +329,9 @@ def _by_file(path: str) -> tuple[str, str, str] | None:
     return None
 
 
-def _paired(sides: _Sides, reduced: tuple[Reduced, ...], rest: Sequence[str], where: str) -> Arrangement:
+def _paired(
+    known: Dataset, sides: _Sides, reduced: tuple[Reduced, ...], rest: Sequence[str], where: str
+) -> Arrangement:
     """Pairs of equal keys. Whatever has no partner, or could have two, is a problem; so are two of one key."""
     by_key: list[dict[str, list[_Match]]] = [defaultdict(list), defaultdict(list)]
     for side, found in zip(by_key, (sides.gt, sides.lq), strict=True):
@@ -344,10 +352,12 @@ def _paired(sides: _Sides, reduced: tuple[Reduced, ...], rest: Sequence[str], wh
             one, folder = (gt[key][0], sides.lq_folder) if key in gt else (lq[key][0], sides.gt_folder)
             unpaired.append(f"{where}/{one.path}: has no partner in {folder}/")
     pairs.sort(key=lambda pair: order_of(pair.gt))
+    excess = too_many(known, len(pairs))
+    wrong = [f"{where}: {excess} (found: {told(rest)}). {ADVICE}"] if excess else []
     taken = {one.path for found in (sides.gt, sides.lq) for one in found}
     others = tuple(path for path in rest if path not in taken)
     names = {WHOLE: {f"target/{pair.key}{PurePosixPath(pair.gt).suffix}": pair.gt for pair in pairs}}
-    return Arrangement(names, tuple(pairs), reduced, others, (*shortened(doubled), *shortened(unpaired)))
+    return Arrangement(names, tuple(pairs), reduced, others, (*wrong, *shortened(doubled), *shortened(unpaired)))
 
 
 def _normal(key: str) -> str:

@@ -48,11 +48,11 @@ def walk(folder: Path) -> Walked:
         for entry in entries:
             path = Path(entry.path)
             below = entry.name if name == "." else f"{name}/{entry.name}"
-            if is_junk(Path(below)):
+            if is_junk(below):
                 walked.junk += _images_in(path, below)
             elif has_image_suffix(path):  # also a folder of such a name, or a link to nowhere: told when it is read
                 walked.images.append(below)
-            elif entry.is_dir():
+            elif path.is_dir():
                 (links if entry.is_symlink() else waiting).append(path)
             elif entry.is_symlink() and not path.exists():
                 walked.problems.append(f"{path}: is a link to {os.readlink(path)}, where there is nothing")
@@ -74,5 +74,5 @@ def _images_in(path: Path, below: str) -> list[str]:
         f"{below}{os.path.join(top, file).removeprefix(str(path))}"
         for top, _, files in os.walk(path)
         for file in sorted(files)
-        if has_image_suffix(Path(file))
+        if has_image_suffix(file)
     ]

@@ -215,7 +215,7 @@ def _find(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
 
 def is_group(name: str) -> bool:
     """Whether a folder of a root may hold sets: not what is hidden, and not RCAN's LR/, which mirrors HR/."""
-    return not is_junk(PurePath(name)) and name not in ("LR", "LRBI")
+    return not is_junk(name) and name not in ("LR", "LRBI")
 
 
 def _joined(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
@@ -309,9 +309,7 @@ class SetFolder:
         self._known: Mapping[str, Mapping[str, Any]] = manifest["images"]
         self.elsewhere = manifest["source"] is not None
         self.address: str = manifest["source"] or str(folder)
-        self.walked = (
-            Walked([path for path in self._known if is_image(PurePath(path))]) if self.elsewhere else walk(folder)
-        )
+        self.walked = Walked([path for path in self._known if is_image(path)]) if self.elsewhere else walk(folder)
 
     @property
     def paths(self) -> list[str]:
