@@ -108,6 +108,14 @@ def read_source(path: Path) -> Source:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start} is not UTF-8 text: a sweep file is a text file") from error
+    source = parsed(path, text)
+    if not source.positions:
+        raise UserError(f"{path}: is empty. A sweep needs at least `axes:` (see docs/sweep-file.md).")
+    return source
+
+
+def parsed(path: Path, text: str) -> Source:
+    """YAML from anywhere; messages call its place `path`. No positions where it is empty. Raises UserError."""
     source = Source(path, text.splitlines(), None, {}, {})
     try:
         documents = list(yaml.compose_all(text, Loader=LOADER))
@@ -119,7 +127,7 @@ def read_source(path: Path) -> Source:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not documents or documents[0] is None:
-        raise UserError(f"{path}: is empty. A sweep needs at least `axes:` (see docs/sweep-file.md).")
+        return source
     reader = _Reader()
     if len(documents) > 1:
         mark = documents[1].start_mark
