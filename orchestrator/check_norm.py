@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from orchestrator.errors import TrialsFailed, UserError
+from orchestrator.plan.source import parsed
 from trainers.catalog import NORMS, BadKnob, UnknownName
 from trainers.conformance import NETWORKS, PROMISES, Broken, Case, cases, inhomogeneity
 from trainers.norms.base import Norm
@@ -44,16 +45,20 @@ def check_norm(name: str, knobs: str) -> int:
 
 
 def _choice(name: str, knobs: str) -> Choice:
+    given = parsed(Path("--knobs"), knobs).value
+    if not isinstance(given, dict):
+        raise UserError(f"--knobs: must be a mapping, e.g. '{{eps: 1.0e-4}}', not {knobs!r}")
     try:
-        given = yaml.safe_load(knobs)
-        if not isinstance(given, dict):
-            raise UserError(f"--knobs: must be a mapping, e.g. '{{eps: 1.0e-4}}', not {knobs!r}")
-        resolved, values = NORMS.resolve(name, given)
+        resolved, values = NORMS.resolve(name, {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
         return Choice(name=resolved, knobs=values)
-    except yaml.YAMLError as error:
-        raise UserError(f"--knobs: {error}") from error
-    except (UnknownName, BadKnob, ValidationError) as error:
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where, why = problem["loc"][-1], problem["msg"].removeprefix("Value error, ")
+        raise UserError(f"--knobs: {where} {why}") from error
+    except UnknownName as error:
         raise UserError(f"check-norm: {error}") from error
+    except BadKnob as error:
+        raise UserError(f"--knobs: {error}") from error
 
 
 def _check_class(name: str) -> None:

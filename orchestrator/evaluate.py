@@ -13,7 +13,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -71,6 +71,7 @@ class Subject:
     name: str
     step: int | None
     trial: str | None
+    source: str  # what messages call its weights
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
     Raises UserError for what is unknown or does not fit together, EnvironmentProblem for what cannot be read or written.
     """
     precisions = _precisions(options)
-    subject = _subject(given, options)
+    subject = _fitting(_subject(given, options))
     benchmarks = options.benchmarks or subject.spec.observe.evaluate
     if not benchmarks:
         raise UserError("Name a set: --benchmark Set5. This trial was trained without evaluation sets of its own.")
@@ -180,9 +181,24 @@ def _subject(given: str, options: EvaluateOptions) -> Subject:
         except ValueError as error:
             raise UserError(f"{path}: {error}. A file of `normsweep export` is wanted, or a trial's id.") from error
         step = metadata.get("step", "")
-        return Subject(spec, weights, metadata.get("trial") or path.name, int(step) if step.isdigit() else None, None)
+        name, at = metadata.get("trial") or path.name, int(step) if step.isdecimal() else None
+        return Subject(spec, weights, name, at, None, str(path))
     found = final_weights(read_store(options.store), given)
-    return Subject(RunSpec.from_json(found.spec), found.tensors, found.trial, found.step, found.trial)
+    return Subject(
+        RunSpec.from_json(found.spec), found.tensors, found.trial, found.step, found.trial, f"trial {found.trial}"
+    )
+
+
+def _fitting(subject: Subject) -> Subject:
+    """The same, its weights held against its network here, where an error is still a sentence. Raises UserError."""
+    from trainers.backbones.published import NotThisNetwork
+    from trainers.build import build_trained
+
+    try:
+        network = build_trained(subject.spec, subject.weights, subject.source)
+    except NotThisNetwork as error:
+        raise UserError(str(error)) from error
+    return replace(subject, weights=network.state_dict())
 
 
 def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) -> dict[str, str]:

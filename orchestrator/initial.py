@@ -151,14 +151,7 @@ class Finder:
         """With the keys and shapes of the trial's; trials that differ in seed or recipe share it."""
         key = f"{spec.model.model_dump_json()} {spec.task.model_dump_json()}"
         if key not in self._networks:
-            try:
-                self._networks[key] = _built(spec)
-            except Exception as error:
-                if not NORMS[spec.model.norm.name].open_knobs:
-                    raise
-                raise CannotStart(  # the user's own class, which runs only because weights are held against it
-                    f"norm {spec.model.norm.name} cannot be built: {type(error).__name__}: {error}"
-                ) from error
+            self._networks[key] = _built(spec)
         return self._networks[key]
 
 
@@ -251,9 +244,15 @@ def _weights_of(store: Store, trial: str) -> Weights:
 
 
 def _built(spec: RunSpec) -> nn.Module:
+    """Raises CannotStart where the norm is the user's own class, which runs only because weights are held against it."""
     from trainers.build import build_model
 
-    return build_model(spec)
+    try:
+        return build_model(spec)
+    except Exception as error:
+        if not NORMS[spec.model.norm.name].open_knobs:
+            raise
+        raise CannotStart(f"norm {spec.model.norm.name} cannot be built: {type(error).__name__}: {error}") from error
 
 
 def _sentences(source: str, found: Fit) -> list[str]:

@@ -127,14 +127,31 @@ def read_exported(path: Path) -> tuple[RunSpec, dict[str, str], dict[str, Tensor
     return RunSpec.from_json(metadata["spec"]), metadata, weights
 
 
-def build_trained(spec: RunSpec, weights: Mapping[str, Tensor]) -> nn.Module:
-    """The network of a spec with these weights, in evaluation mode."""
-    model = build_model(spec).eval()
-    model.load_state_dict(weights)
+def build_trained(spec: RunSpec, weights: Mapping[str, Tensor], source: str = "the state") -> nn.Module:
+    """The network of a spec with these weights, which messages call `source`, in evaluation mode.
+
+    Raises trainers.backbones.published.NotThisNetwork, a ValueError, where they are not all of the network's, are not finite,
+    or where its norm cannot be imported here.
+    """
+    from trainers.backbones.published import NotThisNetwork, Weights, checked, fit, network_state
+
+    norm = spec.model.norm.name
+    try:
+        model = build_model(spec).eval()
+    except (ImportError, AttributeError) as error:
+        if not NORMS[norm].open_knobs:
+            raise
+        raise NotThisNetwork(f"{source} is of norm {norm}, which cannot be imported here: {error}") from error
+    # A norm of one's own may have names that would be read as a published network's.
+    state = weights if weights.keys() == model.state_dict().keys() else network_state(weights)
+    model.load_state_dict(fit(checked(Weights(source, state, norm)), model).taken, strict=False)
     return model
 
 
 def load_exported(path: Path) -> nn.Module:
-    """The network of a file that `normsweep export` wrote, in evaluation mode."""
+    """The network of a file that `normsweep export` wrote, in evaluation mode.
+
+    Raises OSError, and ValueError as `read_exported` and `build_trained` do.
+    """
     spec, _, weights = read_exported(path)
-    return build_trained(spec, weights)
+    return build_trained(spec, weights, str(path))

@@ -81,7 +81,8 @@ training:
 
 - A **file** (`.pth`, `.pt`, `.safetensors`) is looked for beside the sweep file, then in the
   working directory. It is a checkpoint as published for SwinIR, HAT or DRCT (of `params_ema` and
-  `params`, the first), what `normsweep export` wrote, or a `weights.pt` or `ema.pt` of ours.
+  `params`, the first; `state_dict`, `net_g` and the like are opened too, and `module.` or `net_g.`
+  before every name is dropped), what `normsweep export` wrote, or a `weights.pt` or `ema.pt` of ours.
   Nothing in it is run.
 - A **trial** is named by its id or the beginning of it, 8 digits or more, and gives its final EMA
   weights. It has to be done, in the store of `--store`. An id of digits only is quoted.

@@ -111,6 +111,14 @@ def read_source(path: Path) -> Source:
         raise UserError(f"{path}: is a folder, not a sweep file. YAML files in it: {found}.") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    source = parsed(path, text)
+    if not source.positions:
+        raise UserError(f"{path}: is empty. A sweep needs at least `axes:` (see docs/sweep-file.md).")
+    return source
+
+
+def parsed(path: Path, text: str) -> Source:
+    """YAML from anywhere; messages call its place `path`. No positions where it is empty. Raises UserError."""
     source = Source(path, text.splitlines(), None, {}, {})
     try:
         check_text(text)
@@ -125,7 +133,7 @@ def read_source(path: Path) -> Source:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not documents or documents[0] is None:
-        raise UserError(f"{path}: is empty. A sweep needs at least `axes:` (see docs/sweep-file.md).")
+        return source
     reader = _Reader()
     if len(documents) > 1:
         mark = documents[1].start_mark

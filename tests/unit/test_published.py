@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import re
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from orchestrator.errors import UserError
+from orchestrator.evaluate import EvaluateOptions, evaluate_checkpoint
 from tests.tiny import tiny_spec
 from trainers.backbones.published import NotThisNetwork, fit, load_published, norm_of, read_published
-from trainers.build import build_model
+from trainers.build import build_model, load_exported
 from trainers.catalog import NORMS
 from trainers.spec import Choice
 
@@ -62,6 +65,10 @@ def test_bare_and_wrapped_states_load_and_the_averaged_one_is_preferred(tmp_path
         "params": {"params": published},
         "both": {"params": other, "params_ema": published},
         "parallel": {f"module.{key}": value for key, value in published.items()},
+        "compiled": {"params": {f"_orig_mod.module.{key}": value for key, value in published.items()}},
+        "lightning": {"state_dict": {f"model.{key}": value for key, value in published.items()}, "epoch": 3},
+        "gan": {"state_dict": {f"net_g.{k}": v for k, v in published.items()} | {"net_d.conv.weight": torch.ones(1)}},
+        "nested": {"net_g": {"params_ema": published, "params": other}, "net_d": {}},
     }
     for name, content in files.items():
         torch.save(content, tmp_path / f"{name}.pth")
@@ -243,3 +250,60 @@ def test_a_cut_or_damaged_file_is_a_sentence_wherever_it_is_cut(tmp_path: Path, 
         path.write_bytes(changed)
         with contextlib.suppress(NotThisNetwork):  # changed values of tensors are still tensors
             read_published(path)
+
+
+FIRST = "conv_first.weight"
+STRANGE = {
+    "lacks": ({FIRST: None}, f"lacks {FIRST}"),
+    "more": ({"foo.bar": torch.ones(1)}, "has foo.bar"),
+    "twice": ({"module.conv_first.bias": torch.ones(1)}, "has module.conv_first.bias"),
+    "wide": ({FIRST: torch.ones(12, 3, 3, 3)}, f"{FIRST} is [12, 3, 3, 3], not [8, 3, 3, 3]"),
+    "whole": ({FIRST: torch.ones(8, 3, 3, 3, dtype=torch.int32)}, f"{FIRST}: int32 values where weights are wanted"),
+    "complex": ({FIRST: torch.ones(8, 3, 3, 3, dtype=torch.complex64)}, f"{FIRST}: sparse, quantised, complex"),
+    "sparse": ({FIRST: torch.ones(8, 3, 3, 3).to_sparse()}, f"{FIRST}: sparse, quantised, complex"),
+    "empty": ({FIRST: torch.ones(8, 3, 3, 3, device="meta")}, f"{FIRST}: sparse, quantised, complex or without data"),
+    "nan": ({FIRST: torch.full((8, 3, 3, 3), torch.nan)}, f"{FIRST}: not finite numbers"),
+    "huge": ({FIRST: torch.full((8, 3, 3, 3), 1e300, dtype=torch.float64)}, f"{FIRST}: not finite numbers"),
+    "number": ({"epoch": 3}, "no tensors under names: epoch"),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_weights_that_do_not_fit_are_named_with_their_file(tmp_path: Path, name: str) -> None:
+    changes, told = STRANGE[name]
+    content = {key: value for key, value in {**network(1).state_dict(), **changes}.items() if value is not None}
+    torch.save(content, tmp_path / f"{name}.pth")
+    ours = network(3)
+    with pytest.raises(NotThisNetwork, match=re.escape(f"{name}.pth")) as refused:
+        load_published(ours, tmp_path / f"{name}.pth")
+    assert told in str(refused.value)
+    assert_equal(ours, network(3))
+
+
+def exported(path: Path, tensors: dict[str, torch.Tensor], norm: str = "layer_norm") -> Path:
+    spec = tiny_spec(norm=norm)
+    save_file(tensors, path, metadata={"spec": spec.to_json(), "trial": "0" * 16, "step": "6"})
+    return path
+
+
+@pytest.mark.parametrize("name", ["lacks", "more", "wide", "whole", "nan"])
+def test_an_exported_file_that_does_not_fit_its_spec_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    changes, told = STRANGE[name]
+    content = {key: value for key, value in {**network(1).state_dict(), **changes}.items() if value is not None}
+    path = exported(tmp_path / f"{name}.safetensors", content)
+    with pytest.raises(NotThisNetwork, match=re.escape(told)):
+        load_exported(path)
+    options = EvaluateOptions(("embedded-test",), ("fp32",), str(tmp_path / "runs"))
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        evaluate_checkpoint(str(path), options)
+
+
+def test_an_exported_file_may_come_out_of_a_wrapper_and_in_another_precision(tmp_path: Path) -> None:
+    state = {f"module.{key}": value.double() for key, value in network(1).state_dict().items()}
+    assert_equal(load_exported(exported(tmp_path / "wrapped.safetensors", state)), network(1))
+
+
+def test_an_exported_file_of_a_norm_that_is_not_here_says_so(tmp_path: Path) -> None:
+    path = exported(tmp_path / "own.safetensors", network(1).state_dict(), norm="norms_of_a_colleague:Gain")
+    with pytest.raises(NotThisNetwork, match="is of norm norms_of_a_colleague:Gain, which cannot be imported here"):
+        load_exported(path)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,22 @@ from trainers.catalog import NORMS, UnknownName
 from trainers.norms.base import Norm
 from trainers.spec import BadSpec, RunSpec
 
-WRAPPERS = ("params_ema", "params")  # the averaged weights are the ones that were evaluated
+# Keys under which trainers keep the network, the first that is there: averaged weights are the ones that were evaluated.
+WRAPPERS = (
+    "params_ema",
+    "params",
+    "state_dict",
+    "model_state_dict",
+    "net_g",
+    "generator",
+    "model",
+    "network",
+    "module",
+)
+DEEPEST_WRAPPER = 3
+# What wraps a network puts its own name before every key: DataParallel, torch.compile, Lightning, GAN trainers.
+PREFIXES = ("module.", "_orig_mod.", "net_g.", "generator.", "model.", "network.", "net.")
+DISCRIMINATORS = ("net_d.", "discriminator.")
 BUFFERS = re.compile(r"(^|\.)(attn_mask|relative_position_index(_SA|_OCA)?|mean)$")
 RENAMED = {"gamma": "weight", "beta": "bias"}  # of the published i-LN
 BLOCK_NORM = re.compile(r"(?:^|\.)norm[12]\.(\w+)$")
@@ -76,8 +91,11 @@ class Fit:
 
 
 def network_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Parameters under our keys: buffers that we compute are dropped, `module.` is, and i-LN's gamma and beta are renamed."""
-    bare = {key.removeprefix("module."): value for key, value in state.items() if not BUFFERS.search(key)}
+    """Parameters under our keys: buffers that we compute and PREFIXES are dropped, i-LN's gamma and beta are renamed."""
+    bare = {key: value for key, value in state.items() if not BUFFERS.search(key)}
+    bare = {key: value for key, value in bare.items() if not key.startswith(DISCRIMINATORS)} or bare
+    while prefix := next((p for p in PREFIXES if bare and all(key.startswith(p) for key in bare)), None):
+        bare = {key.removeprefix(prefix): value for key, value in bare.items()}
     ours = {}
     for key, value in bare.items():
         path, _, last = key.rpartition(".")
@@ -93,12 +111,12 @@ def read_published(path: Path) -> Weights:
     """
     content, about = _content(path)
     is_published = any(BUFFERS.search(key) for key in content if isinstance(key, str))
-    for wrapper in WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            content, is_published = content[wrapper], True
+    for _ in range(DEEPEST_WRAPPER):
+        wrapper = next((name for name in WRAPPERS if isinstance(content.get(name), Mapping)), None)
+        if wrapper is None:
             break
-    if not content or not all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items()):
-        raise NotThisNetwork(f"{path}: holds no state dict, neither bare nor under {' or '.join(WRAPPERS)}")
+        content, is_published = content[wrapper], True
+    _refuse_other_content(str(path), content)
     names = _block_norm_names(content)
     if names == set(RENAMED):
         norm: str | None = "i_ln"
@@ -106,10 +124,40 @@ def read_published(path: Path) -> Weights:
         norm = "layer_norm"
     else:
         norm = _norm_of_spec(about.get("spec") or _spec_beside(path))
-    state = network_state(content)
-    if unusable := [key for key, value in state.items() if not (value.is_floating_point() and value.isfinite().all())]:
-        raise NotThisNetwork(f"{path}: {unusable[0]} and {len(unusable) - 1} more are not finite numbers")
-    return Weights(str(path), state, norm)
+    return checked(Weights(str(path), network_state(content), norm))
+
+
+def checked(weights: Weights) -> Weights:
+    """The same weights. Raises NotThisNetwork where a tensor is not dense, or not finite in float32."""
+    strange = [key for key, value in weights.tensors.items() if not _is_dense(value)]
+    if strange:
+        raise NotThisNetwork(f"{weights.source}: {_listed(strange)}: sparse, quantised, complex or without data")
+    infinite = [key for key, value in weights.tensors.items() if not value.to(torch.float32).isfinite().all()]
+    if infinite:
+        raise NotThisNetwork(f"{weights.source}: {_listed(infinite)}: not finite numbers")
+    return weights
+
+
+def _is_dense(value: Tensor) -> bool:
+    is_odd = value.is_quantized or value.is_meta or value.is_complex()
+    return value.layout == torch.strided and not is_odd
+
+
+def _listed(keys: Sequence[object]) -> str:
+    """The first of these keys, and how many more there are."""
+    more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
+    return ", ".join(str(key) for key in keys[:NAMED]) + more
+
+
+def _refuse_other_content(source: str, content: Mapping[Any, Any]) -> None:
+    """Raises NotThisNetwork where it is no state dict: tensors by names."""
+    others = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if content and not others:
+        return
+    why = f"holds no state dict, neither bare nor under {', '.join(WRAPPERS[:3])} or the like"
+    if others:
+        why += f"; no tensors under names: {_listed(others)}"
+    raise NotThisNetwork(f"{source}: {why}")
 
 
 def fit(weights: Weights, network: nn.Module, *, norm: str | None = None, strict: bool = True) -> Fit:
@@ -125,6 +173,9 @@ def fit(weights: Weights, network: nn.Module, *, norm: str | None = None, strict
     missing = tuple(key for key in ours if key not in theirs)
     unused = tuple(key for key in theirs if key not in ours)
     shared = {key: (theirs[key], value) for key, value in ours.items() if key in theirs}
+    if integers := [key for key, (given, value) in shared.items() if _is_whole(given) and not _is_whole(value)]:
+        dtype = str(theirs[integers[0]].dtype).removeprefix("torch.")
+        raise NotThisNetwork(f"{weights.source}: {_listed(integers)}: {dtype} values where weights are wanted")
     taken = {key: given.reshape(value.shape) for key, (given, value) in shared.items() if _same_shape(given, value)}
     reshaped = {
         key: f"{list(given.shape)}, not {list(value.shape)}"
@@ -133,7 +184,10 @@ def fit(weights: Weights, network: nn.Module, *, norm: str | None = None, strict
     }
     found = Fit(taken, missing, reshaped, unused, _other_norm(weights, norm or norm_of(network)))
     if not taken:
-        raise NotThisNetwork(f"{weights.source}: nothing in it fits this network")
+        raise NotThisNetwork(
+            f"{weights.source}: nothing in it fits this network: it has {_listed(list(theirs))}; "
+            f"the network has {_listed(list(ours))}"
+        )
     if strict:
         _refuse(weights.source, found)
     return found
@@ -217,6 +271,11 @@ def _block_norm_names(keys: Collection[Any]) -> set[str]:
 
 def _backbone_of(keys: Collection[str]) -> str | None:
     return next((name for name, part in BLOCKS.items() if any(part in key for key in keys)), None)
+
+
+def _is_whole(value: Tensor) -> bool:
+    """Whole numbers or booleans, as a counter that is a buffer has them."""
+    return not value.is_floating_point()
 
 
 def _same_shape(theirs: Tensor, ours: Tensor) -> bool:
