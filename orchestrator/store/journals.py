@@ -18,6 +18,7 @@ from orchestrator.store.records import Damaged, Record, checked_lines, read_byte
 
 SEGMENT = re.compile(
     r"trials/[^/]+/attempts/(?P<attempt>[1-9]\d{0,8})/journal/(?P<first>\d{10,15})(?:-(?P<digest>[0-9a-f]{16}))?\.jsonl"
+    r"(?=/|$)"  # of a folder in a segment's place, keys go on
 )
 DIGEST_DIGITS = 16
 
@@ -52,8 +53,8 @@ def put_segment(store: Store, trial_id: str, attempt: int, first_seq: int, lines
 
 def segments(store: Store, trial_id: str) -> list[Segment]:
     """Every segment, in the order in which they were journalled."""
-    found = (SEGMENT.fullmatch(key) for key in store.list(f"trials/{trial_id}/attempts"))
-    return sorted(Segment(int(m["attempt"]), int(m["first"]), m[0], m["digest"]) for m in found if m)
+    found = (SEGMENT.match(key) for key in store.list(f"trials/{trial_id}/attempts"))
+    return sorted({Segment(int(m["attempt"]), int(m["first"]), m[0], m["digest"]) for m in found if m})
 
 
 def read_segment(store: Store, segment: Segment) -> list[Record] | Damaged:

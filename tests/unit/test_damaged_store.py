@@ -47,6 +47,10 @@ def test_a_damaged_file_is_named_and_no_number_comes_from_it(kind: str, held: tu
         with damaged(path, content):
             after = look(plan, store)
         assert numbers_that_changed_unsaid(before, after) == [], (name, path)
+    for path in files_of(store, kind):
+        with damaged(path, None):  # a folder in its place
+            after = look(plan, store)
+        assert numbers_that_changed_unsaid(before, after) == [], path
 
 
 @pytest.mark.parametrize("kind", KINDS)
