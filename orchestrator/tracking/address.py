@@ -153,10 +153,10 @@ def _database(text: str) -> Address:
 
 
 def about_access(said: str) -> str:
-    """What to do, as a line, where a server's answer says that it did not let us in; else ""."""
-    if not re.search(r"\b40[13]\b", said):
-        return ""
-    return f"{HOSTS if 'Host header' in said else SIGN_IN}\n"
+    """What to do, as a line, where a server answered what MLflow would not; else ""."""
+    if re.search(r"\b40[13]\b", said):
+        return f"{HOSTS if 'Host header' in said else SIGN_IN}\n"
+    return "Is this the address of an MLflow server?\n" if re.search(r"error code \d{3}\b", said) else ""
 
 
 def leave_process_list(arguments: Sequence[str]) -> None:
