@@ -28,6 +28,7 @@ from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome
 from orchestrator.store.names import claim_name
 from orchestrator.store.trials import looks_at
+from orchestrator.tracking.address import parse
 
 
 @dataclass(frozen=True)
@@ -130,18 +131,15 @@ def _check_options(options: JobOptions) -> None:
         raise UserError(
             f"--store {options.store}: pods on several nodes need a store that all reach: s3://BUCKET/PREFIX"
         )
-    try:
-        parts = urlsplit(options.tracking)
-    except ValueError as error:
-        raise UserError(f"--tracking {options.tracking}: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not options.tracking.lower().startswith(("http://", "https://")):
         raise UserError(f"--tracking {options.tracking}: pods need a server: http://mlflow:5000 is the one of k8s/base")
-    if parts.password:
+    address = parse(options.tracking)
+    if address.credentials is not None:
         raise UserError(
             "--tracking: holds a password, which would stand in the job for everyone to read. Put MLFLOW_TRACKING_USERNAME and "
             f"MLFLOW_TRACKING_PASSWORD into the Secret {options.secret}, and leave them out of the address."
         )
-    if _is_loopback(parts.hostname):
+    if _is_loopback(urlsplit(address.uri).hostname or ""):
         raise UserError(f"--tracking {options.tracking}: for a pod that is the pod itself; name it as the cluster does")
     for root in options.data_roots:
         if not is_s3(root):

@@ -27,7 +27,17 @@ ADVICE = f"Put user and password into {USERNAME} and {PASSWORD}, or the whole ad
 SIGN_IN = f"Set {USERNAME} and {PASSWORD}, or MLFLOW_TRACKING_TOKEN, to what the server knows."
 HOSTS = "The server does not know itself by this name: start it with --allowed-hosts, or use a name that it knows."
 # Python's name of a driver -> what to install.
-DISTRIBUTIONS = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'", "MySQLdb": "mysqlclient"}
+DISTRIBUTIONS = {
+    "psycopg2": "psycopg2-binary",
+    "psycopg": "'psycopg[binary]'",
+    "MySQLdb": "mysqlclient",
+    "mysql": "mysql-connector-python",
+}
+# Of a database whose usual driver is missing: another that may be there.
+OTHERS = {
+    "psycopg": ", or write postgresql+psycopg2:// and pip install psycopg2-binary",
+    "MySQLdb": ", or write mysql+pymysql:// and pip install pymysql",
+}
 
 
 @dataclass(frozen=True)
@@ -143,9 +153,8 @@ def _database(text: str) -> Address:
     except ImportError as error:
         missing = error.name or dialect.driver
         install = f"pip install {DISTRIBUTIONS.get(missing, missing)}"
-        other = ", or write mysql+pymysql:// and pip install pymysql" if missing == "MySQLdb" else ""
         raise EnvironmentProblem(
-            f"{FLAG} {_shown(text)}: its driver {missing} is not installed here: {install}{other}"
+            f"{FLAG} {_shown(text)}: its driver {missing} is not installed here: {install}{OTHERS.get(missing, '')}"
         ) from error
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise UserError(f"{FLAG} {_shown(text)}: not an address of a database. Known: {KNOWN}.") from None
@@ -153,10 +162,10 @@ def _database(text: str) -> Address:
 
 
 def about_access(said: str) -> str:
-    """What to do, as a line, where a server's answer says that it did not let us in; else ""."""
-    if not re.search(r"\b40[13]\b", said):
-        return ""
-    return f"{HOSTS if 'Host header' in said else SIGN_IN}\n"
+    """What to do, as a line, where a server answered what MLflow would not; else ""."""
+    if re.search(r"\b40[13]\b", said):
+        return f"{HOSTS if 'Host header' in said else SIGN_IN}\n"
+    return "Is this the address of an MLflow server?\n" if re.search(r"error code \d{3}\b", said) else ""
 
 
 def leave_process_list(arguments: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from orchestrator.errors import NormsweepError, masked
 from orchestrator.tracking import sqlite
-from orchestrator.tracking.address import ADVICE, Address, about_access, parse
+from orchestrator.tracking.address import Address, about_access, parse
 
 ANSWER_DEADLINE_S = 5.0
 ANOTHER = "Make it writable, or name another database with --tracking."
@@ -77,9 +77,7 @@ def _service(address: Address) -> Health:
         deleted = deleted_experiments(address)
     except NormsweepError as error:
         return Health(False, str(error), about_access(str(error)).rstrip() or START)
-    advised = f" {ADVICE}" if address.credentials is not None else ""
-    health = _with_deleted(f"{address.shown} answers", deleted)
-    return Health(health.is_well, health.found + advised, health.advice)
+    return _with_deleted(f"{address.shown} answers", deleted)
 
 
 def _away(uri: str) -> str | None:

@@ -196,7 +196,8 @@ class Mirror:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    return line.partition(" Response body: '<")[0][:300]  # a page for people says nothing here
 
 
 def _is_deleted(run: Run) -> bool:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import http.server
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,8 +80,22 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def test_a_tracking_server_that_answers_is_ok(runs: Path, server: str) -> None:
-    assert found("tracking", runs, server).verdict == "ok"
+def test_a_server_that_is_none_of_mlflow_is_a_problem(runs: Path, server: str) -> None:
+    finding = found("tracking", runs, server)
+    assert finding.verdict == "problem"
+    assert "error code 501" in finding.found
+    assert finding.advice == "Is this the address of an MLflow server?"
+
+
+def test_advice_in_brackets_is_printed_as_it_is(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    assert run_doctor(str(runs), "postgresql+psycopg://ada:s3cr3t@host/db") == 3
+    said = capsys.readouterr().out
+    assert "pip install 'psycopg[binary]'" in said
+    assert "s3cr3t" not in said
 
 
 def test_a_tracking_server_that_does_not_answer_is_a_problem(runs: Path) -> None:

@@ -6,6 +6,7 @@ import math
 import shutil
 import socket
 import sqlite3
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,9 +19,11 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
-from orchestrator.errors import UserError
+from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Plan, load_plan
 from orchestrator.report.page import write_report
+from orchestrator.run.options import RunOptions
+from orchestrator.run.runner import run_sweep
 from orchestrator.store import journals, open_store
 from orchestrator.store.base import Store
 from orchestrator.tracking.address import parse
@@ -319,3 +322,14 @@ def test_a_report_makes_no_database(plan: Plan, store: Store, tmp_path: Path) ->
     write_report(plan, store.uri, f"sqlite:///{tmp_path}/runs/mlflow.db", tmp_path / "out")
     assert not list(tmp_path.rglob("mlflow.db*"))
     assert not list(tmp_path.rglob("mlartifacts"))
+
+
+@pytest.mark.parametrize("uri", ["mysql+nope://host/db", "ftp://host", "runs/mlflow.db", "mysql+pymysql://host/db"])
+def test_a_run_begins_nothing_with_an_address_that_cannot_serve(
+    plan: Plan, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pymysql", None)  # as where it is not installed
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((UserError, EnvironmentProblem), match="--tracking"):
+        run_sweep(plan, RunOptions(str(tmp_path / "runs"), uri))
+    assert sorted(tmp_path.rglob("*")) == before

@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -166,6 +168,26 @@ def test_addresses_are_absolute_wherever_it_is_started(tmp_path: Path, monkeypat
     assert str(tmp_path / "mlartifacts") in command
 
 
+def test_a_moved_store_is_shown_with_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen by the addresses that its database holds when the server starts."""
+    old, new = tmp_path / "old", tmp_path / "new #1"
+    new.mkdir()
+    with closing(sqlite3.connect(new / "mlflow.db")) as made:
+        made.executescript(
+            "CREATE TABLE experiments (experiment_id, name, artifact_location);"
+            "CREATE TABLE runs (run_uuid, experiment_id, artifact_uri);"
+            f"INSERT INTO experiments VALUES (1, 'swept', '{old.as_uri()}/mlartifacts/swept'), (2, 'other', '{old.as_uri()}/x');"
+            f"INSERT INTO runs VALUES ('a', 1, '{old.as_uri()}/mlartifacts/swept/a/artifacts'), ('b', 1, 's3://x/b');"
+        )
+    monkeypatch.setattr("orchestrator.ui._serve", lambda command: 0)
+    assert run_ui(f"sqlite:///{new}/mlflow.db", "127.0.0.1", free_port()) == 0
+    with closing(sqlite3.connect(new / "mlflow.db")) as kept:
+        uris = kept.execute("SELECT artifact_uri FROM runs ORDER BY 1").fetchall()
+        locations = kept.execute("SELECT artifact_location FROM experiments ORDER BY 1").fetchall()
+    assert uris == [(f"{new.as_uri()}/mlartifacts/swept/a/artifacts",), ("s3://x/b",)]
+    assert locations == [(f"{new.as_uri()}/mlartifacts/swept",), (f"{old.as_uri()}/x",)]
+
+
 def test_hosts_are_named_only_beyond_loopback(tmp_path: Path) -> None:
     tracking = database(tmp_path)
     assert "--allowed-hosts" not in server_command(parse(tracking), "127.0.0.1", 5000)
@@ -178,3 +200,5 @@ def test_hosts_are_named_only_beyond_loopback(tmp_path: Path) -> None:
 def test_a_server_that_is_there_already_is_only_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_ui("http://tracking.example:5000", "127.0.0.1", 5000) == 0
     assert "http://tracking.example:5000" in capsys.readouterr().out
+    assert run_ui("http://ada:s3cr3t@tracking.example:5000", "127.0.0.1", 5000) == 0
+    assert capsys.readouterr().out == "The runs are served already: open http://tracking.example:5000\n"

@@ -82,13 +82,14 @@ def test_what_is_no_address_is_refused_with_what_would_be_one(text: str, says: s
         ("postgresql+psycopg2://u:{}@host/db", "pip install psycopg2-binary"),
         ("mysql+pymysql://u:{}@host/db", "pip install pymysql"),
         ("mysql://u:{}@host/db", "pip install pymysql"),
+        ("postgresql://u:{}@host/db", "pip install psycopg2-binary"),
         ("mssql+pyodbc://u:{}@host/db", "pip install pyodbc"),
     ],
 )
 def test_a_driver_that_is_not_installed_is_said_with_what_to_install(
     text: str, installs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("psycopg2", "pymysql", "MySQLdb", "pyodbc"):
+    for name in ("psycopg", "psycopg2", "pymysql", "MySQLdb", "pyodbc"):
         monkeypatch.setitem(sys.modules, name, None)  # as where it is not installed
     with pytest.raises(EnvironmentProblem, match=installs) as told:
         parse(text.format(SECRET))
