@@ -23,7 +23,7 @@ import psutil
 
 from orchestrator import signals
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.streams import separate_stderr
+from orchestrator.streams import lost_output, separate_stderr
 
 END_WITHIN_S = 120.0  # from the first signal to the end, whatever still ships
 KILLED_WITHIN_S = 10.0
@@ -110,7 +110,8 @@ def _work(work: Callable[[], int], parent: int, says: int, log: int) -> None:
     code = 1
     try:
         code = work()
-        sys.stdout.flush()
+        if (unwritten := lost_output()) is not None:
+            print(unwritten, file=sys.stderr)
         sys.stderr.flush()
         os.write(says, b"ended")
     finally:

@@ -36,12 +36,17 @@ class _Row:
     said: float = field(default=0.0)
 
 
+def _at_first(state: str | None) -> str:
+    """Of what the store says, all that this run does not take up again."""
+    return state if state in ("done", "diverged") else "pending"
+
+
 class Progress:
     """Told of every change of a trial; `quiet` says only what went wrong. A context: leaving it ends the live table."""
 
     def __init__(self, plan: Plan, states: Mapping[str, str], *, quiet: bool, json_lines: bool) -> None:
         self._rows = {
-            trial.id: _Row(trial.name, trial.spec.training.steps, trial.seconds, states.get(trial.id, "pending"))
+            trial.id: _Row(trial.name, trial.spec.training.steps, trial.seconds, _at_first(states.get(trial.id)))
             for trial in plan.trials
         }
         self._sweep = plan.sweep

@@ -48,7 +48,7 @@ class Ended:
 def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     """Train what is missing, mirror it, write the report.
 
-    Raises EnvironmentProblem where the machine cannot hold a gang or a service fails.
+    Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, Interrupted where a signal ended it.
     """
     store = open_store(options.store)
     done = ended(store, plan.trials)
@@ -70,6 +70,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
                     message = f"ended by {signals.received.name}"
                     close_attempts(store, todo, options.run, "interrupted", message)
     exit_code = _finish(plan, store, options, progress, mirror, trained=len(todo))
+    signals.check()
     return Ended(exit_code, tuple(progress.warnings))
 
 
