@@ -16,6 +16,7 @@ def main() -> None:
     """The entry point: heeds signals before anything that takes time is imported."""
     try:
         signals.install()
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # for every Python that is started from here
         from orchestrator.cli import main as cli
 
         code = cli()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 from orchestrator.errors import Interrupted
@@ -52,16 +54,15 @@ def _end(number: int, frame: FrameType | None) -> None:
         os._exit(128 + received)
 
 
-class waited_for:  # noqa: N801 (reads as a clause)
-    """A context in which a signal raises nothing: the code inside looks at `received`. Leaving it raises Interrupted."""
-
-    def __enter__(self) -> None:
-        global _is_waited_for
-        check()
-        _is_waited_for = True
-
-    def __exit__(self, *_: object) -> None:
-        global _is_waited_for
+@contextmanager
+def waited_for() -> Iterator[None]:
+    """A context in which a signal raises nothing: the code inside looks at `received`."""
+    global _is_waited_for
+    check()
+    _is_waited_for = True
+    try:
+        yield
+    finally:
         _is_waited_for = False
 
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import os
 import platform
-import signal
 import sys
 import time
-import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator import signals
 from orchestrator.cli import cluster, data
+from orchestrator.cli.exits import exit_code
 from orchestrator.cli.options import (
     NAMESPACE,
     STORE,
@@ -34,7 +31,6 @@ from orchestrator.cli.options import (
     weights,
 )
 from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
-from orchestrator.home import usable_home
 from orchestrator.streams import guard, lost_output
 from orchestrator.tracking.address import leave_process_list
 
@@ -330,30 +326,8 @@ def main() -> int:
     except FileNotFoundError:
         print("The working folder does not exist any more: go to one that does.", file=sys.stderr)
         return UserError.exit_code
-    usable_home()
     code = exit_code(lambda: app(standalone_mode=False))
     if (lost := lost_output()) is not None:
         print(lost, file=sys.stderr)
         return code or EnvironmentProblem.exit_code
     return code
-
-
-def exit_code(call: Callable[[], int]) -> int:
-    """Of a call that may raise anything: what went wrong is printed, a traceback only for what is our bug."""
-    try:
-        code = call()
-        signals.check()
-        return code
-    except NormsweepError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return 128 + (signals.received or signal.SIGINT)
-    except Exception as error:
-        if signals.received is not None:  # what a library made of the signal
-            return 128 + signals.received
-        if (shown := getattr(error, "show", None)) is None:
-            traceback.print_exc()
-            return 1
-        shown()
-        return getattr(error, "exit_code", 2)

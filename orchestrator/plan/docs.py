@@ -135,7 +135,9 @@ def page() -> str:
         "results differ where that is one window.\n"
     )
     lines.append(
-        "A norm of your own is written `package.module:Class`, the module being the one that defines the class. The code of its "
+        "A norm of your own is written `package.module:Class`, the module being the one that defines the class. Its file is "
+        "looked for beside the sweep file, in the working folder, then among what is installed; it may import files beside it, "
+        "and its name is nobody else's: a `copy.py` is no trouble. The code of its "
         "source file is part of the trial's identity: comments, docstrings and formatting do not count, and the modules that it "
         "imports are not seen.\n"
     )

@@ -13,7 +13,6 @@ import shlex
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,12 +22,13 @@ import psutil
 
 from orchestrator import signals
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.streams import separate_stderr
+from orchestrator.streams import lost_output, separate_stderr
 
 END_WITHIN_S = 120.0  # from the first signal to the end, whatever still ships
 KILLED_WITHIN_S = 10.0
 SETTLED = frozenset({0, 2, 4})  # exit codes that leave no attempt open
 LOG_TAIL_BYTES = 4_000
+SHOW_CURSOR = "\x1b[?25h"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
@@ -69,7 +69,7 @@ def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, {*heard, signals.PASSED_ON})
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     said, says = os.pipe()
-    with tempfile.TemporaryFile() as log:
+    with os.fdopen(os.memfd_create("ray"), "w+b") as log:
         parent, child = os.getpid(), os.fork()
         if child == 0:
             os.close(said)
@@ -83,6 +83,8 @@ def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
         death = Death(status, word.removeprefix("lost: "), log.read().decode(errors="replace"))
     code = os.waitstatus_to_exitcode(status)
     has_closed = word == "ended"
+    if not has_closed and sys.stderr.isatty():
+        sys.stderr.write(SHOW_CURSOR)  # which the live table had hidden
     if stopped_by is not None:
         if not has_closed:
             close("interrupted", f"ended by {stopped_by.name}")
@@ -110,7 +112,8 @@ def _work(work: Callable[[], int], parent: int, says: int, log: int) -> None:
     code = 1
     try:
         code = work()
-        sys.stdout.flush()
+        if (unwritten := lost_output()) is not None:
+            print(unwritten, file=sys.stderr)
         sys.stderr.flush()
         os.write(says, b"ended")
     finally:

@@ -46,6 +46,11 @@ class _Row:
     said: float = field(default=0.0)
 
 
+def _at_first(state: str | None) -> str:
+    """Of what the store says, all that this run does not take up again."""
+    return state if state in ("done", "diverged") else "pending"
+
+
 class Progress:
     """Told of every change of a trial; `quiet` says only what went wrong. A context: leaving it ends the live table."""
 
@@ -64,7 +69,7 @@ class Progress:
                 trial.name,
                 trial.spec.training.steps,
                 trial.seconds,
-                states.get(trial.id, "pending"),
+                _at_first(states.get(trial.id)),
                 step=(reached or {}).get(trial.id, 0),
             )
             for trial in plan.trials

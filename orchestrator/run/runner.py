@@ -53,7 +53,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     """Train what is missing, mirror it, write the report.
 
     Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, UserError for an address of MLflow that
-    is none.
+    is none, Interrupted where a signal ended it.
     """
     parse(options.tracking)  # before anything is made
     store = open_store(options.store)
@@ -84,7 +84,9 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
                 if signals.received is not None:
                     message = f"ended by {signals.received.name}"
                     close_attempts(store, todo, options.run, "interrupted", message)
-    return _finish(plan, store, options, progress, mirror, trained=len(todo))
+    result = _finish(plan, store, options, progress, mirror, trained=len(todo))
+    signals.check()
+    return result
 
 
 def _finish(

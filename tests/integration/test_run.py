@@ -53,6 +53,19 @@ def test_run_again_trains_nothing_and_starts_no_ray(finished: Path) -> None:
     assert attempts(finished) == 2
 
 
+def test_json_that_nobody_reads_ends_no_run(finished: Path) -> None:
+    line = " ".join(command("run", "first.yaml", "--json"))
+    for into in ("| head -c 1 >/dev/null", "| true", ">/dev/full", ">&-", ">&- 2>&-"):
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {line} {into}"],
+            cwd=finished,
+            env=environment(),
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), f"{into}: {done.stderr}"
+
+
 def test_a_norm_added_trains_only_the_new_trials_and_a_second_sweep_shares(finished: Path) -> None:
     before = journals(finished)
     run(write_sweep(finished, name="second", norms="layer_norm, i_ln, rms_norm"))

@@ -51,3 +51,11 @@ def test_json_lines_stand_alone_on_stdout(plan: Plan, capsys: pytest.CaptureFixt
     assert [record["event"] for record in records] == ["trial"] * 4 + ["summary"]
     assert (records[1]["step"], records[3]["loss"]) == (50, None)
     assert err.strip() == "look at this"
+
+
+def test_only_what_needs_no_training_counts_as_ended(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = plan.trials
+    with Progress(plan, {first.id: "interrupted", second.id: "failed"}, quiet=False, json_lines=False) as progress:
+        progress.changed(first.id, "running")
+        progress.changed(first.id, "interrupted")
+    assert [line.rpartition("[")[2] for line in capsys.readouterr().err.splitlines()] == ["0/2 ended]"] * 2

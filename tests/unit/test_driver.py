@@ -1,0 +1,137 @@
+"""However the process that works ends, its parent says so, leaves no process behind, and exits as promised."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.sweeps import environment
+
+PROGRAM = """
+import os, signal, subprocess, sys, time
+from orchestrator import signals
+from orchestrator.errors import EnvironmentProblem, Interrupted
+from orchestrator.run.driver import drive, lost
+from orchestrator.streams import guard
+
+def stubborn():
+    with signals.waited_for():
+        ready()
+        time.sleep(60)
+
+def ready():
+    subprocess.Popen(["sleep", "61"], start_new_session=True)
+    print("ready", flush=True)
+
+def willing():
+    ready()
+    try:
+        time.sleep(60)
+    except Interrupted:
+        return 4
+
+def died():
+    ready()
+    os.write(2, b"a dump of many lines")
+    os._exit(1)
+
+def killed():
+    ready()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def without_ray():
+    ready()
+    lost("Ray's raylet ended")
+
+def close(kind, message):
+    print("closed", kind, message, flush=True)
+
+signals.install()
+guard()
+try:
+    code = drive({work}, close)
+except (EnvironmentProblem, Interrupted) as error:
+    print(error, file=sys.stderr)
+    code = error.exit_code
+sys.exit(code)
+"""
+
+
+class Driver:
+    def __init__(self, work: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM.format(work=work)],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        if "ready" in work or not work.startswith("lambda"):
+            assert self.process.stdout.readline() == "ready\n"
+        self.below = psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self) -> tuple[int, str, str]:
+        """Exit code, stdout and stderr; no process is left."""
+        out, err = self.process.communicate(timeout=30)
+        assert not [process for process in self.below if process.is_running()]
+        return self.process.returncode, out, err
+
+
+def test_a_work_that_ends_by_itself_gives_its_exit_code() -> None:
+    assert Driver("lambda: 0").end() == (0, "", "")
+    code, out, _ = Driver("lambda: 3").end()
+    assert (code, out.split()[:2]) == (3, ["closed", "interrupted"]), "what it left open is closed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_lets_the_work_end_and_is_the_exit_code(number: signal.Signals) -> None:
+    driver = Driver("willing")
+    driver.process.send_signal(number)
+    driver.process.send_signal(number)  # as `timeout` sends it: at once, which means no more than once
+    code, out, err = driver.end()
+    assert (code, out) == (128 + number, "")
+    assert f"Ended by {number.name}. What is done is kept; this continues: " in err
+
+
+def test_a_second_signal_ends_at_once_what_would_not_end() -> None:
+    driver = Driver("stubborn")
+    driver.process.send_signal(signal.SIGTERM)
+    until = time.monotonic() + 20
+    while driver.process.poll() is None:
+        assert time.monotonic() < until
+        time.sleep(0.2)
+        driver.process.send_signal(signal.SIGINT)
+    code, out, _ = driver.end()
+    assert (code, out) == (128 + signal.SIGTERM, "closed interrupted ended by SIGTERM\n")
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        ("died", "The driver of this run was ended by Ray with exit code 1"),
+        ("killed", "The driver of this run was killed by SIGKILL"),
+        ("without_ray", "Ray's raylet ended"),
+    ],
+)
+def test_a_work_that_dies_is_a_sentence_and_exit_code_3(work: str, said: str) -> None:
+    code, out, err = Driver(work).end()
+    assert code == 3
+    assert err.startswith(f"{said}. What is done is kept; this continues: ")
+    assert out.startswith(f"closed ray lost {said}")
+    assert ("a dump of many lines" in out) == (work == "died"), "kept with the attempt"
+    assert "dump" not in err
+
+
+def test_what_nohup_had_ignored_stays_ignored(tmp_path: Path) -> None:
+    program = (
+        "import os, signal; from orchestrator import signals; signals.install(); os.kill(os.getpid(), signal.SIGHUP)"
+    )
+    line = ["nohup", sys.executable, "-c", program]
+    assert subprocess.run(line, env=environment(), cwd=tmp_path, capture_output=True).returncode == 0
