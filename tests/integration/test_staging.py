@@ -384,6 +384,23 @@ def test_reduced_images_are_checked_on_s3_and_are_neither_of_a_set_s_identity_no
         check_set("Shots", f"{bucket.uri}/sets")
 
 
+def test_hidden_files_on_s3_are_no_images_to_check_planning_or_a_fetch(
+    tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setenv("NORMSWEEP_CACHE", str(tmp_path / "cache"))
+    for path in write_images(tmp_path / "Shots").iterdir():
+        for key in (path.name, f"@eaDir/{path.name}", f".ipynb_checkpoints/{path.name}", f"._{path.name}"):
+            bucket.put(f"sets/Shots/{key}", path.read_bytes())
+    check_set("Shots", f"{bucket.uri}/sets")
+    said = capsys.readouterr().out
+    assert "8 images, all in order" in said
+    assert f"{bucket.uri}/sets/Shots: left out, as hidden or made by a system: 24 files" in said
+    bucket.requests.clear()
+    fetch(bucket, tmp_path / "other")
+    assert len(image_gets(bucket)) == COUNT
+    assert DataRoots([f"{bucket.uri}/sets"]).find("Shots").sha256 == find_set("Shots", [tmp_path]).sha256
+
+
 # --- gangs
 
 
