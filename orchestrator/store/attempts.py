@@ -53,8 +53,7 @@ def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
 
 def attempt_numbers(store: Store, trial_id: str) -> list[int]:
     """Of every attempt that left a trace: a number whose attempt.json is lost is not given again."""
-    keys = [*store.list(f"trials/{trial_id}/attempts"), *store.list(f"trials/{trial_id}/checkpoints")]
-    found = (ATTEMPT_NUMBER.match(key) for key in keys)
+    found = (ATTEMPT_NUMBER.match(key) for key in store.list(f"trials/{trial_id}"))
     return sorted({int(match[1] or match[2]) for match in found if match})
 
 

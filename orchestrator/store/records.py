@@ -63,10 +63,10 @@ class Placement(Shape):
 class AttemptRecord(Shape):
     attempt: Ordinal
     started: Seconds
-    sweep: Name | None = None
-    host: str | None = None
-    machine: str | None = None
-    commit: str | None = None
+    sweep: str = ""
+    host: str = ""
+    machine: str = ""
+    commit: str = ""
     versions: dict[str, str] = {}
     placement: Placement = Placement()
     spec: dict[str, Any] | None = None  # a RunSpec; attempts of older versions lack it

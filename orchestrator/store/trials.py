@@ -33,7 +33,6 @@ from orchestrator.store.attempts import (
     read_alive,
     read_attempt,
     read_attempts,
-    read_failure,
     read_start,
     spec_of,
 )
@@ -166,19 +165,18 @@ class Look:
 
 def trial_state(store: Store, trial_id: str) -> str:
     """The state of a trial, by its result or its newest attempt alone: see Look."""
-    return _state(store, trial_id, check_result(store, trial_id))
+    return _state(store, trial_id, check_result(store, trial_id), newest_attempt(store, trial_id))
 
 
-def _state(store: Store, trial_id: str, result: Record | Damaged | None) -> str:
+def _state(store: Store, trial_id: str, result: Record | Damaged | None, attempt: int) -> str:
     if isinstance(result, Damaged):
         return "damaged"
     if result is not None:
         return "done" if result["outcome"] == "completed" else str(result["outcome"])
-    attempt = newest_attempt(store, trial_id)
     if attempt == 0:
         return "pending"
-    failure = read_failure(store, trial_id)
-    if failure is None:
+    failure = failure_at(store, trial_id, attempt)
+    if not isinstance(failure, dict):
         return "running" if is_alive(store, trial_id, attempt) else "interrupted"
     if not failure["final"]:
         return "interrupted"
@@ -190,14 +188,16 @@ def look_at(store: Store, trial_id: str, journal: Journal | None = None, *, veri
     checkpoints through.
     """
     result = check_result(store, trial_id, verify=verify)
-    state = _state(store, trial_id, result)
+    numbers = attempt_numbers(store, trial_id)
+    newest = max(numbers, default=0)
+    state = _state(store, trial_id, result, newest)
     if state == "pending" and not store.list(f"trials/{trial_id}"):
         return Look(trial_id, state)
     journal = journal or read_journal(store, trial_id)
-    newest, damaged = newest_attempt(store, trial_id), [*journal.damaged]
+    damaged = [*journal.damaged]
     damaged += [result] if isinstance(result, Damaged) else []
     attempts = []
-    for number in attempt_numbers(store, trial_id):
+    for number in numbers:
         found = read_attempt(store, trial_id, number)
         others = [failure_at(store, trial_id, number), read_start(store, trial_id, number)]
         others += [read_alive(store, trial_id, number)] if number == newest else []

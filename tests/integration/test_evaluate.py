@@ -18,6 +18,7 @@ from orchestrator.errors import UserError
 from orchestrator.evaluate import EvaluateOptions, Job, _files_of, _scores, evaluate_checkpoint
 from orchestrator.export import export_trial
 from orchestrator.plan import load_plan
+from orchestrator.store.records import CHECKSUM, EVALUATION, checked_record
 from tests.sweeps import command, environment, run, write_sweep
 from trainers.build import build_benchmark, build_model
 from trainers.data.images import read_images
@@ -69,7 +70,9 @@ def test_all_precisions_of_a_trial(trained: Path, trial: str) -> None:
     assert found["fp16_literal"]["psnr"] != found["fp16"]["psnr"]
     assert [found[name]["half_revision"] for name in ("fp32", "fp16", "fp16_literal")] == [None, 2, 2]
     kept = trained / "runs" / "trials" / trial / "evaluations"
-    assert json.loads((kept / f"{SET}-int4.json").read_text()) == found["int4"]
+    written = json.loads((kept / f"{SET}-int4.json").read_text())
+    assert checked_record((kept / f"{SET}-int4.json").read_bytes(), EVALUATION) == written
+    assert {key: value for key, value in written.items() if key != CHECKSUM} == found["int4"]
     table = evaluate(trained, trial, "--precision", "fp32", "--precision", "int4").stdout
     assert f"{found['int4']['psnr']:.3f}" in table
     assert f"{found['int4']['psnr'] - found['fp32']['psnr']:+.3f}" in table

@@ -190,9 +190,7 @@ def test_hat_x4_starts_from_its_own_x2_trial_and_from_a_file(undisturbed: Path) 
     assert {key.split("/")[1].partition(".")[0] for key in store.list("initial")} - {"of"} == contents
     for trial in trials:
         assert json.loads(store.get(f"trials/{trial}/spec.json"))["training"]["initial"] in contents
-        (journal,) = (
-            key for key in store.list(f"trials/{trial}/attempts/1/journal") if key.endswith("0000000000.jsonl")
-        )
+        (journal,) = (key for key in store.list(f"trials/{trial}/attempts/1/journal") if "/journal/0000000000-" in key)
         (event,) = (line for line in map(json.loads, store.get(journal).splitlines()) if line.get("event") == "initial")
         assert set(event["missing"]) == FRESH
 
