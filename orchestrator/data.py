@@ -21,14 +21,13 @@ from orchestrator.staging import fetch_listed, images_at, read_manifest_at
 from trainers.data.cache import Cache, CacheProblem, cache_root
 from trainers.data.check import check
 from trainers.data.datasets import DATASETS, Dataset, dataset, meant
-from trainers.data.finder import has_image_suffix, is_image
+from trainers.data.embedded import embedded_names
+from trainers.data.finder import has_image_suffix, is_image, left_out
 from trainers.data.manifests import (
     MANIFEST,
     DatasetProblem,
     check_name,
-    embedded_names,
     is_group,
-    left_out,
     read_manifest,
 )
 

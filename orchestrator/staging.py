@@ -20,6 +20,7 @@ from orchestrator.objects import Changed, Listed, Prefix, is_s3
 from trainers.checkpoint import sha256_of
 from trainers.data.cache import Cache
 from trainers.data.datasets import dataset
+from trainers.data.embedded import embedded_names
 from trainers.data.finder import is_image, is_junk, is_reduced
 from trainers.data.given import with_given
 from trainers.data.manifests import (
@@ -28,7 +29,6 @@ from trainers.data.manifests import (
     ImageFile,
     ImageSet,
     checked_manifest,
-    embedded_names,
     find_set,
     is_group,
     manifest_text,

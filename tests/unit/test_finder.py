@@ -129,6 +129,7 @@ def test_a_linked_folder_that_is_gone_is_named_not_silently_half_of_a_set(tmp_pa
         ("{scene}/sharp/{i}.png", "{scene}/blur/{i}.png"),
         ("train/{scene}/sharp/{i}.png", "train/{scene}/blur_gamma/{i}.png"),
         ("{scene}/GT/{i}.png", "{scene}/LQ/{i}.png"),
+        ("{scene}/sharp_crops/{i}.png", "{scene}/blur_crops/{i}.png"),
         ("{scene}/{i}_clean.png", "{scene}/{i}_noisy.png"),
         ("{scene}/norain-{i}.png", "{scene}/rain-{i}.png"),
         ("{scene}/{i}_GT_SRGB_010.PNG", "{scene}/{i}_NOISY_SRGB_010.PNG"),
@@ -290,6 +291,8 @@ def test_a_known_set_holds_no_more_than_was_published(name: str) -> None:
     [
         "LR/{n}.png",
         "LRbic/{n}.png",
+        "DIV2K_train_LR_unknown/X4/{n}x4.png",
+        "lr/{n}.png",
         "lq/{n}.png",
         "bicubic/{n}.png",
         "bicubic_x4/{n}.png",

@@ -8,30 +8,21 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import PurePath, PurePosixPath
 
-from trainers.data.datasets import Dataset, Layout
+from trainers.data.datasets import Dataset
+from trainers.data.pairs import GT_WORDS, LQ_WORDS, SEPARATORS, Pair, Sides, paired, sides_of
+from trainers.data.templates import WHOLE, Match, match, matches, normal, shortened
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 JUNK = frozenset({
     "@eadir", "@tmp", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "system volume information", "lost+found",
     "thumbs.db", "desktop.ini",
 })  # fmt: skip
-WHOLE = 0  # in place of a scale: images that serve every scale
 SERVES_ALL = 12  # GTmod12 is cropped to multiples of 2, 3 and 4 at once
-GT_WORDS = (
-    *("target", "targets", "gt", "hq", "sharp", "clean", "norain", "clear", "high"),
-    *("groundtruth", "ground_truth", "reference"),
-)
-LQ_WORDS = (
-    *("input", "inputs", "lq", "blur", "blur_gamma", "blurry", "noisy", "rain", "rainy", "hazy", "haze", "low"),
-    "degraded",
-)
 REDUCED = "LR_bicubic"  # how the names of folders with reduced images end
 REDUCED_LAYOUTS = (
     "{prefix}LR_bicubic/x{scale}/{key}",
@@ -44,10 +35,8 @@ REDUCED_LAYOUTS = (
     "{folders}{key}_SRF_{scale}_LR",
 )
 LR_LIKE = re.compile(
-    r"(?:.*[-_ ])?(?:lr|lq)|lr[-_ ]?(?:bi|x?\d|unknown|mild|wild|difficult).*|bicubic.*", re.IGNORECASE
+    r"(?:.*[-_ ])?(?:lq|lr(?:[-_ ]?(?:bi|x?\d|unknown|mild|wild|difficult).*)?)|bicubic.*", re.IGNORECASE
 )
-SEPARATORS = re.compile(r"[-_. ]+")
-LISTED = 20  # problems of one kind; a set of thousands has them by the thousand
 ADVICE = (
     f"Put ground truth into HR/ and images reduced from it into {REDUCED}/X<scale>/, or pairs into target/ and input/ "
     "(docs/data.md)"
@@ -73,15 +62,6 @@ def is_reduced(path: PurePath | str) -> bool:
     """Whether an image is one reduced from a set's own (LR_bicubic/X2/a.png): checked with them, but not of its identity."""
     below = path if isinstance(path, str) else path.as_posix()
     return f"{REDUCED}/" in below or _reduced(below) is not None
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two images of one key, by path."""
-
-    key: str
-    gt: str
-    lq: str
 
 
 @dataclass(frozen=True)
@@ -113,10 +93,10 @@ def arrange(known: Dataset, paths: Iterable[str], where: str) -> Arrangement:
     images = sorted(path for path in paths if is_image(path))
     reduced = _reduced_folders(images)
     rest = [path for path in images if not is_reduced(path)]
-    if any(layout.lq for layout in known.layouts) and (sides := _sides(known.layouts, rest)):
-        return _paired(known, sides, reduced, rest, where)
+    if any(layout.lq for layout in known.layouts) and (sides := sides_of(known.layouts, rest)):
+        return _double(known, sides, reduced, rest, where)
     for layout in known.layouts:
-        found = [] if layout.lq else _matches(layout.gt, rest)
+        found = [] if layout.lq else matches(layout.gt, rest)
         if found and not (layout.alone and len(found) < len(rest)):
             return _single(known, found, reduced, rest, where)
     layouts = "; ".join(dict.fromkeys(map(str, known.layouts)))
@@ -124,6 +104,21 @@ def arrange(known: Dataset, paths: Iterable[str], where: str) -> Arrangement:
     if images:
         why = f"holds images ({told(images)}), but none where its ground truth should lie: {layouts}"
     return Arrangement({}, (), reduced, tuple(rest), (f"{where}: {why}",))
+
+
+def holds_itself(known: Dataset, paths: Sequence[str]) -> bool:
+    """Whether a set made of others lies there as one: in a folder such as HR/, not in one folder for each part."""
+    heads = [layout.gt.partition("/")[0].replace("{scale}", r"\d+") for layout in known.layouts if "/" in layout.gt]
+    first = {path.partition("/")[0] for path in paths}
+    return any(re.fullmatch(head, folder) for head in heads if "{" not in head for folder in first)
+
+
+def left_out(junk: Sequence[str], where: str) -> list[str]:
+    """What to say of images that nobody meant to lie in a set."""
+    if not junk:
+        return []
+    some = ", ".join(junk[:3]) + (" ..." if len(junk) > 3 else "")
+    return [f"{where}: left out, as hidden or made by a system: {len(junk)} files ({some})"]
 
 
 def told(paths: Sequence[str]) -> str:
@@ -140,17 +135,6 @@ def too_many(known: Dataset, count: int) -> str | None:
     return f"holds {count} images, a whole copy has {' or '.join(map(str, known.images))}"
 
 
-def shortened(problems: Sequence[str]) -> list[str]:
-    """The problems, the first of them where there are very many."""
-    more = len(problems) - LISTED
-    return [*problems[:LISTED], *([f"and {more} more of this kind"] if more > 0 else [])]
-
-
-def order_of(path: str) -> list[str]:
-    """The key by which images are sorted, folder by folder: their order is of a set's identity."""
-    return path.split("/")
-
-
 def of_like_names(names: Sequence[str]) -> list[list[str]]:
     """Names that may be of the same picture: equal but for their folder, or for a scale behind them (`0001`, `0001x4`)."""
     alike: dict[str, list[str]] = defaultdict(list)
@@ -159,41 +143,13 @@ def of_like_names(names: Sequence[str]) -> list[list[str]]:
     return [found for _, found in sorted(alike.items()) if len(found) > 1]
 
 
-# --- paths and templates
+# --- reduced images
 
 
-@dataclass(frozen=True)
-class _Match:
-    path: str
-    key: str
-    scale: int = WHOLE
-
-    @property
-    def name(self) -> str:
-        return self.key + PurePosixPath(self.path).suffix
-
-
-@cache
-def _compiled(template: str) -> re.Pattern[str]:
-    """A layout's template as a pattern of paths without their suffix. `[...]` may be missing; `x` is also written `X`."""
-    pattern = re.sub(r"x(?=\{scale\})", "[xX]", template.replace("[", "(?:").replace("]", ")?"))
-    pattern = pattern.replace("{prefix}", "[^/]*").replace("{folders}", "(?:.*/)?").replace("{key}", "(?P<key>.+?)")
-    return re.compile(pattern.replace("{scale}", r"(?P<scale>\d+)", 1).replace("{scale}", "(?P=scale)"))
-
-
-def _match(template: str, path: str) -> _Match | None:
-    found = _compiled(template).fullmatch(path[: path.rindex(".")])
-    return _Match(path, found["key"], int(found.groupdict().get("scale") or WHOLE)) if found else None
-
-
-def _matches(template: str, paths: Sequence[str]) -> list[_Match]:
-    return [found for path in paths if (found := _match(template, path))]
-
-
-def _reduced(path: str) -> _Match | None:
+def _reduced(path: str) -> Match | None:
     if "LR" not in path:  # as all of the layouts have it: sets have tens of thousands of files
         return None
-    return next((found for layout in REDUCED_LAYOUTS if (found := _match(layout, path))), None)
+    return next((found for layout in REDUCED_LAYOUTS if (found := match(layout, path))), None)
 
 
 def _reduced_folders(images: Sequence[str]) -> tuple[Reduced, ...]:
@@ -210,9 +166,9 @@ def _reduced_folders(images: Sequence[str]) -> tuple[Reduced, ...]:
 
 
 def _single(
-    known: Dataset, found: Sequence[_Match], reduced: tuple[Reduced, ...], rest: Sequence[str], where: str
+    known: Dataset, found: Sequence[Match], reduced: tuple[Reduced, ...], rest: Sequence[str], where: str
 ) -> Arrangement:
-    lots: dict[int, list[_Match]] = defaultdict(list)
+    lots: dict[int, list[Match]] = defaultdict(list)
     problems = []
     for one in found:
         lots[WHOLE if one.scale == SERVES_ALL else one.scale].append(one)
@@ -227,12 +183,12 @@ def _single(
     return Arrangement(gt, (), reduced, others, tuple(problems))
 
 
-def _of_one_key(found: Sequence[_Match], where: str) -> list[str]:
+def _of_one_key(found: Sequence[Match], where: str) -> list[str]:
     """Images of one name, such as a.png and a.jpg: nobody knows which of them a partner, or a saved result, belongs to."""
     seen: dict[str, str] = {}
     problems = []
     for one in found:
-        other = seen.setdefault(_normal(one.key), one.path)
+        other = seen.setdefault(normal(one.key), one.path)
         if other != one.path:
             problems.append(
                 f"{where}/{one.path}: {PurePosixPath(other).name} ({where}/{other}) has the same name in the set, so that "
@@ -241,10 +197,10 @@ def _of_one_key(found: Sequence[_Match], where: str) -> list[str]:
     return shortened(problems)
 
 
-def _look_alikes(found: Sequence[_Match], where: str) -> list[str]:
+def _look_alikes(found: Sequence[Match], where: str) -> list[str]:
     """Whether images whose folder or name says that they are reduced or degraded lie among those they were made of."""
     plain: set[str] = set()
-    suspects: list[tuple[_Match, str, bool]] = []
+    suspects: list[tuple[Match, str, bool]] = []
     for one in found:
         *folders, stem = one.key.split("/")
         base, says_lq, says_lr = _without_words(stem)
@@ -275,91 +231,14 @@ def _without_words(stem: str) -> tuple[str, bool, bool]:
     return "_".join(kept) or stem, not alone and any(word in LQ_WORDS for word in lower), not alone and any(reduced)
 
 
-# --- pairs
+# --- sets of pairs
 
 
-@dataclass(frozen=True)
-class _Sides:
-    gt: list[_Match]
-    lq: list[_Match]
-    gt_folder: str
-    lq_folder: str
-
-
-def _sides(layouts: Sequence[Layout], rest: Sequence[str]) -> _Sides | None:
-    """Both sides of a set of pairs: by a layout, by words in the names of folders at any depth, or by words in those of files."""
-    for layout in layouts:
-        gt, lq = (_matches(layout.gt, rest), _matches(layout.lq, rest)) if layout.lq else ([], [])
-        if gt and lq and layout.lq:
-            return _Sides(gt, lq, layout.gt.partition("/{")[0], layout.lq.partition("/{")[0])
-    for split in (_by_folder, _by_file):
-        sides: dict[str, list[_Match]] = {"gt": [], "lq": []}
-        words: dict[str, set[str]] = {"gt": set(), "lq": set()}
-        for path in rest:
-            if said := split(path):
-                side, word, key = said
-                sides[side].append(_Match(path, key))
-                words[side].add(word)
-        shared = {one.key for one in sides["gt"]} & {one.key for one in sides["lq"]}
-        of_all = len(sides["gt"]) + len(sides["lq"]) == len(rest)
-        if all(sides.values()) and (split is _by_folder or (shared and of_all)):
-            return _Sides(sides["gt"], sides["lq"], " or ".join(sorted(words["gt"])), " or ".join(sorted(words["lq"])))
-    return None
-
-
-def _by_folder(path: str) -> tuple[str, str, str] | None:
-    """Side, word and key of `scene/sharp/0.png`: the key is the path without the outermost folder that names a side."""
-    *folders, file = path.split("/")
-    for i, folder in enumerate(folders):
-        for side, words in (("gt", GT_WORDS), ("lq", LQ_WORDS)):
-            if folder.lower() in words:
-                return side, folder, "/".join([*folders[:i], *folders[i + 1 :], PurePosixPath(file).stem])
-    return None
-
-
-def _by_file(path: str) -> tuple[str, str, str] | None:
-    """Side, word and key of `7_clean.png`, `rain-7.png` or `7_GT_SRGB.png`: one word of the name, and not all of it."""
-    folder, _, file = path.rpartition("/")
-    words = SEPARATORS.split(PurePosixPath(file).stem)
-    for side, named in (("gt", GT_WORDS), ("lq", LQ_WORDS)):
-        said = [word for word in words if word.lower() in named]
-        if len(said) == 1 and len(words) > 1:
-            key = "_".join(word for word in words if word not in said)
-            return side, said[0], f"{folder}/{key}" if folder else key
-    return None
-
-
-def _paired(
-    known: Dataset, sides: _Sides, reduced: tuple[Reduced, ...], rest: Sequence[str], where: str
-) -> Arrangement:
-    """Pairs of equal keys. Whatever has no partner, or could have two, is a problem; so are two of one key."""
-    by_key: list[dict[str, list[_Match]]] = [defaultdict(list), defaultdict(list)]
-    for side, found in zip(by_key, (sides.gt, sides.lq), strict=True):
-        for one in found:
-            side[_normal(one.key)].append(one)
-    gt, lq = by_key
-    pairs, doubled, unpaired = [], [], []
-    for key in sorted(gt.keys() | lq.keys()):
-        for side in (gt, lq):
-            if len(several := side.get(key, [])) > 1:
-                first, *more = (f"{where}/{one.path}" for one in several)
-                doubled.append(
-                    f"{' and '.join(more)}: {first} is the same image of the set by its name: keep one of them"
-                )
-        if key in gt and key in lq:
-            pairs.append(Pair(gt[key][0].key, gt[key][0].path, lq[key][0].path))
-        else:
-            one, folder = (gt[key][0], sides.lq_folder) if key in gt else (lq[key][0], sides.gt_folder)
-            unpaired.append(f"{where}/{one.path}: has no partner in {folder}/")
-    pairs.sort(key=lambda pair: order_of(pair.gt))
-    excess = too_many(known, len(pairs))
-    wrong = [f"{where}: {excess} (found: {told(rest)}). {ADVICE}"] if excess else []
+def _double(known: Dataset, sides: Sides, reduced: tuple[Reduced, ...], rest: Sequence[str], where: str) -> Arrangement:
+    pairs, problems = paired(sides, where)
+    if excess := too_many(known, len(pairs)):
+        problems.append(f"{where}: {excess} (found: {told(rest)}). {ADVICE}")
     taken = {one.path for found in (sides.gt, sides.lq) for one in found}
     others = tuple(path for path in rest if path not in taken)
-    names = {WHOLE: {f"target/{pair.key}{PurePosixPath(pair.gt).suffix}": pair.gt for pair in pairs}}
-    return Arrangement(names, tuple(pairs), reduced, others, (*wrong, *shortened(doubled), *shortened(unpaired)))
-
-
-def _normal(key: str) -> str:
-    """A key as it is compared: macOS decomposes accents where others do not."""
-    return unicodedata.normalize("NFC", key)
+    gt = {WHOLE: {pair.names[0]: pair.gt for pair in pairs}}
+    return Arrangement(gt, tuple(pairs), reduced, others, tuple(problems))

@@ -10,19 +10,30 @@ and as old as there is not read again. The same file below an S3 prefix says wha
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePath, PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trainers.data.datasets import DATASETS, Dataset, dataset, meant
-from trainers.data.finder import WHOLE, Arrangement, Reduced, arrange, is_image, is_junk, of_like_names, order_of, told
+from trainers.data.embedded import embedded_sets, photographs
+from trainers.data.finder import (
+    Arrangement,
+    Reduced,
+    arrange,
+    holds_itself,
+    is_image,
+    is_junk,
+    left_out,
+    of_like_names,
+    told,
+)
 from trainers.data.folder import Walked, walk
+from trainers.data.templates import WHOLE, order_of
 from trainers.spec import SET_NAME
 
 ROOTS_VARIABLE = "NORMSWEEP_DATA"
@@ -96,16 +107,16 @@ class ImageSet:
         return hashlib.sha256(json.dumps(sides if sides[1] else sides[0], separators=(",", ":")).encode()).hexdigest()
 
 
-def embedded_names() -> tuple[str, ...]:
-    return tuple(_embedded())
-
-
 def find_set(name: str, roots: Sequence[Path] = ()) -> ImageSet:
     """The set of this name, embedded or under one of `roots` (then NORMSWEEP_DATA). Raises DatasetProblem."""
     check_name(name)
-    embedded = _embedded()
+    embedded = embedded_sets()
     if name in embedded:
-        folder = _photographs()
+        folder = photographs()
+        if folder is None:
+            raise DatasetProblem(
+                "the embedded photographs lie in scikit-image, which is not installed: pip install scikit-image"
+            )
         files = (ImageFile(file, folder / file, sha256) for file, sha256 in sorted(embedded[name].items()))
         return ImageSet(name, folder, tuple(files))
     searched = list(dict.fromkeys([*roots, *(Path(root) for root in named_roots() if "://" not in root)]))
@@ -243,23 +254,18 @@ def _in_folder(known: Dataset, name: str, folder: Path) -> ImageSet | None:
     return found
 
 
-def holds_itself(known: Dataset, paths: Sequence[str]) -> bool:
-    """Whether a set made of others lies there as one: in a folder such as HR/, not in one folder for each part."""
-    heads = [layout.gt.partition("/")[0].replace("{scale}", r"\d+") for layout in known.layouts if "/" in layout.gt]
-    first = {path.partition("/")[0] for path in paths}
-    return any(re.fullmatch(head, folder) for head in heads if "{" not in head for folder in first)
-
-
 def _read(known: Dataset, name: str, content: SetFolder) -> tuple[ImageSet, list[str]]:
     """The set, and everything that is wrong with it."""
     found = arrange(known, content.paths, str(content.folder))
     problems = [*content.walked.problems, *found.problems]
     notes = _notes(name, content, found)
     if found.pairs:
-        gt = content.files(
-            [(f"target/{pair.key}{PurePath(pair.gt).suffix}", pair.gt) for pair in found.pairs], problems
+        gt, lq = (
+            content.files(
+                [(pair.names[side], path) for pair in found.pairs for path in [(pair.gt, pair.lq)[side]]], problems
+            )
+            for side in (0, 1)
         )
-        lq = content.files([(f"input/{pair.key}{PurePath(pair.lq).suffix}", pair.lq) for pair in found.pairs], problems)
         return ImageSet(name, content.folder, gt, lq, notes=notes), problems
     by_scale = {
         scale: content.files(sorted(lot.items(), key=lambda both: order_of(both[0])), problems)
@@ -287,14 +293,6 @@ def _notes(name: str, content: SetFolder, found: Arrangement) -> tuple[str, ...]
     if known.images and 0 < count < min(known.images):
         notes.append(f"holds {count} of the {' or '.join(map(str, known.images))} images of a whole copy")
     return (*left_out(walked.junk, content.address), *(f"{content.address}: {note}" for note in notes))
-
-
-def left_out(junk: Sequence[str], where: str) -> list[str]:
-    """What to say of images that nobody meant to lie in a set."""
-    if not junk:
-        return []
-    some = ", ".join(junk[:3]) + (" ..." if len(junk) > 3 else "")
-    return [f"{where}: left out, as hidden or made by a system: {len(junk)} files ({some})"]
 
 
 class SetFolder:
@@ -355,17 +353,3 @@ class SetFolder:
 
 def _recorded(name: str, path: Path, known: Mapping[str, Any]) -> ImageFile:
     return ImageFile(name, path, str(known["sha256"]), tuple(known["px"]) if "px" in known else None)
-
-
-def _embedded() -> dict[str, dict[str, str]]:
-    sets: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("embedded.json").read_bytes())
-    return sets
-
-
-def _photographs() -> Path:
-    found = importlib.util.find_spec("skimage")
-    if found is None or found.origin is None:
-        raise DatasetProblem(
-            "the embedded photographs lie in scikit-image, which is not installed: pip install scikit-image"
-        )
-    return Path(found.origin).parent / "data"

@@ -1,0 +1,23 @@
+"""The photographs inside scikit-image's wheel: sets that are always there."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+
+def embedded_names() -> tuple[str, ...]:
+    return tuple(embedded_sets())
+
+
+def embedded_sets() -> dict[str, dict[str, str]]:
+    """By set, the checksum of each image by its file's name."""
+    sets: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("embedded.json").read_bytes())
+    return sets
+
+
+def photographs() -> Path | None:
+    """The folder of the installed photographs; None where scikit-image is not installed."""
+    found = importlib.util.find_spec("skimage")
+    return None if found is None or found.origin is None else Path(found.origin).parent / "data"

@@ -1,0 +1,118 @@
+"""The two sides of a set of pairs, and which image of the one belongs to which of the other: pure, from paths alone."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from trainers.data.datasets import Layout
+from trainers.data.templates import Match, matches, normal, order_of, shortened
+
+GT_WORDS = (
+    *("target", "targets", "gt", "hq", "sharp", "clean", "norain", "clear", "high"),
+    *("groundtruth", "ground_truth", "reference"),
+)
+LQ_WORDS = (
+    *("input", "inputs", "lq", "blur", "blur_gamma", "blurry", "noisy", "rain", "rainy", "hazy", "haze", "low"),
+    "degraded",
+)
+SEPARATORS = re.compile(r"[-_. ]+")
+CROPS = re.compile(r"[-_](crops?|sub|patches|images?)$")  # behind a word: MPRNet's target_crops, NAFNet's sharp_crops
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images of one key, by path."""
+
+    key: str
+    gt: str
+    lq: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What GT and LQ are called in the set, whatever their sides are called in its folder."""
+        sides = (("target", self.gt), ("input", self.lq))
+        gt, lq = (f"{side}/{self.key}{PurePosixPath(path).suffix}" for side, path in sides)
+        return gt, lq
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Both sides of a set of pairs, not paired yet, and how their folders are called."""
+
+    gt: list[Match]
+    lq: list[Match]
+    gt_folder: str
+    lq_folder: str
+
+
+def sides_of(layouts: Sequence[Layout], rest: Sequence[str]) -> Sides | None:
+    """Both sides of a set of pairs: by a layout, by words in the names of folders at any depth, or by words in those of files."""
+    for layout in layouts:
+        gt, lq = (matches(layout.gt, rest), matches(layout.lq, rest)) if layout.lq else ([], [])
+        if gt and lq and layout.lq:
+            return Sides(gt, lq, layout.gt.partition("/{")[0], layout.lq.partition("/{")[0])
+    for split in (_by_folder, _by_file):
+        sides: dict[str, list[Match]] = {"gt": [], "lq": []}
+        words: dict[str, set[str]] = {"gt": set(), "lq": set()}
+        for path in rest:
+            if said := split(path):
+                side, word, key = said
+                sides[side].append(Match(path, key))
+                words[side].add(word)
+        shared = {one.key for one in sides["gt"]} & {one.key for one in sides["lq"]}
+        of_all = len(sides["gt"]) + len(sides["lq"]) == len(rest)
+        if all(sides.values()) and (split is _by_folder or (shared and of_all)):
+            return Sides(sides["gt"], sides["lq"], " or ".join(sorted(words["gt"])), " or ".join(sorted(words["lq"])))
+    return None
+
+
+def _by_folder(path: str) -> tuple[str, str, str] | None:
+    """Side, word and key of `scene/sharp/0.png`: the key is the path without the outermost folder that names a side."""
+    *folders, file = path.split("/")
+    for i, folder in enumerate(folders):
+        for side, words in (("gt", GT_WORDS), ("lq", LQ_WORDS)):
+            if CROPS.sub("", folder.lower()) in words:
+                return side, folder, "/".join([*folders[:i], *folders[i + 1 :], PurePosixPath(file).stem])
+    return None
+
+
+def _by_file(path: str) -> tuple[str, str, str] | None:
+    """Side, word and key of `7_clean.png`, `rain-7.png` or `7_GT_SRGB.png`: one word of the name, and not all of it."""
+    folder, _, file = path.rpartition("/")
+    words = SEPARATORS.split(PurePosixPath(file).stem)
+    for side, named in (("gt", GT_WORDS), ("lq", LQ_WORDS)):
+        said = [word for word in words if word.lower() in named]
+        if len(said) == 1 and len(words) > 1:
+            key = "_".join(word for word in words if word not in said)
+            return side, said[0], f"{folder}/{key}" if folder else key
+    return None
+
+
+def paired(sides: Sides, where: str) -> tuple[list[Pair], list[str]]:
+    """Pairs of equal keys. Whatever has no partner, or could have two, is a problem; so are two of one key."""
+    gt, lq = (_by_key(found) for found in (sides.gt, sides.lq))
+    pairs, doubled, unpaired = [], [], []
+    for key in sorted(gt.keys() | lq.keys()):
+        for several in (gt.get(key, []), lq.get(key, [])):
+            if len(several) > 1:
+                first, *more = (f"{where}/{one.path}" for one in several)
+                told = f"{' and '.join(more)}: {first} has the same name in the set, and either could be meant"
+                doubled.append(f"{told}: keep one of them, or rename it")
+        if key in gt and key in lq:
+            pairs.append(Pair(gt[key][0].key, gt[key][0].path, lq[key][0].path))
+        else:
+            one, folder = (gt[key][0], sides.lq_folder) if key in gt else (lq[key][0], sides.gt_folder)
+            unpaired.append(f"{where}/{one.path}: has no partner in {folder}/")
+    pairs.sort(key=lambda pair: order_of(pair.gt))
+    return pairs, [*shortened(doubled), *shortened(unpaired)]
+
+
+def _by_key(found: Sequence[Match]) -> dict[str, list[Match]]:
+    by_key = defaultdict(list)
+    for one in found:
+        by_key[normal(one.key)].append(one)
+    return by_key

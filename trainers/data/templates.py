@@ -1,0 +1,57 @@
+"""Paths matched against the templates of layouts, and what their parts are compared by."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import PurePosixPath
+
+WHOLE = 0  # in place of a scale: images that serve every scale
+LISTED = 20  # problems of one kind; a set of thousands has them by the thousand
+
+
+@dataclass(frozen=True)
+class Match:
+    path: str
+    key: str
+    scale: int = WHOLE
+
+    @property
+    def name(self) -> str:
+        return self.key + PurePosixPath(self.path).suffix
+
+
+@cache
+def _compiled(template: str) -> re.Pattern[str]:
+    """A layout's template as a pattern of paths without their suffix. `[...]` may be missing; `x` is also written `X`."""
+    pattern = re.sub(r"x(?=\{scale\})", "[xX]", template.replace("[", "(?:").replace("]", ")?"))
+    pattern = pattern.replace("{prefix}", "[^/]*").replace("{folders}", "(?:.*/)?").replace("{key}", "(?P<key>.+?)")
+    return re.compile(pattern.replace("{scale}", r"(?P<scale>\d+)", 1).replace("{scale}", "(?P=scale)"))
+
+
+def match(template: str, path: str) -> Match | None:
+    found = _compiled(template).fullmatch(path[: path.rindex(".")])
+    return Match(path, found["key"], int(found.groupdict().get("scale") or WHOLE)) if found else None
+
+
+def matches(template: str, paths: Sequence[str]) -> list[Match]:
+    return [found for path in paths if (found := match(template, path))]
+
+
+def order_of(path: str) -> list[str]:
+    """The key by which images are sorted, folder by folder: their order is of a set's identity."""
+    return path.split("/")
+
+
+def normal(key: str) -> str:
+    """A key as it is compared: macOS decomposes accents where others do not."""
+    return unicodedata.normalize("NFC", key)
+
+
+def shortened(problems: Sequence[str]) -> list[str]:
+    """The problems, the first of them where there are very many."""
+    more = len(problems) - LISTED
+    return [*problems[:LISTED], *([f"and {more} more of this kind"] if more > 0 else [])]
