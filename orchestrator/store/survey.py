@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from orchestrator.store import records
-from orchestrator.store.attempts import attempt_numbers, failure_at, read_alive, read_start
+from orchestrator.store.attempts import attempt_numbers, read_alive
 from orchestrator.store.base import KEY, Store, Unreadable
 from orchestrator.store.checkpoints import folders
 from orchestrator.store.records import Damaged, read_record
@@ -41,9 +41,10 @@ def unfinished(store: Store) -> list[str]:
 def _in_trial(store: Store, trial_id: str) -> Iterator[Damaged]:
     yield from look_at(store, trial_id, verify=True).damaged
     for number in attempt_numbers(store, trial_id):
-        ranks = read_record(store, f"trials/{trial_id}/attempts/{number}/ranks.json", records.RANKS)
-        read = (ranks, read_alive(store, trial_id, number), failure_at(store, trial_id, number))
-        yield from (record for record in (*read, read_start(store, trial_id, number)) if isinstance(record, Damaged))
+        if isinstance(
+            alive := read_alive(store, trial_id, number), Damaged
+        ):  # also of an attempt that is not the newest
+            yield alive
     for key in store.list(f"trials/{trial_id}/evaluations"):
         yield from _record(store, key, EVALUATION, records.EVALUATION)
 

@@ -23,6 +23,7 @@ from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, Trial
 from orchestrator.store import read_store, records
 from orchestrator.store.attempts import (
+    attempt_key,
     attempt_numbers,
     check_newest,
     damaged_spec,
@@ -200,6 +201,7 @@ def look_at(store: Store, trial_id: str, journal: Journal | None = None, *, veri
     for number in numbers:
         found = read_attempt(store, trial_id, number)
         others = [failure_at(store, trial_id, number), read_start(store, trial_id, number)]
+        others += [read_record(store, attempt_key(trial_id, number, "ranks.json"), records.RANKS)]
         others += [read_alive(store, trial_id, number)] if number == newest else []
         damaged += [record for record in (found, *others) if isinstance(record, Damaged)]
         attempts += [found] if isinstance(found, dict) else []

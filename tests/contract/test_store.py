@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.store import open_store
-from orchestrator.store.base import Store
+from orchestrator.store import open_store, read_store
+from orchestrator.store.base import InTheWay, Store
 from orchestrator.store.folder import ABANDONED_AFTER_S, ASIDE
 from tests.s3 import Bucket, Wrong
 
@@ -154,6 +154,24 @@ def test_files_travel_whole(store: Store, tmp_path: Path) -> None:
 def test_everyone_who_opens_the_address_sees_the_same(uri: str, store: Store) -> None:
     store.put("a", b"x")
     assert open_store(uri).get("a") == b"x"
+
+
+def test_reading_a_store_that_is_not_there_makes_nothing(uri: str) -> None:
+    store = read_store(uri)
+    assert store.list("trials") == []
+    with pytest.raises(KeyError):
+        store.get("trials/a")
+    assert open_store(uri).list("trials") == []
+
+
+def test_what_stands_in_the_place_of_a_blob_is_named(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    (tmp_path / "store/a").mkdir()
+    with pytest.raises(InTheWay, match="a is a folder"):
+        store.get("a")
+    os.mkfifo(tmp_path / "store/b")
+    with pytest.raises(InTheWay, match="b is no file"):  # reading it would wait for ever
+        store.get("b")
 
 
 def test_a_folder_that_cannot_be_one_is_told_with_what_to_do(tmp_path: Path) -> None:
