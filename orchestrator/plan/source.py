@@ -72,6 +72,10 @@ class Source:
         placed.sort(key=lambda pair: (pair[0].line, pair[0].column))
         return UserError("\n".join(self._told(position, problem) for position, problem in placed))
 
+    def placed(self, problem: Problem) -> str:
+        """A problem with its place, on one line."""
+        return self._told(problem.position or self.position(problem.location), problem).splitlines()[0]
+
     def _told(self, position: Position, problem: Problem) -> str:
         where = f"{written(problem.location)}: " if problem.location else ""
         head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"
