@@ -123,7 +123,8 @@ def train(
     ema.to(device).eval()
     probe_lq, _ = patches.batch(PROBE_STEP, slice(0, observe.probe_patches))
     # Images of a batch may be looked at apart unless they share their statistics.
-    apart = None if NORMS[spec.model.norm.name].facts.get("statistics_of_micro_batch") else spec.micro_batch
+    norm = NORMS[spec.model.norm.name].load()
+    apart = None if getattr(norm, "statistics_of_micro_batch", False) else spec.micro_batch
     probe = FeatureProbe(engine.network, probe_lq.to(device), at_once=apart)
     slices = micro_batches(spec, engine.rank)
     rates = rates_of(engine.module)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.plan.cost import cost_of
 from orchestrator.plan.gpus import Gpus
-from orchestrator.plan.source import Problem
+from orchestrator.plan.source import Location, Problem
 from trainers.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -104,6 +104,21 @@ def too_large_for_a_gpu(trials: Iterable[Trial], gpus: Gpus | None = None) -> li
 def _memory_gb(trial: Trial, gpus: Gpus | None) -> float | None:
     """Of one of the trial's GPUs: what the sweep file says, otherwise what the kind has."""
     return trial.gpu_memory_gb or (gpus.memory_gb if gpus else None)
+
+
+def wants_cuda(plan: Plan, why: str, among: AbstractSet[str] | None = None) -> list[Problem]:
+    """`device: cuda`, wherever the file says it of a trial, where there is no CUDA: `why` says so, `this machine has no GPU`."""
+    trials = [t.name for t in plan.trials if t.spec.placement.device == "cuda" and (among is None or t.id in among)]
+    if not trials:
+        return []
+    more = f" and {len(trials) - LISTED} more" if len(trials) > LISTED else ""
+    message = (
+        f"cuda, but {why}: {', '.join(trials[:LISTED])}{more} cannot train there. Say auto or cpu, or run where CUDA is"
+    )
+    resources = plan.source.value.get("resources", {})
+    places: list[tuple[Location, Any]] = [(("resources",), resources)]
+    places += [(("resources", "overrides", i), rule) for i, rule in enumerate(resources.get("overrides", ()))]
+    return [Problem((*place, "device"), message) for place, said in places if said.get("device") == "cuda"]
 
 
 def misplaced(placement: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -8,10 +8,12 @@ the training set's manifest.
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import json
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,7 @@ def identity(spec: RunSpec) -> dict[str, Any]:
     for field, default in (("embed_norm", ends), ("end_norm", ends), ("stdnorm", norm.facts.get("stdnorm", False))):
         if getattr(model, field) != default:
             parts[field] = getattr(model, field)
-    if norm.facts.get("statistics_of_micro_batch"):
+    if depends_on_micro_batch(norm):
         parts["micro_batch"] = spec.micro_batch
     return parts
 
@@ -69,6 +71,39 @@ def _differing(spec: RunSpec) -> dict[str, Any]:
     }
     values = spec.training.model_dump(mode="json", exclude={"initial_strict"})  # may refuse weights, not change them
     return {name: value for name, value in values.items() if getattr(spec.training, name) != defaults[name]}
+
+
+def depends_on_micro_batch(norm: Entry) -> bool:
+    """Whether a norm takes statistics of the micro-batch, so that another size would be another trial.
+
+    Its line in the catalogue says so, or the body of a class from outside the project: `statistics_of_micro_batch = True`,
+    found without importing it. False where its source cannot be read, which `source_sha256` reports.
+    """
+    if not norm.open_knobs:
+        return bool(norm.facts.get("statistics_of_micro_batch"))
+    module, _, name = norm.target.partition(":")
+    try:
+        return _says_so(_file_of(module).read_bytes(), name)
+    except (OSError, ModuleNotFoundError):
+        return False
+
+
+@lru_cache(maxsize=64)
+def _says_so(source: bytes, name: str) -> bool:
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    lines = [line for found in body if isinstance(found, ast.ClassDef) and found.name == name for line in found.body]
+    assigned = {
+        target.id: line.value
+        for line in lines
+        if isinstance(line, ast.Assign | ast.AnnAssign)
+        for target in (line.targets if isinstance(line, ast.Assign) else [line.target])
+        if isinstance(target, ast.Name)
+    }
+    value = assigned.get("statistics_of_micro_batch")
+    return isinstance(value, ast.Constant) and value.value is True
 
 
 class BadSource(ValueError):

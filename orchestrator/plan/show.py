@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrator.errors import UserError
 from orchestrator.plan.expand import Plan, Trial
-from orchestrator.plan.fit import placed, sharing_problems, too_large_for_a_gpu, waits_for_gpus
+from orchestrator.plan.fit import placed, sharing_problems, too_large_for_a_gpu, waits_for_gpus, wants_cuda
 from orchestrator.plan.gpus import Gpus
 
 MIB = 1 << 20
@@ -96,7 +96,8 @@ def as_text(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> str:
 def _too_large(plan: Plan, gpus: Gpus) -> list[str]:
     """What would not fit on this machine's GPUs. The sweep may be meant for others, so nothing is refused for it."""
     shared = [f"On this machine: {problem.message}" for problem in sharing_problems(plan.trials, gpus)]
-    return [*shared, *too_large_for_a_gpu(plan.trials, gpus)]
+    lacking = [] if gpus.auto else [plan.source.placed(problem) for problem in wants_cuda(plan, gpus.why)]
+    return [*lacking, *shared, *too_large_for_a_gpu(plan.trials, gpus)]
 
 
 def difference(plan: Plan, one: str, other: str) -> str:

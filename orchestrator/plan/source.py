@@ -77,6 +77,10 @@ class Source:
             told.append(f"... and {len(placed) - MOST_SHOWN} problems more")
         return UserError("\n".join(told))
 
+    def placed(self, problem: Problem) -> str:
+        """A problem with its place, on one line."""
+        return self._told(problem.position or self.position(problem.location), problem).splitlines()[0]
+
     def _told(self, position: Position, problem: Problem) -> str:
         where = f"{written(problem.location)}: " if problem.location else ""
         head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"

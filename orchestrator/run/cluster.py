@@ -19,8 +19,8 @@ import psutil
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
-from orchestrator.plan.fit import ranks_on_one
-from orchestrator.plan.gpus import counted, smallest_gb
+from orchestrator.plan.fit import ranks_on_one, wants_cuda
+from orchestrator.plan.gpus import counted, of_this_machine, smallest_gb
 from orchestrator.run.driver import lost
 from orchestrator.run.options import RunOptions
 from trainers import own
@@ -133,6 +133,23 @@ def _watched() -> Iterator[None]:
         thread.join()
 
 
+def refuse_without_cuda(plan: Plan, todo: AbstractSet[str], options: RunOptions) -> None:
+    """Raises EnvironmentProblem where trials say `device: cuda` and the local ranks, which have this Python's torch, see none.
+
+    On a cluster each rank finds out for itself (trainers.engine.choose_device), and its trial is given up at once.
+    """
+    if options.address is not None or not wants_cuda(plan, "", among=todo):
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    here = of_this_machine()
+    built = f"torch {torch.__version__} is built without CUDA"
+    why = here.why if not here.auto else "torch sees no CUDA device" if torch.version.cuda else built
+    raise EnvironmentProblem(str(plan.source.error(wants_cuda(plan, why, among=todo))))
+
+
 def _check_listening(address: str) -> None:
     """Ray itself waits minutes for a cluster that is not there. `auto` and other names are left to it."""
     host, _, port = address.rpartition(":")
@@ -167,6 +184,8 @@ def place(plan: Plan, todo: AbstractSet[str], options: RunOptions) -> tuple[Plan
             lines.append(f"These gangs are larger than the machine{waited}; change `resources` in the sweep file.")
             if gpus.auto and any(_asks_by_default(plan, trial) for trial, _ in too_large):
                 lines.append(f"`gpus_per_worker: auto` is 1, since {gpus.why}: 0 would train on the CPU.")
+            if not gpus.auto:
+                lines += map(plan.source.placed, wants_cuda(plan, gpus.why, among={trial.id for trial, _ in too_large}))
             raise EnvironmentProblem("\n".join(lines))
         time.sleep(1.0)
 

@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.plan import Trial
 from orchestrator.plan.cost import cost_of
 from orchestrator.plan.fit import GB, with_placement
+from orchestrator.plan.identity import depends_on_micro_batch
 from orchestrator.run.gang import Report
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.records import OUT_OF_MEMORY
@@ -42,7 +43,7 @@ def smaller_micro_batch(spec: RunSpec, micro_batch: int) -> int | None:
 
 def is_fixed(spec: RunSpec) -> bool:
     """Whether another micro-batch would make another trial."""
-    return bool(NORMS[spec.model.norm.name].facts.get("statistics_of_micro_batch"))
+    return depends_on_micro_batch(NORMS[spec.model.norm.name])
 
 
 def remembered(spec: RunSpec, tried: Iterable[tuple[Attempt, Mapping[str, Any]]]) -> RunSpec:

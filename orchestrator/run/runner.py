@@ -18,7 +18,7 @@ from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
 from orchestrator.plan.show import counts, duration, gpus_in_words, seconds_left, trials_in_words
-from orchestrator.run.cluster import place, ray_cluster, work_folder
+from orchestrator.run.cluster import place, ray_cluster, refuse_without_cuda, work_folder
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.store import open_store
@@ -203,6 +203,7 @@ def _train(plan: Plan, reached: Mapping[str, int], store: Store, options: RunOpt
         TUNE_MAX_PENDING_TRIALS_PG="8",
         RAY_AIR_NEW_OUTPUT="0",
     )
+    refuse_without_cuda(plan, reached.keys(), options)
     with work_folder(options) as work, ray_cluster(options, work):
         there, gpus = place(plan, reached.keys(), options)
         from orchestrator.run.tuning import tune_trials

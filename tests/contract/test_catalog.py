@@ -40,6 +40,11 @@ def test_names_and_specs_are_read_without_torch() -> None:
     assert not found.stdout.split()
 
 
+def test_a_norms_class_and_its_line_agree_on_statistics_of_the_micro_batch() -> None:
+    for entry in NORMS:
+        assert entry.load().statistics_of_micro_batch == entry.facts.get("statistics_of_micro_batch", False), entry.name
+
+
 def test_every_norm_says_what_stands_at_the_ends_and_what_it_weighs() -> None:
     for entry in NORMS:
         assert {"ends", "stdnorm", "parameters_per_channel"} <= entry.facts.keys()

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from orchestrator.doctor import _without_cuda
-from orchestrator.errors import UserError
+from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, load_plan, placed, show
 from orchestrator.plan.cost import MACS_PER_S, cost_of
-from orchestrator.plan.fit import GB, too_large_for_a_gpu, with_placement
+from orchestrator.plan.fit import GB, too_large_for_a_gpu, wants_cuda, with_placement
 from orchestrator.plan.gpus import of_this_machine
-from orchestrator.run.cluster import does_not_fit, gpus_of
+from orchestrator.run.cluster import does_not_fit, gpus_of, refuse_without_cuda
+from orchestrator.run.options import RunOptions
 from tests.sweeps import write_sweep
 from tests.tiny import tiny_spec
 from trainers.engine import choose_device
@@ -261,3 +262,34 @@ def test_by_hand_each_local_rank_takes_its_own_device() -> None:
         choose_device(spec, 1, 1)
     with pytest.raises(BadSpec, match=r"placement\.device is cuda, but local rank 0 sees 0"):
         choose_device(tiny_spec(placement={"device": "cuda"}), 0, 0)
+
+
+def test_cuda_where_there_is_none_is_said_with_its_line_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    plan = plan_of(tmp_path, "device: cuda")
+    line = next(i for i, text in enumerate(plan.source.lines, 1) if text.startswith("resources:"))
+    todo = {trial.id for trial in plan.trials}
+    with pytest.raises(EnvironmentProblem, match=rf":{line}:21: resources.device: cuda, but .*i_ln sr_x2 w8"):
+        refuse_without_cuda(plan, todo, RunOptions(store=str(tmp_path / "runs"), tracking=""))
+    for asked, expected in ((Gpus(0, "this machine has no NVIDIA GPU"), 1), (Gpus(1, "the node has 1 GPU"), 0)):
+        assert (
+            show.as_text(plan, {}, asked).count(f":{line}:21: resources.device: cuda, but this machine has no")
+            == expected
+        )
+        warnings = show.as_json(plan, {}, asked)["warnings"]
+        assert sum("resources.device: cuda" in warning for warning in warnings) == expected
+    refuse_without_cuda(plan, set(), RunOptions(store="", tracking=""))  # all is done already
+    refuse_without_cuda(plan, todo, RunOptions(store="", tracking="", address="host:1"))  # its nodes may have
+
+
+def test_cuda_that_an_override_asks_for_is_said_at_the_override(tmp_path: Path) -> None:
+    resources = "device: cpu, overrides: [{match: {norm: layer_norm}, device: cuda}]"
+    plan = plan_of(tmp_path, resources, norms="i_ln, layer_norm")
+    found = wants_cuda(plan, "this machine has no NVIDIA GPU")
+    assert [problem.location for problem in found] == [("resources", "overrides", 0, "device")]
+
+
+def test_trials_on_the_cpu_need_no_cuda(tmp_path: Path) -> None:
+    assert wants_cuda(plan_of(tmp_path, "device: auto"), "nothing here has") == []

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.plan import Trial, load_plan
 from orchestrator.plan.fit import with_placement
+from orchestrator.plan.identity import identity
 from orchestrator.run.gang import Report
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered, smaller_micro_batch
 from orchestrator.run.outcome import failure_of, is_last
@@ -119,3 +120,27 @@ def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:
     assert trials.ended(store, plan.trials) == set()
     assert [failure["message"] for _, failure in attempts.read_failed_attempts(store, only.id, "cuda_oom")] == ["m"]
     assert attempts.read_failed_attempts(store, only.id, "killed") == []
+
+
+OWN = "from trainers.norms.base import Norm\n\n\nclass Own(Norm):\n    {}\n\n\nclass Other(Norm):\n    pass\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "is_fixed"),
+    [
+        ("statistics_of_micro_batch = True", True),
+        ("statistics_of_micro_batch: ClassVar[bool] = True", True),
+        ("statistics_of_micro_batch = False", False),
+        ("pass", False),
+    ],
+)
+def test_a_norm_of_ones_own_may_say_that_its_micro_batch_is_not_to_be_halved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, is_fixed: bool
+) -> None:
+    (tmp_path / "norms_of_mine.py").write_text(OWN.format(body))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = trial(tmp_path, "'norms_of_mine:Own'")
+    assert (infeasible_because(found, "training") is not None) == is_fixed
+    assert ("micro_batch" in identity(found.spec)) == is_fixed
+    assert remembered(found.spec, [attempt(found.spec)]).micro_batch == (4 if is_fixed else 2)
+    assert infeasible_because(trial(tmp_path, "'norms_of_mine:Other'"), "training") is None

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +54,8 @@ class Norm(nn.Module, ABC):
     It keeps nothing between two calls: what a block needs later travels in the Normed it returns. Whoever cannot promise
     that says so in the catalogue (`breaks`), as it does of images that influence one another.
     """
+
+    statistics_of_micro_batch: ClassVar[bool] = False  # True: another micro-batch is another trial, and is never halved
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed: ...

@@ -27,6 +27,7 @@ class BatchNorm(Norm):
     the weights, or `untouched`: they stay at 0 and 1, as in published EMA code, which probably made the paper's row of 7 dB.
     """
 
+    statistics_of_micro_batch = True
     running_mean: Tensor
     running_var: Tensor
 
