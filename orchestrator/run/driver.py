@@ -91,7 +91,7 @@ def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
         print(f"Ended by {stopped_by.name}. What is done is kept; this continues: {the_command()}", file=sys.stderr)
         signals.received = stopped_by
     elif not has_closed:
-        close("ray lost", f"{death}\n{death.log}".rstrip())
+        close("ray lost", str(death) if death.cause else f"{death}\n{death.log}".rstrip())
         raise EnvironmentProblem(f"{death}. What is done is kept; this continues: {the_command()}")
     elif code not in SETTLED:
         close("interrupted", f"the driver ended with exit code {code}")
