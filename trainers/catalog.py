@@ -8,8 +8,10 @@ compares it with the signature of the class it names. A default never changes, b
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.metadata
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -173,9 +175,7 @@ class Catalog:
 
     def _published(self) -> dict[str, str]:
         """What installed packages added, name to `package.module:Class`; found without importing them."""
-        if self._entry_points is None:
-            return {}
-        return {point.name: point.value for point in importlib.metadata.entry_points(group=self._entry_points)}
+        return {} if self._entry_points is None else _published(self._entry_points, tuple(sys.path))
 
     def resolve(self, name: str, given: Mapping[str, object]) -> tuple[str, dict[str, KnobValue]]:
         """The entry's name and all its knobs, for an entry's or a preset's name. Raises UnknownName, BadKnob."""
@@ -183,6 +183,11 @@ class Catalog:
         if preset is not None:
             return preset.of, self.entries[preset.of].resolve({**preset.knobs, **given})
         return name, self[name].resolve(given)
+
+
+@functools.cache  # it reads the metadata of every package on the path
+def _published(group: str, _path: tuple[str, ...]) -> dict[str, str]:
+    return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
 
 
 def preset(name: str, of: str, **knobs: KnobValue) -> Preset:

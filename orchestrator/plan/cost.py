@@ -9,6 +9,7 @@ stand for CUDA's context and libraries. Time is three forward passes of arithmet
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,6 +89,12 @@ class Amount(NamedTuple):
         parts = (self, *others)
         return Amount(sum(p.parameters for p in parts), sum(p.macs for p in parts), sum(p.kept for p in parts))
 
+    def times(self, number: int) -> Amount:
+        return Amount(self.parameters * number, self.macs * number, self.kept * number)
+
+
+Blocks = Iterable[tuple[Amount, int]]  # blocks, and how many are like each
+
 
 def _conv_layer(channels_in: int, channels_out: int, *, taps: int = 9, side: int = 1) -> Amount:
     """A convolution whose output has `side` times the side of LQ."""
@@ -140,33 +147,39 @@ def _block(backbone: Choice, norm: Entry, c: int, heads: int, *, ratio: float, l
     return Amount(parameters, linear + 2 * keys**2 * c, kept)
 
 
-def _blocks_of_swinir(backbone: Choice, norm: Entry) -> Iterable[Amount]:
+def _groups(backbone: Choice) -> Iterable[tuple[int, int, int]]:
+    """Blocks and heads of each kind of group, and how many groups are of it."""
+    kinds = Counter(zip(backbone["depths"], backbone["num_heads"], strict=True))
+    return ((depth, heads, times) for (depth, heads), times in kinds.items())
+
+
+def _blocks_of_swinir(backbone: Choice, norm: Entry) -> Blocks:
     c = backbone["embed_dim"]
-    for depth, heads in zip(backbone["depths"], backbone["num_heads"], strict=True):
-        yield from [_block(backbone, norm, c, heads, ratio=backbone["mlp_ratio"])] * depth
+    for depth, heads, times in _groups(backbone):
+        yield _block(backbone, norm, c, heads, ratio=backbone["mlp_ratio"]), depth * times
 
 
-def _blocks_of_hat(backbone: Choice, norm: Entry) -> Iterable[Amount]:
+def _blocks_of_hat(backbone: Choice, norm: Entry) -> Blocks:
     c, ratio, window = backbone["embed_dim"], backbone["mlp_ratio"], backbone["window_size"]
     inner, squeezed = c // backbone["compress_ratio"], c // backbone["squeeze_factor"]
     gate = Amount(2 * c * squeezed + squeezed + c, 0, c)
     branch = _conv_layer(c, inner).plus(_conv_layer(inner, c), gate)
     larger = window + int(window * backbone["overlap_ratio"])
-    for depth, heads in zip(backbone["depths"], backbone["num_heads"], strict=True):
-        yield from [_block(backbone, norm, c, heads, ratio=ratio).plus(branch)] * depth
-        yield _block(backbone, norm, c, heads, ratio=ratio, larger=larger)
+    for depth, heads, times in _groups(backbone):
+        yield _block(backbone, norm, c, heads, ratio=ratio).plus(branch), depth * times
+        yield _block(backbone, norm, c, heads, ratio=ratio, larger=larger), times
 
 
-def _blocks_of_drct(backbone: Choice, norm: Entry) -> Iterable[Amount]:
+def _blocks_of_drct(backbone: Choice, norm: Entry) -> Blocks:
     widths = dense_widths(backbone)
-    for heads in backbone["num_heads"]:
+    for heads, times in Counter(backbone["num_heads"]).items():
         for k, width in enumerate(widths):
             own_heads = dense_heads(heads, width) if k else heads
             block = _block(backbone, norm, width, own_heads, ratio=backbone["mlp_ratio"] if k < 3 else 1.0)
-            yield block.plus(_conv_layer(width, backbone["gc"] if k < 4 else backbone["embed_dim"], taps=1))
+            yield block.plus(_conv_layer(width, backbone["gc"] if k < 4 else backbone["embed_dim"], taps=1)), times
 
 
-BLOCKS: dict[str, Callable[[Choice, Entry], Iterable[Amount]]] = {
+BLOCKS: dict[str, Callable[[Choice, Entry], Blocks]] = {
     "swinir": _blocks_of_swinir,
     "hat": _blocks_of_hat,
     "drct": _blocks_of_drct,
@@ -178,7 +191,7 @@ def _network(spec: RunSpec) -> Amount:
     c = backbone["embed_dim"]
     blocks = _all_blocks(backbone.name, tuple(backbone.knobs.items()), spec.model.norm.name, is_recomputed)
     convs_of_groups = 0 if backbone.name == "drct" else len(backbone["depths"])
-    around = [_conv_layer(3, c), *[_conv_layer(c, c)] * (convs_of_groups + 1), Amount(_end_parameters(spec), 0, 2 * c)]
+    around = [_conv_layer(3, c), _conv_layer(c, c).times(convs_of_groups + 1), Amount(_end_parameters(spec), 0, 2 * c)]
     return blocks.plus(*around, *_head(spec))
 
 
@@ -187,6 +200,7 @@ def _all_blocks(name: str, knobs: tuple[tuple[str, KnobValue], ...], norm: str, 
     backbone = Choice(name=name, knobs=dict(knobs))
     blocks = list(BLOCKS[name](backbone, NORMS[norm]))
     if is_recomputed:
-        most = max(block.kept for block in blocks)
-        blocks = [Amount(p, macs, backbone["embed_dim"]) for p, macs, _ in blocks] + [Amount(0, 0, most)]
-    return Amount(0, 0, 0).plus(*blocks)
+        most = max(block.kept for block, _ in blocks)
+        kept = backbone["embed_dim"]
+        blocks = [(Amount(p, macs, kept), times) for (p, macs, _), times in blocks] + [(Amount(0, 0, most), 1)]
+    return Amount(0, 0, 0).plus(*(block.times(number) for block, number in blocks))

@@ -47,7 +47,7 @@ resources:
 
 ## How trials come about
 
-- The grid is the product of the axes, in the order in which the file writes them. It has at most 5,000 points; what would take
+- The grid is the product of the axes, in the order in which the file writes them. It has at most 4,000 points; what would take
   1,000 years on what `resources` gives it, or more memory than any machine has, is refused.
 - A **match** (`exclude`, `include`, `match`) names values of some axes: a name, a number, or a list of them. An inline value is
   matched by its label, which `plan` shows: `i_ln[rescale=False]`. An `exclude` or an override that matches nothing is an error.

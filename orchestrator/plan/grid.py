@@ -14,7 +14,7 @@ from orchestrator.plan.limits import shown
 from orchestrator.plan.match import Accepted, accepted_labels, label_of, matches
 from orchestrator.plan.source import Location, Source
 from orchestrator.plan.sweep import AXES, CATALOGS, LARGEST_GRID, Depth, Seed, Sweep, Width, unknown
-from trainers.spec import Choice
+from trainers.spec import LONGEST_LIST, Choice
 
 NUMBERS: Mapping[str, TypeAdapter[int]] = {
     "width": TypeAdapter(Width),
@@ -127,9 +127,14 @@ class Grid:
             if axis not in AXES:
                 self._problem(location, unknown("axis", axis, AXES))
                 continue
-            given = [
-                self._added_value(axis, item, location) for item in (wanted if isinstance(wanted, list) else [wanted])
-            ]
+            items, most = (
+                wanted if isinstance(wanted, list) else [wanted],
+                LARGEST_GRID if axis in NUMBERS else LONGEST_LIST,
+            )
+            if len(items) > most:
+                self._problem(location, f"has {len(items)} values; at most {most} fit")
+                items = []
+            given = [self._added_value(axis, item, location) for item in items]
             axes[axis] = [value for value in given if value is not None]
         return axes
 

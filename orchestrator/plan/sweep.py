@@ -39,7 +39,7 @@ INITIAL_SCHEMA: dict[str, Any] = {
 }
 SHORT = 60
 MOST_FIELDS = 32  # of a mapping without a schema of its own: more than any has
-LARGEST_GRID = 5_000  # points; planning one takes a millisecond
+LARGEST_GRID = 4_000  # points; planning one takes a millisecond
 LONGEST_NAME = 38  # it becomes a RayJob, whose name may have 47 characters, 7 of them ours
 
 
