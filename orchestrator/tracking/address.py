@@ -6,6 +6,7 @@ so that its address can stand anywhere. A database's address has to keep its pas
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from orchestrator.errors import EnvironmentProblem, UserError, masked
+from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError, masked
 
 SQLITE = "sqlite:///"
 SERVERS = ("http", "https")
@@ -177,17 +178,25 @@ def leave_process_list(arguments: Sequence[str]) -> None:
         flag, is_one, value = argument.partition("=")
         if flag == FLAG and not is_one:
             value = arguments[index + 1] if index + 1 < len(arguments) else ""
-        if flag == FLAG and "submit" not in arguments[:2] and _holds_password(value):
-            written = f"{FLAG}={value}" if is_one else value
-            left = sys.orig_argv[1:]
-            if written not in left:
-                return  # called from Python
-            at = left.index(written)
-            del left[at if is_one else at - 1 : at + 1]
-            print(
-                f"{FLAG} held a password, which others could read in the list of processes. {ADVICE}", file=sys.stderr
-            )
-            os.execve(sys.executable, [sys.executable, *left], {**os.environ, VARIABLE: value})  # noqa: S606 (no shell)
+        written = f"{FLAG}={value}" if is_one else value
+        left = sys.orig_argv[1:]  # without it, somebody has called us from Python
+        if flag != FLAG or "submit" in arguments[:2] or written not in left or not _holds_password(value):
+            continue
+        at = left.index(written)
+        left[at if is_one else at - 1 : at + 1] = _hidden(value)
+        print(f"{FLAG} held a password, which others could read in the list of processes. {ADVICE}", file=sys.stderr)
+        os.execv(sys.executable, [sys.executable, *left])  # noqa: S606 (no shell)
+
+
+def _hidden(text: str) -> list[str]:
+    """What to give instead of an address, whose secrets go into this process's environment."""
+    with contextlib.suppress(NormsweepError):  # which the verb says
+        address = parse(text)
+        if address.is_server:
+            address.sign_in()
+            return [f"{FLAG}={address.shown}"]
+    os.environ[VARIABLE] = text
+    return []
 
 
 def _holds_password(text: str) -> bool:

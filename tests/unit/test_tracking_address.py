@@ -146,18 +146,25 @@ import sys
 from orchestrator.tracking.address import leave_process_list
 leave_process_list(sys.argv[1:])
 import os, psutil
-print(os.getpid(), psutil.Process().cmdline()[3:], os.environ.get("NORMSWEEP_TRACKING"))
+names = ("NORMSWEEP_TRACKING", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+print(os.getpid(), psutil.Process().cmdline()[3:], *(os.environ.get(name) for name in names))
 """
 
 
 @pytest.mark.parametrize("flag", [["--tracking", "{}"], ["--tracking={}"]])
 @pytest.mark.parametrize("scheme", ["http", "postgresql"])
-def test_a_password_leaves_the_list_of_processes(flag: list[str], scheme: str) -> None:
+def test_a_password_leaves_the_list_of_processes(flag: list[str], scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"{scheme}://ada:{SECRET}@host"
+    for name in ("NORMSWEEP_TRACKING", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.delenv(name, raising=False)
     command = [sys.executable, "-c", LISTED, "run", "x.yaml", *(part.format(uri) for part in flag), "--quiet"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         output, told = process.communicate(timeout=60)
-    assert output == f"{process.pid} ['run', 'x.yaml', '--quiet'] {uri}\n"
+    if scheme == "http":
+        left = f"['run', 'x.yaml', '--tracking=http://host', '--quiet'] None ada {SECRET}"
+    else:
+        left = f"['run', 'x.yaml', '--quiet'] {uri} None None"
+    assert output == f"{process.pid} {left}\n"
     assert "MLFLOW_TRACKING_PASSWORD" in told
     assert SECRET not in told
 
