@@ -15,6 +15,7 @@ from tests.sweeps import (
     environment,
     results,
     run,
+    sealed_checkpoints,
     tracked_points,
     write_sweep,
 )
