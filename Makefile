@@ -33,10 +33,10 @@ $(READY): pyproject.toml constraints.txt
 quickstart: $(READY) ## the main job on embedded defaults: a small sweep on this CPU, then a report
 	$(BIN)/normsweep run sweeps/quickstart.yaml
 
-# Tests without processes of their own run side by side, a file to a core; the others start Ray and would fight for the cores.
+# Side by side, a file to a core: those that start a Ray of their own wait for it more than they compute, two at a time.
 test: $(READY) ## every test that needs no cluster
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit tests/contract tests/parity
-	$(BIN)/python -m pytest --durations 30 -m 'not campaign' tests/integration tests/chaos
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30 -m 'not campaign' tests/integration tests/chaos
 
 campaign: $(READY) ## signals at NORMSWEEP_MOMENTS (10) random moments of a run each (an hour)
 	$(BIN)/python -m pytest --capture no -m campaign tests/chaos

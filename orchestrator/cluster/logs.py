@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from orchestrator.cluster.kube import Kube, NotThere, Object
 from orchestrator.cluster.watch import ANSI, job_state
@@ -12,6 +13,17 @@ from orchestrator.errors import EnvironmentProblem
 
 LOOK_EVERY_S = 2.0
 SUBMITTER = "ray-job-submitter"
+# What `ray job submit` and `ray job logs` (2.60) say of themselves; with times before it where output is no terminal.
+OF_RAY = re.compile(
+    r"(?:\S+ \S+\s+)?(?:(?:INFO|SUCC|ERR|WARN)\w*\s+\S+:\d+ --)?\s*"
+    r"(?:Job submission server address: .*|-{5,}|Job '.*' (?:submitted successfully|succeeded|failed|was stopped)|Next steps|"
+    r"Query the (?:logs|status) of the job:|Request the job to be stopped:|ray job (?:logs|status|stop) \S+|"
+    r"Tailing logs until the job exits.*|Status for job '.*': \w+)"
+    r"|\S+ \S+\s+\w+\s+cli\.py:\d+ --\s*"
+)
+OF_SUBMITTER = ("/ray/dashboard/", "/ray/scripts/", "/aiohttp/")  # whose frames the sweep's tracebacks have not
+CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
+HEAD_IS_GONE = "(the head is gone: no more can be followed from here)"
 
 
 def log_lines(kube: Kube, job: Object, *, follow: bool) -> Iterator[str]:
@@ -26,7 +38,7 @@ def log_lines(kube: Kube, job: Object, *, follow: bool) -> Iterator[str]:
         for pod in fresh if follow else fresh[-1:]:
             shown.add(pod)
             with contextlib.suppress(NotThere):  # it has just gone
-                yield from (ANSI.sub("", line) for line in kube.log(pod, SUBMITTER, follow=follow))
+                yield from without_ray(ANSI.sub("", line) for line in kube.log(pod, SUBMITTER, follow=follow))
         state = None if fresh else job_state(kube, job)
         if shown and (not follow or (state is not None and state.finished)):
             return
@@ -38,6 +50,32 @@ def log_lines(kube: Kube, job: Object, *, follow: bool) -> Iterator[str]:
             job = kube.get("rayjobs", name)
         except NotThere:
             raise EnvironmentProblem(f"{name} was cancelled") from None
+
+
+def without_ray(lines: Iterable[str]) -> Iterator[str]:
+    """The lines that are the sweep's: not what Ray's command line says of itself, nor its tracebacks when a head goes."""
+    traceback: list[str] = []
+    was_left_out = is_gone = False
+    for line in lines:
+        if traceback:
+            traceback.append(line)
+            if line.startswith(" ") or not line:
+                continue
+            was_left_out = any(place in part for place in OF_SUBMITTER for part in traceback)
+            if was_left_out and not is_gone:
+                is_gone = True
+                yield HEAD_IS_GONE
+            elif not was_left_out:
+                yield from traceback
+            traceback = []
+        elif line.startswith("Traceback (most recent call last):"):
+            traceback = [line]
+        elif OF_RAY.fullmatch(line) or (was_left_out and (not line.strip() or line.startswith(CHAINED))):
+            was_left_out = True
+        else:
+            was_left_out = False
+            yield line
+    yield from traceback
 
 
 def _submitters(kube: Kube, name: str) -> list[Object]:
