@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.lr_images import save
+from trainers.data.check import check
 from trainers.data.datasets import ANY, DATASETS, dataset
 from trainers.data.finder import Arrangement, arrange, is_image
 from trainers.data.given import find_for
@@ -357,3 +358,23 @@ def test_what_a_layout_has_no_place_for_is_said(tmp_path: Path) -> None:
 def test_any_folder_of_pictures_is_a_set_in_the_order_of_its_paths() -> None:
     paths = ["a-1.png", "a.png", "a/b.png", "a b/c.png"]
     assert sorted(arrange(ANY, paths, "/x").gt[0]) == sorted(paths)
+
+
+def test_a_pair_that_cannot_be_read_makes_no_other_pair_look_wrong(tmp_path: Path) -> None:
+    for i in range(3):
+        for side in ("target", "input"):
+            picture(tmp_path / f"Mine/{side}/{i}.png", side=40 + i)
+    (tmp_path / "Mine/target/0.png").unlink()
+    (tmp_path / "Mine/target/0.png").symlink_to("nowhere.png")
+    (problem,) = check("Mine", tmp_path / "Mine").problems
+    assert problem.endswith("target/0.png: cannot be read: No such file or directory")
+
+
+def test_a_manifest_that_an_earlier_version_wrote_misses_no_hidden_file(tmp_path: Path) -> None:
+    for path in ("0.png", "@eaDir/0.png"):
+        picture(tmp_path / "Mine" / path)
+    record = {"bytes": 1, "sha256": "0" * 64}
+    kept = check("Mine", tmp_path / "Mine").source.files[0].sha256
+    assert (
+        check("Mine", tmp_path / "Mine", {"0.png": {**record, "sha256": kept}, "@eaDir/0.png": record}).problems == ()
+    )

@@ -55,7 +55,7 @@ def check(
         problems += _checksum_problems(folder, then, inside)
     problems += [
         f"{lq.path}: is {_px(seen[lq.path])}, but its partner {gt.name} {_px(seen[gt.path])}"
-        for gt, lq in zip(found.files, found.lq_files, strict=False)
+        for gt, lq in _partners(found)
         if _differ(seen[gt.path], seen[lq.path])
     ]
     reduced = []
@@ -70,6 +70,16 @@ def check(
 
 def _paths(found: ImageSet) -> list[Path]:
     return [file.path for file in found.all_files]
+
+
+def _partners(found: ImageSet) -> list[tuple[ImageFile, ImageFile]]:
+    """The pairs of which both sides can be read."""
+    by_key = {_key(lq): lq for lq in found.lq_files}
+    return [(gt, by_key[_key(gt)]) for gt in found.files if _key(gt) in by_key]
+
+
+def _key(file: ImageFile) -> str:
+    return file.name.partition("/")[2].rpartition(".")[0]
 
 
 def _place(path: str, lot: Reduced) -> str:

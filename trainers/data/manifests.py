@@ -260,12 +260,8 @@ def _read(known: Dataset, name: str, content: SetFolder) -> tuple[ImageSet, list
     problems = [*content.walked.problems, *found.problems]
     notes = _notes(name, content, found)
     if found.pairs:
-        gt, lq = (
-            content.files(
-                [(pair.names[side], path) for pair in found.pairs for path in [(pair.gt, pair.lq)[side]]], problems
-            )
-            for side in (0, 1)
-        )
+        gt = content.files([(pair.names[0], pair.gt) for pair in found.pairs], problems)
+        lq = content.files([(pair.names[1], pair.lq) for pair in found.pairs], problems)
         return ImageSet(name, content.folder, gt, lq, notes=notes), problems
     by_scale = {
         scale: content.files(sorted(lot.items(), key=lambda both: order_of(both[0])), problems)
