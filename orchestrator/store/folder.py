@@ -20,6 +20,9 @@ from trainers.checkpoint import sha256_of
 
 LOCK = "lock"
 ASIDE = ".aside"  # files on their way; below the root, so that renaming stays within one file system
+OF_WRITING = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
+)  # copying names the file that was read, too
 ABANDONED_AFTER_S = 86_400.0  # a file on its way that nobody has written to for so long is a killed writer's
 
 
@@ -126,11 +129,12 @@ class FolderStore(Store):
                     raise InTheWay(key, "is a folder" if path.is_dir() else "is no file")
                 raise KeyError(key)
             yield path
-        except (FileNotFoundError, NotADirectoryError):  # deleted in between
-            raise KeyError(key) from None
         except OSError as error:
-            if error.filename is not None and Path(os.fsdecode(error.filename)) != path:
-                raise  # of the file that is written to
+            is_of_another = error.filename is not None and Path(os.fsdecode(error.filename)) != path
+            if is_of_another or error.errno in OF_WRITING:
+                raise
+            if isinstance(error, FileNotFoundError | NotADirectoryError):  # deleted in between
+                raise KeyError(key) from None
             raise Unreadable(key, f"cannot be read: {error.strerror or error}") from error
 
     def _lock(self) -> IO[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.store import open_store, read_store
-from orchestrator.store.base import InTheWay, Store
+from orchestrator.store.base import InTheWay, Store, Unreadable
 from orchestrator.store.folder import ABANDONED_AFTER_S, ASIDE
 from tests.s3 import Bucket, Wrong
 
@@ -244,3 +244,13 @@ def test_large_files_go_to_s3_in_parts_and_come_back(bucket: Bucket, tmp_path: P
 def test_an_address_of_an_unknown_kind_is_told() -> None:
     with pytest.raises(UserError, match="give a folder or s3://BUCKET/PREFIX"):
         open_store("ftp://host/path")
+
+
+def test_a_full_disk_is_not_taken_for_a_damaged_blob(tmp_path: Path) -> None:
+    if not os.access("/dev/full", os.W_OK):
+        pytest.skip("no /dev/full here")
+    store = open_store(str(tmp_path / "store"))
+    store.put("a", b"x" * 100_000)
+    with pytest.raises(EnvironmentProblem, match="No space left") as caught:
+        store.get_file("a", Path("/dev/full"))
+    assert not isinstance(caught.value, Unreadable)
