@@ -133,6 +133,8 @@ def test_a_linked_folder_that_is_gone_is_named_not_silently_half_of_a_set(tmp_pa
         ("{scene}/sharp_crops/{i}.png", "{scene}/blur_crops/{i}.png"),
         ("{scene}/{i}_clean.png", "{scene}/{i}_noisy.png"),
         ("{scene}/norain-{i}.png", "{scene}/rain-{i}.png"),
+        ("norain/{scene}/norain-{i}.png", "rain/{scene}/rain-{i}.png"),
+        ("target/{scene}/{i}_gt.png", "input/{scene}/{i}_lq.png"),
         ("{scene}/{i}_GT_SRGB_010.PNG", "{scene}/{i}_NOISY_SRGB_010.PNG"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from trainers.data.datasets import Layout
@@ -54,7 +54,7 @@ def sides_of(layouts: Sequence[Layout], rest: Sequence[str]) -> Sides | None:
     for layout in layouts:
         gt, lq = (matches(layout.gt, rest), matches(layout.lq, rest)) if layout.lq else ([], [])
         if gt and lq and layout.lq:
-            return Sides(gt, lq, layout.gt.partition("/{")[0], layout.lq.partition("/{")[0])
+            return _comparable(gt, lq, layout.gt.partition("/{")[0], layout.lq.partition("/{")[0])
     for split in (_by_folder, _by_file):
         sides: dict[str, list[Match]] = {"gt": [], "lq": []}
         words: dict[str, set[str]] = {"gt": set(), "lq": set()}
@@ -66,8 +66,21 @@ def sides_of(layouts: Sequence[Layout], rest: Sequence[str]) -> Sides | None:
         shared = {one.key for one in sides["gt"]} & {one.key for one in sides["lq"]}
         of_all = len(sides["gt"]) + len(sides["lq"]) == len(rest)
         if all(sides.values()) and (split is _by_folder or (shared and of_all)):
-            return Sides(sides["gt"], sides["lq"], " or ".join(sorted(words["gt"])), " or ".join(sorted(words["lq"])))
+            folders = (" or ".join(sorted(words[side])) for side in ("gt", "lq"))
+            return _comparable(sides["gt"], sides["lq"], *folders)
     return None
+
+
+def _comparable(gt: list[Match], lq: list[Match], gt_folder: str, lq_folder: str) -> Sides:
+    """The sides, with the words left out of their files' names where these differ by them: norain/norain-7, rain/rain-7."""
+    if not {normal(one.key) for one in gt} & {normal(one.key) for one in lq}:
+        said = [[_by_file(f"{one.key}.png") for one in side] for side in (gt, lq)]
+        if all(map(all, said)):
+            gt, lq = (
+                [replace(one, key=about[2]) for one, about in zip(side, found, strict=True) if about]
+                for side, found in zip((gt, lq), said, strict=True)
+            )
+    return Sides(gt, lq, gt_folder, lq_folder)
 
 
 def _by_folder(path: str) -> tuple[str, str, str] | None:

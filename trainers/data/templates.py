@@ -15,6 +15,8 @@ LISTED = 20  # problems of one kind; a set of thousands has them by the thousand
 
 @dataclass(frozen=True)
 class Match:
+    """A path that fits a template: what the image is called in its set, and its scale where the template has one."""
+
     path: str
     key: str
     scale: int = WHOLE
