@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from orchestrator.store.base import KEY, InTheWay, Store, Unreadable
 
 CHECKSUM = "content_sha256"
 OUT_OF_MEMORY = "cuda_oom"  # the kind of failure; a final one makes the trial infeasible
-# A surrogate without its other half is legal JSON and no text: printing or writing it fails.
-SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -48,7 +45,8 @@ class Shape(BaseModel):
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Ordinal = Annotated[int, Field(ge=1, lt=10**9)]
 Seconds = Annotated[float, Field(ge=0, lt=1e11)]  # since 1970; no later than what a date can say
-Name = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
+Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]  # fails for half a character
+Name = Annotated[Text, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
 Value = Annotated[float, Field(allow_inf_nan=False)] | Literal["nan", "inf", "-inf"]  # as trainers.journal.encoded
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Key = Annotated[str, Field(pattern=rf"^{KEY.pattern}$")]
@@ -63,18 +61,18 @@ class Placement(Shape):
 class AttemptRecord(Shape):
     attempt: Ordinal
     started: Seconds
-    sweep: str = ""
-    host: str = ""
-    machine: str = ""
-    commit: str = ""
-    versions: dict[str, str] = {}
+    sweep: Text = ""
+    host: Text = ""
+    machine: Text = ""
+    commit: Text = ""
+    versions: dict[Text, Text] = {}
     placement: Placement = Placement()
     spec: dict[str, Any] | None = None  # a RunSpec; attempts of older versions lack it
 
 
 class RankRecord(Shape):
     rank: Count
-    host: str
+    host: Text
 
 
 class AliveRecord(Shape):
@@ -83,7 +81,7 @@ class AliveRecord(Shape):
 
 class FailureRecord(Shape):
     kind: Name
-    message: str
+    message: Text
     final: bool
     step: Count = 0
     time: Seconds
@@ -94,7 +92,7 @@ class StartRecord(Shape):
 
     step: Count
     how: Name
-    note: str
+    note: Text
 
 
 class FileRecord(Shape):
@@ -136,8 +134,8 @@ class EvaluationRecord(Shape):
 class OutcomeRecord(Shape):
     job: Name
     exit_code: Annotated[int, Field(ge=0, le=255)]
-    message: str
-    summary: str = ""
+    message: Text
+    summary: Text = ""
     time: Seconds
 
 
@@ -221,17 +219,13 @@ def checked_lines(content: bytes) -> list[Record]:
 
 
 def parsed(content: bytes) -> Any:
-    """JSON as the standard has it: no NaN, no endless numbers, text that can be written. Raises ValueError."""
+    """JSON as the standard has it: no NaN, no endless numbers. Raises ValueError."""
     if not content.strip(b"\0 \t\r\n"):
         raise ValueError(_nothing_in(content))
     try:
         value = json.loads(content.decode(), parse_constant=_refuse)
-        if SURROGATE.search(content):
-            json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError:
         raise ValueError("is not text in UTF-8") from None
-    except UnicodeEncodeError:
-        raise ValueError("holds half a character") from None
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except json.JSONDecodeError as error:

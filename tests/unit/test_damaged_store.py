@@ -14,7 +14,7 @@ from orchestrator.store import open_store, read_store
 from orchestrator.store.attempts import new_attempt, newest_attempt, read_attempts, write_start
 from orchestrator.store.checkpoints import checkpoint_prefix, discard_checkpoints, fetch_checkpoint, folders
 from orchestrator.store.journals import put_segment
-from orchestrator.store.records import CHECKSUM, canonical_sha256
+from orchestrator.store.records import CHECKSUM, FAILURE, canonical_sha256, checked_lines, checked_record
 from orchestrator.store.survey import survey
 from orchestrator.store.trials import look_at, trained_spec, trial_state
 from tests.damage import DAMAGES, KINDS, Seen, damaged, files_of, look, numbers_that_changed_unsaid, written
@@ -213,3 +213,15 @@ def test_a_segment_has_its_checksum_in_its_name(tmp_path: Path) -> None:
     put_segment(store, "t", 1, 7, b"{}\n")
     (key,) = store.list("trials")
     assert re.fullmatch(r"trials/t/attempts/1/journal/0000000007-[0-9a-f]{16}\.jsonl", key)
+
+
+def test_half_a_character_is_damage_where_it_would_be_printed_and_none_in_the_name_of_an_image() -> None:
+    """A lone surrogate is legal JSON and no text; file names that are not UTF-8 become such."""
+    line = {"seq": 0, "time": 1.0, "step": 1, "kind": "event", "images": [{"name": "caf\udce9.png"}]}
+    assert checked_lines(json.dumps(line).encode() + b"\n") == [line]
+    for printed in ({"kind": "\udce9"}, {"values": {"\udce9": 1.0}}):
+        with pytest.raises(ValueError, match="has another shape"):
+            checked_lines(json.dumps(line | printed).encode() + b"\n")
+    failure = {"kind": "bug", "message": "\udce9", "final": False, "time": 1.0}
+    with pytest.raises(ValueError, match="has another shape"):
+        checked_record(json.dumps(failure).encode(), FAILURE)
