@@ -82,8 +82,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
                     plan = _train(plan, reached, store, options, progress)
             finally:  # before MLflow is told for the last time
                 if signals.received is not None:
-                    message = f"ended by {signals.received.name}"
-                    close_attempts(store, todo, options.run, "interrupted", message)
+                    close_attempts(store, todo, options.run, "interrupted", "stopped from outside")
     result = _finish(plan, store, options, progress, mirror, trained=len(todo))
     signals.check()
     return result

@@ -15,7 +15,6 @@ from tests.sweeps import (
     environment,
     results,
     run,
-    sealed_checkpoints,
     tracked_points,
     write_sweep,
 )

@@ -27,7 +27,7 @@ WRONG = {
     "{eps: 1e-5}": "1e-5 is text to YAML, not a number: write 1.0e-5",
     "{eps: 1.0e-5, eps: 1.0e-4}": "the key 'eps' is given twice",
     "{eps: 2020-01-01}": "quote it",
-    "!!python/object/apply:os.system [true]": "must be a mapping",
+    "!!python/object/apply:os.system [true]": "a tag",
     "&a {eps: *a}": "an alias",
     "{eps: -1.0}": "eps must be above 0",
     "{rescale: yes}": "a bare yes is a boolean to YAML",
