@@ -189,7 +189,7 @@ def status(
         from orchestrator.cluster.follow import show_job
         from orchestrator.cluster.kube import Kube
 
-        return show_job(Kube(context, namespace), str(file))
+        return show_job(Kube(context, namespace), str(file), store)
     from orchestrator.plan import load_plan, show
     from orchestrator.store.trials import damage_in_words, looks_at_plan
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from collections import Counter
@@ -18,11 +19,13 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan.show import trials_in_words
 from orchestrator.store import read_store
 from orchestrator.store.jobs import read_outcome
+from orchestrator.store.names import trials_of_sweep
 from orchestrator.store.trials import states_of
 
 LOOK_EVERY_S = 3.0
 AWAY_DEADLINE_S = 900.0  # of the API, while somebody waits for a sweep of days
 PROGRESS_EVERY_S = 20.0  # a look costs a few requests for each trial
+OF_JOB = re.compile(r"-[0-9a-f]{6}$")  # what a job's name has behind its sweep's
 HOPELESS_S = 180.0
 FORGOTTEN_S = 60.0
 GONE_DEADLINE_S = 200.0  # more than the pods' grace period: those whose head was lost use it
@@ -134,9 +137,21 @@ def list_jobs(kube: Kube) -> int:
     return 0
 
 
-def show_job(kube: Kube, given: str) -> int:
-    """The state of one job, and how far its trials are; once it has finished, the exit code of its sweep."""
-    job = find_job(kube, given)
+def show_job(kube: Kube, given: str, store_uri: str) -> int:
+    """The state of one job, and how far its trials are; once it has finished, the exit code of its sweep.
+
+    Of one that is not on the cluster any more, what the store has of its sweep.
+    """
+    try:
+        job = find_job(kube, given)
+    except UserError:
+        store = read_store(store_uri)
+        sweep = next((name for name in (given, OF_JOB.sub("", given)) if trials_of_sweep(store, name)), None)
+        if sweep is None:
+            raise
+        print(f"{sweep} is not on the cluster (any more). Its store {store_uri} knows:")
+        print(f"  {_trials_told(store_uri, trials_of_sweep(store, sweep))}")
+        return 0
     state = job_state(kube, job)
     print_state(state)
     try:
@@ -178,7 +193,10 @@ def cancel(kube: Kube, given: str, *, remove_finished: bool = False) -> int:
     if state.finished:
         print(f"The record and the log of {name} are deleted. Its trials stay in {state.store}.")
     else:
-        print(f"{name} is gone. What its trials have done is kept, and continues when the sweep is submitted again.")
+        print(
+            f"{name} is gone. What its trials have done is kept, and continues when the sweep is submitted again.\n"
+            f"How far they are: normsweep status {given} --store {state.store}"
+        )
     return 0
 
 
@@ -215,5 +233,8 @@ def find_job(kube: Kube, given: str) -> Object:
     if found is None:
         check_namespace(kube)
         known = ", ".join(str(job["metadata"]["name"]) for job in newest) or "none"
-        raise UserError(f"No job or sweep {given!r} in namespace {kube.namespace}. There: {known}.")
+        raise UserError(
+            f"No job or sweep {given!r} in namespace {kube.namespace}. There: {known}.\n"
+            "With its --store (or NORMSWEEP_STORE), `status` tells of one that was cancelled."
+        )
     return found

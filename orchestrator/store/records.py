@@ -139,6 +139,12 @@ class OutcomeRecord(Shape):
     time: Seconds
 
 
+class SweepFileRecord(Shape):
+    file: Annotated[str, Field(min_length=1)]
+    sha256: Sha256
+    trials: list[Name] = []
+
+
 class JournalLine(Shape):
     seq: Count
     time: Seconds
@@ -156,6 +162,7 @@ MANIFEST = TypeAdapter(ManifestRecord)
 RESULT = TypeAdapter(ResultRecord)
 EVALUATION = TypeAdapter(EvaluationRecord)
 OUTCOME = TypeAdapter(OutcomeRecord)
+SWEEP_FILE = TypeAdapter(SweepFileRecord)
 NAMES = TypeAdapter(dict[str, Annotated[str, Field(pattern=r"^initial/[0-9a-f]{64}\.[a-z]{2,11}$")]])
 JOURNAL_LINES = TypeAdapter(list[JournalLine])
 

@@ -18,6 +18,7 @@ from orchestrator.store.trials import READERS, look_at, trial_ids
 
 # Up to the file's name: where a folder has it, keys go on.
 EVALUATION = re.compile(r"trials/[^/]+/evaluations/[^/]+\.json(?=/|$)")
+SWEEP_FILE = re.compile(r"sweeps/[^/]+/file\.json(?=/|$)")
 JOB = re.compile(r"jobs/[^/]+\.json(?=/|$)")
 INITIAL = re.compile(r"initial/([0-9a-f]{64})\.[a-z]+(?=/|$)")
 INITIAL_NAMES = re.compile(r"initial/of/[^/]+\.json(?=/|$)")
@@ -52,6 +53,8 @@ def _in_trial(store: Store, trial_id: str) -> Iterator[Damaged]:
 def _beside_trials(store: Store) -> Iterator[Damaged]:
     for key in store.list("jobs"):
         yield from _record(store, key, JOB, records.OUTCOME)
+    for key in store.list("sweeps"):
+        yield from _record(store, key, SWEEP_FILE, records.SWEEP_FILE)
     for key in store.list("initial"):
         yield from _record(store, key, INITIAL_NAMES, records.NAMES)
         if match := INITIAL.match(key):
