@@ -168,6 +168,8 @@ def test_a_signal_at_any_moment(tmp_path: Path, undisturbed: Path, ending: signa
         with started(command("run", write_sweep(folder, **ONLY_WHEN_ASKED)), folder) as one:
             with suppress(subprocess.TimeoutExpired):
                 one.process.wait(at_s)
+            while one.process.poll() is None and not listens(one.process.pid):
+                time.sleep(0.02)
             reached = journalled_step(folder)
             one.process.send_signal(ending)
             output = one.end()
