@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from orchestrator.errors import TrialsFailed, UserError
 from orchestrator.plan.source import parsed
+from trainers import own
 from trainers.catalog import NORMS, BadKnob, UnknownName
 from trainers.conformance import NETWORKS, PROMISES, Broken, Case, cases, inhomogeneity
 from trainers.norms.base import Norm
@@ -20,6 +21,7 @@ def check_norm(name: str, knobs: str) -> int:
 
     Raises UserError where the norm cannot be built at all.
     """
+    own.look_in(Path.cwd())
     norm = _choice(name, knobs)
     _check_class(name)
     declared = NORMS[norm.name].facts.get("breaks", ())

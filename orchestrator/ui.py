@@ -112,8 +112,12 @@ def _serve(command: list[str]) -> int:
     environment.setdefault(
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
     )  # seven processes for what nobody here asks of it
-    with _signals_interrupt(), subprocess.Popen(command, env=environment, start_new_session=True) as server:
+    with (
+        _signals_interrupt() as interrupt,
+        subprocess.Popen(command, env=environment, start_new_session=True) as server,
+    ):
         try:
+            interrupt.let_go()
             code = server.wait()
         except KeyboardInterrupt:
             _end(server)
@@ -129,16 +133,31 @@ def _end(server: subprocess.Popen[bytes]) -> None:
             server.wait(STOP_DEADLINE_S)
 
 
+class _Interrupt:
+    """A handler of signals that raises KeyboardInterrupt, once it is let go: a signal in the midst of starting waits till then."""
+
+    def __init__(self) -> None:
+        self._is_held = True
+        self._is_due = False
+
+    def __call__(self, sign: int, frame: FrameType | None) -> None:
+        self._is_due = True
+        if not self._is_held:
+            raise KeyboardInterrupt
+
+    def let_go(self) -> None:
+        self._is_held = False
+        if self._is_due:
+            raise KeyboardInterrupt
+
+
 @contextlib.contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def _signals_interrupt() -> Iterator[_Interrupt]:
     """SIGTERM as Ctrl-C, and Ctrl-C also where a shell's `&` or nohup has had it ignored."""
-
-    def interrupt(sign: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
+    interrupt = _Interrupt()
     before = {sign: signal.signal(sign, interrupt) for sign in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield interrupt
     finally:
         for sign, handler in before.items():
             signal.signal(sign, handler)

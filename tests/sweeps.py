@@ -14,6 +14,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from trainers import own
+
 SWEEP = """\
 # Does this test hold?
 sweep: {name}
@@ -54,8 +56,9 @@ def command(*arguments: object) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    root = Path(__file__).parents[1]
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(root)}
+    """Of a command: ours, but for where a sweep that was planned in this process has had norms looked for."""
+    ours = {name: value for name, value in os.environ.items() if name != own.FOLDERS}
+    return {**ours, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
 def start(file: Path, *flags: object) -> subprocess.Popen[str]:

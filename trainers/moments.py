@@ -72,7 +72,8 @@ def gathered(
     One parameter at a time, so that no device holds more than one of them whole.
     """
     whole: dict[str, Tensor] = {}
-    states = list(optimiser.state.values())
+    # DeepSpeed asks for states that are not there, which leaves empty ones.
+    states = [state for state in optimiser.state.values() if state]
     if not states:
         return {}, 0.0
     for name, parameter in parameters.items():

@@ -92,7 +92,8 @@ def test_status_counts_from_the_store(finished: Path) -> None:
 
 def test_a_damaged_result_is_made_again_from_the_last_checkpoint(finished: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "copy"))
-    damaged = next((copy / "runs/trials").glob("*/result.json"))
+    found = (copy / "runs/trials").glob("*/result.json")
+    damaged = next(path for path in found if json.loads(path.read_text())["sweep"] == "first")
     damaged.write_bytes(bytes(200))
     output = run(copy / "first.yaml")
     assert f"{damaged.relative_to(copy / 'runs')} holds 200 zero bytes" in output

@@ -317,7 +317,7 @@ def test_addresses_keys_and_buckets_that_are_wrong_are_told(staged: Bucket, monk
         DataRoots(["s3://no-such-bucket/x"]).find("Shots")
     for variable, value, said in [
         ("AWS_SECRET_ACCESS_KEY", "wrong", "The secret key is wrong"),
-        ("AWS_ENDPOINT_URL", "nonsense", "mend AWS_ENDPOINT_URL"),
+        ("AWS_ENDPOINT_URL", "nonsense", "Mend AWS_ENDPOINT_URL"),
         ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}", "can this machine reach it"),
     ]:
         with monkeypatch.context() as patched:
