@@ -155,10 +155,15 @@ class Kube:
         path = KINDS[kind].format(namespace=self.namespace) + (f"/{quote(name, safe='')}" if name else "")
         wanted = f"application/json;as={as_kind};g=meta.k8s.io;v=v1" if as_kind else "application/json"
         with self._told("get" if name else "list", kind, name):
-            response = self._api.call_api(
-                path, "GET", header_params={"Accept": wanted}, auth_settings=["BearerToken"],
-                _preload_content=False, _return_http_data_only=True, _request_timeout=DEADLINE_S,
-            )  # fmt: skip
+            from kubernetes.client.exceptions import ApiException
+
+            request = self._api.param_serialize(
+                method="GET", resource_path=path, header_params={"Accept": wanted}, auth_settings=["BearerToken"]
+            )
+            response = self._api.call_api(*request, _request_timeout=DEADLINE_S)
+            response.read()
+            if not 200 <= response.status <= 299:
+                raise ApiException(http_resp=response, body=response.data.decode(errors="replace"))
             found: Object = json.loads(response.data)
             return found
 
