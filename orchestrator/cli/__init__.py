@@ -154,6 +154,7 @@ def run(
             json_lines=as_json,
             data_roots=data_roots(data).given,
             run=this_run,
+            job=for_job or "",
         )
         return run_sweep(plan, options)
 

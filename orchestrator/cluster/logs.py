@@ -18,6 +18,7 @@ OF_RAY = re.compile(
     r"(?:\S+ \S+\s+)?(?:(?:INFO|SUCC|ERR|WARN)\w*\s+\S+:\d+ --)?\s*"
     r"(?:Job submission server address: .*|-{5,}|Job '.*' (?:submitted successfully|succeeded|failed|was stopped)|Next steps|"
     r"Query the (?:logs|status) of the job:|Request the job to be stopped:|ray job (?:logs|status|stop) \S+|"
+    r"Runtime env is setting up\.|Running entrypoint for job .*|WebSocket closed for job .*|"
     r"Tailing logs until the job exits.*|Status for job '.*': \w+)"
     r"|\S+ \S+\s+\w+\s+cli\.py:\d+ --\s*"
 )

@@ -19,3 +19,4 @@ class RunOptions:
     json_lines: bool = False
     data_roots: tuple[str, ...] = ()
     run: str = ""  # names this run in the attempts that it begins
+    job: str = ""  # of the cluster, in which it runs

@@ -118,12 +118,17 @@ def _finish(
         told = (
             f"{plan.sweep}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
             f"{_rare(summary)}{summary['pending']} pending.\n"
-            f"Report: {written.page}\nRuns:   normsweep ui --tracking {parse(options.tracking).shown}"
+            f"Report: {written.page}\nRuns:   {_where_runs_are(options)}"
         )
         progress.say(told)
     progress.line({"event": "summary", **summary})
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), told)
+
+
+def _where_runs_are(options: RunOptions) -> str:
+    shown = parse(options.tracking).shown
+    return f"{shown}, as pods name it: k8s/README.md, Look" if options.job else f"normsweep ui --tracking {shown}"
 
 
 def _refusals(plan: Plan, store: Store, looks: Mapping[str, Look], refused: AbstractSet[str]) -> list[str]:

@@ -16,6 +16,9 @@ SUBMITTED = """\
 2026-11-24 10:00:07,002\tINFO cli.py:339 --   Request the job to be stopped:
 2026-11-24 10:00:07,002\tINFO cli.py:341 --     ray job stop smoke-x7k2p
 
+2026-11-24 10:00:06,574\tINFO job_manager.py:581 -- Runtime env is setting up.
+Running entrypoint for job smoke-x7k2p: normsweep run /etc/normsweep/smoke.yaml --address auto --for-job smoke-1f2e3d
+2026-11-24 10:02:22,928\tINFO sdk.py:520 -- WebSocket closed for job smoke-x7k2p with close code 1000
 2026-11-24 10:00:07,002\tINFO cli.py:351 -- Tailing logs until the job exits (disable with --no-wait):
 """
 SWEEP = """\
@@ -54,7 +57,7 @@ def test_rays_advice_is_left_out_and_every_line_of_the_sweep_is_kept() -> None:
 
 
 def test_without_times_it_is_rays_advice_as_well() -> None:
-    plain = "".join(line.partition(" --")[2].removeprefix(" ") + "\n" for line in SUBMITTED.splitlines())
+    plain = "".join(line.partition(" -- ")[2] + "\n" for line in SUBMITTED.splitlines())
     assert shown(plain + SWEEP) == SWEEP
 
 

@@ -43,7 +43,11 @@ def test_a_module_with_a_librarys_name_is_the_users_and_the_library_stays(folder
     (sweep / "package" / "other.py").write_text("THREE = 3\n")
     program = "from trainers.catalog import NORMS; print(NORMS['copy:Norm'].load(), NORMS['package.inner:Norm'].load())"
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", program],
+        env={**environment(), **own.as_environment()},
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.stdout == "([1], 2) 3\n", done.stderr
 
