@@ -1,8 +1,9 @@
 """What the pod of a cluster's head does before it ends (preStop in k8s/rayjob.yaml): `python -m orchestrator.run.leave`.
 
-Ray's dashboard goes first, on the spot. What follows would be told by it as a job that failed, and KubeRay buys a new cluster for
-that; a head that cannot be asked is replaced in the same cluster, whose submitter submits again. Then the sweep's driver is told to
-end, so that trials leave checkpoints and their runs in MLflow are closed.
+Ray's dashboard is silenced first. It would tell what follows as a job that failed, and KubeRay buys a new cluster for that; a head
+that cannot be asked is replaced in the same cluster, whose submitter submits again. (Suspended, not killed: `ray start --block` ends
+the whole pod when the dashboard is gone.) Then the sweep's driver is told to end, so that trials leave checkpoints and their runs in
+MLflow are closed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def leave() -> None:
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if any(word.endswith(DASHBOARD) for word in words):
-            process.kill()
+            process.suspend()
         elif "run" in words and "--for-job" in words and any(word.endswith("normsweep") for word in words):
             drivers.append(process)
     for driver in drivers:

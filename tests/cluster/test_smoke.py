@@ -114,7 +114,8 @@ def test_submitted_again_nothing_runs_again(lab: Lab, smoke: Smoke) -> None:
 def test_a_norm_added_trains_only_the_new_trials(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
     content = yaml.safe_load(SMOKE.read_text())
     content["axes"]["norm"].append("rezero")
-    file = tmp_path / "cluster-smoke.yaml"
+    content["sweep"] = "cluster-smoke-more"  # a file of its own: its trials are shared, its name is not
+    file = tmp_path / "cluster-smoke-more.yaml"
     file.write_text(yaml.safe_dump(content))
     output = lab.normsweep(*lab.submission(file, smoke.store, "--wait"))
     assert "8 trials, 2 to train" in output
