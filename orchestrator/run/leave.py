@@ -1,9 +1,9 @@
 """What the pod of a cluster's head does before it ends (preStop in k8s/rayjob.yaml): `python -m orchestrator.run.leave`.
 
-Ray's dashboard is silenced first. It would tell what follows as a job that failed, and KubeRay buys a new cluster for that; a head
-that cannot be asked is replaced in the same cluster, whose submitter submits again. (Suspended, not killed: `ray start --block` ends
-the whole pod when the dashboard is gone.) Then the sweep's driver is told to end, so that trials leave checkpoints and their runs in
-MLflow are closed.
+Ray's dashboard is silenced first. It would tell what follows as a job that failed, and KubeRay buys a new cluster for that; a
+head that cannot be asked is replaced in the same cluster, whose submitter submits again. (Suspended, not killed: `ray start
+--block` ends the whole pod when the dashboard is gone.) Then the sweep's driver is told to end, so that trials leave
+checkpoints and their runs in MLflow are closed.
 """
 
 from __future__ import annotations
