@@ -36,7 +36,7 @@ def test_a_cancelled_sweep_is_closed_everywhere_and_continues(lab: Lab, tmp_path
     new = lab.normsweep(*lab.submission(file, store))
     assert "files that travel along: broken-off.yaml" in new
     with lab.start("logs", "-f", "broken-off") as followed:
-        lab.wait_checkpoint(store, 3)
+        lab.wait_checkpoint(store, 2)
         assert set(runs(lab, "broken-off").values()) == {"RUNNING"}
         lab.normsweep("cancel", "broken-off")
         log, _ = followed.communicate(timeout=120)
