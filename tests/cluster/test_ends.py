@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from tests.cluster.lab import Lab
 from tests.cluster.sweeps import assert_same_bits_as_here, disturbed, only_job
 
+pytestmark = pytest.mark.chaos
 MOMENTS = int(os.environ.get("NORMSWEEP_MOMENTS", "1"))
 
 

@@ -156,6 +156,7 @@ def test_attached_with_other_flags_a_sweep_says_which(lab: Lab, tmp_path: Path) 
         lab.normsweep("cancel", "again")
 
 
+@pytest.mark.chaos
 def test_a_pod_whose_image_does_not_exist_ends_the_waiting_within_minutes(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "imageless.yaml", workers=1)
     file.write_text(
