@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.plan import Plan, Trial
+from orchestrator.plan import Plan
 from orchestrator.store import read_store, records
 from orchestrator.store.attempts import (
     attempt_key,
@@ -50,7 +50,6 @@ from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_byte
 from trainers.spec import RunSpec
 
 READERS = 16  # trials looked at together: a store may be far away
-FINAL = frozenset({"completed", "diverged"})
 
 
 def trial_ids(store: Store) -> list[str]:
@@ -241,13 +240,3 @@ def trial_states(store_uri: str, plan: Plan) -> dict[str, str]:
 def damage_in_words(looks: Iterable[Look]) -> list[str]:
     """A sentence for each damaged file of these trials."""
     return [f"damaged: {problem}" for look in looks for problem in look.damaged]
-
-
-def ended(store: Store, trials: Iterable[Trial]) -> set[str]:
-    """Ids of the trials that need no training any more, their results read through."""
-    with ThreadPoolExecutor(READERS) as readers:
-        ids = [trial.id for trial in trials]
-        results = readers.map(lambda trial_id: read_result(store, trial_id, verify=True), ids)
-        return {
-            trial_id for trial_id, result in zip(ids, results, strict=True) if result and result["outcome"] in FINAL
-        }

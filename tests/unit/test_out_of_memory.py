@@ -117,7 +117,7 @@ def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:
     assert trials.trial_state(store, only.id) == "interrupted"
     attempts.write_failure(store, only.id, number, "cuda_oom", "m", final=True)
     assert trials.trial_state(store, only.id) == "infeasible"
-    assert trials.ended(store, plan.trials) == set()
+    assert not trials.look_at(store, only.id).has_ended
     assert [failure["message"] for _, failure in attempts.read_failed_attempts(store, only.id, "cuda_oom")] == ["m"]
     assert attempts.read_failed_attempts(store, only.id, "killed") == []
 
