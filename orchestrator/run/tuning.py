@@ -16,9 +16,9 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from orchestrator import signals
 from orchestrator.plan import Plan, Trial
-from orchestrator.run.cluster import refuse_split_store
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
+from orchestrator.run.ray import refuse_split_store
 from orchestrator.run.trainable import GangTrainable, Jobs
 
 SAVE_WITHIN_S = 90.0

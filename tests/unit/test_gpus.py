@@ -14,8 +14,8 @@ from orchestrator.plan import Gpus, Plan, load_plan, placed, show
 from orchestrator.plan.cost import MACS_PER_S, cost_of
 from orchestrator.plan.fit import GB, too_large_for_a_gpu, wants_cuda, with_placement
 from orchestrator.plan.gpus import of_this_machine
-from orchestrator.run.cluster import does_not_fit, gpus_of, refuse_without_cuda
 from orchestrator.run.options import RunOptions
+from orchestrator.run.ray import does_not_fit, gpus_of, refuse_without_cuda
 from tests.sweeps import write_sweep
 from tests.tiny import tiny_spec
 from trainers.engine import choose_device
