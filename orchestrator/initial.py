@@ -24,7 +24,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.records import Damaged, encoded, read_record
 from orchestrator.store.trials import read_result, trained_spec, trial_ids, trial_state
 from trainers.catalog import NORMS
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 from trainers.spec import RunSpec
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ import sys
 import traceback
 from pathlib import Path
 
-from trainers.checkpoint import newest_intact, write_json
+from trainers.checkpoint import newest_intact
 from trainers.data.manifests import DatasetProblem
+from trainers.durable import write_json
 from trainers.spec import BadSpec, RunSpec
 
 EXIT_BAD_INPUT = 2

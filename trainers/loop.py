@@ -21,6 +21,7 @@ from trainers.backbones.drop_path import factors_of_step, rates_of
 from trainers.build import build_benchmarks, build_model, build_patches, build_task
 from trainers.catalog import NORMS
 from trainers.data.cache import Cache
+from trainers.durable import write_json
 from trainers.engine import Engine, choose_device
 from trainers.evaluate import evaluate, means
 from trainers.initial import load_initial
@@ -240,6 +241,6 @@ def train(
         if outcome != "preempted":
             metrics = {name: encoded(value) for name, value in last.items()}
             result = {"outcome": outcome, "step": done, "checkpoint": checkpoint.folder_name(done), "metrics": metrics}
-            checkpoint.write_json(out / "result.json", result)
+            write_json(out / "result.json", result)
     engine.close()
     return outcome

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.objects import Changed, Listed, Prefix
-from trainers.checkpoint import sha256_of
 from trainers.data.cache import Cache
 from trainers.data.finder import is_reduced
 from trainers.data.manifests import MANIFEST, DatasetProblem, ImageFile, write_manifest
+from trainers.durable import sha256_of
 
 TRIES = 2  # of an object that arrives with another checksum
 

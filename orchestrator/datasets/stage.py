@@ -14,10 +14,9 @@ from orchestrator.datasets.fetch import clear_others
 from orchestrator.datasets.remote import read_manifest_at, record_of, write_manifest_at
 from orchestrator.errors import UserError
 from orchestrator.objects import Listed, Prefix, is_s3
-from trainers.checkpoint import sha256_of
-from trainers.data.cache import fsync_tree
 from trainers.data.finder import is_reduced
 from trainers.data.manifests import DatasetProblem, ImageFile, open_set, read_manifest, write_manifest
+from trainers.durable import fsync_tree, sha256_of
 
 SHA256 = "sha256"  # how an object's note of its content is called
 

@@ -30,7 +30,7 @@ from orchestrator.report.drawing import Figure, norm_styles
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import ENDED, Frame, in_words, read_frame, records
 from orchestrator.store import open_store, read_store
-from trainers.checkpoint import write_aside
+from trainers.durable import write_aside
 
 TRACED = ("feature/", "train/loss", "val/")
 

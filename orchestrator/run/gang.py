@@ -33,10 +33,10 @@ from orchestrator.store import open_store
 from orchestrator.store.attempts import ALIVE_EVERY_S
 from orchestrator.store.checkpoints import Files, checkpoint_prefix, fetch_checkpoint, has_checkpoints
 from orchestrator.store.journals import put_segment
-from trainers import checkpoint
 from trainers.checkpoint import Start, start_from
 from trainers.data.cache import Cache, cache_root
 from trainers.data.given import given_scale
+from trainers.durable import sha256_of
 from trainers.spec import RunSpec
 
 LOG_TAIL_BYTES = 4_000
@@ -260,7 +260,7 @@ class Worker:
         prefix = checkpoint_prefix(self._job.trial_id, manifest["step"], self._job.attempt)
         files: Files = dict(manifest["files"])
         files[manifest_path.name] = {
-            "sha256": checkpoint.sha256_of(manifest_path),
+            "sha256": sha256_of(manifest_path),
             "bytes": manifest_path.stat().st_size,
         }
         for name in files:

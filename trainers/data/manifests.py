@@ -34,6 +34,7 @@ from trainers.data.finder import (
 from trainers.data.folder import Walked, walk
 from trainers.data.places import looked_for, places_in
 from trainers.data.templates import WHOLE, order_of
+from trainers.durable import write_aside
 from trainers.spec import SET_NAME
 
 ROOTS_VARIABLE = "NORMSWEEP_DATA"
@@ -164,13 +165,7 @@ def write_manifest(name: str, folder: Path, files: Sequence[ImageFile]) -> None:
         stat = file.path.stat()
         record = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file.sha256}
         images[file.path.relative_to(folder).as_posix()] = record | ({"px": file.px} if file.px else {})
-    target = folder / MANIFEST
-    aside = target.with_suffix(f".aside-{os.getpid()}")
-    with aside.open("w") as out:
-        out.write(manifest_text(name, images))
-        out.flush()
-        os.fsync(out.fileno())
-    aside.rename(target)
+    write_aside(folder / MANIFEST, manifest_text(name, images).encode())
 
 
 def manifest_text(name: str, images: Mapping[str, Mapping[str, Any]], source: str | None = None) -> str:
