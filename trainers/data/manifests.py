@@ -167,13 +167,12 @@ def write_manifest(name: str, folder: Path, files: Sequence[ImageFile]) -> None:
         stat = file.path.stat()
         record = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file.sha256}
         images[file.path.relative_to(folder).as_posix()] = record | ({"px": file.px} if file.px else {})
-    target = folder / MANIFEST
-    aside = target.with_suffix(f".aside-{os.getpid()}")
+    aside = (folder / MANIFEST).with_suffix(f".aside-{os.getpid()}")
     with aside.open("w") as out:
         out.write(manifest_text(name, images))
         out.flush()
         os.fsync(out.fileno())
-    aside.rename(target)
+    aside.rename(folder / MANIFEST)
 
 
 def manifest_text(name: str, images: Mapping[str, Mapping[str, Any]], source: str | None = None) -> str:
