@@ -36,6 +36,7 @@ from orchestrator.tracking.address import leave_process_list
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
+    from orchestrator.plan.states import State
     from orchestrator.run.runner import Ended
 
 app = typer.Typer(
@@ -93,7 +94,7 @@ def plan(
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
-    states: dict[str, str] = {}
+    states: dict[str, State] = {}
     damage: list[str] = []
     if not no_state:
         from orchestrator.store.trials import damage_in_words, looks_at_plan

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan import Plan, load_plan
+from orchestrator.plan.states import State
 from orchestrator.run.progress import Progress
 from tests.sweeps import write_sweep
 
@@ -20,10 +21,10 @@ def plan(tmp_path: Path) -> Plan:
 def told(plan: Plan, *, quiet: bool = False, json_lines: bool = False) -> None:
     first, second = plan.trials
     with Progress(plan, {}, quiet=quiet, json_lines=json_lines) as progress:
-        progress.changed(first.id, "running")
-        progress.changed(first.id, "running", {"step": 50, "loss": 0.25})
-        progress.changed(first.id, "done", {"step": 100, "loss": 0.2, "psnr": 30.0})
-        progress.changed(second.id, "running", {"step": 10, "loss": float("nan")})
+        progress.changed(first.id, State.RUNNING)
+        progress.changed(first.id, State.RUNNING, {"step": 50, "loss": 0.25})
+        progress.changed(first.id, State.DONE, {"step": 100, "loss": 0.2, "psnr": 30.0})
+        progress.changed(second.id, State.RUNNING, {"step": 10, "loss": float("nan")})
         progress.warn("look at this")
         progress.line({"event": "summary", "done": 1})
 
@@ -55,7 +56,9 @@ def test_json_lines_stand_alone_on_stdout(plan: Plan, capsys: pytest.CaptureFixt
 
 def test_only_what_needs_no_training_counts_as_ended(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = plan.trials
-    with Progress(plan, {first.id: "interrupted", second.id: "failed"}, quiet=False, json_lines=False) as progress:
-        progress.changed(first.id, "running")
-        progress.changed(first.id, "interrupted")
+    with Progress(
+        plan, {first.id: State.INTERRUPTED, second.id: State.FAILED}, quiet=False, json_lines=False
+    ) as progress:
+        progress.changed(first.id, State.RUNNING)
+        progress.changed(first.id, State.INTERRUPTED)
     assert [line.rpartition("[")[2] for line in capsys.readouterr().err.splitlines()] == ["0/2 ended]"] * 2
