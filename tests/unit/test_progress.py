@@ -54,6 +54,18 @@ def test_json_lines_stand_alone_on_stdout(plan: Plan, capsys: pytest.CaptureFixt
     assert err.strip() == "look at this"
 
 
+def test_which_trials_have_moved_is_told_once(plan: Plan) -> None:
+    first, second = plan.trials
+    with Progress(plan, {second.id: State.DONE}, quiet=True, json_lines=False) as progress:
+        assert progress.moved() == frozenset(), "what the store says is no movement"
+        progress.changed(first.id, State.RUNNING)
+        progress.changed(first.id, State.RUNNING, {"step": 50})
+        assert progress.moved() == {first.id}
+        assert progress.moved() == frozenset()
+        progress.changed(first.id, State.DONE)
+        assert progress.moved() == {first.id}
+
+
 def test_only_what_needs_no_training_counts_as_ended(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = plan.trials
     with Progress(
