@@ -19,6 +19,7 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan.show import trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.store import read_store
+from orchestrator.store.base import Store
 from orchestrator.store.jobs import read_outcome
 from orchestrator.store.names import trials_of_sweep
 from orchestrator.store.trials import glances_at, looks_at
@@ -77,16 +78,21 @@ class Progress:
         if state.phase != "running" or time.monotonic() - self._looked < PROGRESS_EVERY_S:
             return
         try:
-            glances = glances_at(read_store(state.store), [trial for trial in ids if trial not in self._ended])
+            told = _in_words(self.states(read_store(state.store), ids))
         except EnvironmentProblem:  # the store is away from here, which pods may not notice
             return
         finally:
             self._looked = time.monotonic()
-        states = {trial: look.state for trial, look in glances.items()} | self._ended
-        self._ended = {trial: found for trial, found in states.items() if found.has_ended}
-        if (told := _in_words(states.values())) != self._told:
+        if told != self._told:
             self._told = told
             print(f"  {told}", flush=True)
+
+    def states(self, store: Store, ids: Sequence[str]) -> list[State]:
+        """What the trials are. One that has ended is not looked at again."""
+        open_ones = [trial for trial in ids if trial not in self._ended]
+        states = {trial: look.state for trial, look in glances_at(store, open_ones).items()} | self._ended
+        self._ended = {trial: state for trial, state in states.items() if state.has_ended}
+        return list(states.values())
 
 
 class Patience:
