@@ -33,6 +33,7 @@ from orchestrator.errors import NormsweepError, UserError
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
+    from orchestrator.plan.states import State
     from orchestrator.run.runner import Ended
 
 verbs = typer.Typer()
@@ -81,7 +82,7 @@ def plan(
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
-    states: dict[str, str] = {}
+    states: dict[str, State] = {}
     damage: list[str] = []
     if not no_state:
         from orchestrator.store.trials import damage_in_words, looks_at_plan

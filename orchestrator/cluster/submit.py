@@ -24,6 +24,7 @@ from orchestrator.objects import is_s3
 from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
 from orchestrator.plan.show import duration, gpus_in_words, seconds_left, trials_in_words
+from orchestrator.plan.states import State
 from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome
 from orchestrator.store.names import claim_name
@@ -57,7 +58,7 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
     done = [look for look in looks.values() if look.has_ended]
     if len(done) == len(plan.trials):
-        diverged = sum(look.state == "diverged" for look in done)
+        diverged = sum(look.state == State.DIVERGED for look in done)
         told = f", {diverged} of them by diverging" if diverged else ""
         those = (
             f"all {len(done)} trials of {plan.sweep} have" if len(done) > 1 else f"the one trial of {plan.sweep} has"

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
+from orchestrator.plan.states import State
 from orchestrator.report import drawing
 from orchestrator.report.correlation import TRACE, Correlation, by_size, max_over_groups, measures
 from orchestrator.report.drawing import Figure, Style
@@ -231,6 +232,6 @@ def _seeds_note(frame: Frame, average: str) -> str:
 def _diverged_note(frame: Frame) -> str:
     return (
         "\N{MULTIPLICATION SIGN} marks the last finite value of a trial that diverged. "
-        if (frame.trials["state"] == "diverged").any()
+        if (frame.trials["state"] == State.DIVERGED).any()
         else ""
     )

@@ -25,10 +25,11 @@ import pandas as pd
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
+from orchestrator.plan.states import State
 from orchestrator.report import correlation, protocol, tables
 from orchestrator.report.drawing import Figure, norm_styles
 from orchestrator.report.figures import all_figures
-from orchestrator.report.frame import ENDED, Frame, in_words, read_frame, records
+from orchestrator.report.frame import Frame, in_words, read_frame, records
 from orchestrator.store import open_store, read_store
 from trainers.durable import write_aside
 
@@ -62,15 +63,22 @@ class Written:
     files: Mapping[str, str]
 
 
-def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, out: Path | None = None) -> Written:
+def write_report(
+    plan: Plan,
+    store_uri: str,
+    tracking_uri: str | None = None,
+    out: Path | None = None,
+    *,
+    frame: Frame | None = None,
+) -> Written:
     """Write the report of what the store holds now, to the folder `out` or to `sweeps/<name>/report` in the store.
 
     With `tracking_uri` the files become artifacts in the sweep's MLflow experiment too, once a trial began and where its
     database is there; if MLflow does not answer, that is said on stderr. Raises UserError for an address that is none,
-    EnvironmentProblem where the files cannot be written.
+    EnvironmentProblem where the files cannot be written. `frame`: what the store holds, where it has just been read.
     """
     store = read_store(store_uri)
-    frame = read_frame(plan, store)
+    frame = read_frame(plan, store) if frame is None else frame
     files = render(build(plan, frame, datetime.now(UTC)))
     if out is not None:
         _write(files, out)
@@ -172,7 +180,7 @@ def _template(name: str) -> jinja2.Template:
 def _context(report: Report) -> dict[str, Any]:
     frame, plan = report.frame, report.plan
     states = frame.states()
-    ended = sum(states.get(state, 0) for state in ENDED)
+    ended = sum(states.get(state, 0) for state in State if state.has_result)
     return {
         "report": report,
         "sweep": plan.sweep,
@@ -215,7 +223,7 @@ def _findings(report: Report) -> list[str]:
                 f"{task}: at step {top['step']} the largest group's mean square is from {_number(low['value'])} "
                 f"({low['norm']}, {low['size']}) to {_number(top['value'])} ({top['norm']}, {top['size']})."
             )
-    gone = records(report.frame.trials[report.frame.trials["state"] == "diverged"])
+    gone = records(report.frame.trials[report.frame.trials["state"] == State.DIVERGED])
     if gone:
         names = [f"{row['name']} (step {row['step']:.0f})" for row in gone[:5]]
         more = [f"and {len(gone) - 5} more"] if len(gone) > 5 else []

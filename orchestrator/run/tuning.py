@@ -17,6 +17,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from orchestrator import signals
 from orchestrator.plan import Plan, Trial
 from orchestrator.plan.fit import launch_order
+from orchestrator.plan.states import State
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import refuse_split_store
@@ -55,7 +56,7 @@ class Told(tune.Callback):  # type: ignore[misc]
         signal.raise_signal(signal.SIGUSR1)  # by which Tune lets itself be ended
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._progress.changed(trial.config["trial"], "running")
+        self._progress.changed(trial.config["trial"], State.RUNNING)
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
@@ -64,14 +65,13 @@ class Told(tune.Callback):  # type: ignore[misc]
             if note not in self._noted:
                 self._noted.add(note)
                 self._progress.warn(note)
-        state = {"completed": "done", None: "running"}.get(result.get("outcome"), str(result.get("outcome")))
-        self._progress.changed(trial.config["trial"], state, result)
+        self._progress.changed(trial.config["trial"], State(result["state"]), result)
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._progress.changed(trial.config["trial"], "retrying")
+        self._progress.changed(trial.config["trial"], State.RETRYING)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._progress.changed(trial.config["trial"], "failed")
+        self._progress.changed(trial.config["trial"], State.FAILED)
 
 
 def bundles(trial: Trial) -> PlacementGroupFactory:

@@ -114,9 +114,9 @@ def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "runs"))
     number = attempts.new_attempt(store, only, {})
     attempts.write_failure(store, only.id, number, "cuda_oom", "m", final=False)
-    assert trials.trial_state(store, only.id) == "interrupted"
+    assert trials.glance_at(store, only.id).state == "interrupted"
     attempts.write_failure(store, only.id, number, "cuda_oom", "m", final=True)
-    assert trials.trial_state(store, only.id) == "infeasible"
+    assert trials.glance_at(store, only.id).state == "infeasible"
     assert not trials.look_at(store, only.id).has_ended
     assert [failure["message"] for _, failure in attempts.read_failed_attempts(store, only.id, "cuda_oom")] == ["m"]
     assert attempts.read_failed_attempts(store, only.id, "killed") == []
