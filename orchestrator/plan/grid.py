@@ -14,6 +14,7 @@ from orchestrator.plan.limits import shown
 from orchestrator.plan.match import Accepted, accepted_labels, label_of, matches
 from orchestrator.plan.source import Location, Source
 from orchestrator.plan.sweep import AXES, CATALOGS, LARGEST_GRID, Depth, Seed, Sweep, Width, unknown
+from trainers.shape import BadSize, Shape
 from trainers.spec import LONGEST_LIST, Choice
 
 NUMBERS: Mapping[str, TypeAdapter[int]] = {
@@ -159,25 +160,27 @@ class Grid:
     def _point(self, values: Mapping[str, Value]) -> Point:
         backbone = self._backbone(values)
         labels = {axis: value.label for axis, value in values.items()}
+        width, depth = _shape(backbone).size(backbone.knobs)
         if labels["width"] is None:
-            labels["width"] = backbone["embed_dim"]
+            labels["width"] = width
         if labels["depth"] is None:
-            labels["depth"] = len(backbone["depths"])
+            labels["depth"] = depth
         return Point(values, labels, backbone)
 
     def _backbone(self, values: Mapping[str, Value]) -> Choice:
         """The backbone at the point's width and depth."""
         choice: Choice = values["backbone"].value
         name, knobs = CATALOGS["backbone"].resolve(choice.name, choice.knobs)
-        width, depth = values["width"].value, values["depth"].value
-        if width is not None:
-            knobs["embed_dim"] = width
-        if depth is not None:
-            for knob in ("depths", "num_heads"):
-                groups = knobs[knob]
-                assert isinstance(groups, tuple)
-                if len(set(groups)) > 1:
-                    message = f"groups differ in {knob} {list(groups)}: an axis `depth` needs them alike"
-                    self._problem(values["depth"].location, message)
-                knobs[knob] = groups[:1] * depth
-        return Choice(name=name, knobs=knobs)
+        whole = Choice(name=name, knobs=knobs)
+        try:
+            sized = _shape(whole).sized(knobs, values["width"].value, values["depth"].value)
+        except BadSize as error:
+            self._problem(values[error.axis].location, str(error))
+            return whole
+        return Choice(name=name, knobs=dict(sized))
+
+
+def _shape(backbone: Choice) -> Shape:
+    shape = CATALOGS["backbone"][backbone.name].shape
+    assert shape is not None  # read_sweep lets no backbone from outside in
+    return shape
