@@ -60,10 +60,10 @@ def trial_ids(store: Store) -> list[str]:
 def write_result(
     store: Store, trial_id: str, attempt: int, *, sweep: str, step: int, outcome: str, metrics: Mapping[str, Any]
 ) -> None:
-    """End the trial with its newest checkpoint and its whole journal, each attempt's joined into one segment.
+    """End the trial with its newest checkpoint and its journals, one joined segment per attempt.
 
-    A kill in between leaves segments twice, joined and single, which readers know; the result is there or it is not. Raises
-    Superseded.
+    The result is written after the joined segments and before the originals are deleted, so that a
+    kill in between leaves some lines twice, which readers expect. Raises Superseded.
     """
     check_newest(store, trial_id, attempt)
     prefix = checkpoint_prefix(trial_id, step, attempt)
@@ -86,7 +86,7 @@ def write_result(
         "journal": journal.segments,
     }
     store.put(_result_key(trial_id), sealed(result))
-    # The trial has ended, also where the store fails now: what stays of single segments is passed over.
+    # The trial has ended even if the store fails now: readers skip originals that are left.
     with suppress(EnvironmentProblem), ThreadPoolExecutor(READERS) as writers:
         list(writers.map(store.delete, journal.superseded))
 
@@ -96,7 +96,7 @@ def _result_key(trial_id: str) -> str:
 
 
 def stated_result(store: Store, trial_id: str) -> Record | Damaged | None:
-    """The result as it was written, whether or not what it promises is there. None where there is none."""
+    """The result as written, without checking what it promises; None if there is none."""
     key = _result_key(trial_id)
     result = read_record(store, key, records.RESULT)
     if not isinstance(result, dict):
@@ -111,9 +111,9 @@ def stated_result(store: Store, trial_id: str) -> Record | Damaged | None:
 def check_result(
     store: Store, trial_id: str, *, verify: bool = False, checksums: Mapping[str, str] | None = None
 ) -> Record | Damaged | None:
-    """The result with what it promises; `verify` also reads the final checkpoint through. None where there is none.
+    """The result, if it holds what it promises; None if there is none.
 
-    `checksums`: of segments that have just been read.
+    `verify` also reads the final checkpoint through. `checksums`: of segments already read.
     """
     result = stated_result(store, trial_id)
     if not isinstance(result, dict):
@@ -127,7 +127,7 @@ def check_result(
 
 
 def _damaged_segment(store: Store, key: str, sha256: str, found: str | None) -> Damaged | None:
-    """`found`: the checksum that the segment was found to have, where it has been read."""
+    """`found`: the segment's checksum, if it has been read already."""
     if not found:
         content = read_bytes(store, key)
         if not isinstance(content, bytes):
@@ -168,23 +168,23 @@ def write_evaluation(store: Store, trial_id: str, name: str, evaluation: Mapping
 
 @dataclass(frozen=True)
 class Look:
-    """What was found of one trial at one moment, by one listing of it; `damaged` names everything that was passed over.
+    """What a trial is, from one listing of it; `damaged` names what was skipped.
 
-    Beside a glance, which reads only what the state needs, there is the look at everything (`look_at`), which alone can name
-    all damage and fills the last five fields.
+    A glance reads only what the state depends on. `look_at` reads everything: it alone finds all
+    damage, and fills `hindrances` and the fields below it.
     """
 
     trial: str
     state: State
     attempts: tuple[int, ...] = ()  # their numbers
-    step: int = 0  # of the newest checkpoint that was finished
-    result: Record | None = None  # where it is there and holds
-    failure: Record | None = None  # why the newest attempt ended without a result, where it said so
+    step: int = 0  # of the newest finished checkpoint
+    result: Record | None = None  # if it holds what it promises
+    failure: Record | None = None  # the newest attempt's
     damaged: tuple[Damaged, ...] = ()
-    hindrances: tuple[Damaged, ...] = ()  # for which it must not be trained on: see decision 15
+    hindrances: tuple[Damaged, ...] = ()  # damage that forbids training it further: decision 15
     note: str = ""  # on how the newest attempt began
-    tried: tuple[Attempt, ...] = ()  # the records of the attempts that are undamaged, oldest first
-    trained: tuple[RunSpec, ...] = ()  # the specs that it was trained with, by its own record
+    tried: tuple[Attempt, ...] = ()  # the attempts' records that are whole, oldest first
+    trained: tuple[RunSpec, ...] = ()  # the specs it was trained with, as the attempts recorded them
 
     @property
     def has_ended(self) -> bool:
@@ -192,15 +192,15 @@ class Look:
 
 
 def glance_at(store: Store, trial_id: str) -> Look:
-    """What a trial is, by its result or its newest attempt alone. Nothing is read of one that is pending."""
+    """What a trial is, judged by its result or its newest attempt alone."""
     return glance(store, listed(store, trial_id))
 
 
 def glance(store: Store, listing: Listing, *, heard: bool = False, checksums: Mapping[str, str] | None = None) -> Look:
-    """What a trial is, by a listing that was made.
+    """What a trial is, given a listing of it.
 
-    `heard`: its newest attempt has just given a sign of life, and none is looked for. `checksums`: of segments that have just
-    been read.
+    `heard`: the newest attempt is known to be alive, so its sign of life is not read. `checksums`:
+    of segments already read.
     """
     look = Look(listing.trial, State.PENDING, listing.attempts, listing.step)
     if listing.has_result:
@@ -221,7 +221,7 @@ def glance(store: Store, listing: Listing, *, heard: bool = False, checksums: Ma
 
 
 def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
-    """Of a trial without a result, by its newest attempt."""
+    """The state of a trial without a result, judged by its newest attempt."""
     if newest == 0:
         return State.PENDING
     if failure is None:
@@ -232,15 +232,15 @@ def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
 
 
 def look_at(store: Store, trial_id: str, *, verify: bool = False) -> Look:
-    """Look at everything that the store has of a trial; `verify` also reads its checkpoints through."""
+    """Look at everything the store has of a trial; `verify` also reads its checkpoints through."""
     return read_trial(store, trial_id, verify=verify)[0]
 
 
 def read_trial(store: Store, trial_id: str, *, verify: bool = False) -> tuple[Look, list[Point]]:
-    """Everything that the store has of a trial, and every (metric, step) of it once: where its journal is damaged, not all.
+    """A full look at a trial, and its points: each (metric, step) once, incomplete if damaged.
 
-    What seems damaged counts when it is so by a second listing: one that was made while segments arrive or are joined, or
-    while checkpoints are discarded, may have what is gone by now, and lack what is there.
+    Files come and go while a trial runs, so a listing may name what has just been deleted and miss
+    what has just arrived. Damage counts only if a second listing confirms it.
     """
     listing = listed(store, trial_id)
     look, points = _read(store, listing, verify)
@@ -296,7 +296,7 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Poin
 
 @dataclass(frozen=True)
 class _AttemptFiles:
-    """The records of one attempt; those that were not written are None."""
+    """The records of one attempt; None for those that were not written."""
 
     record: Record | Damaged | None = None
     failure: Record | Damaged | None = None
@@ -306,7 +306,7 @@ class _AttemptFiles:
 
     @classmethod
     def read(cls, store: Store, listing: Listing, number: int) -> _AttemptFiles:
-        """What is there of an attempt's; only the newest one's sign of life is looked at."""
+        """Read the records that the listing has; a sign of life only of the newest attempt."""
 
         def there(file: str) -> bool:
             return attempt_key(listing.trial, number, file) in listing.records
@@ -327,7 +327,7 @@ class _AttemptFiles:
 
 
 def glances_at(store: Store, ids: Sequence[str]) -> dict[str, Look]:
-    """What each of these trials is."""
+    """Glance at each of these trials."""
     with ThreadPoolExecutor(READERS) as readers:
         return dict(zip(ids, readers.map(lambda trial_id: glance_at(store, trial_id), ids), strict=True))
 

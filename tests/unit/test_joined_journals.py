@@ -1,4 +1,4 @@
-"""As a trial ends, its journals are joined: no kill in between loses a point, doubles one, or looks like damage."""
+"""Journals are joined when a trial ends; a kill loses no point, doubles none, and is not damage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def about_to_end(store: Store, trial: Trial) -> int:
-    """Two attempts with journals of two segments each, and the last checkpoint; returns the newest attempt."""
+    """Two attempts with two segments each, and the final checkpoint; returns the newest attempt."""
     write_attempt(store, trial, 20)
     attempt = write_attempt(store, trial, STEPS)
     store.put(f"{checkpoint_prefix(trial.id, STEPS, attempt)}/ema.pt", b"weights")

@@ -1,4 +1,4 @@
-"""What a rank writes reaches the store: its journal by time, a checkpoint at once and never before its lines."""
+"""A rank's journal ships by time, its checkpoints at once and never before their lines."""
 
 from __future__ import annotations
 
