@@ -28,7 +28,6 @@ from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.run import runner
 from orchestrator.store import attempts, open_store
 from orchestrator.store.checkpoints import checkpoint_prefix, write_manifest
-from orchestrator.store.trials import write_result
 from orchestrator.tracking.mlflow import Mirror
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
@@ -36,6 +35,11 @@ from tests.sweeps import write_sweep
 TRIALS, RUNNING = 20, 2  # counted
 MANY, MANY_RUNNING = 1_000, 100  # scaled to
 IS_BEFORE = "heard" not in inspect.signature(Mirror.sync).parameters
+
+if IS_BEFORE:
+    from orchestrator.store.trials import states_of, write_result
+else:
+    from orchestrator.store.results import write_result
 
 
 def ship_every_s() -> float:
@@ -119,8 +123,6 @@ def followed(sweep: Sweep) -> Counter[str]:
     """The requests of one look of `submit --wait`, not the first."""
     ids = [trial.id for trial in sweep.plan.trials]
     if IS_BEFORE:
-        from orchestrator.store.trials import states_of
-
         sweep.asked()
         states_of(sweep.store, ids)
         return sweep.asked()

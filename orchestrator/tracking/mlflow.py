@@ -40,7 +40,8 @@ from orchestrator.store.base import Store
 from orchestrator.store.journals import JournalReader, Point
 from orchestrator.store.listing import listed
 from orchestrator.store.records import CHECKSUM, Damaged, Record
-from orchestrator.store.trials import Look, glance, stated_result
+from orchestrator.store.results import stated_result
+from orchestrator.store.trials import Look, glance
 from orchestrator.tracking.address import Address, about_access, parse
 from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
 

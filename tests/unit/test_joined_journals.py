@@ -17,7 +17,8 @@ from orchestrator.store.checkpoints import checkpoint_prefix, write_manifest
 from orchestrator.store.journals import JournalReader, Point
 from orchestrator.store.listing import listed
 from orchestrator.store.records import sealed
-from orchestrator.store.trials import look_at, read_trial, write_result
+from orchestrator.store.results import write_result
+from orchestrator.store.trials import look_at, read_trial
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
 from tests.written_store import records, write_attempt
