@@ -70,7 +70,7 @@ def _kind(kind: str, count: int, plan, store: Path, before: Seen) -> int:
 def _report(plan, seen: Seen) -> Report:
     """Without figures, which take seconds."""
     rows = correlation.divergence(seen.frame)
-    found = correlation.correlations(rows)
+    found = correlation.correlations(seen.frame, rows)
     return Report(plan, seen.frame, tables.comparisons(seen.frame), rows, found, [], datetime.now(UTC))
 
 

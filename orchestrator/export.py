@@ -18,7 +18,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.records import Damaged
 from orchestrator.store.results import check_result, trained_spec
 from orchestrator.store.trials import trial_ids
-from trainers.checkpoint import write_aside
+from trainers.durable import write_aside
 
 if TYPE_CHECKING:
     from torch import Tensor

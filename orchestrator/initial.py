@@ -25,7 +25,7 @@ from orchestrator.store.records import Damaged, encoded, read_record
 from orchestrator.store.results import read_result, trained_spec
 from orchestrator.store.trials import glance_at, trial_ids
 from trainers.catalog import NORMS
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 from trainers.spec import RunSpec
 
 if TYPE_CHECKING:

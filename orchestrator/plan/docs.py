@@ -10,7 +10,9 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from orchestrator.plan.sweep import CATALOGS, OPEN_AXIS, Axes, Data, ModelOverrides, Resources, Sweep, Training
+from orchestrator.plan.axes import AXES_MODEL, CATALOGS, LINES, OPEN_AXIS
+from orchestrator.plan.sweep import Data, ModelOverrides, Resources, Sweep
+from orchestrator.plan.training import Training
 from trainers.catalog import Catalog, Entry, Knob
 from trainers.spec import Cadences
 
@@ -49,9 +51,14 @@ resources:
 
 - The grid is the product of the axes, in the order in which the file writes them. It has at most 4,000 points; what would take
   1,000 years on what `resources` gives it, or more memory than any machine has, is refused.
-- A **match** (`exclude`, `include`, `match`) names values of some axes: a name, a number, or a list of them. An inline value is
-  matched by its label, which `plan` shows: `i_ln[rescale=False]`. An `exclude` or an override that matches nothing is an error.
-- An `include` adds points; an axis it leaves out takes all its values.
+- Any field of `training` may be an axis: `lr: [1.0e-4, 2.0e-4]`, `clip_grad_norm: [null, 1.0]`, `precision: [fp32, bf16]`,
+  `betas: [[0.9, 0.99], [0.9, 0.999]]`. It then stands in `axes` and not in `training`, under the same bounds, and a trial has the
+  id that it has with the same value in `training`. The report keeps such trials apart: only seeds are averaged over.
+- A **match** (`exclude`, `include`, `match`) names values of some axes: a name, a number, or a list of them; where a value is a
+  list itself (`betas`), that list or a list of lists. An inline value is matched by its label, which `plan` shows:
+  `i_ln[rescale=False]`. An `exclude` or an override that matches nothing is an error.
+- An `include` adds points; an axis it leaves out takes all its values. Where only an `include` names a field of `training`, all
+  other points have it as `training` says.
 - Two points that are the same trial (a default spelled out, say) are folded into one, and `plan` says so.
 - `width` is `embed_dim`; `depth` is the number of groups, the blocks and heads of a group staying the preset's. Heads that do not
   divide the width are refused.
@@ -111,7 +118,7 @@ def page() -> str:
     lines = [HEAD]
     parts: list[tuple[str, type[BaseModel]]] = [
         ("The file", Sweep),
-        ("`axes`", Axes),
+        ("`axes`", AXES_MODEL),
         ("`model`", ModelOverrides),
         ("`data`", Data),
         ("`training`", Training),
@@ -121,7 +128,9 @@ def page() -> str:
     for title, model in parts:
         lines.append(f"## {title}\n\n{_first_line(model)}\n")
         lines.append("| field | default | what it is |\n|---|---|---|")
-        lines += [f"| `{name}` | {_default(field)} | {_meaning(field)} |" for name, field in model.model_fields.items()]
+        names = [axis.name for axis in LINES] if model is AXES_MODEL else list(model.model_fields)
+        fields = [(name, model.model_fields[name]) for name in names]
+        lines += [f"| `{name}` | {_default(field)} | {_meaning(field)} |" for name, field in fields]
         lines.append("")
     lines.append("## Names\n\nA value of `backbone`, `norm` or `task` is a name, or `{name: ..., knob: value}`.\n")
     for catalog in CATALOGS.values():

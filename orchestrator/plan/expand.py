@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from orchestrator.plan.axes import AXES, CATALOGS, Axis, axes_named, trial_name
 from orchestrator.plan.cost import Cost, beyond_reach, cost_of
 from orchestrator.plan.fit import sharing_problems
 from orchestrator.plan.grid import Excluded, Grid, Point
@@ -17,7 +18,7 @@ from orchestrator.plan.initial import Initial, InitialFinder, Start, Starts
 from orchestrator.plan.placement import Placements
 from orchestrator.plan.sets import DataSets
 from orchestrator.plan.source import Location, Problem, Source
-from orchestrator.plan.sweep import CATALOGS, Sweep, read_sweep
+from orchestrator.plan.sweep import Sweep, read_sweep
 from trainers import own
 from trainers.catalog import TASKS
 from trainers.data.manifests import ImageSet, find_set
@@ -40,9 +41,8 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """E.g. `i_ln sr_x2 w24 d2 swinir-tiny s0`: what differs most first, for the narrow columns of a UI."""
-        a = self.axes
-        return f"{a['norm']} {a['task']} w{a['width']} d{a['depth']} {a['backbone']} s{a['seed']}"
+        """E.g. `i_ln sr_x2 w24 d2 swinir-tiny s0`."""
+        return trial_name(self.axes)
 
     @property
     def parameters(self) -> int:
@@ -86,6 +86,11 @@ class Plan:
     @property
     def question(self) -> str:
         return self.source.question
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes that its trials have."""
+        return axes_named(name for trial in self.trials for name in trial.axes)
 
     def trial(self, prefix: str) -> Trial | None:
         """The one trial whose id begins with `prefix`."""
@@ -189,7 +194,9 @@ class _Expansion:
     def _training(self, point: Point, task: Choice, start: Start | None) -> TrainingSpec:
         given = self.sweep.training
         fields = given.model_dump(exclude={"initial", "initial_strict"})
-        fields["seed"] = point.values["seed"].value
+        for name, value in point.values.items():
+            if (field := AXES[name].field_of("training")) is not None:
+                fields[field] = value.value
         fields["patch_size_px"] = fields["patch_size_px"] or TASKS[task.name].facts["patch_size_px"]
         if start is not None and start.weights is not None:
             fields |= {"initial": start.weights.sha256, "initial_strict": given.initial_strict}

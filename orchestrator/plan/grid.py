@@ -8,19 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
+from orchestrator.plan.axes import AXES, CATALOGS, LARGEST_GRID, Axis, axes_named
 from orchestrator.plan.limits import shown
-from orchestrator.plan.match import Accepted, accepted_labels, label_of, matches
+from orchestrator.plan.match import Accepted, matches
 from orchestrator.plan.source import Location, Source
-from orchestrator.plan.sweep import AXES, CATALOGS, LARGEST_GRID, Depth, Seed, Sweep, Width, unknown
-from trainers.spec import LONGEST_LIST, Choice
-
-NUMBERS: Mapping[str, TypeAdapter[int]] = {
-    "width": TypeAdapter(Width),
-    "depth": TypeAdapter(Depth),
-    "seed": TypeAdapter(Seed),
-}
+from orchestrator.plan.sweep import Sweep, unknown_axis
+from trainers.catalog import TASKS, BadKnob, KnobValue
+from trainers.shape import BadSize, Shape
+from trainers.spec import Choice
 
 
 @dataclass(frozen=True)
@@ -57,8 +54,10 @@ class Grid:
         self._source = source
         self._sweep = sweep
         self._problem = problem
-        written = [axis for axis in source.value["axes"] if axis in AXES]
-        self._axes = {axis: self._values(axis) for axis in dict.fromkeys([*written, *AXES])}
+        written = [name for name, values in source.value["axes"].items() if values is not None]
+        added = [name for addition in sweep.include for name in addition if name in AXES]
+        names = dict.fromkeys([*written, *(axis.name for axis in axes_named(added))])
+        self._axes = {name: self._values(AXES[name]) for name in names}
         self._added = [self._included(i, addition) for i, addition in enumerate(sweep.include)]
 
     @property
@@ -100,57 +99,63 @@ class Grid:
     def rule(self, location: Location, rule: Mapping[str, Any]) -> Accepted:
         """Per axis, the labels that a match accepts: one value or a list of them."""
         accepted: dict[str, frozenset[Any]] = {}
-        for axis, wanted in rule.items():
-            if axis not in AXES:
-                self._problem((*location, axis), unknown("axis", axis, AXES))
-                continue
-            accepted[axis] = accepted_labels(wanted)
+        for name, wanted in rule.items():
+            if name not in AXES:
+                self._problem((*location, name), unknown_axis(name))
+            elif name not in self._axes:
+                self._problem((*location, name), f"is not an axis of this sweep: add `{name}` to `axes`")
+            else:
+                accepted[name] = AXES[name].accepted(wanted)
         return accepted
 
-    def _values(self, axis: str) -> list[Value]:
-        given = getattr(self._sweep.axes, axis)
+    def _values(self, axis: Axis) -> list[Value]:
+        given = getattr(self._sweep.axes, axis.name)
         if given is None:
-            return [Value(None, None, ("axes",))]
+            return [self._left_out(axis)]
         values: dict[Any, Value] = {}
         for i, value in enumerate(given):
-            label = label_of(value)
+            label = axis.label_of(value)
             if label in values:
-                self._problem(("axes", axis, i), f"{label} stands in this axis already")
-            values.setdefault(label, Value(value, label, ("axes", axis, i)))
+                self._problem(("axes", axis.name, i), f"{label} stands in this axis already")
+            values.setdefault(label, Value(value, label, ("axes", axis.name, i)))
         return list(values.values())
+
+    def _left_out(self, axis: Axis) -> Value:
+        """What the points have on an axis that `axes` does not name."""
+        field = axis.field_of("training")
+        if field is None:
+            return Value(None, None, ("axes",))
+        value = getattr(self._sweep.training, field)
+        return Value(value, axis.label_of(value), ("training", field))
 
     def _included(self, i: int, addition: Mapping[str, Any]) -> Mapping[str, list[Value]]:
         """The axes of the points that one `include` adds."""
         axes = dict(self._axes)
-        for axis, wanted in addition.items():
-            location: Location = ("include", i, axis)
-            if axis not in AXES:
-                self._problem(location, unknown("axis", axis, AXES))
+        for name, wanted in addition.items():
+            location: Location = ("include", i, name)
+            if name not in AXES:
+                self._problem(location, unknown_axis(name))
                 continue
-            items, most = (
-                wanted if isinstance(wanted, list) else [wanted],
-                LARGEST_GRID if axis in NUMBERS else LONGEST_LIST,
-            )
-            if len(items) > most:
-                self._problem(location, f"has {len(items)} values; at most {most} fit")
+            axis = AXES[name]
+            items = axis.each(wanted)
+            if len(items) > axis.most:
+                self._problem(location, f"has {len(items)} values; at most {axis.most} fit")
                 items = []
             given = [self._added_value(axis, item, location) for item in items]
-            axes[axis] = [value for value in given if value is not None]
+            axes[name] = [value for value in given if value is not None]
         return axes
 
-    def _added_value(self, axis: str, item: Any, location: Location) -> Value | None:
+    def _added_value(self, axis: Axis, item: Any, location: Location) -> Value | None:
         try:
-            if axis in NUMBERS:
-                return Value(NUMBERS[axis].validate_python(item, strict=True), item, location)
-            value = Choice.model_validate(item)
-            CATALOGS[axis].resolve(value.name, value.knobs)
-            return Value(value, label_of(value), location)
+            value = axis.checked(item)
         except ValidationError as error:
             wrong = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            right = f"{axis} {wrong}" if axis in NUMBERS else "must be a name or {name, knob: value}"
+            right = "must be a name or {name, knob: value}" if axis.catalog else f"{axis.name} {wrong}"
             self._problem(location, f"{right}, not {shown(item)}")
         except ValueError as error:
             self._problem(location, str(error))
+        else:
+            return Value(value, axis.label_of(value), location)
         return None
 
     def _product(self, axes: Mapping[str, list[Value]]) -> list[Point]:
@@ -159,25 +164,51 @@ class Grid:
     def _point(self, values: Mapping[str, Value]) -> Point:
         backbone = self._backbone(values)
         labels = {axis: value.label for axis, value in values.items()}
+        width, depth = _shape(backbone).size(backbone.knobs)
         if labels["width"] is None:
-            labels["width"] = backbone["embed_dim"]
+            labels["width"] = width
         if labels["depth"] is None:
-            labels["depth"] = len(backbone["depths"])
+            labels["depth"] = depth
+        for name in values:
+            if labels[name] is None and (knob := AXES[name].field_of("backbone")) is not None:
+                labels[name] = backbone[knob]
+        if "patch_size_px" in values and values["patch_size_px"].value is None:
+            labels["patch_size_px"] = _patch_size_px(values["task"].value)
         return Point(values, labels, backbone)
 
     def _backbone(self, values: Mapping[str, Value]) -> Choice:
         """The backbone at the point's width and depth."""
         choice: Choice = values["backbone"].value
         name, knobs = CATALOGS["backbone"].resolve(choice.name, choice.knobs)
-        width, depth = values["width"].value, values["depth"].value
-        if width is not None:
-            knobs["embed_dim"] = width
-        if depth is not None:
-            for knob in ("depths", "num_heads"):
-                groups = knobs[knob]
-                assert isinstance(groups, tuple)
-                if len(set(groups)) > 1:
-                    message = f"groups differ in {knob} {list(groups)}: an axis `depth` needs them alike"
-                    self._problem(values["depth"].location, message)
-                knobs[knob] = groups[:1] * depth
-        return Choice(name=name, knobs=knobs)
+        for axis, value in values.items():
+            if (knob := AXES[axis].field_of("backbone")) is not None and value.value is not None:
+                name, knobs = self._with_knob(name, knobs, knob, value)
+        whole = Choice(name=name, knobs=knobs)
+        try:
+            sized = _shape(whole).sized(knobs, values["width"].value, values["depth"].value)
+        except BadSize as error:
+            self._problem(values[error.axis].location, str(error))
+            return whole
+        return Choice(name=name, knobs=dict(sized))
+
+    def _with_knob(
+        self, name: str, knobs: dict[str, KnobValue], knob: str, value: Value
+    ) -> tuple[str, dict[str, KnobValue]]:
+        try:
+            return CATALOGS["backbone"].resolve(name, {**knobs, knob: value.value})
+        except BadKnob as error:
+            self._problem(value.location, str(error))
+            return name, knobs
+
+
+def _shape(backbone: Choice) -> Shape:
+    shape = CATALOGS["backbone"][backbone.name].shape
+    assert shape is not None  # read_sweep lets no backbone from outside in
+    return shape
+
+
+def _patch_size_px(task: Choice) -> int:
+    """The side of a training patch where the sweep leaves it to the task."""
+    name, _ = CATALOGS["task"].resolve(task.name, task.knobs)
+    side: int = TASKS[name].facts["patch_size_px"]
+    return side

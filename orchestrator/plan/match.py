@@ -21,12 +21,6 @@ def label_of(value: Any) -> Any:
     return f"{value.name}[{knobs}]" if knobs else value.name
 
 
-def accepted_labels(wanted: Any) -> frozenset[Any]:
-    """What a match accepts on an axis for which it gives `wanted`: a value or a list of them."""
-    labels = (_as_label(item) for item in (wanted if isinstance(wanted, list) else [wanted]))
-    return frozenset(label for label in labels if not isinstance(label, list | dict))  # no label is a list
-
-
 def matches(labels: Labels, accepted: Accepted) -> bool:
     return all(labels[axis] in values for axis, values in accepted.items())
 
@@ -35,9 +29,9 @@ def _knob(given: Any) -> str:
     return "-".join(map(str, given)) if isinstance(given, tuple) else str(given)
 
 
-def _as_label(item: Any) -> Any:
-    """The label of a value as a match writes it."""
+def as_choice(item: Any) -> Any:
+    """A value as a match writes it: a mapping is an entry of a catalogue with knobs, if it can be."""
     try:
-        return label_of(Choice.model_validate(item)) if isinstance(item, dict) else item
+        return Choice.model_validate(item) if isinstance(item, dict) else item
     except ValidationError:
         return item

@@ -6,40 +6,21 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from orchestrator.plan.axes import AXES, CATALOGS, LINES, NOT_AXES, OPEN_AXIS, Axes
 from orchestrator.plan.limits import shown
 from orchestrator.plan.source import Location, Problem, Source, read_source
-from trainers.catalog import BACKBONES, DEEPEST, NORMS, TASKS, WIDEST, BadKnob, Catalog, Ends, UnknownName
-from trainers.spec import LONGEST_LIST, SET_NAME, Cadences, Choice, Gang, Part, Recipe, Strategy
+from orchestrator.plan.training import Training
+from trainers.catalog import BadKnob, Ends, UnknownName
+from trainers.spec import LONGEST_LIST, SET_NAME, Cadences, Gang, Part, Strategy
 
-AxisName = Literal["backbone", "norm", "task", "width", "depth", "seed"]
-AXES: tuple[AxisName, ...] = get_args(AxisName)
-CATALOGS: dict[str, Catalog] = {"backbone": BACKBONES, "norm": NORMS, "task": TASKS}
-OPEN_AXIS = "norm"  # takes `package.module:Class`
 SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
-INITIAL_SCHEMA: dict[str, Any] = {
-    "anyOf": [
-        {"type": "string"},
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "type": "object",
-                "properties": {"match": {"type": "object", "minProperties": 1}, "from": {"type": "string"}},
-                "required": ["match", "from"],
-                "additionalProperties": False,
-            },
-        },
-        {"type": "null"},
-    ]
-}
 SHORT = 60
 MOST_FIELDS = 32  # of a mapping without a schema of its own: more than any has
-LARGEST_GRID = 4_000  # points; planning one takes a millisecond
 LONGEST_NAME = 38  # it becomes a RayJob, whose name may have 47 characters, 7 of them ours
 
 
@@ -47,42 +28,9 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _initial(value: Any) -> Any:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, list | tuple) and len(value) > LONGEST_LIST:
-        raise ValueError(f"has {len(value)} lines; at most {LONGEST_LIST} fit")
-    if isinstance(value, list | tuple) and value and all(isinstance(item, dict) for item in value):
-        return tuple(value)
-    raise ValueError(
-        "must be a file, a trial's id (in quotes if it is digits only), or a list of {match: {axis: value}, from: ...}"
-    )
-
-
-Axis = BeforeValidator(_as_tuple)
-Width = Annotated[int, Field(ge=1, le=WIDEST)]
-Depth = Annotated[int, Field(ge=1, le=DEEPEST)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-Choices = Annotated[tuple[Choice, ...], Field(min_length=1, max_length=LONGEST_LIST)]
+AsTuple = BeforeValidator(_as_tuple)
 Match = Annotated[dict[str, Any], Field(min_length=1, max_length=MOST_FIELDS)]
 Rules = Annotated[tuple[Match, ...], Field(max_length=LONGEST_LIST)]
-
-
-class Axes(Part):
-    """The grid. An axis that is left out has one value: the preset's width and depth, seed 0."""
-
-    backbone: Annotated[Choices, Axis] = Field(description="names or {name, knob: value}")
-    norm: Annotated[Choices, Axis] = Field(description="names or {name, knob: value}")
-    task: Annotated[Choices, Axis] = Field(description="names or {name, knob: value}")
-    width: Annotated[Annotated[tuple[Width, ...], Field(min_length=1, max_length=LARGEST_GRID)] | None, Axis] = Field(
-        None, description="embed_dim"
-    )
-    depth: Annotated[Annotated[tuple[Depth, ...], Field(min_length=1, max_length=LARGEST_GRID)] | None, Axis] = Field(
-        None, description="number of groups; blocks and heads of a group stay the preset's"
-    )
-    seed: Annotated[tuple[Seed, ...], Axis] = Field(
-        (0,), min_length=1, max_length=LARGEST_GRID, description="of initial weights and of the data's order"
-    )
 
 
 class ModelOverrides(Part):
@@ -102,24 +50,8 @@ class Data(Part):
     """Data sets by name; where they lie is not the sweep's business (--data, NORMSWEEP_DATA)."""
 
     train: str = Field("embedded-train", pattern=SET_NAME, description="the training set")
-    evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], Axis] = Field(
+    evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], AsTuple] = Field(
         ("embedded-test",), max_length=LONGEST_LIST, description="sets of whole images, scored with EMA weights"
-    )
-
-
-class Training(Recipe):
-    """How weights come about, the same for all trials."""
-
-    patch_size_px: int | None = Field(
-        None, ge=8, le=1024, description="side of a training patch on the LQ side; default: the task's"
-    )
-    initial: Annotated[Any, BeforeValidator(_initial), WithJsonSchema(INITIAL_SCHEMA)] = Field(
-        None,
-        description="weights to start from: a file, a trial's id, or a list of {match, from}; default: drawn from `seed`",
-    )
-    initial_strict: bool = Field(
-        True,
-        description="refuse `initial` weights that do not fit; false: what does not fit starts as drawn, and is listed",
     )
 
 
@@ -133,7 +65,7 @@ class Resources(Gang):
         le=10_000,
         description="memory of a GPU, in 10^9 bytes; default: what NVIDIA gives for its kind, where Ray knows it",
     )
-    overrides: Annotated[Rules, Axis] = Field(
+    overrides: Annotated[Rules, AsTuple] = Field(
         (), description="each `{match: {axis: value}, ...}` with fields of `resources`"
     )
 
@@ -145,8 +77,8 @@ class Sweep(Part):
         None, max_length=LONGEST_NAME, pattern=f"^{SWEEP_NAME}$", description="its name; default: the file's"
     )
     axes: Axes = Field(description="the grid")
-    exclude: Annotated[Rules, Axis] = Field((), description="partial matches taken out of the grid")
-    include: Annotated[Rules, Axis] = Field(
+    exclude: Annotated[Rules, AsTuple] = Field((), description="partial matches taken out of the grid")
+    include: Annotated[Rules, AsTuple] = Field(
         (), description="points added to the grid; an axis left out takes all its values"
     )
     model: ModelOverrides = Field(ModelOverrides(), description="what stands around the block norms")
@@ -165,7 +97,7 @@ def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
         sweep = Sweep.model_validate(source.value)
     except ValidationError as error:
         raise source.error(_told(error.errors(), source)) from error
-    problems = unknown_choices(sweep)
+    problems = [*unknown_choices(sweep), *_given_twice(source)]
     name = sweep.sweep or path.stem.replace("_", "-").lower()
     if not re.fullmatch(SWEEP_NAME, name) or len(name) > LONGEST_NAME:
         problems.append(
@@ -174,6 +106,14 @@ def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
     if problems:
         raise source.error(problems)
     return source, sweep, name
+
+
+def _given_twice(source: Source) -> list[Problem]:
+    """Fields of `training` that are axes too."""
+    axes, training = source.value["axes"], source.value.get("training", {})
+    message = "is an axis of this sweep as well: give it in `axes` or in `training`, not in both"
+    both = (name for name in training if axes.get(name) is not None)
+    return [Problem(("training", name), message, source.position(("training", name), of_key=True)) for name in both]
 
 
 def unknown_choices(sweep: Sweep) -> list[Problem]:
@@ -202,7 +142,9 @@ def _told(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
         if kind == "too_short" and given:
             continue  # what it holds is wrong, which is told by itself
         if kind == "extra_forbidden":
-            message = unknown("field", str(location[-1]), _fields_at(location[:-1]))
+            name = str(location[-1])
+            is_axis = location[:-1] == ("axes",)
+            message = unknown_axis(name) if is_axis else unknown("field", name, _fields_at(location[:-1]))
             problems.append(Problem(location, message, source.position(location, of_key=True)))
             continue
         if kind == "missing":
@@ -233,6 +175,16 @@ def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
     return f"unknown {kind} {name!r}.{meant} Known: {', '.join(known)}."
+
+
+def unknown_axis(name: str) -> str:
+    """What to say of a name that is not an axis."""
+    if why := NOT_AXES.get(name):
+        return f"{name} {why}"
+    close = difflib.get_close_matches(name, AXES, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    known = ", ".join(axis.name for axis in LINES)
+    return f"unknown axis {name!r}.{meant} Known: {known}, and any field of `training`."
 
 
 def _plain(value: Any) -> bool:

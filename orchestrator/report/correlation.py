@@ -14,17 +14,17 @@ keeps small n honest. n = 3 has no interval, and fewer than three sizes or disti
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from orchestrator.plan.states import State
-from orchestrator.report.frame import Frame, parts
+from orchestrator.report.frame import Frame, keyed, parts
 
-MEASURES = ("parameters", "width", "depth")
 TRACE = "feature/mean_square/group_"
 
 
@@ -47,11 +47,12 @@ class Rank:
 
 @dataclass(frozen=True)
 class Correlation:
-    """One line of correlation.csv. `growth` is the mean square at the largest size over that at the smallest."""
+    """One line of correlation.csv. `growth` is the mean square at the largest size over that at the smallest.
 
-    backbone: str
-    task: str
-    norm: str
+    `labels` says of which networks: the value of every axis that is neither a size nor a repetition.
+    """
+
+    labels: Mapping[str, Any]
     measure: str
     step: int
     smallest: float
@@ -81,18 +82,18 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Rank:
 def max_over_groups(frame: Frame) -> pd.DataFrame:
     """The trace of a trial as one curve: trial, axes, size, step and the largest group's value, or NaN."""
     traces = frame.points[frame.points["metric"].str.startswith(TRACE)]
-    keys = ["trial", "backbone", "norm", "task", "width", "depth", "seed", "size", "step"]
+    keys = ["trial", *(axis.name for axis in frame.axes), "size", "step"]
     groups = traces.groupby(keys, sort=False, dropna=False)["value"]
     return groups.max().where(groups.count() == groups.size()).reset_index()
 
 
 def divergence(frame: Frame) -> pd.DataFrame:
-    """One row per trial with a trace at the fixed step of its backbone and task: axes, parameters, step, value, log10.
+    """One row per trial with a trace at the fixed step of its backbone, task and recipe: axes, parameters, step, value, log10.
 
-    Trials still under way are left out as long as any of their backbone and task has ended.
+    Trials still under way are left out as long as any of their backbone, task and recipe has ended.
     """
     traces = max_over_groups(frame).merge(frame.trials[["trial", "parameters", "state"]], on="trial")
-    chosen = [_at_fixed_step(group) for _, group in parts(traces, "backbone", "task")]
+    chosen = [_at_fixed_step(group) for _, group in parts(traces, *frame.tables_by, *frame.panels_by)]
     rows = pd.concat(chosen, ignore_index=True) if chosen else traces
     rows["log10"] = [math.log10(value) if value > 0 else -math.inf for value in rows["value"]]
     return rows
@@ -114,49 +115,40 @@ def _at_fixed_step(traces: pd.DataFrame) -> pd.DataFrame:
     return rows
 
 
-def measures(rows: pd.DataFrame) -> list[str]:
+def measures(frame: Frame, rows: pd.DataFrame) -> list[str]:
     """What of parameters, width and depth varies."""
-    return [name for name in MEASURES if rows[name].nunique() > 1]
+    return [name for name in ("parameters", *frame.sizes) if rows[name].nunique() > 1]
 
 
-def by_size(rows: pd.DataFrame) -> pd.DataFrame:
-    """The median over the seeds of one backbone, task, norm and size."""
-    keys = ["backbone", "task", "norm", "size", "width", "depth", "parameters", "step"]
+def by_size(frame: Frame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The median over the seeds of one size, of networks that differ in nothing else."""
+    keys = [*_apart(frame), "size", *frame.sizes, "parameters", "step"]
     medians: pd.DataFrame = rows.groupby(keys, sort=False, dropna=False)["log10"].median().reset_index()
     return medians
 
 
-def correlations(rows: pd.DataFrame) -> tuple[Correlation, ...]:
-    """Of the rows of `divergence`: one correlation per backbone, task, norm and measure that varies."""
+def correlations(frame: Frame, rows: pd.DataFrame) -> tuple[Correlation, ...]:
+    """Of the rows of `divergence`: a correlation with each measure that varies, of networks that differ in size alone."""
     found = []
-    shown = measures(rows)
-    for (backbone, task), part in parts(by_size(rows), "backbone", "task"):
+    shown = measures(frame, rows)
+    for _, part in parts(by_size(frame, rows), *frame.tables_by, *frame.panels_by):
         for measure in shown:
-            for (norm,), group in parts(part.dropna(subset=[measure]), "norm"):
+            for labels, group in keyed(part.dropna(subset=[measure]), *_apart(frame)):
                 ends = group.groupby(measure)["log10"].median()
                 growth = 10 ** (float(ends.iloc[-1]) - float(ends.iloc[0])) if np.isfinite(ends).all() else math.nan
                 rank = spearman(group[measure].tolist(), group["log10"].tolist())
                 step, low, high = int(group["step"].iloc[0]), float(ends.index[0]), float(ends.index[-1])
-                found.append(Correlation(backbone, task, norm, measure, step, low, high, growth, rank))
+                found.append(Correlation(labels, measure, step, low, high, growth, rank))
     return tuple(found)
 
 
-def as_frame(found: tuple[Correlation, ...]) -> pd.DataFrame:
+def _apart(frame: Frame) -> list[str]:
+    """The axes that are neither a size nor a repetition."""
+    return [*frame.tables_by, *(name for name in frame.panels_by if name not in frame.rows_by), *frame.rows_by]
+
+
+def as_frame(frame: Frame, found: tuple[Correlation, ...]) -> pd.DataFrame:
     """As correlation.csv."""
-    columns = [
-        "backbone",
-        "task",
-        "norm",
-        "measure",
-        "step",
-        "smallest",
-        "largest",
-        "growth",
-        "n",
-        "rho",
-        "low",
-        "high",
-        "note",
-    ]
-    flat = [{**asdict(line), **asdict(line.rank)} for line in found]
+    columns = [*_apart(frame), "measure", "step", "smallest", "largest", "growth", "n", "rho", "low", "high", "note"]
+    flat = [{**line.labels, **asdict(line), **asdict(line.rank)} for line in found]
     return pd.DataFrame(flat, columns=columns)

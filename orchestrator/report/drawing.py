@@ -21,6 +21,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
 from orchestrator.report.frame import Frame, parts
 
@@ -110,7 +111,7 @@ def norm_styles(norms: Sequence[str]) -> dict[str, Style]:
 def draw_norms(axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, log: bool, markers: bool) -> None:
     average: Callable[[pd.Series], float] = _geometric_mean if log else _mean
     for norm, style in styles.items():
-        curves = series[series["norm"] == norm]
+        curves = series[series[COMPARED] == norm]
         curves = curves[np.isfinite(curves["value"]) & ((curves["value"] > 0) | (not log))]
         if curves.empty:
             continue
@@ -141,7 +142,7 @@ def mark_divergence(axes: Axes, frame: Frame, series: pd.DataFrame, styles: dict
         if not finite.empty:
             last = finite.iloc[-1]
             axes.plot(
-                last["step"], last["value"], "x", color=styles[last["norm"]].colour, markersize=9, markeredgewidth=2
+                last["step"], last["value"], "x", color=styles[last[COMPARED]].colour, markersize=9, markeredgewidth=2
             )
 
 
@@ -196,7 +197,7 @@ def legend(canvas: Canvas, styles: dict[str, Style], frame: Frame) -> None:
     lines = [
         Line2D([], [], color=s.colour, linestyle=s.dash, marker=s.marker, markersize=4, linewidth=1.7, label=norm)
         for norm, s in styles.items()
-        if norm in set(frame.trials["norm"])
+        if norm in set(frame.trials[COMPARED])
     ]
     canvas.legend(handles=lines, loc="outside upper left", ncols=6, fontsize=9, handlelength=2.6, borderaxespad=0)
 

@@ -14,15 +14,13 @@ from typing import Any
 
 import pandas as pd
 
+from orchestrator.plan.axes import COMPARED, Axis, Role, axes_named
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.states import State
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
 from orchestrator.store.trials import Look, read_trial
 from trainers.spec import RunSpec
-
-AXES = ("backbone", "norm", "task", "width", "depth", "seed")
-POINT_COLUMNS = ("trial", *AXES, "size", "metric", "step", "value", "time", "attempt")
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,43 @@ class Frame:
     recorded: Mapping[str, tuple[RunSpec, ...]] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
     looks: Mapping[str, Look] = field(default_factory=dict)
+    axes: tuple[Axis, ...] = axes_named(())
+
+    @property
+    def tables_by(self) -> list[str]:
+        """The axes whose values have tables and figures of their own: those of the model, but for what is compared."""
+        return [name for name in self._apart("model") if name != COMPARED]
+
+    @property
+    def panels_by(self) -> list[str]:
+        """The axes whose values have a panel of their own."""
+        return [*self._apart("task"), *self._apart("recipe")]
+
+    @property
+    def rows_by(self) -> list[str]:
+        """The axes whose values have a row of their own: what is compared, and what of the recipe varies."""
+        return [COMPARED, *self._apart("recipe")]
+
+    @property
+    def sizes(self) -> list[str]:
+        return self._of("size")
+
+    @property
+    def repeats(self) -> int:
+        """How many repetitions the sweep has: its seeds."""
+        return len(self.trials[self._of("repeat")].drop_duplicates())
+
+    def _of(self, role: Role) -> list[str]:
+        return [axis.name for axis in self.axes if axis.role == role]
+
+    def _apart(self, role: Role) -> list[str]:
+        """The axes of a role which every sweep has, and of others those that vary."""
+        always = {axis.name for axis in self.axes if axis.is_always}
+        return [name for name in self._of(role) if name in always or self.trials[name].nunique() > 1]
+
+    def named(self, axes: Sequence[str], labels: Mapping[str, Any]) -> str:
+        """Labels of some axes as a heading has them: `swinir-tiny`, `sr_x2, lr 0.0001`."""
+        return ", ".join(axis.named(labels[name]) for name in axes for axis in self.axes if axis.name == name)
 
     def names(self, axis: str) -> list[Any]:
         """The values of an axis (or `size`) in file order."""
@@ -62,14 +97,26 @@ def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.Dat
     return [(tuple(key), part) for key, part in frame.groupby(list(keys), sort=False, dropna=False)]
 
 
+def where(frame: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows with these values."""
+    for name, label in labels.items():
+        frame = frame[frame[name] == label]
+    return frame
+
+
+def keyed(frame: pd.DataFrame, *keys: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """As `parts`, each with its values by column."""
+    return [(dict(zip(keys, values, strict=True)), part) for values, part in parts(frame, *keys)]
+
+
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def size_label(width: Any, depth: Any) -> str:
+def size_label(axes: Sequence[Axis], labels: Mapping[str, Any]) -> str:
     """`w24 d2`: embed_dim and number of groups."""
-    parts = [f"{letter}{value}" for letter, value in (("w", width), ("d", depth)) if value is not None]
-    return " ".join(parts) or "as preset"
+    sizes = [axis for axis in axes if axis.role == "size" and labels.get(axis.name) is not None]
+    return " ".join(axis.brief(labels[axis.name]) for axis in sizes) or "as preset"
 
 
 def in_words(row: Mapping[str, Any]) -> str:
@@ -87,22 +134,24 @@ def read_frame(plan: Plan, store: Store) -> Frame:
     attempts: list[Attempt] = []
     recorded, damage = {}, []
     looks: dict[str, Look] = {}
+    names = [axis.name for axis in plan.axes]
     for trial in plan.trials:
         look, read = read_trial(store, trial.id)
         looks[trial.id] = look
         if look.trained and look.state != State.PENDING:
             recorded[trial.id] = look.trained
-        rows.append(_trial_row(trial, look))
+        rows.append(_trial_row(trial, plan.axes, look))
         damage += [str(problem) for problem in look.damaged]
         attempts += look.tried
         if look.state != State.DAMAGED:
-            axes = [trial.id, *(trial.axes.get(axis) for axis in AXES), rows[-1]["size"]]
-            points += [[*axes, p.metric, p.step, p.value, p.time, p.attempt] for p in read]
-    frame = pd.DataFrame(points, columns=list(POINT_COLUMNS))
+            labels = [trial.id, *(trial.axes.get(name) for name in names), rows[-1]["size"]]
+            points += [[*labels, p.metric, p.step, p.value, p.time, p.attempt] for p in read]
+    columns = ["trial", *names, "size", "metric", "step", "value", "time", "attempt"]
+    frame = pd.DataFrame(points, columns=columns)
     last = frame.groupby("trial")["step"].max()
     trials = pd.DataFrame(rows)
     trials["step"] = [row["step"] if row["step"] is not None else last.get(row["trial"]) for row in rows]
-    return Frame(trials, frame, tuple(attempts), recorded, tuple(damage), looks)
+    return Frame(trials, frame, tuple(attempts), recorded, tuple(damage), looks, plan.axes)
 
 
 def _smaller_micro_batch(tried: Sequence[Attempt]) -> str:
@@ -111,7 +160,7 @@ def _smaller_micro_batch(tried: Sequence[Attempt]) -> str:
     return f"micro-batch {sizes[-1]}" if sizes and sizes[-1] < sizes[0] else ""
 
 
-def _trial_row(trial: Trial, look: Look) -> dict[str, Any]:
+def _trial_row(trial: Trial, axes: Sequence[Axis], look: Look) -> dict[str, Any]:
     result = look.result if look.state.has_result else None
     failure = look.failure if look.state in (State.FAILED, State.INFEASIBLE, State.INTERRUPTED) else None
     workers = dict.fromkeys(spec.placement.workers for spec in look.trained or (trial.spec,))
@@ -119,8 +168,8 @@ def _trial_row(trial: Trial, look: Look) -> dict[str, Any]:
     return {
         "trial": trial.id,
         "name": trial.name,
-        **{axis: trial.axes.get(axis) for axis in AXES},
-        "size": size_label(trial.axes.get("width"), trial.axes.get("depth")),
+        **{axis.name: trial.axes.get(axis.name) for axis in axes},
+        "size": size_label(axes, trial.axes),
         "parameters": trial.parameters,
         "state": look.state.value,
         "reason": "; ".join([*([failure["message"]] if failure else []), *map(str, look.damaged)]),

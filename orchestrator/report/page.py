@@ -24,14 +24,15 @@ import jinja2
 import pandas as pd
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
 from orchestrator.report import correlation, protocol, tables
 from orchestrator.report.drawing import Figure, norm_styles
 from orchestrator.report.figures import all_figures
-from orchestrator.report.frame import Frame, in_words, read_frame, records
+from orchestrator.report.frame import Frame, in_words, keyed, read_frame, records, where
 from orchestrator.store import open_store, read_store
-from trainers.checkpoint import write_aside
+from trainers.durable import write_aside
 
 TRACED = ("feature/", "train/loss", "val/")
 
@@ -51,7 +52,7 @@ class Report:
 
 def build(plan: Plan, frame: Frame, written: datetime) -> Report:
     rows = correlation.divergence(frame)
-    found = correlation.correlations(rows)
+    found = correlation.correlations(frame, rows)
     return Report(plan, frame, tables.comparisons(frame), rows, found, all_figures(frame, rows, found), written)
 
 
@@ -146,7 +147,7 @@ def render(report: Report) -> dict[str, str]:
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in report.figures},
         "table.csv": _csv(tables.as_frame(report.comparisons)),
         "traces.csv": _csv(traced.drop(columns=["time", "size"])),
-        "correlation.csv": _csv(correlation.as_frame(report.correlations)),
+        "correlation.csv": _csv(correlation.as_frame(report.frame, report.correlations)),
         "trials.csv": _csv(report.frame.trials.drop(columns=["evaluate"])),
         "report.md": _template("report.md.j2").render(context),
         "index.html": _template("page.html.j2").render(context),
@@ -193,7 +194,7 @@ def _context(report: Report) -> dict[str, Any]:
         "excluded": len(plan.excluded),
         "folded": len(plan.folded),
         "findings": _findings(report),
-        "styles": norm_styles(frame.names("norm")),
+        "styles": norm_styles(frame.names(COMPARED)),
         "norms": protocol.norms(plan, frame.recorded),
         "settings": protocol.settings(plan, frame.recorded),
         "edited": protocol.edited(plan, frame.recorded),
@@ -201,7 +202,8 @@ def _context(report: Report) -> dict[str, Any]:
         "damage": frame.damage,
         "trials": _trials(frame),
         "machines": _machines(frame),
-        "seeds": frame.trials["seed"].nunique(),
+        "seeds": frame.repeats,
+        "rows_by": frame.rows_by,
         "units": tables.UNITS,
         "figures": {kind: [f for f in report.figures if f.slug.split("-")[0] == kind] for kind in KINDS},
     }
@@ -216,19 +218,27 @@ def _findings(report: Report) -> list[str]:
     for task in report.frame.names("task"):
         for dataset in report.frame.evaluation_sets():
             found += _winners(report, tables.Column(task, dataset, "psnr"))
-        rows = report.divergence[(report.divergence["task"] == task) & report.divergence["value"].map(math.isfinite)]
-        if rows["norm"].nunique() > 1:
-            top, low = rows.loc[rows["value"].idxmax()], rows.loc[rows["value"].idxmin()]
-            found.append(
-                f"{task}: at step {top['step']} the largest group's mean square is from {_number(low['value'])} "
-                f"({low['norm']}, {low['size']}) to {_number(top['value'])} ({top['norm']}, {top['size']})."
-            )
+        for labels, rows in keyed(where(report.divergence, {"task": task}), *report.frame.panels_by):
+            found += _spread(report.frame.named(report.frame.panels_by, labels), rows)
     gone = records(report.frame.trials[report.frame.trials["state"] == State.DIVERGED])
     if gone:
         names = [f"{row['name']} (step {row['step']:.0f})" for row in gone[:5]]
         more = [f"and {len(gone) - 5} more"] if len(gone) > 5 else []
         found.append(f"Diverged: {', '.join(names + more)}.")
     return found
+
+
+def _spread(name: str, divergence: pd.DataFrame) -> list[str]:
+    """From where to where the features of the norms in one panel are."""
+    rows = records(divergence[divergence["value"].map(math.isfinite)])
+    if len({row[COMPARED] for row in rows}) < 2:
+        return []
+    low, top = (choose(rows, key=lambda row: row["value"]) for choose in (min, max))
+    where_low, where_top = (f"({row[COMPARED]}, {row['size']})" for row in (low, top))
+    return [
+        f"{name}: at step {top['step']} the largest group's mean square is from {_number(low['value'])} {where_low} "
+        f"to {_number(top['value'])} {where_top}."
+    ]
 
 
 def _winners(report: Report, column: tables.Column) -> list[str]:
@@ -238,7 +248,7 @@ def _winners(report: Report, column: tables.Column) -> list[str]:
     for table in report.comparisons:
         i = table.columns.index(column)
         ranked = sorted(
-            ((cells[i].mean, norm) for norm, cells in table.rows if cells[i].mean is not None), reverse=True
+            ((row.cells[i].mean, row.name) for row in table.rows if row.cells[i].mean is not None), reverse=True
         )
         if len(ranked) > 1:
             total += 1

@@ -1,18 +1,22 @@
-"""The comparison tables: norm x task for each backbone and size, mean and spread over seeds, missing cells named."""
+"""The comparison tables: norm x task for each backbone and size, mean and spread over seeds, missing cells named.
+
+Where a sweep varies the recipe, a norm has a row for each value, since only repetitions are averaged.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
 from orchestrator.plan.states import State
-from orchestrator.report.frame import Frame, in_words, parts, records
+from orchestrator.report.frame import Frame, in_words, keyed, records, where
 from trainers.catalog import METRICS
 
 DECIMALS = {"psnr": 2, "ssim": 4}
@@ -49,15 +53,24 @@ class Cell:
     best: bool = False
 
 
+class Row(NamedTuple):
+    """One line of a comparison: `name` says of what in words, `labels` by axis."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    labels: Mapping[str, Any]
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """One table: the norms of a backbone at one size."""
+    """One table: the norms of a backbone at one size. `labels` and `title` say of which backbone."""
 
-    backbone: str
+    labels: Mapping[str, Any]
+    title: str
     size: str
     parameters: tuple[int, int]
     columns: tuple[Column, ...]
-    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    rows: tuple[Row, ...]
 
     def heads(self, level: Literal["task", "dataset"]) -> list[tuple[str, int]]:
         """The names above the columns, each with how many columns it spans."""
@@ -77,15 +90,16 @@ def comparisons(frame: Frame) -> tuple[Comparison, ...]:
     columns = tuple(Column(t, d, m) for t in frame.names("task") for d in frame.evaluation_sets() for m in METRICS)
     finals = {column.key: final_values(frame, column.key) for column in columns}
     tables = []
-    for (backbone, size), trials in parts(frame.trials, "backbone", "size"):
-        norms = list(dict.fromkeys(frame.trials.loc[frame.trials["backbone"] == backbone, "norm"]))
-        cells = [
-            [_cell(trials[trials["norm"] == norm], column, finals[column.key]) for column in columns] for norm in norms
-        ]
+    for labels, trials in keyed(frame.trials, *frame.tables_by, "size"):
+        size = labels.pop("size")
+        lines = [row for row, _ in keyed(where(frame.trials, labels), *frame.rows_by)]
+        cells = [[_cell(where(trials, line), column, finals[column.key]) for column in columns] for line in lines]
         marked = [_with_best(list(column), c) for column, c in zip(zip(*cells, strict=True), columns, strict=True)]
-        by_row = list(zip(*marked, strict=True)) if columns else [() for _ in norms]
+        by_row = list(zip(*marked, strict=True)) if columns else [() for _ in lines]
         parameters = (int(trials["parameters"].min()), int(trials["parameters"].max()))
-        tables.append(Comparison(backbone, size, parameters, columns, tuple(zip(norms, by_row, strict=True))))
+        names = [frame.named(frame.rows_by, line) for line in lines]
+        rows = tuple(map(Row, names, by_row, lines))
+        tables.append(Comparison(labels, frame.named(frame.tables_by, labels), size, parameters, columns, rows))
     return tuple(tables)
 
 
@@ -119,9 +133,9 @@ def as_frame(tables: tuple[Comparison, ...]) -> pd.DataFrame:
     """The tables in long form, as table.csv."""
     rows = [
         {
-            "backbone": table.backbone,
+            **table.labels,
             "size": table.size,
-            "norm": norm,
+            **row.labels,
             "task": column.task,
             "dataset": column.dataset,
             "metric": column.metric,
@@ -132,7 +146,7 @@ def as_frame(tables: tuple[Comparison, ...]) -> pd.DataFrame:
             "missing": "; ".join(cell.missing),
         }
         for table in tables
-        for norm, cells in table.rows
-        for column, cell in zip(table.columns, cells, strict=True)
+        for row in table.rows
+        for column, cell in zip(table.columns, row.cells, strict=True)
     ]
     return pd.DataFrame(rows)

@@ -26,9 +26,9 @@ import ray
 import ray._private.state
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestrator.datasets.roots import DataRoots
 from orchestrator.initial import fetch_initial
 from orchestrator.run.shipping import Shipped, Shipping
-from orchestrator.staging import DataRoots
 from orchestrator.store import open_store
 from orchestrator.store.attempts import ALIVE_EVERY_S
 from orchestrator.store.checkpoints import fetch_checkpoint, has_checkpoints

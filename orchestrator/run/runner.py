@@ -19,9 +19,9 @@ from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
 from orchestrator.plan.show import counts, duration, gpus_in_words, seconds_left, trials_in_words
 from orchestrator.plan.states import State
-from orchestrator.run.cluster import place, ray_cluster, refuse_without_cuda, work_folder
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
+from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
 from orchestrator.store import open_store
 from orchestrator.store.attempts import give_up
 from orchestrator.store.base import Store

@@ -14,7 +14,7 @@ from orchestrator.errors import EnvironmentProblem
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import Files, checkpoint_prefix
 from orchestrator.store.journals import put_segment
-from trainers import checkpoint
+from trainers.durable import sha256_of
 
 SHIP_EVERY_S = 10.0  # each shipment is a segment, and a request for everyone who reads the trial
 
@@ -120,7 +120,7 @@ class Shipping:
         prefix = checkpoint_prefix(self._trial_id, manifest["step"], self._attempt)
         files: Files = dict(manifest["files"])
         files[manifest_path.name] = {
-            "sha256": checkpoint.sha256_of(manifest_path),
+            "sha256": sha256_of(manifest_path),
             "bytes": manifest_path.stat().st_size,
         }
         for name in files:

@@ -16,10 +16,11 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from orchestrator import signals
 from orchestrator.plan import Plan, Trial
+from orchestrator.plan.fit import launch_order
 from orchestrator.plan.states import State
-from orchestrator.run.cluster import refuse_split_store
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
+from orchestrator.run.ray import refuse_split_store
 from orchestrator.run.trainable import GangTrainable, Jobs
 
 SAVE_WITHIN_S = 90.0
@@ -88,9 +89,7 @@ def tune_trials(
     """Train them all, or until a signal comes; returns by trial id why those failed whose retries are used up."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
-    trials = {
-        trial.id: trial for trial in sorted(todo, key=lambda t: t.seconds * t.spec.placement.workers, reverse=True)
-    }
+    trials = {trial.id: trial for trial in launch_order(todo)}
     jobs = Jobs(
         sweep=plan.sweep,
         trials=trials,

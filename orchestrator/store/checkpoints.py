@@ -20,7 +20,7 @@ from orchestrator.store import records
 from orchestrator.store.attempts import check_newest, numbers_among
 from orchestrator.store.base import Store, Unreadable
 from orchestrator.store.records import Damaged, Record, read_record, sealed
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 
 FOLDER = re.compile(r"trials/[^/]+/checkpoints/(step-(\d{1,15})-([1-9]\d{0,8}))/.+")
 MANIFEST = "manifest.json"

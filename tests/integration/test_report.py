@@ -86,6 +86,38 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module")
+def rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a sweep of two norms, two learning rates and two seeds."""
+    folder = tmp_path_factory.mktemp("rates")
+    axes = SWEEP.replace("layer_norm, rms_norm, i_ln", "layer_norm, i_ln").replace("[sr_x2, denoise_25]", "[sr_x2]")
+    (folder / "rates.yaml").write_text(axes.replace("  depth: [2]", "  lr: [1.0e-4, 2.0e-4]"))
+    plan = load_plan(folder / "rates.yaml")
+    write_sweep(open_store(str(folder / "runs")), plan)
+    return Path(write_report(plan, str(folder / "runs")).page)
+
+
+def test_learning_rates_are_told_apart_everywhere_and_n_counts_seeds(rates: Path) -> None:
+    cells = [row for row in rows(rates.parent / "table.csv") if row["metric"] == "psnr"]
+    assert [(row["size"], row["norm"], row["lr"], row["seeds"]) for row in cells] == [
+        (size, norm, lr, "2")
+        for size in ("w12 d2", "w24 d2")
+        for norm in ("layer_norm", "i_ln")
+        for lr in ("0.0001", "0.0002")
+    ]
+    assert len({row["mean"] for row in cells}) == len(cells)
+    assert {(row["norm"], row["lr"]) for row in rows(rates.parent / "correlation.csv")} == {
+        (norm, lr) for norm in ("layer_norm", "i_ln") for lr in ("0.0001", "0.0002")
+    }
+    assert {row["lr"] for row in rows(rates.parent / "traces.csv")} == {"0.0001", "0.0002"}
+    page, markdown = rates.read_text(), (rates.parent / "report.md").read_text()
+    assert "| norm | lr | sr_x2, embedded-test, PSNR (dB) |" in markdown
+    assert re.search(r"\| i_ln \| 0\.0002 \| \*{0,2}[\d.]+\*{0,2} ± [\d.]+ \(n = 2\) \|", markdown)
+    assert re.search(r"i_ln</th><td>0\.0002</td>\s*<td class=\"number", page)
+    for lr in ("0.0001", "0.0002"):
+        assert f">sr_x2, lr {lr}, w24 d2<" in page
+
+
 def test_the_report_lies_in_the_store_by_default(complete: Path) -> None:
     assert complete.parts[-4:] == ("sweeps", "follow", "report", "index.html")
 

@@ -10,8 +10,8 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.initial import Finder
 from orchestrator.plan import load_plan
+from orchestrator.plan.axes import LARGEST_GRID
 from orchestrator.plan.show import duration, trials_in_words
-from orchestrator.plan.sweep import LARGEST_GRID
 
 BASE = """\
 # A question?

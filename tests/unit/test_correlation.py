@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from orchestrator.report.correlation import as_frame, correlations, divergence, max_over_groups, spearman
+from orchestrator.plan.axes import axes_named
+from orchestrator.report.correlation import Correlation, as_frame, correlations, divergence, max_over_groups, spearman
 from orchestrator.report.frame import Frame
 
 
@@ -37,6 +38,10 @@ def frame_of(
                 for i, value in enumerate(groups)
             ]
     return Frame(pd.DataFrame(trials), pd.DataFrame(points))
+
+
+def found_in(frame: Frame) -> tuple[Correlation, ...]:
+    return correlations(frame, divergence(frame))
 
 
 def test_rho_equals_scipys() -> None:
@@ -135,26 +140,70 @@ def test_n_counts_sizes_and_not_seeds() -> None:
     curves = {
         ("i_ln", width, seed): {10: (float(width + seed),)} for width, seed in product((12, 24, 36, 48), (0, 1, 2))
     }
-    found = correlations(divergence(frame_of(curves)))
+    found = found_in(frame_of(curves))
     assert {line.rank.n for line in found} == {4}
 
 
-def test_growth_is_the_ratio_between_the_largest_and_the_smallest_size() -> None:
-    found = correlations(
-        divergence(frame_of({("i_ln", width, 0): {10: (value,)} for width, value in ((24, 6.0), (12, 2.0))}))
+def with_axis(frames: dict[Any, Frame], name: str) -> Frame:
+    """One frame of several, apart by an axis."""
+    trials, points = (
+        pd.concat(
+            [
+                getattr(frame, table).assign(**{name: label}, trial=lambda rows, at=label: rows["trial"] + f"-{at}")
+                for label, frame in frames.items()
+            ]
+        )
+        for table in ("trials", "points")
     )
+    return Frame(trials, points, axes=axes_named([name]))
+
+
+def test_sizes_are_correlated_within_every_value_of_a_recipe_axis() -> None:
+    rising = {("i_ln", width, seed): {10: (float(width),)} for width in (12, 24, 36, 48) for seed in (0, 1)}
+    falling = {key: {10: (1 / key[1],)} for key in rising}
+    frame = with_axis({1e-4: frame_of(rising), "none": frame_of(falling)}, "clip_grad_norm")
+    found = {(line.labels["clip_grad_norm"], line.measure): line.rank for line in found_in(frame)}
+    assert {key: (rank.rho, rank.n) for key, rank in found.items()} == {
+        (1e-4, "parameters"): (1.0, 4),
+        (1e-4, "width"): (1.0, 4),
+        ("none", "parameters"): (-1.0, 4),
+        ("none", "width"): (-1.0, 4),
+    }
+    assert list(as_frame(frame, found_in(frame)).columns)[:5] == [
+        "backbone",
+        "task",
+        "norm",
+        "clip_grad_norm",
+        "measure",
+    ]
+
+
+def test_trials_of_other_lengths_are_compared_each_at_their_own_step() -> None:
+    short = {("i_ln", width, 0): {10: (float(width),)} for width in (12, 24)}
+    long = {("i_ln", width, 0): {10: (float(width),), 20: (2.0 * width,)} for width in (12, 24)}
+    rows = divergence(with_axis({10: frame_of(short), 20: frame_of(long)}, "steps"))
+    assert dict(zip(zip(rows["steps"], rows["width"], strict=True), rows["value"], strict=True)) == {
+        (10, 12): 12.0,
+        (10, 24): 24.0,
+        (20, 12): 24.0,
+        (20, 24): 48.0,
+    }
+
+
+def test_growth_is_the_ratio_between_the_largest_and_the_smallest_size() -> None:
+    found = found_in(frame_of({("i_ln", width, 0): {10: (value,)} for width, value in ((24, 6.0), (12, 2.0))}))
     by_measure = {line.measure: line for line in found}
     assert by_measure["width"].growth == pytest.approx(3.0)
     assert (by_measure["width"].smallest, by_measure["width"].largest) == (12, 24)
 
 
 def test_only_what_varies_is_correlated() -> None:
-    found = correlations(divergence(frame_of({("i_ln", width, 0): {10: (1.0,)} for width in (12, 24)})))
+    found = found_in(frame_of({("i_ln", width, 0): {10: (1.0,)} for width in (12, 24)}))
     assert {line.measure for line in found} == {"parameters", "width"}
 
 
 def test_a_store_without_traces_has_no_correlations() -> None:
     frame = frame_of({("i_ln", 12, 0): {0: (1.0,)}})
     empty = Frame(frame.trials, frame.points.iloc[:0])
-    assert correlations(divergence(empty)) == ()
-    assert list(as_frame(()).columns)[:3] == ["backbone", "task", "norm"]
+    assert found_in(empty) == ()
+    assert list(as_frame(empty, ()).columns)[:3] == ["backbone", "task", "norm"]

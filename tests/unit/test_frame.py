@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan import Plan, load_plan
+from orchestrator.plan.axes import AXES, axes_named
 from orchestrator.report.frame import Frame, in_words, read_frame, size_label
 from orchestrator.store import open_store
 from tests.written_store import write_attempt, write_ended
@@ -38,6 +39,25 @@ def test_trials_stand_in_file_order_with_their_axes(plan: Plan, tmp_path: Path) 
     assert list(frame.trials["trial"]) == [trial.id for trial in plan.trials]
     assert frame.names("norm") == ["layer_norm", "i_ln"]
     assert frame.names("size") == ["w12 d2", "w24 d2"]
+
+
+def test_every_axis_of_the_plan_is_a_column_of_trials_and_points(tmp_path: Path) -> None:
+    path = tmp_path / "rates.yaml"
+    path.write_text(SWEEP.replace("  depth: [2]", "  lr: [1.0e-4, 2.0e-4]\n  clip_grad_norm: [null, 1.0]"))
+    plan = load_plan(path)
+    write_ended(open_store(str(tmp_path / "runs")), plan.trials[3])
+    frame = read(plan, tmp_path / "runs")
+    assert frame.names("lr") == [1e-4, 2e-4]
+    assert frame.names("clip_grad_norm") == ["none", 1.0]
+    assert {(row.lr, row.clip_grad_norm) for row in frame.points.itertuples()} == {(2e-4, 1.0)}
+    assert (frame.rows_by, frame.repeats) == (["norm", "lr", "clip_grad_norm"], 1)
+
+
+def test_no_axis_has_the_name_of_another_column(plan: Plan, tmp_path: Path) -> None:
+    """`steps` is an axis and a fact, and they are the same."""
+    frame = read(plan, tmp_path / "runs")
+    columns = {*frame.trials.columns, *frame.points.columns} - {axis.name for axis in frame.axes}
+    assert columns & set(AXES) == {"steps"}
 
 
 def test_an_empty_store_makes_every_trial_pending(plan: Plan, tmp_path: Path) -> None:
@@ -82,7 +102,7 @@ def test_the_attempts_machines_are_kept(plan: Plan, tmp_path: Path) -> None:
     ("width", "depth", "label"), [(24, 2, "w24 d2"), (None, 2, "d2"), (24, None, "w24"), (None, None, "as preset")]
 )
 def test_a_size_is_named_by_what_is_known_of_it(width: int | None, depth: int | None, label: str) -> None:
-    assert size_label(width, depth) == label
+    assert size_label(axes_named(()), {"width": width, "depth": depth}) == label
 
 
 def test_a_trial_under_way_says_how_far_it_is() -> None:

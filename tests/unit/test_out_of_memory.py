@@ -16,7 +16,7 @@ from orchestrator.run.outcome import failure_of, is_last
 from orchestrator.store import attempts, open_store, trials
 from tests.sweeps import write_sweep
 from tests.tiny import tiny_spec
-from trainers.__main__ import _is_out_of_memory
+from trainers.failures import is_out_of_memory
 from trainers.spec import RunSpec
 
 
@@ -104,8 +104,8 @@ def test_halving_uses_up_no_retries() -> None:
     ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"],
 )
 def test_libraries_beside_torchs_allocator_are_understood(message: str) -> None:
-    assert _is_out_of_memory(RuntimeError(message))
-    assert not _is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert is_out_of_memory(RuntimeError(message))
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
 def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:

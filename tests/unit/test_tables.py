@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from orchestrator.plan.axes import axes_named
 from orchestrator.report.frame import Frame
 from orchestrator.report.tables import Cell, Comparison, as_frame, comparisons
 
@@ -26,19 +27,20 @@ def trial(norm: str, psnr: float | None = None, *, task: str = "sr_x2", seed: in
     return {**row, "evaluate": (SET,), **fields, "psnr": psnr}
 
 
-def compared(*rows: dict[str, Any]) -> Comparison:
+def compared(*rows: dict[str, Any], recipe: tuple[str, ...] = ()) -> Comparison:
     points = [
         {"trial": row["trial"], "metric": f"val/{SET}/psnr", "step": row["step"], "value": row["psnr"]}
         for row in rows
         if row["psnr"] is not None
     ]
     columns = ["trial", "metric", "step", "value"]
-    (table,) = comparisons(Frame(pd.DataFrame(rows), pd.DataFrame(points, columns=columns)))
+    frame = Frame(pd.DataFrame(rows), pd.DataFrame(points, columns=columns), axes=axes_named(recipe))
+    (table,) = comparisons(frame)
     return table
 
 
 def cells(table: Comparison, column: int = 0) -> dict[str, Cell]:
-    return {norm: line[column] for norm, line in table.rows}
+    return {row.name: row.cells[column] for row in table.rows}
 
 
 def test_a_cell_is_mean_and_sample_deviation_over_seeds() -> None:
@@ -108,7 +110,7 @@ def test_norms_and_tasks_stand_in_file_order() -> None:
     table = compared(
         *(trial(norm, 30.0, task=task) for norm in ("rms_norm", "i_ln") for task in ("sr_x2", "denoise_25"))
     )
-    assert [norm for norm, _ in table.rows] == ["rms_norm", "i_ln"]
+    assert [row.name for row in table.rows] == ["rms_norm", "i_ln"]
     assert table.heads("task") == [("sr_x2", 2), ("denoise_25", 2)]
     assert table.heads("dataset") == [(SET, 2), (SET, 2)]
 
@@ -126,3 +128,34 @@ def test_the_long_form_has_a_line_per_cell() -> None:
     psnr = long[long["metric"] == "psnr"].set_index("norm")
     assert psnr.loc["i_ln", "mean"] == 30.5
     assert psnr.loc["i_ln", "best"]
+
+
+def rate(norm: str, lr: float, seed: int, psnr: float) -> dict[str, Any]:
+    row = trial(norm, psnr, seed=seed, lr=lr)
+    return {**row, "trial": f"{norm}-{lr}-{seed}"}
+
+
+def test_learning_rates_are_apart_and_only_seeds_are_averaged() -> None:
+    rows = [
+        rate("layer_norm", 1e-4, 0, 30.0),
+        rate("layer_norm", 1e-4, 1, 31.0),
+        rate("layer_norm", 2e-4, 0, 20.0),
+        rate("layer_norm", 2e-4, 1, 22.0),
+        rate("i_ln", 1e-4, 0, 40.0),
+        rate("i_ln", 2e-4, 0, 50.0),
+    ]
+    table = compared(*rows, recipe=("lr",))
+    assert {name: (cell.mean, cell.n) for name, cell in cells(table).items()} == {
+        "layer_norm, lr 0.0001": (30.5, 2),
+        "layer_norm, lr 0.0002": (21.0, 2),
+        "i_ln, lr 0.0001": (40.0, 1),
+        "i_ln, lr 0.0002": (50.0, 1),
+    }
+    long = as_frame((table,))
+    assert list(long.columns)[:5] == ["backbone", "size", "norm", "lr", "task"]
+    assert sorted(set(long["lr"])) == [1e-4, 2e-4]
+
+
+def test_an_axis_with_one_value_makes_no_column() -> None:
+    table = compared(rate("layer_norm", 1e-4, 0, 30.0), rate("i_ln", 1e-4, 0, 31.0), recipe=("lr",))
+    assert list(cells(table)) == ["layer_norm", "i_ln"]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import status
+from orchestrator.cli.sweeps import status
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.store import attempts, checkpoints, journals, open_store, results, trials
 from orchestrator.store.base import Store
 from tests.sweeps import write_sweep
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 
 
 @pytest.fixture

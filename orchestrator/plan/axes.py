@@ -1,0 +1,196 @@
+"""The axes that a sweep may have: a line of `LINES` each, and every field of `training` by itself.
+
+A role says what trials that differ in an axis are to each other. Values of a `repeat` are pooled, values of
+all others are kept apart, and a `size` is what divergence is held against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, get_origin
+
+from pydantic import BeforeValidator, ConfigDict, Field, GetPydanticSchema, TypeAdapter, create_model
+
+from orchestrator.plan.match import as_choice, label_of
+from orchestrator.plan.training import Training
+from trainers.catalog import BACKBONES, DEEPEST, NORMS, TASKS, WIDEST, Catalog
+from trainers.spec import LONGEST_LIST, Choice, Part
+
+Role = Literal["model", "task", "recipe", "size", "repeat"]
+NAME_ORDER: tuple[Role, ...] = ("task", "size", "recipe", "model", "repeat")
+LARGEST_GRID = 4_000  # points; planning one takes a millisecond
+COMPARED = "norm"  # what sweeps compare: the rows of a table, the colours of a figure
+OPEN_AXIS = "norm"  # takes `package.module:Class`
+NOT_AXES = {
+    "initial": "cannot be an axis: `training.initial` gives weights to start from, by `match` where they differ",
+    "initial_strict": "cannot be an axis: it belongs to `training.initial`",
+}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One line: what an axis is called and means, which values it takes, and where a value goes.
+
+    `check` is a catalogue, or the type of one value. `place` is `backbone`, `norm` or `task` for an entry of a
+    catalogue, `width` or `depth` for what a backbone makes of it, else one field: `backbone.window_size`,
+    `training.lr`. Of a sweep that leaves the axis out, `left_out` are the values; with None the backbone or
+    `training` decides. Where `is_always` is false, such a sweep does not have the axis at all.
+    """
+
+    name: str
+    role: Role
+    check: Any
+    place: str
+    title: str = ""
+    letter: str = ""  # before a value where there is little room
+    left_out: tuple[Any, ...] | None = None
+    is_always: bool = False
+    meaning: str = "names or {name, knob: value}"
+
+    @property
+    def catalog(self) -> Catalog | None:
+        return self.check if isinstance(self.check, Catalog) else None
+
+    def field_of(self, part: Literal["backbone", "training"]) -> str | None:
+        """The field of a part of the spec that a value goes to, if it goes to that part."""
+        where, _, field = self.place.partition(".")
+        return field or None if where == part else None
+
+    @property
+    def most(self) -> int:
+        """How many values the axis may have."""
+        return LARGEST_GRID if self.catalog is None else LONGEST_LIST
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.check, config=ConfigDict(strict=True, allow_inf_nan=False))
+
+    def checked(self, value: Any) -> Any:
+        """A value as trials take it. Raises ValueError with what would be right, pydantic's for its type."""
+        if self.catalog is None:
+            return self._adapter.validate_python(value)
+        choice = Choice.model_validate(value)
+        self.catalog.resolve(choice.name, choice.knobs)
+        return choice
+
+    def each(self, wanted: Any) -> list[Any]:
+        """What a match or an `include` gives, a value or a list of them, as a list."""
+        if not isinstance(wanted, list):
+            return [wanted]
+        takes_lists = get_origin(getattr(self.check, "__origin__", None)) is tuple
+        is_one = takes_lists and not any(isinstance(item, list) for item in wanted)
+        return [wanted] if is_one else wanted
+
+    def label_of(self, value: Any) -> Any:
+        """How people read and match a value: a name, a number, `[0.9,0.99]`, `none`."""
+        if self.role != "recipe":
+            return label_of(value)
+        if isinstance(value, list | tuple):
+            return f"[{','.join(str(item).removesuffix('.0') for item in value)}]"
+        return str(value).lower() if value is None or isinstance(value, bool) else value
+
+    def accepted(self, wanted: Any) -> frozenset[Any]:
+        """The labels that a match accepts which gives `wanted` for this axis."""
+        labels = (self.label_of(as_choice(item)) for item in self.each(wanted))
+        return frozenset(label for label in labels if not isinstance(label, list | dict))  # no label is one
+
+    def brief(self, label: Any) -> str:
+        """A label with the least that says whose it is: `i_ln`, `w24`, `lr0.0001`, `precision=bf16`."""
+        if self.catalog is not None:
+            return str(label)
+        between = "=" if str(label)[:1].isalpha() else ""
+        return f"{self.letter or self.name + between}{label}"
+
+    def named(self, label: Any) -> str:
+        """A label as headings have it: `i_ln`, `lr 0.0001`."""
+        return str(label) if self.catalog is not None else f"{self.name} {label}"
+
+
+LINES = (
+    Axis("backbone", "model", BACKBONES, "backbone", is_always=True),
+    Axis("norm", "model", NORMS, "norm", is_always=True),
+    Axis("task", "task", TASKS, "task", is_always=True),
+    Axis(
+        "width",
+        "size",
+        Annotated[int, Field(ge=1, le=WIDEST)],
+        "width",
+        title="width (embed_dim)",
+        letter="w",
+        is_always=True,
+        meaning="embed_dim",
+    ),
+    Axis(
+        "depth",
+        "size",
+        Annotated[int, Field(ge=1, le=DEEPEST)],
+        "depth",
+        title="depth (groups)",
+        letter="d",
+        is_always=True,
+        meaning="number of groups; blocks and heads of a group stay the preset's",
+    ),
+    Axis(
+        "seed",
+        "repeat",
+        Annotated[int, Field(ge=0, lt=2**31)],
+        "training.seed",
+        letter="s",
+        left_out=(0,),
+        is_always=True,
+        meaning="of initial weights and of the data's order",
+    ),
+)
+
+
+def _recipe() -> Iterator[Axis]:
+    """Every field of `training`, with the bounds that it has there."""
+    for name, field in Training.model_fields.items():
+        if name not in NOT_AXES:
+            check: Any = Annotated[(field.annotation, *field.metadata, BeforeValidator(_as_tuple))]
+            yield Axis(name, "recipe", check, f"training.{name}", meaning=field.description or "")
+
+
+AXES: Mapping[str, Axis] = {axis.name: axis for axis in (*LINES, *_recipe())}
+CATALOGS: Mapping[str, Catalog] = {axis.name: axis.catalog for axis in LINES if axis.catalog is not None}
+
+
+def axes_named(names: Iterable[str]) -> tuple[Axis, ...]:
+    """The axes of a sweep, given those that it names: those come with the axes that every sweep has."""
+    named = set(names)
+    return tuple(axis for axis in AXES.values() if axis.is_always or axis.name in named)
+
+
+def trial_name(labels: Mapping[str, Any]) -> str:
+    """E.g. `i_ln sr_x2 w24 d2 swinir-tiny s0`: what differs most first, for the narrow columns of a UI."""
+    axes = axes_named(labels)
+    ordered = sorted(axes, key=lambda axis: (axis.name != COMPARED, NAME_ORDER.index(axis.role)))
+    return " ".join(axis.brief(labels[axis.name]) for axis in ordered)
+
+
+def _values(axis: Axis) -> tuple[Any, Any]:
+    """The field of `axes` that an axis is in the file."""
+    value: Any = axis.check if axis.catalog is None else Choice
+    values: Any = Annotated[tuple[value, ...], Field(min_length=1, max_length=axis.most)]
+    if axis.catalog is not None:
+        default: Any = Field(description=axis.meaning)
+    elif axis.left_out is not None:
+        default = Field(axis.left_out, description=axis.meaning)
+    else:
+        values, default = values | None, Field(None, description=axis.meaning)
+    return Annotated[values, BeforeValidator(_as_tuple)], default
+
+
+AXES_MODEL: type[Part] = create_model(  # type: ignore[call-overload]
+    "Axes",
+    __base__=Part,
+    __doc__="The grid. An axis that is left out has one value: the preset's width and depth, seed 0, what `training` says.",
+    **{axis.name: _values(axis) for axis in AXES.values()},
+)
+Axes = Annotated[Part, GetPydanticSchema(lambda _, handler: handler.generate_schema(AXES_MODEL))]
