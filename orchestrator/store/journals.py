@@ -91,12 +91,6 @@ def without_joined(among: Sequence[Segment]) -> list[Segment]:
     return [segment for segment in among if not any(one.has_all_of(segment) for one in joined)]
 
 
-def read_segment(store: Store, segment: Segment) -> list[Record] | Damaged | None:
-    """The lines of a segment that is whole; None where it is gone."""
-    content = read_bytes(store, segment.key)
-    return lines_of(segment, content) if isinstance(content, bytes) else content
-
-
 def lines_of(segment: Segment, content: bytes) -> list[Record] | Damaged:
     """The lines in a segment's content, if it is whole."""
     try:
@@ -122,9 +116,7 @@ class JournalReader:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen: set[tuple[str, int]] = set()
-        self._next: dict[
-            int, int | None
-        ] = {}  # by attempt: the number of the line that comes next, where that is known
+        self._next: dict[int, int | None] = {}  # attempt -> number of its next line, if known
         self.damaged: list[Damaged] = []
         self.checksums: dict[str, str] = {}
         self.is_behind = False
