@@ -14,7 +14,7 @@ COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev
 IMAGE ?= $(TARGET):$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test campaign test-cluster chaos-cluster conformance check fmt lint types floors image bench clean
+.PHONY: help setup quickstart test campaign test-cluster chaos-cluster conformance check fmt lint types floors lengths image bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -51,7 +51,7 @@ conformance: $(READY) ## every norm in every backbone, the gangs of every ZeRO s
 	NORMSWEEP_CONFORMANCE=all $(BIN)/python -m pytest tests/contract/test_conformance.py tests/contract/test_zero.py \
 		tests/parity/test_training.py
 
-check: lint types floors ## what CI runs beside the tests
+check: lint types floors lengths ## what CI runs beside the tests
 
 fmt: $(READY) ## format the code
 	$(BIN)/ruff format .
@@ -66,6 +66,9 @@ types: $(READY) ## mypy, strict on orchestrator
 
 floors: $(READY) ## who may import whom
 	$(BIN)/lint-imports
+
+lengths: $(READY) ## short modules and functions; lint looks at their complexity
+	$(BIN)/python -m pytest --quiet tests/contract/test_lengths.py
 
 image: ## the image of pods: make image BASE=any-with-python-3.11 IMAGE=name:tag [TARGET=mlflow-server]
 	$(BUILDER) build --file k8s/Dockerfile --target $(TARGET) $(if $(BASE),--build-arg BASE=$(BASE)) \

@@ -11,7 +11,7 @@ from orchestrator.errors import TrialsFailed, UserError
 from orchestrator.plan.source import parsed
 from trainers import own
 from trainers.catalog import NORMS, BadKnob, UnknownName
-from trainers.conformance import NETWORKS, PROMISES, Broken, Case, cases, inhomogeneity
+from trainers.conformance import NETWORKS, PROMISES, SHAPES, Broken, Case, cases, inhomogeneity
 from trainers.norms.base import Norm
 from trainers.spec import Choice
 
@@ -88,5 +88,5 @@ def _what_breaks(check: Any, case: Case) -> str | None:
 
 
 def _homogeneity(norm: Choice) -> str:
-    chosen = ("swinir, same size", "hat, same size", "drct, same size")
-    return ", ".join(f"{network.partition(',')[0]} {inhomogeneity(Case(norm, network)):.0e}" for network in chosen)
+    cases = ((backbone, Case(norm, f"{backbone}, same size")) for backbone in SHAPES)
+    return ", ".join(f"{backbone} {inhomogeneity(case):.0e}" for backbone, case in cases)

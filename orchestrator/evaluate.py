@@ -23,9 +23,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.datasets.roots import DataRoots
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.export import final_weights
-from orchestrator.staging import DataRoots
 from orchestrator.store import open_store, read_store
 from orchestrator.store.trials import write_evaluation
 from trainers.catalog import TASKS

@@ -17,7 +17,7 @@ from orchestrator.store import read_store
 from orchestrator.store.base import Store
 from orchestrator.store.records import Damaged
 from orchestrator.store.trials import check_result, trained_spec, trial_ids
-from trainers.checkpoint import write_aside
+from trainers.durable import write_aside
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,9 +22,9 @@ from orchestrator.store import read_store, records
 from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
 from orchestrator.store.records import Damaged, encoded, read_record
-from orchestrator.store.trials import read_result, trained_spec, trial_ids, trial_state
+from orchestrator.store.trials import glance_at, read_result, trained_spec, trial_ids
 from trainers.catalog import NORMS
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 from trainers.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -123,13 +123,15 @@ class Finder:
         if len(found) > 1:
             raise CannotStart(f"{given} is the beginning of {len(found)} trials: {', '.join(found)}. Give more digits")
         (trial,) = found
-        result = read_result(store, trial)
+        look = glance_at(store, trial)
+        result = look.result
         if result is None:
-            sweeps = [str(attempt["sweep"]) for attempt in read_attempts(store, trial) if "sweep" in attempt]
+            sweeps = [
+                str(attempt["sweep"]) for attempt in read_attempts(store, trial, look.attempts) if "sweep" in attempt
+            ]
             its = f"its sweep, {sweeps[-1]}," if sweeps else "its sweep"
-            state = trial_state(store, trial)
             raise CannotStart(
-                f"trial {trial} is {state}: it has no final weights yet. Run {its} to the end: normsweep run FILE"
+                f"trial {trial} is {look.state}: it has no final weights yet. Run {its} to the end: normsweep run FILE"
             )
         if result["outcome"] != "completed":
             raise CannotStart(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
 import shlex
 import signal
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.loopback import is_loopback
 from orchestrator.tracking.address import Address, parse
 from orchestrator.tracking.sqlite import ARTIFACTS, bring_home
 
@@ -36,7 +36,7 @@ def run_ui(tracking_uri: str, host: str, port: int) -> int:
             bring_home(address.database)
     print(shlex.join(command), flush=True)
     print(f"Open http://{_shown(host)}:{port}  (Ctrl-C ends it)", flush=True)
-    if not _is_loopback(host):
+    if not is_loopback(host):
         print(
             "Anyone who reaches this address can read and change the runs: the server asks for no password.", flush=True
         )
@@ -59,18 +59,11 @@ def server_command(address: Address, host: str, port: int) -> list[str]:
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address.uri]
     command += ["--artifacts-destination", str(database.parent / ARTIFACTS)]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
-    if not _is_loopback(host):
+    if not is_loopback(host):
         names = ("localhost", "127.0.0.1", "[[]::1]", socket.gethostname(), socket.getfqdn())
         own = dict.fromkeys(name for name in (*names, host) if name not in ("0.0.0.0", "::"))  # noqa: S104 (left out)
         command += ["--allowed-hosts", ",".join([*own, *(f"{name}:*" for name in own), *PRIVATE_HOSTS])]
     return command
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _shown(host: str) -> str:

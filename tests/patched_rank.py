@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
-from trainers import engine, loop
+from trainers import engine, loop, trial
 from trainers.checkpoint import newest_intact
 from trainers.data.cache import Cache
 from trainers.spec import RunSpec
@@ -28,15 +28,15 @@ def restless_scale() -> None:
 
 
 def one_sees() -> None:
-    measure, calls = loop.FeatureProbe.measure, 0
+    measure, calls = trial.FeatureProbe.measure, 0
 
-    def measured(self: loop.FeatureProbe) -> dict[str, float]:
+    def measured(self: trial.FeatureProbe) -> dict[str, float]:
         nonlocal calls
         values, calls = measure(self), calls + 1
         beyond = calls > 1 and os.environ["RANK"] == "1"
         return {name: 1e30 if beyond else value for name, value in values.items()}
 
-    loop.FeatureProbe.measure = measured
+    trial.FeatureProbe.measure = measured
 
 
 def patience() -> None:

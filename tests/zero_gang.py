@@ -16,12 +16,12 @@ import torch
 from torch import nn
 
 from trainers.catalog import NORMS
-from trainers.conformance import Case
+from trainers.conformance import SHAPES, Case
 from trainers.engine import Engine
 from trainers.spec import Choice, PlacementSpec, RunSpec, TrainingSpec
 
 BATCH, STEPS = 4, 3
-NETWORKS = {"swinir": "swinir, same size", "hat": "hat, same size", "drct": "drct, same size"}
+NETWORKS = {backbone: f"{backbone}, same size" for backbone in SHAPES}
 STAGES = (0, 1, 2, 3)
 
 

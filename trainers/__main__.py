@@ -10,29 +10,45 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import inspect
 import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 
-from trainers.checkpoint import newest_intact, write_json
+from trainers.checkpoint import newest_intact
 from trainers.data.manifests import DatasetProblem
+from trainers.failures import write_failure, write_unexpected
 from trainers.spec import BadSpec, RunSpec
 
 EXIT_BAD_INPUT = 2
 EXIT_MACHINE = 3
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run it again
-SAID_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
-# Where a smaller micro-batch would not help against a lack of memory, by (module, function).
-PLACES = {
-    ("trainers.engine", "__init__"): "set-up",
-    ("trainers.evaluate", ""): "evaluation",
-}
 
 
 def main(arguments: list[str] | None = None) -> int:
+    options = _parsed(arguments)
+    if options.end_with is not None:
+        _end_with(options.end_with)
+    rank = int(os.environ.setdefault("RANK", "0"))
+    local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
+    world_size = int(os.environ.setdefault("WORLD_SIZE", "1"))
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / "result.json").exists():
+        print(f"{out}: this trial has ended; see result.json", file=sys.stderr)
+        return 0
+    try:
+        spec = RunSpec.from_json(options.spec.read_bytes())
+        if spec.placement.workers != world_size:
+            raise BadSpec(f"placement.workers is {spec.placement.workers}, but {world_size} ranks were started")
+    except (OSError, BadSpec) as error:
+        write_failure(out, rank, "spec", error)
+        print(f"{options.spec}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return _train(spec, options, rank, local_rank)
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m trainers", description="Train one trial from its RunSpec.")
     parser.add_argument("spec", type=Path, metavar="RUN.json", help="a RunSpec")
     parser.add_argument("--out", type=Path, required=True, help="the run folder; made if missing")
@@ -45,113 +61,44 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--end-with", type=int, metavar="PID", help="be killed when this parent process ends")
     # What the `deepspeed` launcher appends; the environment's LOCAL_RANK says the same.
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    if options.end_with is not None:
-        _end_with(options.end_with)
-    rank = int(os.environ.setdefault("RANK", "0"))
-    local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
-    world_size = int(os.environ.setdefault("WORLD_SIZE", "1"))
-    out: Path = options.out
-    out.mkdir(parents=True, exist_ok=True)
-    if (out / "result.json").exists():
-        print(f"{out}: this trial has ended; see result.json", file=sys.stderr)
-        return 0
+    return parser.parse_args(arguments)
 
-    def failed(kind: str, error: BaseException, **more: str) -> None:
-        told = {"kind": kind, "message": str(error), "traceback": "".join(traceback.format_exception(error))}
-        write_json(out / f"failure-rank-{rank}.json", {**told, **more})
 
-    try:
-        spec = RunSpec.from_json(options.spec.read_bytes())
-        if spec.placement.workers != world_size:
-            raise BadSpec(f"placement.workers is {spec.placement.workers}, but {world_size} ranks were started")
-    except (OSError, BadSpec) as error:
-        failed("spec", error)
-        print(f"{options.spec}: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-
+def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: int) -> int:
+    """Train; returns the exit code. Errors that are neither the user's nor the machine's are raised again."""
+    # Only here: a spec that is wrong is told before torch is imported.
     from trainers.data.cache import Cache, CacheProblem, cache_root
     from trainers.initial import InitialProblem
     from trainers.loop import Rank, train
 
+    out: Path = options.out
     resume = options.resume
     if resume is None:
         found = newest_intact(out / "checkpoints")
         resume = found.folder if found else None
     try:
-        cache = Cache(options.cache or cache_root(out / "cache"))
-        here = Rank(rank, local_rank, world_size)
         outcome = train(
-            spec, out, rank=here, resume=resume, data_roots=options.data, cache=cache, initial=options.initial
+            spec,
+            out,
+            rank=Rank(rank, local_rank, spec.placement.workers),
+            resume=resume,
+            data_roots=options.data,
+            cache=Cache(options.cache or cache_root(out / "cache")),
+            initial=options.initial,
         )
-    except DatasetProblem as error:
-        failed("data", error)
-        print(f"{options.spec}: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except InitialProblem as error:
-        failed("initial", error)
+    except (DatasetProblem, InitialProblem, BadSpec) as error:  # BadSpec: a device that this rank does not see
+        kind = {DatasetProblem: "data", InitialProblem: "initial", BadSpec: "spec"}[type(error)]
+        write_failure(out, rank, kind, error)
         print(f"{options.spec}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     except CacheProblem as error:
-        failed("cache", error)
+        write_failure(out, rank, "cache", error)
         print(error, file=sys.stderr)
         return EXIT_MACHINE
-    except BadSpec as error:  # a device that this rank does not see
-        failed("spec", error)
-        print(f"{options.spec}: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
     except Exception as error:
-        if _is_out_of_memory(error):
-            failed("cuda_oom", error, during=_place_of(error))
-        elif told := _of_own_norm(error, spec):
-            failed("norm", error, **told)
-        else:
-            failed("bug", error)
+        write_unexpected(out, rank, error, spec)
         raise
     return EXIT_PREEMPTED if outcome == "preempted" else 0
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Libraries that allocate beside torch's allocator say so in an error of another class."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in SAID_OF_MEMORY)
-
-
-def _place_of(error: BaseException) -> str:
-    """What the loop was doing: the outermost frame that says, otherwise training."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        module, function = frame.f_globals.get("__name__"), frame.f_code.co_name
-        if place := PLACES.get((module, function)) or PLACES.get((module, "")):
-            return place
-    return "training"
-
-
-def _of_own_norm(error: Exception, spec: RunSpec) -> dict[str, str] | None:
-    """What to tell of an error that a norm from outside the catalogue raised, its own frames first; None for any other error."""
-    from trainers.catalog import NORMS
-
-    norm = NORMS[spec.model.norm.name]
-    if not norm.open_knobs:
-        return None
-    files = {part.__code__.co_filename for part in vars(norm.load()).values() if inspect.isfunction(part)}
-    frames = list(traceback.walk_tb(error.__traceback__))
-    own = [depth for depth, (frame, _) in enumerate(frames) if frame.f_code.co_filename in files]
-    ours = [
-        depth for depth, (frame, _) in enumerate(frames) if frame.f_globals.get("__name__", "").startswith("trainers.")
-    ]
-    if not own or max(ours, default=-1) > own[-1]:
-        return None
-    tail = error.__traceback__
-    for _ in range(own[0]):
-        tail = tail.tb_next if tail is not None else None
-    frame, line = frames[own[-1]]
-    where = f"{Path(frame.f_code.co_filename).name}, line {line}"
-    told = traceback.format_exception(type(error), error, tail)
-    return {
-        "message": f"the norm {norm.name} raised {type(error).__name__}: {error} ({where})",
-        "traceback": "".join(told),
-    }
 
 
 def _end_with(parent: int) -> None:

@@ -1,198 +1,43 @@
-"""The tables of what exists: backbones, norms, tasks, data sets, metrics. Pure: planning reads it without torch.
+"""The tables of what exists: backbones, norms, tasks, metrics. Pure: planning reads it without torch.
 
-Adding something is one file and one line here. The line carries the knobs with their defaults and ranges; a test
-compares it with the signature of the class it names. A default never changes, because trial ids leave defaults out;
-`revision` is raised instead when an entry's numbers change.
+Adding something is one file and one line here (a backbone has two files: trainers.shape). The line
+carries the knobs with their defaults and ranges; a test compares it with the signature of the class
+it names. A default never changes, because trial ids leave defaults out; `revision` is raised instead
+when an entry's numbers change.
 """
 
 from __future__ import annotations
 
-import difflib
-import functools
-import importlib
-import importlib.metadata
-import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
 
-from trainers import own
+from trainers.entries import (
+    BadKnob,
+    Catalog,
+    Entry,
+    Knob,
+    KnobValue,
+    UnknownName,
+    entry,
+    preset,
+)
 
-Scalar = bool | int | float | str
-KnobValue = Scalar | tuple[int, ...]
+__all__ = [
+    "BACKBONES",
+    "DEEPEST",
+    "METRICS",
+    "NORMS",
+    "TASKS",
+    "WIDEST",
+    "BadKnob",
+    "Catalog",
+    "Ends",
+    "Entry",
+    "Knob",
+    "KnobValue",
+    "UnknownName",
+]
+
 Ends = Literal["same", "affine", "identity"]
-
-
-class UnknownName(ValueError):
-    """A name that stands in no catalogue; the message says what was probably meant."""
-
-    def __init__(self, kind: str, name: str, known: tuple[str, ...]) -> None:
-        close = difflib.get_close_matches(name, known, n=1)
-        self.suggestion = close[0] if close else None
-        meant = f" Did you mean {self.suggestion!r}?" if self.suggestion else ""
-        super().__init__(f"unknown {kind} {name!r}.{meant} Known: {', '.join(known)}.")
-
-
-class BadKnob(ValueError):
-    """A knob that the entry does not have, or a value outside its range. `knob` is its name."""
-
-    def __init__(self, knob: str, message: str) -> None:
-        self.knob = knob
-        super().__init__(message)
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One hyper-parameter of an entry: its default, from which the type follows, and its range."""
-
-    default: KnobValue
-    above: float | None = None
-    at_least: float | None = None
-    at_most: float | None = None
-    longest: int | None = None  # of a list
-    choices: tuple[Scalar, ...] | None = None
-
-    @property
-    def kind(self) -> str:
-        if isinstance(self.default, tuple):
-            return "a list of whole numbers"
-        return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[type(self.default)]
-
-    def check(self, name: str, value: object) -> KnobValue:
-        """The value in the default's type. Raises BadKnob with what would be right."""
-        if isinstance(self.default, tuple):
-            if not isinstance(value, list | tuple) or not value or not all(type(v) is int for v in value):
-                raise BadKnob(name, f"{name} must be {self.kind}, not {value!r}")
-            if self.longest is not None and len(value) > self.longest:
-                raise BadKnob(name, f"{name} has {len(value)} values; at most {self.longest} fit")
-            numbers: tuple[int, ...] = tuple(value)
-            for number in numbers:
-                self._check_range(name, number)
-            return numbers
-        if type(self.default) is float and type(value) is int:
-            try:
-                value = float(value)
-            except OverflowError:
-                raise BadKnob(name, f"{name} must be a number below 1e308") from None
-        if type(value) is not type(self.default):
-            raise BadKnob(name, f"{name} must be {self.kind}, not {value!r}")
-        if self.choices is not None and value not in self.choices:
-            raise BadKnob(name, f"{name} must be one of {', '.join(map(str, self.choices))}, not {value!r}")
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            self._check_range(name, value)
-        assert isinstance(value, bool | int | float | str)
-        return value
-
-    def _check_range(self, name: str, value: float) -> None:
-        if value != value or value in (float("inf"), float("-inf")):
-            raise BadKnob(name, f"{name} must be finite, not {value!r}")
-        if self.above is not None and not value > self.above:
-            raise BadKnob(name, f"{name} must be above {self.above:g}, not {value!r}")
-        if self.at_least is not None and value < self.at_least:
-            raise BadKnob(name, f"{name} must be at least {self.at_least:g}, not {value!r}")
-        if self.at_most is not None and value > self.at_most:
-            raise BadKnob(name, f"{name} must be at most {self.at_most:g}, not {value!r}")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of a table: a name, the class it stands for (`module:Class`), its knobs, and facts about it."""
-
-    name: str
-    target: str
-    knobs: Mapping[str, Knob]
-    revision: int = 1
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    open_knobs: bool = False
-
-    def resolve(self, given: Mapping[str, object]) -> dict[str, KnobValue]:
-        """All knobs of the entry: the given ones checked, the others at their default. Raises BadKnob."""
-        values: dict[str, KnobValue] = {}
-        for name, value in given.items():
-            if name in self.knobs:
-                values[name] = self.knobs[name].check(name, value)
-            elif self.open_knobs and isinstance(value, bool | int | float | str | tuple):
-                values[name] = value
-            else:
-                known = ", ".join(self.knobs) or "none"
-                close = difflib.get_close_matches(name, self.knobs, n=1)
-                meant = f" Did you mean {close[0]!r}?" if close else ""
-                raise BadKnob(name, f"{self.name} has no knob {name!r}.{meant} Its knobs: {known}.")
-        return {**{name: knob.default for name, knob in self.knobs.items() if name not in values}, **values}
-
-    def load(self) -> Any:
-        """Import the class. Only trainers.build calls this."""
-        module, _, attribute = self.target.partition(":")
-        return getattr(own.load(module) if self.open_knobs else importlib.import_module(module), attribute)
-
-
-def entry(name: str, target: str, *, revision: int = 1, facts: Mapping[str, Any] | None = None, **knobs: Any) -> Entry:
-    """A line of a table. A knob is given by its default, or as a Knob where it has a range."""
-    table = {k: v if isinstance(v, Knob) else Knob(v) for k, v in knobs.items()}
-    return Entry(name, target, MappingProxyType(table), revision, MappingProxyType(dict(facts or {})))
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A name for an entry with some of its knobs set, e.g. `swinir-light`, `sr_x2`."""
-
-    name: str
-    of: str
-    knobs: Mapping[str, KnobValue]
-
-
-class Catalog:
-    """An ordered table of entries and of presets over them; `entry_points` is the group by which packages add to it."""
-
-    def __init__(self, kind: str, *lines: Entry | Preset, entry_points: str | None = None) -> None:
-        self.kind = kind
-        self._entry_points = entry_points
-        self.entries = {line.name: line for line in lines if isinstance(line, Entry)}
-        self.presets = {line.name: line for line in lines if isinstance(line, Preset)}
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self.entries.values())
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (*self.entries, *self.presets)
-
-    def __getitem__(self, name: str) -> Entry:
-        """The entry of this name. `package.module:Class`, and what an installed package published under the entry-point
-        group, is an entry of its own with open knobs.
-
-        Raises UnknownName.
-        """
-        if name in self.entries:
-            return self.entries[name]
-        if ":" in name and all(part.isidentifier() for part in name.replace(":", ".").split(".")):
-            return Entry(name, name, MappingProxyType({}), open_knobs=True)
-        published = self._published()
-        if name in published:
-            return Entry(name, published[name], MappingProxyType({}), open_knobs=True)
-        raise UnknownName(self.kind, name, (*self.names, *published))
-
-    def _published(self) -> dict[str, str]:
-        """What installed packages added, name to `package.module:Class`; found without importing them."""
-        return {} if self._entry_points is None else _published(self._entry_points, tuple(sys.path))
-
-    def resolve(self, name: str, given: Mapping[str, object]) -> tuple[str, dict[str, KnobValue]]:
-        """The entry's name and all its knobs, for an entry's or a preset's name. Raises UnknownName, BadKnob."""
-        preset = self.presets.get(name)
-        if preset is not None:
-            return preset.of, self.entries[preset.of].resolve({**preset.knobs, **given})
-        return name, self[name].resolve(given)
-
-
-@functools.cache  # it reads the metadata of every package on the path
-def _published(group: str, _path: tuple[str, ...]) -> dict[str, str]:
-    return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
-
-
-def preset(name: str, of: str, **knobs: KnobValue) -> Preset:
-    return Preset(name, of, MappingProxyType(knobs))
-
 
 # Bounds: far beyond what is of use, and within what a machine can hold. A number beyond one is a slip of the keyboard.
 WIDEST = 8_192
@@ -211,6 +56,7 @@ BACKBONES = Catalog(
     entry(
         "swinir",
         "trainers.backbones.swinir:swinir",
+        shape="trainers.backbones.swinir_shape:SHAPE",
         embed_dim=WIDTH,
         depths=GROUPS,
         num_heads=HEADS,
@@ -225,6 +71,7 @@ BACKBONES = Catalog(
     entry(
         "hat",
         "trainers.backbones.hat:hat",
+        shape="trainers.backbones.hat_shape:SHAPE",
         embed_dim=WIDTH,
         depths=GROUPS,
         num_heads=HEADS,
@@ -242,6 +89,7 @@ BACKBONES = Catalog(
     entry(
         "drct",
         "trainers.backbones.drct:drct",
+        shape="trainers.backbones.drct_shape:SHAPE",
         embed_dim=WIDTH,
         depths=GROUPS,
         num_heads=HEADS,

@@ -11,44 +11,16 @@ steps since the last intact one.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from trainers.durable import fsync, sha256_of, write_json
 
 SURPRISING = ("converted", "put aside")  # ways to begin that people should know of
 MOMENTS = "moments.safetensors"  # the optimiser's state, whole (trainers.moments)
-
-
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees either nothing or all of it, also after a power cut."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    _fsync_folder(path.parent)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_aside(path, json.dumps(value, indent=2, sort_keys=True).encode() + b"\n")
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def folder_name(step: int) -> str:
@@ -121,13 +93,9 @@ def seal(folder: Path, *, rank: int, step: int, world_size: int, zero_stage: int
     """Fsync this rank's `files` and write its manifest: from here on the rank's part counts."""
     listed = {}
     for path in sorted(files):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        fsync(path)
         listed[str(path.relative_to(folder))] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
-    _fsync_folder(folder)
+    fsync(folder)
     manifest = {"step": step, "world_size": world_size, "zero_stage": zero_stage, "files": listed}
     write_json(folder / _manifest_name(rank), manifest)
 

@@ -14,23 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from trainers.build import build_model, build_task
-from trainers.catalog import KnobValue
+from trainers.catalog import BACKBONES, KnobValue
 from trainers.spec import Choice, DataSpec, ModelSpec, PlacementSpec, RunSpec, TrainingSpec
 
-SMALL: dict[str, dict[str, KnobValue]] = {
-    "swinir": {"embed_dim": 8, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4},
-    "hat": {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4, "squeeze_factor": 4},
-    "drct": {"embed_dim": 8, "depths": (5, 5), "num_heads": (2, 2), "window_size": 4, "gc": 4},
-}
-# Every reconstruction head on every backbone: backbone, task, further knobs.
+SHAPES = {entry.name: entry.shape for entry in BACKBONES if entry.shape is not None}
+# Every reconstruction head on every backbone: backbone, task, knobs.
 NETWORKS: dict[str, tuple[str, str, dict[str, KnobValue]]] = {
-    "swinir, pixelshuffle": ("swinir", "sr_x2", {}),
-    "swinir, pixelshuffledirect": ("swinir", "sr_x3", {"upsampler": "pixelshuffledirect"}),
-    "swinir, same size": ("swinir", "jpeg_10", {}),
-    "hat, pixelshuffle": ("hat", "sr_x2", {}),
-    "hat, same size": ("hat", "jpeg_10", {}),
-    "drct, pixelshuffle": ("drct", "sr_x2", {}),
-    "drct, same size": ("drct", "jpeg_10", {}),
+    f"{backbone}, {head}": (backbone, task, {**shape.small, **knobs})
+    for backbone, shape in SHAPES.items()
+    for head, (task, knobs) in shape.networks.items()
 }
 # Relative to the largest value, in float64 but for bf16: sums in another order; eight bits of mantissa over some layers.
 ROUNDING = 1e-9
@@ -52,7 +44,7 @@ class Case:
 
     def spec(self, *, recompute: bool = False) -> RunSpec:
         backbone, task, knobs = NETWORKS[self.network]
-        choice = Choice(name=backbone, knobs={**SMALL[backbone], "drop_path": 0.0, **knobs})
+        choice = Choice(name=backbone, knobs=knobs)
         return RunSpec(
             model=ModelSpec.with_defaults(choice, self.norm),
             task=Choice(name=task),
@@ -202,9 +194,8 @@ def cases(norm: Choice) -> Iterator[Case]:
 
 def inhomogeneity(case: Case) -> float:
     """|B(50 x) / 50 - B(x)| / |B(x)| of the first block B: about 0 for i-LN, which is positively homogeneous (up to eps)."""
-    blocks = {"swinir": "residual_group.blocks.0", "hat": "residual_group.blocks.0", "drct": "swin1"}
     model = case.build().eval()
-    block = model.layers[0].get_submodule(blocks[NETWORKS[case.network][0]])
+    block = model.get_submodule(SHAPES[NETWORKS[case.network][0]].first_block)
     x = torch.randn(2, 64, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
     with torch.no_grad():
         one, scaled = block(x, (8, 8)), block(50 * x, (8, 8)) / 50

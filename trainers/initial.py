@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from trainers.backbones.published import Fit, NotAllOfIt, NotThisNetwork, Weights, fit, read_published
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 from trainers.spec import RunSpec
 
 

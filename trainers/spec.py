@@ -95,59 +95,8 @@ def _resolved(catalog: Catalog) -> AfterValidator:
 
 def misfit(backbone: Choice) -> str | None:
     """Why no network can have these knobs, or None."""
-    if backbone.name not in BACKBONES.entries:
-        return None  # not of this project: what its knobs mean is its own affair
-    width, depths, heads = backbone["embed_dim"], backbone["depths"], backbone["num_heads"]
-    if len(depths) != len(heads):
-        return f"depths names {len(depths)} groups, num_heads {len(heads)}"
-    for count in dict.fromkeys(heads):
-        if width % count:
-            below, above = width - width % count, width - width % count + count
-            fits = f"{below} or {above}" if below else str(above)
-            return f"{count} heads do not divide embed_dim {width}; {fits} would fit"
-    if int(width * backbone["mlp_ratio"]) < 1:
-        return f"mlp_ratio {backbone['mlp_ratio']:g} leaves an MLP of embed_dim {width} without channels"
-    if 0 < backbone["img_size"] < backbone["window_size"]:  # the published constructors would shrink the window to it
-        return (
-            f"img_size {backbone['img_size']} is smaller than a window of {backbone['window_size']}; "
-            f"0 (decide by each input) or at least {backbone['window_size']} would fit"
-        )
-    return {"hat": _misfit_of_hat, "drct": _misfit_of_drct}.get(backbone.name, lambda _: None)(backbone)
-
-
-def _misfit_of_hat(backbone: Choice) -> str | None:
-    width, window = backbone["embed_dim"], backbone["window_size"]
-    for knob in ("compress_ratio", "squeeze_factor"):
-        if backbone[knob] > width:
-            return f"{knob} {backbone[knob]} leaves no channel of embed_dim {width}"
-    overlap = int(window * backbone["overlap_ratio"])
-    if overlap % 2:
-        return (
-            f"overlap_ratio {backbone['overlap_ratio']:g} makes a window of {window} larger by {overlap} pixels, "
-            f"which must be an even number: half of it stands on either side"
-        )
-    return None
-
-
-def dense_widths(backbone: Choice) -> list[int]:
-    """Channels of the five blocks of a group of DRCT."""
-    return [backbone["embed_dim"] + k * backbone["gc"] for k in range(5)]
-
-
-def dense_heads(heads: int, width: int) -> int:
-    """Heads of a block of DRCT after the first: the published rule, which divides for some widths only."""
-    return heads - width % heads
-
-
-def _misfit_of_drct(backbone: Choice) -> str | None:
-    for heads in dict.fromkeys(backbone["num_heads"]):
-        for width in dense_widths(backbone)[1:]:
-            if width % dense_heads(heads, width):
-                return (
-                    f"{heads} heads and gc {backbone['gc']} give a block of {width} channels {dense_heads(heads, width)} heads "
-                    f"(num_heads - width % num_heads), which do not divide it; gc {-(-backbone['gc'] // heads) * heads} would fit"
-                )
-    return None
+    shape = BACKBONES[backbone.name].shape
+    return None if shape is None else shape.misfit(backbone.knobs)
 
 
 class ModelSpec(Part):

@@ -16,7 +16,7 @@ SetName = Annotated[str, typer.Argument(metavar="NAME", help="E.g. Set5; `normsw
 @verbs.command("list")
 def data_list(data: Data = None, as_json: AsJson = False) -> int:
     """The data sets of the field: counts, terms of use, where to get them, and where yours lie."""
-    from orchestrator.data import list_sets
+    from orchestrator.datasets.list import list_sets
 
     return list_sets(data_roots(data).all, as_json=as_json)
 
@@ -28,7 +28,7 @@ def data_check(
     partial: Partial = False,
 ) -> int:
     """Decode every image; check counts, pairs, sizes and kept checksums; tell all problems at once, per file."""
-    from orchestrator.data import check_set
+    from orchestrator.datasets.check import check_set
 
     return check_set(name, place, partial=partial)
 
@@ -44,6 +44,6 @@ def data_stage(
     ] = False,
 ) -> int:
     """Check a copy and bring it elsewhere, whole or not at all. Run again, it continues."""
-    from orchestrator.data import stage_set
+    from orchestrator.datasets.stage import stage_set
 
     return stage_set(name, source, to, partial=partial, reduced=reduced)

@@ -11,8 +11,8 @@ import typer
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
+    from orchestrator.datasets.roots import DataRoots
     from orchestrator.plan.initial import InitialFinder
-    from orchestrator.staging import DataRoots
     from trainers.data.manifests import ImageSet
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
@@ -62,9 +62,9 @@ def weights(store: str, *, check: bool = True) -> InitialFinder:
 
 
 def data_roots(data: list[str] | None) -> DataRoots:
-    from orchestrator.staging import DataRoots
+    from orchestrator.datasets.roots import DataRoots
 
     for root in data or ():
         if "://" not in root and not Path(root).is_dir():
-            raise UserError(f"--data {root}: is no folder; a folder or s3://BUCKET/PREFIX is wanted")
+            raise UserError(f"--data {root}: not a folder. Give a folder or s3://BUCKET/PREFIX.")
     return DataRoots(data or ())

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from orchestrator.cluster.kube import ApiAway, Kube, NotThere, Object
@@ -17,14 +17,16 @@ from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, TRIALS_NOTE
 from orchestrator.cluster.watch import JobState, Note, job_state
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan.show import trials_in_words
+from orchestrator.plan.states import State
 from orchestrator.store import read_store
+from orchestrator.store.base import Store
 from orchestrator.store.jobs import read_outcome
 from orchestrator.store.names import trials_of_sweep
-from orchestrator.store.trials import states_of
+from orchestrator.store.trials import glances_at, looks_at
 
 LOOK_EVERY_S = 3.0
 AWAY_DEADLINE_S = 900.0  # of the API, while somebody waits for a sweep of days
-PROGRESS_EVERY_S = 20.0  # a look costs a few requests for each trial
+PROGRESS_EVERY_S = 20.0  # a look costs a few requests for each trial that has not ended
 OF_JOB = re.compile(r"-[0-9a-f]{6}$")  # what a job's name has behind its sweep's
 HOPELESS_S = 180.0
 FORGOTTEN_S = 60.0
@@ -70,12 +72,13 @@ class Progress:
     def __init__(self) -> None:
         self._looked = -math.inf
         self._told = ""
+        self._ended: dict[str, State] = {}
 
     def look(self, state: JobState, ids: Sequence[str]) -> None:
         if state.phase != "running" or time.monotonic() - self._looked < PROGRESS_EVERY_S:
             return
         try:
-            told = _trials_told(state.store, ids)
+            told = _in_words(self.states(read_store(state.store), ids))
         except EnvironmentProblem:  # the store is away from here, which pods may not notice
             return
         finally:
@@ -83,6 +86,13 @@ class Progress:
         if told != self._told:
             self._told = told
             print(f"  {told}", flush=True)
+
+    def states(self, store: Store, ids: Sequence[str]) -> list[State]:
+        """What the trials are. One that has ended is not looked at again."""
+        open_ones = [trial for trial in ids if trial not in self._ended]
+        states = {trial: look.state for trial, look in glances_at(store, open_ones).items()} | self._ended
+        self._ended = {trial: state for trial, state in states.items() if state.has_ended}
+        return list(states.values())
 
 
 class Patience:
@@ -167,10 +177,13 @@ def _trials_of(job: Object) -> list[str]:
 
 def _trials_told(store_uri: str, ids: Sequence[str]) -> str:
     """Raises EnvironmentProblem."""
-    counted = Counter(states_of(read_store(store_uri), ids).values())
-    return f"of {trials_in_words(len(ids))}: " + ", ".join(
-        f"{number} {word}" for word, number in sorted(counted.items())
-    )
+    return _in_words(look.state for look in looks_at(read_store(store_uri), ids).values())
+
+
+def _in_words(states: Iterable[State]) -> str:
+    counted = Counter(states)
+    numbers = ", ".join(f"{number} {word}" for word, number in sorted(counted.items()))
+    return f"of {trials_in_words(counted.total())}: {numbers}"
 
 
 def show_log(kube: Kube, given: str, *, follow: bool) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import json
 import os
 import time
@@ -20,10 +19,12 @@ from orchestrator.cluster.rayjob import FLAGS_NOTE, MANAGED, STORE_NOTE, SWEEP_L
 from orchestrator.cluster.watch import FINISHED, JobState, job_state
 from orchestrator.errors import EnvironmentProblem, TrialsFailed, UserError
 from orchestrator.initial import keep_initial
+from orchestrator.loopback import is_this_machine
 from orchestrator.objects import is_s3
 from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
 from orchestrator.plan.show import duration, gpus_in_words, seconds_left, trials_in_words
+from orchestrator.plan.states import State
 from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome
 from orchestrator.store.names import claim_name
@@ -57,7 +58,7 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
     done = [look for look in looks.values() if look.has_ended]
     if len(done) == len(plan.trials):
-        diverged = sum(look.state == "diverged" for look in done)
+        diverged = sum(look.state == State.DIVERGED for look in done)
         told = f", {diverged} of them by diverging" if diverged else ""
         those = (
             f"all {len(done)} trials of {plan.sweep} have" if len(done) > 1 else f"the one trial of {plan.sweep} has"
@@ -139,21 +140,13 @@ def _check_options(options: JobOptions) -> None:
             "--tracking: holds a password, which would stand in the job for everyone to read. Put MLFLOW_TRACKING_USERNAME and "
             f"MLFLOW_TRACKING_PASSWORD into the Secret {options.secret}, and leave them out of the address."
         )
-    if _is_loopback(urlsplit(address.uri).hostname or ""):
+    if is_this_machine(urlsplit(address.uri).hostname or ""):
         raise UserError(f"--tracking {options.tracking}: for a pod that is the pod itself; name it as the cluster does")
     for root in options.data_roots:
         if not is_s3(root):
             raise UserError(
                 f"--data {root}: pods do not see this machine's folders. Stage it: normsweep data stage NAME --to s3://..."
             )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ipaddress.ip_address(host)
-        return address.is_loopback or address.is_unspecified
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _unfinished(kube: Kube, sweep: str, name: str) -> Object | None:
@@ -272,7 +265,7 @@ def _print_what(job: Job, options: JobOptions, reached: Mapping[str, int], *, sa
         print(f"  {pods} x {group.name}: {cpus} CPU{gpus}, {group.memory_gib} GiB, {ranks}")
     print(f"  store {options.store}; MLflow {options.tracking}; keys and address of S3 from Secret {options.secret}")
     here = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
-    if here.hostname and _is_loopback(here.hostname):
+    if here.hostname and is_this_machine(here.hostname):
         print(
             f"  (S3 is {here.geturl()} for this machine: for a pod that is the pod itself, so the Secret must name another)"
         )

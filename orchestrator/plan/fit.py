@@ -1,10 +1,13 @@
-"""What fits where: `gpus_per_worker: auto` becomes a number, and trials that share a GPU must fit into its memory."""
+"""What fits where, and what starts first.
+
+`gpus_per_worker: auto` becomes a number, gangs need nodes with room, and trials that share a GPU must fit into its memory.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +122,29 @@ def wants_cuda(plan: Plan, why: str, among: AbstractSet[str] | None = None) -> l
     places: list[tuple[Location, Any]] = [(("resources",), resources)]
     places += [(("resources", "overrides", i), rule) for i, rule in enumerate(resources.get("overrides", ()))]
     return [Problem((*place, "device"), message) for place, said in places if said.get("device") == "cuda"]
+
+
+def does_not_fit(trial: Trial, nodes: Sequence[Mapping[str, float]]) -> str | None:
+    """Why nodes with these resources (`CPU`, `GPU`) can never hold the trial's gang, or None."""
+    placement = trial.spec.placement
+    cpus, gpus, workers = placement.cpus_per_worker, placement.gpus, placement.workers
+    room = [
+        min(int(node.get("CPU", 0) // cpus), int(node.get("GPU", 0)) * ranks_on_one(gpus) if gpus else workers)
+        for node in nodes
+    ]
+    held = max(room, default=0) if placement.strategy == "strict_pack" else sum(room)
+    if held >= workers:
+        return None
+    each = f"{cpus} CPU" + (f" and {gpus:g} GPU" if gpus else "")
+    where = "one node" if placement.strategy == "strict_pack" else f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
+    have = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
+    many = f"{workers} workers of {each} each do" if workers > 1 else f"a worker of {each} does"
+    return f"{many} not fit on {where} ({have}): {held} would"
+
+
+def launch_order(trials: Iterable[Trial]) -> list[Trial]:
+    """Largest first, by the time of all workers together: a long trial that starts last would leave the others idle."""
+    return sorted(trials, key=lambda trial: trial.seconds * trial.spec.placement.workers, reverse=True)
 
 
 def misplaced(placement: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -16,6 +16,7 @@ from orchestrator.plan.match import Accepted, matches
 from orchestrator.plan.source import Location, Source
 from orchestrator.plan.sweep import Sweep, unknown_axis
 from trainers.catalog import TASKS, BadKnob, KnobValue
+from trainers.shape import BadSize, Shape
 from trainers.spec import Choice
 
 
@@ -163,10 +164,11 @@ class Grid:
     def _point(self, values: Mapping[str, Value]) -> Point:
         backbone = self._backbone(values)
         labels = {axis: value.label for axis, value in values.items()}
+        width, depth = _shape(backbone).size(backbone.knobs)
         if labels["width"] is None:
-            labels["width"] = backbone["embed_dim"]
+            labels["width"] = width
         if labels["depth"] is None:
-            labels["depth"] = len(backbone["depths"])
+            labels["depth"] = depth
         for name in values:
             if labels[name] is None and (knob := AXES[name].field_of("backbone")) is not None:
                 labels[name] = backbone[knob]
@@ -181,18 +183,13 @@ class Grid:
         for axis, value in values.items():
             if (knob := AXES[axis].field_of("backbone")) is not None and value.value is not None:
                 name, knobs = self._with_knob(name, knobs, knob, value)
-        width, depth = values["width"].value, values["depth"].value
-        if width is not None:
-            knobs["embed_dim"] = width
-        if depth is not None:
-            for knob in ("depths", "num_heads"):
-                groups = knobs[knob]
-                assert isinstance(groups, tuple)
-                if len(set(groups)) > 1:
-                    message = f"groups differ in {knob} {list(groups)}: an axis `depth` needs them alike"
-                    self._problem(values["depth"].location, message)
-                knobs[knob] = groups[:1] * depth
-        return Choice(name=name, knobs=knobs)
+        whole = Choice(name=name, knobs=knobs)
+        try:
+            sized = _shape(whole).sized(knobs, values["width"].value, values["depth"].value)
+        except BadSize as error:
+            self._problem(values[error.axis].location, str(error))
+            return whole
+        return Choice(name=name, knobs=dict(sized))
 
     def _with_knob(
         self, name: str, knobs: dict[str, KnobValue], knob: str, value: Value
@@ -202,6 +199,12 @@ class Grid:
         except BadKnob as error:
             self._problem(value.location, str(error))
             return name, knobs
+
+
+def _shape(backbone: Choice) -> Shape:
+    shape = CATALOGS["backbone"][backbone.name].shape
+    assert shape is not None  # read_sweep lets no backbone from outside in
+    return shape
 
 
 def _patch_size_px(task: Choice) -> int:

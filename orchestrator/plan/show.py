@@ -9,17 +9,20 @@ from orchestrator.errors import UserError
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.fit import placed, sharing_problems, too_large_for_a_gpu, waits_for_gpus, wants_cuda
 from orchestrator.plan.gpus import Gpus
+from orchestrator.plan.states import State
 
 MIB = 1 << 20
-COUNTED = ("done", "running", "pending", "failed", "diverged", "stopped", "infeasible", "damaged")
+COUNTED = (
+    State.DONE, State.RUNNING, State.PENDING, State.FAILED, State.DIVERGED, State.STOPPED, State.INFEASIBLE, State.DAMAGED
+)  # fmt: skip
 
 
-def counts(plan: Plan, states: Mapping[str, str]) -> dict[str, Any]:
+def counts(plan: Plan, states: Mapping[str, State]) -> dict[str, Any]:
     """How many trials are in which state; an interrupted one is pending, since running again continues it."""
-    by_state = dict.fromkeys(COUNTED, 0)
+    by_state: dict[str, int] = dict.fromkeys(COUNTED, 0)
     for trial in plan.trials:
-        state = states.get(trial.id, "pending")
-        by_state[state if state in by_state else "pending"] += 1
+        state = states.get(trial.id, State.PENDING)
+        by_state[state if state in by_state else State.PENDING] += 1
     return {"sweep": plan.sweep, "total": len(plan.trials), **by_state}
 
 
@@ -32,7 +35,7 @@ def seconds_left(trials: Iterable[Trial], reached: Mapping[str, int]) -> float:
     )
 
 
-def as_json(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> dict[str, Any]:
+def as_json(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> dict[str, Any]:
     """`spec` is what the file says; `resources` and the estimates assume `gpus`."""
     assumed = placed(plan, gpus, among=frozenset())
     return {
@@ -48,7 +51,7 @@ def as_json(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> dict[str, Any]
                 "parameters": trial.parameters,
                 "estimated_memory_bytes": trial.memory_bytes,
                 "estimated_seconds": round(trial.seconds, 1),
-                "state": states.get(trial.id, "pending") if states else None,
+                "state": states.get(trial.id, State.PENDING) if states else None,
             }
             for written, trial in zip(plan.trials, assumed.trials, strict=True)
         ],
@@ -58,7 +61,7 @@ def as_json(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> dict[str, Any]
     }
 
 
-def as_text(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> str:
+def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     """A table and what else is to be said, assuming `gpus`."""
     is_open = waits_for_gpus(plan)
     plan = placed(plan, gpus, among=frozenset())
@@ -66,13 +69,13 @@ def as_text(plan: Plan, states: Mapping[str, str], gpus: Gpus) -> str:
     rows: list[tuple[str, ...]] = [("id", "trial", "workers", "parameters", "memory", "time", "state")]
     for trial in plan.trials:
         workers = trial.spec.placement.workers
-        state = states.get(trial.id, "pending") if states else "?"
+        state = states.get(trial.id, State.PENDING) if states else "?"
         memory = f"{trial.memory_bytes / MIB:,.0f} MiB"
         rows.append(
             (trial.id, trial.name, str(workers), f"{trial.parameters:,}", memory, duration(trial.seconds), state)
         )
     lines += _table(rows)
-    left = [trial for trial in plan.trials if states.get(trial.id, "pending") not in ("done", "diverged", "stopped")]
+    left = [trial for trial in plan.trials if not states.get(trial.id, State.PENDING).has_result]
     total = sum(trial.seconds for trial in left)
     lines += [
         "",

@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from orchestrator.plan.states import State
 from orchestrator.report.frame import Frame, keyed, parts
 
 TRACE = "feature/mean_square/group_"
@@ -99,7 +100,7 @@ def divergence(frame: Frame) -> pd.DataFrame:
 
 
 def _at_fixed_step(traces: pd.DataFrame) -> pd.DataFrame:
-    for states in (("done", "stopped"), ("diverged",), tuple(set(traces["state"]))):
+    for states in ((State.DONE, State.STOPPED), (State.DIVERGED,), tuple(set(traces["state"]))):
         deciding = traces[traces["state"].isin(states)]
         if not deciding.empty:
             break
@@ -107,8 +108,8 @@ def _at_fixed_step(traces: pd.DataFrame) -> pd.DataFrame:
     if not steps:
         return traces.iloc[:0]
     step = max(steps)
-    there = traces[(traces["step"] == step) & traces["state"].isin({*deciding["state"], "diverged"})]
-    gone = traces[(traces["state"] == "diverged") & ~traces["trial"].isin(there["trial"])].drop_duplicates("trial")
+    there = traces[(traces["step"] == step) & traces["state"].isin({*deciding["state"], State.DIVERGED})]
+    gone = traces[(traces["state"] == State.DIVERGED) & ~traces["trial"].isin(there["trial"])].drop_duplicates("trial")
     rows: pd.DataFrame = pd.concat([there, gone.assign(step=step, value=math.inf)], ignore_index=True)
     rows["value"] = rows["value"].fillna(math.inf)
     return rows

@@ -19,6 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from orchestrator.plan.axes import COMPARED
+from orchestrator.plan.states import State
 from orchestrator.report.blocks import INK, Style
 from orchestrator.report.frame import Frame, parts
 
@@ -103,7 +104,7 @@ def draw_norms(axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, lo
 
 
 def mark_divergence(axes: Axes, frame: Frame, series: pd.DataFrame, styles: dict[str, Style]) -> None:
-    diverged = set(frame.trials.loc[frame.trials["state"] == "diverged", "trial"])
+    diverged = set(frame.trials.loc[frame.trials["state"] == State.DIVERGED, "trial"])
     for _, curve in parts(series[series["trial"].isin(diverged)], "trial"):
         finite = curve[np.isfinite(curve["value"]) & (curve["value"] > 0)].sort_values("step")
         if not finite.empty:

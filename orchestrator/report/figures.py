@@ -18,6 +18,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import NullLocator
 
 from orchestrator.plan.axes import COMPARED
+from orchestrator.plan.states import State
 from orchestrator.report import drawing
 from orchestrator.report.blocks import INK, Figure, Style
 from orchestrator.report.correlation import TRACE, Correlation, by_size, max_over_groups, measures
@@ -231,6 +232,6 @@ def _seeds_note(frame: Frame, average: str) -> str:
 def _diverged_note(frame: Frame) -> str:
     return (
         "\N{MULTIPLICATION SIGN} marks the last finite value of a trial that diverged. "
-        if (frame.trials["state"] == "diverged").any()
+        if (frame.trials["state"] == State.DIVERGED).any()
         else ""
     )

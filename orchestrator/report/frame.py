@@ -16,20 +16,19 @@ import pandas as pd
 
 from orchestrator.plan.axes import COMPARED, Axis, Role, axes_named
 from orchestrator.plan.expand import Plan, Trial
-from orchestrator.store.attempts import Attempt, attempt_numbers, read_attempts, read_failure, recorded_specs
+from orchestrator.plan.states import State
+from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
-from orchestrator.store.journals import read_journal
-from orchestrator.store.trials import Look, look_at, read_result
+from orchestrator.store.trials import Look, read_trial
 from trainers.spec import RunSpec
-
-ENDED = ("done", "diverged", "stopped")
 
 
 @dataclass(frozen=True)
 class Frame:
     """A sweep's trials and points, and the attempts they come from (`attempt.json` as it was written).
 
-    `recorded` has the specs that each trial was trained with, by its own record; `damage` a sentence for each damaged file.
+    `recorded` has the specs that each trial was trained with, by its own record; `damage` a sentence for each damaged file,
+    `looks` what each trial is.
     """
 
     trials: pd.DataFrame
@@ -37,6 +36,7 @@ class Frame:
     attempts: tuple[Mapping[str, Any], ...] = ()
     recorded: Mapping[str, tuple[RunSpec, ...]] = field(default_factory=dict)
     damage: tuple[str, ...] = ()
+    looks: Mapping[str, Look] = field(default_factory=dict)
     axes: tuple[Axis, ...] = axes_named(())
 
     @property
@@ -88,11 +88,8 @@ class Frame:
 
     def states(self) -> dict[str, int]:
         """How many trials are in which state, ended ones first."""
-        counts = {str(state): n for state, n in self.trials["state"].value_counts().items()}
-        order = (*ENDED, "running", "interrupted", "pending", "failed", "infeasible", "damaged")
-        return {
-            state: int(counts[state]) for state in sorted(counts, key=lambda s: order.index(s) if s in order else 99)
-        }
+        counts = self.trials["state"].value_counts()
+        return {state.value: int(counts[state]) for state in State if state in counts}
 
 
 def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
@@ -124,14 +121,8 @@ def size_label(axes: Sequence[Axis], labels: Mapping[str, Any]) -> str:
 
 def in_words(row: Mapping[str, Any]) -> str:
     """A trial's state for a reader: `diverged at step 37`, `running, step 40 of 100`."""
-    state, step = row["state"], row["step"]
-    if step is None or math.isnan(step):
-        return str(state)
-    if state in ("diverged", "stopped"):
-        return f"{state} at step {step:.0f}"
-    if state in ("running", "interrupted"):
-        return f"{state}, step {step:.0f} of {row['steps']}"
-    return str(state)
+    state, step = State(row["state"]), row["step"]
+    return str(state) if step is None or math.isnan(step) else state.at(step, row["steps"])
 
 
 def read_frame(plan: Plan, store: Store) -> Frame:
@@ -139,29 +130,28 @@ def read_frame(plan: Plan, store: Store) -> Frame:
 
     Of a trial whose files are damaged no point is taken: some would be missing, and others repetitions.
     """
-    rows, points, attempts = [], [], []
+    rows, points = [], []
+    attempts: list[Attempt] = []
     recorded, damage = {}, []
-    axes = plan.axes
-    names = [axis.name for axis in axes]
+    looks: dict[str, Look] = {}
+    names = [axis.name for axis in plan.axes]
     for trial in plan.trials:
-        journal = read_journal(store, trial.id)
-        look = look_at(store, trial.id, journal)
-        tried = read_attempts(store, trial.id)
-        specs = recorded_specs(store, trial.id, tried)
-        if specs and look.state != "pending":
-            recorded[trial.id] = specs
-        rows.append(_trial_row(trial, axes, store, look, tried, specs))
+        look, read = read_trial(store, trial.id)
+        looks[trial.id] = look
+        if look.trained and look.state != State.PENDING:
+            recorded[trial.id] = look.trained
+        rows.append(_trial_row(trial, plan.axes, look))
         damage += [str(problem) for problem in look.damaged]
-        attempts += tried
-        if look.state != "damaged":
+        attempts += look.tried
+        if look.state != State.DAMAGED:
             labels = [trial.id, *(trial.axes.get(name) for name in names), rows[-1]["size"]]
-            points += [[*labels, p.metric, p.step, p.value, p.time, p.attempt] for p in journal.points]
+            points += [[*labels, p.metric, p.step, p.value, p.time, p.attempt] for p in read]
     columns = ["trial", *names, "size", "metric", "step", "value", "time", "attempt"]
     frame = pd.DataFrame(points, columns=columns)
     last = frame.groupby("trial")["step"].max()
     trials = pd.DataFrame(rows)
     trials["step"] = [row["step"] if row["step"] is not None else last.get(row["trial"]) for row in rows]
-    return Frame(trials, frame, tuple(attempts), recorded, tuple(damage), axes)
+    return Frame(trials, frame, tuple(attempts), recorded, tuple(damage), looks, plan.axes)
 
 
 def _smaller_micro_batch(tried: Sequence[Attempt]) -> str:
@@ -170,30 +160,23 @@ def _smaller_micro_batch(tried: Sequence[Attempt]) -> str:
     return f"micro-batch {sizes[-1]}" if sizes and sizes[-1] < sizes[0] else ""
 
 
-def _trial_row(
-    trial: Trial,
-    axes: Sequence[Axis],
-    store: Store,
-    look: Look,
-    tried: Sequence[Attempt],
-    specs: Sequence[RunSpec],
-) -> dict[str, Any]:
-    result = read_result(store, trial.id) if look.state in ENDED else None
-    failure = read_failure(store, trial.id) if look.state in ("failed", "infeasible", "interrupted") else None
-    workers = dict.fromkeys(spec.placement.workers for spec in specs or (trial.spec,))
-    evaluated = [name for spec in (trial.spec, *specs) for name in spec.observe.evaluate]
+def _trial_row(trial: Trial, axes: Sequence[Axis], look: Look) -> dict[str, Any]:
+    result = look.result if look.state.has_result else None
+    failure = look.failure if look.state in (State.FAILED, State.INFEASIBLE, State.INTERRUPTED) else None
+    workers = dict.fromkeys(spec.placement.workers for spec in look.trained or (trial.spec,))
+    evaluated = [name for spec in (trial.spec, *look.trained) for name in spec.observe.evaluate]
     return {
         "trial": trial.id,
         "name": trial.name,
         **{axis.name: trial.axes.get(axis.name) for axis in axes},
         "size": size_label(axes, trial.axes),
         "parameters": trial.parameters,
-        "state": look.state,
+        "state": look.state.value,
         "reason": "; ".join([*([failure["message"]] if failure else []), *map(str, look.damaged)]),
         "step": result["step"] if result else None,
         "steps": trial.spec.training.steps,
         "workers": ", then ".join(map(str, workers)),
-        "attempts": len(attempt_numbers(store, trial.id)),
-        "micro_batch": _smaller_micro_batch(tried),
+        "attempts": len(look.attempts),
+        "micro_batch": _smaller_micro_batch(look.tried),
         "evaluate": tuple(dict.fromkeys(evaluated)),
     }

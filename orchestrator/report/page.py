@@ -23,13 +23,14 @@ import pandas as pd
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
+from orchestrator.plan.states import State
 from orchestrator.report import correlation, tables
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.contents import Report, build
-from orchestrator.report.frame import ENDED, read_frame
+from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.sections import sections
 from orchestrator.store import open_store, read_store
-from trainers.checkpoint import write_aside
+from trainers.durable import write_aside
 
 TRACED = ("feature/", "train/loss", "val/")
 
@@ -42,15 +43,22 @@ class Written:
     files: Mapping[str, str]
 
 
-def write_report(plan: Plan, store_uri: str, tracking_uri: str | None = None, out: Path | None = None) -> Written:
+def write_report(
+    plan: Plan,
+    store_uri: str,
+    tracking_uri: str | None = None,
+    out: Path | None = None,
+    *,
+    frame: Frame | None = None,
+) -> Written:
     """Write the report of what the store holds now, to the folder `out` or to `sweeps/<name>/report` in the store.
 
     With `tracking_uri` the files become artifacts in the sweep's MLflow experiment too, once a trial began and where its
     database is there; if MLflow does not answer, that is said on stderr. Raises UserError for an address that is none,
-    EnvironmentProblem where the files cannot be written.
+    EnvironmentProblem where the files cannot be written. `frame`: what the store holds, where it has just been read.
     """
     store = read_store(store_uri)
-    frame = read_frame(plan, store)
+    frame = read_frame(plan, store) if frame is None else frame
     files = render(build(plan, frame, datetime.now(UTC)))
     if out is not None:
         _write(files, out)
@@ -175,7 +183,7 @@ def _context(report: Report, made: Sequence[Section], beside: Sequence[str]) -> 
         "written": report.written.strftime("%Y-%m-%d %H:%M UTC"),
         "states": states,
         "total": len(frame.trials),
-        "ended": sum(states.get(state, 0) for state in ENDED),
+        "ended": sum(states.get(state, 0) for state in State if state.has_result),
         "excluded": len(plan.excluded),
         "folded": len(plan.folded),
         "seeds": frame.repeats,

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from orchestrator.plan.states import State
 from orchestrator.report.frame import Frame, in_words, keyed, records, where
 from trainers.catalog import METRICS
 
@@ -73,7 +74,7 @@ class Comparison:
 
 def final_values(frame: Frame, metric: str) -> dict[str, float]:
     """trial -> value at the end, for the trials that completed. What diverged has no final value."""
-    done = frame.trials.loc[frame.trials["state"] == "done", ["trial", "step"]]
+    done = frame.trials.loc[frame.trials["state"] == State.DONE, ["trial", "step"]]
     at_end = frame.metric(metric).merge(done, on=["trial", "step"])
     return dict(zip(at_end["trial"], at_end["value"], strict=True))
 
@@ -110,7 +111,7 @@ def _cell(trials: pd.DataFrame, column: Column, finals: dict[str, float]) -> Cel
 
 
 def _why_missing(row: dict[str, Any]) -> str:
-    return "done, not evaluated" if row["state"] == "done" else in_words(row)
+    return "done, not evaluated" if row["state"] == State.DONE else in_words(row)
 
 
 def _with_best(cells: list[Cell], column: Column) -> list[Cell]:

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,12 @@ import ray
 import ray._private.state
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from orchestrator.errors import EnvironmentProblem
+from orchestrator.datasets.roots import DataRoots
 from orchestrator.initial import fetch_initial
-from orchestrator.staging import DataRoots
+from orchestrator.run.shipping import Shipped, Shipping
 from orchestrator.store import open_store
 from orchestrator.store.attempts import ALIVE_EVERY_S
-from orchestrator.store.checkpoints import Files, checkpoint_prefix, fetch_checkpoint, has_checkpoints
-from orchestrator.store.journals import put_segment
-from trainers import checkpoint
+from orchestrator.store.checkpoints import fetch_checkpoint, has_checkpoints
 from trainers.checkpoint import Start, start_from
 from trainers.data.cache import Cache, cache_root
 from trainers.data.given import given_scale
@@ -57,14 +55,6 @@ class Assignment:
         str | None
     )  # what a node keeps for all its trials, unless NORMSWEEP_CACHE names another; None: in the user's cache
     data_roots: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Shipped:
-    """One rank's part of a checkpoint, now in the store."""
-
-    step: int
-    files: Files
 
 
 @dataclass(frozen=True)
@@ -96,9 +86,7 @@ class Worker:
         self._data: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._listener: socket.socket | None = None  # of rank 0, from the choice of a port until the rank has it
-        self._device: str | None = None
-        self._journal_offset = 0
-        self._shipped: set[str] = set()
+        self._shipping = Shipping(self._store, assignment.trial_id, assignment.attempt, rank, self._out)
 
     def standing(self) -> tuple[str, dict[str, Any]]:
         """The id of the node that this worker is on, and what is recorded of its rank."""
@@ -187,23 +175,16 @@ class Worker:
         return fetch_initial(self._store, sha256, self._out)
 
     def poll(self) -> Report:
-        """Ship what is finished: journal lines first, then checkpoints that they cover."""
+        """What the rank has done, shipped as far as it is due."""
         assert self._process is not None
         exit_code = self._process.poll()  # before looking, so that an ended rank's last words are not missed
-        step, values = self._ship_journal()
-        checkpoints = self._ship_checkpoints()
-        if exit_code is None:
-            return Report(None, checkpoints, step, values, self._device, failure=self._failure())
-        return Report(
-            exit_code,
-            checkpoints,
-            step,
-            values,
-            self._device,
-            result=_read_json(self._out / "result.json"),
-            failure=self._failure(),
-            log_tail=self._log_tail(),
+        news = self._shipping.ship(has_ended=exit_code is not None)
+        report = Report(
+            exit_code, news.checkpoints, news.step, news.values, self._shipping.device, failure=self._failure()
         )
+        if exit_code is None:
+            return report
+        return replace(report, result=_read_json(self._out / "result.json"), log_tail=self._log_tail())
 
     def ask_to_end(self) -> None:
         """SIGTERM: the rank ends after a checkpoint."""
@@ -220,52 +201,6 @@ class Worker:
     def _failure(self) -> dict[str, Any] | None:
         """What the rank said before it ends, which its peers may do first."""
         return _read_json(self._out / f"failure-rank-{self._rank}.json")
-
-    def _ship_journal(self) -> tuple[int, dict[str, float]]:
-        path = self._out / "journal.jsonl"
-        if self._rank != 0 or not path.exists():
-            return 0, {}
-        with path.open("rb") as file:
-            file.seek(self._journal_offset)
-            content = file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        if not whole:
-            return 0, {}
-        records = [json.loads(line) for line in whole.splitlines()]
-        put_segment(self._store, self._job.trial_id, self._job.attempt, records[0]["seq"], whole)
-        self._journal_offset += len(whole)
-        values: dict[str, float] = {}
-        for record in records:
-            self._device = record.get("device", self._device)
-            values |= {name: float(value) for name, value in record.get("values", {}).items()}
-        return int(records[-1]["step"]), values
-
-    def _ship_checkpoints(self) -> tuple[Shipped, ...]:
-        shipped = []
-        for manifest_path in sorted((self._out / "checkpoints").glob(f"step-*/manifest.rank-{self._rank}.json")):
-            folder = manifest_path.parent
-            if folder.name in self._shipped:
-                continue
-            try:
-                shipped.append(self._ship_checkpoint(folder, manifest_path))
-            except (OSError, EnvironmentProblem):
-                if folder.exists():
-                    raise
-                continue  # the rank has removed it: newer ones are there
-            self._shipped.add(folder.name)
-        return tuple(shipped)
-
-    def _ship_checkpoint(self, folder: Path, manifest_path: Path) -> Shipped:
-        manifest = json.loads(manifest_path.read_bytes())
-        prefix = checkpoint_prefix(self._job.trial_id, manifest["step"], self._job.attempt)
-        files: Files = dict(manifest["files"])
-        files[manifest_path.name] = {
-            "sha256": checkpoint.sha256_of(manifest_path),
-            "bytes": manifest_path.stat().st_size,
-        }
-        for name in files:
-            self._store.put_file(f"{prefix}/{name}", folder / name)
-        return Shipped(int(manifest["step"]), files)
 
     def _log_tail(self) -> str:
         with (self._out / "rank.log").open("rb") as log:

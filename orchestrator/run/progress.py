@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from rich.table import Table
 
 from orchestrator.plan import Plan
 from orchestrator.plan.show import duration
+from orchestrator.plan.states import State
 
 LINE_EVERY_S = 15.0
 LONGEST_TABLE = 30
@@ -22,14 +24,23 @@ LEFT_OUT = ("loss", "step")  # of a narrow terminal, in this order: numbers are 
 SHORTEST_NAME = 16  # characters, of a trial
 PADDING = 2  # of a column
 STYLES = {
-    "running": "bold",
-    "failed": "red",
-    "infeasible": "red",
-    "damaged": "red",
-    "diverged": "magenta",
-    "pending": "dim",
+    State.RUNNING: "bold",
+    State.FAILED: "red",
+    State.INFEASIBLE: "red",
+    State.DAMAGED: "red",
+    State.DIVERGED: "magenta",
+    State.PENDING: "dim",
 }
-OPEN = ("pending", "running", "retrying", "interrupted")  # states of a trial that has not ended
+LAST = 4
+PLACES = {  # in the table, from the top
+    State.RUNNING: 0,
+    State.RETRYING: 0,
+    State.FAILED: 1,
+    State.INFEASIBLE: 1,
+    State.DAMAGED: 1,
+    State.DIVERGED: 2,
+    State.PENDING: 3,
+}
 
 
 @dataclass
@@ -39,16 +50,16 @@ class _Row:
     name: str
     steps: int
     cost_s: float
-    state: str = "pending"
+    state: State = State.PENDING
     step: int = 0
     loss: float | None = None
     psnr: float | None = None
     said: float = field(default=0.0)
 
 
-def _at_first(state: str | None) -> str:
+def _at_first(state: State | None) -> State:
     """Of what the store says, all that this run does not take up again."""
-    return state if state in ("done", "diverged") else "pending"
+    return state if state is not None and state.has_ended else State.PENDING
 
 
 class Progress:
@@ -57,7 +68,7 @@ class Progress:
     def __init__(
         self,
         plan: Plan,
-        states: Mapping[str, str],
+        states: Mapping[str, State],
         *,
         quiet: bool,
         json_lines: bool,
@@ -79,6 +90,8 @@ class Progress:
         self._json = json_lines
         self._console = Console(stderr=True, highlight=False)
         self._began = time.monotonic()
+        self._moved: set[str] = set()
+        self._moving = threading.Lock()
         self.warnings: list[str] = []
         live = self._console.is_terminal and not quiet and not json_lines
         self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=2) if live else None
@@ -107,8 +120,10 @@ class Progress:
         self.warnings.append(text)
         self._console.print(text, style="yellow", markup=False, soft_wrap=True)
 
-    def changed(self, trial_id: str, state: str, result: Mapping[str, Any] | None = None) -> None:
+    def changed(self, trial_id: str, state: State, result: Mapping[str, Any] | None = None) -> None:
         """A trial went on, or into another state."""
+        with self._moving:
+            self._moved.add(trial_id)
         row = self._rows[trial_id]
         turned = row.state != state
         row.state = state
@@ -123,6 +138,12 @@ class Progress:
             row.said = time.monotonic()
             self.say(f"{self._clock()}  {row.name}: {self._in_words(row)}   {self._overall()}")
 
+    def moved(self) -> frozenset[str]:
+        """Ids of the trials that went on, or into another state, since the last call; also for another thread."""
+        with self._moving:
+            moved, self._moved = self._moved, set()
+        return frozenset(moved)
+
     def line(self, record: Mapping[str, Any]) -> None:
         """One JSON object on stdout, where JSON was asked for."""
         if self._json:
@@ -134,8 +155,8 @@ class Progress:
         return f"{minutes:3d}:{seconds:02d}"
 
     def _in_words(self, row: _Row) -> str:
-        words = [row.state]
-        if row.state in ("running", "retrying"):
+        words: list[str] = [row.state]
+        if row.state.is_under_way:
             words.append(f"step {row.step}/{row.steps}")
         if row.loss is not None:
             words.append(f"loss {row.loss:.4f}")
@@ -144,16 +165,16 @@ class Progress:
         return ", ".join(words)
 
     def _overall(self) -> str:
-        done = sum(row.state not in OPEN for row in self._rows.values())
+        done = sum(not row.state.is_open for row in self._rows.values())
         return f"[{done}/{len(self._rows)} ended{self._eta()}]"
 
     def _eta(self) -> str:
         """What is left, by the plan's estimates scaled by how they have held in this run so far."""
         total = done = 0.0
         for row in self._rows.values():
-            if row.state in OPEN or row.said:
+            if row.state.is_open or row.said:
                 total += row.cost_s
-                done += row.cost_s * (row.step / row.steps if row.state in OPEN else 1)
+                done += row.cost_s * (row.step / row.steps if row.state.is_open else 1)
         elapsed = time.monotonic() - self._began
         return (
             f", about {duration(elapsed * (total - done) / done)} left" if done > 0.02 * total and done < total else ""
@@ -161,8 +182,7 @@ class Progress:
 
     def _table(self) -> Table:
         table = Table(title=f"{self._sweep} {self._clock().strip()} {self._overall()}", title_justify="left", box=None)
-        order = {"running": 0, "retrying": 0, "failed": 1, "infeasible": 1, "damaged": 1, "diverged": 2, "pending": 3}
-        rows = sorted(self._rows.values(), key=lambda row: order.get(row.state, 4))
+        rows = sorted(self._rows.values(), key=lambda row: PLACES.get(row.state, LAST))
         shown = [(row, _cells(row)) for row in rows[:LONGEST_TABLE]]
         widths = {column: max(len(column), *(len(cells[column]) for _, cells in shown)) for column in shown[0][1]}
         longest = max(len(row.name) for row, _ in shown)

@@ -18,19 +18,20 @@ from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
 from orchestrator.plan.show import counts, duration, gpus_in_words, seconds_left, trials_in_words
-from orchestrator.run.cluster import place, ray_cluster, refuse_without_cuda, work_folder
+from orchestrator.plan.states import State
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
+from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
 from orchestrator.store import open_store
-from orchestrator.store.attempts import give_up, read_failure
+from orchestrator.store.attempts import give_up
 from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
 from orchestrator.store.names import claim_name
-from orchestrator.store.trials import Look, damage_in_words, looks_at, trial_states
+from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
 
-MIRROR_EVERY_S = 2.0
+MIRROR_EVERY_S = 10.0  # journals are shipped as often
 UNLESS_ASKED = {
     "RAY_worker_niceness": "0",  # that of the command; with Ray's own 15, ranks starve beside any other process
     # A busy machine takes longer than Ray waits by itself.
@@ -76,7 +77,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
             progress.say(
                 f"{len(done)} of {trials_in_words(len(plan.trials))} {'is' if len(done) == 1 else 'are'} done already."
             )
-        with _mirroring(plan, store, options, frozenset(done), progress) as mirror:
+        with _mirroring(plan, store, options, looks, progress) as mirror:
             try:
                 if todo:
                     plan = _train(plan, reached, store, options, progress)
@@ -97,20 +98,25 @@ def _finish(
     *,
     trained: int,
 ) -> Ended:
-    """Report and summary."""
-    states = trial_states(options.store, plan)
+    """Report and summary, from one look at the store."""
+    frame = None
+    if signals.received is None:
+        from orchestrator.report.frame import read_frame
+
+        frame = read_frame(plan, store)
+    looks = frame.looks if frame is not None else looks_at(store, [trial.id for trial in plan.trials])
+    states = {trial_id: look.state for trial_id, look in looks.items()}
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": None}
     for trial in plan.trials:
-        state = states[trial.id]
-        failure = read_failure(store, trial.id) if state in ("failed", "infeasible") else None
-        if failure is not None:
-            kind = f"{failure['kind']}: " if state == "failed" else ""
+        state, failure = states[trial.id], looks[trial.id].failure
+        if failure is not None and state in (State.FAILED, State.INFEASIBLE):
+            kind = f"{failure['kind']}: " if state == State.FAILED else ""
             progress.warn(f"{state}: {trial.name}: {kind}{failure['message']}")
     told = ""
-    if signals.received is None:
+    if frame is not None:
         from orchestrator.report.page import write_report
 
-        written = write_report(plan, options.store)
+        written = write_report(plan, options.store, frame=frame)
         summary["report"] = written.page
         if mirror is not None:
             with suppress(TrackingUnavailable):
@@ -143,34 +149,41 @@ def _refusals(plan: Plan, store: Store, looks: Mapping[str, Look], refused: Abst
 
 def _rare(summary: Mapping[str, Any]) -> str:
     """States that are mentioned only where there is one."""
-    return "".join(f"{summary[state]} {state}, " for state in ("infeasible", "damaged") if summary[state])
+    return "".join(f"{summary[state]} {state}, " for state in (State.INFEASIBLE, State.DAMAGED) if summary[state])
 
 
 @contextmanager
 def _mirroring(
-    plan: Plan, store: Store, options: RunOptions, reused: frozenset[str], progress: Progress
+    plan: Plan, store: Store, options: RunOptions, looks: Mapping[str, Look], progress: Progress
 ) -> Iterator[Mirror | None]:
-    """MLflow follows the store in a thread of its own, so that a slow server holds no trial up."""
+    """MLflow follows the store in a thread of its own, so that a slow server holds no trial up.
+
+    `looks`: what the trials are before this run. It looks again only at those that this run has moved.
+    """
+    reused = frozenset(trial_id for trial_id, look in looks.items() if look.has_ended)
     try:
         mirror = Mirror(options.tracking, plan)
-        mirror.sync(store, plan.trials, reused=reused)
+        mirror.sync(store, plan.trials, reused=reused, looks=looks)
     except TrackingUnavailable as error:
         progress.warn(str(error))
         yield None
         return
     over = threading.Event()
     told = False
+    moved: frozenset[str] = frozenset()  # and not yet mirrored
 
     def tell_notes() -> None:
         while mirror.notes:
             progress.warn(mirror.notes.pop(0))
 
     def follow() -> None:
-        nonlocal told
+        nonlocal told, moved
         while not over.wait(MIRROR_EVERY_S):
+            moved |= progress.moved()
             try:
-                mirror.sync(store, [trial for trial in plan.trials if trial.id not in reused], reused=reused)
+                mirror.sync(store, [trial for trial in plan.trials if trial.id in moved], reused=reused, heard=moved)
                 tell_notes()
+                moved = frozenset()
             except NormsweepError as error:
                 if not told:
                     progress.warn(str(error))
@@ -185,7 +198,8 @@ def _mirroring(
         over.set()
         thread.join()
         try:
-            mirror.sync(store, plan.trials, reused=reused)
+            others = [trial for trial in plan.trials if trial.id not in reused]
+            mirror.sync(store, others, reused=reused, heard=moved | progress.moved())
             tell_notes()
         except TrackingUnavailable as error:
             progress.warn(str(error))

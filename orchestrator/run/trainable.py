@@ -14,6 +14,7 @@ from ray import tune
 from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.plan import Trial
+from orchestrator.plan.states import State
 from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
 from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
@@ -59,7 +60,7 @@ class Jobs:
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
     """One attempt at a trial.
 
-    Its results carry `step`, the last `loss` and `psnr`, `notes` that people should read, and at the end `outcome`.
+    Its results carry `step`, the last `loss` and `psnr`, `notes` that people should read, and the trial's `state`.
     """
 
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
@@ -69,7 +70,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._store = open_store(jobs.store_uri)
         spec = remembered(planned.spec, read_failed_attempts(self._store, planned.id, OUT_OF_MEMORY))
         self._trial = replace(planned, spec=spec)
-        self._latest: dict[str, Any] = {"step": 0, "notes": []}
+        self._latest: dict[str, Any] = {"step": 0, "notes": [], "state": State.RUNNING.value}
         if spec.micro_batch < planned.spec.micro_batch:
             self._note(
                 f"{planned.name}: ran out of CUDA memory with a larger micro-batch than {spec.micro_batch}; trains with "
@@ -146,7 +147,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         with suppress(RayError, Superseded):  # nothing to save any more: the newest checkpoint stands
             self._wait_for_checkpoint()
         self._ended = True
-        self._latest |= {"outcome": "interrupted"}
+        self._latest |= {"state": State.INTERRUPTED.value}
 
     def _wait_for_checkpoint(self) -> None:
         self._gang.ask_to_end()
@@ -179,7 +180,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             kind, message = failure
             why = infeasible_because(self._trial, place_of(reports)) if kind == OUT_OF_MEMORY else None
             if why:
-                self._give_up(kind, f"{why}\n{message.splitlines()[0]}", "infeasible")
+                self._give_up(kind, f"{why}\n{message.splitlines()[0]}", State.INFEASIBLE)
             else:
                 self._fail(kind, message)
         if first.result is not None and all(report.exit_code == 0 for report in reports):
@@ -194,7 +195,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 metrics=first.result["metrics"],
             )
             discard_checkpoints(self._store, self._trial.id, keep=1)
-            self._latest |= {"step": int(first.result["step"]), "outcome": outcome}
+            self._latest |= {"step": int(first.result["step"]), "state": State.of_outcome(outcome).value}
             self._ended = True
 
     def _slices(self) -> dict[str, int]:
@@ -232,18 +233,18 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         earlier = read_failures(self._store, self._trial.id, range(1, self._attempt))
         of_this_run = [failure for failure in earlier if failure["time"] >= self._run_started]
         if is_last(kind, self._checkpoint, of_this_run):
-            self._give_up(kind, message, "failed")
+            self._give_up(kind, message, State.FAILED)
             return
         write_failure(self._store, self._trial.id, self._attempt, kind, message, final=False, step=self._checkpoint)
         self._ended = True
         self._gang.end()
         raise AttemptFailed(kind, message)
 
-    def _give_up(self, kind: str, message: str, outcome: str) -> None:
+    def _give_up(self, kind: str, message: str, state: State) -> None:
         """Record a failure that another attempt would meet again."""
         write_failure(self._store, self._trial.id, self._attempt, kind, message, final=True, step=self._checkpoint)
         self._ended = True
-        self._latest |= {"outcome": outcome, "problem": message}
+        self._latest |= {"state": state.value, "problem": message}
 
     def _check_device(self, device: str | None) -> None:
         """A rank with a GPU that its torch cannot use trains on the CPU, which nobody should find out from the clock."""

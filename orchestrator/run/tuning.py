@@ -16,9 +16,11 @@ from ray.tune.experiment import Trial as TuneTrial
 
 from orchestrator import signals
 from orchestrator.plan import Plan, Trial
-from orchestrator.run.cluster import refuse_split_store
+from orchestrator.plan.fit import launch_order
+from orchestrator.plan.states import State
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
+from orchestrator.run.ray import refuse_split_store
 from orchestrator.run.trainable import GangTrainable, Jobs
 
 SAVE_WITHIN_S = 90.0
@@ -54,7 +56,7 @@ class Told(tune.Callback):  # type: ignore[misc]
         signal.raise_signal(signal.SIGUSR1)  # by which Tune lets itself be ended
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._progress.changed(trial.config["trial"], "running")
+        self._progress.changed(trial.config["trial"], State.RUNNING)
 
     def on_trial_result(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
@@ -63,14 +65,13 @@ class Told(tune.Callback):  # type: ignore[misc]
             if note not in self._noted:
                 self._noted.add(note)
                 self._progress.warn(note)
-        state = {"completed": "done", None: "running"}.get(result.get("outcome"), str(result.get("outcome")))
-        self._progress.changed(trial.config["trial"], state, result)
+        self._progress.changed(trial.config["trial"], State(result["state"]), result)
 
     def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._progress.changed(trial.config["trial"], "retrying")
+        self._progress.changed(trial.config["trial"], State.RETRYING)
 
     def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._progress.changed(trial.config["trial"], "failed")
+        self._progress.changed(trial.config["trial"], State.FAILED)
 
 
 def bundles(trial: Trial) -> PlacementGroupFactory:
@@ -88,9 +89,7 @@ def tune_trials(
     """Train them all, or until a signal comes; returns by trial id why those failed whose retries are used up."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
-    trials = {
-        trial.id: trial for trial in sorted(todo, key=lambda t: t.seconds * t.spec.placement.workers, reverse=True)
-    }
+    trials = {trial.id: trial for trial in launch_order(todo)}
     jobs = Jobs(
         sweep=plan.sweep,
         trials=trials,

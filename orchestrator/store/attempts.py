@@ -53,7 +53,12 @@ def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
 
 def attempt_numbers(store: Store, trial_id: str) -> list[int]:
     """Of every attempt that left a trace: a number whose attempt.json is lost is not given again."""
-    found = (ATTEMPT_NUMBER.match(key) for key in store.list(f"trials/{trial_id}"))
+    return numbers_among(store.list(f"trials/{trial_id}"))
+
+
+def numbers_among(keys: Iterable[str]) -> list[int]:
+    """Of every attempt that left a trace among a trial's keys."""
+    found = (ATTEMPT_NUMBER.match(key) for key in keys)
     return sorted({int(match[1] or match[2]) for match in found if match})
 
 
@@ -80,9 +85,10 @@ def read_attempt(store: Store, trial_id: str, attempt: int) -> Attempt | Damaged
     return found
 
 
-def read_attempts(store: Store, trial_id: str) -> list[Attempt]:
-    """The record of every attempt that is undamaged, oldest first."""
-    found = (read_attempt(store, trial_id, number) for number in attempt_numbers(store, trial_id))
+def read_attempts(store: Store, trial_id: str, numbers: Iterable[int] | None = None) -> list[Attempt]:
+    """The record of every attempt, or of these, that is undamaged, oldest first."""
+    numbers = attempt_numbers(store, trial_id) if numbers is None else numbers
+    found = (read_attempt(store, trial_id, number) for number in numbers)
     return [attempt for attempt in found if not isinstance(attempt, Damaged)]
 
 
@@ -115,10 +121,15 @@ def read_alive(store: Store, trial_id: str, attempt: int) -> Record | Damaged | 
 def is_alive(store: Store, trial_id: str, attempt: int) -> bool:
     """Whether an attempt has given a sign of life lately. A damaged one is none: the next replaces it."""
     alive = read_alive(store, trial_id, attempt)
+    # Where there is none, it may have only just begun.
+    return is_recent(alive, read_attempt(store, trial_id, attempt) if alive is None else None)
+
+
+def is_recent(alive: Record | Damaged | None, begun: Attempt | Damaged | None) -> bool:
+    """Whether a sign of life, or without one the beginning of an attempt, is of late."""
     sign = alive["time"] if isinstance(alive, dict) else None
-    if alive is None:  # it has only just begun
-        begun = read_attempt(store, trial_id, attempt)
-        sign = begun["started"] if isinstance(begun, dict) else None
+    if alive is None and isinstance(begun, dict):
+        sign = begun["started"]
     return sign is not None and -CLOCKS_DIFFER_S < time.time() - sign < SILENT_AFTER_S
 
 
@@ -134,8 +145,9 @@ def write_failure(
 def give_up(store: Store, trial_id: str, message: str) -> None:
     """Record that a trial's retries are used up, on its newest attempt."""
     attempt = newest_attempt(store, trial_id)
-    failure = read_failure(store, trial_id) or {"kind": "unknown", "message": message, "step": 0}
     if attempt:
+        said = failure_at(store, trial_id, attempt)
+        failure: Record = said if isinstance(said, dict) else {"kind": "unknown", "message": message, "step": 0}
         write_failure(
             store, trial_id, attempt, failure["kind"], failure["message"], final=True, step=failure["step"]
         )  # fmt: skip
@@ -145,11 +157,6 @@ def failure_at(store: Store, trial_id: str, attempt: int) -> Record | Damaged | 
     """Why an attempt ended without a result, where it could say."""
     found = read_record(store, attempt_key(trial_id, attempt, "failure.json"), records.FAILURE)
     return {"step": 0, **found} if isinstance(found, dict) else found
-
-
-def read_failure(store: Store, trial_id: str) -> Record | None:
-    """Why the newest attempt ended without a result, where it did."""
-    return next(iter(read_failures(store, trial_id, [newest_attempt(store, trial_id)])), None)
 
 
 def read_failures(store: Store, trial_id: str, attempts: Iterable[int]) -> list[Record]:
@@ -193,18 +200,19 @@ def spec_of(attempt: Attempt) -> RunSpec | None:
         return None
 
 
-def recorded_specs(store: Store, trial_id: str, attempts: Sequence[Attempt]) -> tuple[RunSpec, ...]:
-    """What a trial was trained as, by its own record: the spec of each attempt, equal ones once, oldest first."""
+def recorded_specs(kept: RunSpec | Damaged | None, attempts: Sequence[Attempt]) -> tuple[RunSpec, ...]:
+    """What a trial was trained as, by its own record: the spec of each attempt, equal ones once, oldest first.
+
+    `kept`: what spec.json says, which counts where an attempt does not say.
+    """
     found = [spec for attempt in attempts if (spec := spec_of(attempt)) is not None]
-    if len(found) < len(attempts) or not attempts:
-        kept = kept_spec(store, trial_id)
-        found = [kept, *found] if isinstance(kept, RunSpec) else found
+    if (len(found) < len(attempts) or not attempts) and isinstance(kept, RunSpec):
+        found = [kept, *found]
     return tuple({spec.to_json(): spec for spec in found}.values())
 
 
-def damaged_spec(store: Store, trial_id: str, attempts: Iterable[Attempt]) -> Damaged | None:
+def damaged_spec(trial_id: str, kept: RunSpec | Damaged | None, attempts: Iterable[Attempt]) -> Damaged | None:
     """What is wrong with spec.json: no spec, or not what the attempts trained, up to what cannot change the weights."""
-    kept = kept_spec(store, trial_id)
     if not isinstance(kept, RunSpec):
         return kept or Damaged(f"trials/{trial_id}/spec.json", "is missing")
     trained = (spec for attempt in attempts if (spec := spec_of(attempt)) is not None)

@@ -11,21 +11,22 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from orchestrator.store import records
-from orchestrator.store.attempts import check_newest, newest_attempt
+from orchestrator.store.attempts import check_newest, numbers_among
 from orchestrator.store.base import Store, Unreadable
 from orchestrator.store.records import Damaged, Record, read_record, sealed
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 
 FOLDER = re.compile(r"trials/[^/]+/checkpoints/(step-(\d{1,15})-([1-9]\d{0,8}))/.+")
 MANIFEST = "manifest.json"
 
 Files = dict[str, dict[str, Any]]  # name -> {"sha256", "bytes"}
+FinalFiles = tuple[str, Files]  # the prefix of the checkpoint that a result names, and its files
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,12 @@ class Folder:
     def is_sealed(self) -> bool:
         return f"{self.prefix}/{MANIFEST}" in self.keys
 
+    @property
+    def has_manifest(self) -> bool:
+        """Whether there is a manifest, or something in its place."""
+        manifest = f"{self.prefix}/{MANIFEST}"
+        return any(key == manifest or key.startswith(f"{manifest}/") for key in self.keys)
+
 
 def checkpoint_prefix(trial_id: str, step: int, attempt: int) -> str:
     return f"trials/{trial_id}/checkpoints/step-{step:08d}-{attempt}"
@@ -61,14 +68,19 @@ def write_manifest(
 
 def folders(store: Store, trial_id: str) -> list[Folder]:
     """Every checkpoint's folder, newest first: by step, then by attempt."""
-    keys: dict[tuple[int, int, str], list[str]] = {}
-    for key in store.list(f"trials/{trial_id}/checkpoints"):
+    return folders_among(trial_id, store.list(f"trials/{trial_id}/checkpoints"))
+
+
+def folders_among(trial_id: str, keys: Iterable[str]) -> list[Folder]:
+    """The checkpoints' folders among a trial's keys, newest first."""
+    found: dict[tuple[int, int, str], list[str]] = {}
+    for key in keys:
         if match := FOLDER.fullmatch(key):
-            keys.setdefault((int(match[2]), int(match[3]), match[1]), []).append(key)
+            found.setdefault((int(match[2]), int(match[3]), match[1]), []).append(key)
     prefix = f"trials/{trial_id}/checkpoints"
     return [
-        Folder(f"{prefix}/{name}", step, attempt, tuple(keys[step, attempt, name]))
-        for step, attempt, name in sorted(keys, reverse=True)
+        Folder(f"{prefix}/{name}", step, attempt, tuple(found[step, attempt, name]))
+        for step, attempt, name in sorted(found, reverse=True)
     ]
 
 
@@ -99,18 +111,20 @@ def damaged_file(store: Store, prefix: str, files: Mapping[str, Any], *, verify:
     return None
 
 
-def damaged_checkpoints(store: Store, trial_id: str, *, verify: bool = False) -> list[Damaged]:
-    """What is wrong with the finished checkpoints of a trial."""
-    found = []
-    for folder in folders(store, trial_id):
-        manifest = read_manifest(store, folder.prefix)
+def damaged_checkpoints(
+    store: Store, found: Iterable[Folder], *, verify: bool = False, known: FinalFiles | None = None
+) -> list[Damaged]:
+    """What is wrong with finished checkpoints; the files that are `known` to be as promised are not looked at again."""
+    damaged = []
+    for folder in found:
+        manifest = read_manifest(store, folder.prefix) if folder.has_manifest else None
         if isinstance(manifest, Damaged):
-            found.append(manifest)
-        elif manifest is not None:
+            damaged.append(manifest)
+        elif manifest is not None and (folder.prefix, manifest["files"]) != known:
             problem = damaged_file(store, folder.prefix, manifest["files"], verify=verify)
             # Whoever discards a checkpoint takes its manifest first.
-            found += [problem] if problem and read_manifest(store, folder.prefix) else []
-    return found
+            damaged += [problem] if problem and read_manifest(store, folder.prefix) else []
+    return damaged
 
 
 def fetch_checkpoint(
@@ -131,11 +145,6 @@ def fetch_checkpoint(
         if problem is not None and damaged is not None:
             damaged.append(problem)
     return None
-
-
-def newest_step(store: Store, trial_id: str) -> int:
-    """Of the newest checkpoint that was finished; 0 where there is none."""
-    return max((folder.step for folder in folders(store, trial_id) if folder.is_sealed), default=0)
 
 
 def has_checkpoints(store: Store, trial_id: str) -> bool:
@@ -165,8 +174,8 @@ def discard_checkpoints(store: Store, trial_id: str, keep: int) -> None:
     The newest attempt's own come first: of an older attempt's, nobody has just seen the content, so that one of a higher step
     never pushes out what was written a moment ago. It stays until this attempt gets that far.
     """
-    newest = newest_attempt(store, trial_id)
-    found = folders(store, trial_id)
+    keys = store.list(f"trials/{trial_id}")
+    newest, found = max(numbers_among(keys), default=0), folders_among(trial_id, keys)
     own = [folder for folder in found if folder.is_sealed and folder.attempt == newest]
     reached = own[0].step if own else -1
     older = [folder for folder in found if folder.is_sealed and folder.attempt != newest]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from orchestrator.store.attempts import failure_at, newest_attempt, read_attempt, write_failure
+from orchestrator.store.attempts import attempt_key, read_attempt, write_failure
 from orchestrator.store.base import Store
-from orchestrator.store.checkpoints import newest_step
+from orchestrator.store.listing import listed
 from orchestrator.store.records import Damaged
 from orchestrator.store.trials import read_result
 
@@ -14,9 +14,11 @@ from orchestrator.store.trials import read_result
 def close_attempts(store: Store, trial_ids: Iterable[str], run: str, kind: str, message: str) -> None:
     """Record why the open attempts that the run `run` began have ended; those of other runs are left alone."""
     for trial_id in trial_ids:
-        number = newest_attempt(store, trial_id)
-        if number == 0 or failure_at(store, trial_id, number) is not None or read_result(store, trial_id) is not None:
+        listing = listed(store, trial_id)
+        number = listing.newest
+        if number == 0 or attempt_key(trial_id, number, "failure.json") in listing.records:
             continue
         attempt = read_attempt(store, trial_id, number)
-        if not isinstance(attempt, Damaged) and attempt.get("run") == run:
-            write_failure(store, trial_id, number, kind, message, final=False, step=newest_step(store, trial_id))
+        if isinstance(attempt, Damaged) or attempt.get("run") != run or read_result(store, trial_id) is not None:
+            continue
+        write_failure(store, trial_id, number, kind, message, final=False, step=listing.step)

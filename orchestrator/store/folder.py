@@ -16,7 +16,7 @@ from typing import IO
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.store.base import InTheWay, Store, Unreadable, checked
-from trainers.checkpoint import sha256_of
+from trainers.durable import fsync, sha256_of
 
 LOCK = "lock"
 ASIDE = ".aside"  # files on their way; below the root, so that renaming stays within one file system
@@ -54,7 +54,7 @@ class FolderStore(Store):
         with self._told(), self._written_aside(content) as aside:
             _make_folder(path.parent)
             aside.rename(path)
-            _fsync(path.parent)
+            fsync(path.parent)
 
     def put_once(self, key: str, content: bytes) -> bool:
         path = self._path(key)
@@ -64,7 +64,7 @@ class FolderStore(Store):
                 os.link(aside, path)
             except FileExistsError:
                 return False
-            _fsync(path.parent)
+            fsync(path.parent)
             return True
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
@@ -108,10 +108,10 @@ class FolderStore(Store):
         target = self._path(key)
         with self._told(), self._aside_file() as aside:
             shutil.copyfile(path, aside)
-            _fsync(aside)
+            fsync(aside)
             _make_folder(target.parent)
             aside.rename(target)
-            _fsync(target.parent)
+            fsync(target.parent)
 
     def get_file(self, key: str, path: Path) -> None:
         with self._told(), self._reading(key) as source:
@@ -161,7 +161,7 @@ class FolderStore(Store):
     def _written_aside(self, content: bytes) -> Iterator[Path]:
         with self._aside_file() as aside:
             aside.write_bytes(content)
-            _fsync(aside)
+            fsync(aside)
             yield aside
 
     @contextlib.contextmanager
@@ -192,12 +192,4 @@ def _make_folder(path: Path) -> None:
     if not path.is_dir():
         _make_folder(path.parent)
         path.mkdir(exist_ok=True)
-        _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fsync(path.parent)

@@ -1,26 +1,32 @@
 """The journals of a trial's attempts: segments of whole lines, each written once, its checksum in its name.
 
-    trials/<id>/attempts/<n>/journal/<first-seq>-<sha256[:16]>.jsonl
+    trials/<id>/attempts/<n>/journal/<first-seq>-<sha256[:16]>.jsonl               as it was shipped
+    trials/<id>/attempts/<n>/journal/<first-seq>-<last-seq>-<sha256[:16]>.jsonl    all of an attempt, joined as its trial ended
 
 Segments of older versions are called `<first-seq>.jsonl`. A segment that is cut, changed or of another shape is passed over
-as a whole, and one that is gone is seen by the numbers of the lines around it.
+as a whole, and one that is gone is seen by the numbers of the lines around it. Of what was joined, the single segments are
+deleted; where a kill left them, they are passed over, since the joined one has the same lines.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from orchestrator.store.base import Store
 from orchestrator.store.records import Damaged, Record, checked_lines, read_bytes
 
 SEGMENT = re.compile(
-    r"trials/[^/]+/attempts/(?P<attempt>[1-9]\d{0,8})/journal/(?P<first>\d{10,15})(?:-(?P<digest>[0-9a-f]{16}))?\.jsonl"
+    r"trials/[^/]+/attempts/(?P<attempt>[1-9]\d{0,8})/journal/(?P<first>\d{10,15})"
+    r"(?:-(?P<last>\d{10,15}))?(?:-(?P<digest>[0-9a-f]{16}))?\.jsonl"
     r"(?=/|$)"  # of a folder in a segment's place, keys go on
 )
 DIGEST_DIGITS = 16
+READERS = 16  # segments read together: a store may be far away
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,15 @@ class Segment:
     first_seq: int
     key: str
     digest: str | None = field(compare=False)
+    last_seq: int | None = field(default=None, compare=False)  # of a joined one
+
+    def has_all_of(self, other: Segment) -> bool:
+        """Whether this is a joined segment with the lines of the other one, and perhaps more."""
+        if self.last_seq is None or self.attempt != other.attempt or other.first_seq < self.first_seq:
+            return False
+        if other.last_seq is None:
+            return other.first_seq <= self.last_seq
+        return (other.first_seq, other.last_seq) != (self.first_seq, self.last_seq) and other.last_seq <= self.last_seq
 
 
 def put_segment(store: Store, trial_id: str, attempt: int, first_seq: int, lines: bytes) -> None:
@@ -51,19 +66,37 @@ def put_segment(store: Store, trial_id: str, attempt: int, first_seq: int, lines
     store.put_once(f"trials/{trial_id}/attempts/{attempt}/journal/{first_seq:010d}-{digest}.jsonl", lines)
 
 
-def segments(store: Store, trial_id: str) -> list[Segment]:
+def segments_among(keys: Iterable[str]) -> list[Segment]:
     """Every segment, in the order in which they were journalled."""
-    found = (SEGMENT.match(key) for key in store.list(f"trials/{trial_id}/attempts"))
-    return sorted({Segment(int(m["attempt"]), int(m["first"]), m[0], m["digest"]) for m in found if m})
+    found = (SEGMENT.match(key) for key in keys)
+    return sorted(
+        {
+            Segment(int(m["attempt"]), int(m["first"]), m[0], m["digest"], int(m["last"]) if m["last"] else None)
+            for m in found
+            if m
+        }
+    )
 
 
-def read_segment(store: Store, segment: Segment) -> list[Record] | Damaged:
-    """The lines of a segment that is whole."""
+def segments(store: Store, trial_id: str) -> list[Segment]:
+    """Every segment of a trial, in the order in which they were journalled."""
+    return segments_among(store.list(f"trials/{trial_id}/attempts"))
+
+
+def without_joined(among: Sequence[Segment]) -> list[Segment]:
+    """The segments whose lines no joined one has."""
+    joined = [segment for segment in among if segment.last_seq is not None]
+    return [segment for segment in among if not any(one.has_all_of(segment) for one in joined)]
+
+
+def read_segment(store: Store, segment: Segment) -> list[Record] | Damaged | None:
+    """The lines of a segment that is whole; None where it is gone."""
     content = read_bytes(store, segment.key)
-    if content is None:
-        return Damaged(segment.key, "is missing")
-    if isinstance(content, Damaged):
-        return content
+    return lines_of(segment, content) if isinstance(content, bytes) else content
+
+
+def lines_of(segment: Segment, content: bytes) -> list[Record] | Damaged:
+    """The lines in the content of a segment, where it is whole."""
     try:
         lines = checked_lines(content)
     except ValueError as error:
@@ -72,6 +105,8 @@ def read_segment(store: Store, segment: Segment) -> list[Record] | Damaged:
         return Damaged(segment.key, "does not have the checksum in its name")
     if [line["seq"] for line in lines] != list(range(segment.first_seq, segment.first_seq + len(lines))):
         return Damaged(segment.key, f"does not number its lines from {segment.first_seq} on")
+    if segment.last_seq not in (None, segment.first_seq + len(lines) - 1):
+        return Damaged(segment.key, f"does not end with line {segment.last_seq}")
     return lines
 
 
@@ -79,39 +114,67 @@ class JournalReader:
     """The journals of a trial's attempts as one history, in which every (metric, step) stands once.
 
     Where two attempts journalled the same one, the first counts. Damaged segments are passed over, and stand in `damaged`.
+    `checksums` has the SHA-256 of each segment that was read.
     """
 
-    def __init__(self, store: Store, trial_id: str) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._trial_id = trial_id
-        self._read: set[str] = set()
         self._seen: set[tuple[str, int]] = set()
-        self._next: dict[int, int] = {}  # by attempt: the number of the line that comes next
+        self._next: dict[
+            int, int | None
+        ] = {}  # by attempt: the number of the line that comes next, where that is known
         self.damaged: list[Damaged] = []
+        self.checksums: dict[str, str] = {}
+        self.is_behind = False
 
-    def new_points(self) -> Iterator[Point]:
-        """What has been shipped since the last call."""
-        for segment in segments(self._store, self._trial_id):
-            if segment.key in self._read:
+    def has_read(self, segment: Segment) -> bool:
+        """Whether the lines of a segment have been read, be it from this one or from those that were joined to it."""
+        expected = self._next.get(segment.attempt)
+        was_joined = segment.last_seq is not None and expected is not None and segment.last_seq < expected
+        return segment.key in self.checksums or was_joined
+
+    def new_points(self, listed: Sequence[Segment], *, may_wait: bool = True) -> Iterator[Point]:
+        """What a new listing of the trial's segments has beyond the last one.
+
+        A listing made while segments arrive may have a later one without an earlier one, and one made while they are joined
+        may name some that are gone. The first time, and unless it may not wait, the reader stops there and `is_behind`.
+        """
+        may_wait, self.is_behind = may_wait and not self.is_behind, False
+        for segment in without_joined(listed):
+            if self.has_read(segment):
                 continue
-            lines = read_segment(self._store, segment)
-            if isinstance(lines, Damaged):
-                self.damaged.append(lines)
-                self._next.pop(segment.attempt, None)  # how many lines it had is not known
-            else:
-                self._follow(segment, len(lines))
-                for line in lines:
-                    yield from self._points_of(segment.attempt, line)
-            self._read.add(segment.key)
+            content = None if may_wait and self._is_behind_a_hole(segment) else read_bytes(self._store, segment.key)
+            if content is None and may_wait:
+                self.is_behind = True
+                return
+            yield from self._points_in(segment, content)
+
+    def _points_in(self, segment: Segment, content: bytes | Damaged | None) -> Iterator[Point]:
+        lines: list[Record] | Damaged = Damaged(segment.key, "is missing")
+        if isinstance(content, bytes):
+            lines = lines_of(segment, content)
+        elif isinstance(content, Damaged):
+            lines = content
+        self.checksums[segment.key] = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
+        if isinstance(lines, Damaged):
+            self.damaged.append(lines)
+            self._next[segment.attempt] = None  # how many lines it had is not known
+            return
+        self._follow(segment, len(lines))
+        for line in lines:
+            yield from self._points_of(segment.attempt, line)
+
+    def _is_behind_a_hole(self, segment: Segment) -> bool:
+        expected = self._next.get(segment.attempt, 0)
+        return expected is not None and segment.first_seq > expected
 
     def _follow(self, segment: Segment, count: int) -> None:
         """Note a hole before a segment, and lines that another had already."""
-        after_damage = any(damaged.key.startswith(segment.key.rpartition("/")[0]) for damaged in self.damaged)
-        expected = self._next.get(segment.attempt, None if after_damage else 0)
-        if expected is not None and segment.first_seq > expected:
+        expected = self._next.get(segment.attempt, 0)
+        if self._is_behind_a_hole(segment):
             lost = f"lacks the lines before it, {expected} to {segment.first_seq - 1}"
             self.damaged.append(Damaged(segment.key, lost))
-        elif expected is not None and segment.first_seq < expected:
+        elif expected is not None and segment.first_seq < expected and segment.last_seq is None:
             self.damaged.append(Damaged(segment.key, f"repeats lines from {segment.first_seq} on"))
         self._next[segment.attempt] = max(segment.first_seq + count, expected or 0)
 
@@ -123,28 +186,56 @@ class JournalReader:
                 yield Point(metric, step, float(value), record["time"], attempt, record["seq"])
 
 
-@dataclass(frozen=True)
-class Journal:
-    """The history of a trial, and what of it is damaged: then the points are not all there, and some may be repetitions."""
-
-    points: tuple[Point, ...]
-    damaged: tuple[Damaged, ...]
-
-
-def read_journal(store: Store, trial_id: str) -> Journal:
-    """Every (metric, step) of a trial once.
-
-    A listing made while segments arrive may have a later one without an earlier one: a hole counts when it is still there
-    at a second look.
-    """
-    for _ in range(2):
-        reader = JournalReader(store, trial_id)
-        points = tuple(reader.new_points())
-        if not reader.damaged:
-            break
-    return Journal(points, tuple(reader.damaged))
-
-
 def read_points(store: Store, trial_id: str) -> Iterator[Point]:
     """Every undamaged (metric, step) of a trial once."""
-    return JournalReader(store, trial_id).new_points()
+    return JournalReader(store).new_points(segments(store, trial_id), may_wait=False)
+
+
+# --- joining ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A trial's journals as its result names them: by key the SHA-256 of each segment, and the keys that are needed no more."""
+
+    segments: dict[str, str]
+    superseded: tuple[str, ...]
+
+
+def join_segments(store: Store, trial_id: str, listed: Sequence[Segment]) -> Joined:
+    """Write the whole journal of each attempt as one segment. An attempt whose journal is damaged keeps its segments.
+
+    Nothing is deleted: the trial's result must name the new segments first. Raises EnvironmentProblem for a segment that
+    cannot be read.
+    """
+    needed = without_joined(listed)
+    named: dict[str, str] = {}
+    superseded: list[str] = []
+    with ThreadPoolExecutor(READERS) as readers:
+        for attempt, group in groupby(listed, key=lambda segment: segment.attempt):
+            there = list(group)
+            parts = [segment for segment in there if segment in needed]
+            contents = list(readers.map(lambda part: store.get(part.key), parts))
+            last = _last_line(parts, contents)
+            if last is not None and len(parts) > 1:
+                whole = b"".join(contents)
+                digest = hashlib.sha256(whole).hexdigest()[:DIGEST_DIGITS]
+                key = f"trials/{trial_id}/attempts/{attempt}/journal/{0:010d}-{last:010d}-{digest}.jsonl"
+                store.put(key, whole)
+                parts, contents = [Segment(attempt, 0, key, digest, last)], [whole]
+            for part, content in zip(parts, contents, strict=True):
+                named[part.key] = hashlib.sha256(content).hexdigest()
+            if last is not None:  # otherwise nothing is given away that may still be of use
+                superseded += [segment.key for segment in there if segment.key not in named]
+    return Joined(named, tuple(superseded))
+
+
+def _last_line(parts: Sequence[Segment], contents: Sequence[bytes]) -> int | None:
+    """The number of the last line, where the segments are whole and have every line from 0 on; otherwise None."""
+    expected = 0
+    for part, content in zip(parts, contents, strict=True):
+        lines = lines_of(part, content)
+        if isinstance(lines, Damaged) or part.first_seq != expected:
+            return None
+        expected += len(lines)
+    return expected - 1

@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.objects import Changed, Prefix
 from orchestrator.store.base import Store, checked
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 
 SHA256 = "sha256"
 PROBE = "conditional-writes-hold"

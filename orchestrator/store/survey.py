@@ -10,11 +10,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from orchestrator.store import records
-from orchestrator.store.attempts import attempt_numbers, read_alive
+from orchestrator.store.attempts import read_alive
 from orchestrator.store.base import KEY, Store, Unreadable
 from orchestrator.store.checkpoints import folders
+from orchestrator.store.journals import READERS
 from orchestrator.store.records import Damaged, read_record
-from orchestrator.store.trials import READERS, look_at, trial_ids
+from orchestrator.store.trials import look_at, trial_ids
 
 # Up to the file's name: where a folder has it, keys go on.
 EVALUATION = re.compile(r"trials/[^/]+/evaluations/[^/]+\.json(?=/|$)")
@@ -40,8 +41,9 @@ def unfinished(store: Store) -> list[str]:
 
 
 def _in_trial(store: Store, trial_id: str) -> Iterator[Damaged]:
-    yield from look_at(store, trial_id, verify=True).damaged
-    for number in attempt_numbers(store, trial_id):
+    look = look_at(store, trial_id, verify=True)
+    yield from look.damaged
+    for number in look.attempts:
         if isinstance(
             alive := read_alive(store, trial_id, number), Damaged
         ):  # also of an attempt that is not the newest

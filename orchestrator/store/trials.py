@@ -16,40 +16,36 @@ import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan
+from orchestrator.plan.states import State
 from orchestrator.store import read_store, records
 from orchestrator.store.attempts import (
+    Attempt,
     attempt_key,
-    attempt_numbers,
     check_newest,
     damaged_spec,
     failure_at,
     is_alive,
+    is_recent,
     kept_spec,
-    newest_attempt,
     read_alive,
     read_attempt,
     read_attempts,
     read_start,
+    recorded_specs,
     spec_of,
 )
 from orchestrator.store.base import KEY, Store
-from orchestrator.store.checkpoints import (
-    checkpoint_prefix,
-    damaged_checkpoints,
-    damaged_file,
-    newest_step,
-    read_manifest,
-)
-from orchestrator.store.journals import DIGEST_DIGITS, SEGMENT, Journal, read_journal, segments
+from orchestrator.store.checkpoints import checkpoint_prefix, damaged_checkpoints, damaged_file, read_manifest
+from orchestrator.store.journals import DIGEST_DIGITS, READERS, SEGMENT, JournalReader, Point, join_segments, segments
+from orchestrator.store.listing import Listing, listed
 from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_bytes, read_record, sealed
 from trainers.spec import RunSpec
-
-READERS = 16  # trials looked at together: a store may be far away
 
 
 def trial_ids(store: Store) -> list[str]:
@@ -64,7 +60,11 @@ def trial_ids(store: Store) -> list[str]:
 def write_result(
     store: Store, trial_id: str, attempt: int, *, sweep: str, step: int, outcome: str, metrics: Mapping[str, Any]
 ) -> None:
-    """End the trial with its newest checkpoint and its whole journal. Raises Superseded."""
+    """End the trial with its newest checkpoint and its whole journal, each attempt's joined into one segment.
+
+    A kill in between leaves segments twice, joined and single, which readers know; the result is there or it is not. Raises
+    Superseded.
+    """
     check_newest(store, trial_id, attempt)
     prefix = checkpoint_prefix(trial_id, step, attempt)
     manifest = read_manifest(store, prefix)
@@ -72,7 +72,8 @@ def write_result(
         raise EnvironmentProblem(
             f"{manifest or f'{prefix}/manifest.json is missing'}: trial {trial_id} cannot end with it."
         )
-    journal = {found.key: hashlib.sha256(store.get(found.key)).hexdigest() for found in segments(store, trial_id)}
+    journal = join_segments(store, trial_id, segments(store, trial_id))
+    check_newest(store, trial_id, attempt)  # joining thousands of segments takes a while
     result = {
         "trial": trial_id,
         "sweep": sweep,
@@ -82,14 +83,21 @@ def write_result(
         "ended": time.time(),
         "metrics": dict(metrics),
         "checkpoint": {"name": prefix.rpartition("/")[2], "files": manifest["files"]},
-        "journal": journal,
+        "journal": journal.segments,
     }
-    store.put(f"trials/{trial_id}/result.json", sealed(result))
+    store.put(_result_key(trial_id), sealed(result))
+    # The trial has ended, also where the store fails now: what stays of single segments is passed over.
+    with suppress(EnvironmentProblem), ThreadPoolExecutor(READERS) as writers:
+        list(writers.map(store.delete, journal.superseded))
 
 
-def check_result(store: Store, trial_id: str, *, verify: bool = False) -> Record | Damaged | None:
-    """The result with what it promises; `verify` also reads the final checkpoint through. None where there is none."""
-    key = f"trials/{trial_id}/result.json"
+def _result_key(trial_id: str) -> str:
+    return f"trials/{trial_id}/result.json"
+
+
+def stated_result(store: Store, trial_id: str) -> Record | Damaged | None:
+    """The result as it was written, whether or not what it promises is there. None where there is none."""
+    key = _result_key(trial_id)
     result = read_record(store, key, records.RESULT)
     if not isinstance(result, dict):
         return result
@@ -97,19 +105,34 @@ def check_result(store: Store, trial_id: str, *, verify: bool = False) -> Record
         return Damaged(key, f"lacks its {records.CHECKSUM}")
     if result["trial"] != trial_id:
         return Damaged(key, f"is of trial {result['trial']}")
+    return result
+
+
+def check_result(
+    store: Store, trial_id: str, *, verify: bool = False, checksums: Mapping[str, str] | None = None
+) -> Record | Damaged | None:
+    """The result with what it promises; `verify` also reads the final checkpoint through. None where there is none.
+
+    `checksums`: of segments that have just been read.
+    """
+    result = stated_result(store, trial_id)
+    if not isinstance(result, dict):
+        return result
     for segment, sha256 in result["journal"].items():
-        if problem := _damaged_segment(store, segment, sha256):
+        if problem := _damaged_segment(store, segment, sha256, (checksums or {}).get(segment)):
             return problem
     checkpoint = result["checkpoint"]
     prefix = f"trials/{trial_id}/checkpoints/{checkpoint['name']}"
     return damaged_file(store, prefix, checkpoint["files"], verify=verify) or result
 
 
-def _damaged_segment(store: Store, key: str, sha256: str) -> Damaged | None:
-    content = read_bytes(store, key)
-    if not isinstance(content, bytes):
-        return content or Damaged(key, "is missing")
-    found = hashlib.sha256(content).hexdigest()
+def _damaged_segment(store: Store, key: str, sha256: str, found: str | None) -> Damaged | None:
+    """`found`: the checksum that the segment was found to have, where it has been read."""
+    if not found:
+        content = read_bytes(store, key)
+        if not isinstance(content, bytes):
+            return content or Damaged(key, "is missing")
+        found = hashlib.sha256(content).hexdigest()
     match = SEGMENT.fullmatch(key)
     if found != sha256 or (match and match["digest"] not in (None, found[:DIGEST_DIGITS])):
         return Damaged(key, "does not have the checksum that was recorded for it")
@@ -128,8 +151,8 @@ def trained_spec(store: Store, trial_id: str, attempt: int) -> RunSpec:
     spec = spec_of(found) if isinstance(found, dict) else None
     if spec is not None:
         return spec
-    problem = damaged_spec(store, trial_id, read_attempts(store, trial_id))
     kept = kept_spec(store, trial_id)
+    problem = damaged_spec(trial_id, kept, read_attempts(store, trial_id))
     if problem is not None or not isinstance(kept, RunSpec):
         raise EnvironmentProblem(f"{problem or kept}. Put it back from a copy, or run the trial's sweep again.")
     return kept
@@ -145,75 +168,168 @@ def write_evaluation(store: Store, trial_id: str, name: str, evaluation: Mapping
 
 @dataclass(frozen=True)
 class Look:
-    """What was found of one trial; `damaged` names everything that was passed over.
+    """What was found of one trial at one moment, by one listing of it; `damaged` names everything that was passed over.
 
-    `state` is `done`, `diverged`, `stopped`, `running`, `failed`, `infeasible`, `interrupted` (an attempt without a result),
-    `pending` or `damaged`.
+    Beside a glance, which reads only what the state needs, there is the look at everything (`look_at`), which alone can name
+    all damage and fills the last five fields.
     """
 
     trial: str
-    state: str
+    state: State
+    attempts: tuple[int, ...] = ()  # their numbers
+    step: int = 0  # of the newest checkpoint that was finished
+    result: Record | None = None  # where it is there and holds
+    failure: Record | None = None  # why the newest attempt ended without a result, where it said so
     damaged: tuple[Damaged, ...] = ()
     hindrances: tuple[Damaged, ...] = ()  # for which it must not be trained on: see decision 15
     note: str = ""  # on how the newest attempt began
-    step: int = 0  # of the newest checkpoint that was finished
+    tried: tuple[Attempt, ...] = ()  # the records of the attempts that are undamaged, oldest first
+    trained: tuple[RunSpec, ...] = ()  # the specs that it was trained with, by its own record
 
     @property
     def has_ended(self) -> bool:
-        return self.state in ("done", "diverged")
+        return self.state.has_ended
 
 
-def trial_state(store: Store, trial_id: str) -> str:
-    """The state of a trial, by its result or its newest attempt alone: see Look."""
-    return _state(store, trial_id, check_result(store, trial_id), newest_attempt(store, trial_id))
+def glance_at(store: Store, trial_id: str) -> Look:
+    """What a trial is, by its result or its newest attempt alone. Nothing is read of one that is pending."""
+    return glance(store, listed(store, trial_id))
 
 
-def _state(store: Store, trial_id: str, result: Record | Damaged | None, attempt: int) -> str:
-    if isinstance(result, Damaged):
-        return "damaged"
-    if result is not None:
-        return "done" if result["outcome"] == "completed" else str(result["outcome"])
-    if attempt == 0:
-        return "pending"
-    failure = failure_at(store, trial_id, attempt)
-    if not isinstance(failure, dict):
-        return "running" if is_alive(store, trial_id, attempt) else "interrupted"
-    if not failure["final"]:
-        return "interrupted"
-    return "infeasible" if failure["kind"] == OUT_OF_MEMORY else "failed"
+def glance(store: Store, listing: Listing, *, heard: bool = False, checksums: Mapping[str, str] | None = None) -> Look:
+    """What a trial is, by a listing that was made.
 
-
-def look_at(store: Store, trial_id: str, journal: Journal | None = None, *, verify: bool = False) -> Look:
-    """Look at everything that the store has of a trial, its `journal` as it was read already; `verify` also reads its
-    checkpoints through.
+    `heard`: its newest attempt has just given a sign of life, and none is looked for. `checksums`: of segments that have just
+    been read.
     """
-    result = check_result(store, trial_id, verify=verify)
-    numbers = attempt_numbers(store, trial_id)
-    newest = max(numbers, default=0)
-    state = _state(store, trial_id, result, newest)
-    if state == "pending" and not store.list(f"trials/{trial_id}"):
-        return Look(trial_id, state)
-    journal = journal or read_journal(store, trial_id)
-    damaged = [*journal.damaged]
-    damaged += [result] if isinstance(result, Damaged) else []
-    attempts = []
-    for number in numbers:
-        found = read_attempt(store, trial_id, number)
-        others = [failure_at(store, trial_id, number), read_start(store, trial_id, number)]
-        others += [read_record(store, attempt_key(trial_id, number, "ranks.json"), records.RANKS)]
-        others += [read_alive(store, trial_id, number)] if number == newest else []
-        damaged += [record for record in (found, *others) if isinstance(record, Damaged)]
-        attempts += [found] if isinstance(found, dict) else []
-    damaged += [problem] if (problem := damaged_spec(store, trial_id, attempts)) else []
-    damaged += damaged_checkpoints(store, trial_id, verify=verify)
-    start = read_start(store, trial_id, newest)
-    once = tuple({(problem.key, problem.why): problem for problem in damaged}.values())
-    written = (f"trials/{trial_id}/spec.json", f"trials/{trial_id}/result.json")
-    hindrances = [p for p in once if SEGMENT.fullmatch(p.key) or (p.is_in_the_way and p.key in written)]
-    note = start["note"] if isinstance(start, dict) else ""
+    look = Look(listing.trial, State.PENDING, listing.attempts, listing.step)
+    if listing.has_result:
+        result = check_result(store, listing.trial, checksums=checksums)
+        if isinstance(result, Damaged):
+            return replace(look, state=State.DAMAGED, damaged=(result,))
+        if result is not None:
+            return replace(look, state=State.of_outcome(result["outcome"]), result=result)
+    newest = listing.newest
+    failure = None
+    if attempt_key(listing.trial, newest, "failure.json") in listing.records:
+        failure = failure_at(store, listing.trial, newest)
+    if newest and not isinstance(failure, dict):
+        heard = heard or is_alive(store, listing.trial, newest)
+    damaged = (failure,) if isinstance(failure, Damaged) else ()
+    said = failure if isinstance(failure, dict) else None
+    return replace(look, state=_open_state(newest, said, heard), failure=said, damaged=damaged)
+
+
+def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
+    """Of a trial without a result, by its newest attempt."""
+    if newest == 0:
+        return State.PENDING
+    if failure is None:
+        return State.RUNNING if is_heard else State.INTERRUPTED
+    if not failure["final"]:
+        return State.INTERRUPTED
+    return State.INFEASIBLE if failure["kind"] == OUT_OF_MEMORY else State.FAILED
+
+
+def look_at(store: Store, trial_id: str, *, verify: bool = False) -> Look:
+    """Look at everything that the store has of a trial; `verify` also reads its checkpoints through."""
+    return read_trial(store, trial_id, verify=verify)[0]
+
+
+def read_trial(store: Store, trial_id: str, *, verify: bool = False) -> tuple[Look, list[Point]]:
+    """Everything that the store has of a trial, and every (metric, step) of it once: where its journal is damaged, not all.
+
+    What seems damaged counts when it is so by a second listing: one that was made while segments arrive or are joined, or
+    while checkpoints are discarded, may have what is gone by now, and lack what is there.
+    """
+    listing = listed(store, trial_id)
+    look, points = _read(store, listing, verify)
+    if look.damaged and (again := listed(store, trial_id)) != listing:
+        return _read(store, again, verify)
+    return look, points
+
+
+def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Point]]:
+    trial_id, newest = listing.trial, listing.newest
+    if listing.is_empty:
+        return Look(trial_id, State.PENDING), []
+    reader = JournalReader(store)
+    points = list(reader.new_points(listing.segments, may_wait=False))
+    attempts = [_AttemptFiles.read(store, listing, number) for number in listing.attempts]
+    tried = tuple(found.record for found in attempts if isinstance(found.record, dict))
+    result = None
+    if listing.has_result:
+        result = check_result(store, trial_id, verify=verify, checksums=reader.checksums)
+    kept = kept_spec(store, trial_id) if f"trials/{trial_id}/spec.json" in listing.records else None
+    final = None
+    if isinstance(result, dict):
+        final = (f"trials/{trial_id}/checkpoints/{result['checkpoint']['name']}", result["checkpoint"]["files"])
+    problems = [
+        *reader.damaged,
+        result,
+        *(problem for found in attempts for problem in found.all),
+        damaged_spec(trial_id, kept, tried),
+        *damaged_checkpoints(store, listing.checkpoints, verify=verify, known=final),
+    ]
+    damaged = tuple({(p.key, p.why): p for p in problems if isinstance(p, Damaged)}.values())
+    written = (f"trials/{trial_id}/spec.json", _result_key(trial_id))
+    hindrances = tuple(p for p in damaged if SEGMENT.fullmatch(p.key) or (p.is_in_the_way and p.key in written))
+    last = attempts[-1] if attempts else _AttemptFiles()
+    failure = last.failure if isinstance(last.failure, dict) else None
+    state = _open_state(newest, failure, is_recent(last.alive, last.record))
+    if isinstance(result, dict):
+        state = State.of_outcome(result["outcome"])
     return Look(
-        trial_id, "damaged" if hindrances else state, once, tuple(hindrances), note, newest_step(store, trial_id)
-    )
+        trial_id,
+        State.DAMAGED if hindrances or isinstance(result, Damaged) else state,
+        listing.attempts,
+        listing.step,
+        result if isinstance(result, dict) else None,
+        failure,
+        damaged,
+        hindrances,
+        last.start["note"] if isinstance(last.start, dict) else "",
+        tried,
+        recorded_specs(kept, tried),
+    ), points
+
+
+@dataclass(frozen=True)
+class _AttemptFiles:
+    """The records of one attempt; those that were not written are None."""
+
+    record: Record | Damaged | None = None
+    failure: Record | Damaged | None = None
+    start: Record | Damaged | None = None
+    ranks: Record | Damaged | None = None
+    alive: Record | Damaged | None = None
+
+    @classmethod
+    def read(cls, store: Store, listing: Listing, number: int) -> _AttemptFiles:
+        """What is there of an attempt's; only the newest one's sign of life is looked at."""
+
+        def there(file: str) -> bool:
+            return attempt_key(listing.trial, number, file) in listing.records
+
+        trial_id = listing.trial
+        ranks = attempt_key(trial_id, number, "ranks.json")
+        return cls(
+            read_attempt(store, trial_id, number),
+            failure_at(store, trial_id, number) if there("failure.json") else None,
+            read_start(store, trial_id, number) if there("start.json") else None,
+            read_record(store, ranks, records.RANKS) if there("ranks.json") else None,
+            read_alive(store, trial_id, number) if number == listing.newest and there("alive.json") else None,
+        )
+
+    @property
+    def all(self) -> tuple[Record | Damaged | None, ...]:
+        return self.record, self.failure, self.start, self.ranks, self.alive
+
+
+def glances_at(store: Store, ids: Sequence[str]) -> dict[str, Look]:
+    """What each of these trials is."""
+    with ThreadPoolExecutor(READERS) as readers:
+        return dict(zip(ids, readers.map(lambda trial_id: glance_at(store, trial_id), ids), strict=True))
 
 
 def looks_at(store: Store, ids: Sequence[str], *, verify: bool = False) -> dict[str, Look]:
@@ -222,19 +338,9 @@ def looks_at(store: Store, ids: Sequence[str], *, verify: bool = False) -> dict[
         return dict(zip(ids, readers.map(lambda trial_id: look_at(store, trial_id, verify=verify), ids), strict=True))
 
 
-def states_of(store: Store, ids: Sequence[str]) -> dict[str, str]:
-    """The state of each of these trials."""
-    return {trial_id: look.state for trial_id, look in looks_at(store, ids).items()}
-
-
 def looks_at_plan(store_uri: str, plan: Plan) -> dict[str, Look]:
     """Look at each trial of a plan. Reads only: a folder that is not there holds nothing."""
     return looks_at(read_store(store_uri), [trial.id for trial in plan.trials])
-
-
-def trial_states(store_uri: str, plan: Plan) -> dict[str, str]:
-    """The state of each trial of a plan. Reads only."""
-    return {trial_id: look.state for trial_id, look in looks_at_plan(store_uri, plan).items()}
 
 
 def damage_in_words(looks: Iterable[Look]) -> list[str]:

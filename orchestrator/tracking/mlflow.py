@@ -1,8 +1,9 @@
 """MLflow mirrors the store: one experiment per sweep, one run per trial. The only file that imports mlflow.
 
 Only the driver writes, and only what it reads from the journals, with the journal's timestamps: MLflow's key of a point holds
-its timestamp, so sending one again adds nothing. How far a trial was sent stands in the run's tag `normsweep.cursor`; a run is
-found by its tag `normsweep.trial` before it is made. What somebody deleted in MLflow is restored, since MLflow keeps its name and
+its timestamp, so sending one again adds nothing. How far a trial was sent stands in the run's tag `normsweep.cursor`, and with
+which result it ended, once all of it has been sent, in `normsweep.result`: such a trial is not looked at again. A run is found
+by its tag `normsweep.trial` before it is made. What somebody deleted in MLflow is restored, since MLflow keeps its name and
 would refuse a second one.
 """
 
@@ -32,23 +33,27 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, Trial
+from orchestrator.plan.states import State
 from orchestrator.store import read_store
 from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
 from orchestrator.store.journals import JournalReader, Point
-from orchestrator.store.trials import read_result, trial_state
+from orchestrator.store.listing import listed
+from orchestrator.store.records import CHECKSUM, Damaged, Record
+from orchestrator.store.trials import Look, glance, stated_result
 from orchestrator.tracking.address import Address, about_access, parse
 from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
 
 MOST_METRICS = 1_000  # of one log_batch
 STATUS = {
-    "done": "FINISHED",
-    "diverged": "FINISHED",
-    "failed": "FAILED",
-    "infeasible": "FAILED",
-    "interrupted": "KILLED",
-    "damaged": "KILLED",
+    State.DONE: "FINISHED",
+    State.DIVERGED: "FINISHED",
+    State.FAILED: "FAILED",
+    State.INFEASIBLE: "FAILED",
+    State.INTERRUPTED: "KILLED",
+    State.DAMAGED: "KILLED",
 }
+RESULT = "normsweep.result"
 
 FAILURES = (MlflowException, requests.RequestException, SQLAlchemyError, sqlite3.Error, OSError, Unusable)
 
@@ -76,12 +81,29 @@ class Mirror:
         with self._told():
             self._open()
 
-    def sync(self, store: Store, trials: Iterable[Trial], *, reused: frozenset[str] = frozenset()) -> None:
-        """Send what the store holds beyond what was sent. `reused` were done before this sweep came to them."""
+    def sync(
+        self,
+        store: Store,
+        trials: Iterable[Trial],
+        *,
+        reused: frozenset[str] = frozenset(),
+        heard: frozenset[str] = frozenset(),
+        looks: Mapping[str, Look] | None = None,
+    ) -> None:
+        """Send what the store holds beyond what was sent, of trials that have not been sent to their end.
+
+        `reused` were done before this sweep came to them. `heard` have just given a sign of life: those are looked at again
+        also where they had ended. `looks`: what the store was just found to have.
+        """
         with self._told():
             self._open()
             for trial in trials:
-                self._sync(store, trial, trial.id in reused)
+                run = self._runs.get(trial.id)
+                look = (looks or {}).get(trial.id)
+                if run is not None and look is not None and look.has_ended and run.has_all_of(look.result):
+                    run.is_over = True
+                if run is None or not run.is_over or trial.id in heard:
+                    self._sync(store, trial, is_reused=trial.id in reused, is_heard=trial.id in heard)
 
     def log_report(self, files: Mapping[str, str]) -> None:
         """The report's files, by name, as artifacts of a run of its own, the same one each time."""
@@ -122,33 +144,48 @@ class Mirror:
             self.notes.append(f"MLflow's run {run.info.run_name} had been deleted there: it is restored.")
         return run
 
-    def _sync(self, store: Store, trial: Trial, is_reused: bool) -> None:
-        attempts = read_attempts(store, trial.id)
-        if not attempts:
-            return
+    def _sync(self, store: Store, trial: Trial, *, is_reused: bool, is_heard: bool) -> None:
+        """One listing, and reads of what is new: segments, a result, and where none of these comes a sign of life."""
+        listing = listed(store, trial.id)
         run = self._runs.get(trial.id)
         if run is None:
+            attempts = read_attempts(store, trial.id, listing.attempts)
+            if not attempts:
+                return
             run = self._runs[trial.id] = self._find_or_create(trial, attempts, is_reused)
         if not run.is_described:
             self._describe(run, trial)
+        run.is_over = listing.has_result and run.has_all_of(stated_result(store, trial.id))
+        if run.is_over:
+            return
         # Put back only when all it gave has arrived: otherwise the next call reads from the cursor on once more.
-        reader, run.reader = run.reader or JournalReader(store, trial.id), None
-        fresh = [point for point in reader.new_points() if (point.attempt, point.seq) > run.cursor]
+        reader, run.reader = run.reader or JournalReader(store), None
+        if reader.checksums:  # what came since it read is a sign of life
+            is_heard = is_heard or not all(reader.has_read(segment) for segment in listing.segments)
+        fresh = [point for point in reader.new_points(listing.segments) if (point.attempt, point.seq) > run.cursor]
         if fresh:
             self._send(run, fresh)
         run.reader = reader
-        result = read_result(store, trial.id)
-        state = trial_state(store, trial.id)
-        status = STATUS.get(state, "RUNNING")
-        if status != run.status:
-            if status == "RUNNING":
-                self._client.update_run(run.id, status="RUNNING")
-            else:
-                outcome = result["outcome"] if result else state
-                self._client.set_tag(run.id, "normsweep.outcome", outcome)
-                ended = int(result["ended"] * 1000) if result else None
-                self._client.set_terminated(run.id, status, end_time=ended)
-            run.status = status
+        look = glance(store, listing, heard=is_heard, checksums=reader.checksums)
+        self._end(run, look)
+        if look.has_ended and look.result is not None and not reader.is_behind:
+            run.result = look.result[CHECKSUM]
+            self._client.set_tag(run.id, RESULT, run.result)
+            run.is_over, run.reader = True, None
+
+    def _end(self, run: _Run, look: Look) -> None:
+        """Say whether the trial still runs, and if not, how and when it ended."""
+        status = STATUS.get(look.state, "RUNNING")
+        if status == run.status:
+            return
+        if status == "RUNNING":
+            self._client.update_run(run.id, status="RUNNING")
+        else:
+            outcome = look.result["outcome"] if look.result else look.state.value
+            self._client.set_tag(run.id, "normsweep.outcome", outcome)
+            ended = int(look.result["ended"] * 1000) if look.result else None
+            self._client.set_terminated(run.id, status, end_time=ended)
+        run.status = status
 
     def _send(self, run: _Run, points: list[Point]) -> None:
         metrics = [Metric(p.metric, p.value, round(p.time * 1000), p.step) for p in points]
@@ -213,7 +250,15 @@ class _Run:
         self.is_described = bool(run.data.params)
         attempt, _, seq = run.data.tags.get("normsweep.cursor", "0/-1").partition("/")
         self.cursor = (int(attempt), int(seq))
+        self.result: str = run.data.tags.get(RESULT, "")
+        self.is_over = False
         self.reader: JournalReader | None = None
+
+    def has_all_of(self, result: Record | Damaged | None) -> bool:
+        """Whether the trial was sent to its end, and that was this one."""
+        if not isinstance(result, dict) or self.status != STATUS.get(State.of_outcome(result["outcome"])):
+            return False
+        return bool(self.result == result[CHECKSUM])
 
 
 def connected(address: Address) -> MlflowClient:

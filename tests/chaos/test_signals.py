@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.sweeps import assert_same_bits, command, environment, run, wait_for, write_sweep
+from trainers import journal
 
 STEPS = 240
 ONLY_WHEN_ASKED = {"steps": STEPS, "checkpoint_every": 10_000}
@@ -81,8 +82,16 @@ def newest_step(folder: Path) -> int:
 
 
 def journalled_step(folder: Path) -> int:
-    segments = (folder / "runs/trials").glob("*/attempts/*/journal/*.jsonl")
-    return max((json.loads(path.read_text().splitlines()[-1])["step"] for path in segments), default=0)
+    """Of the last line that a rank has written, whether or not it has been shipped."""
+    journals = [
+        *folder.glob("runs/trials/*/attempts/*/journal/*.jsonl"),
+        *folder.glob("runs/work/*/ranks/*/journal.jsonl"),
+    ]
+    steps = []
+    for path in journals:
+        with suppress(FileNotFoundError):  # the run folder of a rank that has just ended
+            steps += [line["step"] for line in journal.read(path)]
+    return max(steps, default=0)
 
 
 def failures(folder: Path) -> list[dict]:

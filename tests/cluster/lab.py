@@ -234,7 +234,7 @@ def started(photographs: Path) -> Iterator[Lab]:
     """The lab, until the block ends."""
     HOME.mkdir(parents=True, exist_ok=True)
     was_up = (KUBE_HOME / "pid/etcd").exists()
-    if not was_up:  # what another cluster's MLflow and S3 knew
+    if not (was_up and _is_deployed()):  # what another cluster's MLflow and S3 knew
         for name in ("postgres", "s3", "loaded"):
             shutil.rmtree(HOME / name, ignore_errors=True)
     images = Images()
@@ -270,6 +270,12 @@ def started(photographs: Path) -> Iterator[Lab]:
         finally:
             if not was_up:
                 sh(KUBE / "cluster", "down")
+
+
+def _is_deployed() -> bool:
+    """Whether the cluster that is up has been a lab before."""
+    words = (KUBE_HOME / "bin/kubectl", "get", "--ignore-not-found", "--output", "name", "namespace", NAMESPACE)
+    return sh(*words, KUBECONFIG=str(KUBE_HOME / "kubeconfig")).strip() != ""
 
 
 def _deploy(lab: Lab) -> None:

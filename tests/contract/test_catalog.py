@@ -7,8 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from torch import nn
 
 from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
+from trainers.conformance import NETWORKS, Case
+from trainers.spec import Choice
 
 # What the builder passes besides the knobs.
 BUILT = {
@@ -38,6 +41,38 @@ def test_names_and_specs_are_read_without_torch() -> None:
     code = f"import sys, trainers.catalog, trainers.spec; print(*({heavy!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not found.stdout.split()
+
+
+@pytest.mark.parametrize("entry", BACKBONES, ids=lambda entry: entry.name)
+def test_the_shape_of_a_backbone_is_read_without_torch_or_its_module(entry: Entry) -> None:
+    module = entry.target.partition(":")[0]
+    code = f"import sys; from trainers.catalog import BACKBONES; assert BACKBONES[{entry.name!r}].shape; "
+    code += f"print(*({{'torch', 'numpy', {module!r}}} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not found.stdout.split()
+
+
+@pytest.mark.parametrize("name", BACKBONES.names)
+def test_the_size_put_into_knobs_is_read_back(name: str) -> None:
+    of, knobs = BACKBONES.resolve(name, {})
+    shape = BACKBONES[of].shape
+    width, depth = shape.size(knobs)
+    assert shape.sized(knobs, None, None) == knobs
+    assert shape.sized(knobs, width, depth) == knobs
+    larger = shape.sized(knobs, 2 * width, 2 * depth)
+    assert larger.keys() == knobs.keys()
+    assert shape.size(larger) == (2 * width, 2 * depth)
+    assert shape.misfit(knobs) is None
+    assert shape.misfit(larger) is None
+
+
+@pytest.mark.parametrize("entry", BACKBONES, ids=lambda entry: entry.name)
+def test_a_shape_knows_the_keys_of_its_own_backbone_and_of_no_other(entry: Entry) -> None:
+    network = next(name for name, (backbone, *_) in NETWORKS.items() if backbone == entry.name)
+    model = Case(Choice(name="layer_norm"), network).build()
+    assert [other.name for other in BACKBONES if other.shape.has_keys(model.state_dict())] == [entry.name]
+    assert isinstance(model.get_submodule(entry.shape.first_block).get_submodule("norm1"), nn.Module)
+    assert "same size" in entry.shape.networks
 
 
 def test_a_norms_class_and_its_line_agree_on_statistics_of_the_micro_batch() -> None:

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
+from orchestrator.datasets.roots import DataRoots
 from orchestrator.plan import load_plan
 from orchestrator.plan.docs import PAGE, SCHEMA, page, schema
-from orchestrator.staging import DataRoots
 from trainers.data.manifests import find_set
 
 SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))

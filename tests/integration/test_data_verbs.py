@@ -60,7 +60,7 @@ def test_the_list_has_every_set_of_the_paper_and_where_yours_lie(tmp_path: Path)
     assert rows["Set5"]["found"] == str(tmp_path / "benchmarks/Set5")
     assert rows["DF2K"]["found"] is None
     assert all(row["terms"] and row["page"] for row in rows.values())
-    assert "is no folder" in data("list", "--data", tmp_path / "nowhere", expect=2)
+    assert "not a folder" in data("list", "--data", tmp_path / "nowhere", expect=2)
 
 
 def test_a_copy_in_order_gets_its_checksums(tmp_path: Path) -> None:
@@ -234,10 +234,10 @@ def test_staging_brings_a_whole_copy_or_none(tmp_path: Path) -> None:
     ("arguments", "said"),
     [
         (("check", "embedded-train", "."), "lies inside the installed scikit-image"),
-        (("check", "Set5", "/nowhere"), "/nowhere: is no folder"),
-        (("check", "Set5", "gs://x/y"), "is no folder; a folder or s3://BUCKET/PREFIX is wanted"),
+        (("check", "Set5", "/nowhere"), "/nowhere: not a folder"),
+        (("check", "Set5", "gs://x/y"), "not a folder. Give a folder or s3://BUCKET/PREFIX."),
         (("check", "../Set5", "."), "is no name of a data set"),
-        (("stage", "Set5", "--from", "/nowhere", "--to", "/tmp/x"), "/nowhere: is no folder"),
+        (("stage", "Set5", "--from", "/nowhere", "--to", "/tmp/x"), "/nowhere: not a folder"),
     ],
 )
 def test_what_makes_no_sense_is_told(arguments: tuple[str, ...], said: str) -> None:

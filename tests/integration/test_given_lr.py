@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from orchestrator.data import check_set, stage_set
+from orchestrator.datasets.check import check_set
+from orchestrator.datasets.roots import DataRoots
+from orchestrator.datasets.stage import stage_set
 from orchestrator.errors import UserError
 from orchestrator.plan import load_plan
-from orchestrator.staging import DataRoots
 from tests.lr_images import write_pairs
 from tests.s3 import Bucket
 from tests.sweeps import command, environment, final_tensors, results, run, write_sweep

@@ -12,7 +12,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from orchestrator.data import check_set, list_sets, stage_set
+from orchestrator.datasets.check import check_set
+from orchestrator.datasets.list import list_sets
+from orchestrator.datasets.stage import stage_set
 from orchestrator.errors import UserError
 from trainers.build import build_benchmark
 from trainers.data.cache import Cache

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.data import check_set, stage_set
+from orchestrator.datasets.check import check_set
+from orchestrator.datasets.roots import DataRoots
+from orchestrator.datasets.stage import stage_set
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.staging import DataRoots
 from tests.s3 import Bucket, Wrong, free_port, service, use_s3
 from tests.sweeps import command, environment, results, start, wait_for
 from trainers.data.cache import Cache, CacheProblem
@@ -52,7 +53,7 @@ def fetch(bucket: Bucket, cache: Path, limit_bytes: int = 10**9) -> Path:
 
 def fetch_process(bucket: Bucket, cache: Path) -> subprocess.Popen[str]:
     code = (
-        "import sys; from pathlib import Path; from orchestrator.staging import DataRoots;"
+        "import sys; from pathlib import Path; from orchestrator.datasets.roots import DataRoots;"
         "from trainers.data.cache import Cache;"
         "DataRoots(sys.argv[1:2]).fetch(['Shots'], Cache(Path(sys.argv[2]), 10**9))"
     )

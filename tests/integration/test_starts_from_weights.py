@@ -19,7 +19,8 @@ from tests.s3 import Bucket
 from tests.sweeps import command, environment, run, start, wait_for
 from tests.tiny import tiny_spec
 from trainers.build import build_model
-from trainers.checkpoint import newest_intact, sha256_of
+from trainers.checkpoint import newest_intact
+from trainers.durable import sha256_of
 from trainers.spec import Choice, ModelSpec, RunSpec
 
 HAT = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import socket
@@ -24,11 +25,13 @@ from orchestrator.plan import Plan, load_plan
 from orchestrator.report.page import write_report
 from orchestrator.run.options import RunOptions
 from orchestrator.run.runner import run_sweep
-from orchestrator.store import journals, open_store
+from orchestrator.store import attempts, journals, open_store
 from orchestrator.store.base import Store
+from orchestrator.store.trials import looks_at
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.health import look
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable, sync_sweep
+from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
 from tests.written_store import write_attempt, write_ended
 
@@ -116,6 +119,77 @@ def test_what_two_attempts_journalled_stands_once(plan: Plan, store: Store, uri:
     assert set(counted.values()) == {1}
     assert max(step for _, step in counted) == 40
     assert run.info.status == "FINISHED"
+
+
+def test_a_trial_that_was_mirrored_to_its_end_costs_nothing_more(plan: Plan, store: Store, uri: str) -> None:
+    counted = CountedStore(store)
+    for trial in plan.trials:
+        write_attempt(store, trial, 20)
+        write_ended(store, trial)
+    mirror = Mirror(uri, plan)
+    mirror.sync(counted, plan.trials)
+    counted.requests()
+    mirror.sync(counted, plan.trials)
+    assert counted.requests() == {}, "the same process remembers"
+    Mirror(uri, plan).sync(counted, plan.trials)
+    assert counted.requests() == {"list": 2, "get": 2}, "another one asks for the results, and for no segment"
+    Mirror(uri, plan).sync(counted, plan.trials, looks=looks_at(store, [trial.id for trial in plan.trials]))
+    assert counted.requests() == {}, "or is told what they are"
+
+
+def test_a_running_trial_costs_one_list_and_reads_of_new_segments(plan: Plan, store: Store, uri: str) -> None:
+    counted, trial = CountedStore(store), plan.trials[0]
+    attempt = write_attempt(store, trial, 20)
+    mirror, heard = Mirror(uri, plan), frozenset({trial.id})
+    mirror.sync(counted, [trial], heard=heard)
+    counted.requests()
+    mirror.sync(counted, [trial], heard=heard)
+    assert counted.requests() == {"list": 1}
+    first = max(segment.first_seq for segment in journals.segments(store, trial.id))
+    content = next(
+        store.get(segment.key) for segment in journals.segments(store, trial.id) if segment.first_seq == first
+    )
+    last = json.loads(content.splitlines()[-1])
+    line = {**last, "seq": last["seq"] + 1, "step": 25, "values": {"train/loss": 0.5}}
+    journals.put_segment(store, trial.id, attempt, line["seq"], json.dumps(line).encode() + b"\n")
+    mirror.sync(counted, [trial])
+    assert counted.requests() == {"list": 1, "get": 1}, "what is new is a sign of life as well"
+    run = runs(uri, plan.sweep)[trial.name]
+    assert run.info.status == "RUNNING"
+    assert ("train/loss", 25) in {(metric, step) for metric, step, _, _ in points(uri, run)}
+
+
+def test_a_trial_that_is_trained_again_is_noticed(plan: Plan, store: Store, uri: str) -> None:
+    """Where its sweep has started it, and where `sync` is asked."""
+    trial = plan.trials[0]
+    mirror = Mirror(uri, plan)
+    write_ended(store, trial)
+    mirror.sync(store, plan.trials)
+    for again in (
+        lambda: mirror.sync(store, plan.trials, heard=frozenset({trial.id})),
+        lambda: _sync((plan.path, store.uri, uri)),
+    ):
+        store.delete(f"trials/{trial.id}/result.json")
+        attempts.say_alive(store, trial.id, attempts.new_attempt(store, trial, {}))
+        again()
+        assert runs(uri, plan.sweep)[trial.name].info.status == "RUNNING"
+        write_ended(store, trial)
+        again()
+        assert runs(uri, plan.sweep)[trial.name].info.status == "FINISHED"
+    counted = Counter((m, s) for m, s, _, _ in points(uri, runs(uri, plan.sweep)[trial.name]))
+    assert set(counted.values()) == {1}
+
+
+def test_every_point_arrives_once_where_the_journals_are_joined_meanwhile(plan: Plan, store: Store, uri: str) -> None:
+    trial = plan.trials[0]
+    mirror = Mirror(uri, plan)
+    write_attempt(store, trial, 20)
+    mirror.sync(store, [trial], heard=frozenset({trial.id}))
+    write_ended(store, trial)  # both attempts' are, the first of which was sent from its single segments
+    mirror.sync(store, [trial])
+    sync_sweep(plan, store.uri, uri)
+    sent = Counter((m, s) for m, s, _, _ in points(uri, runs(uri, plan.sweep)[trial.name]))
+    assert sent == Counter((p.metric, p.step) for p in journals.read_points(store, trial.id))
 
 
 def test_a_trial_of_another_sweep_is_shown_in_this_one_and_marked(plan: Plan, store: Store, uri: str, tmp_path) -> None:

@@ -16,7 +16,7 @@ from orchestrator.store.checkpoints import checkpoint_prefix, discard_checkpoint
 from orchestrator.store.journals import put_segment
 from orchestrator.store.records import CHECKSUM, FAILURE, canonical_sha256, checked_lines, checked_record
 from orchestrator.store.survey import survey
-from orchestrator.store.trials import look_at, trained_spec, trial_state
+from orchestrator.store.trials import glance_at, look_at, trained_spec
 from tests.damage import DAMAGES, KINDS, Seen, damaged, files_of, look, numbers_that_changed_unsaid, written
 from tests.written_store import write_ended
 
@@ -120,7 +120,7 @@ def test_an_attempt_whose_record_is_damaged_keeps_its_number(name: str, tmp_path
     record = path / "trials" / trial.id / "attempts/1/attempt.json"
     with damaged(record, None if name == "folder" else DAMAGES[name](record.read_bytes(), random.Random(SEED))):
         assert read_attempts(store, trial.id) == []
-        assert trial_state(store, trial.id) == "interrupted"
+        assert glance_at(store, trial.id).state == "interrupted"
         assert new_attempt(store, trial, {}) == 2
     record.unlink()
     assert newest_attempt(store, trial.id) == 2
@@ -203,9 +203,9 @@ def test_a_sign_of_life_from_the_far_future_is_none(tmp_path: Path) -> None:
     plan, path = written(tmp_path)
     store, trial = open_store(str(path)), plan.trials[1]
     (path / "trials" / trial.id / "attempts/1/failure.json").unlink()
-    assert trial_state(store, trial.id) == "running"
+    assert glance_at(store, trial.id).state == "running"
     (path / "trials" / trial.id / "attempts/1/alive.json").write_text('{"time": 99999999999}')
-    assert trial_state(store, trial.id) == "interrupted"
+    assert glance_at(store, trial.id).state == "interrupted"
 
 
 def test_a_segment_has_its_checksum_in_its_name(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.run.cluster import start
+from orchestrator.run.ray import start
 from tests.sweeps import command, environment
 
 HOME = "import getpass, pathlib; from orchestrator.home import usable_home; usable_home(); "

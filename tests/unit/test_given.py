@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from orchestrator.data import check_set
+from orchestrator.datasets.check import check_set
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan, load_plan
 from tests.lr_images import save, write_pairs

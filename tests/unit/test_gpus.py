@@ -12,10 +12,10 @@ from orchestrator.doctor import _without_cuda
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, load_plan, placed, show
 from orchestrator.plan.cost import MACS_PER_S, cost_of
-from orchestrator.plan.fit import GB, too_large_for_a_gpu, wants_cuda, with_placement
+from orchestrator.plan.fit import GB, does_not_fit, launch_order, too_large_for_a_gpu, wants_cuda, with_placement
 from orchestrator.plan.gpus import of_this_machine
-from orchestrator.run.cluster import does_not_fit, gpus_of, refuse_without_cuda
 from orchestrator.run.options import RunOptions
+from orchestrator.run.ray import gpus_of, refuse_without_cuda
 from tests.sweeps import write_sweep
 from tests.tiny import tiny_spec
 from trainers.engine import choose_device
@@ -165,6 +165,13 @@ def test_gangs_go_where_their_gpus_are(
     trial = placed(plan_of(tmp_path, resources), SOME).trials[0]
     why = does_not_fit(trial, nodes)
     assert (why is None) if held is None else why is not None and why.endswith(f": {held} would")
+
+
+def test_what_takes_longest_of_all_workers_together_starts_first(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "overrides: [{match: {norm: i_ln}, workers: 2}]", norms="layer_norm, i_ln")
+    one, gang = plan.trials
+    assert gang.seconds < one.seconds < gang.seconds * 2
+    assert launch_order([one, gang]) == [gang, one]
 
 
 # --- what may be written ----------------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from orchestrator.store.attempts import write_failure
 from orchestrator.store.checkpoints import checkpoint_prefix
 from tests.written_store import write_attempt, write_ended
 from trainers.build import build_model
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 from trainers.initial import InitialProblem, load_initial
 
 SWEEP = """\

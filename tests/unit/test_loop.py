@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from tests.tiny import tiny_spec
 from trainers.build import build_benchmarks
 from trainers.data.images import NamedImage
+from trainers.ema import Ema
 from trainers.evaluate import evaluate, restore
-from trainers.loop import learning_rate, micro_batches, update_ema
 from trainers.norms.batch_norm import BatchNorm
+from trainers.steps import learning_rate, micro_batches
 from trainers.tasks.denoising import Denoising
 
 CPU = torch.device("cpu")
@@ -34,22 +35,22 @@ def test_the_slices_of_all_ranks_are_the_batch_once(workers: int, micro_batch: i
 
 
 def test_ema_averages_parameters_and_copies_buffers() -> None:
-    ema, model = nn.BatchNorm1d(3), nn.BatchNorm1d(3)
+    model = nn.BatchNorm1d(3)
+    ema = Ema(model, 0.9)
     nn.init.constant_(model.weight, 3.0)
     model.running_mean.fill_(7.0)
-    with torch.no_grad():
-        update_ema(ema, model.state_dict(), 0.9)
-    torch.testing.assert_close(ema.weight.detach(), torch.full((3,), 1.2))
-    assert torch.equal(ema.running_mean, model.running_mean)
+    ema.update(model.state_dict())
+    torch.testing.assert_close(ema.state()["weight"], torch.full((3,), 1.2))
+    assert torch.equal(ema.state()["running_mean"], model.running_mean)
 
 
 @pytest.mark.parametrize(("buffers", "expected"), [("copied", 5.0), ("averaged", 0.5), ("untouched", 0.0)])
 def test_running_statistics_of_the_ema_follow_what_the_norm_asks_for(buffers: str, expected: float) -> None:
-    model, ema = BatchNorm(3), BatchNorm(3)
+    model = BatchNorm(3)
+    ema = Ema(model, 0.9, buffers)
     model.running_mean.fill_(5.0)
-    with torch.no_grad():
-        update_ema(ema, model.state_dict(), 0.9, buffers)
-    torch.testing.assert_close(ema.running_mean, torch.full((3,), expected))
+    ema.update(model.state_dict())
+    torch.testing.assert_close(ema.state()["running_mean"], torch.full((3,), expected))
 
 
 class Constant(nn.Module):

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from orchestrator.evaluate import _scores_table
 from orchestrator.plan import load_plan
+from orchestrator.plan.states import State
 from orchestrator.run.progress import Progress
 from tests.sweeps import write_sweep
 
@@ -49,7 +50,7 @@ def test_no_digit_of_a_running_trial_is_cut(tmp_path: Path, monkeypatch: pytest.
     plan = load_plan(write_sweep(tmp_path, norms="layer_norm, i_ln", steps=300_000))
     progress = Progress(plan, {}, quiet=True, json_lines=False)
     progress._console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    progress.changed(plan.trials[0].id, "running", {"step": 123_456, "loss": 0.01234, "psnr": 31.2345})
+    progress.changed(plan.trials[0].id, State.RUNNING, {"step": 123_456, "loss": 0.01234, "psnr": 31.2345})
     text = printed(progress._table(), width)
     assert max(map(len, text.splitlines())) <= width
     words = text.split()

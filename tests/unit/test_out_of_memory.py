@@ -16,7 +16,7 @@ from orchestrator.run.outcome import failure_of, is_last
 from orchestrator.store import attempts, open_store, trials
 from tests.sweeps import write_sweep
 from tests.tiny import tiny_spec
-from trainers.__main__ import _is_out_of_memory
+from trainers.failures import is_out_of_memory
 from trainers.spec import RunSpec
 
 
@@ -104,8 +104,8 @@ def test_halving_uses_up_no_retries() -> None:
     ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"],
 )
 def test_libraries_beside_torchs_allocator_are_understood(message: str) -> None:
-    assert _is_out_of_memory(RuntimeError(message))
-    assert not _is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert is_out_of_memory(RuntimeError(message))
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
 
 
 def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "runs"))
     number = attempts.new_attempt(store, only, {})
     attempts.write_failure(store, only.id, number, "cuda_oom", "m", final=False)
-    assert trials.trial_state(store, only.id) == "interrupted"
+    assert trials.glance_at(store, only.id).state == "interrupted"
     attempts.write_failure(store, only.id, number, "cuda_oom", "m", final=True)
-    assert trials.trial_state(store, only.id) == "infeasible"
+    assert trials.glance_at(store, only.id).state == "infeasible"
     assert not trials.look_at(store, only.id).has_ended
     assert [failure["message"] for _, failure in attempts.read_failed_attempts(store, only.id, "cuda_oom")] == ["m"]
     assert attempts.read_failed_attempts(store, only.id, "killed") == []

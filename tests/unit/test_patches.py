@@ -15,8 +15,9 @@ from tests.tiny import tiny_spec
 from trainers.build import build_patches
 from trainers.data.cache import Cache
 from trainers.data.manifests import find_set
-from trainers.loop import PROBE_STEP, micro_batches
+from trainers.loop import PROBE_STEP
 from trainers.spec import DataSpec
+from trainers.steps import micro_batches
 from trainers.tasks.base import Pair, Task
 from trainers.tasks.denoising import Denoising
 from trainers.tasks.jpeg import JpegArtefacts

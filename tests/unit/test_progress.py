@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan import Plan, load_plan
+from orchestrator.plan.states import State
 from orchestrator.run.progress import Progress
 from tests.sweeps import write_sweep
 
@@ -20,10 +21,10 @@ def plan(tmp_path: Path) -> Plan:
 def told(plan: Plan, *, quiet: bool = False, json_lines: bool = False) -> None:
     first, second = plan.trials
     with Progress(plan, {}, quiet=quiet, json_lines=json_lines) as progress:
-        progress.changed(first.id, "running")
-        progress.changed(first.id, "running", {"step": 50, "loss": 0.25})
-        progress.changed(first.id, "done", {"step": 100, "loss": 0.2, "psnr": 30.0})
-        progress.changed(second.id, "running", {"step": 10, "loss": float("nan")})
+        progress.changed(first.id, State.RUNNING)
+        progress.changed(first.id, State.RUNNING, {"step": 50, "loss": 0.25})
+        progress.changed(first.id, State.DONE, {"step": 100, "loss": 0.2, "psnr": 30.0})
+        progress.changed(second.id, State.RUNNING, {"step": 10, "loss": float("nan")})
         progress.warn("look at this")
         progress.line({"event": "summary", "done": 1})
 
@@ -53,9 +54,23 @@ def test_json_lines_stand_alone_on_stdout(plan: Plan, capsys: pytest.CaptureFixt
     assert err.strip() == "look at this"
 
 
+def test_which_trials_have_moved_is_told_once(plan: Plan) -> None:
+    first, second = plan.trials
+    with Progress(plan, {second.id: State.DONE}, quiet=True, json_lines=False) as progress:
+        assert progress.moved() == frozenset(), "what the store says is no movement"
+        progress.changed(first.id, State.RUNNING)
+        progress.changed(first.id, State.RUNNING, {"step": 50})
+        assert progress.moved() == {first.id}
+        assert progress.moved() == frozenset()
+        progress.changed(first.id, State.DONE)
+        assert progress.moved() == {first.id}
+
+
 def test_only_what_needs_no_training_counts_as_ended(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     first, second = plan.trials
-    with Progress(plan, {first.id: "interrupted", second.id: "failed"}, quiet=False, json_lines=False) as progress:
-        progress.changed(first.id, "running")
-        progress.changed(first.id, "interrupted")
+    with Progress(
+        plan, {first.id: State.INTERRUPTED, second.id: State.FAILED}, quiet=False, json_lines=False
+    ) as progress:
+        progress.changed(first.id, State.RUNNING)
+        progress.changed(first.id, State.INTERRUPTED)
     assert [line.rpartition("[")[2] for line in capsys.readouterr().err.splitlines()] == ["0/2 ended]"] * 2

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.cli import status
+from orchestrator.cli.sweeps import status
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.store import attempts, checkpoints, journals, open_store, trials
 from orchestrator.store.base import Store
 from tests.sweeps import write_sweep
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 
 
 @pytest.fixture
@@ -79,14 +79,18 @@ def test_of_a_point_journalled_twice_the_first_attempt_counts(store: Store, tria
 
 def test_a_reader_of_journals_goes_on_where_it_was(store: Store, trial: Trial) -> None:
     attempt = attempts.new_attempt(store, trial, {})
-    reader = journals.JournalReader(store, trial.id)
+    reader = journals.JournalReader(store)
+
+    def new_points() -> list[journals.Point]:
+        return list(reader.new_points(journals.segments(store, trial.id)))
+
     journals.put_segment(store, trial.id, attempt, 0, line(0, 1, loss=1.0))
-    assert [p.step for p in reader.new_points()] == [1]
+    assert [p.step for p in new_points()] == [1]
     journals.put_segment(store, trial.id, attempt, 1, line(1, 1, loss=2.0) + line(2, 2, loss="nan"))
-    (fresh,) = reader.new_points()
+    (fresh,) = new_points()
     assert fresh.step == 2
     assert fresh.value != fresh.value
-    assert list(reader.new_points()) == []
+    assert new_points() == []
 
 
 def test_a_torn_checkpoint_is_passed_over_for_an_older_intact_one(store: Store, trial: Trial, tmp_path: Path) -> None:
@@ -154,7 +158,7 @@ def test_a_superseded_attempt_writes_neither_manifest_nor_result(store: Store, t
 
 def test_states_follow_what_was_written(store: Store, trial: Trial, tmp_path: Path, monkeypatch) -> None:
     def state() -> str:
-        return trials.trial_state(store, trial.id)
+        return trials.glance_at(store, trial.id).state
 
     assert state() == "pending"
     attempt = attempts.new_attempt(store, trial, {})

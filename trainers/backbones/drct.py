@@ -10,13 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.backbones.blocks import Run, SwinBlock, kept, recomputed
+from trainers.backbones.drct_shape import NUM_BLOCKS, NUM_WIDE, dense_heads
 from trainers.backbones.network import MakeNorm, RestorationTransformer, Size, to_image, to_tokens
-from trainers.spec import dense_heads
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-NUM_BLOCKS = 5  # of a dense group
 RESIDUAL_SCALE = 0.2
 SLOPE = 0.2  # of the leaky ReLU between blocks
 
@@ -37,7 +36,7 @@ class DenseGroup(nn.Module):
         for k in range(NUM_BLOCKS):
             width = dim + k * gc
             heads = dense_heads(num_heads, width) if k else num_heads
-            ratio = mlp_ratio if k < 3 else 1.0
+            ratio = mlp_ratio if k < NUM_WIDE else 1.0
             block = SwinBlock(width, heads, window_size, img_size, k % 2 == 1, ratio, qkv_bias, drop_path, make_norm)
             setattr(self, f"swin{k + 1}", block)
             setattr(self, f"adjust{k + 1}", nn.Conv2d(width, gc if k + 1 < NUM_BLOCKS else dim, 1))

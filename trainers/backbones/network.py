@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainers.backbones.drop_path import BRANCHES, DropPath, factors_of, rates_of
+from trainers.backbones.network_shape import NUM_FEATURES
 from trainers.norms.base import Norm
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-NUM_FEATURES = 64  # channels of the `pixelshuffle` head in all published configurations
 DF2K_MEAN = (0.4488, 0.4371, 0.4040)
 DF2K_STD = (0.2842, 0.2701, 0.2920)
 

@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from trainers.catalog import NORMS, UnknownName
+from trainers.catalog import BACKBONES, NORMS, UnknownName
 from trainers.norms.base import Norm
 from trainers.spec import BadSpec, RunSpec
 
@@ -42,7 +42,6 @@ DISCRIMINATORS = ("net_d.", "discriminator.")
 BUFFERS = re.compile(r"(^|\.)(attn_mask|relative_position_index(_SA|_OCA)?|mean)$")
 RENAMED = {"gamma": "weight", "beta": "bias"}  # of the published i-LN
 BLOCK_NORM = re.compile(r"(?:^|\.)norm[12]\.(\w+)$")
-BLOCKS = {"hat": ".overlap_attn.", "drct": ".adjust1.", "swinir": ".residual_group.blocks."}  # the first that a key has
 CODE = re.compile(r"GLOBAL ([\w.]+)")  # in torch's refusal of a pickle that would run something
 NAMED = 5  # keys in a message
 
@@ -270,7 +269,7 @@ def _block_norm_names(keys: Collection[Any]) -> set[str]:
 
 
 def _backbone_of(keys: Collection[str]) -> str | None:
-    return next((name for name, part in BLOCKS.items() if any(part in key for key in keys)), None)
+    return next((entry.name for entry in BACKBONES if entry.shape and entry.shape.has_keys(keys)), None)
 
 
 def _is_whole(value: Tensor) -> bool:

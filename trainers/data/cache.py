@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from trainers.durable import fsync, fsync_tree
+
 CACHE_VARIABLE = "NORMSWEEP_CACHE"
 LIMIT_VARIABLE = "NORMSWEEP_CACHE_GB"
 DEFAULT_LIMIT_GB = 200.0
@@ -99,7 +101,7 @@ class Cache:
         (part / RESERVED).unlink()
         fsync_tree(part)
         part.rename(path)
-        _fsync(path.parent)
+        fsync(path.parent)
 
     def _make_room(self, part: Path, needed_bytes: int) -> None:
         """Evict until `part` fits, and reserve its size. Two builders do so one after the other."""
@@ -180,16 +182,3 @@ def _size(entry: Path) -> int:
         return sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
     except FileNotFoundError:  # it goes while we look
         return 0
-
-
-def fsync_tree(folder: Path) -> None:
-    for path in (*folder.rglob("*"), folder):
-        _fsync(path)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,13 +27,14 @@ from trainers.data.finder import (
     arrange,
     holds_itself,
     is_image,
-    is_junk,
     left_out,
     of_like_names,
     told,
 )
 from trainers.data.folder import Walked, walk
+from trainers.data.places import looked_for, places_in
 from trainers.data.templates import WHOLE, order_of
+from trainers.durable import write_aside
 from trainers.spec import SET_NAME
 
 ROOTS_VARIABLE = "NORMSWEEP_DATA"
@@ -123,10 +124,7 @@ def find_set(name: str, roots: Sequence[Path] = ()) -> ImageSet:
     found = _find(dataset(name), name, searched)
     if found is not None:
         return found
-    looked = (
-        ", ".join(f"{root}/{name}, {root}/*/{name}" for root in searched)
-        or f"nowhere: give --data ROOT or {ROOTS_VARIABLE}"
-    )
+    looked = ", ".join(looked_for(name, root) for root in searched) or f"nowhere: give --data ROOT or {ROOTS_VARIABLE}"
     known = DATASETS.get(name)
     about = f" {name}: {known.about}; to be had at {known.page}." if known else ""
     raise DatasetProblem(
@@ -156,7 +154,7 @@ def open_set(name: str, folder: Path) -> ImageSet:
 def look_into(name: str, folder: Path) -> tuple[ImageSet, list[str]]:
     """The images of `name` in its folder, and what is wrong with them as far as names and checksums tell."""
     if not folder.is_dir():
-        return ImageSet(name, folder, ()), [f"{folder}: is no folder"]
+        return ImageSet(name, folder, ()), [f"{folder}: not a folder"]
     return _read(dataset(name), name, SetFolder(folder))
 
 
@@ -167,13 +165,7 @@ def write_manifest(name: str, folder: Path, files: Sequence[ImageFile]) -> None:
         stat = file.path.stat()
         record = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file.sha256}
         images[file.path.relative_to(folder).as_posix()] = record | ({"px": file.px} if file.px else {})
-    target = folder / MANIFEST
-    aside = target.with_suffix(f".aside-{os.getpid()}")
-    with aside.open("w") as out:
-        out.write(manifest_text(name, images))
-        out.flush()
-        os.fsync(out.fileno())
-    aside.rename(target)
+    write_aside(folder / MANIFEST, manifest_text(name, images).encode())
 
 
 def manifest_text(name: str, images: Mapping[str, Mapping[str, Any]], source: str | None = None) -> str:
@@ -216,17 +208,10 @@ def _is_record(record: Any) -> bool:
 
 def _find(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:
     for root in roots:
-        for alias in (name, *known.also_named):
-            groups = (group for group in sorted(root.glob("*")) if is_group(group.name))
-            for folder in (root / alias, *(group / alias for group in groups)):
-                if folder.is_dir() and (found := _in_folder(known, name, folder)) is not None:
-                    return found
+        for folder in places_in(name, root):
+            if (found := _in_folder(known, name, folder)) is not None:
+                return found
     return _joined(known, name, roots)
-
-
-def is_group(name: str) -> bool:
-    """Whether a folder of a root may hold sets: not what is hidden, and not RCAN's LR/, which mirrors HR/."""
-    return not is_junk(name) and name not in ("LR", "LRBI")
 
 
 def _joined(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None:

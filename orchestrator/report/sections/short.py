@@ -7,6 +7,7 @@ import math
 import pandas as pd
 
 from orchestrator.plan.axes import COMPARED
+from orchestrator.plan.states import State
 from orchestrator.report import tables
 from orchestrator.report.blocks import Block, text
 from orchestrator.report.contents import Report
@@ -27,7 +28,7 @@ def _findings(report: Report) -> list[str]:
             found += _winners(report, tables.Column(task, dataset, "psnr"))
         for labels, rows in keyed(where(report.divergence, {"task": task}), *report.frame.panels_by):
             found += _spread(report.frame.named(report.frame.panels_by, labels), rows)
-    gone = records(report.frame.trials[report.frame.trials["state"] == "diverged"])
+    gone = records(report.frame.trials[report.frame.trials["state"] == State.DIVERGED])
     if gone:
         names = [f"{row['name']} (step {row['step']:.0f})" for row in gone[:5]]
         more = [f"and {len(gone) - 5} more"] if len(gone) > 5 else []

@@ -1,70 +1,47 @@
-"""Copies of a data set that are in order: brought to a folder or to an S3 prefix, whole or not at all, with their manifest."""
+"""`normsweep data stage`: bring copies of a set that are in order to a folder or an S3 prefix, whole or not at all."""
 
 from __future__ import annotations
 
 import fcntl
 import shutil
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator.datasets.copies import Copy, dataset_errors, find_copies
+from orchestrator.datasets.fetch import clear_others
+from orchestrator.datasets.remote import read_manifest_at, record_of, write_manifest_at
 from orchestrator.errors import UserError
-from orchestrator.objects import Listed, Prefix
-from orchestrator.staging import clear_others, read_manifest_at
-from trainers.checkpoint import sha256_of
-from trainers.data.cache import fsync_tree
+from orchestrator.objects import Listed, Prefix, is_s3
 from trainers.data.finder import is_reduced
-from trainers.data.manifests import (
-    MANIFEST,
-    DatasetProblem,
-    ImageFile,
-    ImageSet,
-    manifest_text,
-    open_set,
-    read_manifest,
-    write_manifest,
-)
+from trainers.data.manifests import DatasetProblem, ImageFile, open_set, read_manifest, write_manifest
+from trainers.durable import fsync_tree, sha256_of
 
 SHA256 = "sha256"  # how an object's note of its content is called
 
 
-@dataclass(frozen=True)
-class Copy:
-    """A copy of the set `name` that is in order: at `where`, and to be read in the folder of `found`."""
+def stage_set(name: str, source: str, target: str, *, partial: bool = False, reduced: bool = False) -> int:
+    """Bring a set that is in order to TARGET/<name>: a folder or an S3 prefix. What an earlier try has brought stays.
 
-    name: str
-    where: str
-    found: ImageSet
-    reduced: tuple[ImageFile, ...]  # beside them: LR_bicubic/X2/...
-    listed: Mapping[str, Listed]  # what lies below an S3 prefix
-
-    @property
-    def files(self) -> dict[str, ImageFile]:
-        """The set's own images, by path below its folder."""
-        return {file.path.relative_to(self.found.folder).as_posix(): file for file in self.found.all_files}
-
-    @property
-    def all_files(self) -> dict[str, ImageFile]:
-        """Reduced images too."""
-        return self.files | {file.name: file for file in self.reduced}
-
-    @property
-    def reduced_folders(self) -> list[str]:
-        return list(dict.fromkeys(file.name.rpartition("/")[0] for file in self.reduced))
+    Reduced images, which only runs with `lr_mode: given` read, stay behind unless `reduced` asks for them.
+    """
+    with dataset_errors():
+        bring = _to_prefix if is_s3(target) else _to_folder
+        copies = find_copies(name, source, partial=partial)
+        without = [copy.where for copy in copies if reduced and not copy.reduced]
+        if without:
+            raise UserError(f"{', '.join(without)}: no reduced images there (LR_bicubic/X2/): leave --reduced out.")
+        for copy in copies:
+            images = copy.all_files if reduced else copy.files
+            print(f"{copy.name}: {len(images)} images: {bring(copy, images, target)}")
+            if copy.reduced and not reduced:
+                stay = ", ".join(copy.reduced_folders)
+                print(f"{copy.name}: {stay} stay behind: only `lr_mode: given` reads them; --reduced brings them")
+    return 0
 
 
-def keep_checksums(copy: Copy) -> None:
-    """Write the manifest of a copy beside its images. Raises OSError, EnvironmentProblem."""
-    if copy.listed:
-        records = {path: _record(file) for path, file in copy.all_files.items()}
-        _write_at(Prefix(copy.where), copy.name, records, copy.listed)
-    else:
-        folder = copy.found.folder  # beside which RCAN's reduced images lie: a manifest is of its own folder
-        write_manifest(copy.name, folder, [file for path, file in copy.all_files.items() if file.path == folder / path])
-
-
-def to_folder(copy: Copy, images: Mapping[str, ImageFile], to: str) -> str:
+def _to_folder(copy: Copy, images: Mapping[str, ImageFile], to: str) -> str:
     """Bring `images`, by path, to TO/<name>: aside, renamed when the copy is whole. Says what was done.
 
     To a copy that is there already, reduced images are added.
@@ -100,7 +77,7 @@ def to_folder(copy: Copy, images: Mapping[str, ImageFile], to: str) -> str:
     return f"now in {target}, {brought} of them copied"
 
 
-def to_prefix(copy: Copy, images: Mapping[str, ImageFile], to: str) -> str:
+def _to_prefix(copy: Copy, images: Mapping[str, ImageFile], to: str) -> str:
     """Upload of `images`, by path, what is not below TO/<name> yet; the manifest comes last. Says what was done."""
     prefix = Prefix(to) / copy.name
     listed = prefix.list()
@@ -115,7 +92,7 @@ def to_prefix(copy: Copy, images: Mapping[str, ImageFile], to: str) -> str:
         pass
     listed = prefix.list()
     others = {path: record for path, record in _others(recorded or {}, images).items() if path in listed}
-    _write_at(prefix, copy.name, {path: _record(file) for path, file in images.items()} | others, listed)
+    write_manifest_at(prefix, copy.name, {path: record_of(file) for path, file in images.items()} | others, listed)
     return f"now in {prefix.uri}, {len(missing)} of them uploaded"
 
 
@@ -149,21 +126,6 @@ def _same(copy: Copy, images: Mapping[str, ImageFile], recorded: Mapping[str, Ma
 def _others(recorded: Mapping[str, Mapping[str, Any]], images: Container[str]) -> dict[str, Mapping[str, Any]]:
     """What a manifest says of reduced images that are not among `images`: they stay beside those that are brought."""
     return {path: record for path, record in recorded.items() if path not in images and is_reduced(path)}
-
-
-def _record(file: ImageFile) -> dict[str, Any]:
-    """What a manifest on S3 says of an image, beside what a listing does."""
-    return {"sha256": file.sha256, **({"px": file.px} if file.px else {})}
-
-
-def _write_at(
-    prefix: Prefix, name: str, records: Mapping[str, Mapping[str, Any]], listed: Mapping[str, Listed]
-) -> None:
-    """Write the manifest of what was listed below the prefix."""
-    images = {
-        path: {**record, "bytes": listed[path].bytes, "etag": listed[path].etag} for path, record in records.items()
-    }
-    prefix.put(MANIFEST, manifest_text(name, images).encode())
 
 
 def _is_at(prefix: Prefix, path: str, file: ImageFile, listed: Listed | None) -> bool:

@@ -19,7 +19,7 @@ import psutil
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
-from orchestrator.plan.fit import ranks_on_one, wants_cuda
+from orchestrator.plan.fit import does_not_fit, wants_cuda
 from orchestrator.plan.gpus import counted, of_this_machine, smallest_gb
 from orchestrator.run.driver import lost
 from orchestrator.run.options import RunOptions
@@ -211,24 +211,6 @@ def gpus_of(nodes: Sequence[Mapping[str, float]], auto: int | None = None) -> Gp
         else "the node has"
     )
     return Gpus(1, f"{has} {counted(sum(node['GPU'] for node in having), kinds)}", memory_gb)
-
-
-def does_not_fit(trial: Trial, nodes: Sequence[Mapping[str, float]]) -> str | None:
-    """Why nodes with these resources (`CPU`, `GPU`) can never hold the trial's gang; None if they can."""
-    placement = trial.spec.placement
-    cpus, gpus, workers = placement.cpus_per_worker, placement.gpus, placement.workers
-    room = [
-        min(int(node.get("CPU", 0) // cpus), int(node.get("GPU", 0)) * ranks_on_one(gpus) if gpus else workers)
-        for node in nodes
-    ]
-    held = max(room, default=0) if placement.strategy == "strict_pack" else sum(room)
-    if held >= workers:
-        return None
-    each = f"{cpus} CPU" + (f" and {gpus:g} GPU" if gpus else "")
-    where = "one node" if placement.strategy == "strict_pack" else f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
-    have = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
-    many = f"{workers} workers of {each} each do" if workers > 1 else f"a worker of {each} does"
-    return f"{many} not fit on {where} ({have}): {held} would"
 
 
 def refuse_split_store(options: RunOptions, nodes: list[dict[str, Any]]) -> None:

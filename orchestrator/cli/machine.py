@@ -1,0 +1,31 @@
+"""The verbs of this machine: doctor, ui."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import STORE, TRACKING, StoreUri, TrackingUri
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def doctor(store: StoreUri = STORE, tracking: TrackingUri = TRACKING) -> int:
+    """Look at versions, devices, store and tracking, and say what to do about each problem."""
+    from orchestrator.doctor import run_doctor
+
+    return run_doctor(store, tracking)
+
+
+@verbs.command()
+def ui(
+    tracking: TrackingUri = TRACKING,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> int:
+    """Print and run the MLflow server that shows the runs."""
+    from orchestrator.ui import run_ui
+
+    return run_ui(tracking, host, port)

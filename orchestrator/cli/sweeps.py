@@ -1,0 +1,224 @@
+"""The verbs of a sweep: validate, plan, run, status, report, sync."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli.exits import exit_code
+from orchestrator.cli.options import (
+    NAMESPACE,
+    STORE,
+    TRACKING,
+    AsJson,
+    Context,
+    Data,
+    File,
+    Namespace,
+    StoreUri,
+    TrackingUri,
+    data_roots,
+    finder,
+    weights,
+)
+from orchestrator.errors import NormsweepError, UserError
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
+    from orchestrator.plan.states import State
+    from orchestrator.run.runner import Ended
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Sweep files.")],
+    store: StoreUri = STORE,
+    data: Data = None,
+) -> int:
+    """Check sweep files; every problem of every file, with line and caret."""
+    from orchestrator.plan import load_plan, show
+
+    problems = []
+    find = finder(data)
+    for file in files:
+        try:
+            plan = load_plan(file, find, weights(store))
+        except UserError as error:
+            problems.append(str(error))
+        else:
+            print(f"{file}: ok: sweep {plan.sweep}, {show.trials_in_words(len(plan.trials))}")
+            for warning in plan.warnings:
+                print(warning, file=sys.stderr)
+    if problems:
+        raise UserError("\n".join(problems))
+    return 0
+
+
+@verbs.command()
+def plan(
+    file: File,
+    as_json: AsJson = False,
+    diff: Annotated[
+        tuple[str, str] | None, typer.Option(metavar="A B", help="Compare two trials of the file, field by field.")
+    ] = None,
+    store: StoreUri = STORE,
+    no_state: Annotated[bool, typer.Option("--no-state", help="Do not look into the store.")] = False,
+    data: Data = None,
+) -> int:
+    """Show a sweep's trials: what each is, what it costs, what is done already, and why a point is left out."""
+    from orchestrator.plan import gpus, load_plan, show
+
+    planned = load_plan(file, finder(data), weights(store))
+    if diff is not None:
+        print(show.difference(planned, *diff))
+        return 0
+    states: dict[str, State] = {}
+    damage: list[str] = []
+    if not no_state:
+        from orchestrator.store.trials import damage_in_words, looks_at_plan
+
+        looks = looks_at_plan(store, planned)
+        states, damage = {look.trial: look.state for look in looks.values()}, damage_in_words(looks.values())
+    here = gpus.of_this_machine()
+    if as_json:
+        print(json.dumps({**show.as_json(planned, states, here), "damage": damage}, indent=2))
+    else:
+        print("\n".join([show.as_text(planned, states, here), *damage]))
+    return 0
+
+
+@verbs.command()
+def run(
+    file: File,
+    store: StoreUri = STORE,
+    tracking: TrackingUri = TRACKING,
+    address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: a local one.")] = None,
+    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at a time, at most.")] = None,
+    auto_gpus: Annotated[
+        int | None,
+        typer.Option(min=0, max=1, help="What `gpus_per_worker: auto` is. Default: 1 where a node has GPUs, else 0."),
+    ] = None,
+    join_deadline_s: Annotated[
+        float, typer.Option(min=0, help="With --address: how long workers may take to join.")
+    ] = 300.0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only problems and the summary.")] = False,
+    as_json: AsJson = False,
+    data: Data = None,
+    for_job: Annotated[
+        str | None, typer.Option(metavar="JOB", help="In a cluster's job: its outcome goes to the store.")
+    ] = None,
+) -> int:
+    """Train what the store does not hold yet, then write the report. Run again, it continues."""
+    from orchestrator.plan import load_plan
+    from orchestrator.run.driver import drive
+
+    this_run = f"{platform.node()}-{os.getpid()}-{time.time_ns()}"
+
+    def planned() -> Plan:
+        return load_plan(file, finder(data), weights(store))
+
+    def train() -> Ended:
+        plan = planned()
+        from orchestrator.run.options import RunOptions
+        from orchestrator.run.runner import run_sweep
+
+        options = RunOptions(
+            store=store,
+            tracking=tracking,
+            address=address,
+            max_concurrent=max_concurrent,
+            auto_gpus=auto_gpus,
+            join_deadline_s=join_deadline_s,
+            quiet=quiet,
+            json_lines=as_json,
+            data_roots=data_roots(data).given,
+            run=this_run,
+            job=for_job or "",
+        )
+        return run_sweep(plan, options)
+
+    def work() -> int:
+        if for_job is None:
+            return train().exit_code
+        from orchestrator.run.for_job import run_for_job
+
+        return run_for_job(for_job, store, train)
+
+    def close(kind: str, message: str) -> None:
+        with suppress(NormsweepError):
+            from orchestrator.store import open_store
+            from orchestrator.store.closing import close_attempts
+
+            ids = [trial.id for trial in planned().trials]
+            close_attempts(open_store(store), ids, this_run, kind, message)
+
+    return drive(lambda: exit_code(work), close)
+
+
+@verbs.command()
+def status(
+    file: Annotated[Path, typer.Argument(metavar="FILE_OR_JOB", help="A sweep file, or a job's or sweep's name.")],
+    store: StoreUri = STORE,
+    as_json: AsJson = False,
+    data: Data = None,
+    context: Context = None,
+    namespace: Namespace = NAMESPACE,
+) -> int:
+    """How far a sweep is, from the store alone; or, by the name of a job, what it is doing on the cluster."""
+    if not file.is_file() and file.suffix == "":
+        from orchestrator.cluster.follow import show_job
+        from orchestrator.cluster.kube import Kube
+
+        return show_job(Kube(context, namespace), str(file), store)
+    from orchestrator.plan import load_plan, show
+    from orchestrator.store.trials import damage_in_words, looks_at_plan
+
+    planned = load_plan(file, finder(data), weights(store, check=False))
+    looks = looks_at_plan(store, planned)
+    counts = show.counts(planned, {look.trial: look.state for look in looks.values()})
+    damage = damage_in_words(looks.values())
+    notes = [f"{trial.name}: {note}" for trial in planned.trials if (note := looks[trial.id].note)]
+    if as_json:
+        print(json.dumps({**counts, "notes": notes, "damage": damage}))
+    else:
+        print("\n".join(["  ".join(f"{name} {value}" for name, value in counts.items()), *notes, *damage]))
+    return 0
+
+
+@verbs.command()
+def report(
+    file: File,
+    store: StoreUri = STORE,
+    tracking: TrackingUri = TRACKING,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: STORE/sweeps/NAME/report.")] = None,
+    data: Data = None,
+) -> int:
+    """Write the report of a sweep: HTML, Markdown and CSV."""
+    from orchestrator.plan import load_plan
+    from orchestrator.report.page import write_report
+
+    print(write_report(load_plan(file, finder(data), weights(store, check=False)), store, tracking, out).page)
+    return 0
+
+
+@verbs.command()
+def sync(file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, data: Data = None) -> int:
+    """Bring MLflow up to what the store holds, e.g. after its server was away."""
+    from orchestrator.plan import load_plan
+
+    planned = load_plan(file, finder(data), weights(store, check=False))
+    from orchestrator.tracking.mlflow import sync_sweep
+
+    for note in sync_sweep(planned, store, tracking):
+        print(note, file=sys.stderr)
+    return 0

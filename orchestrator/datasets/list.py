@@ -1,0 +1,52 @@
+"""`normsweep data list`: the sets of the field, and where they lie here."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from orchestrator.datasets.places import Folders, first_place
+from trainers.data.datasets import DATASETS, Dataset, dataset
+from trainers.data.embedded import embedded_names
+
+
+def list_sets(roots: Sequence[str], *, as_json: bool = False) -> int:
+    """Print what is known of each set, and where it lies below `roots`, folders and S3 prefixes."""
+    rows: list[dict[str, Any]] = []
+    folders = Folders()
+    for known in DATASETS.values():
+        row = vars(known) | {"found": _first_found(known, roots, folders), "layouts": list(map(str, known.layouts))}
+        rows.append(row | {"crops_px": dict(known.crops_px)})
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    for row in rows:
+        layouts = ", ".join(dict.fromkeys(row["layouts"]))
+        names = f" (also {', '.join(row['also_named'])})" if row["also_named"] else ""
+        parts = f" {' and '.join(row['parts'])}, or" if row["parts"] else ""
+        console.print(
+            f"[bold]{row['name']}[/bold]{names}: {' or '.join(map(str, row['images']))} images. {row['about']}"
+        )
+        for key in ("note", "terms", "page"):
+            if row[key]:
+                console.print(f"  {key:7}{row[key]}", markup=False)
+        if row["name"] in embedded_names():
+            console.print("  here   in the installed wheel")
+            continue
+        console.print(f"  layout{parts} {layouts}", markup=False)
+        console.print(f"  here   {row['found'] or 'no'}", markup=False)
+    return 0
+
+
+def _first_found(known: Dataset, roots: Sequence[str], folders: Folders) -> str | None:
+    """Where the set lies, or all of those of which it is made."""
+    here = next(filter(None, (first_place(known.name, root, folders) for root in roots)), None)
+    if here is not None or not known.parts:
+        return here
+    parts = [_first_found(dataset(part), roots, folders) for part in known.parts]
+    return None if None in parts else " and ".join(filter(None, parts))

@@ -1,0 +1,122 @@
+"""Bringing to the store what a rank writes to its run folder: journal lines now and then, checkpoints as they are finished."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import EnvironmentProblem
+from orchestrator.store.base import Store
+from orchestrator.store.checkpoints import Files, checkpoint_prefix
+from orchestrator.store.journals import put_segment
+from trainers.durable import sha256_of
+
+SHIP_EVERY_S = 10.0  # of the journal: each time makes a segment, which every reader of the trial asks for
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """One rank's part of a checkpoint, now in the store."""
+
+    step: int
+    files: Files
+
+
+@dataclass(frozen=True)
+class News:
+    """What a rank has done since the last look: its newest values at `step`, and the checkpoints that were shipped."""
+
+    step: int = 0
+    values: Mapping[str, float] = field(default_factory=dict)
+    checkpoints: tuple[Shipped, ...] = ()
+
+
+class Shipping:
+    """From the run folder `out` of rank `rank` to an attempt in the store. `device` is the rank's, once it has journalled it."""
+
+    def __init__(self, store: Store, trial_id: str, attempt: int, rank: int, out: Path) -> None:
+        self._store = store
+        self._trial_id = trial_id
+        self._attempt = attempt
+        self._rank = rank
+        self._out = out
+        self._read_bytes = 0  # of the journal
+        self._unshipped: list[bytes] = []  # lines of it
+        self._shipped_at = -math.inf
+        self._shipped: set[str] = set()  # names of checkpoints
+        self.device: str | None = None
+
+    def ship(self, *, has_ended: bool) -> News:
+        """Look at what the rank has written. A checkpoint is shipped at once, after the journal lines that cover it.
+
+        Other lines wait up to SHIP_EVERY_S, or until the rank `has_ended`. A worker that is killed takes those with it, of steps
+        behind the last checkpoint: the next attempt comes to them again.
+        """
+        finished = self._finished_checkpoints()  # before the journal is read, whose lines come first
+        step, values = self._read_journal()
+        if finished or has_ended or time.monotonic() - self._shipped_at >= SHIP_EVERY_S:
+            self._ship_lines()
+        return News(step, values, self._ship_checkpoints(finished))
+
+    def _read_journal(self) -> tuple[int, dict[str, float]]:
+        path = self._out / "journal.jsonl"
+        if self._rank != 0 or not path.exists():
+            return 0, {}
+        with path.open("rb") as file:
+            file.seek(self._read_bytes)
+            content = file.read()
+        whole = content[: content.rfind(b"\n") + 1]
+        if not whole:
+            return 0, {}
+        self._read_bytes += len(whole)
+        lines = whole.splitlines(keepends=True)
+        self._unshipped += lines
+        records = [json.loads(line) for line in lines]
+        values: dict[str, float] = {}
+        for record in records:
+            self.device = record.get("device", self.device)
+            values |= {name: float(value) for name, value in record.get("values", {}).items()}
+        return int(records[-1]["step"]), values
+
+    def _ship_lines(self) -> None:
+        if not self._unshipped:
+            return
+        first: int = json.loads(self._unshipped[0])["seq"]
+        put_segment(self._store, self._trial_id, self._attempt, first, b"".join(self._unshipped))
+        self._unshipped = []
+        self._shipped_at = time.monotonic()
+
+    def _finished_checkpoints(self) -> list[Path]:
+        """The manifests of those that have not been shipped."""
+        found = sorted((self._out / "checkpoints").glob(f"step-*/manifest.rank-{self._rank}.json"))
+        return [path for path in found if path.parent.name not in self._shipped]
+
+    def _ship_checkpoints(self, finished: Iterable[Path]) -> tuple[Shipped, ...]:
+        shipped = []
+        for manifest_path in finished:
+            folder = manifest_path.parent
+            try:
+                shipped.append(self._ship_checkpoint(folder, manifest_path))
+            except (OSError, EnvironmentProblem):
+                if folder.exists():
+                    raise
+                continue  # the rank has removed it: newer ones are there
+            self._shipped.add(folder.name)
+        return tuple(shipped)
+
+    def _ship_checkpoint(self, folder: Path, manifest_path: Path) -> Shipped:
+        manifest: dict[str, Any] = json.loads(manifest_path.read_bytes())
+        prefix = checkpoint_prefix(self._trial_id, manifest["step"], self._attempt)
+        files: Files = dict(manifest["files"])
+        files[manifest_path.name] = {
+            "sha256": sha256_of(manifest_path),
+            "bytes": manifest_path.stat().st_size,
+        }
+        for name in files:
+            self._store.put_file(f"{prefix}/{name}", folder / name)
+        return Shipped(int(manifest["step"]), files)

@@ -1,0 +1,68 @@
+"""A store that counts what is asked of it, and can be made to fail as it is written to."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from orchestrator.store.base import Store
+
+
+class CountedStore(Store):
+    """`asked`: how often each (request, key) was made. `before` is called with them ahead of each request, and may raise."""
+
+    def __init__(self, inner: Store, before: Callable[[str, str], None] | None = None) -> None:
+        self._inner = inner
+        self._before = before or (lambda request, key: None)
+        self._lock = threading.Lock()
+        self.uri = inner.uri
+        self.asked: Counter[tuple[str, str]] = Counter()
+
+    def _ask(self, request: str, key: str) -> Store:
+        with self._lock:
+            self._before(request, key)
+            self.asked[request, key] += 1
+        return self._inner
+
+    def requests(self) -> dict[str, int]:
+        """How many requests of each kind were made since the last call."""
+        counted: Counter[str] = Counter()
+        for (request, _), times in self.asked.items():
+            counted[request] += times
+        self.asked.clear()
+        return dict(counted)
+
+    def get(self, key: str) -> bytes:
+        return self._ask("get", key).get(key)
+
+    def put(self, key: str, content: bytes) -> None:
+        self._ask("put", key).put(key, content)
+
+    def put_once(self, key: str, content: bytes) -> bool:
+        return self._ask("put", key).put_once(key, content)
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        return self._ask("get", key).get_tagged(key)
+
+    def replace(self, key: str, content: bytes, tag: str) -> bool:
+        return self._ask("put", key).replace(key, content, tag)
+
+    def list(self, prefix: str) -> list[str]:
+        return self._ask("list", prefix).list(prefix)
+
+    def delete(self, key: str) -> None:
+        self._ask("delete", key).delete(key)
+
+    def size(self, key: str) -> int:
+        return self._ask("size", key).size(key)
+
+    def sha256(self, key: str) -> str:
+        return self._ask("get", key).sha256(key)
+
+    def put_file(self, key: str, path: Path) -> None:
+        self._ask("put", key).put_file(key, path)
+
+    def get_file(self, key: str, path: Path) -> None:
+        self._ask("get", key).get_file(key, path)

@@ -1,0 +1,100 @@
+"""What a rank writes reaches the store: its journal by time, a checkpoint at once and never before its lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.run import shipping
+from orchestrator.run.shipping import SHIP_EVERY_S, Shipping
+from orchestrator.store import open_store
+from tests.counted_store import CountedStore
+from trainers.checkpoint import sha256_of
+from trainers.journal import Journal
+
+
+class Rank:
+    """What it writes, and a clock."""
+
+    def __init__(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.out = out
+        self.now = 1000.0
+        out.mkdir()
+        self.journal = Journal(out / "journal.jsonl")
+        monkeypatch.setattr(shipping.time, "monotonic", lambda: self.now)
+
+    def save(self, step: int) -> None:
+        folder = self.out / f"checkpoints/step-{step:08d}"
+        folder.mkdir(parents=True)
+        (folder / "weights.pt").write_bytes(b"w")
+        files = {"weights.pt": {"sha256": sha256_of(folder / "weights.pt"), "bytes": 1}}
+        (folder / "manifest.rank-0.json").write_text(json.dumps({"step": step, "files": files}))
+
+
+@pytest.fixture
+def rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rank:
+    return Rank(tmp_path / "out", monkeypatch)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> CountedStore:
+    return CountedStore(open_store(str(tmp_path / "runs")))
+
+
+def steps(store: CountedStore) -> list[int]:
+    """Of the lines in the store."""
+    return [json.loads(line)["step"] for key in store.list("trials/t") for line in store.get(key).splitlines()]
+
+
+def test_a_journal_ships_by_time_and_its_values_are_known_at_once(store: CountedStore, rank: Rank) -> None:
+    shipper = Shipping(store, "t", 1, 0, rank.out)
+    for step in range(1, 301):  # a line a second, looked for five times a second
+        rank.journal.metrics(step, {"train/loss": float(step)})
+        assert dict(shipper.ship(has_ended=False).values) == {"train/loss": float(step)}
+        for _ in range(4):
+            rank.now += 0.2
+            assert not shipper.ship(has_ended=False).values
+        rank.now += 0.2
+    assert store.requests()["put"] == 300 / SHIP_EVERY_S
+    shipper.ship(has_ended=True)
+    assert steps(store) == list(range(1, 301)), "the rank's last lines are shipped when it ends"
+
+
+def test_no_checkpoint_is_in_the_store_before_the_lines_that_it_covers(store: CountedStore, rank: Rank) -> None:
+    shipper = Shipping(store, "t", 1, 0, rank.out)
+    rank.journal.metrics(1, {"train/loss": 1.0})
+    shipper.ship(has_ended=False)
+    rank.journal.metrics(2, {"train/loss": 1.0})
+    shipper.ship(has_ended=False)
+    assert steps(store) == [1], "not yet"
+    rank.save(2)
+    store.requests()
+    (shipped,) = shipper.ship(has_ended=False).checkpoints
+    assert shipped.step == 2
+    puts = [key.split("/")[2:4] for request, key in store.asked if request == "put"]
+    assert [kind for kind, _ in puts] == ["attempts", "checkpoints", "checkpoints"]
+    assert shipper.ship(has_ended=False).checkpoints == ()
+
+
+def test_a_checkpoint_that_is_finished_while_the_journal_is_read_waits_for_the_next_look(
+    store: CountedStore, rank: Rank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lines may have been written after the journal was read."""
+    shipper = Shipping(store, "t", 1, 0, rank.out)
+    rank.journal.metrics(1, {"train/loss": 1.0})
+    read = Shipping._read_journal
+
+    def slowly(self: Shipping) -> tuple[int, dict[str, float]]:
+        found = read(self)
+        if not (rank.out / "checkpoints").exists():
+            rank.journal.metrics(2, {"train/loss": 1.0})
+            rank.save(2)
+        return found
+
+    monkeypatch.setattr(Shipping, "_read_journal", slowly)
+    assert shipper.ship(has_ended=False).checkpoints == ()
+    assert [part.step for part in shipper.ship(has_ended=False).checkpoints] == [2]
+    journalled = [key for key in store.list("trials/t") if "/journal/" in key]
+    assert len(journalled) == 2

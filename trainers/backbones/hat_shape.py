@@ -1,0 +1,67 @@
+"""HAT's sizes, what does not fit, and its cost. Torch-free: planning reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from trainers.backbones import network_shape
+from trainers.shape import Amount, Blocks, CountNorm, Knobs, Shape, convolution
+
+
+def misfit(knobs: Knobs) -> str | None:
+    if why := network_shape.misfit(knobs):
+        return why
+    width, window = knobs["embed_dim"], knobs["window_size"]
+    for knob in ("compress_ratio", "squeeze_factor"):
+        if knobs[knob] > width:
+            return f"{knob} {knobs[knob]} leaves no channel of embed_dim {width}"
+    overlap = int(window * knobs["overlap_ratio"])
+    if overlap % 2:
+        return (
+            f"overlap_ratio {knobs['overlap_ratio']:g} makes a window of {window} larger by "
+            f"{overlap} pixels, which must be an even number: half of it stands on either side"
+        )
+    return None
+
+
+def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
+    """Hybrid blocks, and the overlapping one that ends each group."""
+    c, ratio, window = knobs["embed_dim"], knobs["mlp_ratio"], knobs["window_size"]
+    inner, squeezed = c // knobs["compress_ratio"], c // knobs["squeeze_factor"]
+    gate = Amount(2 * c * squeezed + squeezed + c, 0, c)
+    branch = convolution(c, inner).plus(convolution(inner, c), gate)
+    larger = window + int(window * knobs["overlap_ratio"])
+    for depth, heads, times in network_shape.groups(knobs):
+        hybrid = network_shape.block(knobs, count_norm, c, heads, ratio=ratio).plus(branch)
+        yield Blocks(hybrid, c, depth * times)
+        overlapping = network_shape.block(knobs, count_norm, c, heads, ratio=ratio, larger=larger)
+        yield Blocks(overlapping, c, times)
+
+
+def around(knobs: Knobs, count_embed: CountNorm, count_end: CountNorm, scale: int) -> list[Amount]:
+    return network_shape.around(knobs, count_embed, count_end, scale, convolutions=len(knobs["depths"]))
+
+
+def has_keys(keys: Collection[str]) -> bool:
+    return any(".overlap_attn." in key for key in keys)
+
+
+SHAPE = Shape(
+    small={
+        "embed_dim": 8,
+        "depths": (2,),
+        "num_heads": (2,),
+        "window_size": 4,
+        "squeeze_factor": 4,
+        "drop_path": 0.0,
+    },
+    networks={"pixelshuffle": ("sr_x2", {}), "same size": ("jpeg_10", {})},
+    first_block="layers.0.residual_group.blocks.0",
+    misfit=misfit,
+    sized=network_shape.sized,
+    size=network_shape.size,
+    multiple_px=network_shape.multiple_px,
+    blocks=blocks,
+    around=around,
+    has_keys=has_keys,
+)

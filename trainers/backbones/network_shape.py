@@ -1,0 +1,114 @@
+"""What the shapes of SwinIR, HAT and DRCT share: groups of window attention, and what stands around.
+
+The pure side of `network.py` and `attention.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+from trainers.shape import Amount, BadSize, CountNorm, Knobs, Size, convolution
+
+NUM_FEATURES = 64  # channels of the `pixelshuffle` head in all published configurations
+KEPT_SCORES = 2  # score maps that attention keeps for its backward pass
+
+
+def sized(knobs: Knobs, width: int | None, depth: int | None) -> Knobs:
+    """As many groups as `depth`, each like the first. Raises BadSize where they differ."""
+    values = dict(knobs)
+    if width is not None:
+        values["embed_dim"] = width
+    if depth is not None:
+        for knob in ("depths", "num_heads"):
+            groups = knobs[knob]
+            if len(set(groups)) > 1:
+                differ = f"groups differ in {knob} {list(groups)}"
+                raise BadSize("depth", f"{differ}: an axis `depth` needs them alike")
+            values[knob] = groups[:1] * depth
+    return values
+
+
+def size(knobs: Knobs) -> Size:
+    return Size(knobs["embed_dim"], len(knobs["depths"]))
+
+
+def multiple_px(knobs: Knobs) -> int:
+    """Whole windows."""
+    window: int = knobs["window_size"]
+    return window
+
+
+def misfit(knobs: Knobs) -> str | None:
+    """Heads, MLP and windows, which the three have alike."""
+    width, depths, heads = knobs["embed_dim"], knobs["depths"], knobs["num_heads"]
+    if len(depths) != len(heads):
+        return f"depths names {len(depths)} groups, num_heads {len(heads)}"
+    for count in dict.fromkeys(heads):
+        if why := undivided(width, count):
+            return why
+    if int(width * knobs["mlp_ratio"]) < 1:
+        return f"mlp_ratio {knobs['mlp_ratio']:g} leaves an MLP of embed_dim {width} without channels"
+    window = knobs["window_size"]
+    if 0 < knobs["img_size"] < window:  # the published constructors would shrink the window to it
+        return (
+            f"img_size {knobs['img_size']} is smaller than a window of {window}; "
+            f"0 (decide by each input) or at least {window} would fit"
+        )
+    return None
+
+
+def undivided(width: int, heads: int) -> str | None:
+    """Why so many heads do not share the channels evenly, or None."""
+    if width % heads == 0:
+        return None
+    below, above = width - width % heads, width - width % heads + heads
+    fits = f"{below} or {above}" if below else str(above)
+    return f"{heads} heads do not divide embed_dim {width}; {fits} would fit"
+
+
+def groups(knobs: Knobs) -> Iterable[tuple[int, int, int]]:
+    """Blocks and heads of each kind of group, and how many groups are of it."""
+    kinds = Counter(zip(knobs["depths"], knobs["num_heads"], strict=True))
+    return ((depth, heads, times) for (depth, heads), times in kinds.items())
+
+
+def block(knobs: Knobs, count_norm: CountNorm, c: int, heads: int, *, ratio: float, larger: int = 0) -> Amount:
+    """Window attention and MLP with their norms; `larger` is the side of the windows of keys."""
+    window, hidden = knobs["window_size"], int(c * ratio)
+    keys = larger or window
+    table = (window + keys - 1) ** 2 * heads
+    linear = 4 * c * c + 2 * c * hidden
+    biases = 3 * c * knobs["qkv_bias"] + c + hidden + c
+    parameters = 2 * count_norm(c) + table + linear + biases
+    kept = c * (8 + 2 * ratio + 2 * (keys**2 - window**2) / window**2)
+    return Amount(parameters, linear + 2 * keys**2 * c, kept + KEPT_SCORES * heads * keys**2)
+
+
+def around(
+    knobs: Knobs,
+    count_embed: CountNorm,
+    count_end: CountNorm,
+    scale: int,
+    *,
+    convolutions: int,
+    upsampler: str = "pixelshuffle",
+) -> list[Amount]:
+    """Embedding, end and head; `convolutions` are those that end a group."""
+    c = knobs["embed_dim"]
+    ends = Amount(count_embed(c) + count_end(c), 0, 2 * c)
+    body = convolution(c, c).times(convolutions + 1)
+    return [convolution(3, c), body, ends, *_head(c, scale, upsampler)]
+
+
+def _head(c: int, scale: int, upsampler: str) -> list[Amount]:
+    if scale == 1:
+        return [convolution(c, 3)]
+    if upsampler == "pixelshuffledirect":
+        return [convolution(c, 3 * scale**2)]
+    convolutions, side = [convolution(c, NUM_FEATURES)], 1
+    for factor in [3] if scale == 3 else [2] * int(math.log2(scale)):
+        convolutions.append(convolution(NUM_FEATURES, NUM_FEATURES * factor**2, side=side))
+        side *= factor
+    return [*convolutions, convolution(NUM_FEATURES, 3, side=side)]

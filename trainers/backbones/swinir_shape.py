@@ -1,0 +1,56 @@
+"""SwinIR's sizes, what does not fit, and its cost. Torch-free: planning reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from trainers.backbones import network_shape
+from trainers.shape import Amount, Blocks, CountNorm, Knobs, Shape
+
+
+def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
+    c = knobs["embed_dim"]
+    for depth, heads, times in network_shape.groups(knobs):
+        each = network_shape.block(knobs, count_norm, c, heads, ratio=knobs["mlp_ratio"])
+        yield Blocks(each, c, depth * times)
+
+
+def around(knobs: Knobs, count_embed: CountNorm, count_end: CountNorm, scale: int) -> list[Amount]:
+    return network_shape.around(
+        knobs,
+        count_embed,
+        count_end,
+        scale,
+        convolutions=len(knobs["depths"]),
+        upsampler=knobs["upsampler"],
+    )
+
+
+def has_keys(keys: Collection[str]) -> bool:
+    """HAT's groups hold blocks under the same names, and an overlapping one besides."""
+    has_blocks = any(".residual_group.blocks." in key for key in keys)
+    return has_blocks and not any(".overlap_attn." in key for key in keys)
+
+
+SHAPE = Shape(
+    small={
+        "embed_dim": 8,
+        "depths": (2, 2),
+        "num_heads": (2, 2),
+        "window_size": 4,
+        "drop_path": 0.0,
+    },
+    networks={
+        "pixelshuffle": ("sr_x2", {}),
+        "pixelshuffledirect": ("sr_x3", {"upsampler": "pixelshuffledirect"}),
+        "same size": ("jpeg_10", {}),
+    },
+    first_block="layers.0.residual_group.blocks.0",
+    misfit=network_shape.misfit,
+    sized=network_shape.sized,
+    size=network_shape.size,
+    multiple_px=network_shape.multiple_px,
+    blocks=blocks,
+    around=around,
+    has_keys=has_keys,
+)

@@ -1,0 +1,74 @@
+"""What `failure-rank-<r>.json` says of a rank that failed: which kind of failure, in words, and where it happened."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from pathlib import Path
+
+from trainers.catalog import NORMS
+from trainers.durable import write_json
+from trainers.spec import RunSpec
+
+SAID_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+# Where a smaller micro-batch would not help against a lack of memory, by (module, function).
+PLACES = {
+    ("trainers.engine", "__init__"): "set-up",
+    ("trainers.evaluate", ""): "evaluation",
+}
+
+
+def write_failure(out: Path, rank: int, kind: str, error: BaseException, **more: str) -> None:
+    """`more` is added to what is said of every error, or replaces it."""
+    said = {"kind": kind, "message": str(error), "traceback": "".join(traceback.format_exception(error))}
+    write_json(out / f"failure-rank-{rank}.json", {**said, **more})
+
+
+def write_unexpected(out: Path, rank: int, error: Exception, spec: RunSpec) -> None:
+    """The failure file of an error that nobody foresaw: too little memory, a norm of the user's own, or our bug."""
+    if is_out_of_memory(error):
+        write_failure(out, rank, "cuda_oom", error, during=_place_of(error))
+    elif of_norm := _of_own_norm(error, spec):
+        write_failure(out, rank, "norm", error, **of_norm)
+    else:
+        write_failure(out, rank, "bug", error)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Libraries that allocate beside torch's allocator say so in an error of another class."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in SAID_OF_MEMORY)
+
+
+def _place_of(error: BaseException) -> str:
+    """What the loop was doing: the outermost frame that says, otherwise training."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module, function = frame.f_globals.get("__name__"), frame.f_code.co_name
+        if place := PLACES.get((module, function)) or PLACES.get((module, "")):
+            return place
+    return "training"
+
+
+def _of_own_norm(error: Exception, spec: RunSpec) -> dict[str, str] | None:
+    """Message and traceback, its own frames first, of an error raised by a norm from outside the catalogue; else None."""
+    norm = NORMS[spec.model.norm.name]
+    if not norm.open_knobs:
+        return None
+    files = {part.__code__.co_filename for part in vars(norm.load()).values() if inspect.isfunction(part)}
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [depth for depth, (frame, _) in enumerate(frames) if frame.f_code.co_filename in files]
+    ours = [
+        depth for depth, (frame, _) in enumerate(frames) if frame.f_globals.get("__name__", "").startswith("trainers.")
+    ]
+    if not own or max(ours, default=-1) > own[-1]:
+        return None
+    tail = error.__traceback__
+    for _ in range(own[0]):
+        tail = tail.tb_next if tail is not None else None
+    frame, line = frames[own[-1]]
+    where = f"{Path(frame.f_code.co_filename).name}, line {line}"
+    return {
+        "message": f"the norm {norm.name} raised {type(error).__name__}: {error} ({where})",
+        "traceback": "".join(traceback.format_exception(type(error), error, tail)),
+    }

@@ -1,0 +1,40 @@
+"""What is written down of a trial while it trains: by rank 0, in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainers.checkpoint import folder_name
+from trainers.durable import write_json
+from trainers.journal import Journal, encoded
+
+
+class Recorder:
+    """The journal, and in the end the result with the last value of every metric. On other ranks it writes nothing."""
+
+    def __init__(self, out: Path, rank: int) -> None:
+        self._out = out
+        self._journal = Journal(out / "journal.jsonl") if rank == 0 else None
+        self._last: dict[str, float] = {}
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self._last.update(values)
+        if self._journal is not None:
+            self._journal.metrics(step, values)
+
+    def event(self, step: int, event: str, **fields: Any) -> None:
+        if self._journal is not None:
+            self._journal.event(step, event, **fields)
+
+    def end(self, step: int, outcome: str, *, final: bool) -> None:
+        """Note how training ended; a result is written only where that is `final`."""
+        self.event(step, outcome)
+        if self._journal is None:
+            return
+        self._journal.close()
+        if final:
+            metrics = {name: encoded(value) for name, value in self._last.items()}
+            result = {"outcome": outcome, "step": step, "checkpoint": folder_name(step), "metrics": metrics}
+            write_json(self._out / "result.json", result)

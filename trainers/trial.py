@@ -1,0 +1,145 @@
+"""A trial while it trains: the things that happen to it, each a method, in the order in which the loop calls them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from trainers import checkpoint
+from trainers.data.images import NamedImage
+from trainers.ema import Ema
+from trainers.engine import Engine
+from trainers.evaluate import evaluate, means
+from trainers.guard import Guard
+from trainers.journal import encoded
+from trainers.kernels import tf32
+from trainers.probes.features import FeatureProbe
+from trainers.recorder import Recorder
+from trainers.spec import RunSpec
+from trainers.steps import Steps, learning_rate
+from trainers.tasks.base import Task
+
+KEPT_CHECKPOINTS = 2
+
+Outcome = Literal["completed", "diverged", "preempted"]
+
+
+@dataclass
+class Pace:
+    """Steps per second since the last record, of the time in which the trial trained."""
+
+    steps: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.steps, self.seconds = self.steps + 1, self.seconds + seconds
+
+    def take(self) -> float:
+        """The pace; from here on it is measured anew."""
+        pace = self.steps / self.seconds
+        self.steps, self.seconds = 0, 0.0
+        return pace
+
+
+class Trial:
+    """One rank's part of a trial of which `done` steps are done. Every rank must call its methods in the same order."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        out: Path,
+        *,
+        engine: Engine,
+        ema: Ema,
+        steps: Steps,
+        done: int,
+        guard: Guard,
+        recorder: Recorder,
+        probe: FeatureProbe,
+        task: Task,
+        benchmarks: Mapping[str, Sequence[NamedImage]],
+    ) -> None:
+        self.done = done
+        self.guard = guard
+        self._spec = spec
+        self._checkpoints = out / "checkpoints"
+        self._engine = engine
+        self._ema = ema
+        self._steps = steps
+        self._recorder = recorder
+        self._probe = probe
+        self._task = task
+        self._benchmarks = benchmarks
+        self._pace = Pace()
+        self._loss = 0.0  # of the last step, the mean over ranks
+
+    @property
+    def is_over(self) -> bool:
+        return self.done == self._spec.training.steps or not self.guard.sound
+
+    def is_due(self, every: int) -> bool:
+        """Whether that happens now which happens every so many steps; once a trial is over, everything does."""
+        return self.is_over or self.done % every == 0
+
+    def step(self, *, asked: bool) -> bool:
+        """One optimiser step. Returns whether any rank was asked to end: `asked` says whether this one was."""
+        started = time.monotonic()
+        loss = self._steps.take(self.done)
+        self._loss, asked_share = self._engine.mean_over_ranks([loss, float(asked)])
+        self.done += 1
+        self._pace.add(time.monotonic() - started)
+        self.guard.check_loss(self._loss, overflowed=self._engine.overflowed)
+        return asked_share > 0
+
+    def log(self) -> None:
+        """The loss of the last step, and how it came about."""
+        training, engine = self._spec.training, self._engine
+        values = {
+            "train/loss": self._loss,
+            "train/lr": learning_rate(training, self.done - 1),
+            "train/images_per_s": self._pace.take() * training.batch_size,
+        }
+        if (norm := engine.grad_norm) is not None:
+            values["train/grad_norm"] = norm
+        if training.precision == "fp16":
+            values["train/loss_scale"] = engine.loss_scale
+        self._recorder.metrics(self.done, values)
+
+    def probe(self) -> None:
+        """The feature trace."""
+        with tf32(self._spec.training.precision == "tf32"):
+            values = self._probe.measure()
+        self._recorder.metrics(self.done, values)
+        self.guard.check_features(v for name, v in values.items() if name.startswith("feature/mean_square/"))
+
+    def evaluate(self) -> None:
+        """The benchmarks on EMA weights, images dealt out over the ranks."""
+        engine, task = self._engine, self._task
+        mine = slice(engine.rank, None, engine.world_size)
+        for name, images in self._benchmarks.items():
+            part = evaluate(self._ema.network, task, images, engine.device, index_slice=mine)
+            scores = [score for part in engine.gather_objects(part) for score in part]
+            values = {f"val/{name}/{metric}": value for metric, value in means(scores).items()}
+            self._recorder.metrics(self.done, values)
+            of_images = [
+                {key: encoded(v) if isinstance(v, float) else v for key, v in score.items()}
+                for score in sorted(scores, key=lambda score: score["name"])
+            ]
+            self._recorder.event(self.done, "scores", set=name, **task.how_scored(), images=of_images)
+
+    def checkpoint(self) -> None:
+        name = self._engine.save(self._checkpoints, self.done, self._ema.state(), sound=self.guard.sound)
+        self._recorder.event(self.done, "checkpoint", name=name)
+        checkpoint.discard_older(self._checkpoints, KEPT_CHECKPOINTS)
+
+    def end(self) -> Outcome:
+        """Note how it ended, and leave the gang."""
+        outcome: Outcome = "preempted"
+        if self.is_over:
+            outcome = "completed" if self.guard.sound else "diverged"
+        self._recorder.end(self.done, outcome, final=self.is_over)
+        self._engine.close()
+        return outcome
