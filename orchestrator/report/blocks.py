@@ -1,6 +1,7 @@
-"""What a report is made of: tables, figures and texts, in groups and sections. HTML and Markdown are made of nothing else.
+"""What a report is made of: tables, figures and texts, in groups and sections.
 
-A block holds what every format needs: a cell has its value beside its text, a column its heads and which way it is aligned.
+Every format is made from these alone, so they hold what any of them needs: a cell has its value
+beside its text, a column its heads and its alignment.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def text(style: Literal["lead", "method", "list"], *lines: str | Words) -> Text:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: `text` for people, with what stands small beside and below it; `value` is the number or text itself."""
+    """One cell: its `text`, what stands small beside it and below it, and the `value` behind it."""
 
     text: str
     value: Any = None
@@ -69,7 +70,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its heads from the top down, of which neighbours share what is alike. `is_label`: it names the rows."""
+    """One column. `heads` go from the top down, and neighbours share equal ones; a label names rows."""
 
     heads: tuple[str, ...]
     align: Literal["left", "right"] = "left"
@@ -90,7 +91,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells in rows. A `comparison` is wide and has heads in levels; `facts` are names with what they are, without heads."""
+    """Cells in rows. A `comparison` has heads in levels; `facts` are names with their values, headless."""
 
     kind: ClassVar[str] = "table"
     columns: tuple[Column, ...]
@@ -151,7 +152,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Group:
-    """Blocks that belong together: side by side, folded away until somebody asks, or under a title of their own."""
+    """Blocks that belong together: side by side, folded away, or under a title of their own."""
 
     kind: ClassVar[str] = "group"
     style: Literal["tables", "columns", "titled", "folded"]

@@ -1,4 +1,4 @@
-"""What the sections of a report are made from: the frame, and what is computed from it once for all of them."""
+"""What sections are made from: the frame, and what is computed from it once for all of them."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
     index.html                     everything, no request to anywhere
     report.md, figures/*.svg       for a pull request or a paper's repository
     table.csv, traces.csv, correlation.csv, trials.csv
+    images.csv                     the scores of single images, where there are any
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
 """
@@ -136,11 +137,13 @@ def _numbers(report: Report) -> dict[str, pd.DataFrame]:
     """The numbers of the report, as files."""
     frame = report.frame
     traced = frame.points[frame.points["metric"].str.startswith(TRACED)]
+    images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
         "table.csv": tables.as_frame(report.comparisons),
         "traces.csv": traced.drop(columns=["time", "size"]),
         "correlation.csv": correlation.as_frame(frame, report.correlations),
         "trials.csv": frame.trials.drop(columns=["evaluate"]),
+        **images,
     }
 
 

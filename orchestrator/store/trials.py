@@ -42,7 +42,16 @@ from orchestrator.store.attempts import (
 )
 from orchestrator.store.base import KEY, Store
 from orchestrator.store.checkpoints import checkpoint_prefix, damaged_checkpoints, damaged_file, read_manifest
-from orchestrator.store.journals import DIGEST_DIGITS, READERS, SEGMENT, JournalReader, Point, join_segments, segments
+from orchestrator.store.journals import (
+    DIGEST_DIGITS,
+    READERS,
+    SEGMENT,
+    Event,
+    JournalReader,
+    Point,
+    join_segments,
+    segments,
+)
 from orchestrator.store.listing import Listing, listed
 from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_bytes, read_record, sealed
 from trainers.spec import RunSpec
@@ -236,24 +245,30 @@ def look_at(store: Store, trial_id: str, *, verify: bool = False) -> Look:
     return read_trial(store, trial_id, verify=verify)[0]
 
 
-def read_trial(store: Store, trial_id: str, *, verify: bool = False) -> tuple[Look, list[Point]]:
+def read_trial(
+    store: Store, trial_id: str, *, verify: bool = False, events: list[Event] | None = None
+) -> tuple[Look, list[Point]]:
     """Everything that the store has of a trial, and every (metric, step) of it once: where its journal is damaged, not all.
 
     What seems damaged counts when it is so by a second listing: one that was made while segments arrive or are joined, or
-    while checkpoints are discarded, may have what is gone by now, and lack what is there.
+    while checkpoints are discarded, may have what is gone by now, and lack what is there. `events`, if given, receives the
+    journal's events.
     """
     listing = listed(store, trial_id)
-    look, points = _read(store, listing, verify)
+    look, points, noted = _read(store, listing, verify)
     if look.damaged and (again := listed(store, trial_id)) != listing:
-        return _read(store, again, verify)
+        look, points, noted = _read(store, again, verify)
+    if events is not None:
+        events += noted
     return look, points
 
 
-def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Point]]:
+def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Point], list[Event]]:
     trial_id, newest = listing.trial, listing.newest
     if listing.is_empty:
-        return Look(trial_id, State.PENDING), []
-    reader = JournalReader(store)
+        return Look(trial_id, State.PENDING), [], []
+    events: list[Event] = []
+    reader = JournalReader(store, events)
     points = list(reader.new_points(listing.segments, may_wait=False))
     attempts = [_AttemptFiles.read(store, listing, number) for number in listing.attempts]
     tried = tuple(found.record for found in attempts if isinstance(found.record, dict))
@@ -279,19 +294,23 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Poin
     state = _open_state(newest, failure, is_recent(last.alive, last.record))
     if isinstance(result, dict):
         state = State.of_outcome(result["outcome"])
-    return Look(
-        trial_id,
-        State.DAMAGED if hindrances or isinstance(result, Damaged) else state,
-        listing.attempts,
-        listing.step,
-        result if isinstance(result, dict) else None,
-        failure,
-        damaged,
-        hindrances,
-        last.start["note"] if isinstance(last.start, dict) else "",
-        tried,
-        recorded_specs(kept, tried),
-    ), points
+    return (
+        Look(
+            trial_id,
+            State.DAMAGED if hindrances or isinstance(result, Damaged) else state,
+            listing.attempts,
+            listing.step,
+            result if isinstance(result, dict) else None,
+            failure,
+            damaged,
+            hindrances,
+            last.start["note"] if isinstance(last.start, dict) else "",
+            tried,
+            recorded_specs(kept, tried),
+        ),
+        points,
+        events,
+    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from orchestrator.report.sections import entropy, features, protocol, quality, s
 
 
 class Line(NamedTuple):
-    """Where a section is found in the page, its title, what links to it (nothing: no link), and what makes it."""
+    """A section's anchor, its title, the text of the link to it ("" for none), and what makes it."""
 
     slug: str
     title: str

@@ -9,8 +9,9 @@ from orchestrator.report.blocks import Block, Cell, Column, Group, Table, text
 from orchestrator.report.contents import Report
 
 SCORED = (
-    "EMA weights; output clamped to [0, 1], rounded to 8 bit, then PSNR and SSIM (11 \N{MULTIPLICATION SIGN} 11 Gaussian, "
-    "\N{GREEK SMALL LETTER SIGMA} 1.5, valid area); whole images, no tiling; mean over images."
+    "EMA weights; output clamped to [0, 1], rounded to 8 bit, then PSNR and SSIM "
+    "(11 \N{MULTIPLICATION SIGN} 11 Gaussian, \N{GREEK SMALL LETTER SIGMA} 1.5, valid area); "
+    "whole images, no tiling; mean over images."
 )
 OBSERVED = (
     "Features: fixed probe batch, evaluation mode, raw weights, accumulated in float32 or better.",
