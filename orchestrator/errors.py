@@ -1,60 +1,35 @@
 """The tree of our errors. Whatever a user can cause ends in one of these; a traceback is our bug (exit code 1).
 
     NormsweepError
-    |-- UserError            2   the user's file or flags
-    |-- EnvironmentProblem   3   the machine, the cluster or a service
-    `-- TrialsFailed         4   some trials failed, or a gate did not hold
+    |-- UserError                  2   the user's file, flags, data or weights
+    |   |-- BadSpec                    a RunSpec that cannot be (also ValueError, as all below)
+    |   |-- UnknownName, BadKnob       a name or a hyper-parameter that no catalogue has
+    |   |-- BadSize                    a width or depth that a backbone cannot have
+    |   |-- DatasetProblem             a data set that is missing or not what it should be
+    |   |-- InitialProblem             weights to start from that are not the spec's, or do not fit
+    |   `-- NotThisNetwork             weights that are another network's (NotAllOfIt: that fit in part)
+    |-- EnvironmentProblem         3   the machine, the cluster or a service
+    |   |-- CacheProblem               a node that cannot hold the data decoded
+    |   |-- Unreadable                 a blob of the store that cannot be read (InTheWay: that is no blob)
+    |   |-- TrackingUnavailable        MLflow does not answer
+    |   `-- ApiAway, Forbidden         the Kubernetes API does not answer, or refuses
+    `-- TrialsFailed               4   some trials failed, or a gate did not hold
 
     KeyboardInterrupt
-    `-- Interrupted              ended by a signal: 129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM
+    `-- Interrupted                    ended by a signal: 129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM
 
-The text of an error is what a person reads: whole lines, and what would be right. No password stands in it, whatever a
-library has put into the message that it quotes.
+Errors of trainers stand in the same tree, so that no verb has to translate them: `orchestrator.cli.exits` prints any of them
+and ends with its code. The errors of a service's library are mapped where that library is imported, and nowhere else: boto's in
+`objects`, MLflow's in `tracking.mlflow`, Kubernetes' in `cluster.kube`, the file system's in `store.folder`.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from signal import Signals
-from typing import ClassVar
 
-# user:password@ of an address. What follows a colon may also hold `/` or `@`, but not where a port stands there.
-USER_INFO = re.compile(r"(?<=://)(?:[^\s/@:\[]*:(?!\d+(?:[/\s'\"?,)]|$))\S*|[^\s/@]*)@")
-PARAMETER = re.compile(r"(?i)\b(\w*(?:passw(?:or)?d|pwd|secret|token))=[^&\s'\"]+")
-SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-SHORTEST_SECRET = 6  # shorter ones would be found in ordinary words
+from trainers.errors import EnvironmentProblem, NormsweepError, UserError, masked
 
-
-def masked(text: str) -> str:
-    """`text` without the passwords of addresses and without the secrets of this process's environment."""
-    text = PARAMETER.sub(r"\1=***", USER_INFO.sub("***@", text))
-    for name in SECRETS:
-        secret = os.environ.get(name, "")
-        if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret, "***")
-    return text
-
-
-class NormsweepError(Exception):
-    """Any error that is not our bug."""
-
-    exit_code: ClassVar[int] = 1
-
-    def __str__(self) -> str:
-        return masked(super().__str__())
-
-
-class UserError(NormsweepError):
-    """The user's file or flags are wrong."""
-
-    exit_code = 2
-
-
-class EnvironmentProblem(NormsweepError):
-    """The machine, the cluster or a service does not do what is needed."""
-
-    exit_code = 3
+__all__ = ["EnvironmentProblem", "Interrupted", "NormsweepError", "TrialsFailed", "UserError", "masked"]
 
 
 class TrialsFailed(NormsweepError):

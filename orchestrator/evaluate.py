@@ -29,7 +29,7 @@ from orchestrator.export import final_weights
 from orchestrator.store import open_store, read_store
 from orchestrator.store.trials import write_evaluation
 from trainers.catalog import TASKS
-from trainers.data.cache import Cache, CacheProblem, cache_root
+from trainers.data.cache import Cache, cache_root
 from trainers.data.given import given_scale, scale_of, with_given
 from trainers.data.manifests import DatasetProblem
 from trainers.spec import RunSpec
@@ -112,15 +112,8 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
         raise UserError("Name a set: --benchmark Set5. This trial was trained without evaluation sets of its own.")
     roots = DataRoots(options.data_roots)
     checksums = _checked_sets(subject.spec, benchmarks, roots)
-    try:
-        cache = Cache(cache_root(_cache_in(options.store)))
-        folders = roots.fetch(
-            benchmarks, cache, given_scale(subject.spec.task)
-        )  # which stay in the cache while it lives
-    except DatasetProblem as problem:
-        raise UserError(str(problem)) from problem
-    except CacheProblem as problem:
-        raise EnvironmentProblem(str(problem)) from problem
+    cache = Cache(cache_root(_cache_in(options.store)))
+    folders = roots.fetch(benchmarks, cache, given_scale(subject.spec.task))  # which stay there while the cache lives
     results = []
     for benchmark in dict.fromkeys(benchmarks):
         for precision in precisions:
@@ -191,13 +184,9 @@ def _subject(given: str, options: EvaluateOptions) -> Subject:
 
 def _fitting(subject: Subject) -> Subject:
     """The same, its weights held against its network here, where an error is still a sentence. Raises UserError."""
-    from trainers.backbones.published import NotThisNetwork
     from trainers.build import build_trained
 
-    try:
-        network = build_trained(subject.spec, subject.weights, subject.source)
-    except NotThisNetwork as error:
-        raise UserError(str(error)) from error
+    network = build_trained(subject.spec, subject.weights, subject.source)
     return replace(subject, weights=network.state_dict())
 
 
@@ -229,14 +218,11 @@ def _evaluated(job: Job) -> dict[str, Any]:
     from trainers.precision import HALF, HALF_REVISION
 
     workers = job.options.workers
-    try:
-        if workers == 1:
-            parts = [_scores(job, 0)]
-        else:
-            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-                parts = list(pool.map(_scores, [job] * workers, range(workers)))
-    except DatasetProblem as error:
-        raise UserError(str(error)) from error
+    if workers == 1:
+        parts = [_scores(job, 0)]
+    else:
+        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+            parts = list(pool.map(_scores, [job] * workers, range(workers)))
     scores = sorted((score for part in parts for score in part), key=lambda score: score["name"])
     options = job.options
     return {

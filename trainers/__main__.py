@@ -16,12 +16,10 @@ import sys
 from pathlib import Path
 
 from trainers.checkpoint import newest_intact
-from trainers.data.manifests import DatasetProblem
+from trainers.errors import NormsweepError, UserError
 from trainers.failures import write_failure, write_unexpected
 from trainers.spec import BadSpec, RunSpec
 
-EXIT_BAD_INPUT = 2
-EXIT_MACHINE = 3
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run it again
 
 
@@ -44,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (OSError, BadSpec) as error:
         write_failure(out, rank, "spec", error)
         print(f"{options.spec}: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+        return UserError.exit_code
     return _train(spec, options, rank, local_rank)
 
 
@@ -67,8 +65,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
 def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: int) -> int:
     """Train; returns the exit code. Errors that are neither the user's nor the machine's are raised again."""
     # Only here: a spec that is wrong is told before torch is imported.
-    from trainers.data.cache import Cache, CacheProblem, cache_root
-    from trainers.initial import InitialProblem
+    from trainers.data.cache import Cache, cache_root
     from trainers.loop import Rank, train
 
     out: Path = options.out
@@ -86,15 +83,10 @@ def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: in
             cache=Cache(options.cache or cache_root(out / "cache")),
             initial=options.initial,
         )
-    except (DatasetProblem, InitialProblem, BadSpec) as error:  # BadSpec: a device that this rank does not see
-        kind = {DatasetProblem: "data", InitialProblem: "initial", BadSpec: "spec"}[type(error)]
-        write_failure(out, rank, kind, error)
-        print(f"{options.spec}: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except CacheProblem as error:
-        write_failure(out, rank, "cache", error)
-        print(error, file=sys.stderr)
-        return EXIT_MACHINE
+    except NormsweepError as error:
+        write_failure(out, rank, error.kind, error)
+        print(f"{options.spec}: {error}" if isinstance(error, UserError) else error, file=sys.stderr)
+        return error.exit_code
     except Exception as error:
         write_unexpected(out, rank, error, spec)
         raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -13,23 +12,21 @@ from types import MappingProxyType
 from typing import Any
 
 from trainers import own
+from trainers.errors import UserError, did_you_mean
 from trainers.shape import Shape
 
 Scalar = bool | int | float | str
 KnobValue = Scalar | tuple[int, ...]
 
 
-class UnknownName(ValueError):
+class UnknownName(UserError, ValueError):
     """A name that stands in no catalogue; the message says what was probably meant."""
 
     def __init__(self, kind: str, name: str, known: tuple[str, ...]) -> None:
-        close = difflib.get_close_matches(name, known, n=1)
-        self.suggestion = close[0] if close else None
-        meant = f" Did you mean {self.suggestion!r}?" if self.suggestion else ""
-        super().__init__(f"unknown {kind} {name!r}.{meant} Known: {', '.join(known)}.")
+        super().__init__(f"unknown {kind} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
 
 
-class BadKnob(ValueError):
+class BadKnob(UserError, ValueError):
     """A knob that the entry does not have, or a value outside its range. `knob` is its name."""
 
     def __init__(self, knob: str, message: str) -> None:
@@ -124,8 +121,7 @@ class Entry:
                 values[name] = value
             else:
                 known = ", ".join(self.knobs) or "none"
-                close = difflib.get_close_matches(name, self.knobs, n=1)
-                meant = f" Did you mean {close[0]!r}?" if close else ""
+                meant = did_you_mean(name, self.knobs)
                 raise BadKnob(name, f"{self.name} has no knob {name!r}.{meant} Its knobs: {known}.")
         return {**{name: knob.default for name, knob in self.knobs.items() if name not in values}, **values}
 

@@ -8,11 +8,14 @@ from torch import nn
 
 from trainers.backbones.published import Fit, NotAllOfIt, NotThisNetwork, Weights, fit, read_published
 from trainers.durable import sha256_of
+from trainers.errors import UserError
 from trainers.spec import RunSpec
 
 
-class InitialProblem(ValueError):
+class InitialProblem(UserError, ValueError):
     """Weights to start from that are missing, or not those of the spec, or do not fit; the message says which."""
+
+    kind = "initial"
 
 
 def read_initial(path: Path) -> Weights:

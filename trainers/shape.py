@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from trainers.errors import UserError
+
 Knobs = Mapping[str, Any]
 CountNorm = Callable[[int], int]  # channels to the parameters of a norm over them
 
 
-class BadSize(ValueError):
+class BadSize(UserError, ValueError):
     """A width or depth that these knobs cannot take; `axis` says which of the two."""
 
     def __init__(self, axis: str, message: str) -> None:

@@ -24,6 +24,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from trainers.catalog import BACKBONES, NORMS, TASKS, BadKnob, Catalog, Ends, KnobValue, UnknownName
+from trainers.errors import UserError
 
 SHA256 = r"^[0-9a-f]{64}$"
 # Bounds of numbers, far beyond what is of use and within what a machine can hold or count: a number beyond one is a slip.
@@ -35,8 +36,10 @@ LONGEST_CLASS = 200  # characters of `package.module:Class`
 SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
-class BadSpec(ValueError):
+class BadSpec(UserError, ValueError):
     """A RunSpec that cannot be: the message names each field and what would be right."""
+
+    kind = "spec"
 
 
 class Part(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.datasets.copies import Copy, dataset_errors, find_copies
+from orchestrator.datasets.copies import Copy, file_errors, find_copies
 from orchestrator.datasets.remote import record_of, write_manifest_at
 from orchestrator.objects import Prefix, is_s3
 from trainers.data.manifests import MANIFEST, read_manifest, write_manifest
@@ -10,7 +10,7 @@ from trainers.data.manifests import MANIFEST, read_manifest, write_manifest
 
 def check_set(name: str, place: str, *, partial: bool = False) -> int:
     """Check every image of a set in a folder or below an S3 prefix; keep its checksums there. Raises UserError."""
-    with dataset_errors():
+    with file_errors():
         copies = find_copies(name, place, partial=partial)
         for copy in copies:
             what = "pairs" if copy.found.lq_files else "images"

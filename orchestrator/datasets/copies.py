@@ -13,12 +13,12 @@ from orchestrator.datasets.places import Folders, first_place, folders_below
 from orchestrator.datasets.remote import images_at, read_manifest_at
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.objects import Listed, Prefix, is_s3
-from trainers.data.cache import Cache, CacheProblem, cache_root
+from trainers.data.cache import Cache, cache_root
 from trainers.data.check import check
 from trainers.data.datasets import DATASETS, Dataset, dataset, meant
 from trainers.data.embedded import embedded_names
 from trainers.data.finder import has_image_suffix, is_image, left_out
-from trainers.data.manifests import DatasetProblem, ImageFile, ImageSet, check_name, read_manifest
+from trainers.data.manifests import ImageFile, ImageSet, check_name, read_manifest
 from trainers.data.places import looked_for, names_of
 
 
@@ -48,14 +48,10 @@ class Copy:
 
 
 @contextmanager
-def dataset_errors() -> Iterator[None]:
-    """What is wrong with data, as errors of ours."""
+def file_errors() -> Iterator[None]:
+    """What the file system refuses, as an EnvironmentProblem."""
     try:
         yield
-    except DatasetProblem as problem:
-        raise UserError(str(problem)) from problem
-    except CacheProblem as problem:
-        raise EnvironmentProblem(str(problem)) from problem
     except OSError as error:
         raise EnvironmentProblem(f"{error.filename}: {error.strerror}") from error
 

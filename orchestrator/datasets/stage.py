@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator.datasets.copies import Copy, dataset_errors, find_copies
+from orchestrator.datasets.copies import Copy, file_errors, find_copies
 from orchestrator.datasets.fetch import clear_others
 from orchestrator.datasets.remote import read_manifest_at, record_of, write_manifest_at
 from orchestrator.errors import UserError
@@ -26,7 +26,7 @@ def stage_set(name: str, source: str, target: str, *, partial: bool = False, red
 
     Reduced images, which only runs with `lr_mode: given` read, stay behind unless `reduced` asks for them.
     """
-    with dataset_errors():
+    with file_errors():
         bring = _to_prefix if is_s3(target) else _to_folder
         copies = find_copies(name, source, partial=partial)
         without = [copy.where for copy in copies if reduced and not copy.reduced]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from orchestrator.plan.limits import shown
 from orchestrator.plan.source import Location, Problem, Source, read_source
 from orchestrator.plan.training import Training
 from trainers.catalog import BadKnob, Ends, UnknownName
+from trainers.errors import did_you_mean
 from trainers.spec import LONGEST_LIST, SET_NAME, Cadences, Gang, Part, Strategy
 
 SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
@@ -172,19 +172,15 @@ def _told(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     """What to say of a name that is not among `known`."""
-    close = difflib.get_close_matches(name, known, n=1)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
-    return f"unknown {kind} {name!r}.{meant} Known: {', '.join(known)}."
+    return f"unknown {kind} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
 
 
 def unknown_axis(name: str) -> str:
     """What to say of a name that is not an axis."""
     if why := NOT_AXES.get(name):
         return f"{name} {why}"
-    close = difflib.get_close_matches(name, AXES, n=1)
-    meant = f" Did you mean {close[0]!r}?" if close else ""
     known = ", ".join(axis.name for axis in LINES)
-    return f"unknown axis {name!r}.{meant} Known: {known}, and any field of `training`."
+    return f"unknown axis {name!r}.{did_you_mean(name, AXES)} Known: {known}, and any field of `training`."
 
 
 def _plain(value: Any) -> bool:

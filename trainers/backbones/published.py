@@ -20,6 +20,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from trainers.catalog import BACKBONES, NORMS, UnknownName
+from trainers.errors import UserError
 from trainers.norms.base import Norm
 from trainers.spec import BadSpec, RunSpec
 
@@ -46,7 +47,7 @@ CODE = re.compile(r"GLOBAL ([\w.]+)")  # in torch's refusal of a pickle that wou
 NAMED = 5  # keys in a message
 
 
-class NotThisNetwork(ValueError):
+class NotThisNetwork(UserError, ValueError):
     """A file that is no checkpoint, or one of another network; the message names what does not fit."""
 
 

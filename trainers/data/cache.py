@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from trainers.durable import fsync, fsync_tree
+from trainers.errors import EnvironmentProblem
 
 CACHE_VARIABLE = "NORMSWEEP_CACHE"
 LIMIT_VARIABLE = "NORMSWEEP_CACHE_GB"
@@ -34,8 +35,10 @@ def cache_root(default: Path | None = None) -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or default or Path.home() / ".cache" / "normsweep")
 
 
-class CacheProblem(Exception):
+class CacheProblem(EnvironmentProblem):
     """The cache cannot hold what is needed; the message says how much, where, and what to do."""
+
+    kind = "cache"
 
 
 def cache_limit_bytes() -> int:

@@ -6,11 +6,12 @@ a data set as well; it only lacks what is known here.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+
+from trainers.errors import did_you_mean
 
 ACADEMIC = "academic use; no redistribution"
 CUSTOMARY = "none stated; customary research use"
@@ -221,10 +222,9 @@ ANY = Dataset("", "a folder of images", (), "", "", (PAIRS, *FLAT))
 
 
 def meant(name: str) -> str:
-    """The question which set of the paper may be meant by a name that is none's, to be put behind a sentence; else nothing."""
+    """`" Did you mean 'Set5'?"` for a near miss of a known set, else `""`."""
     names = [alias for known in _ALL for alias in (known.name, *known.also_named)]
-    close = [] if name in names else difflib.get_close_matches(name, names, n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    return "" if name in names else did_you_mean(name, names)
 
 
 def dataset(name: str) -> Dataset:

@@ -35,6 +35,7 @@ from trainers.data.folder import Walked, walk
 from trainers.data.places import looked_for, places_in
 from trainers.data.templates import WHOLE, order_of
 from trainers.durable import write_aside
+from trainers.errors import UserError
 from trainers.spec import SET_NAME
 
 ROOTS_VARIABLE = "NORMSWEEP_DATA"
@@ -43,8 +44,10 @@ READERS = 8  # threads that read files
 Px = tuple[int, int]  # width, height
 
 
-class DatasetProblem(ValueError):
+class DatasetProblem(UserError, ValueError):
     """A data set that is missing or not what it should be; the message names every file it is about."""
+
+    kind = "data"
 
 
 @dataclass(frozen=True)

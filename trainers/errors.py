@@ -1,0 +1,57 @@
+"""Errors that are not our bug, each with its exit code. The tree is drawn whole in orchestrator.errors.
+
+The text of an error is what a person reads: whole lines, and what would be right. No password stands in it, whatever a
+library has put into the message that it quotes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable
+from typing import ClassVar
+
+# user:password@ of an address. What follows a colon may also hold `/` or `@`, but not where a port stands there.
+USER_INFO = re.compile(r"(?<=://)(?:[^\s/@:\[]*:(?!\d+(?:[/\s'\"?,)]|$))\S*|[^\s/@]*)@")
+PARAMETER = re.compile(r"(?i)\b(\w*(?:passw(?:or)?d|pwd|secret|token))=[^&\s'\"]+")
+SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+SHORTEST_SECRET = 6  # shorter ones would be found in ordinary words
+
+
+def masked(text: str) -> str:
+    """`text` without the passwords of addresses and without the secrets of this process's environment."""
+    text = PARAMETER.sub(r"\1=***", USER_INFO.sub("***@", text))
+    for name in SECRETS:
+        secret = os.environ.get(name, "")
+        if len(secret) >= SHORTEST_SECRET:
+            text = text.replace(secret, "***")
+    return text
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'Set5'?"` for a near miss of a known name, else `""`."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+class NormsweepError(Exception):
+    """Any error that is not our bug. `kind` is what the failure of a trial that it ends is called."""
+
+    exit_code: ClassVar[int] = 1
+    kind: ClassVar[str] = "other"
+
+    def __str__(self) -> str:
+        return masked(super().__str__())
+
+
+class UserError(NormsweepError):
+    """The user's file, flags, data or weights are wrong."""
+
+    exit_code = 2
+
+
+class EnvironmentProblem(NormsweepError):
+    """The machine, the cluster or a service does not do what is needed."""
+
+    exit_code = 3
