@@ -18,7 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.report import correlation, tables
-from orchestrator.report.page import Report, render
+from orchestrator.report.contents import Report
+from orchestrator.report.page import render
 from orchestrator.store import read_store
 from orchestrator.store.survey import survey
 from tests.damage import DAMAGES, KINDS, Seen, damaged, files_of, look, numbers_that_changed_unsaid, written

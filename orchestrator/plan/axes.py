@@ -1,7 +1,7 @@
 """The axes that a sweep may have: a line of `LINES` each, and every field of `training` by itself.
 
-A role says what trials that differ in an axis are to each other. Values of a `repeat` are pooled, values of
-all others are kept apart, and a `size` is what divergence is held against.
+A role says what trials that differ in an axis are to each other. The report averages over a `repeat`,
+keeps all others apart, and holds divergence against a `size`.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ def _as_tuple(value: Any) -> Any:
 class Axis:
     """One line: what an axis is called and means, which values it takes, and where a value goes.
 
-    `check` is a catalogue, or the type of one value. `place` is `backbone`, `norm` or `task` for an entry of a
-    catalogue, `width` or `depth` for what a backbone makes of it, else one field: `backbone.window_size`,
-    `training.lr`. Of a sweep that leaves the axis out, `left_out` are the values; with None the backbone or
-    `training` decides. Where `is_always` is false, such a sweep does not have the axis at all.
+    `check` is a catalogue, or the type of one value. `place` is `backbone`, `norm` or `task` for an
+    entry of a catalogue, `width` or `depth` for what a backbone makes of it, and otherwise one field:
+    `backbone.window_size`, `training.lr`. `left_out` are the values of a sweep that does not name the
+    axis; None leaves it to the backbone or to `training`. Unless `is_always`, such a sweep does not
+    have the axis at all.
     """
 
     name: str
@@ -72,7 +73,7 @@ class Axis:
         return TypeAdapter(self.check, config=ConfigDict(strict=True, allow_inf_nan=False))
 
     def checked(self, value: Any) -> Any:
-        """A value as trials take it. Raises ValueError with what would be right, pydantic's for its type."""
+        """A value as trials take it. Raises ValueError with what would be right (or pydantic's)."""
         if self.catalog is None:
             return self._adapter.validate_python(value)
         choice = Choice.model_validate(value)
@@ -101,7 +102,7 @@ class Axis:
         return frozenset(label for label in labels if not isinstance(label, list | dict))  # no label is one
 
     def brief(self, label: Any) -> str:
-        """A label with the least that says whose it is: `i_ln`, `w24`, `lr0.0001`, `precision=bf16`."""
+        """A label as short as it can be told: `i_ln`, `w24`, `lr0.0001`, `precision=bf16`."""
         if self.catalog is not None:
             return str(label)
         between = "=" if str(label)[:1].isalpha() else ""
@@ -162,13 +163,13 @@ CATALOGS: Mapping[str, Catalog] = {axis.name: axis.catalog for axis in LINES if 
 
 
 def axes_named(names: Iterable[str]) -> tuple[Axis, ...]:
-    """The axes of a sweep, given those that it names: those come with the axes that every sweep has."""
+    """The axes of a sweep that names these: they come on top of those that every sweep has."""
     named = set(names)
     return tuple(axis for axis in AXES.values() if axis.is_always or axis.name in named)
 
 
 def trial_name(labels: Mapping[str, Any]) -> str:
-    """E.g. `i_ln sr_x2 w24 d2 swinir-tiny s0`: what differs most first, for the narrow columns of a UI."""
+    """E.g. `i_ln sr_x2 w24 d2 swinir-tiny s0`: what differs most first, for narrow columns."""
     axes = axes_named(labels)
     ordered = sorted(axes, key=lambda axis: (axis.name != COMPARED, NAME_ORDER.index(axis.role)))
     return " ".join(axis.brief(labels[axis.name]) for axis in ordered)
@@ -190,7 +191,8 @@ def _values(axis: Axis) -> tuple[Any, Any]:
 AXES_MODEL: type[Part] = create_model(  # type: ignore[call-overload]
     "Axes",
     __base__=Part,
-    __doc__="The grid. An axis that is left out has one value: the preset's width and depth, seed 0, what `training` says.",
+    __doc__="The grid. An axis that is left out has one value: the preset's width and depth, seed 0, "
+    "what `training` says.",
     **{axis.name: _values(axis) for axis in AXES.values()},
 )
 Axes = Annotated[Part, GetPydanticSchema(lambda _, handler: handler.generate_schema(AXES_MODEL))]

@@ -6,11 +6,8 @@ a dark grey. Text stays text: it can be selected, searched and read aloud.
 
 from __future__ import annotations
 
-import html
 import math
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from io import StringIO
 from typing import Any, Literal
 
@@ -23,10 +20,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
+from orchestrator.report.blocks import INK, Style
 from orchestrator.report.frame import Frame, parts
 
-INK = "#1b2c3d"
-FILE_INK = "#22272e"
 RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "normsweep",
@@ -53,34 +49,6 @@ RC: Any = {
 }
 PAGE_IN = 11.5
 LINE_PT = 11
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A plot with its caption. `svg` has the stand-in ink; see `for_page` and `for_file`."""
-
-    slug: str
-    title: str
-    caption: str
-    svg: str
-
-    def for_page(self) -> str:
-        """The SVG element alone, in the page's text colour, its ids made unique in the page."""
-        svg = self.svg[self.svg.index("<svg") :].replace(INK, "currentColor")
-        svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.slug}-", svg)
-        return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.title)}" ', 1)
-
-    def for_file(self) -> str:
-        return self.svg.replace(INK, FILE_INK)
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a norm is drawn, in every figure."""
-
-    colour: str
-    marker: str
-    dash: Any
 
 
 # Okabe and Ito's palette, blue and purple lifted so that all hold 3:1 against white and near-black.

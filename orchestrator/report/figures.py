@@ -20,8 +20,8 @@ from matplotlib.ticker import NullLocator
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
 from orchestrator.report import drawing
+from orchestrator.report.blocks import INK, Figure, Style
 from orchestrator.report.correlation import TRACE, Correlation, by_size, max_over_groups, measures
-from orchestrator.report.drawing import Figure, Style
 from orchestrator.report.frame import Frame, keyed, where
 
 
@@ -162,7 +162,7 @@ def _write_ranks(axes: Axes, found: Sequence[Correlation], styles: dict[str, Sty
     notes = {line.rank.note for line in found if line.rank.rho is None}
     same = len(notes) == 1 and all(line.rank.rho is None for line in found)
     texts = (
-        [(drawing.INK, notes.pop())]
+        [(INK, notes.pop())]
         if same
         else [(styles[norm].colour, f"{norm}: {line.rank}") for line in found if (norm := line.labels[COMPARED])]
     )

@@ -1,6 +1,7 @@
-"""What the store knows of a sweep's trials, as two tidy pandas frames. Everything in the report is computed from these.
+"""What the store knows of a sweep's trials, as tidy pandas frames. Everything in the report is computed from these.
 
 `trials` has one row per trial of the plan: trial, name, the axes, size, parameters, state, step, steps, ...
+`images` has one row per image and metric of every set that was scored, while training or by `normsweep evaluate`.
 `points` has one row per (trial, metric, step), with the trial's axes beside it. Where two attempts journalled the same
 (metric, step), the first counts: that rule is `orchestrator.store.journals.JournalReader`'s, shared with tracking.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -19,8 +20,13 @@ from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.states import State
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
+from orchestrator.store.journals import Event
+from orchestrator.store.scores import evaluated_scores, trained_scores
 from orchestrator.store.trials import Look, read_trial
 from trainers.spec import RunSpec
+
+# `precision` is a name that an axis has: of training.
+SCORE_COLUMNS = ("set", "image", "metric", "value", "step", "source", "inference_precision", "tile")
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,11 @@ class Frame:
     damage: tuple[str, ...] = ()
     looks: Mapping[str, Look] = field(default_factory=dict)
     axes: tuple[Axis, ...] = axes_named(())
+    images: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def tables_by(self) -> list[str]:
-        """The axes whose values have tables and figures of their own: those of the model, but for what is compared."""
+        """The axes whose values have tables and figures of their own: the model's, but for the norm."""
         return [name for name in self._apart("model") if name != COMPARED]
 
     @property
@@ -51,7 +58,7 @@ class Frame:
 
     @property
     def rows_by(self) -> list[str]:
-        """The axes whose values have a row of their own: what is compared, and what of the recipe varies."""
+        """The axes whose values have rows of their own: the norm, and what of the recipe varies."""
         return [COMPARED, *self._apart("recipe")]
 
     @property
@@ -131,27 +138,33 @@ def read_frame(plan: Plan, store: Store) -> Frame:
     Of a trial whose files are damaged no point is taken: some would be missing, and others repetitions.
     """
     rows, points = [], []
+    images: list[list[Any]] = []
     attempts: list[Attempt] = []
     recorded, damage = {}, []
     looks: dict[str, Look] = {}
     names = [axis.name for axis in plan.axes]
     for trial in plan.trials:
-        look, read = read_trial(store, trial.id)
+        events: list[Event] = []
+        look, read = read_trial(store, trial.id, events=events)
         looks[trial.id] = look
         if look.trained and look.state != State.PENDING:
             recorded[trial.id] = look.trained
         rows.append(_trial_row(trial, plan.axes, look))
-        damage += [str(problem) for problem in look.damaged]
+        evaluated, unread = evaluated_scores(store, trial.id)
+        damage += [str(problem) for problem in (*look.damaged, *unread)]
         attempts += look.tried
+        labels = [trial.id, *(trial.axes.get(name) for name in names), rows[-1]["size"]]
         if look.state != State.DAMAGED:
-            labels = [trial.id, *(trial.axes.get(name) for name in names), rows[-1]["size"]]
             points += [[*labels, p.metric, p.step, p.value, p.time, p.attempt] for p in read]
+            images += [[*labels, *astuple(score)] for score in trained_scores(events)]
+        images += [[*labels, *astuple(score)] for score in evaluated]
     columns = ["trial", *names, "size", "metric", "step", "value", "time", "attempt"]
     frame = pd.DataFrame(points, columns=columns)
     last = frame.groupby("trial")["step"].max()
     trials = pd.DataFrame(rows)
     trials["step"] = [row["step"] if row["step"] is not None else last.get(row["trial"]) for row in rows]
-    return Frame(trials, frame, tuple(attempts), recorded, tuple(damage), looks, plan.axes)
+    scored = pd.DataFrame(images, columns=["trial", *names, "size", *SCORE_COLUMNS])
+    return Frame(trials, frame, tuple(attempts), recorded, tuple(damage), looks, plan.axes, scored)
 
 
 def _smaller_micro_batch(tried: Sequence[Attempt]) -> str:

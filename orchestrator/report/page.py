@@ -3,6 +3,7 @@
     index.html                     everything, no request to anywhere
     report.md, figures/*.svg       for a pull request or a paper's repository
     table.csv, traces.csv, correlation.csv, trials.csv
+    images.csv                     the scores of single images, where there are any
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
 """
@@ -11,10 +12,8 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import sys
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,36 +23,17 @@ import jinja2
 import pandas as pd
 
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import correlation, protocol, tables
-from orchestrator.report.drawing import Figure, norm_styles
-from orchestrator.report.figures import all_figures
-from orchestrator.report.frame import Frame, in_words, keyed, read_frame, records, where
+from orchestrator.report import correlation, tables
+from orchestrator.report.blocks import Section, figures_in
+from orchestrator.report.contents import Report, build
+from orchestrator.report.frame import Frame, read_frame
+from orchestrator.report.sections import sections
 from orchestrator.store import open_store, read_store
 from trainers.durable import write_aside
 
 TRACED = ("feature/", "train/loss", "val/")
-
-
-@dataclass(frozen=True)
-class Report:
-    """All that the templates show."""
-
-    plan: Plan
-    frame: Frame
-    comparisons: tuple[tables.Comparison, ...]
-    divergence: pd.DataFrame
-    correlations: tuple[correlation.Correlation, ...]
-    figures: list[Figure]
-    written: datetime
-
-
-def build(plan: Plan, frame: Frame, written: datetime) -> Report:
-    rows = correlation.divergence(frame)
-    found = correlation.correlations(frame, rows)
-    return Report(plan, frame, tables.comparisons(frame), rows, found, all_figures(frame, rows, found), written)
 
 
 @dataclass(frozen=True)
@@ -141,16 +121,29 @@ def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
 
 def render(report: Report) -> dict[str, str]:
     """File name -> text; index.html is the last one."""
-    context = _context(report)
-    traced = report.frame.points[report.frame.points["metric"].str.startswith(TRACED)]
+    made = sections(report)
+    figures = [figure for section in made for figure in figures_in(section.blocks)]
+    numbers = _numbers(report)
+    context = _context(report, made, beside=["report.md", *numbers, "figures/"])
     return {
-        **{f"figures/{figure.slug}.svg": figure.for_file() for figure in report.figures},
-        "table.csv": _csv(tables.as_frame(report.comparisons)),
-        "traces.csv": _csv(traced.drop(columns=["time", "size"])),
-        "correlation.csv": _csv(correlation.as_frame(report.frame, report.correlations)),
-        "trials.csv": _csv(report.frame.trials.drop(columns=["evaluate"])),
+        **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
+        **{name: _csv(frame) for name, frame in numbers.items()},
         "report.md": _template("report.md.j2").render(context),
         "index.html": _template("page.html.j2").render(context),
+    }
+
+
+def _numbers(report: Report) -> dict[str, pd.DataFrame]:
+    """The numbers of the report, as files."""
+    frame = report.frame
+    traced = frame.points[frame.points["metric"].str.startswith(TRACED)]
+    images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
+    return {
+        "table.csv": tables.as_frame(report.comparisons),
+        "traces.csv": traced.drop(columns=["time", "size"]),
+        "correlation.csv": correlation.as_frame(frame, report.correlations),
+        "trials.csv": frame.trials.drop(columns=["evaluate"]),
+        **images,
     }
 
 
@@ -174,133 +167,29 @@ def _template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=_number, count=_count, cell=_cell_text)
+    environment.filters["in_cell"] = _in_cell
     return environment.get_template(name)
 
 
-def _context(report: Report) -> dict[str, Any]:
+def _in_cell(text: str) -> str:
+    """A text in a table of Markdown, where a bar or the end of a line ends the cell and `<` begins a tag."""
+    return " ".join(text.split("\n")).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _context(report: Report, made: Sequence[Section], beside: Sequence[str]) -> dict[str, Any]:
     frame, plan = report.frame, report.plan
     states = frame.states()
-    ended = sum(states.get(state, 0) for state in State if state.has_result)
     return {
-        "report": report,
         "sweep": plan.sweep,
         "question": plan.question,
         "file": plan.path.name,
         "written": report.written.strftime("%Y-%m-%d %H:%M UTC"),
         "states": states,
         "total": len(frame.trials),
-        "ended": ended,
+        "ended": sum(states.get(state, 0) for state in State if state.has_result),
         "excluded": len(plan.excluded),
         "folded": len(plan.folded),
-        "findings": _findings(report),
-        "styles": norm_styles(frame.names(COMPARED)),
-        "norms": protocol.norms(plan, frame.recorded),
-        "settings": protocol.settings(plan, frame.recorded),
-        "edited": protocol.edited(plan, frame.recorded),
-        "evaluation": protocol.evaluation(plan, frame.recorded),
-        "damage": frame.damage,
-        "trials": _trials(frame),
-        "machines": _machines(frame),
         "seeds": frame.repeats,
-        "rows_by": frame.rows_by,
-        "units": tables.UNITS,
-        "figures": {kind: [f for f in report.figures if f.slug.split("-")[0] == kind] for kind in KINDS},
+        "sections": made,
+        "beside": beside,
     }
-
-
-KINDS = ("trace", "size", "entropy", "loss", "psnr", "groups")
-
-
-def _findings(report: Report) -> list[str]:
-    """What stands out, one sentence each, from the numbers of the tables alone."""
-    found = []
-    for task in report.frame.names("task"):
-        for dataset in report.frame.evaluation_sets():
-            found += _winners(report, tables.Column(task, dataset, "psnr"))
-        for labels, rows in keyed(where(report.divergence, {"task": task}), *report.frame.panels_by):
-            found += _spread(report.frame.named(report.frame.panels_by, labels), rows)
-    gone = records(report.frame.trials[report.frame.trials["state"] == State.DIVERGED])
-    if gone:
-        names = [f"{row['name']} (step {row['step']:.0f})" for row in gone[:5]]
-        more = [f"and {len(gone) - 5} more"] if len(gone) > 5 else []
-        found.append(f"Diverged: {', '.join(names + more)}.")
-    return found
-
-
-def _spread(name: str, divergence: pd.DataFrame) -> list[str]:
-    """From where to where the features of the norms in one panel are."""
-    rows = records(divergence[divergence["value"].map(math.isfinite)])
-    if len({row[COMPARED] for row in rows}) < 2:
-        return []
-    low, top = (choose(rows, key=lambda row: row["value"]) for choose in (min, max))
-    where_low, where_top = (f"({row[COMPARED]}, {row['size']})" for row in (low, top))
-    return [
-        f"{name}: at step {top['step']} the largest group's mean square is from {_number(low['value'])} {where_low} "
-        f"to {_number(top['value'])} {where_top}."
-    ]
-
-
-def _winners(report: Report, column: tables.Column) -> list[str]:
-    """Which norm has the highest value of a column, at how many of the sizes and by how much."""
-    leads: dict[str, list[tuple[float, str]]] = {}
-    total = 0
-    for table in report.comparisons:
-        i = table.columns.index(column)
-        ranked = sorted(
-            ((row.cells[i].mean, row.name) for row in table.rows if row.cells[i].mean is not None), reverse=True
-        )
-        if len(ranked) > 1:
-            total += 1
-            (best, norm), (second, other) = ranked[:2]
-            assert best is not None
-            assert second is not None
-            where = f"{table.size} ({column.text(best)} dB, {best - second:+.2f} on {other})"
-            leads.setdefault(norm, []).append((best - second, where))
-    if not leads:
-        return []
-    if total <= 2:
-        said = [f"{norm} at {' and '.join(where for _, where in lead)}" for norm, lead in leads.items()]
-    else:
-        said = [
-            f"{norm} at {len(lead)} of {total} sizes (by {min(lead)[0]:.2f} to {max(lead)[0]:.2f} dB)"
-            for norm, lead in leads.items()
-        ]
-    return [f"{column.task}: highest PSNR on {column.dataset}: {'; '.join(said)}."]
-
-
-def _trials(frame: Frame) -> list[dict[str, Any]]:
-    spans = frame.points.groupby("trial")["time"].agg(lambda times: times.max() - times.min()).to_dict()
-    return [{**row, "words": in_words(row), "seconds": spans.get(row["trial"])} for row in records(frame.trials)]
-
-
-def _machines(frame: Frame) -> list[dict[str, Any]]:
-    """The attempts' hosts, commits and versions, with how many attempts ran there."""
-    counts: Counter[tuple[str, str, str]] = Counter()
-    for attempt in frame.attempts:
-        versions = attempt.get("versions") or {}
-        listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-        counts[str(attempt.get("host", "unknown")), str(attempt.get("commit") or "unknown"), listed] += 1
-    return [
-        {"host": host, "commit": commit[:12], "versions": versions, "attempts": n}
-        for (host, commit, versions), n in counts.items()
-    ]
-
-
-def _number(value: float | None) -> str:
-    """Three digits, without an exponent where that can be read."""
-    if value is None or math.isnan(value):
-        return "\N{EN DASH}"
-    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
-
-
-def _count(value: float) -> str:
-    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
-
-
-def _cell_text(cell: tables.Cell, column: tables.Column) -> Mapping[str, str]:
-    """A cell in words: value, spread, note."""
-    value = "" if cell.mean is None else column.text(cell.mean)
-    spread = f"± {column.text(cell.sd)}" if cell.sd is not None else ""
-    seeds = [f"n = {cell.n}"] if cell.sd is not None or (cell.n and cell.missing) else []
-    return {"value": value, "spread": spread, "note": ", ".join([*seeds, *cell.missing])}

@@ -10,8 +10,7 @@ import statistics
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -71,11 +70,6 @@ class Comparison:
     parameters: tuple[int, int]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-
-    def heads(self, level: Literal["task", "dataset"]) -> list[tuple[str, int]]:
-        """The names above the columns, each with how many columns it spans."""
-        runs = groupby(self.columns, key=lambda column: (column.task, column.dataset)[: 1 if level == "task" else 2])
-        return [(name[-1], len(list(run))) for name, run in runs]
 
 
 def final_values(frame: Frame, metric: str) -> dict[str, float]:

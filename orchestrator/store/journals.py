@@ -43,6 +43,14 @@ class Point:
     seq: int
 
 
+@dataclass(frozen=True)
+class Event:
+    """A line that is no metric, as it was journalled."""
+
+    attempt: int
+    record: Record
+
+
 @dataclass(frozen=True, order=True)
 class Segment:
     """Where a segment is, by its name."""
@@ -110,11 +118,13 @@ class JournalReader:
     """The journals of a trial's attempts as one history, in which every (metric, step) stands once.
 
     Where two attempts journalled the same one, the first counts. Damaged segments are skipped and
-    listed in `damaged`; `checksums` has the SHA-256 of each segment that was read.
+    listed in `damaged`; `checksums` has the SHA-256 of each segment that was read. `events`, if
+    given, receives the lines that are not metrics.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, events: list[Event] | None = None) -> None:
         self._store = store
+        self._events = events
         self._seen: set[tuple[str, int]] = set()
         self._next: dict[int, int | None] = {}  # attempt -> number of its next line, if known
         self.damaged: list[Damaged] = []
@@ -157,6 +167,8 @@ class JournalReader:
             return
         self._follow(segment, len(lines))
         for line in lines:
+            if self._events is not None and line["kind"] == "event":
+                self._events.append(Event(segment.attempt, line))
             yield from self._points_of(segment.attempt, line)
 
     def _is_behind_a_hole(self, segment: Segment) -> bool:

@@ -33,7 +33,7 @@ from orchestrator.store.attempts import (
 )
 from orchestrator.store.base import KEY, Store
 from orchestrator.store.checkpoints import damaged_checkpoints
-from orchestrator.store.journals import READERS, SEGMENT, JournalReader, Point
+from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader, Point
 from orchestrator.store.listing import Listing, listed
 from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_record
 from orchestrator.store.results import check_result, result_key
@@ -116,24 +116,30 @@ def look_at(store: Store, trial_id: str, *, verify: bool = False) -> Look:
     return read_trial(store, trial_id, verify=verify)[0]
 
 
-def read_trial(store: Store, trial_id: str, *, verify: bool = False) -> tuple[Look, list[Point]]:
+def read_trial(
+    store: Store, trial_id: str, *, verify: bool = False, events: list[Event] | None = None
+) -> tuple[Look, list[Point]]:
     """A full look at a trial, and its points: each (metric, step) once, incomplete if damaged.
 
     Files come and go while a trial runs, so a listing may name what has just been deleted and miss
-    what has just arrived. Damage counts only if a second listing confirms it.
+    what has just arrived. Damage counts only if a second listing confirms it. `events`, if given,
+    receives the journal's events.
     """
     listing = listed(store, trial_id)
-    look, points = _read(store, listing, verify)
+    look, points, noted = _read(store, listing, verify)
     if look.damaged and (again := listed(store, trial_id)) != listing:
-        return _read(store, again, verify)
+        look, points, noted = _read(store, again, verify)
+    if events is not None:
+        events += noted
     return look, points
 
 
-def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Point]]:
+def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Point], list[Event]]:
     trial_id, newest = listing.trial, listing.newest
     if listing.is_empty:
-        return Look(trial_id, State.PENDING), []
-    reader = JournalReader(store)
+        return Look(trial_id, State.PENDING), [], []
+    events: list[Event] = []
+    reader = JournalReader(store, events)
     points = list(reader.new_points(listing.segments, may_wait=False))
     attempts = [_AttemptFiles.read(store, listing, number) for number in listing.attempts]
     tried = tuple(found.record for found in attempts if isinstance(found.record, dict))
@@ -159,19 +165,23 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Poin
     state = _open_state(newest, failure, is_recent(last.alive, last.record))
     if isinstance(result, dict):
         state = State.of_outcome(result["outcome"])
-    return Look(
-        trial_id,
-        State.DAMAGED if hindrances or isinstance(result, Damaged) else state,
-        listing.attempts,
-        listing.step,
-        result if isinstance(result, dict) else None,
-        failure,
-        damaged,
-        hindrances,
-        last.start["note"] if isinstance(last.start, dict) else "",
-        tried,
-        recorded_specs(kept, tried),
-    ), points
+    return (
+        Look(
+            trial_id,
+            State.DAMAGED if hindrances or isinstance(result, Damaged) else state,
+            listing.attempts,
+            listing.step,
+            result if isinstance(result, dict) else None,
+            failure,
+            damaged,
+            hindrances,
+            last.start["note"] if isinstance(last.start, dict) else "",
+            tried,
+            recorded_specs(kept, tried),
+        ),
+        points,
+        events,
+    )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,55 @@
+"""What sections are made from: the frame, and what is computed from it once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from orchestrator.plan.axes import COMPARED
+from orchestrator.plan.expand import Plan
+from orchestrator.report import correlation, tables
+from orchestrator.report.blocks import Cell, Column, Figure
+from orchestrator.report.drawing import norm_styles
+from orchestrator.report.figures import all_figures
+from orchestrator.report.frame import Frame
+
+
+@dataclass(frozen=True)
+class Report:
+    """The numbers of a sweep at one time."""
+
+    plan: Plan
+    frame: Frame
+    comparisons: tuple[tables.Comparison, ...]
+    divergence: pd.DataFrame
+    correlations: tuple[correlation.Correlation, ...]
+    figures: list[Figure]
+    written: datetime
+
+    def drawn(self, kind: str) -> tuple[Figure, ...]:
+        """The figures of one kind: `trace`, `size`, `entropy`, `loss`, `psnr`, `groups`."""
+        return tuple(figure for figure in self.figures if figure.slug.split("-")[0] == kind)
+
+    def label_columns(self) -> tuple[Column, ...]:
+        """The columns that say of what a row is: the norm, and what of the recipe varies."""
+        return tuple(Column((name,), is_label=name == COMPARED) for name in self.frame.rows_by)
+
+    def label_cells(self, labels: Mapping[str, Any]) -> tuple[Cell, ...]:
+        return tuple(
+            self.norm_cell(labels[name]) if name == COMPARED else Cell(str(labels[name]), labels[name])
+            for name in self.frame.rows_by
+        )
+
+    def norm_cell(self, norm: str, text: str = "") -> Cell:
+        """The name of a norm, or `text` instead, beside how the norm is drawn."""
+        return Cell(text or norm, text or norm, style=norm_styles(self.frame.names(COMPARED))[norm])
+
+
+def build(plan: Plan, frame: Frame, written: datetime) -> Report:
+    rows = correlation.divergence(frame)
+    found = correlation.correlations(frame, rows)
+    return Report(plan, frame, tables.comparisons(frame), rows, found, all_figures(frame, rows, found), written)

@@ -1,0 +1,45 @@
+"""Every trial, how far it is and where something went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.plan.axes import COMPARED
+from orchestrator.report.blocks import Block, Cell, Column, Mark, Table, Words, text
+from orchestrator.report.contents import Report
+from orchestrator.report.frame import in_words, records
+from orchestrator.report.words import count
+
+NUMBERS = ("parameters", "workers", "attempts", "from first to last record")
+
+
+def blocks(report: Report) -> tuple[Block, ...]:
+    frame = report.frame
+    spans = frame.points.groupby("trial")["time"].agg(lambda times: times.max() - times.min()).to_dict()
+    columns = (
+        Column(("trial",), is_label=True),
+        Column(("id",)),
+        Column(("state",)),
+        *(Column((head,), "right") for head in NUMBERS),
+    )
+    rows = tuple(_row(report, row, spans.get(row["trial"])) for row in records(frame.trials))
+    damage = [text("method", "Damaged, and passed over:"), text("list", *map(_damage, frame.damage))]
+    return (Table(columns, rows), *(damage if frame.damage else ()))
+
+
+def _row(report: Report, row: Mapping[str, Any], seconds: float | None) -> tuple[Cell, ...]:
+    return (
+        report.norm_cell(row[COMPARED], row["name"]),
+        Cell(row["trial"], row["trial"], is_code=True),
+        Cell(in_words(row), row["state"], note=row["reason"], state=str(row["state"])),
+        Cell(count(row["parameters"]), row["parameters"]),
+        Cell(row["workers"], row["workers"]),
+        Cell(str(row["attempts"]), row["attempts"], note=row["micro_batch"]),
+        Cell("" if seconds is None else f"{seconds:.0f} s", seconds),
+    )
+
+
+def _damage(sentence: str) -> Words:
+    key, _, why = sentence.partition(" ")
+    return Mark(key, "code"), f" {why}"

@@ -1,0 +1,16 @@
+"""Numbers as a reader takes them in."""
+
+from __future__ import annotations
+
+import math
+
+
+def number(value: float | None) -> str:
+    """Three digits, without an exponent where that can be read."""
+    if value is None or math.isnan(value):
+        return "\N{EN DASH}"
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")

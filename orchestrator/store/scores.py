@@ -1,0 +1,107 @@
+"""Scores of single images: from a trial's journals, and from what `normsweep evaluate` kept.
+
+Every trial is scored on the same images, so trials can be compared image by image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from orchestrator.store.base import Store
+from orchestrator.store.journals import Event
+from orchestrator.store.records import EVALUATION, Count, Damaged, Name, Record, Shape, Value, read_record
+
+
+class ImageShape(Shape):
+    """One image and its metrics, whichever there are."""
+
+    __pydantic_extra__: dict[str, Value] = Field(init=False)
+
+    name: str
+
+
+class ScoresShape(Shape):
+    """The event `scores` of a journal."""
+
+    set: Name
+    step: Count
+    images: list[ImageShape]
+
+
+SCORES = TypeAdapter(ScoresShape)
+IMAGES = TypeAdapter(list[ImageShape])
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric of one image. `precision` and `tile` say how an evaluation ran the network."""
+
+    set: str
+    image: str
+    metric: str
+    value: float
+    step: int | None
+    source: Literal["training", "evaluation"]
+    precision: str = ""
+    tile: str = ""
+
+
+def trained_scores(events: Iterable[Event]) -> Iterator[Score]:
+    """What training noted; of two attempts that scored a set at the same step, the first counts."""
+    seen = set()
+    for event in events:
+        record = event.record
+        if record.get("event") != "scores" or not _fits(record, SCORES):
+            continue
+        at = record["set"], record["step"]
+        if at not in seen:
+            seen.add(at)
+            yield from _of_images(record["images"], set=record["set"], step=record["step"], source="training")
+
+
+def evaluated_scores(store: Store, trial_id: str) -> tuple[list[Score], list[Damaged]]:
+    """What evaluations of the trial's final weights gave, and which of their files are damaged."""
+    scores: list[Score] = []
+    damaged = []
+    for key in store.list(f"trials/{trial_id}/evaluations"):
+        record = read_record(store, key, EVALUATION)
+        if isinstance(record, Damaged):
+            damaged.append(record)
+        elif record is not None and _fits(record["images"], IMAGES):
+            step = record.get("step")
+            scores += _of_images(
+                record["images"],
+                set=record["benchmark"],
+                step=step if isinstance(step, int) else None,
+                source="evaluation",
+                precision=record["precision"] + (" per channel" if record.get("per_channel") else ""),
+                tile=_tile(record),
+            )
+    return scores, damaged
+
+
+def _tile(record: Record) -> str:
+    """`256+16`: the side of a tile, and what it sees around it, in LQ pixels."""
+    tile, overlap = record.get("tile_px"), record.get("overlap_px")
+    return f"{tile}+{overlap or 0}" if tile else ""
+
+
+def _of_images(images: list[Record], **common: Any) -> Iterator[Score]:
+    for image in images:
+        name = image["name"].encode("utf-8", "replace").decode()  # a file's name need not be text
+        for metric, value in image.items():
+            if metric != "name":
+                yield Score(image=name, metric=metric, value=float(value), **common)
+
+
+def _fits(value: Any, shape: TypeAdapter[Any]) -> bool:
+    """Whether a record is of a shape that is read here; an older version's may not be."""
+    try:
+        shape.validate_python(value)
+    except ValidationError:
+        return False
+    return True
