@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from orchestrator.plan.limits import shown
 from orchestrator.plan.source import Location, Problem, Source, read_source
-from trainers.catalog import BACKBONES, DEEPEST, NORMS, TASKS, WIDEST, BadKnob, Catalog, Ends, UnknownName
+from trainers.catalog import BACKBONES, DEEPEST, NORMS, PROBES, TASKS, WIDEST, BadKnob, Catalog, Ends, UnknownName
 from trainers.spec import LONGEST_LIST, SET_NAME, Cadences, Choice, Gang, Part, Recipe, Strategy
 
 AxisName = Literal["backbone", "norm", "task", "width", "depth", "seed"]
@@ -152,7 +152,7 @@ class Sweep(Part):
     model: ModelOverrides = Field(ModelOverrides(), description="what stands around the block norms")
     data: Data = Field(Data(), description="data sets, by name")
     training: Training = Field(Training(), description="how weights come about")
-    observe: Cadences = Field(Cadences(), description="how often what is written down")
+    observe: Cadences = Field(Cadences(), description="what is written down, and how often")
     resources: Resources = Field(Resources(), description="what a trial runs on")
 
 
@@ -191,6 +191,11 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
                 problems.append(Problem(("axes", axis, i), str(error)))
             except BadKnob as error:
                 problems.append(Problem(("axes", axis, i, error.knob), str(error)))
+    for i, name in enumerate(sweep.observe.probes):
+        try:
+            PROBES[name]
+        except UnknownName as error:
+            problems.append(Problem(("observe", "probes", i), str(error)))
     return problems
 
 

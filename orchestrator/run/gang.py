@@ -30,6 +30,7 @@ from orchestrator.errors import EnvironmentProblem
 from orchestrator.initial import fetch_initial
 from orchestrator.staging import DataRoots
 from orchestrator.store import open_store
+from orchestrator.store.arrays import ArrayShipper
 from orchestrator.store.attempts import ALIVE_EVERY_S
 from orchestrator.store.checkpoints import Files, checkpoint_prefix, fetch_checkpoint, has_checkpoints
 from orchestrator.store.journals import put_segment
@@ -99,6 +100,7 @@ class Worker:
         self._device: str | None = None
         self._journal_offset = 0
         self._shipped: set[str] = set()
+        self._arrays = ArrayShipper(self._store, assignment.trial_id, assignment.attempt)
 
     def standing(self) -> tuple[str, dict[str, Any]]:
         """The id of the node that this worker is on, and what is recorded of its rank."""
@@ -256,6 +258,7 @@ class Worker:
         return tuple(shipped)
 
     def _ship_checkpoint(self, folder: Path, manifest_path: Path) -> Shipped:
+        self._arrays.ship(self._out / "probes")  # first: whoever continues from here does not measure them again
         manifest = json.loads(manifest_path.read_bytes())
         prefix = checkpoint_prefix(self._job.trial_id, manifest["step"], self._job.attempt)
         files: Files = dict(manifest["files"])

@@ -3,6 +3,7 @@
     trials/<id>/spec.json, attempts/<n>/            orchestrator.store.attempts
     trials/<id>/attempts/<n>/journal/               orchestrator.store.journals
     trials/<id>/checkpoints/step-<n>-<attempt>/     orchestrator.store.checkpoints
+    trials/<id>/probes/<probe>/                     orchestrator.store.arrays
     trials/<id>/result.json                         last of all
     trials/<id>/evaluations/<name>.json             of the final weights, made afterwards by `normsweep evaluate`
 
