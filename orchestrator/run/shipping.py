@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.store.arrays import ArrayShipper
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import Files, checkpoint_prefix
 from orchestrator.store.journals import put_segment
@@ -48,6 +49,7 @@ class Shipping:
         self._attempt = attempt
         self._rank = rank
         self._out = out
+        self._arrays = ArrayShipper(store, trial_id, attempt)
         self._read_bytes = 0  # of the journal
         self._unshipped: list[bytes] = []  # lines of it
         self._shipped_at = -math.inf
@@ -116,6 +118,7 @@ class Shipping:
         return tuple(shipped)
 
     def _ship_checkpoint(self, folder: Path, manifest_path: Path) -> Shipped:
+        self._arrays.ship(self._out / "probes")  # first: whoever continues from here does not measure them again
         manifest: dict[str, Any] = json.loads(manifest_path.read_bytes())
         prefix = checkpoint_prefix(self._trial_id, manifest["step"], self._attempt)
         files: Files = dict(manifest["files"])

@@ -3,6 +3,7 @@
     trials/<id>/spec.json, attempts/<n>/            orchestrator.store.attempts
     trials/<id>/attempts/<n>/journal/               orchestrator.store.journals
     trials/<id>/checkpoints/step-<n>-<attempt>/     orchestrator.store.checkpoints
+    trials/<id>/probes/<probe>/                     orchestrator.store.arrays
     trials/<id>/result.json, evaluations/           orchestrator.store.results
 
 A trial whose result does not hold, or whose journal is damaged, is `damaged`. Other damaged files are named, and the state is
