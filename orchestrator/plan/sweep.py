@@ -78,7 +78,7 @@ class Axes(Part):
         None, description="embed_dim"
     )
     depth: Annotated[Annotated[tuple[Depth, ...], Field(min_length=1, max_length=LARGEST_GRID)] | None, Axis] = Field(
-        None, description="number of groups; blocks and heads of a group stay the preset's"
+        None, description="as the backbone counts it: see below, under Names"
     )
     seed: Annotated[tuple[Seed, ...], Axis] = Field(
         (0,), min_length=1, max_length=LARGEST_GRID, description="of initial weights and of the data's order"

@@ -176,7 +176,7 @@ def _write_ranks(axes: Axes, found: Sequence[Correlation], styles: dict[str, Sty
 
 
 def _measure_label(measure: str) -> str:
-    return {"width": "width (embed_dim)", "depth": "depth (groups)"}.get(measure, measure)
+    return {"width": "width (embed_dim)"}.get(measure, measure)
 
 
 def _size_ticks(axes: Axes, values: Sequence[float], measure: str) -> None:

@@ -69,7 +69,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def size_label(width: Any, depth: Any) -> str:
-    """`w24 d2`: embed_dim and number of groups."""
+    """`w24 d2`: width and depth, as the backbone counts them."""
     parts = [f"{letter}{value}" for letter, value in (("w", width), ("d", depth)) if value is not None]
     return " ".join(parts) or "as preset"
 

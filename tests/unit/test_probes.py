@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from tests.tiny import tiny_spec
 from trainers.build import build_model
 from trainers.probes.features import FeatureProbe, channel_entropy
+from trainers.spec import Choice, ModelSpec
+
+RESTORMER = ModelSpec.with_defaults(Choice(name="restormer-tiny", knobs={"embed_dim": 8}), Choice(name="i_ln"))
 
 
 def network(**knobs: int | tuple[int, ...]) -> nn.Module:
@@ -109,3 +112,16 @@ def test_a_single_channel_has_an_entropy_but_no_share_of_ln_1() -> None:
     values = FeatureProbe(network(embed_dim=1, num_heads=(1, 1)), torch.rand(1, 3, 8, 8)).measure()
     assert values["feature/entropy"] == 0.0
     assert "feature/entropy_normalised" not in values
+
+
+def test_a_u_is_traced_on_every_level_down_and_up() -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny_spec(task="denoise_25").model_copy(update={"model": RESTORMER}))
+    shapes: list[tuple[int, ...]] = []
+    for level in model.groups:
+        level.register_forward_hook(lambda _module, _inputs, output: shapes.append(tuple(output.shape)))
+    measured = FeatureProbe(model, torch.rand(2, 3, 16, 24)).measure()
+    widths, tokens = (8, 16, 32, 64, 32, 16, 16, 16), (384, 96, 24, 6, 24, 96, 384, 384)
+    assert shapes == [(2, n, c) for n, c in zip(tokens, widths, strict=True)]
+    assert {f"feature/mean_square/group_{number}" for number in range(8)} < measured.keys()
+    assert "feature/mean_square/group_8" not in measured
