@@ -122,12 +122,12 @@ class JournalReader:
     """The journals of a trial's attempts as one history, in which every (metric, step) stands once.
 
     Where two attempts journalled the same one, the first counts. Damaged segments are passed over, and stand in `damaged`.
-    `checksums` has the SHA-256 of each segment that was read. `events`, if given, receives the lines that are no metrics.
+    `checksums` has the SHA-256 of each segment that was read.
     """
 
     def __init__(self, store: Store, events: list[Event] | None = None) -> None:
         self._store = store
-        self._events = events
+        self._events = events  # receives the lines that are no metrics
         self._seen: set[tuple[str, int]] = set()
         self._next: dict[
             int, int | None
