@@ -1,13 +1,15 @@
-"""How often the store is asked in a minute, by those who follow a sweep of 1,000 trials of which 100 run and the rest have ended.
+"""Requests to the store per minute by what follows a sweep: 1,000 trials, 100 running, 900 ended.
 
-`python benchmarks/store_requests.py [LINES]`: each trial has journalled LINES (default 3,000) lines, one a second. Counted are
-the requests (list, get, size) of MLflow's mirror in the driver and of `normsweep submit --wait`, each at its cadence; the live
-table asks nothing of the store. They are counted on a store of 20 trials, 2 of them running, and scaled: what a trial costs
-does not depend on how many others there are. Then, by another count, what a trial writes in a minute.
+`python benchmarks/store_requests.py [LINES]`: every trial has journalled LINES lines (default
+3,000), one a second. Counted are the requests (list, get, size) of the MLflow mirror in the driver
+and of `normsweep submit --wait`, each at its own cadence; the live table makes none. They are
+counted on 20 trials, 2 of them running, and scaled up, since what a trial costs does not depend on
+how many others there are. The last line says how many segments the running trials write.
 
-It counts whichever `orchestrator` is imported, so that a checkout of an older commit in front of PYTHONPATH gives its numbers:
-`PYTHONPATH=OLDER:. python benchmarks/store_requests.py`. Commits before the journals were shipped by time made a segment of
-each line that is journalled a second, and asked for all trials that had not ended when the run began.
+The `orchestrator` that is imported is the one that is measured. To measure an older commit, put its
+checkout first: `PYTHONPATH=OLDER:. python benchmarks/store_requests.py`. Before journals were
+shipped by time, each of these lines made a segment, and every pass of the mirror looked at all
+trials that had not ended when the run began.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.run import runner
 from orchestrator.store import attempts, open_store
 from orchestrator.store.checkpoints import checkpoint_prefix, write_manifest
-from orchestrator.store.trials import write_result
 from orchestrator.tracking.mlflow import Mirror
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
@@ -35,17 +36,22 @@ TRIALS, RUNNING = 20, 2  # counted
 MANY, MANY_RUNNING = 1_000, 100  # scaled to
 IS_BEFORE = "heard" not in inspect.signature(Mirror.sync).parameters
 
+if IS_BEFORE:
+    from orchestrator.store.trials import states_of, write_result
+else:
+    from orchestrator.store.results import write_result
+
 
 def ship_every_s() -> float:
     if IS_BEFORE:
-        return 1.0  # of a line a second, looked for five times a second
+        return 1.0  # every line as it came
     from orchestrator.run.shipping import SHIP_EVERY_S
 
     return SHIP_EVERY_S
 
 
 class Sweep:
-    """Trials that have ended, and trials that run and go on."""
+    """A store with ended and running trials."""
 
     def __init__(self, folder: Path, lines: int) -> None:
         file = write_sweep(folder, norms="layer_norm", steps=lines)
@@ -63,7 +69,7 @@ class Sweep:
                 self._end(trial, attempt, lines)
 
     def train(self, trial: Trial, seconds: float) -> None:
-        """The trial goes on for so long: its lines come in segments, and its sign of life is renewed."""
+        """Let a trial go on: it ships its lines and renews its sign of life."""
         each = round(ship_every_s())
         folder = self.root / f"trials/{trial.id}/attempts/1/journal"
         folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +77,7 @@ class Sweep:
             first = self._lines[trial.id]
             content = b"".join(_line(seq) for seq in range(first, first + each))
             digest = hashlib.sha256(content).hexdigest()[:16]
-            (folder / f"{first:010d}-{digest}.jsonl").write_bytes(content)  # not by the store, which would fsync each
+            (folder / f"{first:010d}-{digest}.jsonl").write_bytes(content)  # without the store's fsync
             self._lines[trial.id] += each
         attempts.say_alive(self.store, trial.id, 1)
 
@@ -82,7 +88,7 @@ class Sweep:
         write_result(self.store, trial.id, attempt, sweep="s", step=step, outcome="completed", metrics={})
 
     def asked(self) -> Counter[str]:
-        """Requests since the last call, by whether the trial has ended or runs."""
+        """Requests since the last call, for ended and for running trials."""
         running = {trial.id for trial in self.running}
         counted: Counter[str] = Counter()
         for (request, key), times in self.store.asked.items():
@@ -98,7 +104,7 @@ def _line(seq: int) -> bytes:
 
 
 def mirrored(sweep: Sweep, tracking: str) -> Counter[str]:
-    """What one pass of the mirror asks for, once it has caught up."""
+    """The requests of one pass of a mirror that has caught up."""
     mirror = Mirror(tracking, sweep.plan)
     mirror.sync(sweep.store, sweep.plan.trials)
     passes = 3
@@ -114,11 +120,9 @@ def mirrored(sweep: Sweep, tracking: str) -> Counter[str]:
 
 
 def followed(sweep: Sweep) -> Counter[str]:
-    """What a look of `submit --wait` asks for, after the first one."""
+    """The requests of one look of `submit --wait`, not the first."""
     ids = [trial.id for trial in sweep.plan.trials]
     if IS_BEFORE:
-        from orchestrator.store.trials import states_of
-
         sweep.asked()
         states_of(sweep.store, ids)
         return sweep.asked()

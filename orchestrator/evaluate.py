@@ -27,7 +27,7 @@ from orchestrator.datasets.roots import DataRoots
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.export import final_weights
 from orchestrator.store import open_store, read_store
-from orchestrator.store.trials import write_evaluation
+from orchestrator.store.results import write_evaluation
 from trainers.catalog import TASKS
 from trainers.data.cache import Cache, cache_root
 from trainers.data.given import given_scale, scale_of, with_given

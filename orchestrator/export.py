@@ -16,7 +16,8 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.store import read_store
 from orchestrator.store.base import Store
 from orchestrator.store.records import Damaged
-from orchestrator.store.trials import check_result, trained_spec, trial_ids
+from orchestrator.store.results import check_result, trained_spec
+from orchestrator.store.trials import trial_ids
 from trainers.durable import write_aside
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from orchestrator.store import read_store, records
 from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
 from orchestrator.store.records import Damaged, encoded, read_record
-from orchestrator.store.trials import glance_at, read_result, trained_spec, trial_ids
+from orchestrator.store.results import read_result, trained_spec
+from orchestrator.store.trials import glance_at, trial_ids
 from trainers.catalog import NORMS
 from trainers.durable import sha256_of
 from trainers.spec import RunSpec

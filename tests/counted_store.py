@@ -1,4 +1,4 @@
-"""A store that counts what is asked of it, and can be made to fail as it is written to."""
+"""A store that counts its requests, and can be made to fail at any of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.store.base import Store
 
 
 class CountedStore(Store):
-    """`asked`: how often each (request, key) was made. `before` is called with them ahead of each request, and may raise."""
+    """`asked` counts each (request, key). `before` is called ahead of each request, and may raise."""
 
     def __init__(self, inner: Store, before: Callable[[str, str], None] | None = None) -> None:
         self._inner = inner

@@ -20,7 +20,8 @@ from orchestrator.report.tables import comparisons
 from orchestrator.store import open_store, read_store
 from orchestrator.store.attempts import say_alive, write_failure, write_ranks, write_start
 from orchestrator.store.jobs import write_outcome
-from orchestrator.store.trials import Look, damage_in_words, looks_at_plan, write_evaluation
+from orchestrator.store.results import write_evaluation
+from orchestrator.store.trials import Look, damage_in_words, looks_at_plan
 from tests.written_store import write_attempt, write_ended
 
 SWEEP = """# Does it hold?

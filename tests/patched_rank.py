@@ -9,6 +9,7 @@ RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are the environment's. An intact c
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import sys
@@ -17,9 +18,11 @@ from pathlib import Path
 import torch
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
-from trainers import engine, loop, trial
+from trainers import engine, loop
 from trainers.checkpoint import newest_intact
 from trainers.data.cache import Cache
+from trainers.probes.base import Observation
+from trainers.probes.features import Features
 from trainers.spec import RunSpec
 
 
@@ -28,15 +31,15 @@ def restless_scale() -> None:
 
 
 def one_sees() -> None:
-    measure, calls = trial.FeatureProbe.measure, 0
+    observe, calls = Features.observation, 0
 
-    def measured(self: trial.FeatureProbe) -> dict[str, float]:
+    def observed(self: Features) -> Observation:
         nonlocal calls
-        values, calls = measure(self), calls + 1
+        seen, calls = observe(self), calls + 1
         beyond = calls > 1 and os.environ["RANK"] == "1"
-        return {name: 1e30 if beyond else value for name, value in values.items()}
+        return dataclasses.replace(seen, mean_squares=(1e30,)) if beyond else seen
 
-    trial.FeatureProbe.measure = measured
+    Features.observation = observed
 
 
 def patience() -> None:

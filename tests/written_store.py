@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orchestrator.plan import Plan, Trial
-from orchestrator.store import attempts, checkpoints, journals, trials
+from orchestrator.store import attempts, checkpoints, journals, results
 from orchestrator.store.base import Store
 from trainers.journal import encoded
 
@@ -79,7 +79,7 @@ def write_ended(
     store.put(f"{checkpoints.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
     files = {"ema.pt": {"sha256": hashlib.sha256(ema).hexdigest(), "bytes": len(ema)}}
     checkpoints.write_manifest(store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files)
-    trials.write_result(store, trial.id, attempt, sweep="written", step=step, outcome=outcome, metrics={})
+    results.write_result(store, trial.id, attempt, sweep="written", step=step, outcome=outcome, metrics={})
 
 
 def write_sweep(store: Store, plan: Plan) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainers.catalog import BACKBONES, NORMS, TASKS
+from trainers.catalog import BACKBONES, NORMS, PROBES, TASKS
 from trainers.data.cache import Cache
 from trainers.data.datasets import dataset
 from trainers.data.given import find_for, given_scale, scale_of
@@ -22,6 +22,7 @@ from trainers.tasks.patches import Epochs, TrainingPatches
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from trainers.probes.base import Probe
     from trainers.tasks.base import Task
 
 
@@ -53,6 +54,15 @@ def build_model(spec: RunSpec) -> nn.Module:
         recompute=spec.placement.activation_checkpointing,
         **model.backbone.knobs,
     )
+
+
+def build_probes(spec: RunSpec) -> dict[str, Callable[[nn.Module], Probe]]:
+    """How each probe is made for a network, by name: those of the spec, and those by which the guard judges.
+
+    A trial diverges, or does not, whatever of it is observed.
+    """
+    judging = (entry.name for entry in PROBES if entry.facts.get("guards"))
+    return {name: PROBES[name].load() for name in (*spec.observe.probes, *judging)}
 
 
 def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> TrainingPatches:

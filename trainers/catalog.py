@@ -1,4 +1,4 @@
-"""The tables of what exists: backbones, norms, tasks, metrics. Pure: planning reads it without torch.
+"""The tables of what exists: backbones, norms, tasks, probes, metrics. Pure: planning reads it without torch.
 
 Adding something is one file and one line here (a backbone has two files: trainers.shape). The line
 carries the knobs with their defaults and ranges; a test compares it with the signature of the class
@@ -236,6 +236,25 @@ TASKS = Catalog(
     preset("jpeg_20", "jpeg", quality=20),
     preset("jpeg_30", "jpeg", quality=30),
     preset("jpeg_40", "jpeg", quality=40),
+)
+
+# facts: `gives` is for the documentation; `guards` says that the guard judges by what a probe measures, so that it looks
+# also where it is not asked for.
+PROBES = Catalog(
+    "probe",
+    entry(
+        "features",
+        "trainers.probes.features:Features",
+        facts={
+            "gives": "mean of x² and max of \\|x\\| at each group's output, channel entropy at the last",
+            "guards": True,
+        },
+    ),
+    entry(
+        "channels",
+        "trainers.probes.channels:Channels",
+        facts={"gives": "arrays: mean of x² of each channel at each group's output"},
+    ),
 )
 
 METRICS = ("psnr", "ssim")

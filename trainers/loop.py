@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from trainers.backbones.published import Fit
-from trainers.build import build_benchmarks, build_model, build_patches, build_task
+from trainers.build import build_benchmarks, build_model, build_patches, build_probes, build_task
 from trainers.catalog import NORMS
 from trainers.checkpoint import Checkpoint, Start, start_from
 from trainers.data.cache import Cache
@@ -21,7 +21,7 @@ from trainers.guard import Guard
 from trainers.initial import load_initial
 from trainers.kernels import choose_kernels
 from trainers.preemption import Preemption
-from trainers.probes.features import FeatureProbe
+from trainers.probes.base import ProbeBatch
 from trainers.recorder import Recorder
 from trainers.spec import RunSpec
 from trainers.steps import Steps
@@ -100,7 +100,7 @@ def _begin(
     ema = Ema(model, training.ema_decay, spec.model.norm.knobs.get("ema_buffers", "copied"))
     engine = Engine(model, spec, device)
     ema.to(device)
-    probe = _probe(spec, engine, patches)
+    probe_batch = _probe_batch(spec, engine, patches)
     recorder = Recorder(out, engine.rank)
     guard = Guard(training.feature_limit, engine.all_ranks)
 
@@ -126,7 +126,8 @@ def _begin(
         done=done,
         guard=guard,
         recorder=recorder,
-        probe=probe,
+        probe_batch=probe_batch,
+        probes=build_probes(spec),
         task=task,
         benchmarks=benchmarks,
     )
@@ -145,9 +146,9 @@ def _network(
     return model, taken
 
 
-def _probe(spec: RunSpec, engine: Engine, patches: TrainingPatches) -> FeatureProbe:
+def _probe_batch(spec: RunSpec, engine: Engine, patches: TrainingPatches) -> ProbeBatch:
     lq, _ = patches.batch(PROBE_STEP, slice(0, spec.observe.probe_patches))
     # Images of a batch may be looked at apart unless they share their statistics.
     norm = NORMS[spec.model.norm.name].load()
     apart = None if getattr(norm, "statistics_of_micro_batch", False) else spec.micro_batch
-    return FeatureProbe(engine.network, lq.to(engine.device), at_once=apart)
+    return ProbeBatch(engine.network, lq.to(engine.device), at_once=apart)

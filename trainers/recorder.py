@@ -9,6 +9,8 @@ from typing import Any
 from trainers.checkpoint import folder_name
 from trainers.durable import write_json
 from trainers.journal import Journal, encoded
+from trainers.probes.base import Observation
+from trainers.probes.files import write_arrays
 
 
 class Recorder:
@@ -23,6 +25,12 @@ class Recorder:
         self._last.update(values)
         if self._journal is not None:
             self._journal.metrics(step, values)
+
+    def observation(self, step: int, probe: str, observation: Observation) -> None:
+        if observation.scalars:
+            self.metrics(step, observation.scalars)
+        if observation.arrays and self._journal is not None:
+            write_arrays(self._out, probe, step, observation.arrays)
 
     def event(self, step: int, event: str, **fields: Any) -> None:
         if self._journal is not None:

@@ -18,12 +18,13 @@ from pydantic import (
     PlainValidator,
     ValidationError,
     WithJsonSchema,
+    field_validator,
     model_serializer,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
-from trainers.catalog import BACKBONES, NORMS, TASKS, BadKnob, Catalog, Ends, KnobValue, UnknownName
+from trainers.catalog import BACKBONES, NORMS, PROBES, TASKS, BadKnob, Catalog, Ends, KnobValue, UnknownName
 from trainers.errors import UserError
 
 SHA256 = r"^[0-9a-f]{64}$"
@@ -33,6 +34,7 @@ MOST_IMAGES = 65_536  # of a batch
 MOST_KNOBS = 32
 LONGEST_LIST = 100
 LONGEST_CLASS = 200  # characters of `package.module:Class`
+PROBE_NAME = r"^[a-z][a-z0-9_]{0,63}$"
 SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -197,13 +199,23 @@ class TrainingSpec(Recipe):
 
 
 class Cadences(Part):
-    """How often what is written down while training. Cannot change the weights."""
+    """What is written down while training, and how often. Cannot change the weights."""
 
     log_every: int = Field(10, ge=1, le=MOST_STEPS, description="steps between two records of the loss")
     probe_every: int = Field(50, ge=1, le=MOST_STEPS, description="steps between two feature traces")
     probe_patches: int = Field(16, ge=1, le=4_096, description="patches in the fixed probe batch")
+    probes: tuple[Annotated[str, Field(pattern=PROBE_NAME)], ...] = Field(
+        ("features",), max_length=LONGEST_LIST, description="what is measured on the probe batch"
+    )
     evaluate_every: int = Field(5_000, ge=1, le=MOST_STEPS, description="steps between two evaluations")
     checkpoint_every: int = Field(5_000, ge=1, le=MOST_STEPS, description="steps between two checkpoints")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples_from_json(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            value = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return value
 
 
 class ObserveSpec(Cadences):
@@ -213,12 +225,12 @@ class ObserveSpec(Cadences):
         (), max_length=LONGEST_LIST, description="sets evaluated on whole images"
     )
 
-    @model_validator(mode="before")
+    @field_validator("probes")
     @classmethod
-    def _tuple_from_json(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("evaluate"), list):
-            value = {**value, "evaluate": tuple(value["evaluate"])}
-        return value
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            PROBES[name]  # raises UnknownName
+        return tuple(dict.fromkeys(names))
 
 
 SMALLEST_SHARE = 1e-4  # Ray divides a GPU no further

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from torch import nn
 
 from trainers import checkpoint
 from trainers.data.images import NamedImage
@@ -16,7 +18,7 @@ from trainers.evaluate import evaluate, means
 from trainers.guard import Guard
 from trainers.journal import encoded
 from trainers.kernels import tf32
-from trainers.probes.features import FeatureProbe
+from trainers.probes.base import Probe, ProbeBatch
 from trainers.recorder import Recorder
 from trainers.spec import RunSpec
 from trainers.steps import Steps, learning_rate
@@ -58,7 +60,8 @@ class Trial:
         done: int,
         guard: Guard,
         recorder: Recorder,
-        probe: FeatureProbe,
+        probe_batch: ProbeBatch,
+        probes: Mapping[str, Callable[[nn.Module], Probe]],
         task: Task,
         benchmarks: Mapping[str, Sequence[NamedImage]],
     ) -> None:
@@ -70,7 +73,8 @@ class Trial:
         self._ema = ema
         self._steps = steps
         self._recorder = recorder
-        self._probe = probe
+        self._probe_batch = probe_batch
+        self._probes = probes
         self._task = task
         self._benchmarks = benchmarks
         self._pace = Pace()
@@ -109,11 +113,12 @@ class Trial:
         self._recorder.metrics(self.done, values)
 
     def probe(self) -> None:
-        """The feature trace."""
+        """What the probes observe on the probe batch; the guard sees all of it, the recorder what was asked for."""
         with tf32(self._spec.training.precision == "tf32"):
-            values = self._probe.measure()
-        self._recorder.metrics(self.done, values)
-        self.guard.check_features(v for name, v in values.items() if name.startswith("feature/mean_square/"))
+            observed = self._probe_batch.measure(self._probes)
+        for name in self._spec.observe.probes:
+            self._recorder.observation(self.done, name, observed[name])
+        self.guard.check_features(value for seen in observed.values() for value in seen.mean_squares)
 
     def evaluate(self) -> None:
         """The benchmarks on EMA weights, images dealt out over the ranks."""

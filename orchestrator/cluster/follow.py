@@ -88,7 +88,7 @@ class Progress:
             print(f"  {told}", flush=True)
 
     def states(self, store: Store, ids: Sequence[str]) -> list[State]:
-        """What the trials are. One that has ended is not looked at again."""
+        """The states of the trials. Those that have ended are not asked for again."""
         open_ones = [trial for trial in ids if trial not in self._ended]
         states = {trial: look.state for trial, look in glances_at(store, open_ones).items()} | self._ended
         self._ended = {trial: state for trial, state in states.items() if state.has_ended}

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from orchestrator.plan.axes import AXES_MODEL, CATALOGS, LINES, OPEN_AXIS
 from orchestrator.plan.sweep import Data, ModelOverrides, Resources, Sweep
 from orchestrator.plan.training import Training
-from trainers.catalog import Catalog, Entry, Knob
+from trainers.catalog import PROBES, Catalog, Entry, Knob
 from trainers.spec import Cadences
 
 ROOT = Path(__file__).parents[2]
@@ -138,6 +138,12 @@ def page() -> str:
         lines += [f"| `{entry.name}` | {_knobs(entry)} |" for entry in catalog]
         lines += [f"| `{name}` | `{p.of}` with {_set(p.knobs)} |" for name, p in catalog.presets.items()]
         lines.append("")
+    lines.append("### probe\n\nOf `observe.probes`.\n\n| name | what it measures |\n|---|---|")
+    lines += [f"| `{entry.name}` | {entry.facts['gives']} |" for entry in PROBES]
+    lines.append(
+        "\nArrays are files of the store, `trials/<id>/probes/<probe>/step-<n>-<attempt>.safetensors`. "
+        "Whether a trial has diverged does not depend on which probes are asked for.\n"
+    )
     lines.append(
         "`img_size` of a backbone is the side in pixels for which a published network was constructed: its windows are shifted in "
         "every other block if that is larger than a window, else never. With 0 each input decides by its shorter side; the "
@@ -159,6 +165,7 @@ def schema() -> dict[str, Any]:
     for axis, catalog in CATALOGS.items():
         items = made["$defs"]["Axes"]["properties"][axis]["items"] = _choice(catalog)
         assert items
+    made["$defs"]["Cadences"]["properties"]["probes"]["items"] = {"enum": list(PROBES.names)}
     made["$defs"].pop("Choice", None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "normsweep sweep file", **made}
 

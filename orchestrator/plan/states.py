@@ -1,6 +1,7 @@
 """The states of a trial, and the words for them.
 
-What a trainer writes as its outcome (`completed`, `diverged`, `stopped`) is the format of its result, not a state.
+A trainer's outcome (`completed`, `diverged`, `stopped`) is part of the format of its result, and
+not a state.
 """
 
 from __future__ import annotations
@@ -9,22 +10,22 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What is known of a trial, in the order in which reports count them. Its value is the word that people and JSON get."""
+    """What a trial is, in the order in which reports list them. The value is what gets printed."""
 
     DONE = "done"  # trained to its last step
     DIVERGED = "diverged"
     STOPPED = "stopped"  # early, by its sweep
     RUNNING = "running"
-    RETRYING = "retrying"  # only in a run's table: an attempt has failed and the next one has yet to begin
-    INTERRUPTED = "interrupted"  # an attempt without a result, and none that runs
+    RETRYING = "retrying"  # in a run's live table only: between a failed attempt and the next
+    INTERRUPTED = "interrupted"  # the newest attempt left no result and no longer runs
     PENDING = "pending"
     FAILED = "failed"
-    INFEASIBLE = "infeasible"  # it does not fit into the memory of a GPU
+    INFEASIBLE = "infeasible"  # does not fit into a GPU's memory
     DAMAGED = "damaged"  # its result or its journal does not hold
 
     @staticmethod
     def of_outcome(outcome: str) -> State:
-        """Of a trial whose result has this outcome."""
+        """The state of a trial whose result has this outcome."""
         return State.DONE if outcome == "completed" else State(outcome)
 
     @property
@@ -33,7 +34,7 @@ class State(StrEnum):
 
     @property
     def has_ended(self) -> bool:
-        """Whether no sweep would train it any further."""
+        """Whether no sweep would train it further."""
         return self in (State.DONE, State.DIVERGED)
 
     @property
@@ -42,11 +43,11 @@ class State(StrEnum):
 
     @property
     def is_open(self) -> bool:
-        """Whether training it goes on, now or when its sweep is run again, without anything having to change."""
+        """Whether running its sweep, as it is, would train it further."""
         return self.is_under_way or self in (State.INTERRUPTED, State.PENDING)
 
     def at(self, step: float, steps: int) -> str:
-        """With the step that it has reached: `diverged at step 37`, `running, step 40 of 100`."""
+        """The state and the step reached: `diverged at step 37`, `running, step 40 of 100`."""
         if self in (State.DIVERGED, State.STOPPED):
             return f"{self} at step {step:.0f}"
         if self in (State.RUNNING, State.INTERRUPTED):

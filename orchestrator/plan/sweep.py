@@ -14,7 +14,7 @@ from orchestrator.plan.axes import AXES, CATALOGS, LINES, NOT_AXES, OPEN_AXIS, A
 from orchestrator.plan.limits import shown
 from orchestrator.plan.source import Location, Problem, Source, read_source
 from orchestrator.plan.training import Training
-from trainers.catalog import BadKnob, Ends, UnknownName
+from trainers.catalog import PROBES, BadKnob, Ends, UnknownName
 from trainers.errors import did_you_mean
 from trainers.spec import LONGEST_LIST, SET_NAME, Cadences, Gang, Part, Strategy
 
@@ -84,7 +84,7 @@ class Sweep(Part):
     model: ModelOverrides = Field(ModelOverrides(), description="what stands around the block norms")
     data: Data = Field(Data(), description="data sets, by name")
     training: Training = Field(Training(), description="how weights come about")
-    observe: Cadences = Field(Cadences(), description="how often what is written down")
+    observe: Cadences = Field(Cadences(), description="what is written down, and how often")
     resources: Resources = Field(Resources(), description="what a trial runs on")
 
 
@@ -131,6 +131,11 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
                 problems.append(Problem(("axes", axis, i), str(error)))
             except BadKnob as error:
                 problems.append(Problem(("axes", axis, i, error.knob), str(error)))
+    for i, name in enumerate(sweep.observe.probes):
+        try:
+            PROBES[name]
+        except UnknownName as error:
+            problems.append(Problem(("observe", "probes", i), str(error)))
     return problems
 
 

@@ -56,7 +56,7 @@ def write_report(
 
     With `tracking_uri` the files become artifacts in the sweep's MLflow experiment too, once a trial began and where its
     database is there; if MLflow does not answer, that is said on stderr. Raises UserError for an address that is none,
-    EnvironmentProblem where the files cannot be written. `frame`: what the store holds, where it has just been read.
+    EnvironmentProblem where the files cannot be written. `frame`: what the store holds, if it has just been read.
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame

@@ -79,7 +79,9 @@ def _rows(trained: Trained) -> dict[str, str]:
         "Precision": values(s.training.precision for s in specs),
         "Seeds": values(s.training.seed for s in specs),
         "Probe batch": values(f"{s.observe.probe_patches} patches" for s in specs),
-        "Features recorded": values(f"every {s.observe.probe_every} steps" for s in specs),
+        "Features recorded": values(
+            f"every {s.observe.probe_every} steps" if "features" in s.observe.probes else "no" for s in specs
+        ),
         "Loss recorded": values(f"every {s.observe.log_every} steps" for s in specs),
         "Scores recorded": values(f"every {s.observe.evaluate_every} steps" for s in specs),
         "Evaluation sets": values(name for s in specs for name in s.observe.evaluate),

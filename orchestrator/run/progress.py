@@ -139,7 +139,7 @@ class Progress:
             self.say(f"{self._clock()}  {row.name}: {self._in_words(row)}   {self._overall()}")
 
     def moved(self) -> frozenset[str]:
-        """Ids of the trials that went on, or into another state, since the last call; also for another thread."""
+        """Ids of the trials that have changed since the last call. May be called from any thread."""
         with self._moving:
             moved, self._moved = self._moved, set()
         return frozenset(moved)

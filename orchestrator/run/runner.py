@@ -31,7 +31,7 @@ from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
 
-MIRROR_EVERY_S = 10.0  # journals are shipped as often
+MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
     "RAY_worker_niceness": "0",  # that of the command; with Ray's own 15, ranks starve beside any other process
     # A busy machine takes longer than Ray waits by itself.
@@ -158,7 +158,7 @@ def _mirroring(
 ) -> Iterator[Mirror | None]:
     """MLflow follows the store in a thread of its own, so that a slow server holds no trial up.
 
-    `looks`: what the trials are before this run. It looks again only at those that this run has moved.
+    `looks`: what the trials were before this run. Only those that it moves are looked at again.
     """
     reused = frozenset(trial_id for trial_id, look in looks.items() if look.has_ended)
     try:

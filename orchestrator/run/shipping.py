@@ -1,4 +1,4 @@
-"""Bringing to the store what a rank writes to its run folder: journal lines now and then, checkpoints as they are finished."""
+"""Ships what a rank writes to its run folder: the journal every few seconds, checkpoints at once."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.store.arrays import ArrayShipper
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import Files, checkpoint_prefix
 from orchestrator.store.journals import put_segment
 from trainers.durable import sha256_of
 
-SHIP_EVERY_S = 10.0  # of the journal: each time makes a segment, which every reader of the trial asks for
+SHIP_EVERY_S = 10.0  # each shipment is a segment, and a request for everyone who reads the trial
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """One rank's part of a checkpoint, now in the store."""
+    """One rank's part of a checkpoint that is now in the store."""
 
     step: int
     files: Files
@@ -29,7 +30,7 @@ class Shipped:
 
 @dataclass(frozen=True)
 class News:
-    """What a rank has done since the last look: its newest values at `step`, and the checkpoints that were shipped."""
+    """What a rank has done since it was last asked: the newest values, and checkpoints shipped."""
 
     step: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
@@ -37,7 +38,10 @@ class News:
 
 
 class Shipping:
-    """From the run folder `out` of rank `rank` to an attempt in the store. `device` is the rank's, once it has journalled it."""
+    """Ships from a rank's run folder `out` to its attempt in the store.
+
+    `device` is what the rank trains on, once its journal says so.
+    """
 
     def __init__(self, store: Store, trial_id: str, attempt: int, rank: int, out: Path) -> None:
         self._store = store
@@ -45,6 +49,7 @@ class Shipping:
         self._attempt = attempt
         self._rank = rank
         self._out = out
+        self._arrays = ArrayShipper(store, trial_id, attempt)
         self._read_bytes = 0  # of the journal
         self._unshipped: list[bytes] = []  # lines of it
         self._shipped_at = -math.inf
@@ -52,12 +57,15 @@ class Shipping:
         self.device: str | None = None
 
     def ship(self, *, has_ended: bool) -> News:
-        """Look at what the rank has written. A checkpoint is shipped at once, after the journal lines that cover it.
+        """Ship what is due, and say what is new.
 
-        Other lines wait up to SHIP_EVERY_S, or until the rank `has_ended`. A worker that is killed takes those with it, of steps
-        behind the last checkpoint: the next attempt comes to them again.
+        A finished checkpoint is shipped at once, preceded by the journal lines up to it. Other lines
+        wait for SHIP_EVERY_S to pass or the rank to end. Lines lost with a killed worker are of
+        steps after the last checkpoint, which the next attempt trains again.
         """
-        finished = self._finished_checkpoints()  # before the journal is read, whose lines come first
+        # Found before the journal is read: a checkpoint that is finished in between has lines that
+        # were not read, and must wait.
+        finished = self._finished_checkpoints()
         step, values = self._read_journal()
         if finished or has_ended or time.monotonic() - self._shipped_at >= SHIP_EVERY_S:
             self._ship_lines()
@@ -92,7 +100,7 @@ class Shipping:
         self._shipped_at = time.monotonic()
 
     def _finished_checkpoints(self) -> list[Path]:
-        """The manifests of those that have not been shipped."""
+        """Manifests of checkpoints that have not been shipped yet."""
         found = sorted((self._out / "checkpoints").glob(f"step-*/manifest.rank-{self._rank}.json"))
         return [path for path in found if path.parent.name not in self._shipped]
 
@@ -110,6 +118,7 @@ class Shipping:
         return tuple(shipped)
 
     def _ship_checkpoint(self, folder: Path, manifest_path: Path) -> Shipped:
+        self._arrays.ship(self._out / "probes")  # first: whoever continues from here does not measure them again
         manifest: dict[str, Any] = json.loads(manifest_path.read_bytes())
         prefix = checkpoint_prefix(self._trial_id, manifest["step"], self._attempt)
         files: Files = dict(manifest["files"])

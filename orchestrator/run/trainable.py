@@ -32,7 +32,7 @@ from orchestrator.store.attempts import (
 )
 from orchestrator.store.checkpoints import Files, discard_checkpoints, write_manifest
 from orchestrator.store.records import OUT_OF_MEMORY
-from orchestrator.store.trials import write_result
+from orchestrator.store.results import write_result
 from trainers.data.manifests import DatasetProblem
 
 POLL_EVERY_S = 0.2

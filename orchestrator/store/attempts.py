@@ -57,7 +57,7 @@ def attempt_numbers(store: Store, trial_id: str) -> list[int]:
 
 
 def numbers_among(keys: Iterable[str]) -> list[int]:
-    """Of every attempt that left a trace among a trial's keys."""
+    """The numbers of all attempts that left a trace among a trial's keys."""
     found = (ATTEMPT_NUMBER.match(key) for key in keys)
     return sorted({int(match[1] or match[2]) for match in found if match})
 
@@ -86,7 +86,7 @@ def read_attempt(store: Store, trial_id: str, attempt: int) -> Attempt | Damaged
 
 
 def read_attempts(store: Store, trial_id: str, numbers: Iterable[int] | None = None) -> list[Attempt]:
-    """The record of every attempt, or of these, that is undamaged, oldest first."""
+    """The undamaged records of the attempts with these numbers, by default of all; oldest first."""
     numbers = attempt_numbers(store, trial_id) if numbers is None else numbers
     found = (read_attempt(store, trial_id, number) for number in numbers)
     return [attempt for attempt in found if not isinstance(attempt, Damaged)]
@@ -121,12 +121,11 @@ def read_alive(store: Store, trial_id: str, attempt: int) -> Record | Damaged | 
 def is_alive(store: Store, trial_id: str, attempt: int) -> bool:
     """Whether an attempt has given a sign of life lately. A damaged one is none: the next replaces it."""
     alive = read_alive(store, trial_id, attempt)
-    # Where there is none, it may have only just begun.
     return is_recent(alive, read_attempt(store, trial_id, attempt) if alive is None else None)
 
 
 def is_recent(alive: Record | Damaged | None, begun: Attempt | Damaged | None) -> bool:
-    """Whether a sign of life, or without one the beginning of an attempt, is of late."""
+    """Whether the last sign of life is recent; without one, whether the attempt has just begun."""
     sign = alive["time"] if isinstance(alive, dict) else None
     if alive is None and isinstance(begun, dict):
         sign = begun["started"]
@@ -201,9 +200,9 @@ def spec_of(attempt: Attempt) -> RunSpec | None:
 
 
 def recorded_specs(kept: RunSpec | Damaged | None, attempts: Sequence[Attempt]) -> tuple[RunSpec, ...]:
-    """What a trial was trained as, by its own record: the spec of each attempt, equal ones once, oldest first.
+    """The specs that a trial's attempts recorded, without repetitions, oldest first.
 
-    `kept`: what spec.json says, which counts where an attempt does not say.
+    `kept`, the content of spec.json, stands in for attempts that recorded none.
     """
     found = [spec for attempt in attempts if (spec := spec_of(attempt)) is not None]
     if (len(found) < len(attempts) or not attempts) and isinstance(kept, RunSpec):

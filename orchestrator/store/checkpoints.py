@@ -26,7 +26,7 @@ FOLDER = re.compile(r"trials/[^/]+/checkpoints/(step-(\d{1,15})-([1-9]\d{0,8}))/
 MANIFEST = "manifest.json"
 
 Files = dict[str, dict[str, Any]]  # name -> {"sha256", "bytes"}
-FinalFiles = tuple[str, Files]  # the prefix of the checkpoint that a result names, and its files
+FinalFiles = tuple[str, Files]  # of the checkpoint that a result names: its prefix and files
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def damaged_file(store: Store, prefix: str, files: Mapping[str, Any], *, verify:
 def damaged_checkpoints(
     store: Store, found: Iterable[Folder], *, verify: bool = False, known: FinalFiles | None = None
 ) -> list[Damaged]:
-    """What is wrong with finished checkpoints; the files that are `known` to be as promised are not looked at again."""
+    """What is wrong with the finished checkpoints; files `known` to be intact are not checked again."""
     damaged = []
     for folder in found:
         manifest = read_manifest(store, folder.prefix) if folder.has_manifest else None

@@ -8,7 +8,7 @@ from orchestrator.store.attempts import attempt_key, read_attempt, write_failure
 from orchestrator.store.base import Store
 from orchestrator.store.listing import listed
 from orchestrator.store.records import Damaged
-from orchestrator.store.trials import read_result
+from orchestrator.store.results import read_result
 
 
 def close_attempts(store: Store, trial_ids: Iterable[str], run: str, kind: str, message: str) -> None:

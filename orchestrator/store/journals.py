@@ -1,11 +1,13 @@
 """The journals of a trial's attempts: segments of whole lines, each written once, its checksum in its name.
 
-    trials/<id>/attempts/<n>/journal/<first-seq>-<sha256[:16]>.jsonl               as it was shipped
-    trials/<id>/attempts/<n>/journal/<first-seq>-<last-seq>-<sha256[:16]>.jsonl    all of an attempt, joined as its trial ended
+    trials/<id>/attempts/<n>/journal/<first-seq>-<sha256[:16]>.jsonl               as shipped
+    trials/<id>/attempts/<n>/journal/<first-seq>-<last-seq>-<sha256[:16]>.jsonl    joined
 
-Segments of older versions are called `<first-seq>.jsonl`. A segment that is cut, changed or of another shape is passed over
-as a whole, and one that is gone is seen by the numbers of the lines around it. Of what was joined, the single segments are
-deleted; where a kill left them, they are passed over, since the joined one has the same lines.
+When a trial ends, each attempt's segments are joined into one and the originals deleted. Originals
+that a kill left behind are skipped: the joined segment's name says that it has their lines.
+
+Older versions called segments `<first-seq>.jsonl`. A segment that is cut, changed or malformed is
+skipped as a whole; a missing one shows in the line numbers around it.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ SEGMENT = re.compile(
     r"(?=/|$)"  # of a folder in a segment's place, keys go on
 )
 DIGEST_DIGITS = 16
-READERS = 16  # segments read together: a store may be far away
+READERS = 16  # requests at a time: a store may be far away
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Segment:
     last_seq: int | None = field(default=None, compare=False)  # of a joined one
 
     def has_all_of(self, other: Segment) -> bool:
-        """Whether this is a joined segment with the lines of the other one, and perhaps more."""
+        """Whether this is a joined segment that includes the other one's lines."""
         if self.last_seq is None or self.attempt != other.attempt or other.first_seq < self.first_seq:
             return False
         if other.last_seq is None:
@@ -92,19 +94,13 @@ def segments(store: Store, trial_id: str) -> list[Segment]:
 
 
 def without_joined(among: Sequence[Segment]) -> list[Segment]:
-    """The segments whose lines no joined one has."""
+    """The segments whose lines are in no other, joined one."""
     joined = [segment for segment in among if segment.last_seq is not None]
     return [segment for segment in among if not any(one.has_all_of(segment) for one in joined)]
 
 
-def read_segment(store: Store, segment: Segment) -> list[Record] | Damaged | None:
-    """The lines of a segment that is whole; None where it is gone."""
-    content = read_bytes(store, segment.key)
-    return lines_of(segment, content) if isinstance(content, bytes) else content
-
-
 def lines_of(segment: Segment, content: bytes) -> list[Record] | Damaged:
-    """The lines in the content of a segment, where it is whole."""
+    """The lines in a segment's content, if it is whole."""
     try:
         lines = checked_lines(content)
     except ValueError as error:
@@ -121,32 +117,32 @@ def lines_of(segment: Segment, content: bytes) -> list[Record] | Damaged:
 class JournalReader:
     """The journals of a trial's attempts as one history, in which every (metric, step) stands once.
 
-    Where two attempts journalled the same one, the first counts. Damaged segments are passed over, and stand in `damaged`.
-    `checksums` has the SHA-256 of each segment that was read.
+    Where two attempts journalled the same one, the first counts. Damaged segments are skipped and
+    listed in `damaged`; `checksums` has the SHA-256 of each segment that was read. `events`, if
+    given, receives the lines that are not metrics.
     """
 
     def __init__(self, store: Store, events: list[Event] | None = None) -> None:
         self._store = store
-        self._events = events  # receives the lines that are no metrics
+        self._events = events
         self._seen: set[tuple[str, int]] = set()
-        self._next: dict[
-            int, int | None
-        ] = {}  # by attempt: the number of the line that comes next, where that is known
+        self._next: dict[int, int | None] = {}  # attempt -> number of its next line, if known
         self.damaged: list[Damaged] = []
         self.checksums: dict[str, str] = {}
         self.is_behind = False
 
     def has_read(self, segment: Segment) -> bool:
-        """Whether the lines of a segment have been read, be it from this one or from those that were joined to it."""
+        """Whether a segment's lines have been read, from it or from those it was joined from."""
         expected = self._next.get(segment.attempt)
         was_joined = segment.last_seq is not None and expected is not None and segment.last_seq < expected
         return segment.key in self.checksums or was_joined
 
     def new_points(self, listed: Sequence[Segment], *, may_wait: bool = True) -> Iterator[Point]:
-        """What a new listing of the trial's segments has beyond the last one.
+        """The points in those segments of a fresh listing that have not been read yet.
 
-        A listing made while segments arrive may have a later one without an earlier one, and one made while they are joined
-        may name some that are gone. The first time, and unless it may not wait, the reader stops there and `is_behind`.
+        A listing made while segments arrive may include one and miss its predecessor; one made
+        while they are joined may name some that are gone. If it may wait, the reader stops there
+        and sets `is_behind`; if the next listing is no better, it goes on and notes the damage.
         """
         may_wait, self.is_behind = may_wait and not self.is_behind, False
         for segment in without_joined(listed):
@@ -167,7 +163,7 @@ class JournalReader:
         self.checksums[segment.key] = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
         if isinstance(lines, Damaged):
             self.damaged.append(lines)
-            self._next[segment.attempt] = None  # how many lines it had is not known
+            self._next[segment.attempt] = None  # nobody knows how many lines it had
             return
         self._follow(segment, len(lines))
         for line in lines:
@@ -207,17 +203,17 @@ def read_points(store: Store, trial_id: str) -> Iterator[Point]:
 
 @dataclass(frozen=True)
 class Joined:
-    """A trial's journals as its result names them: by key the SHA-256 of each segment, and the keys that are needed no more."""
+    """The segments that a trial's result should name, and the keys to delete once it does."""
 
-    segments: dict[str, str]
+    segments: dict[str, str]  # key -> SHA-256
     superseded: tuple[str, ...]
 
 
 def join_segments(store: Store, trial_id: str, listed: Sequence[Segment]) -> Joined:
-    """Write the whole journal of each attempt as one segment. An attempt whose journal is damaged keeps its segments.
+    """Write each attempt's journal as one segment. A damaged journal is left as it is.
 
-    Nothing is deleted: the trial's result must name the new segments first. Raises EnvironmentProblem for a segment that
-    cannot be read.
+    Nothing is deleted: first the trial's result must name the new segments. Raises
+    EnvironmentProblem if a segment cannot be read.
     """
     needed = without_joined(listed)
     named: dict[str, str] = {}
@@ -236,13 +232,13 @@ def join_segments(store: Store, trial_id: str, listed: Sequence[Segment]) -> Joi
                 parts, contents = [Segment(attempt, 0, key, digest, last)], [whole]
             for part, content in zip(parts, contents, strict=True):
                 named[part.key] = hashlib.sha256(content).hexdigest()
-            if last is not None:  # otherwise nothing is given away that may still be of use
+            if last is not None:  # of a damaged journal every piece may be needed to mend it
                 superseded += [segment.key for segment in there if segment.key not in named]
     return Joined(named, tuple(superseded))
 
 
 def _last_line(parts: Sequence[Segment], contents: Sequence[bytes]) -> int | None:
-    """The number of the last line, where the segments are whole and have every line from 0 on; otherwise None."""
+    """The last line's number, if the segments are whole and none is missing; otherwise None."""
     expected = 0
     for part, content in zip(parts, contents, strict=True):
         lines = lines_of(part, content)

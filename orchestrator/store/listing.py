@@ -1,4 +1,4 @@
-"""One listing of a trial: what there is of it, before anything is read."""
+"""One listing of a trial: which files it has, before any of them is read."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ RECORD = re.compile(r"trials/[^/]+/(?:attempts/[1-9]\d{0,8}/)?[a-z]+\.json(?=/|$
 
 @dataclass(frozen=True)
 class Listing:
-    """The keys of one trial at one moment, by what they are."""
+    """A trial's keys at one moment, sorted by kind."""
 
     trial: str
-    records: frozenset[str]  # keys of the JSON files of the trial and of its attempts
-    attempts: tuple[int, ...]  # every number that left a trace
+    records: frozenset[str]  # keys of the JSON files, the trial's and its attempts'
+    attempts: tuple[int, ...]  # their numbers, if only a trace of them is left
     segments: tuple[Segment, ...]
     checkpoints: tuple[Folder, ...]  # newest first
     is_empty: bool
 
     @property
     def newest(self) -> int:
-        """The number of the newest attempt; 0 where there is none."""
+        """The newest attempt's number; 0 if there is none."""
         return max(self.attempts, default=0)
 
     @property
@@ -37,12 +37,12 @@ class Listing:
 
     @property
     def step(self) -> int:
-        """Of the newest checkpoint that was finished; 0 where there is none."""
+        """The step of the newest finished checkpoint; 0 if there is none."""
         return max((folder.step for folder in self.checkpoints if folder.is_sealed), default=0)
 
 
 def listed(store: Store, trial_id: str) -> Listing:
-    """What the store holds of a trial. One request, whatever there is."""
+    """List a trial: a single request, however much there is."""
     return _sorted(trial_id, store.list(f"trials/{trial_id}"))
 
 

@@ -3,31 +3,25 @@
     trials/<id>/spec.json, attempts/<n>/            orchestrator.store.attempts
     trials/<id>/attempts/<n>/journal/               orchestrator.store.journals
     trials/<id>/checkpoints/step-<n>-<attempt>/     orchestrator.store.checkpoints
-    trials/<id>/result.json                         last of all
-    trials/<id>/evaluations/<name>.json             of the final weights, made afterwards by `normsweep evaluate`
+    trials/<id>/probes/<probe>/                     orchestrator.store.arrays
+    trials/<id>/result.json, evaluations/           orchestrator.store.results
 
-A trial has ended if and only if its result is there and its checksums hold. One that has a result that does not hold, or
-whose journal is damaged, is `damaged`. Other damaged files are named, and the state is what the rest proves.
+A trial whose result does not hold, or whose journal is damaged, is `damaged`. Other damaged files are named, and the state is
+what the rest proves.
 """
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
-from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan
 from orchestrator.plan.states import State
 from orchestrator.store import read_store, records
 from orchestrator.store.attempts import (
     Attempt,
     attempt_key,
-    check_newest,
     damaged_spec,
     failure_at,
     is_alive,
@@ -35,25 +29,15 @@ from orchestrator.store.attempts import (
     kept_spec,
     read_alive,
     read_attempt,
-    read_attempts,
     read_start,
     recorded_specs,
-    spec_of,
 )
 from orchestrator.store.base import KEY, Store
-from orchestrator.store.checkpoints import checkpoint_prefix, damaged_checkpoints, damaged_file, read_manifest
-from orchestrator.store.journals import (
-    DIGEST_DIGITS,
-    READERS,
-    SEGMENT,
-    Event,
-    JournalReader,
-    Point,
-    join_segments,
-    segments,
-)
+from orchestrator.store.checkpoints import damaged_checkpoints
+from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader, Point
 from orchestrator.store.listing import Listing, listed
-from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_bytes, read_record, sealed
+from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_record
+from orchestrator.store.results import check_result, result_key
 from trainers.spec import RunSpec
 
 
@@ -63,137 +47,25 @@ def trial_ids(store: Store) -> list[str]:
     return sorted(trial for trial in found if KEY.fullmatch(trial))
 
 
-# --- results ----------------------------------------------------------------------------------------------------------
-
-
-def write_result(
-    store: Store, trial_id: str, attempt: int, *, sweep: str, step: int, outcome: str, metrics: Mapping[str, Any]
-) -> None:
-    """End the trial with its newest checkpoint and its whole journal, each attempt's joined into one segment.
-
-    A kill in between leaves segments twice, joined and single, which readers know; the result is there or it is not. Raises
-    Superseded.
-    """
-    check_newest(store, trial_id, attempt)
-    prefix = checkpoint_prefix(trial_id, step, attempt)
-    manifest = read_manifest(store, prefix)
-    if not isinstance(manifest, dict):
-        raise EnvironmentProblem(
-            f"{manifest or f'{prefix}/manifest.json is missing'}: trial {trial_id} cannot end with it."
-        )
-    journal = join_segments(store, trial_id, segments(store, trial_id))
-    check_newest(store, trial_id, attempt)  # joining thousands of segments takes a while
-    result = {
-        "trial": trial_id,
-        "sweep": sweep,
-        "attempt": attempt,
-        "outcome": outcome,
-        "step": step,
-        "ended": time.time(),
-        "metrics": dict(metrics),
-        "checkpoint": {"name": prefix.rpartition("/")[2], "files": manifest["files"]},
-        "journal": journal.segments,
-    }
-    store.put(_result_key(trial_id), sealed(result))
-    # The trial has ended, also where the store fails now: what stays of single segments is passed over.
-    with suppress(EnvironmentProblem), ThreadPoolExecutor(READERS) as writers:
-        list(writers.map(store.delete, journal.superseded))
-
-
-def _result_key(trial_id: str) -> str:
-    return f"trials/{trial_id}/result.json"
-
-
-def stated_result(store: Store, trial_id: str) -> Record | Damaged | None:
-    """The result as it was written, whether or not what it promises is there. None where there is none."""
-    key = _result_key(trial_id)
-    result = read_record(store, key, records.RESULT)
-    if not isinstance(result, dict):
-        return result
-    if records.CHECKSUM not in result:
-        return Damaged(key, f"lacks its {records.CHECKSUM}")
-    if result["trial"] != trial_id:
-        return Damaged(key, f"is of trial {result['trial']}")
-    return result
-
-
-def check_result(
-    store: Store, trial_id: str, *, verify: bool = False, checksums: Mapping[str, str] | None = None
-) -> Record | Damaged | None:
-    """The result with what it promises; `verify` also reads the final checkpoint through. None where there is none.
-
-    `checksums`: of segments that have just been read.
-    """
-    result = stated_result(store, trial_id)
-    if not isinstance(result, dict):
-        return result
-    for segment, sha256 in result["journal"].items():
-        if problem := _damaged_segment(store, segment, sha256, (checksums or {}).get(segment)):
-            return problem
-    checkpoint = result["checkpoint"]
-    prefix = f"trials/{trial_id}/checkpoints/{checkpoint['name']}"
-    return damaged_file(store, prefix, checkpoint["files"], verify=verify) or result
-
-
-def _damaged_segment(store: Store, key: str, sha256: str, found: str | None) -> Damaged | None:
-    """`found`: the checksum that the segment was found to have, where it has been read."""
-    if not found:
-        content = read_bytes(store, key)
-        if not isinstance(content, bytes):
-            return content or Damaged(key, "is missing")
-        found = hashlib.sha256(content).hexdigest()
-    match = SEGMENT.fullmatch(key)
-    if found != sha256 or (match and match["digest"] not in (None, found[:DIGEST_DIGITS])):
-        return Damaged(key, "does not have the checksum that was recorded for it")
-    return None
-
-
-def read_result(store: Store, trial_id: str, *, verify: bool = False) -> Record | None:
-    """The result, where it is there and intact; `verify` also reads the final checkpoint through."""
-    result = check_result(store, trial_id, verify=verify)
-    return result if isinstance(result, dict) else None
-
-
-def trained_spec(store: Store, trial_id: str, attempt: int) -> RunSpec:
-    """The spec with which an attempt trained. Raises EnvironmentProblem where the store does not have it any more."""
-    found = read_attempt(store, trial_id, attempt)
-    spec = spec_of(found) if isinstance(found, dict) else None
-    if spec is not None:
-        return spec
-    kept = kept_spec(store, trial_id)
-    problem = damaged_spec(trial_id, kept, read_attempts(store, trial_id))
-    if problem is not None or not isinstance(kept, RunSpec):
-        raise EnvironmentProblem(f"{problem or kept}. Put it back from a copy, or run the trial's sweep again.")
-    return kept
-
-
-def write_evaluation(store: Store, trial_id: str, name: str, evaluation: Mapping[str, Any]) -> None:
-    """Keep what an evaluation of the trial's final weights gave; one of the same name is replaced."""
-    store.put(f"trials/{trial_id}/evaluations/{name}.json", sealed(evaluation))
-
-
-# --- states -----------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Look:
-    """What was found of one trial at one moment, by one listing of it; `damaged` names everything that was passed over.
+    """What a trial is, from one listing of it; `damaged` names what was skipped.
 
-    Beside a glance, which reads only what the state needs, there is the look at everything (`look_at`), which alone can name
-    all damage and fills the last five fields.
+    A glance reads only what the state depends on. `look_at` reads everything: it alone finds all
+    damage, and fills `hindrances` and the fields below it.
     """
 
     trial: str
     state: State
     attempts: tuple[int, ...] = ()  # their numbers
-    step: int = 0  # of the newest checkpoint that was finished
-    result: Record | None = None  # where it is there and holds
-    failure: Record | None = None  # why the newest attempt ended without a result, where it said so
+    step: int = 0  # of the newest finished checkpoint
+    result: Record | None = None  # if it holds what it promises
+    failure: Record | None = None  # the newest attempt's
     damaged: tuple[Damaged, ...] = ()
-    hindrances: tuple[Damaged, ...] = ()  # for which it must not be trained on: see decision 15
+    hindrances: tuple[Damaged, ...] = ()  # damage that forbids training it further: decision 15
     note: str = ""  # on how the newest attempt began
-    tried: tuple[Attempt, ...] = ()  # the records of the attempts that are undamaged, oldest first
-    trained: tuple[RunSpec, ...] = ()  # the specs that it was trained with, by its own record
+    tried: tuple[Attempt, ...] = ()  # the attempts' records that are whole, oldest first
+    trained: tuple[RunSpec, ...] = ()  # the specs it was trained with, as the attempts recorded them
 
     @property
     def has_ended(self) -> bool:
@@ -201,15 +73,15 @@ class Look:
 
 
 def glance_at(store: Store, trial_id: str) -> Look:
-    """What a trial is, by its result or its newest attempt alone. Nothing is read of one that is pending."""
+    """What a trial is, judged by its result or its newest attempt alone."""
     return glance(store, listed(store, trial_id))
 
 
 def glance(store: Store, listing: Listing, *, heard: bool = False, checksums: Mapping[str, str] | None = None) -> Look:
-    """What a trial is, by a listing that was made.
+    """What a trial is, given a listing of it.
 
-    `heard`: its newest attempt has just given a sign of life, and none is looked for. `checksums`: of segments that have just
-    been read.
+    `heard`: the newest attempt is known to be alive, so its sign of life is not read. `checksums`:
+    of segments already read.
     """
     look = Look(listing.trial, State.PENDING, listing.attempts, listing.step)
     if listing.has_result:
@@ -230,7 +102,7 @@ def glance(store: Store, listing: Listing, *, heard: bool = False, checksums: Ma
 
 
 def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
-    """Of a trial without a result, by its newest attempt."""
+    """The state of a trial without a result, judged by its newest attempt."""
     if newest == 0:
         return State.PENDING
     if failure is None:
@@ -241,18 +113,18 @@ def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
 
 
 def look_at(store: Store, trial_id: str, *, verify: bool = False) -> Look:
-    """Look at everything that the store has of a trial; `verify` also reads its checkpoints through."""
+    """Look at everything the store has of a trial; `verify` also reads its checkpoints through."""
     return read_trial(store, trial_id, verify=verify)[0]
 
 
 def read_trial(
     store: Store, trial_id: str, *, verify: bool = False, events: list[Event] | None = None
 ) -> tuple[Look, list[Point]]:
-    """Everything that the store has of a trial, and every (metric, step) of it once: where its journal is damaged, not all.
+    """A full look at a trial, and its points: each (metric, step) once, incomplete if damaged.
 
-    What seems damaged counts when it is so by a second listing: one that was made while segments arrive or are joined, or
-    while checkpoints are discarded, may have what is gone by now, and lack what is there. `events`, if given, receives the
-    journal's events.
+    Files come and go while a trial runs, so a listing may name what has just been deleted and miss
+    what has just arrived. Damage counts only if a second listing confirms it. `events`, if given,
+    receives the journal's events.
     """
     listing = listed(store, trial_id)
     look, points, noted = _read(store, listing, verify)
@@ -287,7 +159,7 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Poin
         *damaged_checkpoints(store, listing.checkpoints, verify=verify, known=final),
     ]
     damaged = tuple({(p.key, p.why): p for p in problems if isinstance(p, Damaged)}.values())
-    written = (f"trials/{trial_id}/spec.json", _result_key(trial_id))
+    written = (f"trials/{trial_id}/spec.json", result_key(trial_id))
     hindrances = tuple(p for p in damaged if SEGMENT.fullmatch(p.key) or (p.is_in_the_way and p.key in written))
     last = attempts[-1] if attempts else _AttemptFiles()
     failure = last.failure if isinstance(last.failure, dict) else None
@@ -315,7 +187,7 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Poin
 
 @dataclass(frozen=True)
 class _AttemptFiles:
-    """The records of one attempt; those that were not written are None."""
+    """The records of one attempt; None for those that were not written."""
 
     record: Record | Damaged | None = None
     failure: Record | Damaged | None = None
@@ -325,7 +197,7 @@ class _AttemptFiles:
 
     @classmethod
     def read(cls, store: Store, listing: Listing, number: int) -> _AttemptFiles:
-        """What is there of an attempt's; only the newest one's sign of life is looked at."""
+        """Read the records that the listing has; a sign of life only of the newest attempt."""
 
         def there(file: str) -> bool:
             return attempt_key(listing.trial, number, file) in listing.records
@@ -346,7 +218,7 @@ class _AttemptFiles:
 
 
 def glances_at(store: Store, ids: Sequence[str]) -> dict[str, Look]:
-    """What each of these trials is."""
+    """Glance at each of these trials."""
     with ThreadPoolExecutor(READERS) as readers:
         return dict(zip(ids, readers.map(lambda trial_id: glance_at(store, trial_id), ids), strict=True))
 

@@ -1,10 +1,10 @@
 """MLflow mirrors the store: one experiment per sweep, one run per trial. The only file that imports mlflow.
 
 Only the driver writes, and only what it reads from the journals, with the journal's timestamps: MLflow's key of a point holds
-its timestamp, so sending one again adds nothing. How far a trial was sent stands in the run's tag `normsweep.cursor`, and with
-which result it ended, once all of it has been sent, in `normsweep.result`: such a trial is not looked at again. A run is found
-by its tag `normsweep.trial` before it is made. What somebody deleted in MLflow is restored, since MLflow keeps its name and
-would refuse a second one.
+its timestamp, so sending one again adds nothing. The run's tag `normsweep.cursor` says how far a trial was sent. Once it has been
+sent to its end, `normsweep.result` holds the checksum of its result, and it is not looked at again. A run is found by its tag
+`normsweep.trial` before it is made. What somebody deleted in MLflow is restored, since MLflow keeps its name and would refuse a
+second one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ from orchestrator.store.base import Store
 from orchestrator.store.journals import JournalReader, Point
 from orchestrator.store.listing import listed
 from orchestrator.store.records import CHECKSUM, Damaged, Record
-from orchestrator.store.trials import Look, glance, stated_result
+from orchestrator.store.results import stated_result
+from orchestrator.store.trials import Look, glance
 from orchestrator.tracking.address import Address, about_access, parse
 from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
 
@@ -90,10 +91,10 @@ class Mirror:
         heard: frozenset[str] = frozenset(),
         looks: Mapping[str, Look] | None = None,
     ) -> None:
-        """Send what the store holds beyond what was sent, of trials that have not been sent to their end.
+        """Send what is new in the store. Trials that were sent to their end are skipped.
 
-        `reused` were done before this sweep came to them. `heard` have just given a sign of life: those are looked at again
-        also where they had ended. `looks`: what the store was just found to have.
+        `reused` were done before this sweep came to them. `heard` are known to be alive, or to have
+        been until a moment ago: they are not skipped. `looks`: what the trials are, if known.
         """
         with self._told():
             self._open()
@@ -145,7 +146,7 @@ class Mirror:
         return run
 
     def _sync(self, store: Store, trial: Trial, *, is_reused: bool, is_heard: bool) -> None:
-        """One listing, and reads of what is new: segments, a result, and where none of these comes a sign of life."""
+        """Costs one listing, and reads of what is new: segments, a result, else a sign of life."""
         listing = listed(store, trial.id)
         run = self._runs.get(trial.id)
         if run is None:
@@ -160,7 +161,7 @@ class Mirror:
             return
         # Put back only when all it gave has arrived: otherwise the next call reads from the cursor on once more.
         reader, run.reader = run.reader or JournalReader(store), None
-        if reader.checksums:  # what came since it read is a sign of life
+        if reader.checksums:  # a segment that came since the last call is a sign of life
             is_heard = is_heard or not all(reader.has_read(segment) for segment in listing.segments)
         fresh = [point for point in reader.new_points(listing.segments) if (point.attempt, point.seq) > run.cursor]
         if fresh:
@@ -174,7 +175,7 @@ class Mirror:
             run.is_over, run.reader = True, None
 
     def _end(self, run: _Run, look: Look) -> None:
-        """Say whether the trial still runs, and if not, how and when it ended."""
+        """Tell MLflow whether the trial runs, or how and when it ended."""
         status = STATUS.get(look.state, "RUNNING")
         if status == run.status:
             return
@@ -255,7 +256,7 @@ class _Run:
         self.reader: JournalReader | None = None
 
     def has_all_of(self, result: Record | Damaged | None) -> bool:
-        """Whether the trial was sent to its end, and that was this one."""
+        """Whether the trial was sent to its end, with this result."""
         if not isinstance(result, dict) or self.status != STATUS.get(State.of_outcome(result["outcome"])):
             return False
         return bool(self.result == result[CHECKSUM])

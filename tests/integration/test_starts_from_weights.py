@@ -14,7 +14,7 @@ from torch import Tensor
 
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
-from orchestrator.store.trials import read_result
+from orchestrator.store.results import read_result
 from tests.s3 import Bucket
 from tests.sweeps import command, environment, run, start, wait_for
 from tests.tiny import tiny_spec

@@ -22,8 +22,11 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Plan, load_plan
+from orchestrator.plan.states import State
 from orchestrator.report.page import write_report
+from orchestrator.run import runner
 from orchestrator.run.options import RunOptions
+from orchestrator.run.progress import Progress
 from orchestrator.run.runner import run_sweep
 from orchestrator.store import attempts, journals, open_store
 from orchestrator.store.base import Store
@@ -157,6 +160,30 @@ def test_a_running_trial_costs_one_list_and_reads_of_new_segments(plan: Plan, st
     run = runs(uri, plan.sweep)[trial.name]
     assert run.info.status == "RUNNING"
     assert ("train/loss", 25) in {(metric, step) for metric, step, _, _ in points(uri, run)}
+
+
+def test_a_run_mirrors_the_trials_that_move_and_asks_for_no_others(
+    plan: Plan, store: Store, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted, moving = CountedStore(store), plan.trials[0]
+    looks = looks_at(store, [trial.id for trial in plan.trials])
+    options = RunOptions(store.uri, uri)
+    monkeypatch.setattr(runner, "MIRROR_EVERY_S", 0.05)
+    with (
+        Progress(plan, {}, quiet=True, json_lines=False) as progress,
+        runner._mirroring(plan, counted, options, looks, progress),
+    ):
+        counted.requests()
+        write_attempt(store, moving, 20)
+        progress.changed(moving.id, State.RUNNING)
+        until = time.monotonic() + 60
+        while not (found := runs(uri, plan.sweep)) or not found[moving.name].data.metrics:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert {key.split("/")[1] for _, key in counted.asked} == {moving.id}
+        write_ended(store, moving)  # and the last that is heard of it comes with the end of the run
+        progress.changed(moving.id, State.DONE)
+    assert runs(uri, plan.sweep)[moving.name].info.status == "FINISHED"
 
 
 def test_a_trial_that_is_trained_again_is_noticed(plan: Plan, store: Store, uri: str) -> None:

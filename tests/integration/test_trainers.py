@@ -168,3 +168,25 @@ def test_training_data_other_than_the_spec_names_is_exit_2(tmp_path: Path) -> No
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2, done.stderr
     assert "embedded-train" in done.stderr
+
+
+def test_probes_that_are_asked_for_change_neither_bits_nor_what_others_observe(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    out = finish(tiny_spec(observe={"probes": ("channels", "features")}), tmp_path)
+    assert_same_bits(out, undisturbed)
+    arrays = sorted(path.relative_to(out).as_posix() for path in (out / "probes").rglob("*.*"))
+    assert arrays == [f"probes/channels/step-{step:08d}.safetensors" for step in (0, 3, 6)]
+
+    def traces(folder: Path) -> list[dict]:
+        values = [line["values"] for line in journal.read(folder / "journal.jsonl") if "values" in line]
+        return [found for found in values if "feature/entropy" in found]
+
+    assert traces(out) == traces(undisturbed) != []
+    assert not (undisturbed / "probes").exists()
+
+
+def test_features_beyond_the_limit_are_seen_by_the_guard_where_they_are_not_observed(tmp_path: Path) -> None:
+    out = finish(tiny_spec(training={"feature_limit": 1e-9}, observe={"probes": ()}), tmp_path)
+    assert result_of(out)["outcome"] == "diverged"
+    assert "feature/" not in (out / "journal.jsonl").read_text()

@@ -15,8 +15,9 @@ from orchestrator.store.attempts import new_attempt, newest_attempt, read_attemp
 from orchestrator.store.checkpoints import checkpoint_prefix, discard_checkpoints, fetch_checkpoint, folders
 from orchestrator.store.journals import put_segment
 from orchestrator.store.records import CHECKSUM, FAILURE, canonical_sha256, checked_lines, checked_record
+from orchestrator.store.results import trained_spec
 from orchestrator.store.survey import survey
-from orchestrator.store.trials import glance_at, look_at, trained_spec
+from orchestrator.store.trials import glance_at, look_at
 from tests.damage import DAMAGES, KINDS, Seen, damaged, files_of, look, numbers_that_changed_unsaid, written
 from tests.written_store import write_ended
 

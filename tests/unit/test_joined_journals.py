@@ -1,4 +1,4 @@
-"""As a trial ends, its journals are joined: no kill in between loses a point, doubles one, or looks like damage."""
+"""Journals are joined when a trial ends; a kill loses no point, doubles none, and is not damage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from orchestrator.store.checkpoints import checkpoint_prefix, write_manifest
 from orchestrator.store.journals import JournalReader, Point
 from orchestrator.store.listing import listed
 from orchestrator.store.records import sealed
-from orchestrator.store.trials import look_at, read_trial, write_result
+from orchestrator.store.results import write_result
+from orchestrator.store.trials import look_at, read_trial
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
 from tests.written_store import records, write_attempt
@@ -41,7 +42,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def about_to_end(store: Store, trial: Trial) -> int:
-    """Two attempts with journals of two segments each, and the last checkpoint; returns the newest attempt."""
+    """Two attempts with two segments each, and the final checkpoint; returns the newest attempt."""
     write_attempt(store, trial, 20)
     attempt = write_attempt(store, trial, STEPS)
     store.put(f"{checkpoint_prefix(trial.id, STEPS, attempt)}/ema.pt", b"weights")

@@ -62,6 +62,11 @@ TRAPS = {
     "no axes": ("sweep: x\n", "1:1: axes: is missing"),
     "an empty axis": (BASE + "  width: []\n", "6:10: axes.width: is empty"),
     "a scalar axis": (BASE + "  width: 24\n", "6:10: axes.width: must be a list, not 24: write [24]"),
+    "an unknown probe": (
+        BASE + "observe: {probes: [features, chanels]}\n",
+        "6:30: observe.probes[1]: unknown probe 'chanels'. Did you mean 'channels'?",
+    ),
+    "a probe without its list": (BASE + "observe: {probes: channels}\n", "observe.probes: must be a list"),
     "an unknown norm": (BASE.replace("i_ln", "iln"), "4:22: axes.norm[1]: unknown norm 'iln'. Did you mean 'i_ln'?"),
     "a backbone of one's own": (
         BASE.replace("swinir-tiny", "'my.code:Net'"),

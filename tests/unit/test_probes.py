@@ -10,12 +10,17 @@ from torch import Tensor, nn
 
 from tests.tiny import tiny_spec
 from trainers.build import build_model
-from trainers.probes.features import FeatureProbe, channel_entropy
+from trainers.probes.base import ProbeBatch
+from trainers.probes.features import Features, channel_entropy
 
 
 def network(**knobs: int | tuple[int, ...]) -> nn.Module:
     torch.manual_seed(0)
     return build_model(tiny_spec(backbone=knobs)).train()
+
+
+def measured(model: nn.Module, lq: Tensor, at_once: int | None = None) -> dict[str, float]:
+    return dict(ProbeBatch(model, lq, at_once).measure({"features": Features})["features"].scalars)
 
 
 def features_of(model: nn.Module, lq: Tensor) -> list[Tensor]:
@@ -42,15 +47,15 @@ def test_the_trace_and_the_entropy_equal_their_formulas() -> None:
     for number, x in enumerate(features):
         expected[f"feature/mean_square/group_{number}"] = x.square().mean().item()
         expected[f"feature/max_abs/group_{number}"] = x.abs().max().item()
-    assert FeatureProbe(model, lq).measure() == pytest.approx(expected, rel=1e-6)
-    in_parts = FeatureProbe(model, lq, at_once=2)  # of two images and of one
-    assert in_parts.measure() == pytest.approx(expected, rel=1e-6)
+    assert measured(model, lq) == pytest.approx(expected, rel=1e-6)
+    in_parts = measured(model, lq, at_once=2)  # of two images and of one
+    assert in_parts == pytest.approx(expected, rel=1e-6)
 
 
 def test_no_more_images_than_asked_go_through_the_network_at_once() -> None:
     model, seen = network(), []
     model.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
-    FeatureProbe(model, torch.rand(5, 3, 8, 8), at_once=2).measure()
+    measured(model, torch.rand(5, 3, 8, 8), at_once=2)
     assert seen == [2, 2, 1]
 
 
@@ -72,8 +77,8 @@ def test_entropy_is_taken_per_image_and_then_averaged() -> None:
 def test_measuring_leaves_mode_weights_gradients_and_hooks_alone(training: bool) -> None:
     model = network(drop_path=0.5).train(training)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    probe = FeatureProbe(model, torch.rand(1, 3, 8, 8))
-    assert probe.measure() == probe.measure(), "evaluation mode: no drop path"
+    lq = torch.rand(1, 3, 8, 8)
+    assert measured(model, lq) == measured(model, lq), "evaluation mode: no drop path"
     assert all(module.training == training for module in model.modules())
     assert not any(module._forward_hooks for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -83,7 +88,7 @@ def test_measuring_leaves_mode_weights_gradients_and_hooks_alone(training: bool)
 def test_a_failing_network_is_left_without_hooks_and_in_its_mode() -> None:
     model = network()
     with pytest.raises(RuntimeError):
-        FeatureProbe(model, torch.rand(1, 5, 8, 8)).measure()
+        measured(model, torch.rand(1, 5, 8, 8))
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())
 
@@ -91,7 +96,7 @@ def test_a_failing_network_is_left_without_hooks_and_in_its_mode() -> None:
 def test_features_that_are_not_finite_are_measured_as_such() -> None:
     model = network()
     nn.init.constant_(model.groups[1].conv.bias, math.inf)
-    values = FeatureProbe(model, torch.rand(1, 3, 8, 8)).measure()
+    values = measured(model, torch.rand(1, 3, 8, 8))
     assert math.isfinite(values["feature/mean_square/group_0"])
     assert not math.isfinite(values["feature/mean_square/group_1"])
     assert not math.isfinite(values["feature/max_abs/group_1"])
@@ -101,11 +106,11 @@ def test_features_that_are_not_finite_are_measured_as_such() -> None:
 def test_features_too_large_to_square_in_float32_keep_their_size() -> None:
     model = network()
     nn.init.constant_(model.groups[1].conv.bias, 1e30)
-    values = FeatureProbe(model, torch.rand(1, 3, 8, 8)).measure()
+    values = measured(model, torch.rand(1, 3, 8, 8))
     assert values["feature/mean_square/group_1"] == pytest.approx(1e60, rel=1e-5)
 
 
 def test_a_single_channel_has_an_entropy_but_no_share_of_ln_1() -> None:
-    values = FeatureProbe(network(embed_dim=1, num_heads=(1, 1)), torch.rand(1, 3, 8, 8)).measure()
+    values = measured(network(embed_dim=1, num_heads=(1, 1)), torch.rand(1, 3, 8, 8))
     assert values["feature/entropy"] == 0.0
     assert "feature/entropy_normalised" not in values

@@ -1,4 +1,4 @@
-"""What a rank writes reaches the store: its journal by time, a checkpoint at once and never before its lines."""
+"""A rank's journal ships by time, its checkpoints at once and never before their lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.run import shipping
 from orchestrator.run.shipping import SHIP_EVERY_S, Shipping
 from orchestrator.store import open_store
 from tests.counted_store import CountedStore
-from trainers.checkpoint import sha256_of
+from trainers.durable import sha256_of
 from trainers.journal import Journal
 
 

@@ -38,6 +38,18 @@ def test_a_spec_written_is_read_back_equal(norm: str, task: str) -> None:
     assert RunSpec.from_json(spec.to_json().encode()).to_json() == spec.to_json()
 
 
+def test_a_spec_from_before_probes_had_names_is_read_with_the_one_there_was() -> None:
+    spec = json.loads(tiny_spec().to_json())
+    del spec["observe"]["probes"]
+    assert RunSpec.from_json(json.dumps(spec)) == tiny_spec()
+    assert tiny_spec().observe.probes == ("features",)
+
+
+def test_a_probe_named_twice_measures_once() -> None:
+    spec = RunSpec.from_json(with_field("observe.probes", ["channels", "features", "channels"]))
+    assert spec.observe.probes == ("channels", "features")
+
+
 def test_a_preset_is_read_as_its_entry_with_all_knobs() -> None:
     model = RunSpec.from_json(with_field("model.backbone", {"name": "swinir-light", "window_size": 4})).model
     assert model.backbone.name == "swinir"
@@ -100,6 +112,8 @@ def test_json_that_is_no_spec_is_a_bad_spec(text: str) -> None:
         ("training.halve_lr_at", [0.5, 1.5], "training.halve_lr_at.1: "),
         ("training.stepz", 5, "training.stepz: Extra inputs are not permitted"),
         ("observe.evaluate", ["a/b"], "observe.evaluate.0: "),
+        ("observe.probes", ["featurs"], "observe.probes: unknown probe 'featurs'. Did you mean 'features'?"),
+        ("observe.probes", ["a/b"], "observe.probes.0: "),
         ("placement.workers", 3, "spec: placement.workers 3 does not divide training.batch_size 4"),
         ("placement.micro_batch", 3, "spec: placement.micro_batch 3 does not divide the 4 images of a worker"),
         ("placement.zero_stage", 4, "placement.zero_stage: "),

@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.cli.sweeps import status
 from orchestrator.plan import Plan, Trial, load_plan
-from orchestrator.store import attempts, checkpoints, journals, open_store, trials
+from orchestrator.store import attempts, checkpoints, journals, open_store, results, trials
 from orchestrator.store.base import Store
 from tests.sweeps import write_sweep
 from trainers.durable import sha256_of
@@ -57,7 +57,7 @@ def end(store: Store, trial: Trial, folder: Path, outcome: str = "completed") ->
     attempt = attempts.new_attempt(store, trial, {})
     journals.put_segment(store, trial.id, attempt, 0, line(0, 1, loss=0.5))
     save(store, trial, attempt, 10, folder)
-    trials.write_result(store, trial.id, attempt, sweep="s", step=10, outcome=outcome, metrics={"train/loss": 0.5})
+    results.write_result(store, trial.id, attempt, sweep="s", step=10, outcome=outcome, metrics={"train/loss": 0.5})
     return attempt
 
 
@@ -127,7 +127,7 @@ def test_a_manifest_or_result_of_another_shape_does_not_count(
 ) -> None:
     attempt = end(store, trial, tmp_path)
     store.put(f"trials/{trial.id}/result.json", damaged)
-    assert trials.read_result(store, trial.id) is None
+    assert results.read_result(store, trial.id) is None
     store.put(checkpoints.checkpoint_prefix(trial.id, 10, attempt) + "/manifest.json", damaged)
     assert checkpoints.fetch_checkpoint(store, trial.id, tmp_path / "into") is None
 
@@ -152,8 +152,8 @@ def test_a_superseded_attempt_writes_neither_manifest_nor_result(store: Store, t
     with pytest.raises(attempts.Superseded):
         save(store, trial, first, 20, tmp_path)
     with pytest.raises(attempts.Superseded):
-        trials.write_result(store, trial.id, first, sweep="s", step=10, outcome="completed", metrics={})
-    assert trials.read_result(store, trial.id) is None
+        results.write_result(store, trial.id, first, sweep="s", step=10, outcome="completed", metrics={})
+    assert results.read_result(store, trial.id) is None
 
 
 def test_states_follow_what_was_written(store: Store, trial: Trial, tmp_path: Path, monkeypatch) -> None:

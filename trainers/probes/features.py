@@ -1,12 +1,16 @@
-"""The feature trace and the channel entropy on a fixed probe batch (protocol section 2)."""
+"""The feature trace and the channel entropy (protocol section 2)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from trainers.probes.base import Largest, Look, Mean, Observation, Probe, groups_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -19,58 +23,43 @@ def channel_entropy(x: Float[Tensor, "B N C"]) -> float:
     return torch.special.entr(share).sum(dim=1).mean().item()
 
 
-class FeatureProbe:
-    """Looks at the output (B, N, C) of each of `model.groups` for the images `lq`, in evaluation mode, without gradient.
+class Features(Probe):
+    """The output (B, N, C) of each residual group.
 
     feature/mean_square/group_<i>   mean of x^2 over images, tokens and channels
     feature/max_abs/group_<i>       max of |x|
     feature/entropy                 channel entropy at the last group, in nats
     feature/entropy_normalised      the same over ln C; left out for a single channel
-
-    `at_once` images go through the model together, so that probing needs no more memory than a training step; none: all.
     """
 
-    def __init__(self, model: nn.Module, lq: Float[Tensor, "B 3 h w"], at_once: int | None = None) -> None:
-        self._model = model
-        self._parts = lq.split(at_once or len(lq))
+    def __init__(self, network: nn.Module) -> None:
+        self._groups = groups_of(network)
+        self._mean_squares = [Mean() for _ in self._groups]
+        self._largest = [Largest() for _ in self._groups]
+        self._entropy = Mean()
+        self._normalised = Mean()
+        self._num_channels = 0
 
-    def measure(self) -> dict[str, float]:
-        if len(self._parts) == 1:
-            return self._measure(self._parts[0])
-        measured = [self._measure(part) for part in self._parts]
-        shares = torch.tensor([len(part) for part in self._parts], dtype=torch.float64)
-        values: dict[str, float] = {}
-        for name in measured[0]:
-            parts = torch.tensor([values_of[name] for values_of in measured], dtype=torch.float64)
-            whole = parts.max() if "/max_abs/" in name else (parts * shares).sum() / shares.sum()
-            values[name] = whole.item()
-        return values
+    def looks(self) -> Iterator[tuple[nn.Module, Look]]:
+        for number, group in enumerate(self._groups):
+            yield group, partial(self._look, number)
 
-    def _measure(self, lq: Tensor) -> dict[str, float]:
-        values: dict[str, float] = {}
-        groups = self._model.groups
-        last = len(groups) - 1
+    def _look(self, number: int, x: Float[Tensor, "B N C"]) -> None:
+        self._mean_squares[number].add(x.double().square().mean(), len(x))
+        self._largest[number].add(x.abs().max())
+        if number == len(self._groups) - 1:
+            self._num_channels = x.shape[2]
+            entropy = channel_entropy(x)
+            self._entropy.add(entropy, len(x))
+            self._normalised.add(entropy / math.log(max(self._num_channels, 2)), len(x))
 
-        def look(number: int, x: Tensor) -> None:
-            values[f"feature/mean_square/group_{number}"] = x.double().square().mean().item()
-            values[f"feature/max_abs/group_{number}"] = x.abs().max().item()
-            if number == last:
-                entropy = channel_entropy(x)
-                values["feature/entropy"] = entropy
-                if x.shape[-1] > 1:
-                    values["feature/entropy_normalised"] = entropy / math.log(x.shape[-1])
-
-        hooks = [
-            group.register_forward_hook(lambda _module, _inputs, output, number=number: look(number, output))
-            for number, group in enumerate(groups)
-        ]
-        was_training = self._model.training
-        self._model.eval()
-        try:
-            with torch.no_grad():
-                self._model(lq)
-        finally:
-            self._model.train(was_training)
-            for hook in hooks:
-                hook.remove()
-        return values
+    def observation(self) -> Observation:
+        scalars = {}
+        mean_squares = tuple(mean.whole().item() for mean in self._mean_squares)
+        for number, mean_square in enumerate(mean_squares):
+            scalars[f"feature/mean_square/group_{number}"] = mean_square
+            scalars[f"feature/max_abs/group_{number}"] = self._largest[number].whole()
+        scalars["feature/entropy"] = self._entropy.whole().item()
+        if self._num_channels > 1:
+            scalars["feature/entropy_normalised"] = self._normalised.whole().item()
+        return Observation(scalars, mean_squares=mean_squares)

@@ -1,0 +1,131 @@
+"""How trials ended, and how their final weights were evaluated.
+
+    trials/<id>/result.json                 last of all
+    trials/<id>/evaluations/<name>.json     made afterwards by `normsweep evaluate`
+
+A trial has ended if and only if its result is there and the checksums in it hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
+
+from orchestrator.errors import EnvironmentProblem
+from orchestrator.store import records
+from orchestrator.store.attempts import check_newest, damaged_spec, kept_spec, read_attempt, read_attempts, spec_of
+from orchestrator.store.base import Store
+from orchestrator.store.checkpoints import checkpoint_prefix, damaged_file, read_manifest
+from orchestrator.store.journals import DIGEST_DIGITS, READERS, SEGMENT, join_segments, segments
+from orchestrator.store.records import Damaged, Record, read_bytes, read_record, sealed
+from trainers.spec import RunSpec
+
+
+def write_result(
+    store: Store, trial_id: str, attempt: int, *, sweep: str, step: int, outcome: str, metrics: Mapping[str, Any]
+) -> None:
+    """End the trial with its newest checkpoint and its journals, one joined segment per attempt.
+
+    The result is written after the joined segments and before the originals are deleted, so that a
+    kill in between leaves some lines twice, which readers expect. Raises Superseded.
+    """
+    check_newest(store, trial_id, attempt)
+    prefix = checkpoint_prefix(trial_id, step, attempt)
+    manifest = read_manifest(store, prefix)
+    if not isinstance(manifest, dict):
+        raise EnvironmentProblem(
+            f"{manifest or f'{prefix}/manifest.json is missing'}: trial {trial_id} cannot end with it."
+        )
+    journal = join_segments(store, trial_id, segments(store, trial_id))
+    check_newest(store, trial_id, attempt)  # joining thousands of segments takes a while
+    result = {
+        "trial": trial_id,
+        "sweep": sweep,
+        "attempt": attempt,
+        "outcome": outcome,
+        "step": step,
+        "ended": time.time(),
+        "metrics": dict(metrics),
+        "checkpoint": {"name": prefix.rpartition("/")[2], "files": manifest["files"]},
+        "journal": journal.segments,
+    }
+    store.put(result_key(trial_id), sealed(result))
+    # The trial has ended even if the store fails now: readers skip originals that are left.
+    with suppress(EnvironmentProblem), ThreadPoolExecutor(READERS) as writers:
+        list(writers.map(store.delete, journal.superseded))
+
+
+def result_key(trial_id: str) -> str:
+    return f"trials/{trial_id}/result.json"
+
+
+def stated_result(store: Store, trial_id: str) -> Record | Damaged | None:
+    """The result as written, without checking what it promises; None if there is none."""
+    key = result_key(trial_id)
+    result = read_record(store, key, records.RESULT)
+    if not isinstance(result, dict):
+        return result
+    if records.CHECKSUM not in result:
+        return Damaged(key, f"lacks its {records.CHECKSUM}")
+    if result["trial"] != trial_id:
+        return Damaged(key, f"is of trial {result['trial']}")
+    return result
+
+
+def check_result(
+    store: Store, trial_id: str, *, verify: bool = False, checksums: Mapping[str, str] | None = None
+) -> Record | Damaged | None:
+    """The result, if it holds what it promises; None if there is none.
+
+    `verify` also reads the final checkpoint through. `checksums`: of segments already read.
+    """
+    result = stated_result(store, trial_id)
+    if not isinstance(result, dict):
+        return result
+    for segment, sha256 in result["journal"].items():
+        if problem := _damaged_segment(store, segment, sha256, (checksums or {}).get(segment)):
+            return problem
+    checkpoint = result["checkpoint"]
+    prefix = f"trials/{trial_id}/checkpoints/{checkpoint['name']}"
+    return damaged_file(store, prefix, checkpoint["files"], verify=verify) or result
+
+
+def _damaged_segment(store: Store, key: str, sha256: str, found: str | None) -> Damaged | None:
+    """`found`: the segment's checksum, if it has been read already."""
+    if not found:
+        content = read_bytes(store, key)
+        if not isinstance(content, bytes):
+            return content or Damaged(key, "is missing")
+        found = hashlib.sha256(content).hexdigest()
+    match = SEGMENT.fullmatch(key)
+    if found != sha256 or (match and match["digest"] not in (None, found[:DIGEST_DIGITS])):
+        return Damaged(key, "does not have the checksum that was recorded for it")
+    return None
+
+
+def read_result(store: Store, trial_id: str, *, verify: bool = False) -> Record | None:
+    """The result, where it is there and intact; `verify` also reads the final checkpoint through."""
+    result = check_result(store, trial_id, verify=verify)
+    return result if isinstance(result, dict) else None
+
+
+def trained_spec(store: Store, trial_id: str, attempt: int) -> RunSpec:
+    """The spec with which an attempt trained. Raises EnvironmentProblem where the store does not have it any more."""
+    found = read_attempt(store, trial_id, attempt)
+    spec = spec_of(found) if isinstance(found, dict) else None
+    if spec is not None:
+        return spec
+    kept = kept_spec(store, trial_id)
+    problem = damaged_spec(trial_id, kept, read_attempts(store, trial_id))
+    if problem is not None or not isinstance(kept, RunSpec):
+        raise EnvironmentProblem(f"{problem or kept}. Put it back from a copy, or run the trial's sweep again.")
+    return kept
+
+
+def write_evaluation(store: Store, trial_id: str, name: str, evaluation: Mapping[str, Any]) -> None:
+    """Keep what an evaluation of the trial's final weights gave; one of the same name is replaced."""
+    store.put(f"trials/{trial_id}/evaluations/{name}.json", sealed(evaluation))

@@ -1,0 +1,21 @@
+"""Arrays of a run folder: `probes/<probe>/step-<n>.safetensors`, each written once, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from trainers.checkpoint import folder_name, write_aside
+
+
+def write_arrays(out: Path, probe: str, step: int, arrays: Mapping[str, NDArray[np.float64]]) -> None:
+    """Keep what a probe measured after `step`. What is there already stays: a trial that was cut off measures again."""
+    path = out / "probes" / probe / f"{folder_name(step)}.safetensors"
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_aside(path, save(dict(arrays), {"probe": probe, "step": str(step)}))
