@@ -40,7 +40,7 @@ def check_norm(name: str, knobs: str) -> int:
             print(f"    {network}: {why}{more}")
     if not broken:
         print(
-            f"\nBlocks, B(50 x) = 50 B(x) up to: {_homogeneity(norm)}  (about 0 for i-LN, which is positively homogeneous)"
+            f"\nBlocks, B(50 x) = 50 B(x) up to: {_homogeneity(norm)} of B(x) - x  (about 0 for i-LN, positively homogeneous)"
         )
     print(f"\n{norm.name}: {len(PROMISES) - broken} of {len(PROMISES)} promises are as they should be")
     return TrialsFailed.exit_code if broken else 0

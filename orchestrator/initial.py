@@ -85,7 +85,7 @@ class Finder:
             raise CannotStart(str(error)) from None
         norm = spec.model.norm.name
         unsaid = f"{weights.source} does not say of which norm it is, and is taken for weights of {norm}"
-        open_norm = [unsaid] if weights.is_ambiguous and norm != "layer_norm" else []
+        open_norm = [unsaid] if weights.is_ambiguous and norm != weights.usual_norm else []
         return (*open_norm, *_sentences(weights.source, found))
 
     def _in_file(self, given: str, path: Path) -> Initial:

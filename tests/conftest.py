@@ -40,12 +40,25 @@ def photographs() -> Path:
 
 
 @pytest.fixture(scope="session")
-def spandrel_archs():
-    """spandrel's architectures. The torchvision that PyPI has beside a CPU torch comes without its compiled operators."""
+def torchvision_operators() -> None:
+    """The torchvision that PyPI has beside a CPU torch comes without its compiled operators."""
     for name in TORCHVISION_OPERATORS:
         torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
+
+
+@pytest.fixture(scope="session")
+def spandrel_archs(torchvision_operators: None):
+    """spandrel's architectures."""
     from spandrel.architectures.DRCT import DRCT
     from spandrel.architectures.HAT import HAT
     from spandrel.architectures.SwinIR import SwinIR
 
     return {"swinir": SwinIR, "hat": HAT, "drct": DRCT}
+
+
+@pytest.fixture(scope="session")
+def published_restormer(torchvision_operators: None):
+    """The published Restormer, as spandrel_extra_arches has it."""
+    from spandrel_extra_arches.architectures.Restormer import Restormer
+
+    return Restormer

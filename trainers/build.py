@@ -45,10 +45,11 @@ def build_model(spec: RunSpec) -> nn.Module:
         "affine": Affine,
         "identity": NoNorm,
     }
-    return BACKBONES[model.backbone.name].load()(
+    at_both = {"make_embed_norm": ends[model.embed_norm], "make_end_norm": ends[model.end_norm]}
+    backbone = BACKBONES[model.backbone.name]
+    return backbone.load()(
         make_norm=partial(norm.load(), **model.norm.knobs),
-        make_embed_norm=ends[model.embed_norm],
-        make_end_norm=ends[model.end_norm],
+        **(at_both if backbone.has_ends else {}),
         stdnorm=model.stdnorm,
         scale=build_task(spec).scale,
         recompute=spec.placement.activation_checkpointing,

@@ -101,6 +101,17 @@ BACKBONES = Catalog(
         drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
         img_range=IMG_RANGE,
     ),
+    entry(
+        "restormer",
+        "trainers.backbones.restormer:restormer",
+        shape="trainers.backbones.restormer_shape:SHAPE",
+        embed_dim=Knob(48, at_least=1, at_most=WIDEST),
+        depths=Knob((4, 6, 6, 8), at_least=1, at_most=DEEPEST, longest=4),
+        num_heads=Knob((1, 2, 4, 8), at_least=1, at_most=1_024, longest=4),
+        refinement_depth=Knob(4, at_least=1, at_most=DEEPEST),
+        mlp_ratio=Knob(2.66, above=0.0, at_most=64.0),
+        bias=False,
+    ),
     preset(
         "swinir-light",
         "swinir",
@@ -130,6 +141,14 @@ BACKBONES = Catalog(
         squeeze_factor=6,
     ),
     preset("drct-tiny", "drct", embed_dim=24, depths=(2, 2), num_heads=(2, 2), window_size=8, gc=8),
+    preset(
+        "restormer-tiny",
+        "restormer",
+        embed_dim=12,
+        depths=(1, 1, 1, 1),
+        num_heads=(1, 2, 2, 4),
+        refinement_depth=1,
+    ),
 )
 
 # facts: `ends` is what stands at embedding and end by default, `stdnorm` whether inputs are standardised by default (the
@@ -142,6 +161,12 @@ EPS = Knob(1e-5, above=0.0, at_most=1.0)
 NORMS = Catalog(
     "norm",
     entry("layer_norm", "trainers.norms.layer_norm:LayerNorm", facts=PER_TOKEN, eps=EPS),
+    entry(
+        "bias_free_layer_norm",
+        "trainers.norms.bias_free_layer_norm:BiasFreeLayerNorm",
+        facts={"ends": "same", "stdnorm": False, "parameters_per_channel": 1},
+        eps=EPS,
+    ),
     entry(
         "rms_norm",
         "trainers.norms.rms_norm:RMSNorm",

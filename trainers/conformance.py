@@ -57,13 +57,17 @@ class Case:
         """In training mode and float64, every parameter moved away from where it starts: a zero would hide what it does."""
         torch.manual_seed(0)
         model = build_model(self.spec(recompute=recompute)).double()
+        noise = SHAPES[NETWORKS[self.network][0]].noise
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+                parameter.add_(torch.randn_like(parameter), alpha=noise)
         return model.train()
 
 
-def _images(count: int = 4, side: int = 8, seed: int = 1) -> Tensor:
+def _images(case: Case, count: int = 4, seed: int = 1) -> Tensor:
+    """Of two by two windows, or of two by two pixels on the lowest level of a U."""
+    backbone, _, knobs = NETWORKS[case.network]
+    side = 2 * SHAPES[backbone].multiple_px(BACKBONES[backbone].resolve(knobs))
     return torch.rand(count, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
@@ -86,7 +90,7 @@ def shape(case: Case) -> None:
     """An image of any size comes out at `scale` times its size, in its dtype: float64, float32 or bf16."""
     model, scale = case.build(), build_task(case.spec()).scale
     for dtype, (height, width) in DTYPES.items():
-        image = _images(2)[:, :, :height, :width].to(dtype)
+        image = _images(case, 2)[:, :, :height, :width].to(dtype)
         try:
             output = model.to(dtype)(image)
         except RuntimeError as error:  # torch's word for a dtype that does not fit the next layer's
@@ -97,7 +101,7 @@ def shape(case: Case) -> None:
 
 def half_precision(case: Case) -> None:
     """Under bf16 autocast the output is finite and near that of float32."""
-    model, images = case.build().float().eval(), _images(1).float()
+    model, images = case.build().float().eval(), _images(case, 1).float()
     with torch.no_grad():
         expected = model(images)
         with torch.autocast("cpu", torch.bfloat16):
@@ -109,8 +113,8 @@ def half_precision(case: Case) -> None:
 
 def images_apart(case: Case) -> None:
     """While training, what an image becomes does not depend on the others of its batch."""
-    model, images = case.build(), _images()
-    others = torch.cat([images[:1], _images(3, seed=2) * 0.1])
+    model, images = case.build(), _images(case)
+    others = torch.cat([images[:1], _images(case, 3, seed=2) * 0.1])
     _near(model(images)[0], model(others)[0], ROUNDING, "outputs of an image in two batches")
 
 
@@ -118,9 +122,9 @@ def no_memory(case: Case) -> None:
     """A forward pass leaves nothing behind: neither in the state nor as a tensor on a module."""
     model = case.build()
     before, held = copy.deepcopy(model.state_dict()), _tensors_held(model)
-    first = model(_images())
-    model(_images(seed=2) * 3)
-    _near(model(_images()), first, 0.0, "outputs before and after another forward pass")
+    first = model(_images(case))
+    model(_images(case, seed=2) * 3)
+    _near(model(_images(case)), first, 0.0, "outputs before and after another forward pass")
     changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
     if changed:
         raise Broken(f"a forward pass changes {changed[0]}")
@@ -140,7 +144,7 @@ def _tensors_held(model: nn.Module) -> set[str]:
 def gradients(case: Case) -> None:
     """Every parameter gets a finite gradient."""
     model = case.build()
-    found = _gradients(model, _images())
+    found = _gradients(model, _images(case))
     for name, _ in model.named_parameters():
         if name not in found:
             raise Broken(f"{name} gets no gradient")
@@ -151,12 +155,12 @@ def gradients(case: Case) -> None:
 def copies(case: Case) -> None:
     """A deep copy, and a new network with the same state, give the same bits."""
     model = case.build()
-    model(_images())
+    model(_images(case))
     fresh = build_model(case.spec()).double()
     fresh.load_state_dict(model.state_dict())
-    expected = model.eval()(_images())
+    expected = model.eval()(_images(case))
     for what, other in (("a deep copy", copy.deepcopy(model)), ("a network with the same state", fresh)):
-        _near(other.eval()(_images()), expected, 0.0, f"outputs of {what}")
+        _near(other.eval()(_images(case)), expected, 0.0, f"outputs of {what}")
 
 
 def recomputes(case: Case) -> None:
@@ -164,7 +168,7 @@ def recomputes(case: Case) -> None:
     results = []
     for recompute in (False, True):
         model = case.build(recompute=recompute)
-        results.append((_gradients(model, _images()), model.state_dict()))
+        results.append((_gradients(model, _images(case)), model.state_dict()))
     for what, (kept, again) in zip(("gradients", "states"), zip(*results, strict=True), strict=True):
         for name in kept:
             _near(again[name], kept[name], ROUNDING, f"{what} of {name}")
@@ -172,7 +176,7 @@ def recomputes(case: Case) -> None:
 
 def slices_add_up(case: Case) -> None:
     """The gradient of a batch is the mean of those of its slices, so that a gang of any size computes the same step."""
-    model, images = case.build(), _images()
+    model, images = case.build(), _images(case)
     whole = _gradients(model, images)
     halves = [_gradients(model, images[part]) for part in (slice(0, 2), slice(2, 4))]
     largest = max(gradient.abs().max() for gradient in whole.values())
@@ -193,10 +197,13 @@ def cases(norm: Choice) -> Iterator[Case]:
 
 
 def inhomogeneity(case: Case) -> float:
-    """|B(50 x) / 50 - B(x)| / |B(x)| of the first block B: about 0 for i-LN, which is positively homogeneous (up to eps)."""
+    """|B(50 x) / 50 - B(x)| / |B(x) - x| of the first block B: about 0 for i-LN, positively homogeneous up to eps.
+
+    Relative to what the branches add: beside x they are small, the more so the less noise a network bears.
+    """
     model = case.build().eval()
     block = model.get_submodule(SHAPES[NETWORKS[case.network][0]].first_block)
     x = torch.randn(2, 64, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
     with torch.no_grad():
         one, scaled = block(x, (8, 8)), block(50 * x, (8, 8)) / 50
-    return ((one - scaled).norm() / one.norm()).item()
+    return ((one - scaled).norm() / (one - x).norm()).item()

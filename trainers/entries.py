@@ -111,6 +111,11 @@ class Entry:
         shape: Shape = getattr(importlib.import_module(module), attribute)
         return shape
 
+    @property
+    def has_ends(self) -> bool:
+        """Of a backbone: whether norms stand after its patch embedding and before its head."""
+        return self.shape is None or self.shape.has_ends
+
     def resolve(self, given: Mapping[str, object]) -> dict[str, KnobValue]:
         """All knobs of the entry: the given ones checked, the others at their default. Raises BadKnob."""
         values: dict[str, KnobValue] = {}

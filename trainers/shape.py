@@ -6,7 +6,7 @@ Axis letters: c channels, t taps of a kernel.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -83,6 +83,7 @@ class Shape:
 
     - `misfit` says why no network can have these knobs, and what would fit; None where one can.
       Knobs without a misfit build, and have as many parameters as `blocks` and `around` say.
+    - `refusal` says why the network cannot do a task (its name and knobs); None where it can.
     - `sized` puts a width and a depth into the knobs, None leaving one as it is, and raises BadSize
       where the knobs have no such size. `size` reads both back.
     - `multiple_px` is what the network pads the sides of its input to a multiple of.
@@ -92,13 +93,20 @@ class Shape:
     - `has_keys` recognises a state dict of this backbone, ours or published, and of no other one.
     """
 
+    axes: Mapping[str, str]  # what `width` and `depth` are of this backbone, for the docs
     small: Knobs  # of a network to test: small, without drop path
     networks: Mapping[str, tuple[str, Knobs]]  # every head: a task that needs it, knobs beside `small`
     first_block: str  # in the network's modules: from tokens and the image's size to tokens
     misfit: Callable[[Knobs], str | None]
+    refusal: Callable[[str, Knobs], str | None]
     sized: Callable[[Knobs, int | None, int | None], Knobs]
     size: Callable[[Knobs], Size]
     multiple_px: Callable[[Knobs], int]
     blocks: Callable[[Knobs, CountNorm], Iterable[Blocks]]
     around: Callable[[Knobs, CountNorm, CountNorm, int], Iterable[Amount]]
     has_keys: Callable[[Collection[str]], bool]
+    noise: float = 0.2  # std of what conformance tests add to every weight
+    has_ends: bool = True  # whether norms stand after the patch embedding and before the head
+    # The norm of a published file whose norms have tensors of these names, where they are others
+    # than LayerNorm's or i-LN's.
+    published_norms: Mapping[frozenset[str], str] = field(default_factory=dict)

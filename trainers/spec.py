@@ -104,6 +104,18 @@ def misfit(backbone: Choice) -> str | None:
     return None if shape is None else shape.misfit(backbone.knobs)
 
 
+def refusal(backbone: Choice, task: Choice) -> str | None:
+    """Why the backbone cannot do the task, or None."""
+    shape = BACKBONES[backbone.name].shape
+    return None if shape is None else shape.refusal(task.name, task.knobs)
+
+
+def default_ends(backbone: Choice, norm: Choice) -> Ends:
+    """What stands at both ends where nothing else is said."""
+    ends: Ends = NORMS[norm.name].facts.get("ends", "same")
+    return ends if BACKBONES[backbone.name].has_ends else "identity"
+
+
 class ModelSpec(Part):
     """The network. `embed_norm` and `end_norm` say what stands after the patch embedding and before the head."""
 
@@ -117,18 +129,17 @@ class ModelSpec(Part):
     def _fits(self) -> Self:
         if why := misfit(self.backbone):
             raise ValueError(why)
+        if not BACKBONES[self.backbone.name].has_ends and {self.embed_norm, self.end_norm} != {"identity"}:
+            raise ValueError(f"{self.backbone.name} has no norms at its ends: embed_norm and end_norm are identity")
         return self
 
     @classmethod
     def with_defaults(cls, backbone: Choice, norm: Choice, **given: Any) -> Self:
         """The model with what `norm` brings along by default at the ends (protocol section 1, trap a)."""
-        facts = NORMS[norm.name].facts
-        ends = facts.get("ends", "same")
-        return cls(
-            backbone=backbone,
-            norm=norm,
-            **{"embed_norm": ends, "end_norm": ends, "stdnorm": facts.get("stdnorm", False), **given},
-        )
+        name, knobs = BACKBONES.resolve(backbone.name, backbone.knobs)
+        resolved, stdnorm = Choice(name=name, knobs=knobs), NORMS[norm.name].facts.get("stdnorm", False)
+        ends = default_ends(resolved, norm)
+        return cls(backbone=resolved, norm=norm, **{"embed_norm": ends, "end_norm": ends, "stdnorm": stdnorm, **given})
 
 
 class DataSpec(Part):
@@ -308,7 +319,9 @@ class RunSpec(Part):
     placement: PlacementSpec = PlacementSpec()
 
     @model_validator(mode="after")
-    def _batch_divides(self) -> Self:
+    def _fits(self) -> Self:
+        if why := refusal(self.model.backbone, self.task):
+            raise ValueError(why)
         workers, batch = self.placement.workers, self.training.batch_size
         if batch % workers:
             raise ValueError(f"placement.workers {workers} does not divide training.batch_size {batch}")

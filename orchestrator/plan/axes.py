@@ -132,10 +132,10 @@ LINES = (
         "size",
         Annotated[int, Field(ge=1, le=DEEPEST)],
         "depth",
-        title="depth (groups)",
+        title="depth",
         letter="d",
         is_always=True,
-        meaning="number of groups; blocks and heads of a group stay the preset's",
+        meaning="as the backbone counts it: see below, under Names",
     ),
     Axis(
         "seed",

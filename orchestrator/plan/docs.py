@@ -60,8 +60,8 @@ resources:
 - An `include` adds points; an axis it leaves out takes all its values. Where only an `include` names a field of `training`, all
   other points have it as `training` says.
 - Two points that are the same trial (a default spelled out, say) are folded into one, and `plan` says so.
-- `width` is `embed_dim`; `depth` is the number of groups, the blocks and heads of a group staying the preset's. Heads that do not
-  divide the width are refused.
+- `width` and `depth` are what the backbone says they are: see below, under Names. A size that does not fit, heads that do not
+  divide the width say, is refused, and so is a task that a backbone cannot do: an `exclude` leaves it out.
 - A trial's **id** is a hash of what can change its weights: model, task, training set (by checksum) and `training`; for a norm of
   your own, also the code of its source file, so that a comment or a docstring in it retrains nothing. It is blind to
   comments, key order, spelled-out defaults, `observe`, `resources`, evaluation sets and the sweep's name, so sweeps share trials.
@@ -87,7 +87,7 @@ training:
 ```
 
 - A **file** (`.pth`, `.pt`, `.safetensors`) is looked for beside the sweep file, then in the
-  working directory. It is a checkpoint as published for SwinIR, HAT or DRCT (of `params_ema` and
+  working directory. It is a checkpoint as published for its backbone (of `params_ema` and
   `params`, the first; `state_dict`, `net_g` and the like are opened too, and `module.` or `net_g.`
   before every name is dropped), what `normsweep export` wrote, or a `weights.pt` or `ema.pt` of ours.
   Nothing in it is run.
@@ -103,8 +103,8 @@ training:
   they fit; the plan warns of each tensor, and the journal lists them (event `initial`). HAT x4 from
   x2 needs it. Another backbone is refused all the same.
 - Published LayerNorm and i-LN are told apart by their keys (`weight` and `bias`; `gamma` and
-  `beta`), ours by the spec in an exported file or beside a checkpoint. A bare `ema.pt` copied
-  elsewhere does not say its norm: the plan takes it for the trial's, and warns.
+  `beta`), Restormer's `BiasFree` too (`weight` alone), ours by the spec in an exported file or
+  beside a checkpoint. A bare `ema.pt` copied elsewhere does not say its norm: the plan takes it for the trial's, and warns.
 - The EMA starts from the same weights; the optimiser starts anew. A trial that continues does so
   from its checkpoint and never reads `initial` again.
 - `run` and `submit` copy the weights into the store (`initial/<sha256>...`), and workers fetch them
@@ -138,7 +138,12 @@ def page() -> str:
         lines += [f"| `{entry.name}` | {_knobs(entry)} |" for entry in catalog]
         lines += [f"| `{name}` | `{p.of}` with {_set(p.knobs)} |" for name, p in catalog.presets.items()]
         lines.append("")
-    lines.append("### probe\n\nOf `observe.probes`.\n\n| name | what it measures |\n|---|---|")
+    lines.append("| backbone | `width` | `depth` |\n|---|---|---|")
+    shapes = {entry.name: entry.shape for entry in CATALOGS["backbone"]}
+    lines += [
+        f"| `{name}` | {shape.axes['width']} | {shape.axes['depth']} |" for name, shape in shapes.items() if shape
+    ]
+    lines.append("\n### probe\n\nOf `observe.probes`.\n\n| name | what it measures |\n|---|---|")
     lines += [f"| `{entry.name}` | {entry.facts['gives']} |" for entry in PROBES]
     lines.append(
         "\nArrays are files of the store, `trials/<id>/probes/<probe>/step-<n>-<attempt>.safetensors`. "

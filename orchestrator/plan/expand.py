@@ -20,9 +20,9 @@ from orchestrator.plan.sets import DataSets
 from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.sweep import Sweep, read_sweep
 from trainers import own
-from trainers.catalog import TASKS
+from trainers.catalog import BACKBONES, TASKS
 from trainers.data.manifests import ImageSet, find_set
-from trainers.spec import Choice, DataSpec, ModelSpec, ObserveSpec, RunSpec, TrainingSpec, misfit
+from trainers.spec import Choice, DataSpec, ModelSpec, ObserveSpec, RunSpec, TrainingSpec, misfit, refusal
 
 
 @dataclass(frozen=True)
@@ -154,11 +154,9 @@ class _Expansion:
             raise self.source.error(list(self.problems.values()))
 
     def _trial(self, point: Point) -> Trial | None:
-        if why := misfit(point.backbone):
-            place = "width" if point.values["width"].value is not None else "backbone"
-            self._problem(point.values[place].location, f"{point.labels['backbone']}: {why}")
-            return None
         task = _resolved("task", point)
+        if not self._fits(point, task):
+            return None
         train_sha256 = self.sets.train_sha256(task)
         start = self.starts.of(point.labels)
         placed = self.placements.of(point.labels)
@@ -190,6 +188,22 @@ class _Expansion:
         if start is not None:
             self.starts.check(start, spec, trial.name)
         return trial
+
+    def _fits(self, point: Point, task: Choice) -> bool:
+        """Whether the backbone takes its size, the task and what the file puts at its ends; what it does not is reported."""
+        backbone, name = point.backbone, point.labels["backbone"]
+        if why := misfit(backbone):
+            place = "width" if point.values["width"].value is not None else "backbone"
+            self._problem(point.values[place].location, f"{name}: {why}")
+            return False
+        if why := refusal(backbone, task):
+            self._problem(point.values["task"].location, f"{name}: {why}")
+            return False
+        given = self.sweep.model.model_dump(include={"embed_norm", "end_norm"}, exclude_none=True)
+        wrong = [field for field, end in given.items() if end != "identity" and not BACKBONES[backbone.name].has_ends]
+        for field in wrong:
+            self._problem(("model", field), f"{name} has no norm there: leave it out, or write identity")
+        return not wrong
 
     def _training(self, point: Point, task: Choice, start: Start | None) -> TrainingSpec:
         given = self.sweep.training

@@ -20,7 +20,7 @@ from typing import Any
 from orchestrator.plan.syntax import Unparsable, syntax_sha256
 from trainers import own
 from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
-from trainers.spec import Choice, RunSpec, TrainingSpec
+from trainers.spec import Choice, RunSpec, TrainingSpec, default_ends
 
 ID_DIGITS = 16
 RECIPE = 2  # raised when the training loop's numbers change; 1 clipped gradients at norm 1.0 (CHANGELOG, "Numbers")
@@ -35,7 +35,7 @@ def trial_id(spec: RunSpec) -> str:
 def identity(spec: RunSpec) -> dict[str, Any]:
     """What is hashed, as plain JSON values."""
     model, norm = spec.model, NORMS[spec.model.norm.name]
-    ends = norm.facts.get("ends", "same")
+    ends = default_ends(model.backbone, model.norm)
     parts: dict[str, Any] = {
         "recipe": RECIPE,
         "backbone": _chosen(model.backbone, BACKBONES),

@@ -121,7 +121,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def size_label(axes: Sequence[Axis], labels: Mapping[str, Any]) -> str:
-    """`w24 d2`: embed_dim and number of groups."""
+    """`w24 d2`: width and depth, as the backbone counts them."""
     sizes = [axis for axis in axes if axis.role == "size" and labels.get(axis.name) is not None]
     return " ".join(axis.brief(labels[axis.name]) for axis in sizes) or "as preset"
 

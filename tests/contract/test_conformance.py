@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from trainers.catalog import NORMS
-from trainers.conformance import NETWORKS, PROMISES, Broken, Case, inhomogeneity, shape
+from trainers.conformance import NETWORKS, PROMISES, SHAPES, Broken, Case, inhomogeneity, shape
 from trainers.norms.base import Norm, Normed
 from trainers.spec import Choice
 
-# The ten settings of sweeps/zoo.yaml.
+# The settings of sweeps/zoo.yaml.
 SETTINGS = {
     **{entry.name: Choice(name=entry.name) for entry in NORMS},
     "batch_norm[eval_stats=batch]": Choice(name="batch_norm", knobs={"eval_stats": "batch"}),
@@ -57,7 +57,7 @@ def test_a_norm_that_changes_the_dtype_breaks_the_promise_of_shape(norm: type[No
         shape(Case(Choice(name=f"{__name__}:{norm.__name__}"), "swinir, pixelshuffle"))
 
 
-@pytest.mark.parametrize("network", ["swinir, same size", "hat, same size", "drct, same size"])
+@pytest.mark.parametrize("network", [f"{backbone}, same size" for backbone in SHAPES])
 def test_i_ln_blocks_are_positively_homogeneous_and_layer_norm_blocks_are_not(network: str) -> None:
     assert inhomogeneity(Case(Choice(name="i_ln"), network)) < 1e-6  # eps against a variance of 1e4
     assert inhomogeneity(Case(Choice(name="layer_norm"), network)) > 1e-3

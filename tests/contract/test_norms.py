@@ -40,6 +40,12 @@ def test_rms_norm_equals_its_formula() -> None:
     torch.testing.assert_close(norm(x).tokens, expected, rtol=1e-12, atol=1e-12)
 
 
+def test_bias_free_layer_norm_equals_its_formula_and_leaves_the_mean_in() -> None:
+    norm, x = built("bias_free_layer_norm"), tokens()
+    variance = (x - x.mean(2, keepdim=True)).square().mean(2, keepdim=True)
+    torch.testing.assert_close(norm(x).tokens, x / (variance + 1e-5).sqrt() * norm.weight, rtol=1e-12, atol=1e-12)
+
+
 def test_i_ln_equals_its_formula_and_gives_the_scale_back() -> None:
     norm, x = built("i_ln"), tokens()
     mean = x.mean((1, 2), keepdim=True)

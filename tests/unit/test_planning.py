@@ -110,6 +110,36 @@ TRAPS = {
         BASE.replace("swinir-tiny", "{name: drct-tiny, img_size: -1}"),
         "axes.backbone[0].img_size: img_size must be at least 0, not -1",
     ),
+    "super-resolution with a backbone that keeps an image's size": (
+        BASE.replace("swinir-tiny", "swinir-tiny, restormer-tiny").replace("sr_x2", "denoise_25, sr_x2"),
+        "5:22: axes.task[1]: restormer-tiny: restormer gives an image of its input's size, and sr asks for 2 times that",
+    ),
+    "a width that a U cannot halve": (
+        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25") + "  width: [48, 25]\n",
+        "6:15: axes.width[1]: restormer: embed_dim 25 is not a multiple of 2, which halving the channels and num_heads "
+        "[1, 2, 4, 8] need; 24 or 26 would fit",
+    ),
+    "a depth at which levels lose their proportions": (
+        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25") + "  depth: [2, 3]\n",
+        "6:14: axes.depth[1]: depths [4, 6, 6, 8] and refinement_depth 4 keep their proportions where depth is a multiple "
+        "of 2, not at 3",
+    ),
+    "a depth beyond what a level may have": (
+        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25") + "  depth: [100]\n",
+        "6:11: axes.depth[0]: depths [4, 6, 6, 8] and refinement_depth 4 become up to 200 at depth 100; at most 100 fit",
+    ),
+    "levels that a U lacks": (
+        BASE.replace("swinir-tiny", "{name: restormer-tiny, depths: [1, 1]}").replace("sr_x2", "denoise_25"),
+        "3:14: axes.backbone[0]: restormer-tiny[depths=1-1]: depths names 2 levels; there are 4",
+    ),
+    "a norm at an end that a backbone lacks": (
+        BASE.replace("swinir-tiny", "restormer-tiny").replace("sr_x2", "denoise_25") + "model: {end_norm: same}\n",
+        "6:19: model.end_norm: restormer-tiny has no norm there: leave it out, or write identity",
+    ),
+    "an axis `depth` over groups that differ": (
+        BASE.replace("swinir-tiny", "{name: swinir-tiny, depths: [2, 3]}") + "  depth: [2]\n",
+        "6:11: axes.depth[0]: groups differ in depths [2, 3]: an axis `depth` needs them alike",
+    ),
     "deraining without pairs": (
         BASE.replace("sr_x2", "derain"),
         "task derain needs pairs, input/ and target/, which 'embedded-train' has not",
@@ -182,6 +212,26 @@ def test_width_is_embed_dim_and_depth_the_number_of_groups(tmp_path: Path) -> No
     plan = plan_of(tmp_path, BASE + "  width: [12]\n  depth: [3]\n")
     backbone = plan.trials[0].spec.model.backbone
     assert (backbone["embed_dim"], backbone["depths"], backbone["num_heads"]) == (12, (2, 2, 2), (2, 2, 2))
+
+
+def test_the_width_and_depth_of_a_u_are_those_of_its_first_level(tmp_path: Path) -> None:
+    text = BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
+    assert plan_of(tmp_path, text).trials[0].name == "layer_norm denoise_25 w48 d4 restormer s0"
+    (trial, *_) = plan_of(tmp_path, text + "  width: [24]\n  depth: [2]\n").trials
+    backbone = trial.spec.model.backbone
+    assert (backbone["embed_dim"], backbone["depths"], backbone["refinement_depth"]) == (24, (2, 3, 3, 4), 2)
+    assert trial.name == "layer_norm denoise_25 w24 d2 restormer s0"
+
+
+def test_a_backbone_without_ends_has_none_whatever_the_norm(tmp_path: Path) -> None:
+    text = BASE.replace("swinir-tiny", "restormer-tiny").replace("sr_x2", "denoise_25")
+    models = [trial.spec.model for trial in plan_of(tmp_path, text).trials]
+    assert [(m.embed_norm, m.end_norm, m.stdnorm) for m in models] == [
+        ("identity", "identity", False),
+        ("identity", "identity", True),
+    ]
+    spelled = plan_of(tmp_path, text + "model: {embed_norm: identity, end_norm: identity}\n")
+    assert ids(spelled) == ids(plan_of(tmp_path, text))
 
 
 def test_an_excluded_point_is_named_with_its_rule(tmp_path: Path) -> None:
@@ -364,14 +414,25 @@ def test_ids_never_change(tmp_path: Path) -> None:
 # --- cost -------------------------------------------------------------------------------------------------------------
 
 
+RESTORMER = (
+    "{name: restormer-tiny, embed_dim: 24, depths: [1, 2, 3, 1], num_heads: [3, 1, 4, 2], refinement_depth: 2, "
+    "bias: true, mlp_ratio: 1.5}"
+)
+
+
 def test_parameters_equal_torchs(tmp_path: Path) -> None:
     text = (
         "axes:\n  backbone:\n    - swinir-tiny\n    - hat-tiny\n    - drct-tiny\n"
         "    - {name: swinir-tiny, upsampler: pixelshuffle, qkv_bias: false, mlp_ratio: 1.5, window_size: 4}\n"
         "    - {name: hat-tiny, qkv_bias: false, mlp_ratio: 1.5, window_size: 4, overlap_ratio: 1.0, compress_ratio: 5}\n"
         "    - {name: drct-tiny, embed_dim: 12, num_heads: [6], depths: [2], qkv_bias: false, mlp_ratio: 1.5, gc: 8}\n"
+        "    - restormer-tiny\n"
+        f"    - {RESTORMER}\n"
         f"  norm: [{', '.join(NORMS.entries)}]\n  task: [sr_x2, sr_x3, sr_x4, jpeg_10]\n"
+        "exclude:\n"
     )
+    for name in ("restormer-tiny", RESTORMER):
+        text += f"  - {{backbone: {name}, task: [sr_x2, sr_x3, sr_x4]}}\n"
     for trial in plan_of(tmp_path, text).trials:
         assert sum(p.numel() for p in build_model(trial.spec).parameters()) == trial.parameters, trial.name
 
@@ -391,6 +452,17 @@ def test_macs_equal_the_published_figures(tmp_path: Path, preset: str, gmacs: fl
     text = BASE.replace("swinir-tiny", preset).replace("sr_x2", "sr_x4") + "training: {patch_size_px: 64}\n"
     cost = cost_of(plan_of(tmp_path, text).trials[0].spec)
     assert abs(cost.macs_per_patch / 1e9 - gmacs) < 0.02 * gmacs
+
+
+def test_multiply_adds_of_restormer_equal_the_published_figure(tmp_path: Path) -> None:
+    """140.99 G for 256 x 256 pixels, in which profilers do not see attention's products of matrices: 13.89 G more."""
+    text = BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25") + "training: {patch_size_px: 256}\n"
+    seen = 0
+    levels = [(48, 1, 4), (96, 2, 6), (192, 4, 6), (384, 8, 8), (192, 4, 6), (96, 2, 6), (96, 1, 4), (96, 1, 4)]
+    for (channels, heads, blocks), halvings in zip(levels, [0, 1, 2, 3, 2, 1, 0, 0], strict=True):
+        seen += blocks * 2 * channels * (channels // heads) * 256**2 // 4**halvings
+    cost = cost_of(plan_of(tmp_path, text).trials[0].spec)
+    assert abs((cost.macs_per_patch - seen) / 1e9 - 140.99) < 0.01
 
 
 # --- command line -----------------------------------------------------------------------------------------------------

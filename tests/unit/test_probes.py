@@ -12,6 +12,9 @@ from tests.tiny import tiny_spec
 from trainers.build import build_model
 from trainers.probes.base import ProbeBatch
 from trainers.probes.features import Features, channel_entropy
+from trainers.spec import Choice, ModelSpec
+
+RESTORMER = ModelSpec.with_defaults(Choice(name="restormer-tiny", knobs={"embed_dim": 8}), Choice(name="i_ln"))
 
 
 def network(**knobs: int | tuple[int, ...]) -> nn.Module:
@@ -114,3 +117,16 @@ def test_a_single_channel_has_an_entropy_but_no_share_of_ln_1() -> None:
     values = measured(network(embed_dim=1, num_heads=(1, 1)), torch.rand(1, 3, 8, 8))
     assert values["feature/entropy"] == 0.0
     assert "feature/entropy_normalised" not in values
+
+
+def test_a_u_is_traced_on_every_level_down_and_up() -> None:
+    torch.manual_seed(0)
+    model = build_model(tiny_spec(task="denoise_25").model_copy(update={"model": RESTORMER}))
+    shapes: list[tuple[int, ...]] = []
+    for level in model.groups:
+        level.register_forward_hook(lambda _module, _inputs, output: shapes.append(tuple(output.shape)))
+    values = measured(model, torch.rand(2, 3, 16, 24))
+    widths, tokens = (8, 16, 32, 64, 32, 16, 16, 16), (384, 96, 24, 6, 24, 96, 384, 384)
+    assert shapes == [(2, n, c) for n, c in zip(tokens, widths, strict=True)]
+    assert {f"feature/mean_square/group_{number}" for number in range(8)} < values.keys()
+    assert "feature/mean_square/group_8" not in values

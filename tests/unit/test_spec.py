@@ -100,6 +100,7 @@ def test_json_that_is_no_spec_is_a_bad_spec(text: str) -> None:
         ("model.backbone", {"name": "swinir-tiny", "embed_dim": 25}, "model: 2 heads do not divide embed_dim 25"),
         ("model.backbone", {"name": "swinir-tiny", "upsampler": "bicubic"}, "model.backbone: upsampler must be one of"),
         ("model.end_norm", "none", "model.end_norm: "),
+        ("model.backbone", "restormer-tiny", "model: restormer has no norms at its ends: embed_norm and end_norm are"),
         ("task", {"name": "sr", "scale": 5}, "task: scale must be one of 2, 3, 4, not 5"),
         ("data.train", "../elsewhere", "data.train: "),
         ("data.train_sha256", "abc", "data.train_sha256: "),
@@ -137,6 +138,14 @@ def test_all_wrong_fields_are_told_at_once() -> None:
         "training.steps",
         "placement.zero_stage",
     ]
+
+
+def test_a_task_that_the_backbone_cannot_do_is_refused() -> None:
+    model = ModelSpec.with_defaults(Choice(name="restormer-tiny"), Choice(name="i_ln"))
+    spec = {**json.loads(tiny_spec().to_json()), "model": model.model_dump(mode="json")}
+    with pytest.raises(BadSpec, match="restormer gives an image of its input's size, and sr asks for 2 times that"):
+        RunSpec.from_json(json.dumps(spec))
+    assert RunSpec.from_json(json.dumps({**spec, "task": "denoise_25"})).model == model
 
 
 def test_a_class_from_outside_takes_any_knob() -> None:

@@ -47,6 +47,7 @@ def has_keys(keys: Collection[str]) -> bool:
 
 
 SHAPE = Shape(
+    axes=network_shape.AXES,
     small={
         "embed_dim": 8,
         "depths": (2,),
@@ -58,6 +59,7 @@ SHAPE = Shape(
     networks={"pixelshuffle": ("sr_x2", {}), "same size": ("jpeg_10", {})},
     first_block="layers.0.residual_group.blocks.0",
     misfit=misfit,
+    refusal=network_shape.refusal,
     sized=network_shape.sized,
     size=network_shape.size,
     multiple_px=network_shape.multiple_px,

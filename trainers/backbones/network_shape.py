@@ -14,6 +14,15 @@ from trainers.shape import Amount, BadSize, CountNorm, Knobs, Size, convolution
 NUM_FEATURES = 64  # channels of the `pixelshuffle` head in all published configurations
 KEPT_SCORES = 2  # score maps that attention keeps for its backward pass
 
+AXES = {
+    "width": "`embed_dim`",
+    "depth": "the number of groups; blocks and heads of a group stay the preset's",
+}
+
+
+def refusal(_task: str, _knobs_of_task: Knobs) -> None:
+    """There is a head for every scale."""
+
 
 def sized(knobs: Knobs, width: int | None, depth: int | None) -> Knobs:
     """As many groups as `depth`, each like the first. Raises BadSize where they differ."""

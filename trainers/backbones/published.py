@@ -1,4 +1,4 @@
-"""Weights from a file into a network: checkpoints as published for SwinIR, HAT and DRCT, and our own.
+"""Weights from a file into a network: checkpoints as published for its backbone, and our own.
 
 Published files have our keys but for wrappers, buffers and the names in i-LN. Which norm a file's weights belong to follows
 from its metadata, from the spec beside a trial's checkpoint, or from its keys; under the same keys, weights of one norm
@@ -42,7 +42,9 @@ PREFIXES = ("module.", "_orig_mod.", "net_g.", "generator.", "model.", "network.
 DISCRIMINATORS = ("net_d.", "discriminator.")
 BUFFERS = re.compile(r"(^|\.)(attn_mask|relative_position_index(_SA|_OCA)?|mean)$")
 RENAMED = {"gamma": "weight", "beta": "bias"}  # of the published i-LN
-BLOCK_NORM = re.compile(r"(?:^|\.)norm[12]\.(\w+)$")
+BLOCK_NORM = re.compile(r"(?:^|\.)norm[12](?:\.body)?\.(\w+)$")  # Restormer's have a body
+USUAL_NORMS = {frozenset({"weight", "bias"}): "layer_norm", frozenset(RENAMED): "i_ln"}
+AMBIGUOUS = ({"weight", "bias"}, {"weight"})  # tensors that several norms have
 CODE = re.compile(r"GLOBAL ([\w.]+)")  # in torch's refusal of a pickle that would run something
 NAMED = 5  # keys in a message
 
@@ -66,7 +68,12 @@ class Weights:
     @property
     def is_ambiguous(self) -> bool:
         """Whether several norms would have these keys."""
-        return self.norm is None and _block_norm_names(self.tensors) == {"weight", "bias"}
+        return self.norm is None and _block_norm_names(self.tensors) in AMBIGUOUS
+
+    @property
+    def usual_norm(self) -> str | None:
+        """The norm of a published file with these keys."""
+        return _usual_norm(self.tensors)
 
 
 @dataclass(frozen=True)
@@ -117,12 +124,9 @@ def read_published(path: Path) -> Weights:
             break
         content, is_published = content[wrapper], True
     _refuse_other_content(str(path), content)
-    names = _block_norm_names(content)
-    if names == set(RENAMED):
-        norm: str | None = "i_ln"
-    elif is_published and names == {"weight", "bias"}:
-        norm = "layer_norm"
-    else:
+    is_published = is_published or _block_norm_names(content) == set(RENAMED)
+    norm = _usual_norm(content) if is_published else None
+    if norm is None:
         norm = _norm_of_spec(about.get("spec") or _spec_beside(path))
     return checked(Weights(str(path), network_state(content), norm))
 
@@ -197,13 +201,13 @@ def load_published(network: nn.Module, path: Path, *, norm: str | None = None, s
     """Put a checkpoint into `network`; returns what was taken. With `strict` that is all of it.
 
     `norm` says which norm a file's weights belong to where the file itself does not, as a bare state dict with `weight`
-    and `bias` at its norms: taken for LayerNorm's, unless `norm` says otherwise.
+    and `bias` at its norms: taken for LayerNorm's, or what else is usual for the backbone, unless `norm` says otherwise.
 
     Raises NotThisNetwork as `fit` does, and leaves the network as it was.
     """
     weights = read_published(path)
     if weights.norm is None:
-        weights = replace(weights, norm=norm or ("layer_norm" if weights.is_ambiguous else None))
+        weights = replace(weights, norm=norm or weights.usual_norm)
     found = fit(weights, network, strict=strict)
     network.load_state_dict(found.taken, strict=False)
     return found
@@ -212,7 +216,7 @@ def load_published(network: nn.Module, path: Path, *, norm: str | None = None, s
 def norm_of(network: nn.Module) -> str | None:
     """The catalogue's name of the norm in the network's blocks, `package.module:Class` for one that it lacks."""
     for name, module in network.named_modules():
-        if isinstance(module, Norm) and name.endswith(("norm1", "norm2")):
+        if isinstance(module, Norm) and BLOCK_NORM.search(f"{name}.weight"):
             target = f"{type(module).__module__}:{type(module).__qualname__}"
             return next((entry.name for entry in NORMS if entry.target == target), target)
     return None
@@ -267,6 +271,13 @@ def _norm_of_spec(spec: str | None) -> str | None:
 def _block_norm_names(keys: Collection[Any]) -> set[str]:
     """The last parts of the keys of norms in blocks, e.g. weight and bias."""
     return {found[1] for key in keys if isinstance(key, str) and (found := BLOCK_NORM.search(key))}
+
+
+def _usual_norm(keys: Collection[Any]) -> str | None:
+    names, backbone = _block_norm_names(keys), _backbone_of([key for key in keys if isinstance(key, str)])
+    shape = BACKBONES[backbone].shape if backbone else None
+    usual = {**USUAL_NORMS, **(shape.published_norms if shape else {})}
+    return usual.get(frozenset(names))
 
 
 def _backbone_of(keys: Collection[str]) -> str | None:

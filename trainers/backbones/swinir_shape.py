@@ -33,6 +33,7 @@ def has_keys(keys: Collection[str]) -> bool:
 
 
 SHAPE = Shape(
+    axes=network_shape.AXES,
     small={
         "embed_dim": 8,
         "depths": (2, 2),
@@ -47,6 +48,7 @@ SHAPE = Shape(
     },
     first_block="layers.0.residual_group.blocks.0",
     misfit=network_shape.misfit,
+    refusal=network_shape.refusal,
     sized=network_shape.sized,
     size=network_shape.size,
     multiple_px=network_shape.multiple_px,
