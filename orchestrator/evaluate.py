@@ -18,14 +18,10 @@ from importlib.metadata import version
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, RenderableType
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
-
 from orchestrator.datasets.roots import DataRoots
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.export import final_weights
+from orchestrator.scores import print_scores
 from orchestrator.store import open_store, read_store
 from orchestrator.store.results import write_evaluation
 from trainers.catalog import TASKS
@@ -42,8 +38,6 @@ if TYPE_CHECKING:
 
 ALL = "all"
 LEAST_TILE_PX = 16
-NAMES = 2  # columns of a printed table that name a result; the others are numbers
-WIDE = 10_000  # characters: of a terminal that cuts nothing
 
 
 @dataclass(frozen=True)
@@ -130,7 +124,7 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
             if options.json_lines:
                 print(json.dumps(result), flush=True)
     if not options.json_lines:
-        _print_table(subject, results)
+        print_scores(subject.name, subject.step, subject.spec.task.name, results)
     return 0
 
 
@@ -297,53 +291,3 @@ def _save(path: Path, pixels: Pixels) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
-
-
-def _print_table(subject: Subject, results: Sequence[Mapping[str, Any]]) -> None:
-    console = Console(file=sys.stdout)
-    first = results[0]
-    tiled = (
-        f"; tiles of {first['tile_px']} + {first['overlap_px']} px: not comparable with whole images"
-        if first["tile_px"]
-        else ""
-    )
-    told = {
-        key: value
-        for key, value in first.items()
-        if key in ("compared", "border_px", "lr_mode", "noise_order", "chroma")
-    }
-    choices = "; ".join(f"{key} {value}" for key, value in told.items())
-    console.print(f"{subject.name} at step {subject.step}: {subject.spec.task.name}; {choices}{tiled}", highlight=False)
-    console.print(_scores_table(results, console))
-
-
-def _scores_table(results: Sequence[Mapping[str, Any]], console: Console) -> RenderableType:
-    """A row for each result; a paragraph each where the terminal is too narrow for a row, so that no digit is cut."""
-    heads = ("set", "precision", "images", "PSNR / dB", "against fp32", "SSIM", "not finite")
-    full = {r["benchmark"]: float(r["psnr"]) for r in results if r["precision"] == "fp32"}
-    rows = [_cells(result, full.get(result["benchmark"])) for result in results]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, head in enumerate(heads):
-        table.add_column(head, justify="left" if i < NAMES else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    if Measurement.get(console, console.options.update(width=WIDE), table).maximum <= console.width:
-        return table
-    paragraphs = []
-    for row in rows:
-        numbers = "; ".join(f"{head} {cell}" for head, cell in zip(heads[NAMES:], row[NAMES:], strict=True) if cell)
-        paragraphs.append(f"{' '.join(row[:NAMES])}: {numbers}")
-    return Text("\n".join(paragraphs))
-
-
-def _cells(result: Mapping[str, Any], full_psnr: float | None) -> tuple[str, ...]:
-    psnr = float(result["psnr"])
-    return (
-        result["benchmark"],
-        result["precision"] + (" per channel" if result["per_channel"] else ""),
-        str(len(result["images"])),
-        f"{psnr:.3f}",
-        "" if full_psnr is None or result["precision"] == "fp32" else f"{psnr - full_psnr:+.3f}",
-        f"{float(result['ssim']):.4f}",
-        f"{float(result['non_finite']):.2%}",
-    )

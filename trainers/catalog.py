@@ -282,4 +282,10 @@ PROBES = Catalog(
     ),
 )
 
-METRICS = ("psnr", "ssim")
+# A function of the two images as a task compares them (trainers.metrics.image_quality.compared), to a number.
+# facts: `title` and `decimals` are for tables; those of `normsweep evaluate` have `fine` decimals.
+METRICS = Catalog(
+    "metric",
+    entry("psnr", "trainers.metrics.image_quality:psnr", facts={"title": "PSNR (dB)", "decimals": 2, "fine": 3}),
+    entry("ssim", "trainers.metrics.image_quality:ssim", facts={"title": "SSIM", "decimals": 4, "fine": 4}),
+)

@@ -5,27 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from trainers.catalog import METRICS
 from trainers.data.images import NamedImage, Pixels
-from trainers.metrics.image_quality import compared, psnr, ssim
+from trainers.metrics.image_quality import compared
 from trainers.tasks.base import Task
 
 NOISE_SEED = 0  # of every benchmark image, drawn by numpy's legacy generator as the published codes do
-METRICS = ("psnr", "ssim", "non_finite")
 
-
-class Score(TypedDict):
-    """How near a restored image is to its ground truth. `non_finite` is the share of its values that were not finite."""
-
-    name: str
-    psnr: float
-    ssim: float
-    non_finite: float
+# How near the restored image `name` is to its ground truth: a number by each of METRICS, and `non_finite`, the share of
+# its values that were not finite.
+Score = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,13 +69,15 @@ def evaluate(
         if keep is not None:
             keep(image.name, restored)
         one, other = (compared(side, task.on_luma, task.border_px) for side in (restored, pair.gt))
-        scores.append(Score(name=image.name, psnr=psnr(one, other), ssim=ssim(one, other), non_finite=non_finite))
+        measured = {metric.name: metric.load()(one, other) for metric in METRICS}
+        scores.append({"name": image.name, **measured, "non_finite": non_finite})
     return scores
 
 
 def means(scores: Sequence[Score]) -> dict[str, float]:
     """The mean over images of every metric."""
-    return {metric: math.fsum(score[metric] for score in scores) / len(scores) for metric in METRICS}  # type: ignore[literal-required]
+    measured = (*METRICS.names, "non_finite")
+    return {metric: math.fsum(score[metric] for score in scores) / len(scores) for metric in measured}
 
 
 def _in_tiles(model: nn.Module, lq: Tensor, scale: int, tiling: Tiling) -> Tensor:

@@ -18,9 +18,6 @@ from orchestrator.plan.states import State
 from orchestrator.report.frame import Frame, in_words, keyed, records, where
 from trainers.catalog import METRICS
 
-DECIMALS = {"psnr": 2, "ssim": 4}
-UNITS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
-
 
 @dataclass(frozen=True)
 class Column:
@@ -35,7 +32,7 @@ class Column:
         return f"val/{self.dataset}/{self.metric}"
 
     def text(self, value: float) -> str:
-        return f"{value:.{DECIMALS[self.metric]}f}"
+        return f"{value:.{METRICS[self.metric].facts['decimals']}f}"
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,9 @@ def final_values(frame: Frame, metric: str) -> dict[str, float]:
 
 def comparisons(frame: Frame) -> tuple[Comparison, ...]:
     """A table for each backbone and size, in file order."""
-    columns = tuple(Column(t, d, m) for t in frame.names("task") for d in frame.evaluation_sets() for m in METRICS)
+    columns = tuple(
+        Column(t, d, m) for t in frame.names("task") for d in frame.evaluation_sets() for m in METRICS.names
+    )
     finals = {column.key: final_values(frame, column.key) for column in columns}
     tables = []
     for labels, trials in keyed(frame.trials, *frame.tables_by, "size"):

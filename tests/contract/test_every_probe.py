@@ -12,21 +12,23 @@ from torch import nn
 
 from tests.tiny import tiny_spec
 from trainers.build import build_model, build_probes
-from trainers.catalog import PROBES
-from trainers.conformance import SMALL
+from trainers.catalog import BACKBONES, PROBES
 from trainers.probes.base import Observation, ProbeBatch
 from trainers.spec import Choice, ModelSpec
 
 EVERY = pytest.mark.parametrize("name", [entry.name for entry in PROBES])
-SMALL_NETWORKS = pytest.mark.parametrize("backbone", SMALL)
+SMALL_NETWORKS = pytest.mark.parametrize("backbone", [entry.name for entry in BACKBONES])
 IMAGES = torch.rand(5, 3, 8, 12, generator=torch.Generator().manual_seed(1))
 
 
 def network(backbone: str = "swinir", norm: str = "i_ln") -> nn.Module:
     torch.manual_seed(0)
-    choice = Choice(name=backbone, knobs={**SMALL[backbone], "drop_path": 0.5})
-    model = ModelSpec.with_defaults(choice, Choice(name=norm))
-    return build_model(tiny_spec().model_copy(update={"model": model})).train()
+    entry = BACKBONES[backbone]
+    assert entry.shape is not None
+    drops = {"drop_path": 0.5} if "drop_path" in entry.knobs else {}
+    model = ModelSpec.with_defaults(Choice(name=backbone, knobs={**entry.shape.small, **drops}), Choice(name=norm))
+    task, _ = next(iter(entry.shape.networks.values()))
+    return build_model(tiny_spec(task=task).model_copy(update={"model": model})).train()
 
 
 def measured(model: nn.Module, *names: str, at_once: int | None = None) -> dict[str, Observation]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.evaluate import _scores_table
+from orchestrator.scores import _scores_table
 from orchestrator.plan import load_plan
 from orchestrator.plan.states import State
 from orchestrator.run.progress import Progress

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from orchestrator.report.blocks import Block, Cell, Column, Group, Mark, Table, Text, Words
 from orchestrator.report.contents import Report
-from orchestrator.report.tables import UNITS, Comparison
 from orchestrator.report.tables import Cell as Score
 from orchestrator.report.tables import Column as Scored
+from orchestrator.report.tables import Comparison
 from orchestrator.report.words import count
+from trainers.catalog import METRICS
 
 
 def blocks(report: Report) -> tuple[Block, ...]:
@@ -17,7 +18,10 @@ def blocks(report: Report) -> tuple[Block, ...]:
 
 def table(report: Report, comparison: Comparison) -> Table:
     """One comparison: a row for each norm, its columns by task, set and metric."""
-    columns = (Column((column.task, column.dataset, UNITS[column.metric]), "right") for column in comparison.columns)
+    columns = (
+        Column((column.task, column.dataset, METRICS[column.metric].facts["title"]), "right")
+        for column in comparison.columns
+    )
     rows = ((*report.label_cells(row.labels), *map(cell, row.cells, comparison.columns)) for row in comparison.rows)
     least, most = comparison.parameters
     parameters = f"{count(least)} to {count(most)}" if most != least else count(least)
