@@ -20,7 +20,7 @@ from orchestrator.store import open_store
 from orchestrator.store.attempts import new_attempt
 from orchestrator.store.base import Store
 from orchestrator.store.journals import put_segment
-from orchestrator.store.trials import write_evaluation
+from orchestrator.store.results import write_evaluation
 from tests.damage import files_of
 
 SWEEP = """# Does it hold?
