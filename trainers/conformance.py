@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from trainers.build import build_model, build_task
 from trainers.catalog import KnobValue
+from trainers.probes.base import groups_of
 from trainers.spec import Choice, DataSpec, ModelSpec, PlacementSpec, RunSpec, TrainingSpec
 
 SMALL: dict[str, dict[str, KnobValue]] = {
@@ -204,8 +205,9 @@ def inhomogeneity(case: Case) -> float:
     """|B(50 x) / 50 - B(x)| / |B(x)| of the first block B: about 0 for i-LN, which is positively homogeneous (up to eps)."""
     blocks = {"swinir": "residual_group.blocks.0", "hat": "residual_group.blocks.0", "drct": "swin1"}
     model = case.build().eval()
-    block = model.layers[0].get_submodule(blocks[NETWORKS[case.network][0]])
+    block = groups_of(model)[0].get_submodule(blocks[NETWORKS[case.network][0]])
     x = torch.randn(2, 64, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
     with torch.no_grad():
         one, scaled = block(x, (8, 8)), block(50 * x, (8, 8)) / 50
-    return ((one - scaled).norm() / one.norm()).item()
+    share: float = ((one - scaled).norm() / one.norm()).item()
+    return share
