@@ -42,10 +42,10 @@ def spec_of(norm: str, backbone: str, stage: int, world_size: int, micro_batch: 
 
 def trained(spec: RunSpec) -> Engine:
     torch.manual_seed(0)
-    model = Case(spec.model.norm, next(n for n in NETWORKS.values() if n.startswith(spec.model.backbone.name))).build()
-    engine = Engine(model.float(), spec, torch.device("cpu"))
-    images = torch.rand(BATCH, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    targets = torch.rand(BATCH, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+    case = Case(spec.model.norm, NETWORKS[spec.model.backbone.name])
+    engine = Engine(case.build().float(), spec, torch.device("cpu"))
+    size = (BATCH, 3, case.side_px, case.side_px)
+    images, targets = (torch.rand(size, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
     start = engine.rank * spec.accumulation * spec.micro_batch
     for _ in range(STEPS):
         for i in range(spec.accumulation):

@@ -53,6 +53,15 @@ class Case:
             placement=PlacementSpec(activation_checkpointing=recompute),
         )
 
+    @property
+    def side_px(self) -> int:
+        """Of images to test with: two by two windows, or two by two pixels on the lowest level of a U.
+
+        A single pixel there would leave nothing to normalise over, and gradients that are rounding.
+        """
+        backbone, _, knobs = NETWORKS[self.network]
+        return 2 * SHAPES[backbone].multiple_px(BACKBONES[backbone].resolve(knobs))
+
     def build(self, *, recompute: bool = False) -> nn.Module:
         """In training mode and float64, every parameter moved away from where it starts: a zero would hide what it does."""
         torch.manual_seed(0)
@@ -65,10 +74,8 @@ class Case:
 
 
 def _images(case: Case, count: int = 4, seed: int = 1) -> Tensor:
-    """Of two by two windows, or of two by two pixels on the lowest level of a U."""
-    backbone, _, knobs = NETWORKS[case.network]
-    side = 2 * SHAPES[backbone].multiple_px(BACKBONES[backbone].resolve(knobs))
-    return torch.rand(count, 3, side, side, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, 3, case.side_px, case.side_px, dtype=torch.float64, generator=generator)
 
 
 def _gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:

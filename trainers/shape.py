@@ -77,7 +77,7 @@ def convolution(channels_in: int, channels_out: int, *, taps: int = 9, side: int
 
 @dataclass(frozen=True)
 class Shape:
-    """What `<name>_shape.py` says of the backbone in `<name>.py`, as its SHAPE. It imports no torch.
+    """What `<name>_shape.py`, without torch, says of the backbone in `<name>.py`: its SHAPE.
 
     Its functions take all knobs of the backbone's catalogue line, checked one by one. They promise:
 
@@ -95,7 +95,7 @@ class Shape:
 
     axes: Mapping[str, str]  # what `width` and `depth` are of this backbone, for the docs
     small: Knobs  # of a network to test: small, without drop path
-    networks: Mapping[str, tuple[str, Knobs]]  # every head: a task that needs it, knobs beside `small`
+    networks: Mapping[str, tuple[str, Knobs]]  # each head: a task for it, knobs beside `small`
     first_block: str  # in the network's modules: from tokens and the image's size to tokens
     misfit: Callable[[Knobs], str | None]
     refusal: Callable[[str, Knobs], str | None]

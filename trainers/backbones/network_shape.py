@@ -1,4 +1,4 @@
-"""What the shapes of SwinIR, HAT and DRCT share: groups of window attention, and what stands around.
+"""What the shapes of SwinIR, HAT and DRCT share: groups of window attention, and what is around.
 
 The pure side of `network.py` and `attention.py`.
 """
@@ -57,8 +57,9 @@ def misfit(knobs: Knobs) -> str | None:
     for count in dict.fromkeys(heads):
         if why := undivided(width, count):
             return why
-    if int(width * knobs["mlp_ratio"]) < 1:
-        return f"mlp_ratio {knobs['mlp_ratio']:g} leaves an MLP of embed_dim {width} without channels"
+    ratio = knobs["mlp_ratio"]
+    if int(width * ratio) < 1:
+        return f"mlp_ratio {ratio:g} leaves an MLP of embed_dim {width} without channels"
     window = knobs["window_size"]
     if 0 < knobs["img_size"] < window:  # the published constructors would shrink the window to it
         return (

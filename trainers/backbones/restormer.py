@@ -1,4 +1,4 @@
-"""Restormer (Zamir et al., arXiv:2111.09881), with any norm. State-dict keys are those of the published code.
+"""Restormer (Zamir et al., arXiv:2111.09881), with any norm, under the published state-dict keys.
 
 Axis letters: B image, C channel, N token (= H * W), D channel of a head.
 """
@@ -51,7 +51,7 @@ def attend(
 
 
 class TransposedAttention(nn.Module):
-    """Multi-Dconv head transposed attention (MDTA): the channels of a head attend to one another."""
+    """Multi-Dconv head transposed attention (MDTA): a head's channels attend to one another."""
 
     def __init__(self, dim: int, num_heads: int, bias: bool) -> None:
         super().__init__()
@@ -133,10 +133,11 @@ def run_level(level: Level, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B
 class Restormer(nn.Module):
     """Images (B, 3, H, W) in [0, 1] to the same size; any H and W, reflect-padded to MULTIPLE_PX.
 
-    A U of four levels, each down having half the side and twice the channels. On the way up, what a
-    level made on the way down is put beside what comes from below, and reduced to half the channels;
-    not so on the first level, which is twice as wide on the way up. The output is the input plus what
-    the network adds. `make_level` builds a level for a width and an index from 0.
+    A U of four levels; each level down has half the side and twice the channels. On the way up,
+    what comes from below is put beside what the level made on the way down, and both are reduced to
+    half the channels; on the first level they are not, so it is twice as wide on the way up. The
+    output is the input plus what the network adds. `make_level` builds a level from a width and an
+    index.
 
     Published networks take images as they are; with `stdnorm` they are standardised first.
     """
@@ -214,11 +215,11 @@ def restormer(
     mlp_ratio: float = 2.66,
     bias: bool = False,
 ) -> Restormer:
-    """`depths` are the blocks of each level from the first down to the latent one, `num_heads` their heads.
+    """`depths` are the blocks of each level down to the latent one, `num_heads` their heads.
 
     The published names are `dim`, `num_blocks`, `heads`, `num_refinement_blocks` and
-    `ffn_expansion_factor`. `scale` is 1: a spec with another is refused. `recompute` trades time for
-    memory in training.
+    `ffn_expansion_factor`. `scale` is 1: a spec with another is refused. `recompute` trades time
+    for memory in training.
     """
     assert scale == 1
 

@@ -24,7 +24,7 @@ class Level(NamedTuple):
 
 
 def levels(knobs: Knobs) -> Iterator[Level]:
-    """On the way down, latent, on the way up, refinement. The first level is wider on the way up."""
+    """The way down, latent, the way up, refinement. The first level is wider on the way up."""
     depths, heads, c = knobs["depths"], knobs["num_heads"], knobs["embed_dim"]
     for i in range(NUM_LEVELS):
         yield Level(2**i * c, heads[i], depths[i], Fraction(1, 4**i))
@@ -51,8 +51,9 @@ def misfit(knobs: Knobs) -> str | None:
         fits = f"{below} or {above}" if below else str(above)
         why = f"which halving the channels and num_heads {list(heads)} need"
         return f"embed_dim {width} is not a multiple of {step}, {why}; {fits} would fit"
-    if hidden_channels(width, knobs["mlp_ratio"]) < 1:
-        return f"mlp_ratio {knobs['mlp_ratio']:g} leaves an MLP of embed_dim {width} without channels"
+    ratio = knobs["mlp_ratio"]
+    if hidden_channels(width, ratio) < 1:
+        return f"mlp_ratio {ratio:g} leaves an MLP of embed_dim {width} without channels"
     return None
 
 
@@ -64,7 +65,7 @@ def refusal(task: str, knobs_of_task: Knobs) -> str | None:
 
 
 def sized(knobs: Knobs, width: int | None, depth: int | None) -> Knobs:
-    """With `depth` blocks on the first level, the others in proportion. Raises BadSize unless whole."""
+    """`depth` blocks on the first level, the others in proportion. Raises BadSize unless whole."""
     values = dict(knobs)
     if width is not None:
         values["embed_dim"] = width
@@ -75,10 +76,12 @@ def sized(knobs: Knobs, width: int | None, depth: int | None) -> Knobs:
     given = f"depths {numbers[:-1]} and refinement_depth {numbers[-1]}"
     if any(number * depth % first for number in numbers):
         step = first // math.gcd(*numbers)
-        raise BadSize("depth", f"{given} keep their proportions where depth is a multiple of {step}, not at {depth}")
+        kept = f"keep their proportions where depth is a multiple of {step}"
+        raise BadSize("depth", f"{given} {kept}, not at {depth}")
     *depths, refinement_depth = (number * depth // first for number in numbers)
     if (most := max(*depths, refinement_depth)) > DEEPEST:
-        raise BadSize("depth", f"{given} become up to {most} at depth {depth}; at most {DEEPEST} fit")
+        become = f"become up to {most} at depth {depth}"
+        raise BadSize("depth", f"{given} {become}; at most {DEEPEST} fit")
     return {**values, "depths": tuple(depths), "refinement_depth": refinement_depth}
 
 
@@ -129,9 +132,9 @@ def has_keys(keys: Collection[str]) -> bool:
 
 SHAPE = Shape(
     axes={
-        "width": "`embed_dim`, the channels of the first of four levels; each further one has twice as many",
-        "depth": "the number of blocks on the first level; the other levels and the refinement keep "
-        "the preset's proportions",
+        "width": "`embed_dim`, the channels of the first of four levels; each level down has twice as many",
+        "depth": "the number of blocks on the first level; the other levels and the refinement "
+        "keep the preset's proportions",
     },
     small={
         "embed_dim": 8,

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class BiasFreeLayerNorm(Norm):
     """x / sqrt(var_C + eps) * weight, per token; biased variance about the mean, no bias.
 
-    Restormer's `BiasFree` (Zamir et al., arXiv:2111.09881), its norm for Gaussian denoising. The mean
-    stays in the token, unlike LayerNorm's, but not in the variance, unlike RMSNorm's. So a token whose
-    channels are nearly alike grows by up to 1 / sqrt(eps).
+    Restormer's `BiasFree` (Zamir et al., arXiv:2111.09881), which it uses for Gaussian denoising.
+    The mean stays in the token, unlike LayerNorm's, but not in the variance, unlike RMSNorm's. So a
+    token whose channels are nearly alike grows by up to 1 / sqrt(eps).
     """
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
