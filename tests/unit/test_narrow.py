@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.scores import _scores_table
 from orchestrator.plan import load_plan
 from orchestrator.plan.states import State
 from orchestrator.run.progress import Progress
+from orchestrator.scores import _scores_table
 from tests.sweeps import write_sweep
 
 WIDTHS = [20, 40, 60, 80, 132]
