@@ -61,7 +61,7 @@ lint: $(READY) ## style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(READY) ## mypy, strict on orchestrator
+types: $(READY) ## mypy, strict
 	$(BIN)/mypy
 
 floors: $(READY) ## who may import whom

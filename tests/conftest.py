@@ -8,7 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.s3 import bucket, s3_port  # noqa: F401 (fixtures)
+from tests.shapes import check_shapes
+
+check_shapes()
+
+from tests.s3 import bucket, s3_port  # noqa: E402, F401 (fixtures; after the hook that checks shapes)
 
 torch.set_num_threads(1)
 

@@ -30,7 +30,8 @@ LEAST_PX = 32  # of the sides of an image that is scored
 
 
 def build_task(spec: RunSpec) -> Task:
-    return TASKS[spec.task.name].load()(**spec.task.knobs)
+    task: Task = TASKS[spec.task.name].load()(**spec.task.knobs)
+    return task
 
 
 def build_model(spec: RunSpec) -> nn.Module:
@@ -47,7 +48,7 @@ def build_model(spec: RunSpec) -> nn.Module:
     }
     at_both = {"make_embed_norm": ends[model.embed_norm], "make_end_norm": ends[model.end_norm]}
     backbone = BACKBONES[model.backbone.name]
-    return backbone.load()(
+    network: nn.Module = backbone.load()(
         make_norm=partial(norm.load(), **model.norm.knobs),
         **(at_both if backbone.has_ends else {}),
         stdnorm=model.stdnorm,
@@ -55,6 +56,7 @@ def build_model(spec: RunSpec) -> nn.Module:
         recompute=spec.placement.activation_checkpointing,
         **model.backbone.knobs,
     )
+    return network
 
 
 def build_probes(spec: RunSpec) -> dict[str, Callable[[nn.Module], Probe]]:

@@ -206,4 +206,5 @@ def inhomogeneity(case: Case) -> float:
     x = torch.randn(2, 64, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 100
     with torch.no_grad():
         one, scaled = block(x, (8, 8)), block(50 * x, (8, 8)) / 50
-    return ((one - scaled).norm() / (one - x).norm()).item()
+    share: float = ((one - scaled).norm() / (one - x).norm()).item()
+    return share

@@ -95,7 +95,8 @@ class Network(nn.Module):
     @property
     def groups(self) -> nn.ModuleList:
         """What the probes look at."""
-        groups: nn.ModuleList = self.network.groups
+        groups = self.network.groups
+        assert isinstance(groups, nn.ModuleList)
         return groups
 
     def forward(self, *inputs: Tensor | None) -> Tensor:

@@ -41,7 +41,7 @@ def restore(
 
     Also the share of values that were not finite.
     """
-    image = np.ascontiguousarray(lq.transpose(2, 0, 1)).astype(np.float32) / 255
+    image = np.ascontiguousarray(lq.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
     degraded = torch.from_numpy(task.degrade(image, np.random.RandomState(NOISE_SEED)))[None].to(device)
     with torch.inference_mode():
         output = model(degraded) if tiling is None else _in_tiles(model, degraded, task.scale, tiling)

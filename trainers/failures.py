@@ -44,7 +44,7 @@ def is_out_of_memory(error: Exception) -> bool:
 def _place_of(error: BaseException) -> str:
     """What the loop was doing: the outermost frame that says, otherwise training."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        module, function = frame.f_globals.get("__name__"), frame.f_code.co_name
+        module, function = str(frame.f_globals.get("__name__")), frame.f_code.co_name
         if place := PLACES.get((module, function)) or PLACES.get((module, "")):
             return place
     return "training"

@@ -97,7 +97,7 @@ def _begin(
     begins, found = start_from(resume, rank.world_size, spec.placement.zero_stage)
     model, taken = _network(spec, begins, found, initial)
     # After the weights that it starts from, before DeepSpeed takes the model over.
-    ema = Ema(model, training.ema_decay, spec.model.norm.knobs.get("ema_buffers", "copied"))
+    ema = Ema(model, training.ema_decay, str(spec.model.norm.knobs.get("ema_buffers", "copied")))
     engine = Engine(model, spec, device)
     ema.to(device)
     probe_batch = _probe_batch(spec, engine, patches)

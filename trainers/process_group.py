@@ -30,14 +30,14 @@ def join(device: torch.device) -> None:
     )
 
 
-def _store(rank: int, world_size: int) -> distributed.Store | None:
+def _store(rank: int, world_size: int) -> distributed_c10d.Store | None:
     """Where the ranks find each other; None: where torchrun, which serves it, says."""
     if world_size == 1:
-        return distributed.HashStore()  # needs no port
+        return distributed.HashStore()  # type: ignore[attr-defined] # needs no port
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
         return None
     listening = os.environ.pop(LISTEN_FD, None) if rank == 0 else None
-    return distributed.TCPStore(
+    return distributed.TCPStore(  # type: ignore[attr-defined]
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         world_size,

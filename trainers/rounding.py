@@ -23,7 +23,7 @@ class RoundedResults(TorchDispatchMode):
     """Rounds what every operation writes; views are of what has been rounded already."""
 
     def __init__(self, dtype: torch.dtype, *, literal: bool) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.dtype = dtype
         self.literal = literal
         self._inside = False

@@ -150,7 +150,7 @@ def read_frame(plan: Plan, store: Store) -> Frame:
         if look.trained and look.state != State.PENDING:
             recorded[trial.id] = look.trained
         rows.append(_trial_row(trial, plan.axes, look))
-        evaluated, unread = evaluated_scores(store, trial.id)
+        evaluated, unread = evaluated_scores(store, look.evaluations)
         damage += [str(problem) for problem in (*look.damaged, *unread)]
         attempts += look.tried
         labels = [trial.id, *(trial.axes.get(name) for name in names), rows[-1]["size"]]

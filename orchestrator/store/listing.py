@@ -24,6 +24,7 @@ class Listing:
     attempts: tuple[int, ...]  # their numbers, if only a trace of them is left
     segments: tuple[Segment, ...]
     checkpoints: tuple[Folder, ...]  # newest first
+    evaluations: tuple[str, ...]  # keys
     is_empty: bool
 
     @property
@@ -54,5 +55,6 @@ def _sorted(trial_id: str, keys: Iterable[str]) -> Listing:
         attempts=tuple(numbers_among(keys)),
         segments=tuple(segments_among(keys)),
         checkpoints=tuple(folders_among(trial_id, keys)),
+        evaluations=tuple(key for key in keys if key.startswith(f"trials/{trial_id}/evaluations/")),
         is_empty=not keys,
     )

@@ -63,11 +63,11 @@ def trained_scores(events: Iterable[Event]) -> Iterator[Score]:
             yield from _of_images(record["images"], set=record["set"], step=record["step"], source="training")
 
 
-def evaluated_scores(store: Store, trial_id: str) -> tuple[list[Score], list[Damaged]]:
-    """What evaluations of the trial's final weights gave, and which of their files are damaged."""
+def evaluated_scores(store: Store, evaluations: Iterable[str]) -> tuple[list[Score], list[Damaged]]:
+    """The scores in a trial's evaluations, given their keys, and which of these files are damaged."""
     scores: list[Score] = []
     damaged = []
-    for key in store.list(f"trials/{trial_id}/evaluations"):
+    for key in evaluations:
         record = read_record(store, key, EVALUATION)
         if isinstance(record, Damaged):
             damaged.append(record)

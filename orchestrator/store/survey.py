@@ -48,7 +48,7 @@ def _in_trial(store: Store, trial_id: str) -> Iterator[Damaged]:
             alive := read_alive(store, trial_id, number), Damaged
         ):  # also of an attempt that is not the newest
             yield alive
-    for key in store.list(f"trials/{trial_id}/evaluations"):
+    for key in look.evaluations:
         yield from _record(store, key, EVALUATION, records.EVALUATION)
 
 

@@ -66,6 +66,7 @@ class Look:
     note: str = ""  # on how the newest attempt began
     tried: tuple[Attempt, ...] = ()  # the attempts' records that are whole, oldest first
     trained: tuple[RunSpec, ...] = ()  # the specs it was trained with, as the attempts recorded them
+    evaluations: tuple[str, ...] = ()  # keys of its evaluations; these are not read
 
     @property
     def has_ended(self) -> bool:
@@ -179,6 +180,7 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Poin
             last.start["note"] if isinstance(last.start, dict) else "",
             tried,
             recorded_specs(kept, tried),
+            listing.evaluations,
         ),
         points,
         events,

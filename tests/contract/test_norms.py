@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -190,17 +195,17 @@ def test_i_ln_of_half_precision_features_is_that_of_the_same_numbers_in_float32(
     assert torch.equal(x.grad, y.grad.to(dtype))
 
 
+@pytest.fixture(scope="module")
+def compiled() -> dict[str, str | None]:
+    command = [sys.executable, "-m", "tests.compiled_norms"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_a_compiled_norm_equals_itself(name: str) -> None:
-    torch.compiler.reset()
-    norm, x = built(name), tokens(requires_grad=True)
-    compiled = torch.compile(norm, backend="eager", fullgraph=True)
-    results = []
-    for call in (norm, compiled):
-        normed = call(x)
-        results.append((normed.tokens, *torch.autograd.grad(normed.restore(normed.tokens).sum(), x)))
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+def test_a_compiled_norm_equals_itself(compiled: dict[str, str | None], name: str) -> None:
+    assert compiled[name] is None
 
 
 def test_a_scale_without_gradient_would_be_noticed() -> None:

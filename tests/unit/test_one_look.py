@@ -9,8 +9,10 @@ import pytest
 
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.plan.states import State
+from orchestrator.report.frame import read_frame
 from orchestrator.store import attempts, open_store
 from orchestrator.store.listing import listed
+from orchestrator.store.results import write_evaluation
 from orchestrator.store.trials import glance, glance_at, look_at, read_trial
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
@@ -75,13 +77,26 @@ def test_looking_at_everything_reads_each_file_once(store: CountedStore, trial: 
     attempts.write_start(store, trial.id, attempt, step=0, how="anew")
     attempts.write_failure(store, trial.id, attempt, "killed", "by signal 9", final=False)
     write_ended(store, trial)
+    write_evaluation(store, trial.id, "Set5-fp32", {"benchmark": "Set5", "precision": "fp32", "images": []})
     keys = store.list(f"trials/{trial.id}")
     store.requests()
     look, points = read_trial(store, trial.id, verify=True)
     assert (look.state, look.damaged, bool(points)) == (State.DONE, (), True)
     assert max(store.asked.values()) == 1
-    assert {key for request, key in store.asked if request == "get"} == set(keys)
+    assert {key for request, key in store.asked if request == "get"} == set(keys) - set(look.evaluations)
     assert [key for request, key in store.asked if request == "list"] == [f"trials/{trial.id}"]
+
+
+def test_a_report_lists_each_trial_once_and_reads_each_file_once(store: CountedStore, plan: Plan) -> None:
+    for trial in plan.trials:
+        write_ended(store, trial)
+        write_evaluation(store, trial.id, "Set5-fp32", {"benchmark": "Set5", "precision": "fp32", "images": []})
+    store.requests()
+    read_frame(plan, store)
+    assert sorted(key for request, key in store.asked if request == "list") == sorted(
+        f"trials/{trial.id}" for trial in plan.trials
+    )
+    assert max(store.asked.values()) == 1
 
 
 def test_states_are_printed_as_their_words_and_told_apart_by_what_they_mean() -> None:

@@ -90,8 +90,9 @@ def test_measuring_leaves_mode_weights_gradients_and_hooks_alone(training: bool)
 
 def test_a_failing_network_is_left_without_hooks_and_in_its_mode() -> None:
     model = network()
+    model.conv_first = nn.Conv2d(5, 8, 3)  # images have three channels
     with pytest.raises(RuntimeError):
-        measured(model, torch.rand(1, 5, 8, 8))
+        measured(model, torch.rand(1, 3, 8, 8))
     assert model.training
     assert not any(module._forward_hooks for module in model.modules())
 

@@ -77,8 +77,8 @@ def shift_masks(size: int, shift: int, device: torch.device, dtype: torch.dtype)
 
 
 def attend(
-    qkv: Float[Tensor, "I R S y x parts*C"],
-    kv: Float[Tensor, "I R S y2 x2 2*C"] | None,
+    qkv: Float[Tensor, "I R S y x QKV"],
+    kv: Float[Tensor, "I R S y2 x2 KV"] | None,
     bias: Float[Tensor, "heads N M"],
     masks: Float[Tensor, "3 N M"] | None,
 ) -> Float[Tensor, "I R S y x C"]:
@@ -91,7 +91,8 @@ def attend(
     if qkv.device.type in CHUNKED_ON and not torch.compiler.is_compiling():
         wide = torch.promote_types(qkv.dtype, torch.float32)
         with torch.autocast("cpu", enabled=False):
-            return ChunkedAttention.apply(qkv, kv, bias.to(wide), None if masks is None else masks.to(wide))
+            masks = None if masks is None else masks.to(wide)
+            return ChunkedAttention.apply(qkv, kv, bias.to(wide), masks)  # type: ignore[no-untyped-call]
     heads, (_, rows, windows) = len(bias), qkv.shape[:3]
     if kv is None:
         q, k, v = heads_of(qkv, 3, heads, qkv.dtype).transpose(1, 2)

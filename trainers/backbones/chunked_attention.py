@@ -58,7 +58,7 @@ class ChunkedAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    @custom_fwd(device_type="cpu")
+    @custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def forward(
         ctx: Any, qkv: Tensor, kv: Tensor | None, bias: Float[Tensor, "heads N M"], masks: Float[Tensor, "3 N M"] | None
     ) -> Tensor:
@@ -76,8 +76,11 @@ class ChunkedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @custom_bwd(device_type="cpu")  # without autocast, as the forward, though a caller's backward be within it
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
+    # Without autocast, as the forward, though a caller's backward be within it.
+    @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
+    def backward(  # type: ignore[override]
+        ctx: Any, grad_out: Tensor
+    ) -> tuple[Tensor, Tensor | None, Tensor, None]:
         qkv, kv, bias, masks = ctx.saved_tensors
         heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
         grad_qkv, grad_bias = _image_like(qkv, qkv.shape[-1]), torch.zeros_like(bias)

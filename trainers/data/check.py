@@ -49,7 +49,7 @@ def check(
     problems += [f"{path}: {about.problem}" for path, about in seen.items() if about.problem]
     problems += _count_problems(dataset(name), found, partial=partial)
     if recorded is not None:
-        here = {path.relative_to(folder): about.sha256 for path, about in seen.items()}
+        here = {PurePath(path.relative_to(folder)): about.sha256 for path, about in seen.items()}
         then = {PurePath(path): str(record["sha256"]) for path, record in recorded.items() if is_image(path)}
         inside = {path: sha256 for path, sha256 in here.items() if ".." not in path.parts}
         problems += _checksum_problems(folder, then, inside)

@@ -20,7 +20,9 @@ from trainers.spec import Choice
 
 def scale_of(task: Choice) -> int:
     """How many times larger the task's output is than its input."""
-    return int(task.knobs.get("scale", 1))
+    scale = task.knobs.get("scale", 1)
+    assert isinstance(scale, int)
+    return scale
 
 
 def given_scale(task: Choice) -> int | None:

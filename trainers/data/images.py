@@ -86,7 +86,8 @@ def read_images(source: ImageSet, at_least_px: int = 1, needed_by: str = "a patc
 
     Raises DatasetProblem naming every file that fails.
     """
-    images, problems = [], []
+    images: list[NamedImage] = []
+    problems: list[str] = []
     for number, file in enumerate(source.files):
         pixels = read_pixels(file, problems)
         lq = read_pixels(source.lq_files[number], problems) if source.lq_files else None

@@ -18,7 +18,8 @@ LUMA_OFFSET = 16.0
 
 def luma(rgb: Pixels) -> Float64:
     """Y of BT.601 as MATLAB has it, (H, W, 3) uint8 to (H, W, 1), not rounded."""
-    return (rgb.astype(np.float64) / PEAK @ np.array(LUMA) + LUMA_OFFSET)[:, :, None]
+    y: Float64 = rgb.astype(np.float64) / PEAK @ np.array(LUMA) + LUMA_OFFSET
+    return y[:, :, None]
 
 
 def compared(image: Pixels, on_luma: bool, border_px: int) -> Float64:

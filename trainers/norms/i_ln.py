@@ -68,7 +68,8 @@ class FusedImageNorm(torch.autograd.Function):
         ctx: Any, grad_tokens: Tensor | None, grad_scale: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, None]:
         if ctx.off_centre:
-            return *_centred_gradients(*ctx.saved_tensors, grad_tokens, grad_scale), None
+            x, weight, mean, scale = ctx.saved_tensors
+            return *_centred_gradients(x, weight, mean, scale, grad_tokens, grad_scale), None
         x, weight, bias, mean, inverse = ctx.saved_tensors
         b, n, c = x.shape
         grad_tokens = torch.zeros_like(x) if grad_tokens is None else grad_tokens.contiguous()
@@ -99,7 +100,7 @@ def _tokens_beside(n: int) -> int:
     return beside
 
 
-def _columns(tokens: Float[Tensor, "B N C"], beside: int) -> Float[Tensor, "B beside*C N/beside 1"]:
+def _columns(tokens: Float[Tensor, "B N C"], beside: int) -> Float[Tensor, "B {beside}*C N//{beside} 1"]:
     """A view, in memory what torch calls channels last."""
     b, n, c = tokens.shape
     return tokens.view(b, n // beside, 1, beside * c).permute(0, 3, 1, 2)
@@ -121,7 +122,8 @@ class FoldedImageNorm(torch.autograd.Function):
     def backward(
         ctx: Any, grad_tokens: Tensor | None, grad_scale: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, None]:
-        return *_centred_gradients(*ctx.saved_tensors, grad_tokens, grad_scale), None
+        x, weight, mean, scale = ctx.saved_tensors
+        return *_centred_gradients(x, weight, mean, scale, grad_tokens, grad_scale), None
 
 
 def _centred_gradients(

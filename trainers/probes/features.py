@@ -20,7 +20,8 @@ def channel_entropy(x: Float[Tensor, "B N C"]) -> float:
     """Mean over images of H = -sum_c p_c ln p_c, with p_c the share of channel c in an image's sum of squares; nats."""
     energy = x.double().square().sum(dim=1)
     share = energy / energy.sum(dim=1, keepdim=True)
-    return torch.special.entr(share).sum(dim=1).mean().item()
+    entropy: float = torch.special.entr(share).sum(dim=1).mean().item()
+    return entropy
 
 
 class Features(Probe):

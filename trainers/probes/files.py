@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from trainers.checkpoint import folder_name, write_aside
+from trainers.checkpoint import folder_name
+from trainers.durable import write_aside
 
 
 def write_arrays(out: Path, probe: str, step: int, arrays: Mapping[str, NDArray[np.float64]]) -> None:

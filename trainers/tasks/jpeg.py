@@ -33,4 +33,4 @@ class JpegArtefacts(Task):
         file = io.BytesIO()
         Image.fromarray(pixels).save(file, "JPEG", quality=self.quality, subsampling="4:2:0")
         decoded = np.asarray(Image.open(file))
-        return np.ascontiguousarray(decoded.transpose(2, 0, 1)).astype(np.float32) / 255
+        return np.ascontiguousarray(decoded.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)

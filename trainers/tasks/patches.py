@@ -89,19 +89,19 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
         dropped, so that the crop, say, is the one that the trial with it has.
         """
         random = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, index, step]))
-        drawn = random.integers(len(self._pairs))
+        drawn = int(random.integers(len(self._pairs)))
         pair = self._pairs[drawn if self._epochs is None else self._epochs.image(step, index)]
         scale, margin = self._task.scale, self._task.margin_px
         side = self._patch + margin
         top = random.integers(pair.lq.shape[0] - side + 1)
         left = random.integers(pair.lq.shape[1] - side + 1)
-        quarter_turns, flip = random.integers(4), random.integers(2)
+        quarter_turns, flip = int(random.integers(4)), int(random.integers(2))
         quarter_turns, flip = quarter_turns * self._rotations, flip * self._flips
         cuts = []
         for image, factor in ((pair.lq, 1), (pair.gt, scale)):
             cut = image[top * factor : (top + side) * factor, left * factor : (left + side) * factor]
             cut = np.rot90(cut[:, ::-1] if flip else cut, quarter_turns)
-            cuts.append(np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / 255)
+            cuts.append(np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / np.float32(255))
         lq, gt = self._task.degrade(cuts[0], random), cuts[1]
         if margin:
             down, right = random.integers(margin + 1, size=2)
