@@ -50,6 +50,17 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
 
+class ListedPart(Part):
+    """A part some of whose fields are tuples, which JSON and YAML have as lists."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tuples_from_json(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            value = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return value
+
+
 def _knob_value(value: Any) -> KnobValue:
     if isinstance(value, tuple) and all(type(item) is int for item in value):
         if len(value) > LONGEST_LIST:
@@ -149,7 +160,7 @@ class DataSpec(Part):
     train_sha256: str = Field(pattern=SHA256, description="sha256 of the training set's manifest")
 
 
-class Recipe(Part):
+class Recipe(ListedPart):
     """How the weights come about, but for what differs between trials. Defaults: section 4 of the paper's protocol."""
 
     steps: int = Field(300_000, ge=1, le=MOST_STEPS, description="optimiser steps")
@@ -186,13 +197,6 @@ class Recipe(Part):
         None, gt=0, le=1e30, description="mean square of a group's features beyond which a trial has diverged"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples_from_json(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            value = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        return value
-
 
 class TrainingSpec(Recipe):
     """How the weights of one trial come about."""
@@ -209,7 +213,7 @@ class TrainingSpec(Recipe):
     )
 
 
-class Cadences(Part):
+class Cadences(ListedPart):
     """What is written down while training, and how often. Cannot change the weights."""
 
     log_every: int = Field(10, ge=1, le=MOST_STEPS, description="steps between two records of the loss")
@@ -220,13 +224,6 @@ class Cadences(Part):
     )
     evaluate_every: int = Field(5_000, ge=1, le=MOST_STEPS, description="steps between two evaluations")
     checkpoint_every: int = Field(5_000, ge=1, le=MOST_STEPS, description="steps between two checkpoints")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples_from_json(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            value = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        return value
 
 
 class ObserveSpec(Cadences):

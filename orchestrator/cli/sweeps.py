@@ -7,7 +7,9 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +36,7 @@ from orchestrator.errors import NormsweepError, UserError
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
     from orchestrator.plan.states import State
+    from orchestrator.run.options import RunOptions
     from orchestrator.run.runner import Ended
 
 verbs = typer.Typer()
@@ -119,50 +122,56 @@ def run(
     ] = None,
 ) -> int:
     """Train what the store does not hold yet, then write the report. Run again, it continues."""
-    from orchestrator.plan import load_plan
     from orchestrator.run.driver import drive
+    from orchestrator.run.options import RunOptions
 
-    this_run = f"{platform.node()}-{os.getpid()}-{time.time_ns()}"
+    options = RunOptions(
+        store=store,
+        tracking=tracking,
+        address=address,
+        max_concurrent=max_concurrent,
+        auto_gpus=auto_gpus,
+        join_deadline_s=join_deadline_s,
+        quiet=quiet,
+        json_lines=as_json,
+        data_roots=data_roots(data).given,
+        run=f"{platform.node()}-{os.getpid()}-{time.time_ns()}",
+        job=for_job or "",
+    )
+    planned = partial(_planned, file, data, store)
+    return drive(lambda: exit_code(lambda: _run(planned, options)), partial(_close, planned, options))
 
-    def planned() -> Plan:
-        return load_plan(file, finder(data), weights(store))
+
+def _planned(file: Path, data: list[str] | None, store: str) -> Plan:
+    from orchestrator.plan import load_plan
+
+    return load_plan(file, finder(data), weights(store))
+
+
+def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
+    """The driver's part; the exit code."""
 
     def train() -> Ended:
-        plan = planned()
-        from orchestrator.run.options import RunOptions
+        plan = planned()  # what is wrong with the file is said before anything heavy is imported
         from orchestrator.run.runner import run_sweep
 
-        options = RunOptions(
-            store=store,
-            tracking=tracking,
-            address=address,
-            max_concurrent=max_concurrent,
-            auto_gpus=auto_gpus,
-            join_deadline_s=join_deadline_s,
-            quiet=quiet,
-            json_lines=as_json,
-            data_roots=data_roots(data).given,
-            run=this_run,
-            job=for_job or "",
-        )
         return run_sweep(plan, options)
 
-    def work() -> int:
-        if for_job is None:
-            return train().exit_code
-        from orchestrator.run.for_job import run_for_job
+    if not options.job:
+        return train().exit_code
+    from orchestrator.run.for_job import run_for_job
 
-        return run_for_job(for_job, store, train)
+    return run_for_job(options.job, options.store, train)
 
-    def close(kind: str, message: str) -> None:
-        with suppress(NormsweepError):
-            from orchestrator.store import open_store
-            from orchestrator.store.closing import close_attempts
 
-            ids = [trial.id for trial in planned().trials]
-            close_attempts(open_store(store), ids, this_run, kind, message)
+def _close(planned: Callable[[], Plan], options: RunOptions, kind: str, message: str) -> None:
+    """Record why the attempts have ended that a driver which died left open."""
+    with suppress(NormsweepError):
+        from orchestrator.store import open_store
+        from orchestrator.store.closing import close_attempts
 
-    return drive(lambda: exit_code(work), close)
+        ids = [trial.id for trial in planned().trials]
+        close_attempts(open_store(options.store), ids, options.run, kind, message)
 
 
 @verbs.command()
