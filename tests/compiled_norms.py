@@ -1,4 +1,4 @@
-"""Every norm compiled, in a process whose shapes are not checked: torch.compile cannot follow what checks them.
+"""Every norm compiled, without shapes checked: torch.compile cannot follow what checks them.
 
 `python -m tests.compiled_norms` prints one JSON object: norm -> what went wrong, or null.
 """

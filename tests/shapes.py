@@ -1,4 +1,4 @@
-"""Shapes in annotations, `Float[Tensor, "B N C"]`, are checked at every call: jaxtyping's import hook with beartype.
+"""Shapes in annotations, `Float[Tensor, "B N C"]`, are checked at every call (jaxtyping, beartype).
 
 In the processes of tests alone: those that train, which tests start as users do, check nothing and need neither package.
 """

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """A copy of `model` that follows it: after a step, `decay * average + (1 - decay) * weight` for each parameter.
+    """A copy of `model` that follows it: `decay * average + (1 - decay) * weight` after a step.
 
     Running statistics are `copied` from the model, `averaged` as parameters are, or `untouched`.
     """

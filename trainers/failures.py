@@ -1,4 +1,4 @@
-"""What `failure-rank-<r>.json` says of a rank that failed: which kind of failure, in words, and where it happened."""
+"""What `failure-rank-<r>.json` says of a rank that failed: the kind of failure, why and where."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_failure(out: Path, rank: int, kind: str, error: BaseException, **more:
 
 
 def write_unexpected(out: Path, rank: int, error: Exception, spec: RunSpec) -> None:
-    """The failure file of an error that nobody foresaw: too little memory, a norm of the user's own, or our bug."""
+    """The file of an unforeseen error: out of memory, a norm of the user's own, or our bug."""
     if is_out_of_memory(error):
         write_failure(out, rank, "cuda_oom", error, during=_place_of(error))
     elif of_norm := _of_own_norm(error, spec):
@@ -51,7 +51,7 @@ def _place_of(error: BaseException) -> str:
 
 
 def _of_own_norm(error: Exception, spec: RunSpec) -> dict[str, str] | None:
-    """Message and traceback, its own frames first, of an error raised by a norm from outside the catalogue; else None."""
+    """Message and traceback, its own frames first, of an error raised by a user's norm; else None."""
     norm = NORMS[spec.model.norm.name]
     if not norm.open_knobs:
         return None

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable
 
 
 class Guard:
-    """`sound` while every loss and every feature was finite, and no group's mean square beyond `feature_limit`.
+    """`sound` while losses and features are finite and mean squares within `feature_limit`.
 
-    `agreed` says whether something holds on all ranks: one that left alone would leave the others waiting in a collective.
+    `agreed` says whether something holds on all ranks: one that left alone would leave the others
+    waiting in a collective.
     """
 
     def __init__(self, feature_limit: float | None, agreed: Callable[[bool], bool]) -> None:
@@ -18,10 +19,10 @@ class Guard:
         self._agreed = agreed
 
     def check_loss(self, mean_loss: float, *, overflowed: bool) -> None:
-        """The loss of a step, the same number on each rank; `overflowed` says that gradients were not finite."""
+        """The loss of a step, the same on each rank; `overflowed`: gradients were not finite."""
         self.sound = self.sound and math.isfinite(mean_loss) and not overflowed
 
     def check_features(self, mean_squares: Iterable[float]) -> None:
-        """The mean squares of the groups' outputs, as this rank has measured them. Every rank must call."""
+        """The mean squares of the groups' outputs as this rank measured them. All ranks must call."""
         within = all(math.isfinite(value) and value <= self._limit for value in mean_squares)
         self.sound = self._agreed(within) and self.sound

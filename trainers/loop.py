@@ -1,4 +1,4 @@
-"""Training one trial, from the first step to the result: step, probe, evaluate, checkpoint, preemption."""
+"""Training one trial, from the first step to the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PROBE_STEP = 2**31 - 1  # the probe batch is drawn as the patches of a step no t
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among the workers of its trial (the environment's RANK, LOCAL_RANK, WORLD_SIZE)."""
+    """This process among its trial's workers (the environment's RANK, LOCAL_RANK, WORLD_SIZE)."""
 
     rank: int
     local_rank: int
@@ -50,17 +50,18 @@ def train(
     cache: Cache,
     initial: Path | None = None,
 ) -> Outcome:
-    """Train `spec` in the run folder `out`, from the intact checkpoint in `resume` where one is given.
+    """Train `spec` in the run folder `out`, from the intact checkpoint in `resume` if given.
 
-    `initial` is the file that `training.initial` names by its content; a run that continues does not read it.
+    `initial` is the file that `training.initial` names by its content; a run that continues does
+    not read it.
 
-    Raises trainers.data.manifests.DatasetProblem where the data are not what the spec says, CacheProblem where the node
-    cannot hold them decoded, InitialProblem where the file is not the spec's or does not fit the network.
+    Raises DatasetProblem where the data are not what the spec says, CacheProblem where the node
+    cannot hold them decoded, InitialProblem where the file is not the spec's or does not fit.
     """
     observe, asked = spec.observe, False
     preemption = Preemption()
     trial = _begin(spec, out, rank, resume, data_roots, cache, initial)
-    if trial.done == 0 or trial.is_over:  # a kill may have come between a last checkpoint and the result
+    if trial.done == 0 or trial.is_over:  # a kill may come between last checkpoint and result
         trial.probe()
         trial.evaluate()
     if trial.is_over:
@@ -136,7 +137,7 @@ def _begin(
 def _network(
     spec: RunSpec, begins: Start, found: Checkpoint | None, initial: Path | None
 ) -> tuple[nn.Module, Fit | None]:
-    """The network with the weights from which the gang begins, and what it took of an `initial` file."""
+    """The network with the weights that the gang begins from, and what it took of `initial`."""
     torch.manual_seed(spec.training.seed)
     model = build_model(spec)
     # After every draw: what the file lacks starts as it would without one.

@@ -12,7 +12,8 @@ class Preemption:
     def __init__(self) -> None:
         self.asked = False
         signal.signal(signal.SIGTERM, self._ask)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # a driver blocks it for what it starts
+        # A driver blocks it for what it starts.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

@@ -14,7 +14,7 @@ from trainers.probes.files import write_arrays
 
 
 class Recorder:
-    """The journal, and in the end the result with the last value of every metric. On other ranks it writes nothing."""
+    """The journal, and in the end the result with every metric's last value. Rank 0 alone writes."""
 
     def __init__(self, out: Path, rank: int) -> None:
         self._out = out

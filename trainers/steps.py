@@ -14,7 +14,7 @@ from trainers.tasks.patches import TrainingPatches
 
 
 def learning_rate(training: TrainingSpec, step: int) -> float:
-    """The rate of step `step` (from 0): times `lr_factor` from each of the given fractions of all steps (protocol section 4)."""
+    """The rate of step `step` (from 0): times `lr_factor` from each given fraction of all steps on."""
     milestones = sum(step >= round(fraction * training.steps) for fraction in training.halve_lr_at)
     return training.lr * training.lr_factor**milestones
 
@@ -50,7 +50,8 @@ class Steps:
         """One optimiser step; returns this rank's mean loss."""
         training, engine = self._training, self._engine
         engine.set_lr(learning_rate(training, step))
-        torch.manual_seed(training.seed * 1_000_003 + step)  # nothing of ours draws from it; a user's norm may
+        # Nothing of ours draws from it; a user's norm may.
+        torch.manual_seed(training.seed * 1_000_003 + step)
         total = torch.zeros((), dtype=torch.float64, device=engine.device)
         for part in self._slices:
             lq, gt = next(self._batches)

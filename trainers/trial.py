@@ -1,4 +1,4 @@
-"""A trial while it trains: the things that happen to it, each a method, in the order in which the loop calls them."""
+"""A trial while it trains: what the loop does with it, each a method, in the loop's order."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Pace:
 
 
 class Trial:
-    """One rank's part of a trial of which `done` steps are done. Every rank must call its methods in the same order."""
+    """One rank's part of a trial, `done` steps into it. All ranks call its methods in one order."""
 
     def __init__(
         self,
@@ -85,11 +85,11 @@ class Trial:
         return self.done == self._spec.training.steps or not self.guard.sound
 
     def is_due(self, every: int) -> bool:
-        """Whether that happens now which happens every so many steps; once a trial is over, everything does."""
+        """Whether it is time for what happens `every` so many steps; it is when a trial is over."""
         return self.is_over or self.done % every == 0
 
     def step(self, *, asked: bool) -> bool:
-        """One optimiser step. Returns whether any rank was asked to end: `asked` says whether this one was."""
+        """One optimiser step. Returns whether any rank was asked to end; `asked` is this one's."""
         started = time.monotonic()
         loss = self._steps.take(self.done)
         self._loss, asked_share = self._engine.mean_over_ranks([loss, float(asked)])
@@ -113,7 +113,7 @@ class Trial:
         self._recorder.metrics(self.done, values)
 
     def probe(self) -> None:
-        """What the probes observe on the probe batch; the guard sees all of it, the recorder what was asked for."""
+        """Probe the network: the guard sees everything, the recorder what was asked for."""
         with tf32(self._spec.training.precision == "tf32"):
             observed = self._probe_batch.measure(self._probes)
         for name in self._spec.observe.probes:

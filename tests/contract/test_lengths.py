@@ -1,4 +1,4 @@
-"""Modules and functions stay short enough to be read at once; `make check` runs this beside ruff's complexity."""
+"""Modules and functions stay short; `make check` runs this beside ruff's complexity."""
 
 from __future__ import annotations
 

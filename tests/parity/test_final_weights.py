@@ -1,4 +1,4 @@
-"""The loop may be rewritten, but not one bit of what it trains: final weights and EMA have the checksums in final_weights.json.
+"""The loop may be rewritten, but not one bit of what it trains (final_weights.json).
 
 Trained with the plainest instructions that libraries know on x86, so that processors agree. Some will not all the same,
 and another torch may sum in another order: where a training of plain torch layers, with nothing of ours, has other bits
@@ -28,7 +28,7 @@ RECORDED = Path(__file__).with_name("final_weights.json")
 # torch's own loops, oneDNN's convolutions and MKL's products.
 PLAINEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
 STEPS = 12
-# All that may happen between two steps: records, traces, evaluations, checkpoints, accumulation, clipping, a lower rate.
+# All that may happen between steps: records, traces, checkpoints, clipping, a lower rate ...
 RECIPE = {"steps": STEPS, "batch_size": 4, "lr": 2e-3, "clip_grad_norm": 0.2, "halve_lr_at": (0.5,), "seed": 3}
 OBSERVE = {"log_every": 2, "probe_every": 3, "evaluate_every": 5, "checkpoint_every": 4}
 EVALUATED = {**OBSERVE, "evaluate": ("embedded-test",)}
@@ -92,7 +92,7 @@ def plain_torch() -> str:
 
 
 def trained(folder: Path) -> dict[str, dict[str, str]]:
-    """The checksums of every spec's final weights and EMA, each trained by trainers.loop; and those of plain torch."""
+    """The checksums of every spec's final weights and EMA, and those of plain torch."""
     names = {str(number): name for number, name in enumerate(specs())}
     for number, name in names.items():
         (folder / f"{number}.json").write_text(specs()[name].to_json())

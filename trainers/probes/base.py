@@ -24,7 +24,7 @@ Look = Callable[[Tensor], None]  # is given a module's output
 
 @dataclass(frozen=True)
 class Observation:
-    """What a probe has measured: scalars for the journal by name, arrays for a file of the run folder.
+    """What a probe has measured: scalars for the journal, arrays for a file of the run folder.
 
     `mean_squares` are those of features, for the guard: a trial has diverged where one is not
     finite or beyond `feature_limit`.
@@ -61,7 +61,8 @@ class Probe(ABC):
 class ProbeBatch:
     """The images that probes see at every measurement, going through `network`.
 
-    `at_once` of them go together, so that probing needs no more memory than a training step; none: all.
+    `at_once` of them go together, so that probing needs no more memory than a training step;
+    none: all.
     """
 
     def __init__(self, network: nn.Module, lq: Float[Tensor, "B 3 h w"], at_once: int | None = None) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Channels(Probe):
-    """Arrays `group_<i>` (C,): for each channel of a group's output, the mean of x^2 over images and tokens."""
+    """Arrays `group_<i>` (C,): each channel's mean of x^2 over images and tokens at a group's output."""
 
     def __init__(self, network: nn.Module) -> None:
         self._groups = groups_of(network)

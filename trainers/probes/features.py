@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def channel_entropy(x: Float[Tensor, "B N C"]) -> float:
-    """Mean over images of H = -sum_c p_c ln p_c, with p_c the share of channel c in an image's sum of squares; nats."""
+    """Mean over images of H = -sum_c p_c ln p_c, in nats.
+
+    p_c is the share of channel c in an image's sum of squares.
+    """
     energy = x.double().square().sum(dim=1)
     share = energy / energy.sum(dim=1, keepdim=True)
     entropy: float = torch.special.entr(share).sum(dim=1).mean().item()

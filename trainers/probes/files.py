@@ -1,4 +1,4 @@
-"""Arrays of a run folder: `probes/<probe>/step-<n>.safetensors`, each written once, whole or not at all."""
+"""Arrays of a run folder: `probes/<probe>/step-<n>.safetensors`, each written once and whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainers.durable import write_aside
 
 
 def write_arrays(out: Path, probe: str, step: int, arrays: Mapping[str, NDArray[np.float64]]) -> None:
-    """Keep what a probe measured after `step`. What is there already stays: a trial that was cut off measures again."""
+    """Keep what a probe measured after `step`; a trial that was cut off and measures again adds nothing."""
     path = out / "probes" / probe / f"{folder_name(step)}.safetensors"
     if path.exists():
         return
