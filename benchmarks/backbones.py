@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from trainers.build import build_model
 from trainers.catalog import KnobValue
-from trainers.spec import Choice, DataSpec, ModelSpec, RunSpec, TrainingSpec
+from trainers.choice import Choice
+from trainers.spec import DataSpec, ModelSpec, RunSpec, TrainingSpec
 
 warnings.filterwarnings("ignore", message="torch.meshgrid")
 os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # of the processes started here: what is freed leaves them

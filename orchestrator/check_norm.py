@@ -11,9 +11,9 @@ from orchestrator.errors import TrialsFailed, UserError
 from orchestrator.plan.source import parsed
 from trainers import own
 from trainers.catalog import NORMS, BadKnob, UnknownName
+from trainers.choice import Choice
 from trainers.conformance import NETWORKS, PROMISES, SHAPES, Broken, Case, cases, inhomogeneity
 from trainers.norms.base import Norm
-from trainers.spec import Choice
 
 
 def check_norm(name: str, knobs: str) -> int:

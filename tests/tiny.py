@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainers.catalog import KnobValue
+from trainers.choice import Choice
 from trainers.data.manifests import find_set
-from trainers.spec import Choice, DataSpec, ModelSpec, ObserveSpec, PlacementSpec, RunSpec, TrainingSpec
+from trainers.spec import DataSpec, ModelSpec, ObserveSpec, PlacementSpec, RunSpec, TrainingSpec
 
 TINY: dict[str, KnobValue] = {"embed_dim": 8, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4}
 

@@ -16,9 +16,10 @@ import torch
 from torch import nn
 
 from trainers.catalog import NORMS
+from trainers.choice import Choice
 from trainers.conformance import SHAPES, Case
 from trainers.engine import Engine
-from trainers.spec import Choice, PlacementSpec, RunSpec, TrainingSpec
+from trainers.spec import PlacementSpec, RunSpec, TrainingSpec
 
 BATCH, STEPS = 4, 3
 NETWORKS = {backbone: f"{backbone}, same size" for backbone in SHAPES}

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from trainers.build import build_model, build_task
 from trainers.catalog import BACKBONES, KnobValue
-from trainers.spec import Choice, DataSpec, ModelSpec, PlacementSpec, RunSpec, TrainingSpec
+from trainers.choice import Choice
+from trainers.spec import DataSpec, ModelSpec, PlacementSpec, RunSpec, TrainingSpec
 
 SHAPES = {entry.name: entry.shape for entry in BACKBONES if entry.shape is not None}
 # Every reconstruction head on every backbone: backbone, task, knobs.

@@ -10,30 +10,23 @@ import json
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
-    ModelWrapValidatorHandler,
     PlainValidator,
     ValidationError,
     WithJsonSchema,
     field_validator,
-    model_serializer,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 
-from trainers.catalog import BACKBONES, NORMS, PROBES, TASKS, BadKnob, Catalog, Ends, KnobValue, UnknownName
+from trainers.catalog import BACKBONES, NORMS, PROBES, TASKS, BadKnob, Ends, UnknownName
+from trainers.choice import LONGEST_LIST, Choice, ListedPart, Part, resolved
 from trainers.errors import UserError
 
 SHA256 = r"^[0-9a-f]{64}$"
 # Bounds of numbers, far beyond what is of use and within what a machine can hold or count: a number beyond one is a slip.
 MOST_STEPS = 100_000_000
 MOST_IMAGES = 65_536  # of a batch
-MOST_KNOBS = 32
-LONGEST_LIST = 100
-LONGEST_CLASS = 200  # characters of `package.module:Class`
 PROBE_NAME = r"^[a-z][a-z0-9_]{0,63}$"
 SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
@@ -42,71 +35,6 @@ class BadSpec(UserError, ValueError):
     """A RunSpec that cannot be: the message names each field and what would be right."""
 
     kind = "spec"
-
-
-class Part(BaseModel):
-    """A frozen part of a specification; a field it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
-
-
-class ListedPart(Part):
-    """A part some of whose fields are tuples, which JSON and YAML have as lists."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _tuples_from_json(cls, value: Any) -> Any:
-        if isinstance(value, dict):
-            value = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        return value
-
-
-def _knob_value(value: Any) -> KnobValue:
-    if isinstance(value, tuple) and all(type(item) is int for item in value):
-        if len(value) > LONGEST_LIST:
-            raise ValueError(f"has {len(value)} values; at most {LONGEST_LIST} fit")
-        return value
-    if isinstance(value, bool | int | float | str):
-        return value
-    raise ValueError("must be true or false, a number, a text, or a list of whole numbers")
-
-
-class Choice(BaseModel):
-    """An entry of a catalogue with all its knobs. In JSON the knobs stand beside the name: `{"name": "i_ln", "eps": 1e-4}`."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str = Field(min_length=1, max_length=LONGEST_CLASS)
-    knobs: dict[str, Annotated[KnobValue, PlainValidator(_knob_value)]] = Field(
-        default_factory=dict, max_length=MOST_KNOBS
-    )
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _from_flat(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if isinstance(value, str):
-            value = {"name": value, "knobs": {}}
-        if isinstance(value, dict) and "knobs" not in value:
-            value = {
-                "name": value.get("name"),
-                "knobs": {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "name"},
-            }
-        return handler(value)
-
-    @model_serializer
-    def _to_flat(self) -> dict[str, Any]:
-        return {"name": self.name, **self.knobs}
-
-    def __getitem__(self, knob: str) -> Any:
-        return self.knobs[knob]
-
-
-def _resolved(catalog: Catalog) -> AfterValidator:
-    def resolve(choice: Choice) -> Choice:
-        name, knobs = catalog.resolve(choice.name, choice.knobs)
-        return Choice(name=name, knobs=knobs)
-
-    return AfterValidator(resolve)
 
 
 def misfit(backbone: Choice) -> str | None:
@@ -130,8 +58,8 @@ def default_ends(backbone: Choice, norm: Choice) -> Ends:
 class ModelSpec(Part):
     """The network. `embed_norm` and `end_norm` say what stands after the patch embedding and before the head."""
 
-    backbone: Annotated[Choice, _resolved(BACKBONES)]
-    norm: Annotated[Choice, _resolved(NORMS)]
+    backbone: Annotated[Choice, resolved(BACKBONES)]
+    norm: Annotated[Choice, resolved(NORMS)]
     embed_norm: Ends
     end_norm: Ends
     stdnorm: bool = Field(description="standardise inputs with the DF2K mean and std, undone at the output")
@@ -309,7 +237,7 @@ class RunSpec(Part):
 
     version: Literal[1] = 1
     model: ModelSpec
-    task: Annotated[Choice, _resolved(TASKS)]
+    task: Annotated[Choice, resolved(TASKS)]
     data: DataSpec
     training: TrainingSpec
     observe: ObserveSpec = ObserveSpec()

@@ -16,7 +16,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, GetPydanticSchema, Type
 from orchestrator.plan.match import as_choice, label_of
 from orchestrator.plan.training import Training
 from trainers.catalog import BACKBONES, DEEPEST, NORMS, TASKS, WIDEST, Catalog
-from trainers.spec import LONGEST_LIST, Choice, Part
+from trainers.choice import LONGEST_LIST, Choice, Part
 
 Role = Literal["model", "task", "recipe", "size", "repeat"]
 NAME_ORDER: tuple[Role, ...] = ("task", "size", "recipe", "model", "repeat")

@@ -21,8 +21,9 @@ from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.sweep import Sweep, read_sweep
 from trainers import own
 from trainers.catalog import BACKBONES, TASKS
+from trainers.choice import Choice
 from trainers.data.manifests import ImageSet, find_set
-from trainers.spec import Choice, DataSpec, ModelSpec, ObserveSpec, RunSpec, TrainingSpec, misfit, refusal
+from trainers.spec import DataSpec, ModelSpec, ObserveSpec, RunSpec, TrainingSpec, misfit, refusal
 
 
 @dataclass(frozen=True)

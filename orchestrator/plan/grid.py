@@ -16,8 +16,8 @@ from orchestrator.plan.match import Accepted, matches
 from orchestrator.plan.source import Location, Source
 from orchestrator.plan.sweep import Sweep, unknown_axis
 from trainers.catalog import TASKS, BadKnob, KnobValue
+from trainers.choice import Choice
 from trainers.shape import BadSize, Shape
-from trainers.spec import Choice
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from typing import Any
 from orchestrator.plan.syntax import Unparsable, syntax_sha256
 from trainers import own
 from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
-from trainers.spec import Choice, RunSpec, TrainingSpec, default_ends
+from trainers.choice import Choice
+from trainers.spec import RunSpec, TrainingSpec, default_ends
 
 ID_DIGITS = 16
 RECIPE = 2  # raised when the training loop's numbers change; 1 clipped gradients at norm 1.0 (CHANGELOG, "Numbers")

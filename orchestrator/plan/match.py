@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainers.spec import Choice
+from trainers.choice import Choice
 
 Labels = Mapping[str, Any]  # axis -> label
 Accepted = Mapping[str, frozenset[Any]]  # axis -> the labels that a match accepts

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from orchestrator.plan.source import Location
 from orchestrator.plan.sweep import Data
 from trainers.catalog import TASKS
+from trainers.choice import Choice
 from trainers.data.given import given_scale, scale_of, with_given
 from trainers.data.manifests import DatasetProblem, ImageSet
-from trainers.spec import Choice
 
 TRAIN: Location = ("data", "train")
 

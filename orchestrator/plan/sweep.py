@@ -15,8 +15,9 @@ from orchestrator.plan.limits import shown
 from orchestrator.plan.source import Location, Problem, Source, read_source
 from orchestrator.plan.training import Training
 from trainers.catalog import PROBES, BadKnob, Ends, UnknownName
+from trainers.choice import LONGEST_LIST, Part
 from trainers.errors import did_you_mean
-from trainers.spec import LONGEST_LIST, SET_NAME, Cadences, Gang, Part, Strategy
+from trainers.spec import SET_NAME, Cadences, Gang, Strategy
 
 SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 SHORT = 60

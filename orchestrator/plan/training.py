@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from trainers.spec import LONGEST_LIST, Recipe
+from trainers.choice import LONGEST_LIST
+from trainers.spec import Recipe
 
 INITIAL_SCHEMA: dict[str, Any] = {
     "anyOf": [

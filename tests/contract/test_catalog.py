@@ -10,8 +10,8 @@ import pytest
 from torch import nn
 
 from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
+from trainers.choice import Choice
 from trainers.conformance import NETWORKS, Case
-from trainers.spec import Choice
 
 # What the builder passes besides the knobs.
 BUILT = {

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from trainers.catalog import NORMS
+from trainers.choice import Choice
 from trainers.conformance import NETWORKS, PROMISES, SHAPES, Broken, Case, inhomogeneity, shape
 from trainers.norms.base import Norm, Normed
-from trainers.spec import Choice
 
 # The settings of sweeps/zoo.yaml.
 SETTINGS = {

@@ -13,8 +13,9 @@ from torch import nn
 from tests.tiny import tiny_spec
 from trainers.build import build_model, build_probes
 from trainers.catalog import BACKBONES, PROBES
+from trainers.choice import Choice
 from trainers.probes.base import Observation, ProbeBatch
-from trainers.spec import Choice, ModelSpec
+from trainers.spec import ModelSpec
 
 EVERY = pytest.mark.parametrize("name", [entry.name for entry in PROBES])
 SMALL_NETWORKS = pytest.mark.parametrize("backbone", [entry.name for entry in BACKBONES])

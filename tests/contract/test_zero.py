@@ -15,8 +15,8 @@ import torch
 
 from tests.zero_gang import NETWORKS, STAGES, chosen
 from trainers.catalog import NORMS
+from trainers.choice import Choice
 from trainers.conformance import Case
-from trainers.spec import Choice
 
 EVERYTHING = os.environ.get("NORMSWEEP_CONFORMANCE") == "all"
 PAIRS = list(chosen(EVERYTHING))

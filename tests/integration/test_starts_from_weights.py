@@ -20,8 +20,9 @@ from tests.sweeps import command, environment, run, start, wait_for
 from tests.tiny import tiny_spec
 from trainers.build import build_model
 from trainers.checkpoint import newest_intact
+from trainers.choice import Choice
 from trainers.durable import sha256_of
-from trainers.spec import Choice, ModelSpec, RunSpec
+from trainers.spec import ModelSpec, RunSpec
 
 HAT = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}
 FRESH = {"upsample.2.weight", "upsample.2.bias"}  # the second doubling, which x2 does not have

@@ -17,8 +17,9 @@ from trainers.backbones.hat import ConvBranch, HybridBlock
 from trainers.backbones.network import PatchEmbed, reflect_to_multiple
 from trainers.backbones.published import load_published, network_state
 from trainers.build import build_model
+from trainers.choice import Choice
 from trainers.norms.base import Normed
-from trainers.spec import Choice, ModelSpec, RunSpec
+from trainers.spec import ModelSpec, RunSpec
 
 # Relative to the largest value of each tensor: rounding of another order of the same sums, over two to ten blocks.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5}

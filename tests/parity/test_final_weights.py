@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.tiny import tiny_spec
-from trainers.spec import Choice, ModelSpec, RunSpec
+from trainers.choice import Choice
+from trainers.spec import ModelSpec, RunSpec
 
 RECORDED = Path(__file__).with_name("final_weights.json")
 # torch's own loops, oneDNN's convolutions and MKL's products.

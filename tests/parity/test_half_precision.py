@@ -21,11 +21,11 @@ from benchmarks.precision import (
     modules,
     path_of,
 )
+from trainers.choice import Choice
 from trainers.conformance import Case
 from trainers.norms.base import Norm, Normed
 from trainers.norms.i_ln import image_norm
 from trainers.precision import HALF, at_precision
-from trainers.spec import Choice
 
 MODULES = modules()
 NORMS = [name for name in MODULES if "attention" not in name]

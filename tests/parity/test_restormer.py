@@ -16,7 +16,8 @@ from trainers.backbones.published import NotThisNetwork, load_published, norm_of
 from trainers.backbones.restormer import GatedFeedForward, TransposedAttention
 from trainers.backbones.restormer_shape import MULTIPLE_PX
 from trainers.build import build_model
-from trainers.spec import Choice, ModelSpec, RunSpec
+from trainers.choice import Choice
+from trainers.spec import ModelSpec, RunSpec
 
 KIND = {"layer_norm": "WithBias", "bias_free_layer_norm": "BiasFree"}  # the published names of norms
 SMALL = {"embed_dim": 12, "depths": (1, 2, 1, 2), "num_heads": (1, 2, 2, 4), "refinement_depth": 2}

@@ -25,8 +25,9 @@ from tests.parity.plain_training import Trained, train_plainly
 from tests.ranks import wait_for_all
 from tests.tiny import tiny_spec
 from trainers import journal
+from trainers.choice import Choice
 from trainers.data.cache import Cache
-from trainers.spec import Choice, ModelSpec, RunSpec
+from trainers.spec import ModelSpec, RunSpec
 
 STEPS = 60
 SWINIR = {"embed_dim": 12, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4}

@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.plan.cost import cost_of
 from tests.tiny import tiny_spec
-from trainers.spec import Choice, ModelSpec, PlacementSpec, RunSpec, TrainingSpec
+from trainers.choice import Choice
+from trainers.spec import ModelSpec, PlacementSpec, RunSpec, TrainingSpec
 
 FROZEN = Path(__file__).with_name("frozen_costs.json")
 BACKBONES = {

@@ -8,7 +8,8 @@ import torch
 from tests.tiny import tiny_spec
 from trainers.backbones.drop_path import DropPath, factors_of_step, rates_of
 from trainers.build import build_model
-from trainers.spec import Choice, ModelSpec
+from trainers.choice import Choice
+from trainers.spec import ModelSpec
 
 RATES = torch.tensor([0.0, 0.25, 0.5])
 TINY = {"embed_dim": 8, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4, "drop_path": 0.4}

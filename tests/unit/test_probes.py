@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from tests.tiny import tiny_spec
 from trainers.build import build_model
+from trainers.choice import Choice
 from trainers.probes.base import ProbeBatch
 from trainers.probes.features import Features, channel_entropy
-from trainers.spec import Choice, ModelSpec
+from trainers.spec import ModelSpec
 
 RESTORMER = ModelSpec.with_defaults(Choice(name="restormer-tiny", knobs={"embed_dim": 8}), Choice(name="i_ln"))
 

@@ -18,7 +18,7 @@ from tests.tiny import tiny_spec
 from trainers.backbones.published import NotThisNetwork, fit, load_published, norm_of, read_published
 from trainers.build import build_model, load_exported
 from trainers.catalog import NORMS
-from trainers.spec import Choice
+from trainers.choice import Choice
 
 
 def network(seed: int, norm: str = "layer_norm", task: str = "sr_x2") -> nn.Module:

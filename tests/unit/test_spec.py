@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from tests.tiny import tiny_spec
-from trainers.spec import BadSpec, Choice, ModelSpec, RunSpec
+from trainers.choice import Choice
+from trainers.spec import BadSpec, ModelSpec, RunSpec
 
 
 def with_field(place: str, value: Any) -> str:

@@ -12,8 +12,8 @@ from trainers.backbones import chunked_attention
 from trainers.backbones.attention import relative_position_index, shift_masks
 from trainers.backbones.network import reflect_to_multiple
 from trainers.build import build_model
+from trainers.choice import Choice
 from trainers.conformance import HALF_ROUNDING, NETWORKS, Case
-from trainers.spec import Choice
 
 
 def network(norm: str = "layer_norm", task: str = "denoise_25") -> nn.Module:

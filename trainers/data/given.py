@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from trainers.choice import Choice
 from trainers.data.finder import REDUCED, Reduced
 from trainers.data.manifests import MANIFEST, READERS, DatasetProblem, ImageFile, ImageSet, Px, SetFolder, find_set
-from trainers.spec import Choice
 
 
 def scale_of(task: Choice) -> int:
