@@ -28,8 +28,9 @@ from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
 from orchestrator.store.names import claim_name
 from orchestrator.store.trials import Look, damage_in_words, looks_at
-from orchestrator.tracking.address import parse
-from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
+from orchestrator.tracking import shown
+from orchestrator.tracking.base import TrackingUnavailable
+from orchestrator.tracking.mirror import Mirror
 
 MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
@@ -56,7 +57,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, UserError for an address of MLflow that
     is none, Interrupted where a signal ended it.
     """
-    parse(options.tracking)  # before anything is made
+    shown(options.tracking)  # an address that is none is refused before anything is made
     store = open_store(options.store)
     claim_name(plan, store)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
@@ -133,8 +134,8 @@ def _finish(
 
 
 def _where_runs_are(options: RunOptions) -> str:
-    shown = parse(options.tracking).shown
-    return f"{shown}, as pods name it: k8s/README.md, Look" if options.job else f"normsweep ui --tracking {shown}"
+    address = shown(options.tracking)
+    return f"{address}, as pods name it: k8s/README.md, Look" if options.job else f"normsweep ui --tracking {address}"
 
 
 def _refusals(plan: Plan, store: Store, looks: Mapping[str, Look], refused: AbstractSet[str]) -> list[str]:
