@@ -113,7 +113,7 @@ def _finish(
         if failure is not None and state in (State.FAILED, State.INFEASIBLE):
             kind = f"{failure['kind']}: " if state == State.FAILED else ""
             progress.warn(f"{state}: {trial.name}: {kind}{failure['message']}")
-    told = ""
+    text = ""
     if frame is not None:
         from orchestrator.report.page import write_report
 
@@ -122,15 +122,15 @@ def _finish(
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 mirror.log_report(written.files)
-        told = (
+        text = (
             f"{plan.sweep}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
             f"{_rare(summary)}{summary['pending']} pending.\n"
             f"Report: {written.page}\nRuns:   {_where_runs_are(options)}"
         )
-        progress.say(told)
+        progress.say(text)
     progress.line({"event": "summary", **summary})
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
-    return Ended(exit_code, tuple(progress.warnings), told)
+    return Ended(exit_code, tuple(progress.warnings), text)
 
 
 def _where_runs_are(options: RunOptions) -> str:
@@ -170,7 +170,7 @@ def _mirroring(
         yield None
         return
     over = threading.Event()
-    told = False
+    is_away = False
     moved: frozenset[str] = frozenset()  # and not yet mirrored
 
     def tell_notes() -> None:
@@ -178,7 +178,7 @@ def _mirroring(
             progress.warn(mirror.notes.pop(0))
 
     def follow() -> None:
-        nonlocal told, moved
+        nonlocal is_away, moved
         while not over.wait(MIRROR_EVERY_S):
             moved |= progress.moved()
             try:
@@ -186,9 +186,9 @@ def _mirroring(
                 tell_notes()
                 moved = frozenset()
             except NormsweepError as error:
-                if not told:
+                if not is_away:
                     progress.warn(str(error))
-                told = True
+                is_away = True
 
     tell_notes()
     thread = threading.Thread(target=follow, name="mlflow-mirror", daemon=True)
