@@ -43,6 +43,7 @@ class Way:
     """What was seen: the calls out of `start`, in order, and each different call from any module into another."""
 
     start: str
+    thread: threading.Thread = field(default_factory=threading.current_thread)
     calls: list[Call] = field(default_factory=list)
     everywhere: set[Call] = field(default_factory=set)
 
@@ -72,7 +73,7 @@ class Way:
             return
         call = Call(f"{caller}:{back.f_code.co_qualname}", module, frame.f_code.co_qualname)
         self.everywhere.add(call)
-        if caller == self.start and threading.current_thread() is threading.main_thread():
+        if caller == self.start and threading.current_thread() is self.thread:
             self.calls.append(call)
 
 

@@ -54,8 +54,8 @@ class Ended:
 def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     """Train what is missing, mirror it, write the report. After a signal there is no report.
 
-    It goes down through the floors three times: to the store, to training, to the report. A test
-    counts (tests/integration/test_way.py), so mind where a new call stands.
+    It calls downward and climbs back three times: to open the live table, to train, and to close
+    the table. A test counts (tests/integration/test_way.py), so mind where a new call stands.
 
     Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, UserError for
     an address of MLflow that is none.
@@ -122,9 +122,9 @@ def _finish(
                 mirror.log_report(written.files)
     runs = _where_runs_are(options)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
-    words = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
+    text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
-    return Ended(exit_code, tuple(progress.warnings), words, summary)
+    return Ended(exit_code, tuple(progress.warnings), text, summary)
 
 
 def _where_runs_are(options: RunOptions) -> str:
@@ -168,7 +168,7 @@ def _mirroring(
         yield None
         return
     over = threading.Event()
-    told = False
+    is_away = False
     moved: frozenset[str] = frozenset()  # and not yet mirrored
 
     def tell_notes() -> None:
@@ -176,7 +176,7 @@ def _mirroring(
             progress.warn(mirror.notes.pop(0))
 
     def follow() -> None:
-        nonlocal told, moved
+        nonlocal is_away, moved
         while not over.wait(MIRROR_EVERY_S):
             moved |= progress.moved()
             try:
@@ -184,9 +184,9 @@ def _mirroring(
                 tell_notes()
                 moved = frozenset()
             except NormsweepError as error:
-                if not told:
+                if not is_away:
                     progress.warn(str(error))
-                told = True
+                is_away = True
 
     tell_notes()
     thread = threading.Thread(target=follow, name="mlflow-mirror", daemon=True)
