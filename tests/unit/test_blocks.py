@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -74,7 +76,8 @@ def test_a_section_is_a_function_and_a_line(report: Report, monkeypatch: pytest.
         assert of is report
         return table, words, Figure("mine-1", "Mine", "What it shows.", SVG), text("list", "one", "two")
 
-    monkeypatch.setattr(sections, "LINES", (sections.Line("mine", "My section", "Mine", blocks), *sections.LINES))
+    monkeypatch.setitem(sys.modules, f"{sections.__name__}.mine", SimpleNamespace(blocks=blocks))
+    monkeypatch.setattr(sections, "LINES", (sections.Line("mine", "My section", "Mine"), *sections.LINES))
     files = render(report)
     page, markdown = files["index.html"], files["report.md"]
     assert '<a href="#mine">Mine</a><a href="#quality">' in page
