@@ -323,14 +323,14 @@ def test_a_section_is_one_file_and_one_line(tmp_path: Path) -> None:
         assert said in files[name].partition(heading)[2]
 
 
-# The tests that look at the tables, as an expression of pytest's; the whole files take minutes.
+# The tests that look at the tables, as an expression of pytest's: whole, the files take minutes.
 FILES = ("contract/test_catalog.py", "contract/test_docs.py", "contract/test_every_probe.py", "contract/test_norms.py")
 FILES += ("contract/test_conformance.py", "unit/test_axes.py", "unit/test_blocks.py", "unit/test_frame.py")
 LOOKING = (
     "test_catalog",
     "current or schema",
     "absolute or thin or two_probes",
-    "test_norms and centred",
+    "test_norms and centred and not compiled",
     "test_conformance and thin and centred",
     "test_axes and (unknown or without or says_why)",
     "test_blocks",
