@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from orchestrator.plan import Plan, Trial
@@ -59,10 +60,7 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
 
 def write_attempt(store: Store, trial: Trial, until: int, *, diverge: bool = False) -> int:
     """The next attempt's record and its journal, in two segments."""
-    versions = {"python": "3.11.9", "torch": "2.13.0", "deepspeed": "0.19.8", "ray": "2.60.0"}
-    attempt = attempts.new_attempt(
-        store, trial, {"host": "bench-1", "versions": versions, "commit": "c0ffee" * 6, "placement": {}}
-    )
+    attempt = _begin(store, trial)
     lines = list(records(trial, until, diverge))
     for part in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
         text = "".join(json.dumps(line) + "\n" for line in part)
@@ -76,6 +74,24 @@ def write_ended(
     """A trial with its result: an attempt, a checkpoint and result.json."""
     step = trial.spec.training.steps if until is None else until
     attempt = write_attempt(store, trial, step, diverge=outcome == "diverged")
+    _end(store, trial, attempt, step, outcome, ema)
+
+
+def write_run(store: Store, trial: Trial, folder: Path) -> None:
+    """A completed trial from the run folder that `python -m trainers` left."""
+    attempt, result = _begin(store, trial), json.loads((folder / "result.json").read_text())
+    journals.put_segment(store, trial.id, attempt, 0, (folder / "journal.jsonl").read_bytes())
+    ema = folder / "checkpoints" / result["checkpoint"] / "ema.pt"
+    _end(store, trial, attempt, result["step"], result["outcome"], ema.read_bytes())
+
+
+def _begin(store: Store, trial: Trial) -> int:
+    versions = {"python": "3.11.9", "torch": "2.13.0", "deepspeed": "0.19.8", "ray": "2.60.0"}
+    record = {"host": "bench-1", "versions": versions, "commit": "c0ffee" * 6, "placement": {}}
+    return attempts.new_attempt(store, trial, record)
+
+
+def _end(store: Store, trial: Trial, attempt: int, step: int, outcome: str, ema: bytes) -> None:
     store.put(f"{checkpoints.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
     files = {"ema.pt": {"sha256": hashlib.sha256(ema).hexdigest(), "bytes": len(ema)}}
     checkpoints.write_manifest(store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files)

@@ -219,34 +219,55 @@ NORMS = Catalog(
     entry_points="normsweep.norms",
 )
 
-# facts: `patch_size_px` is the side of a training patch on the LQ side by default; `pairs` says that a set's images come with
-# their LQ (the others make their own; `sr` takes what lies beside a set where its `lr_mode` is `given`: trainers.data.given).
+# facts: `patch_size_px` is the side of a training patch on the LQ side by default; `scored` is for the report and the
+# documentation; `pairs` says that a set's images come with their LQ (the others make their own; `sr` takes what lies beside a
+# set where its `lr_mode` is `given`: trainers.data.given).
 TASKS = Catalog(
     "task",
     entry(
         "sr",
         "trainers.tasks.super_resolution:SuperResolution",
-        facts={"patch_size_px": 32},
+        facts={
+            "patch_size_px": 32,
+            "scored": "super-resolution: Y channel of BT.601, a border as wide as the scale left out; 8-bit LQ",
+        },
         scale=Knob(2, choices=(2, 3, 4)),
         lr_mode=Knob("u8", choices=("u8", "f64", "given")),
     ),
     entry(
         "denoise",
         "trainers.tasks.denoising:Denoising",
-        facts={"patch_size_px": 64},
+        facts={
+            "patch_size_px": 64,
+            "scored": "denoising: RGB, no border; Gaussian noise from seed 0 for each image, neither clipped nor quantised",
+        },
         sigma_255=Knob(25.0, above=0.0, at_most=255.0),
     ),
     entry(
         "jpeg",
         "trainers.tasks.jpeg:JpegArtefacts",
-        facts={"patch_size_px": 64},
+        facts={
+            "patch_size_px": 64,
+            "scored": "JPEG artefacts: RGB, no border; Pillow's encoder, chroma 4:2:0",
+        },
         quality=Knob(40, at_least=1, at_most=95),
     ),
-    entry("derain", "trainers.tasks.deraining:Deraining", facts={"patch_size_px": 128, "pairs": True}),
+    entry(
+        "derain",
+        "trainers.tasks.deraining:Deraining",
+        facts={
+            "patch_size_px": 128,
+            "scored": "deraining: Y channel of BT.601, no border; the set's own pairs",
+            "pairs": True,
+        },
+    ),
     entry(
         "derain_synthetic",
         "trainers.tasks.deraining:SyntheticRain",
-        facts={"patch_size_px": 128},
+        facts={
+            "patch_size_px": 128,
+            "scored": "synthetic rain: Y channel of BT.601, no border; streaks from seed 0 for each image, clipped, not rounded",
+        },
         streaks_per_megapixel=Knob(2000, at_least=1, at_most=100_000),
         length_px=Knob(20, at_least=2, at_most=200),
         strength=Knob(0.5, above=0.0, at_most=1.0),
@@ -282,10 +303,24 @@ PROBES = Catalog(
     ),
 )
 
-# A function of the two images as a task compares them (trainers.metrics.image_quality.compared), to a number.
-# facts: `title` and `decimals` are for tables; those of `normsweep evaluate` have `fine` decimals.
+# A function of the two images as a task compares them (trainers.metrics.image_quality.compared), to a number: the higher, the
+# nearer they are. facts: `title` and `decimals` are for tables; those of `normsweep evaluate` have `fine` decimals; `gives` is
+# for the report and the documentation.
 METRICS = Catalog(
     "metric",
-    entry("psnr", "trainers.metrics.image_quality:psnr", facts={"title": "PSNR (dB)", "decimals": 2, "fine": 3}),
-    entry("ssim", "trainers.metrics.image_quality:ssim", facts={"title": "SSIM", "decimals": 4, "fine": 4}),
+    entry(
+        "psnr",
+        "trainers.metrics.image_quality:psnr",
+        facts={"title": "PSNR (dB)", "decimals": 2, "fine": 3, "gives": "PSNR"},
+    ),
+    entry(
+        "ssim",
+        "trainers.metrics.image_quality:ssim",
+        facts={
+            "title": "SSIM",
+            "decimals": 4,
+            "fine": 4,
+            "gives": "SSIM (11 \N{MULTIPLICATION SIGN} 11 Gaussian, \N{GREEK SMALL LETTER SIGMA} 1.5, valid area)",
+        },
+    ),
 )

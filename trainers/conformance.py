@@ -74,9 +74,11 @@ class Case:
         return model.train()
 
 
-def _images(case: Case, count: int = 4, seed: int = 1) -> Tensor:
+def _images(case: Case, count: int = 4, seed: int = 1, *, size: tuple[int, int] | None = None) -> Tensor:
+    """Of two by two windows where no `size` is given."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, 3, case.side_px, case.side_px, dtype=torch.float64, generator=generator)
+    height, width = size or (case.side_px, case.side_px)
+    return torch.rand(count, 3, height, width, dtype=torch.float64, generator=generator)
 
 
 def _gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
@@ -98,7 +100,7 @@ def shape(case: Case) -> None:
     """An image of any size comes out at `scale` times its size, in its dtype: float64, float32 or bf16."""
     model, scale = case.build(), build_task(case.spec()).scale
     for dtype, (height, width) in DTYPES.items():
-        image = _images(case, 2)[:, :, :height, :width].to(dtype)
+        image = _images(case, 2, size=(height, width)).to(dtype)
         try:
             output = model.to(dtype)(image)
         except RuntimeError as error:  # torch's word for a dtype that does not fit the next layer's

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 from orchestrator.plan.axes import AXES_MODEL, CATALOGS, LINES, OPEN_AXIS
 from orchestrator.plan.sweep import Data, ModelOverrides, Resources, Sweep
 from orchestrator.plan.training import Training
-from trainers.catalog import PROBES, Catalog, Entry, Knob
+from trainers.catalog import METRICS, PROBES, TASKS, Catalog, Entry, Knob
 from trainers.spec import Cadences
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +161,15 @@ def page() -> str:
         "source file is part of the trial's identity: comments, docstrings and formatting do not count, and the modules that it "
         "imports are not seen.\n"
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_scoring()])
+
+
+def _scoring() -> Iterator[str]:
+    yield "## How results are scored\n\n| task | compared on, border, LQ |\n|---|---|"
+    yield from (f"| `{entry.name}` | {entry.facts['scored']} |" for entry in TASKS)
+    yield "\n| metric | what it is |\n|---|---|"
+    yield from (f"| `{entry.name}` | {entry.facts['gives']} |" for entry in METRICS)
+    yield "\nOf both images as the task compares them, the mean over a set's images. Higher is better.\n"
 
 
 def schema() -> dict[str, Any]:

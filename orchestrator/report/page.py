@@ -34,7 +34,7 @@ from orchestrator.store import open_store, read_store
 from orchestrator.tracking import is_there
 from trainers.durable import write_aside
 
-TRACED = ("feature/", "train/loss", "val/")
+UNTRACED = r"train/(?!loss$)"  # what the loop notes of itself; the rest is what probes and evaluations measured
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def render(report: Report) -> dict[str, str]:
 def _numbers(report: Report) -> dict[str, pd.DataFrame]:
     """The numbers of the report, as files."""
     frame = report.frame
-    traced = frame.points[frame.points["metric"].str.startswith(TRACED)]
+    traced = frame.points[~frame.points["metric"].str.match(UNTRACED)]
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
         "table.csv": tables.as_frame(report.comparisons),

@@ -12,10 +12,6 @@ from trainers.spec import RunSpec, TrainingSpec
 Recorded = Mapping[str, Sequence[RunSpec]]  # by trial: what it was trained with
 Trained = Sequence[tuple[Trial, RunSpec]]
 
-EVALUATION = {
-    "sr": "super-resolution: Y channel of BT.601, a border as wide as the scale left out; 8-bit LQ",
-    "denoise": "denoising: RGB, no border; Gaussian noise from seed 0 for each image, neither clipped nor quantised",
-}
 LR_MODES = {
     "u8": "MATLAB's bicubic, rounded to 8 bits after either pass, as the public LR sets are",
     "f64": "MATLAB's bicubic in float64, rounded to 8 bits once",
@@ -92,7 +88,7 @@ def evaluation(plan: Plan, recorded: Recorded) -> list[str]:
     """How each kind of task is scored; for super-resolution, where LQ is from."""
     trained = _trained(plan, recorded)
     names = {spec.task.name for _, spec in trained}
-    lines = [text for name, text in EVALUATION.items() if name in names]
+    lines = [entry.facts["scored"] for entry in TASKS if entry.name in names]
     by_mode = _tasks_by_lr_mode(trained)
     default = TASKS["sr"].knobs["lr_mode"].default
     for mode, tasks in by_mode.items():

@@ -6,12 +6,16 @@ import inspect
 import subprocess
 import sys
 
+import grimp
+import numpy as np
 import pytest
 from torch import nn
 
-from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
+from trainers.catalog import BACKBONES, METRICS, NORMS, TASKS, Catalog, Entry
 from trainers.choice import Choice
 from trainers.conformance import NETWORKS, Case
+from trainers.data.given import scale_of
+from trainers.tasks.base import Task
 
 # What the builder passes besides the knobs.
 BUILT = {
@@ -19,6 +23,7 @@ BUILT = {
     "norm": {"dim"},
     "task": set(),
 }
+HEAVY = {"torch", "ray", "mlflow", "deepspeed", "kubernetes", "boto3", "numpy", "PIL", "skimage"}
 LINES = [(catalog, entry) for catalog in (BACKBONES, NORMS, TASKS) for entry in catalog]
 
 
@@ -37,8 +42,7 @@ def test_presets_and_defaults_resolve(catalog: Catalog) -> None:
 
 
 def test_names_and_specs_are_read_without_torch() -> None:
-    heavy = {"torch", "numpy", "PIL", "skimage", "deepspeed", "ray", "mlflow"}
-    code = f"import sys, trainers.catalog, trainers.spec; print(*({heavy!r} & set(sys.modules)))"
+    code = f"import sys, trainers.catalog, trainers.spec; print(*({HEAVY!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not found.stdout.split()
 
@@ -50,6 +54,17 @@ def test_the_shape_of_a_backbone_is_read_without_torch_or_its_module(entry: Entr
     code += f"print(*({{'torch', 'numpy', {module!r}}} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not found.stdout.split()
+
+
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    return grimp.build_graph("trainers", include_external_packages=True)
+
+
+@pytest.mark.parametrize("entry", BACKBONES, ids=lambda entry: entry.name)
+def test_no_function_of_a_shape_imports_a_heavy_library_either(entry: Entry, imports: grimp.ImportGraph) -> None:
+    module, _, _ = entry.pure_side.partition(":")
+    assert not HEAVY & imports.find_upstream_modules(module)
 
 
 @pytest.mark.parametrize("name", BACKBONES.names)
@@ -86,3 +101,30 @@ def test_every_norm_says_what_stands_at_the_ends_and_what_it_weighs() -> None:
         weights = entry.load()(7).parameters()
         facts = entry.facts
         assert sum(p.numel() for p in weights) == 7 * facts["parameters_per_channel"] + facts.get("parameters", 0)
+
+
+@pytest.mark.parametrize("name", TASKS.names)
+def test_planning_knows_of_a_task_what_it_is(name: str) -> None:
+    """Scale, pairs and how results are scored: the line says it, and so does the class."""
+    of, knobs = TASKS.resolve(name, {})
+    facts, task = TASKS[of].facts, TASKS[of].load()(**knobs)
+    assert isinstance(task, Task)
+    assert scale_of(Choice(name=of, knobs=knobs)) == task.scale
+    assert facts.get("pairs", False) == task.lq_from_set
+    assert facts["patch_size_px"] >= 8
+    assert {"Y": "Y channel", "RGB": "RGB"}[str(task.how_scored()["compared"])] in facts["scored"]
+
+
+@pytest.mark.parametrize("entry", METRICS, ids=lambda entry: entry.name)
+def test_a_metric_is_a_number_of_two_images_the_higher_the_nearer_they_are(entry: Entry) -> None:
+    """Whatever the channels and the size that a task compares."""
+    random = np.random.RandomState(0)
+    for channels in (1, 3):
+        image = random.randint(0, 256, (24, 32, channels)).astype(np.float64)
+        near, far = (image + distance * random.standard_normal(image.shape) for distance in (2.0, 40.0))
+        same, close, apart = (entry.load()(image, other) for other in (image, near, far))
+        assert same > close > apart
+        assert type(apart) is float
+    assert isinstance(entry.facts["title"], str)
+    assert isinstance(entry.facts["gives"], str)
+    assert {type(entry.facts[places]) for places in ("decimals", "fine")} == {int}

@@ -7,10 +7,11 @@ from collections import Counter
 from orchestrator.report import protocol
 from orchestrator.report.blocks import Block, Cell, Column, Group, Table, text
 from orchestrator.report.contents import Report
+from orchestrator.report.words import listed
+from trainers.catalog import METRICS
 
 SCORED = (
-    "EMA weights; output clamped to [0, 1], rounded to 8 bit, then PSNR and SSIM "
-    "(11 \N{MULTIPLICATION SIGN} 11 Gaussian, \N{GREEK SMALL LETTER SIGMA} 1.5, valid area); "
+    f"EMA weights; output clamped to [0, 1], rounded to 8 bit, then {listed(entry.facts['gives'] for entry in METRICS)}; "
     "whole images, no tiling; mean over images."
 )
 OBSERVED = (
