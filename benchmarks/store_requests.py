@@ -28,7 +28,7 @@ from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.run import runner
 from orchestrator.store import attempts, open_store
 from orchestrator.store.checkpoints import checkpoint_prefix, write_manifest
-from orchestrator.tracking.mlflow import Mirror
+from orchestrator.tracking.mirror import Mirror
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
 

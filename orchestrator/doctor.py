@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import json
 import os
 import platform
 import shutil
 import socket
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from orchestrator.errors import NormsweepError
+from orchestrator.errors import EnvironmentProblem, NormsweepError
 from orchestrator.objects import is_s3
 from orchestrator.plan.gpus import Gpus, of_this_machine
 from orchestrator.store import read_store
@@ -57,8 +58,20 @@ class Finding:
     details: tuple[str, ...] = ()
 
 
-def run_doctor(store_uri: str, tracking_uri: str) -> int:
-    """Print every finding; 0, or 3 where something is a problem."""
+def run_doctor(store_uri: str, tracking_uri: str, *, as_json: bool = False) -> int:
+    """Print every finding; 0, or 3 if something is a problem."""
+    findings = examine(store_uri, tracking_uri)
+    if as_json:
+        found = [asdict(finding) for finding in findings]
+        problems = sum(finding["verdict"] == "problem" for finding in found)
+        print(json.dumps({"problems": problems, "findings": found}, indent=2))
+    else:
+        problems = _print(findings)
+    return EnvironmentProblem.exit_code if problems else 0
+
+
+def _print(findings: Iterable[Finding]) -> int:
+    """Print a table; the number of problems."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("what", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -66,7 +79,7 @@ def run_doctor(store_uri: str, tracking_uri: str) -> int:
     table.add_column("what to do", overflow="fold")
     problems = 0
     details: list[str] = []
-    for finding in examine(store_uri, tracking_uri):
+    for finding in findings:
         problems += finding.verdict == "problem"
         table.add_row(finding.subject, MARKS[finding.verdict], escape(finding.found), escape(finding.advice))
         details += finding.details
@@ -75,7 +88,7 @@ def run_doctor(store_uri: str, tracking_uri: str) -> int:
     for line in details:
         console.print(line, markup=False, soft_wrap=True)
     console.print(f"{problems} problem{'s' * (problems != 1)}." if problems else "Ready.")
-    return 3 if problems else 0
+    return problems
 
 
 def examine(store_uri: str, tracking_uri: str) -> Iterator[Finding]:

@@ -268,6 +268,6 @@ def _sentences(source: str, found: Fit) -> list[str]:
     ):
         if keys:
             more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
-            told = what.format(f"{len(keys)} tensor{'s' * (len(keys) > 1)}")
-            sentences.append(f"{source} {told}: {', '.join(keys[:NAMED])}{more}")
+            phrase = what.format(f"{len(keys)} tensor{'s' * (len(keys) > 1)}")
+            sentences.append(f"{source} {phrase}: {', '.join(keys[:NAMED])}{more}")
     return sentences

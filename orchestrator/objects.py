@@ -91,7 +91,7 @@ class Prefix:
 
     def folders(self) -> list[str]:
         """The parts of keys up to the first `/`, each once."""
-        with self._told():
+        with self._mapped():
             pages = self._pages("", Delimiter="/")
             names = [
                 found["Prefix"][len(self._start) : -1] for page in pages for found in page.get("CommonPrefixes", ())
@@ -100,7 +100,7 @@ class Prefix:
 
     def list(self, below: str = "") -> dict[str, Listed]:
         """Every object whose key begins with `below`, by key, in lexical order. What only marks a folder is none."""
-        with self._told():
+        with self._mapped():
             found = {
                 item["Key"][len(self._start) :]: Listed(item["Size"], item["ETag"].strip('"'))
                 for page in self._pages(below)
@@ -111,12 +111,12 @@ class Prefix:
     def get(self, key: str, listed: Listed | None = None) -> bytes:
         """The content; of just the object that was `listed`, where one is given, or raises Changed."""
         content = io.BytesIO()
-        with self._told(key), _transfers() as transfers:
+        with self._mapped(key), _transfers() as transfers:
             transfers.download(self._bucket, self._start + key, content, subscribers=_known(listed)).result()
         return content.getvalue()
 
     def put(self, key: str, content: bytes) -> None:
-        with self._told(key):
+        with self._mapped(key):
             _client().put_object(Bucket=self._bucket, Key=self._start + key, Body=content)
 
     def put_if(self, key: str, content: bytes, etag: str | None) -> bool:
@@ -127,7 +127,7 @@ class Prefix:
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'}
         writer = uuid.uuid4().hex
         try:
-            with self._told(key):
+            with self._mapped(key):
                 _client().put_object(
                     Bucket=self._bucket, Key=self._start + key, Body=content, Metadata={WRITER: writer}, **condition
                 )
@@ -138,12 +138,12 @@ class Prefix:
         return True
 
     def delete(self, key: str) -> None:
-        with self._told(key):
+        with self._mapped(key):
             _client().delete_object(Bucket=self._bucket, Key=self._start + key)
 
     def head(self, key: str) -> Head:
         """An object without its content."""
-        with self._told(key):
+        with self._mapped(key):
             head = _client().head_object(Bucket=self._bucket, Key=self._start + key)
             return Head(head["ContentLength"], head["ETag"].strip('"'), head["Metadata"])
 
@@ -155,13 +155,13 @@ class Prefix:
         """
         from botocore.exceptions import FlexibleChecksumError
 
-        with self._told(), _transfers() as transfers:
+        with self._mapped(), _transfers() as transfers:
             futures = {
                 key: transfers.download(self._bucket, self._start + key, str(path), subscribers=_known(listed))
                 for key, (path, listed) in files.items()
             }
             for key, future in futures.items():
-                with self._told(key):
+                with self._mapped(key):
                     try:
                         future.result()
                     except FlexibleChecksumError:
@@ -170,7 +170,7 @@ class Prefix:
 
     def upload(self, files: Mapping[str, Path], about: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
         """Write local files to objects, by key, in parallel, with what to note of each; yields each key once it is there."""
-        with self._told(), _transfers() as transfers:
+        with self._mapped(), _transfers() as transfers:
             futures = {
                 key: transfers.upload(
                     str(path), self._bucket, self._start + key, extra_args={"Metadata": dict(about.get(key, {}))}
@@ -178,7 +178,7 @@ class Prefix:
                 for key, path in files.items()
             }
             for key, future in futures.items():
-                with self._told(key):
+                with self._mapped(key):
                     future.result()
                 yield key
 
@@ -187,7 +187,7 @@ class Prefix:
         return pages.paginate(Bucket=self._bucket, Prefix=self._start + below, **more)
 
     @contextlib.contextmanager
-    def _told(self, key: str = "") -> Iterator[None]:
+    def _mapped(self, key: str = "") -> Iterator[None]:
         """What boto3 raises, as ours."""
         try:
             from boto3.exceptions import Boto3Error

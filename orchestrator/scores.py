@@ -27,12 +27,12 @@ def print_scores(name: str, step: int | None, task: str, results: Sequence[Mappi
         if first["tile_px"]
         else ""
     )
-    told = {
+    how = {
         key: value
         for key, value in first.items()
         if key in ("compared", "border_px", "lr_mode", "noise_order", "chroma")
     }
-    choices = "; ".join(f"{key} {value}" for key, value in told.items())
+    choices = "; ".join(f"{key} {value}" for key, value in how.items())
     console.print(f"{name} at step {step}: {task}; {choices}{tiled}", highlight=False)
     console.print(_scores_table(results, console))
 

@@ -228,7 +228,7 @@ class PlacementSpec(Gang):
     strategy: Strategy = "pack"
 
 
-def _told(problem: ErrorDetails) -> str:
+def _in_words(problem: ErrorDetails) -> str:
     return f"{'.'.join(map(str, problem['loc'])) or 'spec'}: {problem['msg'].removeprefix('Value error, ')}"
 
 
@@ -276,7 +276,7 @@ class RunSpec(Part):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise BadSpec("\n".join(map(_told, error.errors()))) from error
+            raise BadSpec("\n".join(map(_in_words, error.errors()))) from error
         except (UnknownName, BadKnob) as error:
             raise BadSpec(str(error)) from error
 

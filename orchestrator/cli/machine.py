@@ -6,17 +6,17 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import STORE, TRACKING, StoreUri, TrackingUri
+from orchestrator.cli.options import STORE, TRACKING, AsJson, StoreUri, TrackingUri
 
 verbs = typer.Typer()
 
 
 @verbs.command()
-def doctor(store: StoreUri = STORE, tracking: TrackingUri = TRACKING) -> int:
+def doctor(store: StoreUri = STORE, tracking: TrackingUri = TRACKING, as_json: AsJson = False) -> int:
     """Look at versions, devices, store and tracking, and say what to do about each problem."""
     from orchestrator.doctor import run_doctor
 
-    return run_doctor(store, tracking)
+    return run_doctor(store, tracking, as_json=as_json)
 
 
 @verbs.command()

@@ -226,7 +226,7 @@ def sync(file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, 
     from orchestrator.plan import load_plan
 
     planned = load_plan(file, finder(data), weights(store, check=False))
-    from orchestrator.tracking.mlflow import sync_sweep
+    from orchestrator.tracking.mirror import sync_sweep
 
     for note in sync_sweep(planned, store, tracking):
         print(note, file=sys.stderr)

@@ -35,7 +35,7 @@ GONE_DEADLINE_S = 200.0  # more than the pods' grace period: those whose head wa
 
 def outcome(kube: Kube, name: str) -> int:
     """Follow a job to its end; the sweep's own exit code. Raises EnvironmentProblem."""
-    told: tuple[str, tuple[Note, ...]] | None = None
+    last_shown: tuple[str, tuple[Note, ...]] | None = None
     away_since: float | None = None
     patience = Patience()
     progress = Progress()
@@ -57,8 +57,8 @@ def outcome(kube: Kube, name: str) -> int:
         else:
             away_since = None
             patience.look(state)
-            if (state.phase, state.notes) != told:
-                told = (state.phase, state.notes)
+            if (state.phase, state.notes) != last_shown:
+                last_shown = (state.phase, state.notes)
                 print_state(state)
             progress.look(state, _trials_of(job))
             if state.finished:
@@ -71,21 +71,21 @@ class Progress:
 
     def __init__(self) -> None:
         self._looked = -math.inf
-        self._told = ""
+        self._last_line = ""
         self._ended: dict[str, State] = {}
 
     def look(self, state: JobState, ids: Sequence[str]) -> None:
         if state.phase != "running" or time.monotonic() - self._looked < PROGRESS_EVERY_S:
             return
         try:
-            told = _in_words(self.states(read_store(state.store), ids))
+            line = _in_words(self.states(read_store(state.store), ids))
         except EnvironmentProblem:  # the store is away from here, which pods may not notice
             return
         finally:
             self._looked = time.monotonic()
-        if told != self._told:
-            self._told = told
-            print(f"  {told}", flush=True)
+        if line != self._last_line:
+            self._last_line = line
+            print(f"  {line}", flush=True)
 
     def states(self, store: Store, ids: Sequence[str]) -> list[State]:
         """The states of the trials. Those that have ended are not asked for again."""
@@ -113,7 +113,7 @@ class Patience:
                 self._last_seen[pod] = now
                 if now - self._first_seen[pod] > HOPELESS_S:
                     raise EnvironmentProblem(
-                        f"{state.name} cannot start, and will not by itself:\n  {note.told(datetime.now(UTC))}\n"
+                        f"{state.name} cannot start, and will not by itself:\n  {note.in_words(datetime.now(UTC))}\n"
                         f"It is left as it is. Once the cause is mended it starts; or end it: normsweep cancel {state.name}"
                     )
 

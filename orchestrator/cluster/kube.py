@@ -90,7 +90,7 @@ class Kube:
 
     def find(self, plural: str, selector: str = "") -> list[Object]:
         group, version = CUSTOM[plural]
-        with self._told("list", plural):
+        with self._mapped("list", plural):
             found = self._custom.list_namespaced_custom_object(
                 group, version, self.namespace, plural, label_selector=selector, _request_timeout=DEADLINE_S
             )
@@ -100,7 +100,7 @@ class Kube:
     def get(self, plural: str, name: str) -> Object:
         """Raises NotThere."""
         group, version = CUSTOM[plural]
-        with self._told("get", plural, name):
+        with self._mapped("get", plural, name):
             found: Object = self._custom.get_namespaced_custom_object(
                 group, version, self.namespace, plural, name, _request_timeout=DEADLINE_S
             )
@@ -109,7 +109,7 @@ class Kube:
     def create(self, plural: str, body: Object, *, dry_run: bool = False) -> Object:
         """`dry_run`: the API server admits and validates it, and keeps nothing. Raises Exists."""
         group, version = CUSTOM[plural]
-        with self._told("create", plural, body["metadata"]["name"]):
+        with self._mapped("create", plural, body["metadata"]["name"]):
             made: Object = self._custom.create_namespaced_custom_object(
                 group, version, self.namespace, plural, body,
                 dry_run="All" if dry_run else None, field_validation="Strict", _request_timeout=DEADLINE_S,
@@ -119,7 +119,7 @@ class Kube:
     def delete(self, plural: str, name: str) -> None:
         """With everything that belongs to it; gone once its dependants are. Raises NotThere."""
         group, version = CUSTOM[plural]
-        with self._told("delete", plural, name):
+        with self._mapped("delete", plural, name):
             self._custom.delete_namespaced_custom_object(
                 group, version, self.namespace, plural, name,
                 propagation_policy="Foreground", _request_timeout=DEADLINE_S,
@@ -154,7 +154,7 @@ class Kube:
         """Raises Forbidden, NotThere, EnvironmentProblem."""
         path = KINDS[kind].format(namespace=self.namespace) + (f"/{quote(name, safe='')}" if name else "")
         wanted = f"application/json;as={as_kind};g=meta.k8s.io;v=v1" if as_kind else "application/json"
-        with self._told("get" if name else "list", kind, name):
+        with self._mapped("get" if name else "list", kind, name):
             from kubernetes.client.exceptions import ApiException
 
             request = self._api.param_serialize(
@@ -171,20 +171,20 @@ class Kube:
 
     def create_config_map(self, body: Object, *, dry_run: bool = False) -> None:
         """Raises Exists."""
-        with self._told("create", "configmaps", body["metadata"]["name"]):
+        with self._mapped("create", "configmaps", body["metadata"]["name"]):
             self._core.create_namespaced_config_map(
                 self.namespace, body, dry_run="All" if dry_run else None, _request_timeout=DEADLINE_S
             )
 
     def owners_of_config_map(self, name: str) -> set[str]:
         """The uids of what it belongs to; empty where it is not there."""
-        with contextlib.suppress(NotThere), self._told("get", "configmaps", name):
+        with contextlib.suppress(NotThere), self._mapped("get", "configmaps", name):
             found = self._core.read_namespaced_config_map(name, self.namespace, _request_timeout=DEADLINE_S)
             return {owner.uid for owner in found.metadata.owner_references or ()}
         return set()
 
     def pods(self, selector: str) -> list[Object]:
-        with self._told("list", "pods"):
+        with self._mapped("list", "pods"):
             found = self._core.list_namespaced_pod(
                 self.namespace, label_selector=selector, _preload_content=False, _request_timeout=DEADLINE_S
             )
@@ -193,7 +193,7 @@ class Kube:
 
     def events(self, name: str) -> list[Object]:
         """What was said of the object of this name, oldest first."""
-        with self._told("list", "events"):
+        with self._mapped("list", "events"):
             found = self._core.list_namespaced_event(
                 self.namespace,
                 field_selector=f"involvedObject.name={name}",
@@ -205,7 +205,7 @@ class Kube:
 
     def log(self, pod: str, container: str, *, follow: bool = False) -> Iterator[str]:
         """Its lines. Raises NotThere."""
-        with self._told("get", "pods/log", pod):
+        with self._mapped("get", "pods/log", pod):
             stream = self._core.read_namespaced_pod_log(
                 pod, self.namespace, container=container, follow=follow, _preload_content=False
             )
@@ -213,7 +213,7 @@ class Kube:
                 yield line.decode(errors="replace").rstrip("\n")
 
     @contextlib.contextmanager
-    def _told(self, verb: str, what: str, name: str = "") -> Iterator[None]:
+    def _mapped(self, verb: str, what: str, name: str = "") -> Iterator[None]:
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 

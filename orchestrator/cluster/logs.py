@@ -44,8 +44,8 @@ def log_lines(kube: Kube, job: Object, *, follow: bool) -> Iterator[str]:
         if shown and (not follow or (state is not None and state.finished)):
             return
         if state is not None and (not follow or state.finished):
-            told = "".join(f"\n  {note}" for note in state.lines())
-            raise EnvironmentProblem(f"{name} is {state.phase}: there is no log (any more).{told}")
+            reasons = "".join(f"\n  {note}" for note in state.lines())
+            raise EnvironmentProblem(f"{name} is {state.phase}: there is no log (any more).{reasons}")
         time.sleep(LOOK_EVERY_S)
         try:
             job = kube.get("rayjobs", name)

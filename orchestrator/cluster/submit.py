@@ -59,11 +59,11 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     done = [look for look in looks.values() if look.has_ended]
     if len(done) == len(plan.trials):
         diverged = sum(look.state == State.DIVERGED for look in done)
-        told = f", {diverged} of them by diverging" if diverged else ""
+        diverging = f", {diverged} of them by diverging" if diverged else ""
         those = (
             f"all {len(done)} trials of {plan.sweep} have" if len(done) > 1 else f"the one trial of {plan.sweep} has"
         )
-        print(f"Nothing to do: {those} ended in {options.job.store}{told}.")
+        print(f"Nothing to do: {those} ended in {options.job.store}{diverging}.")
         return TrialsFailed.exit_code if diverged and options.wait else 0
     unseen = check_names(kube, job, options.job)
     reached = {look.trial: look.step for look in looks.values() if not look.has_ended}

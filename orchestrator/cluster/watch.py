@@ -50,7 +50,7 @@ class Note:
     is_certain: bool = False
     since: str = field(default="", compare=False)
 
-    def told(self, now: datetime) -> str:
+    def in_words(self, now: datetime) -> str:
         """With how long it has been so."""
         if not self.since:
             return self.text
@@ -71,7 +71,7 @@ class JobState:
 
     def lines(self) -> list[str]:
         """Its notes, as they are at this moment."""
-        return [note.told(datetime.now(UTC)) for note in self.notes]
+        return [note.in_words(datetime.now(UTC)) for note in self.notes]
 
 
 def job_state(kube: Kube, job: Object) -> JobState:

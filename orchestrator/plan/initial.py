@@ -73,7 +73,9 @@ class Starts:
         self._read_match = read_match
         self._found: dict[str, Initial | None] = {}
         self._used: set[Location] = set()
-        self._told: dict[tuple[bool, Location, str], list[str]] = {}  # (refused?, where, sentence) -> names of trials
+        self._findings: dict[
+            tuple[bool, Location, str], list[str]
+        ] = {}  # (refused?, where, sentence) -> names of trials
         self._name = ""
         self._starts: list[Start] = []
 
@@ -103,9 +105,9 @@ class Starts:
             return
         try:
             for sentence in self._finder.misfits(start.weights, spec):
-                self._told.setdefault((False, start.location, sentence), []).append(trial)
+                self._findings.setdefault((False, start.location, sentence), []).append(trial)
         except CannotStart as error:
-            self._told.setdefault((True, start.location, str(error)), []).append(trial)
+            self._findings.setdefault((True, start.location, str(error)), []).append(trial)
 
     def finish(self) -> tuple[str, ...]:
         """Report lines that match nothing and weights that do not fit; returns warnings."""
@@ -116,13 +118,13 @@ class Starts:
         for start in self._starts:
             if start.weights is not None and start.weights.remark:
                 warnings.append(self._warning(start.location, start.weights.remark))
-        for (is_refused, location, sentence), trials in self._told.items():
+        for (is_refused, location, sentence), trials in self._findings.items():
             more = f" and {len(trials) - NAMED} more" if len(trials) > NAMED else ""
-            told = f"{sentence} (trial{'s' * (len(trials) > 1)} {'; '.join(trials[:NAMED])}{more})"
+            message = f"{sentence} (trial{'s' * (len(trials) > 1)} {'; '.join(trials[:NAMED])}{more})"
             if is_refused:
-                self._report(location, told)
+                self._report(location, message)
             else:
-                warnings.append(self._warning(location, told))
+                warnings.append(self._warning(location, message))
         return tuple(dict.fromkeys(warnings))
 
     @property

@@ -72,16 +72,16 @@ class Source:
         """All problems, in the file's order, each with its line and a caret."""
         placed = [(p.position or self.position(p.location), p) for p in problems]
         placed.sort(key=lambda pair: (pair[0].line, pair[0].column))
-        told = [self._told(position, problem) for position, problem in placed[:MOST_SHOWN]]
+        shown = [self._in_context(position, problem) for position, problem in placed[:MOST_SHOWN]]
         if len(placed) > MOST_SHOWN:
-            told.append(f"... and {len(placed) - MOST_SHOWN} problems more")
-        return UserError("\n".join(told))
+            shown.append(f"... and {len(placed) - MOST_SHOWN} problems more")
+        return UserError("\n".join(shown))
 
     def placed(self, problem: Problem) -> str:
         """A problem with its place, on one line."""
-        return self._told(problem.position or self.position(problem.location), problem).splitlines()[0]
+        return self._in_context(problem.position or self.position(problem.location), problem).splitlines()[0]
 
-    def _told(self, position: Position, problem: Problem) -> str:
+    def _in_context(self, position: Position, problem: Problem) -> str:
         where = f"{written(problem.location)}: " if problem.location else ""
         head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"
         if not 0 < position.line <= len(self.lines):

@@ -97,7 +97,7 @@ def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
     try:
         sweep = Sweep.model_validate(source.value)
     except ValidationError as error:
-        raise source.error(_told(error.errors(), source)) from error
+        raise source.error(_problems(error.errors(), source)) from error
     problems = [*unknown_choices(sweep), *_given_twice(source)]
     name = sweep.sweep or path.stem.replace("_", "-").lower()
     if not re.fullmatch(SWEEP_NAME, name) or len(name) > LONGEST_NAME:
@@ -140,7 +140,7 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
     return problems
 
 
-def _told(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
+def _problems(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
     problems = []
     for error in errors:
         location: Location = tuple(part for part in error["loc"] if part != "knobs")  # which stand beside the name

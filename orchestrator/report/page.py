@@ -31,6 +31,7 @@ from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.sections import sections
 from orchestrator.store import open_store, read_store
+from orchestrator.tracking import is_there
 from trainers.durable import write_aside
 
 UNTRACED = r"train/(?!loss$)"  # what the loop notes of itself; the rest is what probes and evaluations measured
@@ -65,7 +66,7 @@ def write_report(
         _write(files, out)
     else:
         _put(files, store_uri, _prefix(plan))
-    if tracking_uri is not None and frame.attempts and _is_there(tracking_uri):
+    if tracking_uri is not None and frame.attempts and is_there(tracking_uri):
         _log(plan, tracking_uri, files)
     return Written(f"{out or f'{store.uri}/{_prefix(plan)}'}/index.html", files)
 
@@ -85,12 +86,6 @@ def _put(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
         ) from error
 
 
-def _is_there(tracking_uri: str) -> bool:
-    """Whether there may be something to log to: a report makes no database."""
-    database = tracking_uri.removeprefix("sqlite:///")
-    return database == tracking_uri or Path(database).is_file()
-
-
 def _write(files: Mapping[str, str], folder: Path) -> None:
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
@@ -103,14 +98,9 @@ def _write(files: Mapping[str, str], folder: Path) -> None:
 
 
 def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
-    from orchestrator.tracking.address import parse
+    from orchestrator.tracking.mirror import Mirror
 
     try:
-        address = parse(tracking_uri)
-        if address.database is not None and not address.database.exists():
-            return  # a report reads; runs and `sync` make the database
-        from orchestrator.tracking.mlflow import Mirror
-
         mirror = Mirror(tracking_uri, plan)
         mirror.log_report(files)
         for note in mirror.notes:

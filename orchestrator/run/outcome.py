@@ -48,11 +48,11 @@ def failure_of(reports: Sequence[Report]) -> tuple[str, str] | None:
     bad = [(rank, report) for rank, report in enumerate(reports) if report.exit_code not in (None, 0)]
     if not bad:
         return None
-    told = [(rank, report) for rank, report in enumerate(reports) if report.failure]
+    explained = [(rank, report) for rank, report in enumerate(reports) if report.failure]
     # A rank whose peer died reports a broken connection; the peer, if it could speak, says more.
-    said = [pair for pair in told if "onnection" not in str((pair[1].failure or {}).get("message"))]
-    full = [pair for pair in told if (pair[1].failure or {}).get("kind") == OUT_OF_MEMORY]
-    rank, report = (full or said or told or bad)[0]
+    said = [pair for pair in explained if "onnection" not in str((pair[1].failure or {}).get("message"))]
+    full = [pair for pair in explained if (pair[1].failure or {}).get("kind") == OUT_OF_MEMORY]
+    rank, report = (full or said or explained or bad)[0]
     if report.failure:
         kind, message = str(report.failure["kind"]), f"rank {rank}: {report.failure['message']}"
         # The user's input explains itself; what surprised us is told with where it happened.

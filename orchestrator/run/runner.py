@@ -28,8 +28,9 @@ from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
 from orchestrator.store.names import claim_name
 from orchestrator.store.trials import Look, damage_in_words, looks_at
-from orchestrator.tracking.address import parse
-from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable
+from orchestrator.tracking import shown
+from orchestrator.tracking.base import TrackingUnavailable
+from orchestrator.tracking.mirror import Mirror
 
 MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
@@ -56,7 +57,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, UserError for an address of MLflow that
     is none, Interrupted where a signal ended it.
     """
-    parse(options.tracking)  # before anything is made
+    shown(options.tracking)  # an address that is none is refused before anything is made
     store = open_store(options.store)
     claim_name(plan, store)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
@@ -112,7 +113,7 @@ def _finish(
         if failure is not None and state in (State.FAILED, State.INFEASIBLE):
             kind = f"{failure['kind']}: " if state == State.FAILED else ""
             progress.warn(f"{state}: {trial.name}: {kind}{failure['message']}")
-    told = ""
+    text = ""
     if frame is not None:
         from orchestrator.report.page import write_report
 
@@ -121,20 +122,20 @@ def _finish(
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 mirror.log_report(written.files)
-        told = (
+        text = (
             f"{plan.sweep}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
             f"{_rare(summary)}{summary['pending']} pending.\n"
             f"Report: {written.page}\nRuns:   {_where_runs_are(options)}"
         )
-        progress.say(told)
+        progress.say(text)
     progress.line({"event": "summary", **summary})
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
-    return Ended(exit_code, tuple(progress.warnings), told)
+    return Ended(exit_code, tuple(progress.warnings), text)
 
 
 def _where_runs_are(options: RunOptions) -> str:
-    shown = parse(options.tracking).shown
-    return f"{shown}, as pods name it: k8s/README.md, Look" if options.job else f"normsweep ui --tracking {shown}"
+    address = shown(options.tracking)
+    return f"{address}, as pods name it: k8s/README.md, Look" if options.job else f"normsweep ui --tracking {address}"
 
 
 def _refusals(plan: Plan, store: Store, looks: Mapping[str, Look], refused: AbstractSet[str]) -> list[str]:
@@ -169,7 +170,7 @@ def _mirroring(
         yield None
         return
     over = threading.Event()
-    told = False
+    is_away = False
     moved: frozenset[str] = frozenset()  # and not yet mirrored
 
     def tell_notes() -> None:
@@ -177,7 +178,7 @@ def _mirroring(
             progress.warn(mirror.notes.pop(0))
 
     def follow() -> None:
-        nonlocal told, moved
+        nonlocal is_away, moved
         while not over.wait(MIRROR_EVERY_S):
             moved |= progress.moved()
             try:
@@ -185,9 +186,9 @@ def _mirroring(
                 tell_notes()
                 moved = frozenset()
             except NormsweepError as error:
-                if not told:
+                if not is_away:
                     progress.warn(str(error))
-                told = True
+                is_away = True
 
     tell_notes()
     thread = threading.Thread(target=follow, name="mlflow-mirror", daemon=True)

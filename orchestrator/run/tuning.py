@@ -30,7 +30,7 @@ STRATEGIES = {"pack": "PACK", "spread": "SPREAD", "strict_pack": "STRICT_PACK"}
 class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 
 
-class Told(tune.Callback):  # type: ignore[misc]
+class Follower(tune.Callback):  # type: ignore[misc]
     """Passes what Tune sees of the trials to the progress display."""
 
     def __init__(self, progress: Progress) -> None:
@@ -114,17 +114,17 @@ def tune_trials(
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # checkpoints are the store's
             failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
-            callbacks=[Told(progress)],
+            callbacks=[Follower(progress)],
         ),
     )
     with signals.waited_for():
         results = tuner.fit()
     if signals.received is not None:
         return {}  # what failed says so in the store; what was interrupted has not used up its retries
-    return {result.config["trial"]: told(result.error) for result in results if result.error is not None}
+    return {result.config["trial"]: cause_of(result.error) for result in results if result.error is not None}
 
 
-def told(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
     """What went wrong, without Ray's frames around it."""
     cause = error.__cause__ or error
     return str(cause).strip().splitlines()[-1] if str(cause).strip() else type(cause).__name__

@@ -44,10 +44,10 @@ def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
     if not store.put_once(f"trials/{trial.id}/spec.json", spec) and isinstance(kept_spec(store, trial.id), Damaged):
         store.put(f"trials/{trial.id}/spec.json", spec)
     number = newest_attempt(store, trial.id)
-    told = {"started": time.time(), "spec": trial.spec.model_dump(mode="json"), **info}
+    record = {"started": time.time(), "spec": trial.spec.model_dump(mode="json"), **info}
     while True:
         number += 1
-        if store.put_once(attempt_key(trial.id, number, "attempt.json"), sealed({"attempt": number, **told})):
+        if store.put_once(attempt_key(trial.id, number, "attempt.json"), sealed({"attempt": number, **record})):
             return number
 
 

@@ -37,7 +37,7 @@ class FolderStore(Store):
         self._root = root.absolute()
         self._aside = self._root / ASIDE
         self.uri = str(self._root)
-        with self._told():
+        with self._mapped():
             if to_write:
                 with self._aside_file():
                     pass
@@ -51,14 +51,14 @@ class FolderStore(Store):
 
     def put(self, key: str, content: bytes) -> None:
         path = self._path(key)
-        with self._told(), self._written_aside(content) as aside:
+        with self._mapped(), self._written_aside(content) as aside:
             _make_folder(path.parent)
             aside.rename(path)
             fsync(path.parent)
 
     def put_once(self, key: str, content: bytes) -> bool:
         path = self._path(key)
-        with self._told(), self._written_aside(content) as aside:
+        with self._mapped(), self._written_aside(content) as aside:
             _make_folder(path.parent)
             try:
                 os.link(aside, path)
@@ -73,7 +73,7 @@ class FolderStore(Store):
 
     def replace(self, key: str, content: bytes, tag: str) -> bool:
         checked(key)
-        with self._told(), self._lock() as lock:
+        with self._mapped(), self._lock() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 if _tag(self.get(key)) != tag:
@@ -85,13 +85,13 @@ class FolderStore(Store):
 
     def list(self, prefix: str) -> list[str]:
         walk = os.walk(self._path(prefix), onerror=_refused)
-        with self._told():
+        with self._mapped():
             paths = [Path(folder, name) for folder, _, names in walk for name in names]
             return sorted(path.relative_to(self._root).as_posix() for path in paths)
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        with self._told():
+        with self._mapped():
             path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not empty, or gone
                 path.parent.rmdir()
@@ -106,7 +106,7 @@ class FolderStore(Store):
 
     def put_file(self, key: str, path: Path) -> None:
         target = self._path(key)
-        with self._told(), self._aside_file() as aside:
+        with self._mapped(), self._aside_file() as aside:
             shutil.copyfile(path, aside)
             fsync(aside)
             _make_folder(target.parent)
@@ -114,7 +114,7 @@ class FolderStore(Store):
             fsync(target.parent)
 
     def get_file(self, key: str, path: Path) -> None:
-        with self._told(), self._reading(key) as source:
+        with self._mapped(), self._reading(key) as source:
             shutil.copyfile(source, path)
 
     def _path(self, key: str) -> Path:
@@ -165,7 +165,7 @@ class FolderStore(Store):
             yield aside
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _mapped(self) -> Iterator[None]:
         """What the file system refuses, as a sentence: read-only, no rights, disk full, a file in the way."""
         try:
             yield

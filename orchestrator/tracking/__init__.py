@@ -1,0 +1,47 @@
+"""Trackers: where people look at the runs of a sweep. The address of one says which it is."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.errors import masked
+from orchestrator.tracking.address import parse
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
+    from orchestrator.tracking.base import Tracker
+
+# By the scheme of an address; every other address is MLflow's. A new tracker is a file and a line here.
+TRACKERS = {
+    "memory": "orchestrator.tracking.memory:MemoryTracker",
+}
+MLFLOW = "orchestrator.tracking.mlflow:MlflowTracker"
+
+
+def open_tracker(uri: str, plan: Plan) -> Tracker:
+    """The tracker at an address, for one sweep. Raises UserError for an address that is none."""
+    module, _, name = TRACKERS.get(_scheme(uri), MLFLOW).partition(":")
+    tracker: Tracker = getattr(importlib.import_module(module), name)(uri, plan.sweep, plan.question)
+    return tracker
+
+
+def shown(uri: str) -> str:
+    """An address as it may be printed, without a password. Raises UserError for one that is none."""
+    return parse(uri).shown if is_mlflow(uri) else masked(uri)
+
+
+def is_there(uri: str) -> bool:
+    """Whether there may be runs at an address: false for a local database that nobody has made yet."""
+    database = parse(uri).database if is_mlflow(uri) else None
+    return database is None or Path(database).is_file()
+
+
+def is_mlflow(uri: str) -> bool:
+    """Whether an address is one of MLflow's, right or wrong."""
+    return _scheme(uri) not in TRACKERS
+
+
+def _scheme(uri: str) -> str:
+    return uri.partition(":")[0]

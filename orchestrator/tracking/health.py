@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import NormsweepError, masked
-from orchestrator.tracking import sqlite
+from orchestrator.tracking import is_mlflow, shown, sqlite
 from orchestrator.tracking.address import Address, about_access, parse
 
 ANSWER_DEADLINE_S = 5.0
@@ -30,6 +30,8 @@ class Health:
 
 
 def look(tracking_uri: str) -> Health:
+    if not is_mlflow(tracking_uri):
+        return Health(True, shown(tracking_uri))
     try:
         address = parse(tracking_uri)
     except NormsweepError as error:

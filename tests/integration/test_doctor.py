@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import sqlite3
 import sys
 import threading
@@ -39,6 +40,15 @@ def test_a_store_that_is_a_file_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     assert found("store", tmp_path / "runs", f"sqlite:///{tmp_path}/mlflow.db").verdict == "problem"
     assert run_doctor(str(tmp_path / "runs"), f"sqlite:///{tmp_path}/mlflow.db") == 3
+
+
+def test_a_program_reads_what_people_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").write_text("a file")
+    assert run_doctor(str(tmp_path / "runs"), "sqlite:///none.db", as_json=True) == 3
+    said = json.loads(capsys.readouterr().out)
+    problems = {f["subject"]: f["advice"] for f in said["findings"] if f["verdict"] == "problem"}
+    assert said["problems"] == len(problems)
+    assert problems["store"]
 
 
 def test_a_file_that_is_no_database_is_a_problem(runs: Path) -> None:

@@ -32,8 +32,9 @@ from orchestrator.store import attempts, journals, open_store
 from orchestrator.store.base import Store
 from orchestrator.store.trials import looks_at
 from orchestrator.tracking.address import parse
+from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.health import look
-from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable, sync_sweep
+from orchestrator.tracking.mirror import Mirror, sync_sweep
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
 from tests.written_store import write_attempt, write_ended

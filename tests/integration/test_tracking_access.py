@@ -20,8 +20,9 @@ import pytest
 from orchestrator.doctor import examine
 from orchestrator.plan import Plan, load_plan
 from orchestrator.store import open_store
+from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.health import look
-from orchestrator.tracking.mlflow import Mirror, TrackingUnavailable, sync_sweep
+from orchestrator.tracking.mirror import Mirror, sync_sweep
 from tests.integration.test_ui import free_port, wait_until_it_answers
 from tests.sweeps import command, environment, write_sweep
 from tests.written_store import write_ended
@@ -178,7 +179,7 @@ def test_doctor_says_what_was_deleted_on_a_server(guarded: Guarded, plan: Plan, 
     write_ended(store, plan.trials[0])
     sync_sweep(plan, store.uri, guarded.uri_with_password)
     mirror = Mirror(guarded.uri, plan)
-    mirror._client.delete_experiment(mirror._experiment)
+    mirror._tracker._client.delete_experiment(mirror._tracker._experiment)
     health = look(guarded.uri)
     assert not health.is_well
     assert f"{plan.sweep} is deleted" in health.found

@@ -23,7 +23,7 @@ from orchestrator.plan import load_plan
 from orchestrator.report.page import write_report
 from orchestrator.store import open_store
 from orchestrator.tracking.address import parse
-from orchestrator.tracking.mlflow import sync_sweep
+from orchestrator.tracking.mirror import sync_sweep
 from orchestrator.ui import run_ui, server_command
 from tests.written_store import write_sweep
 

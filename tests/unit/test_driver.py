@@ -30,8 +30,8 @@ def ready():
     print("ready", flush=True)
 
 def willing():
-    ready()
     try:
+        ready()
         time.sleep(60)
     except Interrupted:
         return 4

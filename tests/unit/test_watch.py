@@ -162,8 +162,8 @@ def test_a_note_says_for_how_long_it_has_been_so() -> None:
     scheduling = conditions(scheduled=False, reason="Unschedulable", message="2 Insufficient cpu.")
     (note,) = pod_notes(pod(phase="Pending", conditions=scheduling))
     begun = datetime.fromisoformat("2026-11-24T10:00:00Z")
-    assert note.told(begun + timedelta(seconds=20)) == note.text, "too short to be worth a figure"
-    assert note.told(begun + timedelta(minutes=95)).endswith("2 Insufficient cpu (for 1.6 h)")
+    assert note.in_words(begun + timedelta(seconds=20)) == note.text, "too short to be worth a figure"
+    assert note.in_words(begun + timedelta(minutes=95)).endswith("2 Insufficient cpu (for 1.6 h)")
 
 
 def test_waiting_gives_up_on_pods_that_cannot_start_and_on_no_others(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 
 from trainers.backbones import network_shape
-from trainers.shape import Amount, Blocks, CountNorm, Knobs, Shape, convolution
+from trainers.shape import Amount, Blocks, CountNorm, Knobs, convolution
 
 NUM_BLOCKS = 5  # of a dense group
 NUM_WIDE = 3  # of them with an MLP of `mlp_ratio`; the others' is as wide as their input
@@ -58,8 +58,7 @@ def has_keys(keys: Collection[str]) -> bool:
     return any(".adjust1." in key for key in keys)
 
 
-SHAPE = Shape(
-    axes=network_shape.AXES,
+SHAPE = network_shape.windowed(
     small={
         "embed_dim": 8,
         "depths": (5, 5),
@@ -71,10 +70,6 @@ SHAPE = Shape(
     networks={"pixelshuffle": ("sr_x2", {}), "same size": ("jpeg_10", {})},
     first_block="layers.0.swin1",
     misfit=misfit,
-    refusal=network_shape.refusal,
-    sized=network_shape.sized,
-    size=network_shape.size,
-    multiple_px=network_shape.multiple_px,
     blocks=blocks,
     around=around,
     has_keys=has_keys,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from trainers.backbones import network_shape
-from trainers.shape import Amount, Blocks, CountNorm, Knobs, Shape, convolution
+from trainers.shape import Amount, Blocks, CountNorm, Knobs, convolution
 
 
 def misfit(knobs: Knobs) -> str | None:
@@ -46,8 +46,7 @@ def has_keys(keys: Collection[str]) -> bool:
     return any(".overlap_attn." in key for key in keys)
 
 
-SHAPE = Shape(
-    axes=network_shape.AXES,
+SHAPE = network_shape.windowed(
     small={
         "embed_dim": 8,
         "depths": (2,),
@@ -59,10 +58,6 @@ SHAPE = Shape(
     networks={"pixelshuffle": ("sr_x2", {}), "same size": ("jpeg_10", {})},
     first_block="layers.0.residual_group.blocks.0",
     misfit=misfit,
-    refusal=network_shape.refusal,
-    sized=network_shape.sized,
-    size=network_shape.size,
-    multiple_px=network_shape.multiple_px,
     blocks=blocks,
     around=around,
     has_keys=has_keys,

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 
-from trainers.shape import Amount, BadSize, CountNorm, Knobs, Size, convolution
+from trainers.shape import Amount, BadSize, CountNorm, Knobs, Shape, Size, convolution
 
 NUM_FEATURES = 64  # channels of the `pixelshuffle` head in all published configurations
 KEPT_SCORES = 2  # score maps that attention keeps for its backward pass
@@ -122,3 +123,7 @@ def _head(c: int, scale: int, upsampler: str) -> list[Amount]:
         convolutions.append(convolution(NUM_FEATURES, NUM_FEATURES * factor**2, side=side))
         side *= factor
     return [*convolutions, convolution(NUM_FEATURES, 3, side=side)]
+
+
+# A shape of windows, but for what differs: `small`, `networks`, `first_block`, `misfit`, `blocks`, `around`, `has_keys`.
+windowed = partial(Shape, axes=AXES, refusal=refusal, sized=sized, size=size, multiple_px=multiple_px)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from trainers.backbones import network_shape
-from trainers.shape import Amount, Blocks, CountNorm, Knobs, Shape
+from trainers.shape import Amount, Blocks, CountNorm, Knobs
 
 
 def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
@@ -32,8 +32,7 @@ def has_keys(keys: Collection[str]) -> bool:
     return has_blocks and not any(".overlap_attn." in key for key in keys)
 
 
-SHAPE = Shape(
-    axes=network_shape.AXES,
+SHAPE = network_shape.windowed(
     small={
         "embed_dim": 8,
         "depths": (2, 2),
@@ -48,10 +47,6 @@ SHAPE = Shape(
     },
     first_block="layers.0.residual_group.blocks.0",
     misfit=network_shape.misfit,
-    refusal=network_shape.refusal,
-    sized=network_shape.sized,
-    size=network_shape.size,
-    multiple_px=network_shape.multiple_px,
     blocks=blocks,
     around=around,
     has_keys=has_keys,

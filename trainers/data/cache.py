@@ -72,7 +72,7 @@ class Cache:
         if not KEY.fullmatch(key):
             raise ValueError(f"{key!r} is no key of a cache")
         path = self.root / "entries" / key
-        with self._told():
+        with self._mapped():
             (self.root / "entries").mkdir(parents=True, exist_ok=True)
             (self.root / "locks").mkdir(exist_ok=True)
             while True:
@@ -148,7 +148,7 @@ class Cache:
         return (self.root / "locks" / f"{name}.{kind}").open("w")
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _mapped(self) -> Iterator[None]:
         """What the file system refuses, as a sentence."""
         try:
             yield

@@ -102,7 +102,7 @@ def arrange(known: Dataset, paths: Iterable[str], where: str) -> Arrangement:
     layouts = "; ".join(dict.fromkeys(map(str, known.layouts)))
     why = f"holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
     if images:
-        why = f"holds images ({told(images)}), but none where its ground truth should lie: {layouts}"
+        why = f"holds images ({by_folder(images)}), but none where its ground truth should lie: {layouts}"
     return Arrangement({}, (), reduced, tuple(rest), (f"{where}: {why}",))
 
 
@@ -121,7 +121,7 @@ def left_out(junk: Sequence[str], where: str) -> list[str]:
     return [f"{where}: left out, as hidden or made by a system: {len(junk)} files ({some})"]
 
 
-def told(paths: Sequence[str]) -> str:
+def by_folder(paths: Sequence[str]) -> str:
     """How many images lie in which folder, in words: `HR/ 5, LRbicx2/ 5`."""
     folders = Counter(f"{path.rpartition('/')[0]}/" if "/" in path else "./" for path in paths)
     listed = [f"{folder} {count}" for folder, count in sorted(folders.items())]
@@ -175,7 +175,7 @@ def _single(
     for lot in lots.values():
         problems += _of_one_key(lot, where)
         if problem := too_many(known, len(lot)):
-            problems.append(f"{where}: {problem} (found: {told([one.path for one in lot])}). {ADVICE}")
+            problems.append(f"{where}: {problem} (found: {by_folder([one.path for one in lot])}). {ADVICE}")
     problems += _look_alikes([one for one in found if one.scale in (WHOLE, SERVES_ALL, found[0].scale)], where)
     taken = {one.path for one in found}
     others = tuple(path for path in rest if path not in taken)
@@ -215,8 +215,8 @@ def _look_alikes(found: Sequence[Match], where: str) -> list[str]:
     others = [one.path for one in found if one.path not in {*twins}]
     return [
         f"{where}: holds {len(twins)} images that look like reduced or degraded copies of others "
-        f"({', '.join(twins[:3])}{' ...' if len(twins) > 3 else ''}; found: {told(twins)}), beside {len(others)} that do not"
-        f"{f' ({told(others)})' if others else ''}: they would be taken for ground truth. {ADVICE}"
+        f"({', '.join(twins[:3])}{' ...' if len(twins) > 3 else ''}; found: {by_folder(twins)}), beside {len(others)} that do not"
+        f"{f' ({by_folder(others)})' if others else ''}: they would be taken for ground truth. {ADVICE}"
     ]
 
 
@@ -237,7 +237,7 @@ def _without_words(stem: str) -> tuple[str, bool, bool]:
 def _double(known: Dataset, sides: Sides, reduced: tuple[Reduced, ...], rest: Sequence[str], where: str) -> Arrangement:
     pairs, problems = paired(sides, where)
     if excess := too_many(known, len(pairs)):
-        problems.append(f"{where}: {excess} (found: {told(rest)}). {ADVICE}")
+        problems.append(f"{where}: {excess} (found: {by_folder(rest)}). {ADVICE}")
     taken = {one.path for found in (sides.gt, sides.lq) for one in found}
     others = tuple(path for path in rest if path not in taken)
     gt = {WHOLE: {pair.names[0]: pair.gt for pair in pairs}}

@@ -59,8 +59,8 @@ def with_given(found: ImageSet, scale: int) -> ImageSet:
     pairs = [(file, lr_files[partners[file.path]]) for file in found.files if file.path in partners]
     problems += _size_problems(found.name, pairs, scale, content)
     if problems:
-        told = "\n  ".join(problem.replace(str(found.folder), content.address) for problem in problems)
-        raise DatasetProblem(f"data set {found.name!r}, its given LR images of scale {scale}:\n  {told}")
+        listed = "\n  ".join(problem.replace(str(found.folder), content.address) for problem in problems)
+        raise DatasetProblem(f"data set {found.name!r}, its given LR images of scale {scale}:\n  {listed}")
     # Named after their partners: how a copy calls them is not of its identity.
     lq_files = tuple(ImageFile(f"{REDUCED}/X{scale}/{hr.name}", lr.path, lr.sha256, lr.px) for hr, lr in pairs)
     return replace(found, lq_files=lq_files, lq_scale=scale)

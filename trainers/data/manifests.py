@@ -25,11 +25,11 @@ from trainers.data.finder import (
     Arrangement,
     Reduced,
     arrange,
+    by_folder,
     holds_itself,
     is_image,
     left_out,
     of_like_names,
-    told,
 )
 from trainers.data.folder import Walked, walk
 from trainers.data.places import looked_for, places_in
@@ -271,7 +271,7 @@ def _notes(name: str, content: SetFolder, found: Arrangement) -> tuple[str, ...]
     notes = [f"a link is not followed: {skipped}" for skipped in walked.skipped]
     if found.others and (found.gt or found.pairs):
         notes.append(
-            f"{len(found.others)} images are not of the set by its layout, and are left out: {told(found.others)}"
+            f"{len(found.others)} images are not of the set by its layout, and are left out: {by_folder(found.others)}"
         )
     count = len(next(iter(found.gt.values()), ()))
     if known.images and 0 < count < min(known.images):

@@ -113,8 +113,8 @@ def paired(sides: Sides, where: str) -> tuple[list[Pair], list[str]]:
         for several in (gt.get(key, []), lq.get(key, [])):
             if len(several) > 1:
                 first, *more = (f"{where}/{one.path}" for one in several)
-                told = f"{' and '.join(more)}: {first} has the same name in the set, and either could be meant"
-                doubled.append(f"{told}: keep one of them, or rename it")
+                conflict = f"{' and '.join(more)}: {first} has the same name in the set, and either could be meant"
+                doubled.append(f"{conflict}: keep one of them, or rename it")
         if key in gt and key in lq:
             pairs.append(Pair(gt[key][0].key, gt[key][0].path, lq[key][0].path))
         else:

@@ -1,0 +1,80 @@
+"""The port of trackers: where people look at the runs of a sweep while it trains and afterwards.
+
+A tracker shows one sweep: an experiment, and in it one run per trial. It is a mirror of the store, never a
+source: whatever it loses can be sent again. `orchestrator.tracking.mirror` decides what is sent and when;
+a tracker only keeps it. `tests/contract/test_trackers.py` checks the promises below for every one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from orchestrator.errors import EnvironmentProblem
+
+RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+class TrackingUnavailable(EnvironmentProblem):
+    """The tracker does not answer. Training can go on: `normsweep sync FILE` catches up from the store."""
+
+
+class Value(NamedTuple):
+    """One value of a metric; `time_ms` is when it was journalled, since 1970."""
+
+    metric: str
+    step: int
+    value: float
+    time_ms: int
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a tracker has of a trial's run."""
+
+    id: str
+    status: RunStatus
+    tags: Mapping[str, str]
+    has_params: bool
+
+
+class Tracker(ABC):
+    """One sweep in a tracker. Its constructor takes `(uri, sweep, question)`, connects to nothing, and raises
+    UserError for an address that is none.
+
+    Every method raises TrackingUnavailable where the tracker does not answer, and can be called again then.
+    `notes` collects sentences on what was restored. What somebody deleted in the tracker is restored when it
+    is needed, rather than made a second time.
+    """
+
+    notes: list[str]
+
+    @abstractmethod
+    def open(self) -> dict[str, Run]:
+        """The runs of the sweep's trials, by trial; the experiment is made if missing."""
+
+    @abstractmethod
+    def find_or_create(self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]) -> Run:
+        """The trial's run, RUNNING if new. There is one per trial, whichever process asks first."""
+
+    @abstractmethod
+    def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        """State what the run was trained with; once per run."""
+
+    @abstractmethod
+    def log(self, run_id: str, values: Sequence[Value]) -> None:
+        """Add values. One that was sent before adds nothing."""
+
+    @abstractmethod
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags, replacing those of the same names."""
+
+    @abstractmethod
+    def set_status(self, run_id: str, status: RunStatus, ended_ms: int | None = None) -> None:
+        """Say that a run goes on (RUNNING) or how it ended, at `ended_ms` or now."""
+
+    @abstractmethod
+    def log_report(self, files: Mapping[str, str]) -> None:
+        """Keep the texts of the report, by file name, with a run of their own; the newest replace the others."""

@@ -1,0 +1,63 @@
+"""A tracker in this process's memory: nothing to install, nothing left behind. `--tracking memory:NAME`.
+
+It keeps every promise of the port, so that it serves a run whose curves nobody needs and tests of what is sent.
+What it holds under a name is there for every tracker of this name until the process ends.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from orchestrator.tracking.base import Run, RunStatus, Tracker, Value
+
+
+@dataclass
+class Experiment:
+    """The runs of a sweep, by trial; of each run, by id, its values, params and when it ended; and the report."""
+
+    runs: dict[str, Run] = field(default_factory=dict)
+    values: dict[str, dict[tuple[str, int, int], float]] = field(default_factory=dict)
+    params: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    ended_ms: dict[str, int | None] = field(default_factory=dict)
+    report: dict[str, str] = field(default_factory=dict)
+
+
+EXPERIMENTS: defaultdict[tuple[str, str], Experiment] = defaultdict(Experiment)
+
+
+class MemoryTracker(Tracker):
+    """Of one sweep, at an address `memory:NAME`."""
+
+    def __init__(self, uri: str, sweep: str, question: str = "") -> None:
+        self.notes: list[str] = []
+        self.experiment = EXPERIMENTS[uri, sweep]
+
+    def open(self) -> dict[str, Run]:
+        return dict(self.experiment.runs)
+
+    def find_or_create(self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]) -> Run:
+        run = Run(trial_id, "RUNNING", dict(tags), has_params=False)
+        self.experiment.values.setdefault(trial_id, {})
+        return self.experiment.runs.setdefault(trial_id, run)
+
+    def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
+        self.experiment.params[run_id] = dict(params)
+        self._replace(run_id, has_params=True)
+
+    def log(self, run_id: str, values: Sequence[Value]) -> None:
+        self.experiment.values[run_id] |= {(v.metric, v.step, v.time_ms): v.value for v in values}
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        self._replace(run_id, tags={**self.experiment.runs[run_id].tags, **tags})
+
+    def set_status(self, run_id: str, status: RunStatus, ended_ms: int | None = None) -> None:
+        self.experiment.ended_ms[run_id] = ended_ms
+        self._replace(run_id, status=status)
+
+    def log_report(self, files: Mapping[str, str]) -> None:
+        self.experiment.report |= files
+
+    def _replace(self, run_id: str, **changes: object) -> None:
+        self.experiment.runs[run_id] = replace(self.experiment.runs[run_id], **changes)  # type: ignore[arg-type]

@@ -1,0 +1,193 @@
+"""The store, mirrored into a tracker: what is sent, and how far it was sent.
+
+Only the driver writes, and only what it reads from the journals, with the journal's times, so that sending a
+value again adds nothing. The run's tag `normsweep.cursor` says how far a trial was sent. Once it has been sent
+to its end, `normsweep.result` holds the checksum of its result, and it is not looked at again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from orchestrator.plan import Plan, Trial
+from orchestrator.plan.states import State
+from orchestrator.store import read_store
+from orchestrator.store.attempts import read_attempts
+from orchestrator.store.base import Store
+from orchestrator.store.journals import JournalReader, Point
+from orchestrator.store.listing import listed
+from orchestrator.store.records import CHECKSUM, Damaged, Record
+from orchestrator.store.results import stated_result
+from orchestrator.store.trials import Look, glance
+from orchestrator.tracking import open_tracker
+from orchestrator.tracking.base import Run, RunStatus, TrackingUnavailable, Value
+
+STATUS: dict[State, RunStatus] = {
+    State.DONE: "FINISHED",
+    State.DIVERGED: "FINISHED",
+    State.FAILED: "FAILED",
+    State.INFEASIBLE: "FAILED",
+    State.INTERRUPTED: "KILLED",
+    State.DAMAGED: "KILLED",
+}
+CURSOR, RESULT = "normsweep.cursor", "normsweep.result"
+
+
+class Mirror:
+    """One sweep in the tracker at an address. Every method raises TrackingUnavailable where it does not answer.
+
+    Also raises UserError for an address that is none. `notes` says what was restored.
+    """
+
+    def __init__(self, tracking_uri: str, plan: Plan) -> None:
+        self._tracker = open_tracker(tracking_uri, plan)
+        self._plan = plan
+        self._runs: dict[str, _Mirrored] = {}
+        self._is_open = False
+        with self._looking_again():
+            self._open()
+
+    @property
+    def notes(self) -> list[str]:
+        return self._tracker.notes
+
+    def sync(
+        self,
+        store: Store,
+        trials: Iterable[Trial],
+        *,
+        reused: frozenset[str] = frozenset(),
+        heard: frozenset[str] = frozenset(),
+        looks: Mapping[str, Look] | None = None,
+    ) -> None:
+        """Send what is new in the store. Trials that were sent to their end are skipped.
+
+        `reused` were done before this sweep came to them. `heard` are known to be alive, or to have
+        been until a moment ago: they are not skipped. `looks`: what the trials are, if known.
+        """
+        with self._looking_again():
+            self._open()
+            for trial in trials:
+                run = self._runs.get(trial.id)
+                look = (looks or {}).get(trial.id)
+                if run is not None and look is not None and look.has_ended and run.has_all_of(look.result):
+                    run.is_over = True
+                if run is None or not run.is_over or trial.id in heard:
+                    self._sync(store, trial, is_reused=trial.id in reused, is_heard=trial.id in heard)
+
+    def log_report(self, files: Mapping[str, str]) -> None:
+        """The report's files, by name."""
+        with self._looking_again():
+            self._open()
+            self._tracker.log_report(files)
+
+    def _open(self) -> None:
+        """Look again at what the tracker has, unless all went well since the last look."""
+        if not self._is_open:
+            among = {trial.id for trial in self._plan.trials}
+            self._runs = {key: _Mirrored(run) for key, run in self._tracker.open().items() if key in among}
+            self._is_open = True
+
+    @contextlib.contextmanager
+    def _looking_again(self) -> Iterator[None]:
+        try:
+            yield
+        except TrackingUnavailable:
+            self._is_open = False  # somebody may have deleted the experiment or a run: the next call looks again
+            raise
+
+    def _sync(self, store: Store, trial: Trial, *, is_reused: bool, is_heard: bool) -> None:
+        """Costs one listing, and reads of what is new: segments, a result, else a sign of life."""
+        listing = listed(store, trial.id)
+        run = self._runs.get(trial.id)
+        if run is None:
+            attempts = read_attempts(store, trial.id, listing.attempts)
+            if not attempts:
+                return
+            run = self._runs[trial.id] = self._found_or_created(trial, attempts, is_reused)
+        if not run.has_params:
+            self._describe(run, trial)
+        run.is_over = listing.has_result and run.has_all_of(stated_result(store, trial.id))
+        if run.is_over:
+            return
+        # Put back only when all it gave has arrived: otherwise the next call reads from the cursor on once more.
+        reader, run.reader = run.reader or JournalReader(store), None
+        if reader.checksums:  # a segment that came since the last call is a sign of life
+            is_heard = is_heard or not all(reader.has_read(segment) for segment in listing.segments)
+        fresh = [point for point in reader.new_points(listing.segments) if (point.attempt, point.seq) > run.cursor]
+        if fresh:
+            self._send(run, fresh)
+        run.reader = reader
+        look = glance(store, listing, heard=is_heard, checksums=reader.checksums)
+        self._end(run, look)
+        if look.has_ended and look.result is not None and not reader.is_behind:
+            run.result = look.result[CHECKSUM]
+            self._tracker.set_tags(run.id, {RESULT: run.result})
+            run.is_over, run.reader = True, None
+
+    def _end(self, run: _Mirrored, look: Look) -> None:
+        """Tell the tracker whether the trial runs, or how and when it ended."""
+        status = STATUS.get(look.state, "RUNNING")
+        if status == run.status:
+            return
+        if status == "RUNNING":
+            self._tracker.set_status(run.id, "RUNNING")
+        else:
+            outcome = look.result["outcome"] if look.result else look.state.value
+            self._tracker.set_tags(run.id, {"normsweep.outcome": outcome})
+            self._tracker.set_status(run.id, status, int(look.result["ended"] * 1000) if look.result else None)
+        run.status = status
+
+    def _send(self, run: _Mirrored, points: list[Point]) -> None:
+        self._tracker.log(run.id, [Value(p.metric, p.step, p.value, round(p.time * 1000)) for p in points])
+        run.cursor = max((p.attempt, p.seq) for p in points)
+        self._tracker.set_tags(run.id, {CURSOR: "{}/{}".format(*run.cursor)})
+
+    def _found_or_created(self, trial: Trial, attempts: list[dict[str, Any]], is_reused: bool) -> _Mirrored:
+        """The trial's run, perhaps made since by another process, or by a call whose answer was lost."""
+        first = attempts[0]
+        tags = {
+            "normsweep.trial": trial.id,
+            "normsweep.sweep": self._plan.sweep,
+            "normsweep.commit": first.get("commit", ""),
+            "normsweep.host": first.get("host", ""),
+            "normsweep.reused": str(is_reused).lower(),
+            **{f"normsweep.version.{name}": text for name, text in first.get("versions", {}).items()},
+        }
+        started_ms = round(first["started"] * 1000)
+        return _Mirrored(self._tracker.find_or_create(trial.id, trial.name, started_ms, tags))
+
+    def _describe(self, run: _Mirrored, trial: Trial) -> None:
+        training = trial.spec.training
+        facts = {"parameters": trial.parameters, "steps": training.steps, "batch_size": training.batch_size}
+        self._tracker.set_params(run.id, {name: str(value) for name, value in {**trial.axes, **facts}.items()})
+        run.has_params = True
+
+
+class _Mirrored:
+    """A run, and how far its trial was sent."""
+
+    def __init__(self, run: Run) -> None:
+        self.id = run.id
+        self.status: RunStatus = run.status
+        self.has_params = run.has_params
+        attempt, _, seq = run.tags.get(CURSOR, "0/-1").partition("/")
+        self.cursor = (int(attempt), int(seq))
+        self.result = run.tags.get(RESULT, "")
+        self.is_over = False
+        self.reader: JournalReader | None = None
+
+    def has_all_of(self, result: Record | Damaged | None) -> bool:
+        """Whether the trial was sent to its end, with this result."""
+        if not isinstance(result, dict) or self.status != STATUS.get(State.of_outcome(result["outcome"])):
+            return False
+        return bool(self.result == result[CHECKSUM])
+
+
+def sync_sweep(plan: Plan, store_uri: str, tracking_uri: str) -> list[str]:
+    """Bring the tracker up to what the store holds of a sweep; returns what people should know of it."""
+    mirror = Mirror(tracking_uri, plan)
+    mirror.sync(read_store(store_uri), plan.trials)
+    return mirror.notes

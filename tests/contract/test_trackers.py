@@ -1,0 +1,149 @@
+"""What every tracker promises (orchestrator.tracking.base), and that the mirror works with each of them."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from orchestrator.errors import UserError
+from orchestrator.plan import Plan, load_plan
+from orchestrator.store import open_store
+from orchestrator.store.journals import read_points
+from orchestrator.tracking import TRACKERS, is_there, open_tracker, shown
+from orchestrator.tracking.base import Tracker, Value
+from orchestrator.tracking.memory import MemoryTracker
+from orchestrator.tracking.mirror import Mirror
+from orchestrator.tracking.mlflow import MlflowTracker
+from tests.counted_store import CountedStore
+from tests.sweeps import write_sweep
+from tests.written_store import write_attempt, write_ended
+
+Kept = set[tuple[str, int, int, float]]
+
+
+def kept(tracker: Tracker, run_id: str) -> Kept:
+    """What a tracker has of a run, by its own means."""
+    if isinstance(tracker, MemoryTracker):
+        return {(*key, value) for key, value in tracker.experiment.values[run_id].items()}
+    assert isinstance(tracker, MlflowTracker)
+    client = MlflowClient(tracker._address.uri)
+    metrics = client.get_run(run_id).data.metrics
+    history = [point for name in metrics for point in client.get_metric_history(run_id, name)]
+    assert len(history) == len({(m.key, m.step, m.timestamp) for m in history}), "nothing twice"
+    return {(m.key, m.step, m.timestamp, m.value) for m in history}
+
+
+def report_of(tracker: Tracker, tmp_path: Path) -> dict[str, str]:
+    if isinstance(tracker, MemoryTracker):
+        return tracker.experiment.report
+    assert isinstance(tracker, MlflowTracker)
+    client = MlflowClient(tracker._address.uri)
+    (run,) = client.search_runs([tracker._experiment], "tags.`normsweep.report` != ''")
+    (tmp_path / "report").mkdir()
+    folder = Path(client.download_artifacts(run.info.run_id, "", str(tmp_path / "report")))
+    return {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return load_plan(write_sweep(tmp_path, norms="layer_norm, i_ln", steps=40))
+
+
+@pytest.fixture(params=[*TRACKERS, "sqlite"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db" if request.param == "sqlite" else f"{request.param}:{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def opened(plan: Plan, uri: str) -> Callable[[], Tracker]:
+    """The tracker as another process would find it."""
+
+    def again() -> Tracker:
+        tracker = open_tracker(uri, plan)
+        tracker.open()
+        return tracker
+
+    return again
+
+
+def test_a_run_is_made_once_and_found_by_whoever_comes_next(
+    plan: Plan, uri: str, opened: Callable[[], Tracker]
+) -> None:
+    one, other = opened(), opened()
+    tags = {"normsweep.trial": "abc", "normsweep.host": "here"}
+    made = one.find_or_create("abc", "a trial", 1_764_000_000_000, tags)
+    assert other.find_or_create("abc", "a trial", 1_764_000_000_001, tags).id == made.id
+    (found,) = open_tracker(uri, plan).open().items()
+    assert found[0] == "abc"
+    assert (found[1].id, found[1].status, found[1].has_params) == (made.id, "RUNNING", False)
+    assert found[1].tags.items() >= tags.items()
+
+
+def test_what_is_sent_twice_stands_once_and_numbers_that_are_none_are_kept(opened: Callable[[], Tracker]) -> None:
+    run = opened().find_or_create("abc", "a trial", 1_764_000_000_000, {})
+    values = [Value("train/loss", step, 0.5 / step, 1_764_000_000_000 + step) for step in range(1, 1_205)]
+    opened().log(run.id, values)
+    opened().log(run.id, values[-3:])
+    tracker = opened()
+    assert kept(tracker, run.id) == {(v.metric, v.step, v.time_ms, v.value) for v in values}
+    tracker.log(run.id, [Value("feature/entropy", 1, math.inf, 1_764_000_000_001)])
+    (at_last,) = (value for metric, *_, value in kept(tracker, run.id) if metric == "feature/entropy")
+    assert at_last > 1e300
+
+
+def test_tags_params_and_status_are_there_for_the_next_process(
+    plan: Plan, uri: str, opened: Callable[[], Tracker]
+) -> None:
+    tracker = opened()
+    run = tracker.find_or_create("abc", "a trial", 1_764_000_000_000, {"normsweep.host": "here"})
+    tracker.set_params(run.id, {"norm": "i_ln", "lr": "0.0002"})
+    tracker.set_tags(run.id, {"normsweep.cursor": "1/3"})
+    tracker.set_tags(run.id, {"normsweep.cursor": "1/7"})
+    for status in ("KILLED", "RUNNING", "FINISHED"):
+        tracker.set_status(run.id, status, None if status == "RUNNING" else 1_764_000_009_000)
+        found = open_tracker(uri, plan).open()["abc"]
+        assert found.status == status
+    assert found.has_params
+    assert found.tags["normsweep.cursor"] == "1/7"
+    assert found.tags["normsweep.host"] == "here"
+
+
+def test_the_newest_report_replaces_the_others(opened: Callable[[], Tracker], tmp_path: Path) -> None:
+    opened().log_report({"report.md": "one", "table.csv": "a"})
+    tracker = opened()
+    tracker.log_report({"report.md": "two"})
+    assert report_of(tracker, tmp_path)["report.md"] == "two"
+    assert "abc" not in tracker.open(), "the report's run is no trial's"
+
+
+def test_the_mirror_sends_every_point_and_then_asks_for_nothing_more(plan: Plan, uri: str, tmp_path: Path) -> None:
+    store = CountedStore(open_store(str(tmp_path / "runs")))
+    first, second = plan.trials
+    write_attempt(store, first, 20)
+    write_ended(store, first)
+    write_attempt(store, second, 20)
+    mirror = Mirror(uri, plan)
+    mirror.sync(store, plan.trials)
+    tracker = open_tracker(uri, plan)
+    found = tracker.open()
+    assert {trial: run.status for trial, run in found.items()} == {first.id: "FINISHED", second.id: "RUNNING"}
+    for trial in plan.trials:
+        sent = {(metric, step) for metric, step, *_ in kept(tracker, found[trial.id].id)}
+        assert sent == {(point.metric, point.step) for point in read_points(store, trial.id)}
+    store.requests()
+    mirror.sync(store, [first])
+    assert store.requests() == {}
+
+
+def test_an_address_that_is_none_is_refused_and_one_of_a_tracker_is_shown(plan: Plan, tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        open_tracker("ftp://nowhere", plan)
+    assert shown("memory:mine") == "memory:mine"
+    assert shown("http://me:word@host:5000") == "http://host:5000"
+    assert is_there("memory:mine")
+    assert not is_there(f"sqlite:///{tmp_path}/none.db")
