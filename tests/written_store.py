@@ -13,6 +13,7 @@ from typing import Any
 from orchestrator.plan import Plan, Trial
 from orchestrator.store import attempts, checkpoints, journals, results
 from orchestrator.store.base import Store
+from trainers.catalog import METRICS
 from trainers.journal import encoded
 
 START = 1_764_000_000.0
@@ -52,8 +53,9 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
             psnr = (
                 base + 4 * (1 - math.exp(-3 * done)) + QUALITY.get(kind, 0.0) + width / 60 + dice.uniform(-0.03, 0.03)
             )
-            values |= {f"val/{name}/psnr": psnr for name in trial.spec.observe.evaluate}
-            values |= {f"val/{name}/ssim": 1 - 2.6 / psnr for name in trial.spec.observe.evaluate}
+            for metric in METRICS.names:
+                value = psnr if metric == "psnr" else 1 - 2.6 / psnr
+                values |= {f"val/{name}/{metric}": value for name in trial.spec.observe.evaluate}
         if values:
             yield record(step, kind="metrics", values={name: encoded(value) for name, value in values.items()})
 

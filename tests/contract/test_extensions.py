@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -127,17 +127,7 @@ class Copy:
     generated: frozenset[str]
 
     def ran(self, *arguments: object) -> str:
-        """What `python ...` prints there."""
-        done = subprocess.run(
-            [sys.executable, *map(str, arguments)],
-            cwd=self.root,
-            env={**environment(), "PYTHONPATH": str(self.root)},
-            capture_output=True,
-            text=True,
-            timeout=240,
-        )
-        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-        return done.stdout
+        return ran(self.root, *arguments)
 
     def normsweep(self, *arguments: object) -> str:
         return self.ran("-m", "orchestrator", *arguments)
@@ -165,6 +155,20 @@ class Copy:
         return {path.name: path.read_text() for path in (self.root / "report").iterdir() if path.is_file()}
 
 
+def ran(root: Path, *arguments: object) -> str:
+    """What `python ...` prints in the project that is in `root`."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=root,
+        env={**environment(), "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
 def extended(folder: Path, *kinds: str) -> Copy:
     """A copy of this project with an extension of each kind, what is generated made anew."""
     root = folder / "copy"
@@ -174,18 +178,18 @@ def extended(folder: Path, *kinds: str) -> Copy:
         source = ROOT / name
         shutil.copytree(source, root / name, ignore=ignored) if source.is_dir() else shutil.copy(source, root / name)
     for kind in kinds:
-        if (EXTENSIONS / kind).is_dir():  # an axis has none
+        if (EXTENSIONS / kind).is_dir():  # an axis has no file
             shutil.copytree(EXTENSIONS / kind, root, ignore=ignored, dirs_exist_ok=True)
-        table, (file, below, text) = root / LINES[kind].file, LINES[kind]
-        assert table.read_text().count(below) == 1, f"{file} has no place for a {kind}"
-        table.write_text(table.read_text().replace(below, below + text))
-    by_hand = differences(ROOT, root)
-    copy = Copy(root, ByHand(*map(sum, zip(*by_hand.values(), strict=True))), frozenset())
-    before = contents(root)
+        file, below, text = LINES[kind]
+        table = (root / file).read_text()
+        assert table.count(below) == 1, f"{file} has no place for a {kind}"
+        (root / file).write_text(table.replace(below, below + text))
+    by_hand, before = differences(ROOT, root), contents(root)
     for module in GENERATORS:
-        copy.ran("-m", module)
-    generated = (path for path, content in contents(root).items() if before.get(path) != content)
-    return replace(copy, generated=frozenset(generated))
+        ran(root, "-m", module)
+    generated = frozenset(path for path, content in contents(root).items() if before.get(path) != content)
+    new, lines = zip(*by_hand.values(), strict=True)
+    return Copy(root, ByHand(sum(new), sum(lines)), generated)
 
 
 def contents(root: Path) -> dict[str, bytes]:

@@ -1,10 +1,15 @@
-"""The report of stores in every state, through load_plan, the folder store and write_report."""
+"""The report of stores in every state, through load_plan, the folder store and write_report.
+
+`python -m tests.integration.test_report` records `page.txt` anew: what the page of a complete sweep says. To be read as a
+change to the page before it is kept.
+"""
 
 from __future__ import annotations
 
 import csv
 import html
 import re
+import tempfile
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,6 +23,7 @@ from orchestrator.store import open_store
 from orchestrator.store.attempts import write_failure
 from tests.damage import files_of, written
 from tests.written_store import write_attempt, write_ended, write_sweep
+from trainers.catalog import METRICS
 
 SWEEP = """# Does quality <follow> & hold?
 axes:
@@ -30,6 +36,7 @@ axes:
 data: {evaluate: [embedded-test]}
 training: {steps: 40, batch_size: 4, patch_size_px: 16}
 """
+RECORDED = Path(__file__).with_name("page.txt")
 VOID = {"meta", "link", "br", "img", "input", "hr", "line", "rect", "circle", "path", "use"}
 
 
@@ -66,19 +73,26 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
 
-@pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    path = tmp_path_factory.mktemp("sweep") / "follow.yaml"
+def plan_in(folder: Path) -> Plan:
+    path = folder / "follow.yaml"
     path.write_text(SWEEP)
     return load_plan(path)
+
+
+def complete_in(store: Path, plan: Plan) -> Path:
+    write_sweep(open_store(str(store)), plan)
+    return Path(write_report(plan, str(store)).page)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    return plan_in(tmp_path_factory.mktemp("sweep"))
 
 
 @pytest.fixture(scope="module")
 def complete(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a sweep in which every trial completed."""
-    store = tmp_path_factory.mktemp("complete") / "runs"
-    write_sweep(open_store(str(store)), plan)
-    return Path(write_report(plan, str(store)).page)
+    return complete_in(tmp_path_factory.mktemp("complete") / "runs", plan)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -146,11 +160,14 @@ class Said(HTMLParser):
             self.lines[-1] += f" {' '.join(data.split())}"
 
 
+def said_by(page: Path) -> str:
+    said = "\n".join(Said(page.read_text()).lines)
+    return re.sub(r"written \S+ \S+ UTC", "written", said) + "\n"
+
+
 def test_the_page_says_what_it_said_before_it_was_made_of_blocks(complete: Path) -> None:
-    """`page.txt` was recorded then; a change that is meant is recorded anew, from `Said`."""
-    said = "\n".join(Said(complete.read_text()).lines)
-    recorded = Path(__file__).with_name("page.txt").read_text()
-    assert re.sub(r"written \S+ \S+ UTC", "written", said) == recorded.rstrip("\n")
+    """`page.txt` was recorded then; a change that is meant is recorded anew."""
+    assert said_by(complete) == RECORDED.read_text()
 
 
 def test_the_page_fetches_nothing(complete: Path) -> None:
@@ -170,7 +187,7 @@ def test_tags_are_balanced_and_ids_unique_and_found(complete: Path) -> None:
 
 def test_every_cell_of_a_complete_sweep_has_a_value(complete: Path) -> None:
     table = rows(complete.parent / "table.csv")
-    assert len(table) == 3 * 2 * 2 * 2
+    assert len(table) == 3 * 2 * 2 * len(METRICS.names)
     assert all(row["mean"] and row["sd"] and row["seeds"] == "2" and not row["missing"] for row in table)
 
 
@@ -392,3 +409,8 @@ def test_a_damaged_trial_is_named_and_its_scores_are_missing(tmp_path: Path) -> 
         assert path.relative_to(store).as_posix() in text
     damaged = [row for row in rows(page.parent / "trials.csv") if row["state"] == "damaged"]
     assert [row["trial"] for row in damaged] == [path.relative_to(store).parts[1]]
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        RECORDED.write_text(said_by(complete_in(Path(folder, "runs"), plan_in(Path(folder)))))
