@@ -14,7 +14,7 @@ COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev
 IMAGE ?= $(TARGET):$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test campaign test-cluster chaos-cluster conformance check fmt lint types floors lengths image bench clean
+.PHONY: help setup quickstart test campaign test-cluster chaos-cluster conformance generate check fmt lint types floors lengths image bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,10 @@ chaos-cluster: $(READY) ## the rest: nodes cut off, memory limits, queues, quota
 conformance: $(READY) ## every norm in every backbone, the gangs of every ZeRO stage and their parity included
 	NORMSWEEP_CONFORMANCE=all $(BIN)/python -m pytest tests/contract/test_conformance.py tests/contract/test_zero.py \
 		tests/parity/test_training.py
+
+generate: $(READY) ## remake what is made from the code: docs/sweep-file.md, sweeps/schema.json, docs/architecture.md
+	$(BIN)/python -m orchestrator.plan.docs
+	$(BIN)/python -m tests.drawing
 
 check: lint types floors lengths ## what CI runs beside the tests
 

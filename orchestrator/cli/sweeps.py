@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import signals
 from orchestrator.cli.exits import exit_code
 from orchestrator.cli.options import (
     NAMESPACE,
@@ -155,13 +156,23 @@ def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
         plan = planned()  # what is wrong with the file is said before anything heavy is imported
         from orchestrator.run.runner import run_sweep
 
-        return run_sweep(plan, options)
+        ended = run_sweep(plan, options)
+        _print_end(ended, options)
+        signals.check()  # after a signal a job has no outcome yet
+        return ended
 
     if not options.job:
         return train().exit_code
     from orchestrator.run.for_job import run_for_job
 
     return run_for_job(options.job, options.store, train)
+
+
+def _print_end(ended: Ended, options: RunOptions) -> None:
+    if ended.summary and not options.quiet:
+        print(ended.summary, file=sys.stderr)
+    if options.json_lines:
+        print(json.dumps({"event": "summary", **ended.counts}), flush=True)
 
 
 def _close(planned: Callable[[], Plan], options: RunOptions, kind: str, message: str) -> None:

@@ -1,0 +1,1 @@
+"""A sweep as a job on Kubernetes: made, sent, followed, and put into words."""

@@ -1,0 +1,1 @@
+"""The report of a sweep: what the store knows as frames, then tables, figures and one page."""

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from orchestrator.plan import Plan
-from orchestrator.plan.show import duration
+from orchestrator.plan import Gpus, Plan
+from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
+from orchestrator.plan.show import duration, gpus_in_words, seconds_left, trials_in_words
 from orchestrator.plan.states import State
 
 LINE_EVERY_S = 15.0
@@ -74,18 +75,19 @@ class Progress:
         json_lines: bool,
         reached: Mapping[str, int] | None = None,
     ) -> None:
-        """`reached`: steps from which trials continue."""
+        """`reached`: the trials that this run trains, with the steps from which they continue."""
+        self._plan = plan
+        self._reached = dict(reached or {})
         self._rows = {
             trial.id: _Row(
                 trial.name,
                 trial.spec.training.steps,
                 trial.seconds,
                 _at_first(states.get(trial.id)),
-                step=(reached or {}).get(trial.id, 0),
+                step=self._reached.get(trial.id, 0),
             )
             for trial in plan.trials
         }
-        self._sweep = plan.sweep
         self._quiet = quiet
         self._json = json_lines
         self._console = Console(stderr=True, highlight=False)
@@ -105,10 +107,18 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def placed(self, plan: Plan) -> None:
-        """The same trials, now that it is known what they run on: their estimates may be others."""
+    def placed(self, plan: Plan, gpus: Gpus) -> None:
+        """The same trials, now that it is known what they run on: their estimates may have changed."""
         for trial in plan.trials:
             self._rows[trial.id].cost_s = trial.seconds
+        trials = [trial for trial in plan.trials if trial.id in self._reached]
+        if waits_for_gpus(self._plan):
+            self.say(f"Placement: {gpus_in_words(gpus)}")
+            self.line({"event": "placement", "auto_gpus": gpus.auto, "why": gpus.why})
+        for warning in too_large_for_a_gpu(trials, gpus):
+            self.warn(warning)
+        left = duration(seconds_left(trials, self._reached))
+        self.say(f"{trials_in_words(len(trials))} to train, about {left} one after the other.")
 
     def say(self, text: str) -> None:
         """A sentence for people."""
@@ -181,7 +191,9 @@ class Progress:
         )
 
     def _table(self) -> Table:
-        table = Table(title=f"{self._sweep} {self._clock().strip()} {self._overall()}", title_justify="left", box=None)
+        table = Table(
+            title=f"{self._plan.sweep} {self._clock().strip()} {self._overall()}", title_justify="left", box=None
+        )
         rows = sorted(self._rows.values(), key=lambda row: PLACES.get(row.state, LAST))
         shown = [(row, _cells(row)) for row in rows[:LONGEST_TABLE]]
         widths = {column: max(len(column), *(len(cells[column]) for _, cells in shown)) for column in shown[0][1]}

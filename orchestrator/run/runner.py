@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,7 @@ from orchestrator import signals
 from orchestrator.errors import NormsweepError, TrialsFailed
 from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
-from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
-from orchestrator.plan.show import counts, duration, gpus_in_words, seconds_left, trials_in_words
+from orchestrator.plan.show import counts, trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
@@ -44,18 +43,22 @@ UNLESS_ASKED = {
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: its exit code, what people were warned of, and what came out, in words."""
+    """How a run ended: its exit code, what people were warned of, and what came out, in words and as counted."""
 
     exit_code: int
     warnings: tuple[str, ...]
     summary: str = ""
+    counts: Mapping[str, Any] = field(default_factory=dict)  # with --json, the last line
 
 
 def run_sweep(plan: Plan, options: RunOptions) -> Ended:
-    """Train what is missing, mirror it, write the report.
+    """Train what is missing, mirror it, write the report. After a signal there is no report.
 
-    Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, UserError for an address of MLflow that
-    is none, Interrupted where a signal ended it.
+    It calls downward and climbs back three times: to open the live table, to train, and to close
+    the table. A test counts (tests/integration/test_way.py), so mind where a new call stands.
+
+    Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, UserError for
+    an address of MLflow that is none.
     """
     shown(options.tracking)  # an address that is none is refused before anything is made
     store = open_store(options.store)
@@ -67,17 +70,15 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     refused = {trial_id for trial_id in todo if looks[trial_id].hindrances}
     todo -= refused
     reached = {trial_id: looks[trial_id].step for trial_id in todo}
+    warnings = [*plan.warnings, *damage_in_words(looks.values()), *_refusals(plan, store, looks, refused)]
+    trials = trials_in_words(len(plan.trials))
     with Progress(plan, states, quiet=options.quiet, json_lines=options.json_lines, reached=reached) as progress:
-        for warning in plan.warnings:
+        for warning in warnings:
             progress.warn(warning)
-        for warning in [*damage_in_words(looks.values()), *_refusals(plan, store, looks, refused)]:
-            progress.warn(warning)
+        if done:
+            progress.say(f"{len(done)} of {trials} {'is' if len(done) == 1 else 'are'} done already.")
         if todo:
             keep_initial(plan, store)
-        if done:
-            progress.say(
-                f"{len(done)} of {trials_in_words(len(plan.trials))} {'is' if len(done) == 1 else 'are'} done already."
-            )
         with _mirroring(plan, store, options, looks, progress) as mirror:
             try:
                 if todo:
@@ -85,9 +86,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
             finally:  # before MLflow is told for the last time
                 if signals.received is not None:
                     close_attempts(store, todo, options.run, "interrupted", "stopped from outside")
-    result = _finish(plan, store, options, progress, mirror, trained=len(todo))
-    signals.check()
-    return result
+    return _finish(plan, store, options, progress, mirror, trained=len(todo))
 
 
 def _finish(
@@ -107,30 +106,25 @@ def _finish(
         frame = read_frame(plan, store)
     looks = frame.looks if frame is not None else looks_at(store, [trial.id for trial in plan.trials])
     states = {trial_id: look.state for trial_id, look in looks.items()}
-    summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": None}
     for trial in plan.trials:
         state, failure = states[trial.id], looks[trial.id].failure
         if failure is not None and state in (State.FAILED, State.INFEASIBLE):
             kind = f"{failure['kind']}: " if state == State.FAILED else ""
             progress.warn(f"{state}: {trial.name}: {kind}{failure['message']}")
-    text = ""
+    page = None
     if frame is not None:
         from orchestrator.report.page import write_report
 
         written = write_report(plan, options.store, frame=frame)
-        summary["report"] = written.page
+        page = written.page
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 mirror.log_report(written.files)
-        text = (
-            f"{plan.sweep}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
-            f"{_rare(summary)}{summary['pending']} pending.\n"
-            f"Report: {written.page}\nRuns:   {_where_runs_are(options)}"
-        )
-        progress.say(text)
-    progress.line({"event": "summary", **summary})
+    runs = _where_runs_are(options)
+    summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
+    text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
-    return Ended(exit_code, tuple(progress.warnings), text)
+    return Ended(exit_code, tuple(progress.warnings), text, summary)
 
 
 def _where_runs_are(options: RunOptions) -> str:
@@ -148,9 +142,13 @@ def _refusals(plan: Plan, store: Store, looks: Mapping[str, Look], refused: Abst
     ]
 
 
-def _rare(summary: Mapping[str, Any]) -> str:
-    """States that are mentioned only where there is one."""
-    return "".join(f"{summary[state]} {state}, " for state in (State.INFEASIBLE, State.DAMAGED) if summary[state])
+def _in_words(summary: Mapping[str, Any]) -> str:
+    """How many trials are in which state; rare states only where there is one."""
+    rare = "".join(f"{summary[state]} {state}, " for state in (State.INFEASIBLE, State.DAMAGED) if summary[state])
+    return (
+        f"{summary['sweep']}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
+        f"{rare}{summary['pending']} pending."
+    )
 
 
 @contextmanager
@@ -227,15 +225,8 @@ def _train(plan: Plan, reached: Mapping[str, int], store: Store, options: RunOpt
         there, gpus = place(plan, reached.keys(), options)
         from orchestrator.run.tuning import tune_trials
 
-        progress.placed(there)
+        progress.placed(there, gpus)
         trials = [trial for trial in there.trials if trial.id in reached]
-        if waits_for_gpus(plan):
-            progress.say(f"Placement: {gpus_in_words(gpus)}")
-            progress.line({"event": "placement", "auto_gpus": gpus.auto, "why": gpus.why})
-        for warning in too_large_for_a_gpu(trials, gpus):
-            progress.warn(warning)
-        left = duration(seconds_left(trials, reached))
-        progress.say(f"{trials_in_words(len(trials))} to train, about {left} one after the other.")
         errors = tune_trials(there, trials, options, progress, work=work, commit=_commit())
     for trial_id, error in errors.items():
         give_up(store, trial_id, error)

@@ -1,4 +1,4 @@
-"""What is generated from the schema is up to date, and the sweeps that ship fit it."""
+"""What `make generate` makes is up to date, and the sweeps that ship fit the schema."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ import yaml
 from orchestrator.datasets.roots import DataRoots
 from orchestrator.plan import load_plan
 from orchestrator.plan.docs import PAGE, SCHEMA, page, schema
+from tests import drawing
 from trainers.data.manifests import find_set
 
 SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
 
 
 def test_the_page_and_the_schema_are_current() -> None:
-    assert PAGE.read_text() == page(), "run: python -m orchestrator.plan.docs"
-    assert json.loads(SCHEMA.read_text()) == schema(), "run: python -m orchestrator.plan.docs"
+    assert PAGE.read_text() == page(), "run: make generate"
+    assert json.loads(SCHEMA.read_text()) == schema(), "run: make generate"
+
+
+def test_the_drawing_of_the_floors_is_current() -> None:
+    assert drawing.PAGE.read_text() == drawing.page(), "run: make generate"
 
 
 def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from trainers import journal
 ROOT = Path(__file__).parents[2]
 EXTENSIONS = Path(__file__).with_name("extensions")
 COPIED = ("orchestrator", "trainers", "sweeps", "docs", "tests", "pyproject.toml")
-GENERATORS = ("orchestrator.plan.docs",)  # of those of `make generate` what an extension changes the output of
+GENERATORS = ("orchestrator.plan.docs", "tests.drawing")  # what `make generate` runs
 SET = "embedded-test"
 
 SWEEP = """\
@@ -241,11 +241,12 @@ def rows(text: str) -> list[dict[str, str]]:
 
 PAGE = {"docs/sweep-file.md"}
 NAMED = {*PAGE, "sweeps/schema.json"}
+DRAWN = {"docs/architecture.md"}  # it lists every file
 
 
 def test_a_norm_is_one_file_and_one_line(tmp_path: Path) -> None:
     copy = extended(tmp_path, "norm")
-    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), NAMED)
+    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), NAMED | DRAWN)
     (trial,) = copy.planned(norm="centred")
     assert trial["axes"]["norm"] == "centred"
     out = copy.trained(trial)
@@ -255,7 +256,7 @@ def test_a_norm_is_one_file_and_one_line(tmp_path: Path) -> None:
 
 def test_a_backbone_is_two_files_and_one_line(tmp_path: Path) -> None:
     copy = extended(tmp_path, "backbone")
-    assert (copy.by_hand, copy.generated) == (ByHand(new=2, lines=1), NAMED)
+    assert (copy.by_hand, copy.generated) == (ByHand(new=2, lines=1), NAMED | DRAWN)
     small, large = copy.planned(backbone="thin", axes="  width: [8, 16]\n  depth: [1]\n")
     assert (large["axes"]["width"], large["spec"]["model"]["backbone"]["depth"]) == (16, 1)
     out = copy.trained(large)
@@ -266,7 +267,7 @@ def test_a_backbone_is_two_files_and_one_line(tmp_path: Path) -> None:
 
 def test_a_task_is_one_file_and_one_line(tmp_path: Path) -> None:
     copy = extended(tmp_path, "task")
-    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), NAMED)
+    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), NAMED | DRAWN)
     (trial,) = copy.planned(task="{name: dimming, light: 0.25}")
     out = copy.trained(trial)
     assert {key: scored(out)[key] for key in ("compared", "border_px", "light")} == {
@@ -278,7 +279,7 @@ def test_a_task_is_one_file_and_one_line(tmp_path: Path) -> None:
 
 def test_a_probe_is_one_file_and_one_line(tmp_path: Path) -> None:
     copy = extended(tmp_path, "probe")
-    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), NAMED)
+    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), NAMED | DRAWN)
     (trial,) = copy.planned(probes="absolute")
     out = copy.trained(trial)
     seen = {step: value for (name, step), value in noted(out).items() if name == "absolute/group_0"}
@@ -289,7 +290,7 @@ def test_a_probe_is_one_file_and_one_line(tmp_path: Path) -> None:
 
 def test_a_metric_is_one_file_and_one_line(tmp_path: Path) -> None:
     copy = extended(tmp_path, "metric")
-    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), PAGE)
+    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), PAGE | DRAWN)
     (trial,) = copy.planned()
     out = copy.trained(trial)
     value = noted(out)[f"val/{SET}/near", 2]
@@ -322,7 +323,7 @@ def test_an_axis_is_one_line(tmp_path: Path) -> None:
 
 def test_a_section_is_one_file_and_one_line(tmp_path: Path) -> None:
     copy = extended(tmp_path, "section")
-    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), set())
+    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), DRAWN)
     copy.planned()
     files = copy.reported()
     said = "has the most parameters: "
@@ -333,7 +334,7 @@ def test_a_section_is_one_file_and_one_line(tmp_path: Path) -> None:
 
 def test_a_tracker_is_one_file_and_one_line(tmp_path: Path) -> None:
     copy = extended(tmp_path, "tracker")
-    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), set())
+    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), DRAWN)
     (trial,) = copy.planned(steps="20")
     copy.ran("-c", STORED)
     copy.normsweep("sync", "s.yaml", "--tracking", "lines:runs.jsonl")

@@ -1,0 +1,1 @@
+"""The networks, and beside each its shape, which planning reads without torch."""

@@ -1,0 +1,1 @@
+"""The metrics that restored images are scored by."""

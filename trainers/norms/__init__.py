@@ -1,0 +1,1 @@
+"""The normalisation layers, one in each file."""

@@ -1,0 +1,1 @@
+"""The probes: what is measured inside a network while it trains."""

@@ -1,0 +1,1 @@
+"""The restoration tasks, and the training patches they make."""

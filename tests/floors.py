@@ -1,0 +1,60 @@
+"""The floors of both packages, from the contracts in pyproject.toml that CI enforces."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Floor:
+    """Rooms that stand side by side: packages and single modules, by full name.
+
+    Rooms of one floor do not import each other. `number` counts from the top, through both packages.
+    """
+
+    number: int
+    package: str
+    rooms: tuple[str, ...]
+
+
+def contracts() -> list[Mapping[str, Any]]:
+    """All that CI enforces about imports."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    found: list[Mapping[str, Any]] = settings["tool"]["importlinter"]["contracts"]
+    return found
+
+
+@cache
+def floors() -> tuple[Floor, ...]:
+    """From top to bottom: those of orchestrator, then those of trainers, which know nothing of it."""
+    found: list[Floor] = []
+    for contract in contracts():
+        if contract["type"] == "layers":
+            (package,) = contract["containers"]
+            for layer in contract["layers"]:
+                rooms = tuple(f"{package}.{name.strip()}" for name in layer.split("|"))
+                found.append(Floor(len(found) + 1, package, rooms))
+    return tuple(found)
+
+
+def room_of(module: str) -> str | None:
+    """The room a module stands in; None for modules of neither package."""
+    room = ".".join(module.split(".")[:2])
+    return room if room in _numbers() else None
+
+
+def floor_of(module: str) -> int | None:
+    """The number of the floor a module stands on; None for modules of neither package."""
+    return _numbers().get(".".join(module.split(".")[:2]))
+
+
+@cache
+def _numbers() -> dict[str, int]:
+    return {room: floor.number for floor in floors() for room in floor.rooms}
