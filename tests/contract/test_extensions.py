@@ -107,7 +107,11 @@ LINES = {
         "LINES = (\n",
         '    Line("largest", "The largest network", "Largest"),\n',
     ),
-    # "tracking": a backend, once the port has a table of them.
+    "tracker": Line(
+        "orchestrator/tracking/__init__.py",
+        "TRACKERS = {\n",
+        '    "lines": "orchestrator.tracking.lines:LinesTracker",\n',
+    ),
 }
 
 
@@ -326,6 +330,18 @@ def test_a_section_is_one_file_and_one_line(tmp_path: Path) -> None:
     for name, heading in (("index.html", '<h2 id="largest">The largest network</h2>'), ("report.md", "## The largest")):
         assert heading in files[name]
         assert said in files[name].partition(heading)[2]
+
+
+def test_a_tracker_is_one_file_and_one_line(tmp_path: Path) -> None:
+    copy = extended(tmp_path, "tracker")
+    assert (copy.by_hand, copy.generated) == (ByHand(new=1, lines=1), DRAWN)
+    (trial,) = copy.planned(steps="20")
+    copy.ran("-c", STORED)
+    copy.normsweep("sync", "s.yaml", "--tracking", "lines:runs.jsonl")
+    kept = [json.loads(line) for line in (copy.root / "runs.jsonl").read_text().splitlines()]
+    assert {run for _, run, _ in kept} == {trial["id"]}
+    assert ["train/loss", 20] in [content[:2] for kind, _, content in kept if kind == "value"]
+    assert [content for kind, _, content in kept if kind == "status"][-1] == "FINISHED"
 
 
 # The tests that look at the tables, as an expression of pytest's: whole, the files take minutes.
