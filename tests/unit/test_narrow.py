@@ -13,6 +13,7 @@ from orchestrator.plan.states import State
 from orchestrator.run.progress import Progress
 from orchestrator.scores import _scores_table
 from tests.sweeps import write_sweep
+from trainers.catalog import METRICS
 
 WIDTHS = [20, 40, 60, 80, 132]
 
@@ -30,7 +31,7 @@ def test_no_digit_of_a_score_is_cut(width: int) -> None:
         "benchmark": "Urban100",
         "per_channel": False,
         "images": [{}] * 4744,
-        "ssim": 0.81234,
+        **dict.fromkeys(METRICS.names, 0.81234),
         "non_finite": 0.01234,
     }
     results = [

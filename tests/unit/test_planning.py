@@ -70,7 +70,7 @@ TRAPS = {
     "an unknown norm": (BASE.replace("i_ln", "iln"), "4:22: axes.norm[1]: unknown norm 'iln'. Did you mean 'i_ln'?"),
     "a backbone of one's own": (
         BASE.replace("swinir-tiny", "'my.code:Net'"),
-        "3:14: axes.backbone[0]: 'my.code:Net': only a norm may be of your own. Known: swinir,",
+        "3:14: axes.backbone[0]: 'my.code:Net': only a norm may be of your own. Known: ",
     ),
     "an unknown knob": (
         BASE.replace("i_ln", "{name: i_ln, epps: 1.0}"),
