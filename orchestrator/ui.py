@@ -15,6 +15,7 @@ from types import FrameType
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.loopback import is_loopback
+from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.address import Address, parse
 from orchestrator.tracking.sqlite import ARTIFACTS, bring_home
 
@@ -25,6 +26,8 @@ PRIVATE_HOSTS = ("10.*", "192.168.*", *(f"172.{i}.*" for i in range(16, 32)))
 
 def run_ui(tracking_uri: str, host: str, port: int) -> int:
     """Serve until interrupted. UserError if there is nothing to show, EnvironmentProblem if the port is taken."""
+    if not is_mlflow(tracking_uri):
+        raise UserError(f"--tracking {shown(tracking_uri)}: only MLflow has pages: sqlite:///PATH or http://SERVER.")
     address = parse(tracking_uri)
     if address.is_server:
         print(f"The runs are served already: open {address.shown}", flush=True)

@@ -125,7 +125,7 @@ def _in_words(value: object) -> str:
 def _check_options(options: JobOptions) -> None:
     """Refuse what pods could not reach, and what does not go together. Raises UserError."""
     if options.priority and not options.queue:
-        raise UserError(f"--priority {options.priority}: is of a queue: give --queue too")
+        raise UserError(f"--priority {options.priority} needs --queue.")
     if options.most_replicas and options.queue:
         raise UserError("--autoscale: Kueue counts fixed pods: give --replicas with a --queue")
     if not is_s3(options.store):

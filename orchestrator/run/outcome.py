@@ -31,7 +31,7 @@ class AttemptFailed(Exception):
 
 
 def is_last(kind: str, step: int, earlier: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether an attempt that failed at the checkpoint of `step` was the last one, after the failures of `earlier` ones.
+    """Whether to give up on a trial, given a failure at the checkpoint of `step` and the `earlier` ones.
 
     A trial on machines that are taken away again and again goes on for as long as it gets further; only retries that fail
     where the one before failed are counted. Not counted are those that were told to end, and those that ran out of CUDA

@@ -1,4 +1,4 @@
-"""How a run is told: a live table in a terminal, plain lines elsewhere, JSON for programs."""
+"""How a run reports progress: a live table in a terminal, plain lines elsewhere, JSON for programs."""
 
 from __future__ import annotations
 

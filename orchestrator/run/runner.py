@@ -27,7 +27,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
 from orchestrator.store.names import claim_name
 from orchestrator.store.trials import Look, damage_in_words, looks_at
-from orchestrator.tracking import shown
+from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.mirror import Mirror
 
@@ -129,7 +129,9 @@ def _finish(
 
 def _where_runs_are(options: RunOptions) -> str:
     address = shown(options.tracking)
-    return f"{address}, as pods name it: k8s/README.md, Look" if options.job else f"normsweep ui --tracking {address}"
+    if options.job:
+        return f"{address}, as pods name it: k8s/README.md, Look"
+    return f"normsweep ui --tracking {address}" if is_mlflow(options.tracking) else address
 
 
 def _refusals(plan: Plan, store: Store, looks: Mapping[str, Look], refused: AbstractSet[str]) -> list[str]:

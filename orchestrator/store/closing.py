@@ -1,4 +1,4 @@
-"""Closing what a driver left open: attempts of its own without a result or a failure, which would count as running."""
+"""Closes attempts that a driver left without a result or a failure: they would count as running."""
 
 from __future__ import annotations
 

@@ -193,11 +193,6 @@ class JournalReader:
                 yield Point(metric, step, float(value), record["time"], attempt, record["seq"])
 
 
-def read_points(store: Store, trial_id: str) -> Iterator[Point]:
-    """Every undamaged (metric, step) of a trial once."""
-    return JournalReader(store).new_points(segments(store, trial_id), may_wait=False)
-
-
 # --- joining ----------------------------------------------------------------------------------------------------------
 
 

@@ -295,7 +295,7 @@ def test_an_image_that_no_node_has_is_told(lab: Lab, tmp_path: Path) -> None:
         (("--tracking", "http://localhost:5000"), 2, "for a pod that is the pod itself"),
         (("--tracking", "http://me:word@mlflow:5000"), 2, "MLFLOW_TRACKING_PASSWORD"),
         (("--template", "pyproject.toml"), 2, "k8s/rayjob.yaml"),
-        (("--priority", "urgent"), 2, "give --queue too"),
+        (("--priority", "urgent"), 2, "needs --queue"),
     ],
 )
 def test_what_cannot_be_submitted_is_refused_before_anything_is_made(

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan, load_plan
 from orchestrator.store import open_store
-from orchestrator.store.journals import read_points
+from orchestrator.store.trials import read_trial
 from orchestrator.tracking import TRACKERS, is_there, open_tracker, shown
 from orchestrator.tracking.base import Tracker, Value
 from orchestrator.tracking.memory import MemoryTracker
@@ -134,7 +134,7 @@ def test_the_mirror_sends_every_point_and_then_asks_for_nothing_more(plan: Plan,
     assert {trial: run.status for trial, run in found.items()} == {first.id: "FINISHED", second.id: "RUNNING"}
     for trial in plan.trials:
         sent = {(metric, step) for metric, step, *_ in kept(tracker, found[trial.id].id)}
-        assert sent == {(point.metric, point.step) for point in read_points(store, trial.id)}
+        assert sent == {(point.metric, point.step) for point in read_trial(store, trial.id)[1]}
     store.requests()
     mirror.sync(store, [first])
     assert store.requests() == {}

@@ -30,7 +30,7 @@ from orchestrator.run.progress import Progress
 from orchestrator.run.runner import run_sweep
 from orchestrator.store import attempts, journals, open_store
 from orchestrator.store.base import Store
-from orchestrator.store.trials import looks_at
+from orchestrator.store.trials import looks_at, read_trial
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.health import look
@@ -95,7 +95,7 @@ def test_runs_are_named_tagged_and_hold_the_axes(plan: Plan, store: Store, uri: 
         assert run.data.tags["normsweep.trial"] == trial.id
         assert run.data.tags["normsweep.sweep"] == plan.sweep
         sent = {(m, s, t) for m, s, _, t in points(uri, run)}
-        assert sent == {(p.metric, p.step, round(p.time * 1000)) for p in journals.read_points(store, trial.id)}
+        assert sent == {(p.metric, p.step, round(p.time * 1000)) for p in read_trial(store, trial.id)[1]}
 
 
 def test_sending_again_adds_nothing_even_without_a_cursor(plan: Plan, store: Store, uri: str) -> None:
@@ -217,7 +217,7 @@ def test_every_point_arrives_once_where_the_journals_are_joined_meanwhile(plan: 
     mirror.sync(store, [trial])
     sync_sweep(plan, store.uri, uri)
     sent = Counter((m, s) for m, s, _, _ in points(uri, runs(uri, plan.sweep)[trial.name]))
-    assert sent == Counter((p.metric, p.step) for p in journals.read_points(store, trial.id))
+    assert sent == Counter((p.metric, p.step) for p in read_trial(store, trial.id)[1])
 
 
 def test_a_trial_of_another_sweep_is_shown_in_this_one_and_marked(plan: Plan, store: Store, uri: str, tmp_path) -> None:
@@ -292,7 +292,7 @@ def test_what_could_not_be_sent_is_sent_when_mlflow_is_back(plan: Plan, store: S
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.params["norm"] == trial.axes["norm"]
     sent = sorted((m, s) for m, s, _, _ in points(uri, run))
-    assert sent == sorted((p.metric, p.step) for p in journals.read_points(store, trial.id))
+    assert sent == sorted((p.metric, p.step) for p in read_trial(store, trial.id)[1])
     assert run.info.status == "FINISHED"
 
 

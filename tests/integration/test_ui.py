@@ -202,3 +202,8 @@ def test_a_server_that_is_there_already_is_only_named(capsys: pytest.CaptureFixt
     assert "http://tracking.example:5000" in capsys.readouterr().out
     assert run_ui("http://ada:s3cr3t@tracking.example:5000", "127.0.0.1", 5000) == 0
     assert capsys.readouterr().out == "The runs are served already: open http://tracking.example:5000\n"
+
+
+def test_a_tracker_without_pages_says_so() -> None:
+    with pytest.raises(UserError, match="memory:mine: only MLflow has pages"):
+        run_ui("memory:mine", "127.0.0.1", 5000)

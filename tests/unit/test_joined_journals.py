@@ -141,7 +141,7 @@ def test_a_reader_that_follows_has_every_point_once_whenever_segments_are_joined
     store: Store, trial: Trial, stale: bool
 ) -> None:
     attempt = about_to_end(store, trial)
-    whole = list(journals.read_points(store, trial.id))
+    whole = read_trial(store, trial.id)[1]
     reader, before = JournalReader(store), listed(store, trial.id).segments
     got = list(reader.new_points(before[:3]))
     assert 0 < len(got) < len(whole)
@@ -162,7 +162,7 @@ def test_a_segment_that_came_late_is_waited_for_once(store: Store, trial: Trial)
     got = list(reader.new_points([segments[1]]))
     assert (got, reader.is_behind, reader.damaged) == ([], True, [])
     got = list(reader.new_points(segments))
-    assert identities(got) == identities(list(journals.read_points(store, trial.id)))
+    assert identities(got) == identities(read_trial(store, trial.id)[1])
     lost = JournalReader(store)
     assert list(lost.new_points([segments[1]])) == []
     assert list(lost.new_points([segments[1], *without[1:]]))

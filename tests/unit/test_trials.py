@@ -12,6 +12,7 @@ from orchestrator.cli.sweeps import status
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.store import attempts, checkpoints, journals, open_store, results, trials
 from orchestrator.store.base import Store
+from orchestrator.store.trials import read_trial
 from tests.sweeps import write_sweep
 from trainers.durable import sha256_of
 
@@ -73,7 +74,7 @@ def test_of_a_point_journalled_twice_the_first_attempt_counts(store: Store, tria
         attempt = attempts.new_attempt(store, trial, {})
         journals.put_segment(store, trial.id, attempt, 0, line(0, 1, loss=loss))
         journals.put_segment(store, trial.id, attempt, 1, line(1, 1 + attempt, loss=loss))
-    points = [(p.step, p.value, p.attempt) for p in journals.read_points(store, trial.id)]
+    points = [(p.step, p.value, p.attempt) for p in read_trial(store, trial.id)[1]]
     assert points == [(1, 0.9, 1), (2, 0.9, 1), (3, 0.1, 2)]
 
 

@@ -1,4 +1,4 @@
-"""Whether a data set's folder is what it should be: every image decoded, every problem told at once, each with its file."""
+"""Checks a data set's folder: decodes every image and reports all problems at once, each with its file."""
 
 from __future__ import annotations
 
