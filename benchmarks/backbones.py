@@ -27,27 +27,43 @@ from trainers.choice import Choice
 from trainers.spec import DataSpec, ModelSpec, RunSpec, TrainingSpec
 
 warnings.filterwarnings("ignore", message="torch.meshgrid")
-os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"  # of the processes started here: what is freed leaves them
+os.environ["MALLOC_MMAP_THRESHOLD_"] = (
+    "65536"  # of the processes started here: what is freed leaves them
+)
 
 RUNS = 5
 # backbone, knobs, side of the patches (the protocol's for SR x2), batch, side of the evaluated image
 CASES: dict[str, tuple[str, dict[str, KnobValue], int, int, int]] = {
     "hat-mini, two groups": (
         "hat",
-        {"embed_dim": 96, "depths": (2, 2), "num_heads": (6, 6), "compress_ratio": 24, "squeeze_factor": 24},
+        {
+            "embed_dim": 96,
+            "depths": (2, 2),
+            "num_heads": (6, 6),
+            "compress_ratio": 24,
+            "squeeze_factor": 24,
+        },
         32,
         4,
         128,
     ),
     "swinir-light": ("swinir-light", {}, 32, 4, 128),
-    "drct-small": ("drct", {"embed_dim": 96, "depths": (6, 6), "num_heads": (6, 6), "gc": 24}, 32, 4, 128),
+    "drct-small": (
+        "drct",
+        {"embed_dim": 96, "depths": (6, 6), "num_heads": (6, 6), "gc": 24},
+        32,
+        4,
+        128,
+    ),
 }
 
 
 def ours(name: str, knobs: dict[str, KnobValue]) -> tuple[nn.Module, RunSpec]:
     torch.manual_seed(0)
     spec = RunSpec(
-        model=ModelSpec.with_defaults(Choice(name=name, knobs={**knobs, "drop_path": 0.0}), Choice(name="layer_norm")),
+        model=ModelSpec.with_defaults(
+            Choice(name=name, knobs={**knobs, "drop_path": 0.0}), Choice(name="layer_norm")
+        ),
         task=Choice(name="sr_x2"),
         data=DataSpec(train="none", train_sha256="0" * 64),
         training=TrainingSpec(patch_size_px=32),
@@ -87,10 +103,16 @@ def theirs(spec: RunSpec, weights: dict[str, Tensor]) -> nn.Module:
 
 def fork_and_join_us() -> float:
     """What it costs two threads to begin and end an operation together: more where their cores share no cache."""
-    numbers, threads, medians = torch.ones((1 << 15) + 1), torch.get_num_threads(), {}  # just enough to be divided
+    numbers, threads, medians = (
+        torch.ones((1 << 15) + 1),
+        torch.get_num_threads(),
+        {},
+    )  # just enough to be divided
     for n in (1, 2):
         torch.set_num_threads(n)
-        medians[n] = statistics.median(seconds(lambda: numbers.add_(1), numbers.device) for _ in range(5000))
+        medians[n] = statistics.median(
+            seconds(lambda: numbers.add_(1), numbers.device) for _ in range(5000)
+        )
     torch.set_num_threads(threads)
     return (medians[2] - medians[1] / 2) * 1e6
 
@@ -102,7 +124,10 @@ def training_step(network: nn.Module, lq: Tensor, autocast: torch.dtype | None) 
 
 
 def evaluation(network: nn.Module, lq: Tensor, autocast: torch.dtype | None) -> None:
-    with torch.inference_mode(), torch.autocast(lq.device.type, autocast, enabled=autocast is not None):
+    with (
+        torch.inference_mode(),
+        torch.autocast(lq.device.type, autocast, enabled=autocast is not None),
+    ):
         network(lq)
 
 
@@ -114,7 +139,9 @@ def seconds(work: Callable[[], None], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def peak_bytes(case: str, side: str, work: str, autocast: torch.dtype | None, device: str, threads: int) -> int:
+def peak_bytes(
+    case: str, side: str, work: str, autocast: torch.dtype | None, device: str, threads: int
+) -> int:
     """Growth of the peak memory over one piece of work of one side, in this process."""
     torch.set_num_threads(threads)
     networks, inputs = prepared(case, torch.device(device))
@@ -145,7 +172,10 @@ WORK = {"training step": training_step, "evaluation": evaluation}
 def prepared(case: str, device: torch.device) -> tuple[dict[str, nn.Module], dict[str, Tensor]]:
     name, knobs, patch, batch, side = CASES[case]
     network, spec = ours(name, knobs)
-    networks = {"ours": network.to(device), "spandrel": theirs(spec, network.state_dict()).to(device)}
+    networks = {
+        "ours": network.to(device),
+        "spandrel": theirs(spec, network.state_dict()).to(device),
+    }
     inputs = {
         "training step": torch.rand(batch, 3, patch, patch, device=device),
         "evaluation": torch.rand(1, 3, side, side, device=device),
@@ -157,7 +187,10 @@ def native(device: torch.device) -> bool:
     """Whether bf16 is computed natively."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return "avx512_bf16" in torch.backends.cpu.get_cpu_capability().lower() or torch.cpu._is_avx512_bf16_supported()
+    return (
+        "avx512_bf16" in torch.backends.cpu.get_cpu_capability().lower()
+        or torch.cpu._is_avx512_bf16_supported()
+    )
 
 
 def measure(case: str, device: torch.device, autocast: torch.dtype | None) -> None:
@@ -171,7 +204,9 @@ def measure(case: str, device: torch.device, autocast: torch.dtype | None) -> No
         medians = {side: statistics.median(runs[1:]) for side, runs in times.items()}
         with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
             peaks = {
-                side: pool.apply(peak_bytes, (case, side, work, autocast, device.type, torch.get_num_threads()))
+                side: pool.apply(
+                    peak_bytes, (case, side, work, autocast, device.type, torch.get_num_threads())
+                )
                 for side in networks
             }
         ratio = medians["spandrel"] / medians["ours"]
@@ -187,7 +222,11 @@ def measure(case: str, device: torch.device, autocast: torch.dtype | None) -> No
 def main() -> None:
     device = torch.device(sys.argv[1] if len(sys.argv) > 1 else "cpu")
     precisions = sys.argv[2:] or ["fp32", "bf16"]
-    where = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    where = (
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"{torch.get_num_threads()} CPU threads"
+    )
     for precision in precisions:
         print(f"{precision} on {where}, torch {torch.__version__}, medians of {RUNS}")
         if precision == "bf16" and not native(device):

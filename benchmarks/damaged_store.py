@@ -22,7 +22,16 @@ from orchestrator.report.contents import Report
 from orchestrator.report.page import render
 from orchestrator.store import read_store
 from orchestrator.store.survey import survey
-from tests.damage import DAMAGES, KINDS, Seen, damaged, files_of, look, numbers_that_changed_unsaid, written
+from tests.damage import (
+    DAMAGES,
+    KINDS,
+    Seen,
+    damaged,
+    files_of,
+    look,
+    numbers_that_changed_unsaid,
+    written,
+)
 from tests.sweeps import command, environment, run, write_sweep
 
 SEED = 16
@@ -35,7 +44,9 @@ def main(count: int, runs: int) -> int:
     with tempfile.TemporaryDirectory() as folder:
         plan, store = written(Path(folder))
         before = look(plan, store, tables=True)
-        print(f"{'kind':12} {'damages':>8} {'named':>8} {'unnamed':>8} {'raised':>8} {'silent':>8} {'s':>7}")
+        print(
+            f"{'kind':12} {'damages':>8} {'named':>8} {'unnamed':>8} {'raised':>8} {'silent':>8} {'s':>7}"
+        )
         for kind in KINDS:
             wrong += _kind(kind, count, plan, store, before)
     return 1 if wrong + (_runs(runs) if runs else 0) else 0
@@ -46,7 +57,10 @@ def _kind(kind: str, count: int, plan, store: Path, before: Seen) -> int:
     dice, began = random.Random(f"{SEED} {kind}"), time.monotonic()
     named = unnamed = raised = silent = 0
     for turn in range(count):
-        path, (name, damage) = dice.choice(files_of(store, kind)), dice.choice([*DAMAGES.items(), ("folder", None)])
+        path, (name, damage) = (
+            dice.choice(files_of(store, kind)),
+            dice.choice([*DAMAGES.items(), ("folder", None)]),
+        )
         content = damage(path.read_bytes(), dice) if damage else None
         try:
             with damaged(path, content):
@@ -64,7 +78,10 @@ def _kind(kind: str, count: int, plan, store: Path, before: Seen) -> int:
             silent += 1
             print(f"{kind}: {name} of {path.relative_to(store)} changes {changed} without a word")
     seconds = time.monotonic() - began
-    print(f"{kind:12} {count:8} {named:8} {unnamed:8} {raised:8} {silent:8} {seconds:7.1f}", flush=True)
+    print(
+        f"{kind:12} {count:8} {named:8} {unnamed:8} {raised:8} {silent:8} {seconds:7.1f}",
+        flush=True,
+    )
     return raised + silent
 
 
@@ -72,7 +89,9 @@ def _report(plan, seen: Seen) -> Report:
     """Without figures, which take seconds."""
     rows = correlation.divergence(seen.frame)
     found = correlation.correlations(seen.frame, rows)
-    return Report(plan, seen.frame, tables.comparisons(seen.frame), rows, found, [], datetime.now(UTC))
+    return Report(
+        plan, seen.frame, tables.comparisons(seen.frame), rows, found, [], datetime.now(UTC)
+    )
 
 
 def _runs(runs: int) -> int:
@@ -101,7 +120,10 @@ def _runs(runs: int) -> int:
             bad = done.returncode not in ALLOWED or "Traceback" in done.stdout
             wrong += bad
             told = said[-1] if said else ""
-            print(f"run: {kind}, {name}: exit {done.returncode}{' WRONG' if bad else ''}  {told}", flush=True)
+            print(
+                f"run: {kind}, {name}: exit {done.returncode}{' WRONG' if bad else ''}  {told}",
+                flush=True,
+            )
             if bad:
                 print(done.stdout)
     return wrong

@@ -18,7 +18,9 @@ SHAPE = (16, 4096, 180)
 RUNS = 7
 
 
-def seconds(forward: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, grads: tuple[Tensor, ...]) -> float:
+def seconds(
+    forward: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, grads: tuple[Tensor, ...]
+) -> float:
     x.grad = None
     began = time.perf_counter()
     outputs = forward(x)
@@ -53,7 +55,9 @@ def main() -> None:
     medians = {name: statistics.median(runs[1:]) for name, runs in times.items()}
     print(f"{SHAPE} on {torch.get_num_threads()} CPU threads, forward + backward")
     for name, median in medians.items():
-        print(f"{name:30s} {median * 1e3:8.1f} ms   {median / medians['nn.LayerNorm']:5.2f} x nn.LayerNorm")
+        print(
+            f"{name:30s} {median * 1e3:8.1f} ms   {median / medians['nn.LayerNorm']:5.2f} x nn.LayerNorm"
+        )
 
 
 if __name__ == "__main__":

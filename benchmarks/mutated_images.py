@@ -43,7 +43,9 @@ def originals(side: int = 24) -> dict[str, bytes]:
                 if extra and not name.startswith(("PNG", "JPEG", "WEBP")):
                     continue
                 file = io.BytesIO()
-                Image.fromarray(pixels).convert(mode).save(file, name.split()[0], **options, **extra)
+                Image.fromarray(pixels).convert(mode).save(
+                    file, name.split()[0], **options, **extra
+                )
                 found[f"{name} {mode}{' EXIF' if extra else ''}"] = file.getvalue()
     return found
 
@@ -66,7 +68,9 @@ def mutations(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
                 case 0 | 1:
                     damaged[place] = int(random.integers(0, 256))
                 case 2:
-                    damaged[place : place + 4] = random.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF]).astype("<u4").tobytes()
+                    damaged[place : place + 4] = (
+                        random.choice([0, 1, 0x7FFFFFFF, 0xFFFFFFFF]).astype("<u4").tobytes()
+                    )
                 case 3:
                     del damaged[place : place + int(random.integers(1, 20))]
                 case 4:
@@ -111,7 +115,9 @@ def main() -> int:
         kinds[outcome(content)] += 1
         slowest = max(slowest, time.perf_counter() - begun)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{kinds.total()} damaged files (seed {seed}); slowest {slowest:.2f} s, peak memory {peak_mb:.0f} MB")
+    print(
+        f"{kinds.total()} damaged files (seed {seed}); slowest {slowest:.2f} s, peak memory {peak_mb:.0f} MB"
+    )
     for kind, number in kinds.most_common():
         print(f"{number:7}  {kind}")
     return int(any(kind.startswith("BUG") for kind in kinds))

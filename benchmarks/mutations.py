@@ -30,7 +30,9 @@ def part(count: int, seed: int) -> list[dict[str, Any]]:
     """What each of `count` mutations came to; a process that did not end well is one more, with what is wrong."""
     command = [sys.executable, "-m", "tests.planned", str(count), str(seed)]
     try:
-        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, preexec_fn=_limit)
+        ran = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, preexec_fn=_limit
+        )
         output, ended = ran.stdout, f"exit {ran.returncode}: {ran.stderr[-1_000:]}"
         is_whole = ran.returncode == 0
     except subprocess.TimeoutExpired as error:
@@ -38,18 +40,34 @@ def part(count: int, seed: int) -> list[dict[str, Any]]:
         ended, is_whole = f"no end after {DEADLINE_S:.0f} s", False
     outcomes = [json.loads(line) for line in output.splitlines() if line.endswith("}")]
     if not is_whole:
-        outcomes.append({"name": f"{seed}.{len(outcomes)}", "code": None, "seconds": 0.0, "peak": 0, "wrong": ended})
+        outcomes.append(
+            {
+                "name": f"{seed}.{len(outcomes)}",
+                "code": None,
+                "seconds": 0.0,
+                "peak": 0,
+                "wrong": ended,
+            }
+        )
     return outcomes
 
 
 def main(count: int = 10_000, seed: int = 1) -> int:
     parts = [min(PART, count - begun) for begun in range(0, count, PART)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        outcomes = [o for found in pool.map(part, parts, range(seed, seed + len(parts))) for o in found]
+        outcomes = [
+            o for found in pool.map(part, parts, range(seed, seed + len(parts))) for o in found
+        ]
     codes = Counter(outcome["code"] for outcome in outcomes)
     wrong = [outcome for outcome in outcomes if outcome["wrong"]]
-    print(f"{len(outcomes)} mutations: " + ", ".join(f"{n} with exit code {code}" for code, n in codes.most_common()))
-    slowest, largest = max(outcomes, key=lambda o: o["seconds"]), max(outcomes, key=lambda o: o["peak"])
+    print(
+        f"{len(outcomes)} mutations: "
+        + ", ".join(f"{n} with exit code {code}" for code, n in codes.most_common())
+    )
+    slowest, largest = (
+        max(outcomes, key=lambda o: o["seconds"]),
+        max(outcomes, key=lambda o: o["peak"]),
+    )
     print(f"longest: {slowest['seconds']:.1f} s of CPU ({slowest['name']})")
     print(f"largest: {largest['peak'] / 1e6:.0f} MB ({largest['name']})")
     print(f"broken promises: {len(wrong)}")

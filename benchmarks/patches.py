@@ -30,7 +30,10 @@ from trainers.tasks.super_resolution import SuperResolution
 
 BATCH = 16
 RUNS = 5
-CASES: dict[str, tuple[Task, int]] = {"SR x4, LQ 32": (SuperResolution(4), 32), "JPEG q10, 64": (JpegArtefacts(10), 64)}
+CASES: dict[str, tuple[Task, int]] = {
+    "SR x4, LQ 32": (SuperResolution(4), 32),
+    "JPEG q10, 64": (JpegArtefacts(10), 64),
+}
 
 
 class Files(Sequence[Pair]):
@@ -71,13 +74,17 @@ def rate(patches: TrainingPatches, first_step: int, steps: int) -> float:
     return steps * BATCH / (time.perf_counter() - began)
 
 
-def measure(pairs: Sequence[Pair], task: Task, patch: int, steps: int, results: multiprocessing.Queue) -> None:
+def measure(
+    pairs: Sequence[Pair], task: Task, patch: int, steps: int, results: multiprocessing.Queue
+) -> None:
     """Median rate and peak memory of one way, in a process of its own."""
     torch.set_num_threads(1)
     patches = TrainingPatches(pairs, task, patch, seed=0)
     rate(patches, 0, 2)
     rates = [rate(patches, 10 + run * steps, steps) for run in range(RUNS)]
-    results.put((statistics.median(rates), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+    results.put(
+        (statistics.median(rates), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    )
 
 
 def in_a_process(pairs: Sequence[Pair], task: Task, patch: int, steps: int) -> tuple[float, float]:

@@ -60,14 +60,20 @@ class Windowed(nn.Module):
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.of.attention(tokens, SIZE) if self.overlapping else self.of(tokens, SIZE, self.shift)
+        return (
+            self.of.attention(tokens, SIZE)
+            if self.overlapping
+            else self.of(tokens, SIZE, self.shift)
+        )
 
 
 def modules() -> dict[str, nn.Module]:
     """Every norm of the catalogue and every kind of attention, with drawn weights."""
     torch.manual_seed(0)
     found: dict[str, nn.Module] = {
-        entry.name: Restored(entry.load()(DIM, **entry.resolve({}))) for entry in NORMS if ":" not in entry.name
+        entry.name: Restored(entry.load()(DIM, **entry.resolve({})))
+        for entry in NORMS
+        if ":" not in entry.name
     }
     found["batch_norm of the batch"] = Restored(NORMS["batch_norm"].load()(DIM, eval_stats="batch"))
     for kind in ("plain", "shifted", "overlapping"):
@@ -122,7 +128,9 @@ def _instance_norm(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 def _batch_norm(norm: nn.Module, x: Tensor) -> Tensor:
-    return F.batch_norm(x.mT, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps).mT
+    return F.batch_norm(
+        x.mT, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+    ).mT
 
 
 def _image_norm(norm: nn.Module, x: Tensor) -> Tensor:
@@ -160,13 +168,19 @@ class Figures:
     @classmethod
     def of(cls, output: Tensor, exact: Tensor) -> Figures:
         finite = output.isfinite()
-        error = (output.double() - exact)[finite].norm() / exact[finite].norm() if finite.any() else torch.nan
+        error = (
+            (output.double() - exact)[finite].norm() / exact[finite].norm()
+            if finite.any()
+            else torch.nan
+        )
         return cls(float(error), 1.0 - finite.float().mean().item())
 
     def __str__(self) -> str:
         if self.non_finite == 1.0:
             return "not finite"
-        return f"{self.error:.1e}" + (f", {self.non_finite:.1%} not finite" if self.non_finite else "")
+        return f"{self.error:.1e}" + (
+            f", {self.non_finite:.1%} not finite" if self.non_finite else ""
+        )
 
 
 def row(name: str, module: nn.Module, std: float) -> dict[str, Figures | None]:
@@ -191,7 +205,9 @@ def main() -> None:
             figures = row(name, module, std)
             cells = ["" if figures[column] is None else str(figures[column]) for column in columns]
             print(f"| {name} | {std} | " + " | ".join(cells) + " |", flush=True)
-    print("\nEvery figure is of one set of bits: CPU path and CUDA path, grad, no_grad and inference_mode.")
+    print(
+        "\nEvery figure is of one set of bits: CPU path and CUDA path, grad, no_grad and inference_mode."
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,13 @@ ROOT = Path(__file__).parents[1]
 RUNS = 5
 COMMANDS = {
     "normsweep --help": [sys.executable, "-m", "orchestrator", "--help"],
-    "normsweep plan sweeps/quickstart.yaml": [sys.executable, "-m", "orchestrator", "plan", "sweeps/quickstart.yaml"],
+    "normsweep plan sweeps/quickstart.yaml": [
+        sys.executable,
+        "-m",
+        "orchestrator",
+        "plan",
+        "sweeps/quickstart.yaml",
+    ],
     "python -c 'import ray'": [sys.executable, "-c", "import ray"],
 }
 

@@ -62,7 +62,9 @@ class Sweep:
         self.running = self.plan.trials[:RUNNING]
         self._lines = dict.fromkeys((trial.id for trial in self.plan.trials), 0)
         for trial in self.plan.trials:
-            attempt = attempts.new_attempt(self.store, trial, {"host": "bench-1", "versions": {}, "commit": ""})
+            attempt = attempts.new_attempt(
+                self.store, trial, {"host": "bench-1", "versions": {}, "commit": ""}
+            )
             attempts.say_alive(self.store, trial.id, attempt)
             self.train(trial, lines)
             if trial not in self.running:
@@ -77,15 +79,21 @@ class Sweep:
             first = self._lines[trial.id]
             content = b"".join(_line(seq) for seq in range(first, first + each))
             digest = hashlib.sha256(content).hexdigest()[:16]
-            (folder / f"{first:010d}-{digest}.jsonl").write_bytes(content)  # without the store's fsync
+            (folder / f"{first:010d}-{digest}.jsonl").write_bytes(
+                content
+            )  # without the store's fsync
             self._lines[trial.id] += each
         attempts.say_alive(self.store, trial.id, 1)
 
     def _end(self, trial: Trial, attempt: int, step: int) -> None:
         self.store.put(f"{checkpoint_prefix(trial.id, step, attempt)}/ema.pt", b"weights")
         files = {"ema.pt": {"sha256": hashlib.sha256(b"weights").hexdigest(), "bytes": 7}}
-        write_manifest(self.store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files)
-        write_result(self.store, trial.id, attempt, sweep="s", step=step, outcome="completed", metrics={})
+        write_manifest(
+            self.store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files
+        )
+        write_result(
+            self.store, trial.id, attempt, sweep="s", step=step, outcome="completed", metrics={}
+        )
 
     def asked(self) -> Counter[str]:
         """Requests since the last call, for ended and for running trials."""
@@ -115,7 +123,9 @@ def mirrored(sweep: Sweep, tracking: str) -> Counter[str]:
         if IS_BEFORE:
             mirror.sync(sweep.store, sweep.plan.trials)
         else:
-            mirror.sync(sweep.store, sweep.running, heard=frozenset(trial.id for trial in sweep.running))
+            mirror.sync(
+                sweep.store, sweep.running, heard=frozenset(trial.id for trial in sweep.running)
+            )
     return Counter({which: round(times / passes) for which, times in sweep.asked().items()})
 
 
@@ -136,10 +146,15 @@ def followed(sweep: Sweep) -> Counter[str]:
 def main(lines: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sweep = Sweep(Path(folder), lines)
-        print(f"{'who':24}{'every':>7}{'an ended trial':>16}{'a running one':>16}{f'{MANY:,} in a minute':>20}")
+        print(
+            f"{'who':24}{'every':>7}{'an ended trial':>16}{'a running one':>16}{f'{MANY:,} in a minute':>20}"
+        )
         total = 0.0
         looks = {
-            "MLflow's mirror": (runner.MIRROR_EVERY_S, mirrored(sweep, f"sqlite:///{folder}/mlflow.db")),
+            "MLflow's mirror": (
+                runner.MIRROR_EVERY_S,
+                mirrored(sweep, f"sqlite:///{folder}/mlflow.db"),
+            ),
             "submit --wait": (follow.PROGRESS_EVERY_S, followed(sweep)),
         }
         for who, (every_s, asked) in looks.items():
@@ -149,7 +164,9 @@ def main(lines: int) -> None:
             print(f"{who:24}{every_s:5.0f} s{ended:16,.1f}{running:16,.1f}{minute:20,.0f}")
         print(f"{'together':63}{total:20,.0f}")
         written = 60 / ship_every_s()
-        print(f"Segments that {MANY_RUNNING} running trials write in a minute: {written * MANY_RUNNING:,.0f}.")
+        print(
+            f"Segments that {MANY_RUNNING} running trials write in a minute: {written * MANY_RUNNING:,.0f}."
+        )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,11 @@ import sys
 
 # `python -m` puts the working folder first, whose `copy.py` would stand for Python's; a checkout is found through it, too.
 root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-if __name__ == "__main__" and not sys.flags.safe_path and (not sys.path[0] or os.path.realpath(sys.path[0]) != root):
+if (
+    __name__ == "__main__"
+    and not sys.flags.safe_path
+    and (not sys.path[0] or os.path.realpath(sys.path[0]) != root)
+):
     del sys.path[0]
 
 from orchestrator import signals  # noqa: E402

@@ -27,7 +27,11 @@ def check_norm(name: str, knobs: str) -> int:
     declared = NORMS[norm.name].facts.get("breaks", ())
     broken = 0
     for promise, check in PROMISES.items():
-        seen = {case.network: why for case in cases(norm) if (why := _what_breaks(check, case)) is not None}
+        seen = {
+            case.network: why
+            for case in cases(norm)
+            if (why := _what_breaks(check, case)) is not None
+        }
         if not seen:
             verdict = "holds, though declared broken" if promise in declared else "holds"
         else:
@@ -36,13 +40,19 @@ def check_norm(name: str, knobs: str) -> int:
         print(f"{promise:16s} {verdict:24s} {(check.__doc__ or '').splitlines()[0]}")
         if seen and promise not in declared:
             network, why = next(iter(seen.items()))
-            more = f"  (and in {len(seen) - 1} more of {len(NETWORKS)} networks)" if len(seen) > 1 else ""
+            more = (
+                f"  (and in {len(seen) - 1} more of {len(NETWORKS)} networks)"
+                if len(seen) > 1
+                else ""
+            )
             print(f"    {network}: {why}{more}")
     if not broken:
         print(
             f"\nBlocks, B(50 x) = 50 B(x) up to: {_homogeneity(norm)} of B(x) - x  (about 0 for i-LN, positively homogeneous)"
         )
-    print(f"\n{norm.name}: {len(PROMISES) - broken} of {len(PROMISES)} promises are as they should be")
+    print(
+        f"\n{norm.name}: {len(PROMISES) - broken} of {len(PROMISES)} promises are as they should be"
+    )
     return TrialsFailed.exit_code if broken else 0
 
 
@@ -51,7 +61,9 @@ def _choice(name: str, knobs: str) -> Choice:
     if not isinstance(given, dict):
         raise UserError(f"--knobs: must be a mapping, e.g. '{{eps: 1.0e-4}}', not {knobs!r}")
     try:
-        resolved, values = NORMS.resolve(name, {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+        resolved, values = NORMS.resolve(
+            name, {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+        )
         return Choice(name=resolved, knobs=values)
     except ValidationError as error:
         problem = error.errors()[0]
@@ -68,7 +80,9 @@ def _check_class(name: str) -> None:
     try:
         norm_class = NORMS[name].load()
     except ModuleNotFoundError as error:
-        raise UserError(f"{name}: no module {error.name!r} in this folder or on the Python path") from error
+        raise UserError(
+            f"{name}: no module {error.name!r} in this folder or on the Python path"
+        ) from error
     except AttributeError as error:
         raise UserError(f"{name}: {error}") from error
     except Exception as error:

@@ -81,7 +81,9 @@ def _print(findings: Iterable[Finding]) -> int:
     details: list[str] = []
     for finding in findings:
         problems += finding.verdict == "problem"
-        table.add_row(finding.subject, MARKS[finding.verdict], escape(finding.found), escape(finding.advice))
+        table.add_row(
+            finding.subject, MARKS[finding.verdict], escape(finding.found), escape(finding.advice)
+        )
         details += finding.details
     console = Console(soft_wrap=False, markup=True, highlight=False)
     console.print(table)
@@ -116,13 +118,23 @@ def _packages() -> Iterator[Finding]:
         try:
             yield Finding(name, "ok", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(name, "problem", "not installed", "Install normsweep again: pip install normsweep")
+            yield Finding(
+                name, "problem", "not installed", "Install normsweep again: pip install normsweep"
+            )
 
 
 def _processors() -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    advice = "One core: a gang of two workers does not fit, use --max-concurrent 1." if usable < 2 else ""
-    return Finding("processors", "note" if usable < 2 else "ok", f"{usable} usable of {os.cpu_count()}", advice)
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    advice = (
+        "One core: a gang of two workers does not fit, use --max-concurrent 1."
+        if usable < 2
+        else ""
+    )
+    return Finding(
+        "processors", "note" if usable < 2 else "ok", f"{usable} usable of {os.cpu_count()}", advice
+    )
 
 
 def _memory() -> Finding:
@@ -153,31 +165,48 @@ def _cuda() -> Finding:
         import torch
     except ImportError as error:
         return Finding(
-            "devices", "problem", f"torch cannot be imported: {error}", "Install it again: pip install torch"
+            "devices",
+            "problem",
+            f"torch cannot be imported: {error}",
+            "Install it again: pip install torch",
         )
     if torch.cuda.is_available():
         devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-        names = ", ".join(f"{device.name}, {device.total_memory / 1e9:.0f} GB" for device in devices)
-        return Finding("devices", "ok", f"CUDA {torch.version.cuda}: {names}; `gpus_per_worker: auto` is 1")
+        names = ", ".join(
+            f"{device.name}, {device.total_memory / 1e9:.0f} GB" for device in devices
+        )
+        return Finding(
+            "devices", "ok", f"CUDA {torch.version.cuda}: {names}; `gpus_per_worker: auto` is 1"
+        )
     return _without_cuda(of_this_machine(), torch.__version__, torch.version.cuda)
 
 
 def _without_cuda(gpus: Gpus, torch_version: str, built_for: str | None) -> Finding:
     """The devices of a machine whose torch sees no CUDA device."""
     if not gpus.auto:
-        return Finding("devices", "ok", f"{gpus.why}: trials train on the CPU (`gpus_per_worker: auto` is 0)")
+        return Finding(
+            "devices", "ok", f"{gpus.why}: trials train on the CPU (`gpus_per_worker: auto` is 0)"
+        )
     advice = "Trials would take a GPU and train on the CPU. " + (
         "torch finds no usable driver: look at nvidia-smi."
         if built_for
         else "Install a build of torch with CUDA, or run with --auto-gpus 0."
     )
-    return Finding("devices", "note", f"{gpus.why}, but torch {torch_version} sees no CUDA device", advice)
+    return Finding(
+        "devices", "note", f"{gpus.why}, but torch {torch_version} sees no CUDA device", advice
+    )
 
 
 def _compiler() -> Finding:
     if shutil.which("g++") and shutil.which("ninja"):
-        return Finding("compiler", "ok", "g++ and ninja: DeepSpeed may build its own operators at first use")
-    return Finding("compiler", "ok", "no g++ with ninja: DeepSpeed communicates by gloo, which is enough on CPU")
+        return Finding(
+            "compiler", "ok", "g++ and ninja: DeepSpeed may build its own operators at first use"
+        )
+    return Finding(
+        "compiler",
+        "ok",
+        "no g++ with ninja: DeepSpeed communicates by gloo, which is enough on CPU",
+    )
 
 
 def _data() -> Finding:
@@ -190,7 +219,9 @@ def _data() -> Finding:
             str(problem),
             "Install scikit-image again: pip install --force-reinstall scikit-image",
         )
-    return Finding("embedded data", "ok", ", ".join(f"{s.name}: {len(s.files)} photographs" for s in sets))
+    return Finding(
+        "embedded data", "ok", ", ".join(f"{s.name}: {len(s.files)} photographs" for s in sets)
+    )
 
 
 def _store(uri: str) -> Finding:
@@ -199,24 +230,42 @@ def _store(uri: str) -> Finding:
         store = read_store(uri)
         damaged, torn = survey(store), unfinished(store)
     except NormsweepError as error:
-        return Finding("store", "problem", str(error), "Make it readable, or name another one with --store.")
+        return Finding(
+            "store", "problem", str(error), "Make it readable, or name another one with --store."
+        )
     if damaged:
         found = f"{uri}: {len(damaged)} damaged file{'s' * (len(damaged) > 1)}, listed below"
         advice = "Put them back from a copy. Without one: `normsweep run FILE` makes anew what it can, and names what it cannot."
-        return Finding("store", "problem", found, advice, tuple(f"damaged: {problem}" for problem in damaged))
+        return Finding(
+            "store", "problem", found, advice, tuple(f"damaged: {problem}" for problem in damaged)
+        )
     if is_s3(uri):
-        return Finding("store", "ok", f"{uri} can be read; whether it can be written, the first run finds out")
+        return Finding(
+            "store", "ok", f"{uri} can be read; whether it can be written, the first run finds out"
+        )
     folder = Path(store.uri)
     place = next(place for place in (folder, *folder.parents) if place.exists())
     if not os.access(place, os.W_OK):
         found = f"{place} is not writable: what it holds can be read"
-        return Finding("store", "problem", found, "Make it writable, or name another one with --store.")
+        return Finding(
+            "store", "problem", found, "Make it writable, or name another one with --store."
+        )
     if torn:
         lines = tuple(f"unfinished: {prefix}" for prefix in torn)
-        advice = "Killed while they were written, as it happens; the trials' next attempts clear them."
-        return Finding("store", "note", f"{uri}: {len(torn)} unfinished checkpoints, listed below", advice, lines)
+        advice = (
+            "Killed while they were written, as it happens; the trials' next attempts clear them."
+        )
+        return Finding(
+            "store",
+            "note",
+            f"{uri}: {len(torn)} unfinished checkpoints, listed below",
+            advice,
+            lines,
+        )
     return Finding(
-        "store", "ok", f"{uri} can be written" if place == folder else f"{uri} will be made by the first run"
+        "store",
+        "ok",
+        f"{uri} can be written" if place == folder else f"{uri} will be made by the first run",
     )
 
 
@@ -227,7 +276,11 @@ def _tracking(uri: str) -> Finding:
 
 def _telemetry() -> Finding:
     wanted = {"RAY_USAGE_STATS_ENABLED": ("1", "true"), "MLFLOW_DISABLE_TELEMETRY": ("0", "false")}
-    on = [f"{name}={os.environ[name]}" for name, values in wanted.items() if os.environ.get(name, "").lower() in values]
+    on = [
+        f"{name}={os.environ[name]}"
+        for name, values in wanted.items()
+        if os.environ.get(name, "").lower() in values
+    ]
     if on:
         return Finding(
             "telemetry",
@@ -260,4 +313,9 @@ def _ui_port() -> Finding:
             return Finding("port of the ui", "ok", f"{UI_PORT} is free")
     except OSError as error:
         why = "in use" if error.errno == errno.EADDRINUSE else error.strerror
-        return Finding("port of the ui", "note", f"{UI_PORT} is {why}", "Give `normsweep ui` another one with --port.")
+        return Finding(
+            "port of the ui",
+            "note",
+            f"{UI_PORT} is {why}",
+            "Give `normsweep ui` another one with --port.",
+        )

@@ -29,7 +29,14 @@ from signal import Signals
 
 from trainers.errors import EnvironmentProblem, NormsweepError, UserError, masked
 
-__all__ = ["EnvironmentProblem", "Interrupted", "NormsweepError", "TrialsFailed", "UserError", "masked"]
+__all__ = [
+    "EnvironmentProblem",
+    "Interrupted",
+    "NormsweepError",
+    "TrialsFailed",
+    "UserError",
+    "masked",
+]
 
 
 class TrialsFailed(NormsweepError):

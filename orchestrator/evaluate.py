@@ -103,11 +103,15 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
     subject = _fitting(_subject(given, options))
     benchmarks = options.benchmarks or subject.spec.observe.evaluate
     if not benchmarks:
-        raise UserError("Name a set: --benchmark Set5. This trial was trained without evaluation sets of its own.")
+        raise UserError(
+            "Name a set: --benchmark Set5. This trial was trained without evaluation sets of its own."
+        )
     roots = DataRoots(options.data_roots)
     checksums = _checked_sets(subject.spec, benchmarks, roots)
     cache = Cache(cache_root(_cache_in(options.store)))
-    folders = roots.fetch(benchmarks, cache, given_scale(subject.spec.task))  # which stay there while the cache lives
+    folders = roots.fetch(
+        benchmarks, cache, given_scale(subject.spec.task)
+    )  # which stay there while the cache lives
     results = []
     for benchmark in dict.fromkeys(benchmarks):
         for precision in precisions:
@@ -148,9 +152,13 @@ def _precisions(options: EvaluateOptions) -> tuple[str, ...]:
     asked = PRECISIONS if ALL in options.precisions else tuple(dict.fromkeys(options.precisions))
     for precision in asked:
         if precision not in PRECISIONS:
-            raise UserError(f"--precision {precision}: give one of {', '.join(PRECISIONS)}, or {ALL}.")
+            raise UserError(
+                f"--precision {precision}: give one of {', '.join(PRECISIONS)}, or {ALL}."
+            )
     if options.per_channel and not BITS.keys() & set(asked):
-        raise UserError(f"--per-channel is about the weights of {' and '.join(BITS)}, which --precision does not name.")
+        raise UserError(
+            f"--per-channel is about the weights of {' and '.join(BITS)}, which --precision does not name."
+        )
     if options.tile_px is not None and options.tile_px < LEAST_TILE_PX:
         raise UserError(f"--tile {options.tile_px}: a tile has {LEAST_TILE_PX} LQ pixels or more.")
     return asked
@@ -166,13 +174,20 @@ def _subject(given: str, options: EvaluateOptions) -> Subject:
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
         except ValueError as error:
-            raise UserError(f"{path}: {error}. A file of `normsweep export` is wanted, or a trial's id.") from error
+            raise UserError(
+                f"{path}: {error}. A file of `normsweep export` is wanted, or a trial's id."
+            ) from error
         step = metadata.get("step", "")
         name, at = metadata.get("trial") or path.name, int(step) if step.isdecimal() else None
         return Subject(spec, weights, name, at, None, str(path))
     found = final_weights(read_store(options.store), given)
     return Subject(
-        RunSpec.from_json(found.spec), found.tensors, found.trial, found.step, found.trial, f"trial {found.trial}"
+        RunSpec.from_json(found.spec),
+        found.tensors,
+        found.trial,
+        found.step,
+        found.trial,
+        f"trial {found.trial}",
     )
 
 
@@ -190,12 +205,16 @@ def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) ->
     for name in benchmarks:
         try:
             found = roots.find(name)
-            found = found.at_scale(scale_of(spec.task)) if scale is None else with_given(found, scale)
+            found = (
+                found.at_scale(scale_of(spec.task)) if scale is None else with_given(found, scale)
+            )
         except DatasetProblem as error:
             problems.append(str(error))
             continue
         if TASKS[spec.task.name].facts.get("pairs") and not found.lq_files:
-            problems.append(f"task {spec.task.name} needs pairs, input/ and target/, which {name!r} has not")
+            problems.append(
+                f"task {spec.task.name} needs pairs, input/ and target/, which {name!r} has not"
+            )
         checksums[name] = found.sha256
         for note in found.notes:
             print(note, file=sys.stderr)
@@ -229,8 +248,13 @@ def _evaluated(job: Job) -> dict[str, Any]:
         "task": job.spec.task.model_dump(mode="json"),
         **build_task(job.spec).how_scored(),
         **{metric: encoded(value) for metric, value in means(scores).items()},
-        "images": [{k: encoded(v) if isinstance(v, float) else v for k, v in score.items()} for score in scores],
-        "versions": {name: version(name) for name in ("torch", "numpy", "scikit-image", "normsweep")},
+        "images": [
+            {k: encoded(v) if isinstance(v, float) else v for k, v in score.items()}
+            for score in scores
+        ],
+        "versions": {
+            name: version(name) for name in ("torch", "numpy", "scikit-image", "normsweep")
+        },
     }
 
 
@@ -249,7 +273,9 @@ def _scores(job: Job, worker: int) -> list[Score]:
     cuda = torch.cuda.device_count()
     device = torch.device("cuda", worker % cuda) if cuda else torch.device("cpu")
     choose_kernels(device)
-    model = at_precision(build_trained(job.spec, job.weights).to(device), job.precision, per_channel=job.per_channel)
+    model = at_precision(
+        build_trained(job.spec, job.weights).to(device), job.precision, per_channel=job.per_channel
+    )
     task = job.spec.task
     scales = {"scale": scale_of(task), "lr_scale": given_scale(task)}
     images = build_benchmark(job.benchmark, task.name, job.folders, **scales)
@@ -263,10 +289,14 @@ def _scores(job: Job, worker: int) -> list[Score]:
             try:
                 _save(path, pixels)
             except OSError as error:
-                raise EnvironmentProblem(f"--save {folder}: {error.strerror or error} ({path})") from error
+                raise EnvironmentProblem(
+                    f"--save {folder}: {error.strerror or error} ({path})"
+                ) from error
 
     mine = slice(worker, None, options.workers)
-    return evaluate(model, build_task(job.spec), images, device, index_slice=mine, tiling=tiling, keep=keep)
+    return evaluate(
+        model, build_task(job.spec), images, device, index_slice=mine, tiling=tiling, keep=keep
+    )
 
 
 def _files_of(names: Sequence[str]) -> dict[str, PurePosixPath]:
@@ -275,7 +305,9 @@ def _files_of(names: Sequence[str]) -> dict[str, PurePosixPath]:
     owners: dict[PurePosixPath, str] = {}
     for name, file in files.items():
         if owners.setdefault(file, name) != name:
-            raise UserError(f"--save: {owners[file]} and {name} would both be saved as {file}: rename one of them.")
+            raise UserError(
+                f"--save: {owners[file]} and {name} would both be saved as {file}: rename one of them."
+            )
     return files
 
 

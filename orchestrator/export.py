@@ -48,11 +48,17 @@ def final_weights(store: Store, given: str) -> FinalWeights:
             f"{result}: the result of trial {trial} does not hold. Run its sweep again, or put the file back from a copy."
         )
     if result is None:
-        raise UserError(f"Trial {trial} has not ended: it has no final weights. Run its sweep again to continue it.")
+        raise UserError(
+            f"Trial {trial} has not ended: it has no final weights. Run its sweep again to continue it."
+        )
     if result["outcome"] != "completed":
-        raise UserError(f"Trial {trial} {result['outcome']} at step {result['step']}: it has no final weights.")
+        raise UserError(
+            f"Trial {trial} {result['outcome']} at step {result['step']}: it has no final weights."
+        )
     checkpoint = result["checkpoint"]
-    data = _verified(store, f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}", checkpoint["files"])
+    data = _verified(
+        store, f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}", checkpoint["files"]
+    )
     spec = trained_spec(store, trial, result["attempt"])
     return FinalWeights(trial, int(result["step"]), spec.to_json(), _tensors(data))
 
@@ -64,7 +70,9 @@ def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
     damaged and for a target that cannot be written.
     """
     if to.is_dir():
-        raise UserError(f"--to {to} is a folder. Name the file, e.g. --to {to / f'{trial_id}.safetensors'}.")
+        raise UserError(
+            f"--to {to} is a folder. Name the file, e.g. --to {to / f'{trial_id}.safetensors'}."
+        )
     found = final_weights(read_store(store_uri), trial_id)
     _write(to, found.tensors, {"spec": found.spec, "trial": found.trial, "step": str(found.step)})
 

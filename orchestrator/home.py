@@ -22,7 +22,9 @@ def usable_home() -> None:
         try:
             os.environ["HOME"] = tempfile.mkdtemp(prefix="normsweep-home-")
         except OSError as error:
-            raise EnvironmentProblem(f"HOME is {home}, where nothing can be written, nor elsewhere: {error}") from error
+            raise EnvironmentProblem(
+                f"HOME is {home}, where nothing can be written, nor elsewhere: {error}"
+            ) from error
         atexit.register(shutil.rmtree, os.environ["HOME"], ignore_errors=True)
     try:
         pwd.getpwuid(os.getuid())

@@ -62,8 +62,14 @@ class Finder:
             try:
                 path = next((place for place in places if place.exists()), None)
             except OSError as error:  # a name that is too long, a folder that may not be read
-                raise CannotStart(f"{shown(given)}: cannot be looked for: {error.strerror}") from None
-            return self._in_file(given, path) if path is not None else self._kept(given, sweep, list(places))
+                raise CannotStart(
+                    f"{shown(given)}: cannot be looked for: {error.strerror}"
+                ) from None
+            return (
+                self._in_file(given, path)
+                if path is not None
+                else self._kept(given, sweep, list(places))
+            )
         if TRIAL_ID.fullmatch(given):
             return self._of_trial(given)
         raise CannotStart(
@@ -84,7 +90,9 @@ class Finder:
         except InitialProblem as error:
             raise CannotStart(str(error)) from None
         norm = spec.model.norm.name
-        unsaid = f"{weights.source} does not say of which norm it is, and is taken for weights of {norm}"
+        unsaid = (
+            f"{weights.source} does not say of which norm it is, and is taken for weights of {norm}"
+        )
         open_norm = [unsaid] if weights.is_ambiguous and norm != weights.usual_norm else []
         return (*open_norm, *_sentences(weights.source, found))
 
@@ -104,13 +112,20 @@ class Finder:
         store = self._store()
         names = read_record(store, _names_key(sweep), records.NAMES) if store is not None else None
         if isinstance(names, Damaged):
-            raise CannotStart(f"{given}: no such file, and in the store {names}, which names its copy")
+            raise CannotStart(
+                f"{given}: no such file, and in the store {names}, which names its copy"
+            )
         key = names.get(given) if names is not None else None
         if store is None or key is None:
             raise CannotStart(f"{given}: no such file; looked for {' and '.join(map(str, places))}")
         sha256 = key.removeprefix("initial/").partition(".")[0]
         self._weights[sha256] = lambda: _weights_in(store, key, given)
-        return Initial(given, sha256, key, remark=f"{given} is not here: its copy in the store is used, {sha256[:12]}")
+        return Initial(
+            given,
+            sha256,
+            key,
+            remark=f"{given} is not here: its copy in the store is used, {sha256[:12]}",
+        )
 
     def _of_trial(self, given: str) -> Initial:
         store = self._store()
@@ -122,13 +137,17 @@ class Finder:
                 "Train it first; `normsweep plan FILE` shows the ids of a sweep's trials"
             )
         if len(found) > 1:
-            raise CannotStart(f"{given} is the beginning of {len(found)} trials: {', '.join(found)}. Give more digits")
+            raise CannotStart(
+                f"{given} is the beginning of {len(found)} trials: {', '.join(found)}. Give more digits"
+            )
         (trial,) = found
         look = glance_at(store, trial)
         result = look.result
         if result is None:
             sweeps = [
-                str(attempt["sweep"]) for attempt in read_attempts(store, trial, look.attempts) if "sweep" in attempt
+                str(attempt["sweep"])
+                for attempt in read_attempts(store, trial, look.attempts)
+                if "sweep" in attempt
             ]
             its = f"its sweep, {sweeps[-1]}," if sweeps else "its sweep"
             raise CannotStart(
@@ -192,7 +211,9 @@ def fetch_initial(store: Store, sha256: str, folder: Path) -> Path:
 def _keep(initial: Initial, store: Store) -> None:
     if initial.path is not None:
         if sha256_of(initial.path) != initial.sha256:
-            raise UserError(f"{initial.path}: has changed while the sweep was planned. Run it again.")
+            raise UserError(
+                f"{initial.path}: has changed while the sweep was planned. Run it again."
+            )
         store.put_file(initial.key, initial.path)
     elif initial.blob is not None:
         with tempfile.TemporaryDirectory(prefix="normsweep-initial-") as folder:
@@ -229,7 +250,9 @@ def _weights_in(store: Store, key: str, given: str) -> Weights:
             store.get_file(key, path)
             return replace(read_initial(path), source=given)
         except KeyError:
-            raise CannotStart(f"{given}: neither here nor in the store any more, which once had it") from None
+            raise CannotStart(
+                f"{given}: neither here nor in the store any more, which once had it"
+            ) from None
         except InitialProblem as error:
             raise CannotStart(str(error)) from None
 
@@ -255,7 +278,9 @@ def _built(spec: RunSpec) -> nn.Module:
     except Exception as error:
         if not NORMS[spec.model.norm.name].open_knobs:
             raise
-        raise CannotStart(f"norm {spec.model.norm.name} cannot be built: {type(error).__name__}: {error}") from error
+        raise CannotStart(
+            f"norm {spec.model.norm.name} cannot be built: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _sentences(source: str, found: Fit) -> list[str]:

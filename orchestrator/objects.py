@@ -41,11 +41,23 @@ ADVICE = {
     "PermanentRedirect": "The bucket is in another region: look at AWS_DEFAULT_REGION.",
 }
 KEYS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})
-CONFIG_FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
+CONFIG_FILES = {
+    "AWS_CONFIG_FILE": "~/.aws/config",
+    "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials",
+}
 # Settings that boto3 names in words of its own when it refuses their value.
-WORDS = {"AWS_PROFILE": "config profile", "AWS_DEFAULT_PROFILE": "config profile", "AWS_DEFAULT_REGION": "region_name"}
+WORDS = {
+    "AWS_PROFILE": "config profile",
+    "AWS_DEFAULT_PROFILE": "config profile",
+    "AWS_DEFAULT_REGION": "region_name",
+}
 OF_THE_ADDRESS = frozenset(
-    {"EndpointConnectionError", "ConnectTimeoutError", "EndpointProviderError", "EndpointResolutionError"}
+    {
+        "EndpointConnectionError",
+        "ConnectTimeoutError",
+        "EndpointProviderError",
+        "EndpointResolutionError",
+    }
 )
 NOT_THERE = frozenset({"NoSuchKey", "404"})
 HAS_CHANGED = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412"})
@@ -80,7 +92,11 @@ class Prefix:
 
     def __init__(self, uri: str) -> None:
         bucket, _, prefix = uri.removeprefix(SCHEME).strip("/").partition("/")
-        if not uri.startswith(SCHEME) or not BUCKET.fullmatch(bucket) or "" in prefix.split("/")[1:]:
+        if (
+            not uri.startswith(SCHEME)
+            or not BUCKET.fullmatch(bucket)
+            or "" in prefix.split("/")[1:]
+        ):
             raise UserError(f"{uri}: is no S3 address: s3://BUCKET or s3://BUCKET/PREFIX is wanted")
         self.uri = f"{SCHEME}{bucket}/{prefix}".rstrip("/")
         self._bucket = bucket
@@ -94,7 +110,9 @@ class Prefix:
         with self._mapped():
             pages = self._pages("", Delimiter="/")
             names = [
-                found["Prefix"][len(self._start) : -1] for page in pages for found in page.get("CommonPrefixes", ())
+                found["Prefix"][len(self._start) : -1]
+                for page in pages
+                for found in page.get("CommonPrefixes", ())
             ]
         return [name for name in names if name not in ("", ".", "..")]
 
@@ -112,7 +130,9 @@ class Prefix:
         """The content; of just the object that was `listed`, where one is given, or raises Changed."""
         content = io.BytesIO()
         with self._mapped(key), _transfers() as transfers:
-            transfers.download(self._bucket, self._start + key, content, subscribers=_known(listed)).result()
+            transfers.download(
+                self._bucket, self._start + key, content, subscribers=_known(listed)
+            ).result()
         return content.getvalue()
 
     def put(self, key: str, content: bytes) -> None:
@@ -129,7 +149,11 @@ class Prefix:
         try:
             with self._mapped(key):
                 _client().put_object(
-                    Bucket=self._bucket, Key=self._start + key, Body=content, Metadata={WRITER: writer}, **condition
+                    Bucket=self._bucket,
+                    Key=self._start + key,
+                    Body=content,
+                    Metadata={WRITER: writer},
+                    **condition,
                 )
         except KeyError:  # a tag was wanted, and nothing is there
             return False
@@ -157,7 +181,9 @@ class Prefix:
 
         with self._mapped(), _transfers() as transfers:
             futures = {
-                key: transfers.download(self._bucket, self._start + key, str(path), subscribers=_known(listed))
+                key: transfers.download(
+                    self._bucket, self._start + key, str(path), subscribers=_known(listed)
+                )
                 for key, (path, listed) in files.items()
             }
             for key, future in futures.items():
@@ -168,12 +194,17 @@ class Prefix:
                         continue
                 yield key
 
-    def upload(self, files: Mapping[str, Path], about: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
+    def upload(
+        self, files: Mapping[str, Path], about: Mapping[str, Mapping[str, str]]
+    ) -> Iterator[str]:
         """Write local files to objects, by key, in parallel, with what to note of each; yields each key once it is there."""
         with self._mapped(), _transfers() as transfers:
             futures = {
                 key: transfers.upload(
-                    str(path), self._bucket, self._start + key, extra_args={"Metadata": dict(about.get(key, {}))}
+                    str(path),
+                    self._bucket,
+                    self._start + key,
+                    extra_args={"Metadata": dict(about.get(key, {}))},
                 )
                 for key, path in files.items()
             }
@@ -192,9 +223,15 @@ class Prefix:
         try:
             from boto3.exceptions import Boto3Error
             from botocore.exceptions import BotoCoreError, ClientError
-            from s3transfer.exceptions import RetriesExceededError, S3DownloadFailedError, S3ValidationError
+            from s3transfer.exceptions import (
+                RetriesExceededError,
+                S3DownloadFailedError,
+                S3ValidationError,
+            )
         except ImportError as error:
-            raise EnvironmentProblem(f"{self.uri}: S3 needs boto3: pip install 'normsweep[s3]'") from error
+            raise EnvironmentProblem(
+                f"{self.uri}: S3 needs boto3: pip install 'normsweep[s3]'"
+            ) from error
         where = f"{self.uri}/{key}" if key else self.uri
         try:
             yield
@@ -244,7 +281,11 @@ def _client() -> Any:
     )
     try:
         return boto3.session.Session().client("s3", config=config)
-    except (BotoCoreError, ValueError, OSError) as error:  # nothing is sent yet: a setting is refused
+    except (
+        BotoCoreError,
+        ValueError,
+        OSError,
+    ) as error:  # nothing is sent yet: a setting is refused
         said = str(error).rstrip(".")
         raise EnvironmentProblem(
             f"S3 cannot be set up: {said}. {_refused(str(error), type(error).__name__)}"

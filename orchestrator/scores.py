@@ -18,7 +18,9 @@ NAMES = 2  # columns of a printed table that name a result; the others are numbe
 WIDE = 10_000  # characters: of a terminal that cuts nothing
 
 
-def print_scores(name: str, step: int | None, task: str, results: Sequence[Mapping[str, Any]]) -> None:
+def print_scores(
+    name: str, step: int | None, task: str, results: Sequence[Mapping[str, Any]]
+) -> None:
     """Print the results of one network, with how they were scored."""
     console = Console(file=sys.stdout)
     first = results[0]
@@ -41,7 +43,11 @@ def _scores_table(results: Sequence[Mapping[str, Any]], console: Console) -> Ren
     """A row for each result; a paragraph each where the terminal is too narrow for a row, so that no digit is cut."""
     heads = ["set", "precision", "images"]
     for metric in METRICS:
-        heads += [metric.facts["title"], "against fp32"] if metric.name == AGAINST else [metric.facts["title"]]
+        heads += (
+            [metric.facts["title"], "against fp32"]
+            if metric.name == AGAINST
+            else [metric.facts["title"]]
+        )
     heads.append("not finite")
     full = {r["benchmark"]: float(r[AGAINST]) for r in results if r["precision"] == "fp32"}
     rows = [_cells(result, full.get(result["benchmark"])) for result in results]
@@ -54,7 +60,9 @@ def _scores_table(results: Sequence[Mapping[str, Any]], console: Console) -> Ren
         return table
     paragraphs = []
     for row in rows:
-        numbers = "; ".join(f"{head} {cell}" for head, cell in zip(heads[NAMES:], row[NAMES:], strict=True) if cell)
+        numbers = "; ".join(
+            f"{head} {cell}" for head, cell in zip(heads[NAMES:], row[NAMES:], strict=True) if cell
+        )
         paragraphs.append(f"{' '.join(row[:NAMES])}: {numbers}")
     return Text("\n".join(paragraphs))
 

@@ -32,7 +32,11 @@ def install() -> None:
 
 def heeded() -> list[signal.Signals]:
     """Those of ENDING that this process heeds. A shell's `&` has SIGINT ignored, which nobody asked for; SIGHUP is nohup's."""
-    return [number for number in ENDING if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN]
+    return [
+        number
+        for number in ENDING
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+    ]
 
 
 def leave_to_parent() -> None:

@@ -49,7 +49,9 @@ def guard() -> None:
     for number in range(3):
         try:
             os.fstat(number)
-        except OSError:  # otherwise the next file that is opened, a database perhaps, gets what is printed
+        except (
+            OSError
+        ):  # otherwise the next file that is opened, a database perhaps, gets what is printed
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
     sys.stdout = cast(TextIO, Unbroken(sys.stdout or os.fdopen(1, "w", closefd=False)))
     sys.stderr = cast(TextIO, Unbroken(sys.stderr or os.fdopen(2, "w", closefd=False)))

@@ -27,7 +27,9 @@ PRIVATE_HOSTS = ("10.*", "192.168.*", *(f"172.{i}.*" for i in range(16, 32)))
 def run_ui(tracking_uri: str, host: str, port: int) -> int:
     """Serve until interrupted. UserError if there is nothing to show, EnvironmentProblem if the port is taken."""
     if not is_mlflow(tracking_uri):
-        raise UserError(f"--tracking {shown(tracking_uri)}: only MLflow has pages: sqlite:///PATH or http://SERVER.")
+        raise UserError(
+            f"--tracking {shown(tracking_uri)}: only MLflow has pages: sqlite:///PATH or http://SERVER."
+        )
     address = parse(tracking_uri)
     if address.is_server:
         print(f"The runs are served already: open {address.shown}", flush=True)
@@ -41,7 +43,8 @@ def run_ui(tracking_uri: str, host: str, port: int) -> int:
     print(f"Open http://{_shown(host)}:{port}  (Ctrl-C ends it)", flush=True)
     if not is_loopback(host):
         print(
-            "Anyone who reaches this address can read and change the runs: the server asks for no password.", flush=True
+            "Anyone who reaches this address can read and change the runs: the server asks for no password.",
+            flush=True,
         )
     return _serve(command)
 
@@ -65,7 +68,10 @@ def server_command(address: Address, host: str, port: int) -> list[str]:
     if not is_loopback(host):
         names = ("localhost", "127.0.0.1", "[[]::1]", socket.gethostname(), socket.getfqdn())
         own = dict.fromkeys(name for name in (*names, host) if name not in ("0.0.0.0", "::"))  # noqa: S104 (left out)
-        command += ["--allowed-hosts", ",".join([*own, *(f"{name}:*" for name in own), *PRIVATE_HOSTS])]
+        command += [
+            "--allowed-hosts",
+            ",".join([*own, *(f"{name}:*" for name in own), *PRIVATE_HOSTS]),
+        ]
     return command
 
 
@@ -80,7 +86,9 @@ def _check_port(host: str, port: int) -> None:
     try:
         _bind(family, host, port)
     except socket.gaierror as error:
-        raise UserError(f"--host {host} is no address of this machine: {error.strerror}.") from error
+        raise UserError(
+            f"--host {host} is no address of this machine: {error.strerror}."
+        ) from error
     except PermissionError as error:
         raise EnvironmentProblem(
             f"Port {port} needs more rights than you have. Take one above 1023: --port 5000"
@@ -89,8 +97,12 @@ def _check_port(host: str, port: int) -> None:
         try:
             free = _bind(family, host, 0)
         except OSError:
-            raise UserError(f"--host {host} is no address of this machine: {error.strerror}.") from error
-        raise EnvironmentProblem(f"Port {port} on {host} is in use. This one is free: --port {free}") from error
+            raise UserError(
+                f"--host {host} is no address of this machine: {error.strerror}."
+            ) from error
+        raise EnvironmentProblem(
+            f"Port {port} on {host} is in use. This one is free: --port {free}"
+        ) from error
 
 
 def _bind(family: int, host: str, port: int) -> int:
@@ -118,7 +130,9 @@ def _serve(command: list[str]) -> int:
         except KeyboardInterrupt:
             _end(server)
             return 0
-    raise EnvironmentProblem(f"The server ended by itself with exit code {code}; what it said stands above.")
+    raise EnvironmentProblem(
+        f"The server ended by itself with exit code {code}; what it said stands above."
+    )
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:

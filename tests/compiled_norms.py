@@ -23,7 +23,9 @@ def difference(name: str) -> str | None:
     try:
         for call in (norm, torch.compile(norm, backend="eager", fullgraph=True)):
             normed = call(x)
-            results.append((normed.tokens, *torch.autograd.grad(normed.restore(normed.tokens).sum(), x)))
+            results.append(
+                (normed.tokens, *torch.autograd.grad(normed.restore(normed.tokens).sum(), x))
+            )
         for one, other in zip(*results, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
     except (AssertionError, RuntimeError) as error:

@@ -58,10 +58,20 @@ def written(folder: Path) -> tuple[Plan, Path]:
     store = open_store(str(path))
     for trial in plan.trials[:3]:
         attempt = write_attempt(store, trial, 20)
-        write_ranks(store, trial.id, attempt, [{"rank": 0, "host": "bench-1", "cuda_visible_devices": ""}])
+        write_ranks(
+            store, trial.id, attempt, [{"rank": 0, "host": "bench-1", "cuda_visible_devices": ""}]
+        )
         write_start(store, trial.id, attempt, step=0, how="anew")
         say_alive(store, trial.id, attempt)
-        write_failure(store, trial.id, attempt, "killed", "by signal 9", final=trial is plan.trials[2], step=20)
+        write_failure(
+            store,
+            trial.id,
+            attempt,
+            "killed",
+            "by signal 9",
+            final=trial is plan.trials[2],
+            step=20,
+        )
     for trial in (plan.trials[0], plan.trials[3]):
         write_ended(store, trial)
         images = [{"name": "a.png", "psnr": 30.0}]
@@ -80,7 +90,9 @@ def files_of(store: Path, kind: str) -> list[Path]:
 # --- ways to damage a file --------------------------------------------------------------------------------------------
 
 
-def _structured(change: Callable[[Any, random.Random], Any]) -> Callable[[bytes, random.Random], bytes]:
+def _structured(
+    change: Callable[[Any, random.Random], Any],
+) -> Callable[[bytes, random.Random], bytes]:
     """A change of the JSON value, or of one line of a journal; what is no JSON is cut instead."""
 
     def damage(content: bytes, dice: random.Random) -> bytes:
@@ -98,11 +110,33 @@ def _structured(change: Callable[[Any, random.Random], Any]) -> Callable[[bytes,
 
 
 def _places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inner = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     return [at, *(place for key, child in inner for place in _places(child, (*at, key)))]
 
 
-ODD = [None, True, -1, 0, 1e300, 10**30, "", "nan", "\ud800", "x" * 300, "../../etc", [], {}, [[]], {"a": {"b": 1}}]
+ODD = [
+    None,
+    True,
+    -1,
+    0,
+    1e300,
+    10**30,
+    "",
+    "nan",
+    "\ud800",
+    "x" * 300,
+    "../../etc",
+    [],
+    {},
+    [[]],
+    {"a": {"b": 1}},
+]
 
 
 def _odd_value(value: Any, dice: random.Random) -> Any:
@@ -134,7 +168,11 @@ def _nudged(content: bytes, dice: random.Random) -> bytes:
     if not digits:
         return b""
     at = dice.choice(digits)
-    return content[:at] + str((int(chr(content[at])) + dice.randrange(1, 10)) % 10).encode() + content[at + 1 :]
+    return (
+        content[:at]
+        + str((int(chr(content[at])) + dice.randrange(1, 10)) % 10).encode()
+        + content[at + 1 :]
+    )
 
 
 def _flipped(content: bytes, dice: random.Random) -> bytes:
@@ -165,7 +203,9 @@ DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
     "null": lambda content, dice: b"null\n",
     "a text": lambda content, dice: b'"text"\n',
     "NaN": lambda content, dice: re.sub(rb": \d[\d.]*", b": NaN", content, count=1),
-    "endless number": lambda content, dice: re.sub(rb": \d[\d.]*", b": " + b"9" * 5000, content, count=1),
+    "endless number": lambda content, dice: re.sub(
+        rb": \d[\d.]*", b": " + b"9" * 5000, content, count=1
+    ),
     "an odd value": _structured(_odd_value),
     "a value missing": _structured(_without),
 }
@@ -211,13 +251,17 @@ def look(plan: Plan, path: Path, *, tables: bool = False) -> Seen:
     frame = read_frame(plan, read_store(str(path)))
     settings = [*protocol.settings(plan, frame.recorded), *protocol.edited(plan, frame.recorded)]
     protocol.norms(plan, frame.recorded), protocol.evaluation(plan, frame.recorded)
-    text = "\n".join([*said, *map(str, settings), str(comparisons(frame)) if tables else "", *frame.damage])
+    text = "\n".join(
+        [*said, *map(str, settings), str(comparisons(frame)) if tables else "", *frame.damage]
+    )
     text.encode()
     return Seen(looks, text, frame, _numbers(frame))
 
 
 def _numbers(frame: Frame) -> dict[str, Any]:
-    states = zip(frame.trials["trial"], frame.trials["state"], map(float, frame.trials["step"]), strict=True)
+    states = zip(
+        frame.trials["trial"], frame.trials["state"], map(float, frame.trials["step"]), strict=True
+    )
     found: dict[str, Any] = {trial: [(state, str(step))] for trial, state, step in states}
     columns = (frame.points[name] for name in ("trial", "metric", "step", "value"))
     for trial, metric, step, value in zip(*columns, strict=True):

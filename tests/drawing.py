@@ -77,8 +77,15 @@ def _rows(floor: Floor, used: dict[str, list[str]], names: int) -> Iterator[str]
 
 def _rooms(imported: dict[str, set[str]], room: str) -> list[str]:
     """The rooms that a room imports from, in the order of the floors."""
-    found = {room_of(target) for module, targets in imported.items() if room_of(module) == room for target in targets}
-    return [other for floor in floors() for other in floor.rooms if other in found and other != room]
+    found = {
+        room_of(target)
+        for module, targets in imported.items()
+        if room_of(module) == room
+        for target in targets
+    }
+    return [
+        other for floor in floors() for other in floor.rooms if other in found and other != room
+    ]
 
 
 def _in_words(package: str, rooms: Iterable[str]) -> str:

@@ -28,7 +28,10 @@ def write_pairs(
         save(folder / hr / f"{name}.png", pixels)
         for scale in scales:
             h, w = (side - side % scale for side in pixels.shape[:2])
-            save(folder / lr / f"X{scale}" / f"{name}x{scale}.png", downsample_u8(pixels[:h, :w], scale))
+            save(
+                folder / lr / f"X{scale}" / f"{name}x{scale}.png",
+                downsample_u8(pixels[:h, :w], scale),
+            )
     return folder
 
 

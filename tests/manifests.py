@@ -53,7 +53,9 @@ def kubectl() -> str:
 @functools.cache
 def render(name: str) -> list[Object]:
     """The objects of a folder of k8s/, as `kubectl apply -k` sends them."""
-    done = subprocess.run([kubectl(), "kustomize", K8S / name], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [kubectl(), "kustomize", K8S / name], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     return documents(done.stdout)
 
@@ -81,7 +83,9 @@ def changed(item: Object, path: str, value: Any) -> Object:
 
 
 def job_of(path: Path, **options: Any) -> Job:
-    made = JobOptions(store="s3://sweeps/store", tracking="http://mlflow:5000", image="normsweep:0.1.0", **options)
+    made = JobOptions(
+        store="s3://sweeps/store", tracking="http://mlflow:5000", image="normsweep:0.1.0", **options
+    )
     return build_job(load_plan(path), made)
 
 
@@ -100,7 +104,11 @@ def job_that_scales(folder: Path) -> Job:
     return job_of(write_sweep(folder, name="scales"), replicas=1, most_replicas=4)
 
 
-JOBS = {"job": job_on_cpus, "queued-job-of-gangs": queued_job_of_gangs, "job-that-scales": job_that_scales}
+JOBS = {
+    "job": job_on_cpus,
+    "queued-job-of-gangs": queued_job_of_gangs,
+    "job-that-scales": job_that_scales,
+}
 
 
 def templates(job: Job) -> list[Object]:
@@ -114,7 +122,13 @@ def templates(job: Job) -> list[Object]:
 def parts_of(item: Any, where: str = "") -> Iterator[tuple[str, Any]]:
     """A value and every value inside it, with where it stands."""
     yield where, item
-    inside = item.items() if isinstance(item, dict) else enumerate(item) if isinstance(item, list) else ()
+    inside = (
+        item.items()
+        if isinstance(item, dict)
+        else enumerate(item)
+        if isinstance(item, list)
+        else ()
+    )
     for key, value in inside:
         yield from parts_of(value, f"{where}.{key}")
 
@@ -126,7 +140,10 @@ def pods_of(item: Object) -> Iterator[tuple[str, Object]]:
             yield where, part
         if isinstance(part, dict) and "autoscalerOptions" in part:
             head = part["headGroupSpec"]["template"]["spec"]
-            yield f"{where}.autoscaler", {**head, "containers": [{"name": "autoscaler", **part["autoscalerOptions"]}]}
+            yield (
+                f"{where}.autoscaler",
+                {**head, "containers": [{"name": "autoscaler", **part["autoscalerOptions"]}]},
+            )
 
 
 def containers_of(pod: Object) -> list[Object]:
@@ -137,7 +154,11 @@ def validate(item: Object) -> None:
     """Raises ValidationError for what an API server would refuse, fields that it does not know among it."""
     if item["apiVersion"].partition("/")[0] in ("ray.io", "kueue.x-k8s.io"):
         Draft202012Validator(schemas()[item["apiVersion"], item["kind"]]).validate(item)
-        item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": item["metadata"]}  # of which CRDs say nothing
+        item = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": item["metadata"],
+        }  # of which CRDs say nothing
     kubernetes_validate.validate(item, KUBERNETES, strict=True)
 
 
@@ -175,7 +196,9 @@ def each_folder(request: pytest.FixtureRequest) -> list[Object]:
 
 
 @pytest.fixture(name="objects", scope="session", params=(*RENDERED, *JOBS))
-def each_lot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
+def each_lot(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> list[Object]:
     """All objects of a folder of k8s/, or of a job."""
     if request.param in RENDERED:
         return render(request.param)

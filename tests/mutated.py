@@ -112,7 +112,21 @@ TEXTS = (  # as they stand in the file; what yaml.dump would not write
     "---",
     "...",
 )
-KEYS = ("", "norm", "width", "depth", "seed", "match", "from", "name", "<<", "é" * 10, "k" * 200, "steps", "initial")
+KEYS = (
+    "",
+    "norm",
+    "width",
+    "depth",
+    "seed",
+    "match",
+    "from",
+    "name",
+    "<<",
+    "é" * 10,
+    "k" * 200,
+    "steps",
+    "initial",
+)
 AT_ONCE = 3
 
 
@@ -143,7 +157,15 @@ def _bytes(text: str, source: random.Random) -> bytes:
             content[at:at] = content[at : at + source.choice((2, 20, 200))]
         else:
             content[at:at] = source.choice(
-                (b"\0", b"\xef\xbb\xbf", b"\xff\xfe", b"\r", b"\xc2\x85", b"\x1b[2J", b"\xed\xa0\x80")
+                (
+                    b"\0",
+                    b"\xef\xbb\xbf",
+                    b"\xff\xfe",
+                    b"\r",
+                    b"\xc2\x85",
+                    b"\x1b[2J",
+                    b"\xed\xa0\x80",
+                )
             )
     if source.random() < 0.05:
         return text.encode(source.choice(("utf-16", "utf-32", "utf-8-sig", "utf-16-le")))
@@ -183,9 +205,14 @@ def _structure(text: str, source: random.Random) -> bytes:
         elif change == 2:
             _add(holder, source.choice(KEYS), copy.deepcopy(other[other_key]))
         elif change == 3:
-            holder[key] = [holder[key]] if source.random() < 0.5 else {source.choice(KEYS): holder[key]}
+            holder[key] = (
+                [holder[key]] if source.random() < 0.5 else {source.choice(KEYS): holder[key]}
+            )
         else:
-            holder[key], other[other_key] = copy.deepcopy(other[other_key]), copy.deepcopy(holder[key])
+            holder[key], other[other_key] = (
+                copy.deepcopy(other[other_key]),
+                copy.deepcopy(holder[key]),
+            )
     return _dumped(tree)
 
 
@@ -209,7 +236,14 @@ def _near(text: str, source: random.Random) -> bytes:
             holder[key] = not value
         elif isinstance(value, int):
             holder[key] = source.choice(
-                (value * 2, value * 10, value * 1_000, value + 1, value // 2, source.randrange(10_000))
+                (
+                    value * 2,
+                    value * 10,
+                    value * 1_000,
+                    value + 1,
+                    value // 2,
+                    source.randrange(10_000),
+                )
             )
         elif isinstance(value, float):
             holder[key] = value * source.choice((2, 10, 1e6, 1e-6, 0.5))
@@ -242,9 +276,17 @@ def _sizes(text: str, source: random.Random) -> bytes:
     elif change == 4:
         tree["include"] = [{"width": list(range(24, 24 * many, 24)), "seed": list(range(many))}] * 2
     elif change == 5:
-        axes["backbone"] = [{"name": "swinir", "depths": [many] * source.choice((1, 6, 99, 500)), "num_heads": [6] * 6}]
+        axes["backbone"] = [
+            {
+                "name": "swinir",
+                "depths": [many] * source.choice((1, 6, 99, 500)),
+                "num_heads": [6] * 6,
+            }
+        ]
     elif change == 6:
-        tree.setdefault("resources", {})["overrides"] = [{"match": {"norm": "i_ln"}, "workers": 2}] * min(many, 3_000)
+        tree.setdefault("resources", {})["overrides"] = [
+            {"match": {"norm": "i_ln"}, "workers": 2}
+        ] * min(many, 3_000)
     else:
         return text.encode() + source.choice((b"# ", b"\n", b"x, ", b"\xe2\x98\x83")) * many * 20
     return _dumped(tree)
@@ -292,4 +334,6 @@ class _Plain(DUMPER):
 
 
 def _dumped(tree: Any) -> bytes:
-    return yaml.dump(tree, Dumper=_Plain, allow_unicode=True, sort_keys=False, default_flow_style=None).encode()
+    return yaml.dump(
+        tree, Dumper=_Plain, allow_unicode=True, sort_keys=False, default_flow_style=None
+    ).encode()

@@ -27,7 +27,9 @@ from trainers.spec import RunSpec
 
 
 def restless_scale() -> None:
-    engine.ShardedGradScaler = functools.partial(ShardedGradScaler, init_scale=2.0**34, growth_interval=3)
+    engine.ShardedGradScaler = functools.partial(
+        ShardedGradScaler, init_scale=2.0**34, growth_interval=3
+    )
 
 
 def one_sees() -> None:
@@ -61,7 +63,16 @@ def main() -> None:
     rank = loop.Rank(int(os.environ["RANK"]), 0, int(os.environ["WORLD_SIZE"]))
     found = newest_intact(out / "checkpoints")
     resume = found.folder if found else None
-    print(loop.train(spec, out, rank=rank, resume=resume, data_roots=(), cache=Cache(out / f"cache-{rank.rank}")))
+    print(
+        loop.train(
+            spec,
+            out,
+            rank=rank,
+            resume=resume,
+            data_roots=(),
+            cache=Cache(out / f"cache-{rank.rank}"),
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -26,7 +26,10 @@ from tests.mutated import mutations
 def shipped() -> list[str]:
     """The sweeps that ship, their data sets replaced by those that every machine has."""
     files = sorted((Path(__file__).parents[1] / "sweeps").glob("*.yaml"))
-    return [path.read_text().replace("BSDS400", "embedded-train").replace("Set5", "embedded-test") for path in files]
+    return [
+        path.read_text().replace("BSDS400", "embedded-train").replace("Set5", "embedded-test")
+        for path in files
+    ]
 
 
 def plan_in_process(path: Path, verb: str = "plan") -> dict[str, Any]:
@@ -60,11 +63,17 @@ def _forget_peak() -> None:
 
 def _peak() -> int:
     """Bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) * 1024
 
 
-def wrong_with(outcome: dict[str, Any], most_s: float = 5.0, most_bytes: float = 500e6) -> str | None:
+def wrong_with(
+    outcome: dict[str, Any], most_s: float = 5.0, most_bytes: float = 500e6
+) -> str | None:
     """Which promise an outcome breaks, if any."""
     said = str(outcome["said"])
     if outcome["code"] not in (0, 2):
@@ -87,7 +96,12 @@ def main(count: int, seed: int) -> None:
             path.write_bytes(content)
             outcome = plan_in_process(path)
             wrong = wrong_with(outcome)
-            record = {"name": name, "code": outcome["code"], "seconds": outcome["seconds"], "peak": outcome["peak"]}
+            record = {
+                "name": name,
+                "code": outcome["code"],
+                "seconds": outcome["seconds"],
+                "peak": outcome["peak"],
+            }
             print(json.dumps(record | {"wrong": wrong}), flush=True)
 
 

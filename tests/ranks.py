@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def wait_for_all(ranks: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path], *, deadline_s: float) -> None:
+def wait_for_all(
+    ranks: Sequence[subprocess.Popen[bytes]], logs: Sequence[Path], *, deadline_s: float
+) -> None:
     """Wait until all have ended well. The first that fails ends the others, and its log is the message."""
     until = time.monotonic() + deadline_s
     try:

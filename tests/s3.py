@@ -23,7 +23,9 @@ import pytest
 
 from orchestrator import objects
 
-SERVICES = Path(os.environ.get("NORMSWEEP_SERVICES") or Path(__file__).parents[2] / "shared" / "services")
+SERVICES = Path(
+    os.environ.get("NORMSWEEP_SERVICES") or Path(__file__).parents[2] / "shared" / "services"
+)
 ACCESS, SECRET = "test", "testtesttest"
 
 
@@ -34,7 +36,9 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def service(name: str, *arguments: str, port: int, host: str = "127.0.0.1", **environment: str) -> Iterator[None]:
+def service(
+    name: str, *arguments: str, port: int, host: str = "127.0.0.1", **environment: str
+) -> Iterator[None]:
     """A server of the folder of test services, until the block ends. Skips where there is none."""
     if not (SERVICES / "run").exists() or shutil.which("zstd") is None:
         pytest.skip(f"no {name} in {SERVICES} (or no zstd): set NORMSWEEP_SERVICES")
@@ -67,7 +71,9 @@ class Wrong:
 
     @staticmethod
     def error(status: int, code: str) -> Wrong:
-        return Wrong(status, f"<Error><Code>{code}</Code><Message>a test's</Message></Error>".encode())
+        return Wrong(
+            status, f"<Error><Code>{code}</Code><Message>a test's</Message></Error>".encode()
+        )
 
 
 @dataclass
@@ -96,7 +102,9 @@ class Bucket:
 
     def gets(self) -> dict[str, int]:
         """How often each object was read."""
-        return {key: count for (method, key), count in self.requests.items() if method == "GET" and key}
+        return {
+            key: count for (method, key), count in self.requests.items() if method == "GET" and key
+        }
 
 
 class _Server(ThreadingHTTPServer):
@@ -125,7 +133,9 @@ def _proxy(bucket: Bucket, port: int) -> type[BaseHTTPRequestHandler]:
             body = answer.read()
             instead = bucket.fault(self.command, key, dict(self.headers), body)
             status, body = (
-                (instead.status, instead.body) if isinstance(instead, Wrong) else (answer.status, instead or body)
+                (instead.status, instead.body)
+                if isinstance(instead, Wrong)
+                else (answer.status, instead or body)
             )
             self.send_response(status)
             for name, value in () if isinstance(instead, Wrong) else answer.getheaders():
@@ -154,7 +164,9 @@ def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     port = free_port()
     folder = tmp_path_factory.mktemp("s3")
     arguments = ("--port", f"127.0.0.1:{port}", "posix", str(folder))
-    with service("versitygw", *arguments, port=port, ROOT_ACCESS_KEY=ACCESS, ROOT_SECRET_KEY=SECRET):
+    with service(
+        "versitygw", *arguments, port=port, ROOT_ACCESS_KEY=ACCESS, ROOT_SECRET_KEY=SECRET
+    ):
         yield port
 
 

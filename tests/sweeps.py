@@ -45,7 +45,12 @@ def write_sweep(
     path = folder / f"{name}.yaml"
     path.write_text(
         SWEEP.format(
-            name=name, norms=norms, tasks=tasks, steps=steps, checkpoint_every=checkpoint_every, workers=workers
+            name=name,
+            norms=norms,
+            tasks=tasks,
+            steps=steps,
+            checkpoint_every=checkpoint_every,
+            workers=workers,
         )
     )
     return path
@@ -81,7 +86,9 @@ def run(file: Path, *flags: object, expect: int = 0) -> str:
     return output
 
 
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str], deadline_s: float = 120.0) -> None:
+def wait_for(
+    condition: Callable[[], object], process: subprocess.Popen[str], deadline_s: float = 120.0
+) -> None:
     until = time.monotonic() + deadline_s
     while not condition():
         if process.poll() is not None:
@@ -106,15 +113,22 @@ def ranks(folder: Path) -> list[psutil.Process]:
 
 def results(folder: Path) -> dict[str, dict]:
     """Trial id -> result.json."""
-    return {path.parent.name: json.loads(path.read_text()) for path in (folder / "runs/trials").glob("*/result.json")}
+    return {
+        path.parent.name: json.loads(path.read_text())
+        for path in (folder / "runs/trials").glob("*/result.json")
+    }
 
 
 def final_tensors(folder: Path, trial_id: str) -> dict[str, torch.Tensor]:
     """Weights and EMA of the final checkpoint, by file and name."""
     name = results(folder)[trial_id]["checkpoint"]["name"]
     checkpoint = folder / "runs/trials" / trial_id / "checkpoints" / name
-    files = {file: torch.load(checkpoint / file, weights_only=True) for file in ("weights.pt", "ema.pt")}
-    return {f"{file}/{key}": value for file, tensors in files.items() for key, value in tensors.items()}
+    files = {
+        file: torch.load(checkpoint / file, weights_only=True) for file in ("weights.pt", "ema.pt")
+    }
+    return {
+        f"{file}/{key}": value for file, tensors in files.items() for key, value in tensors.items()
+    }
 
 
 def assert_same_bits(one: Path, other: Path) -> None:
@@ -138,6 +152,10 @@ def tracked_points(folder: Path, experiment: str) -> dict[str, Counter[tuple[str
     for tracked in client.search_runs([found.experiment_id]):
         if "normsweep.trial" not in tracked.data.tags:
             continue
-        history = [m for name in tracked.data.metrics for m in client.get_metric_history(tracked.info.run_id, name)]
+        history = [
+            m
+            for name in tracked.data.metrics
+            for m in client.get_metric_history(tracked.info.run_id, name)
+        ]
         points[tracked.data.tags["normsweep.trial"]] = Counter((m.key, m.step) for m in history)
     return points

@@ -10,7 +10,12 @@ from trainers.choice import Choice
 from trainers.data.manifests import find_set
 from trainers.spec import DataSpec, ModelSpec, ObserveSpec, PlacementSpec, RunSpec, TrainingSpec
 
-TINY: dict[str, KnobValue] = {"embed_dim": 8, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4}
+TINY: dict[str, KnobValue] = {
+    "embed_dim": 8,
+    "depths": (2, 2),
+    "num_heads": (2, 2),
+    "window_size": 4,
+}
 
 
 def tiny_spec(
@@ -30,10 +35,23 @@ def tiny_spec(
         task=Choice(name=task),
         data=DataSpec(train="embedded-train", train_sha256=find_set("embedded-train", ()).sha256),
         training=TrainingSpec(
-            **{"steps": 6, "batch_size": 4, "patch_size_px": 8, "lr": 1e-3, "ema_decay": 0.5, **(training or {})}
+            **{
+                "steps": 6,
+                "batch_size": 4,
+                "patch_size_px": 8,
+                "lr": 1e-3,
+                "ema_decay": 0.5,
+                **(training or {}),
+            }
         ),
         observe=ObserveSpec(
-            **{"log_every": 1, "probe_every": 3, "probe_patches": 2, "checkpoint_every": 2, **(observe or {})}
+            **{
+                "log_every": 1,
+                "probe_every": 3,
+                "probe_patches": 2,
+                "checkpoint_every": 2,
+                **(observe or {}),
+            }
         ),
         placement=PlacementSpec(**{"device": "cpu", **(placement or {})}),
     )

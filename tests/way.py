@@ -51,11 +51,17 @@ class Way:
     def climbs(self) -> list[tuple[Call, Call]]:
         """Each call that leads higher than the call before it, and that one."""
         pairs = zip(self.calls, self.calls[1:], strict=False)
-        return [(before, call) for before, call in pairs if _floor(call.module) < _floor(before.module)]
+        return [
+            (before, call) for before, call in pairs if _floor(call.module) < _floor(before.module)
+        ]
 
     @property
     def upward(self) -> list[Call]:
-        return [call for call in self.everywhere if _floor(call.module) < _floor(call.caller.partition(":")[0])]
+        return [
+            call
+            for call in self.everywhere
+            if _floor(call.module) < _floor(call.caller.partition(":")[0])
+        ]
 
     def into(self, module: str) -> list[Call]:
         """The different calls into a module, from anywhere."""
@@ -64,7 +70,12 @@ class Way:
     def see(self, frame: FrameType, event: str, _: Any) -> None:
         """For sys.setprofile."""
         module = frame.f_globals.get("__name__", "")
-        if event != "call" or floor_of(module) is None or frame.f_code.co_name == "<module>" or _is_property(frame):
+        if (
+            event != "call"
+            or floor_of(module) is None
+            or frame.f_code.co_name == "<module>"
+            or _is_property(frame)
+        ):
             return
         back = frame.f_back
         while back is not None and floor_of(back.f_globals.get("__name__", "")) is None:

@@ -43,21 +43,35 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
         if step % 10 == 0:
             broken = diverge and step >= until
             for group in range(groups):
-                size = math.exp(GROWTH.get(kind, 1.0) * done * math.log(width) / 3 * (group + 1) / groups)
-                values[f"feature/mean_square/group_{group}"] = math.inf if broken else size * dice.uniform(0.93, 1.07)
-                values[f"feature/max_abs/group_{group}"] = math.nan if broken else 4 * math.sqrt(size)
+                size = math.exp(
+                    GROWTH.get(kind, 1.0) * done * math.log(width) / 3 * (group + 1) / groups
+                )
+                values[f"feature/mean_square/group_{group}"] = (
+                    math.inf if broken else size * dice.uniform(0.93, 1.07)
+                )
+                values[f"feature/max_abs/group_{group}"] = (
+                    math.nan if broken else 4 * math.sqrt(size)
+                )
             entropy = math.log(width) * (0.97 - 0.2 * done * GROWTH.get(kind, 1.0) / 3)
             values["feature/entropy"] = entropy
             values["feature/entropy_normalised"] = entropy / math.log(width)
         if step and (step % 20 == 0 or step == steps):
             psnr = (
-                base + 4 * (1 - math.exp(-3 * done)) + QUALITY.get(kind, 0.0) + width / 60 + dice.uniform(-0.03, 0.03)
+                base
+                + 4 * (1 - math.exp(-3 * done))
+                + QUALITY.get(kind, 0.0)
+                + width / 60
+                + dice.uniform(-0.03, 0.03)
             )
             for metric in METRICS.names:
                 value = psnr if metric == "psnr" else 1 - 2.6 / psnr
                 values |= {f"val/{name}/{metric}": value for name in trial.spec.observe.evaluate}
         if values:
-            yield record(step, kind="metrics", values={name: encoded(value) for name, value in values.items()})
+            yield record(
+                step,
+                kind="metrics",
+                values={name: encoded(value) for name, value in values.items()},
+            )
 
 
 def write_attempt(store: Store, trial: Trial, until: int, *, diverge: bool = False) -> int:
@@ -71,7 +85,12 @@ def write_attempt(store: Store, trial: Trial, until: int, *, diverge: bool = Fal
 
 
 def write_ended(
-    store: Store, trial: Trial, *, outcome: str = "completed", until: int | None = None, ema: bytes = b"weights"
+    store: Store,
+    trial: Trial,
+    *,
+    outcome: str = "completed",
+    until: int | None = None,
+    ema: bytes = b"weights",
 ) -> None:
     """A trial with its result: an attempt, a checkpoint and result.json."""
     step = trial.spec.training.steps if until is None else until
@@ -96,8 +115,12 @@ def _begin(store: Store, trial: Trial) -> int:
 def _end(store: Store, trial: Trial, attempt: int, step: int, outcome: str, ema: bytes) -> None:
     store.put(f"{checkpoints.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
     files = {"ema.pt": {"sha256": hashlib.sha256(ema).hexdigest(), "bytes": len(ema)}}
-    checkpoints.write_manifest(store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files)
-    results.write_result(store, trial.id, attempt, sweep="written", step=step, outcome=outcome, metrics={})
+    checkpoints.write_manifest(
+        store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files
+    )
+    results.write_result(
+        store, trial.id, attempt, sweep="written", step=step, outcome=outcome, metrics={}
+    )
 
 
 def write_sweep(store: Store, plan: Plan) -> None:

@@ -36,7 +36,9 @@ def chosen(everything: bool) -> Iterator[tuple[str, str]]:
 
 def spec_of(norm: str, backbone: str, stage: int, world_size: int, micro_batch: int) -> RunSpec:
     spec = Case(Choice(name=norm), NETWORKS[backbone]).spec()
-    placement = PlacementSpec(workers=world_size, micro_batch=micro_batch, zero_stage=stage, device="cpu")
+    placement = PlacementSpec(
+        workers=world_size, micro_batch=micro_batch, zero_stage=stage, device="cpu"
+    )
     training = TrainingSpec(patch_size_px=8, batch_size=BATCH, lr=1e-3)
     return RunSpec(**{**dict(spec), "training": training, "placement": placement})
 
@@ -46,15 +48,23 @@ def trained(spec: RunSpec) -> Engine:
     case = Case(spec.model.norm, NETWORKS[spec.model.backbone.name])
     engine = Engine(case.build().float(), spec, torch.device("cpu"))
     size = (BATCH, 3, case.side_px, case.side_px)
-    images, targets = (torch.rand(size, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    images, targets = (
+        torch.rand(size, generator=torch.Generator().manual_seed(seed)) for seed in (1, 2)
+    )
     start = engine.rank * spec.accumulation * spec.micro_batch
     for _ in range(STEPS):
         for i in range(spec.accumulation):
             part = slice(start + i * spec.micro_batch, start + (i + 1) * spec.micro_batch)
-            engine.backward_and_step(nn.functional.l1_loss(engine.forward(images[part]), targets[part]))
+            engine.backward_and_step(
+                nn.functional.l1_loss(engine.forward(images[part]), targets[part])
+            )
         engine.average_buffers()
-    statistics = [value.tolist() for name, value in engine.module.named_buffers() if "running" in name]
-    assert all(of_rank == statistics for of_rank in engine.gather_objects(statistics)), "ranks differ in statistics"
+    statistics = [
+        value.tolist() for name, value in engine.module.named_buffers() if "running" in name
+    ]
+    assert all(of_rank == statistics for of_rank in engine.gather_objects(statistics)), (
+        "ranks differ in statistics"
+    )
     return engine
 
 

@@ -38,7 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         spec = RunSpec.from_json(options.spec.read_bytes())
         if spec.placement.workers != world_size:
-            raise BadSpec(f"placement.workers is {spec.placement.workers}, but {world_size} ranks were started")
+            raise BadSpec(
+                f"placement.workers is {spec.placement.workers}, but {world_size} ranks were started"
+            )
     except (OSError, BadSpec) as error:
         write_failure(out, rank, "spec", error)
         print(f"{options.spec}: {error}", file=sys.stderr)
@@ -47,16 +49,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parsed(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m trainers", description="Train one trial from its RunSpec.")
+    parser = argparse.ArgumentParser(
+        prog="python -m trainers", description="Train one trial from its RunSpec."
+    )
     parser.add_argument("spec", type=Path, metavar="RUN.json", help="a RunSpec")
     parser.add_argument("--out", type=Path, required=True, help="the run folder; made if missing")
-    parser.add_argument("--resume", type=Path, help="folder of a checkpoint; default: the newest intact one in --out")
-    parser.add_argument("--data", type=Path, action="append", default=[], metavar="ROOT", help="where data sets lie")
+    parser.add_argument(
+        "--resume",
+        type=Path,
+        help="folder of a checkpoint; default: the newest intact one in --out",
+    )
+    parser.add_argument(
+        "--data", type=Path, action="append", default=[], metavar="ROOT", help="where data sets lie"
+    )
     initial_help = "the file of weights whose content `training.initial` names"
     parser.add_argument("--initial", type=Path, metavar="FILE", help=initial_help)
     cache_help = "this node's folder for decoded images; default: $NORMSWEEP_CACHE, then OUT/cache"
     parser.add_argument("--cache", type=Path, metavar="DIR", help=cache_help)
-    parser.add_argument("--end-with", type=int, metavar="PID", help="be killed when this parent process ends")
+    parser.add_argument(
+        "--end-with", type=int, metavar="PID", help="be killed when this parent process ends"
+    )
     # What the `deepspeed` launcher appends; the environment's LOCAL_RANK says the same.
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -85,7 +97,9 @@ def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: in
         )
     except NormsweepError as error:
         write_failure(out, rank, error.kind, error)
-        print(f"{options.spec}: {error}" if isinstance(error, UserError) else error, file=sys.stderr)
+        print(
+            f"{options.spec}: {error}" if isinstance(error, UserError) else error, file=sys.stderr
+        )
         return error.exit_code
     except Exception as error:
         write_unexpected(out, rank, error, spec)

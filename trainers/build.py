@@ -41,7 +41,8 @@ def build_model(spec: RunSpec) -> nn.Module:
     at_ends = NORMS[norm.facts.get("same_at_ends", norm.name)]
     ends = {
         "same": partial(
-            at_ends.load(), **{k: v for k, v in model.norm.knobs.items() if norm is at_ends or k in at_ends.knobs}
+            at_ends.load(),
+            **{k: v for k, v in model.norm.knobs.items() if norm is at_ends or k in at_ends.knobs},
         ),
         "affine": Affine,
         "identity": NoNorm,
@@ -72,7 +73,9 @@ def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> Trainin
     """The training patches, from packed images. Raises DatasetProblem, also where the set is not the one that was planned;
     CacheProblem.
     """
-    source = find_for(spec.data.train, given_scale(spec.task), roots, task_scale=scale_of(spec.task))
+    source = find_for(
+        spec.data.train, given_scale(spec.task), roots, task_scale=scale_of(spec.task)
+    )
     if source.sha256 != spec.data.train_sha256:
         raise DatasetProblem(
             f"data set {source.name!r} in {source.folder} has manifest {source.sha256[:12]}, "
@@ -97,29 +100,43 @@ def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> Trainin
         training.seed,
         flips=training.flips,
         rotations=training.rotations,
-        epochs=Epochs(len(pairs), training.batch_size, training.seed) if training.sampling == "epoch" else None,
+        epochs=Epochs(len(pairs), training.batch_size, training.seed)
+        if training.sampling == "epoch"
+        else None,
     )
 
 
 def build_benchmark(
-    name: str, task: str, roots: Sequence[Path], *, scale: int | None = None, lr_scale: int | None = None
+    name: str,
+    task: str,
+    roots: Sequence[Path],
+    *,
+    scale: int | None = None,
+    lr_scale: int | None = None,
 ) -> Sequence[NamedImage]:
     """The images of an evaluation set as `task` is evaluated on them: whole, or in squares; with the LR images of `lr_scale`
     that lie beside them, where one is named; of a set that holds its images for each scale, those of `scale`. Raises
     DatasetProblem.
     """
-    found, side = find_for(name, lr_scale, roots, task_scale=scale), dataset(name).crops_px.get(task)
+    found, side = (
+        find_for(name, lr_scale, roots, task_scale=scale),
+        dataset(name).crops_px.get(task),
+    )
     if side is None:
         return read_images(found, at_least_px=LEAST_PX, needed_by="a score")
     # The published images all hold a square: one that does not is of another copy (reduced images, thumbnails).
-    return in_squares(read_images(found, at_least_px=side, needed_by=f"one of {name}'s squares"), side)
+    return in_squares(
+        read_images(found, at_least_px=side, needed_by=f"one of {name}'s squares"), side
+    )
 
 
 def build_benchmarks(spec: RunSpec, roots: Sequence[Path]) -> dict[str, Sequence[NamedImage]]:
     """The evaluation sets by name. Raises DatasetProblem."""
     task = spec.task
     scales = {"scale": scale_of(task), "lr_scale": given_scale(task)}
-    return {name: build_benchmark(name, task.name, roots, **scales) for name in spec.observe.evaluate}
+    return {
+        name: build_benchmark(name, task.name, roots, **scales) for name in spec.observe.evaluate
+    }
 
 
 def read_exported(path: Path) -> tuple[RunSpec, dict[str, str], dict[str, Tensor]]:
@@ -140,7 +157,9 @@ def read_exported(path: Path) -> tuple[RunSpec, dict[str, str], dict[str, Tensor
     return RunSpec.from_json(metadata["spec"]), metadata, weights
 
 
-def build_trained(spec: RunSpec, weights: Mapping[str, Tensor], source: str = "the state") -> nn.Module:
+def build_trained(
+    spec: RunSpec, weights: Mapping[str, Tensor], source: str = "the state"
+) -> nn.Module:
     """The network of a spec with these weights, which messages call `source`, in evaluation mode.
 
     Raises trainers.backbones.published.NotThisNetwork, a ValueError, where they are not all of the network's, are not finite,
@@ -154,7 +173,9 @@ def build_trained(spec: RunSpec, weights: Mapping[str, Tensor], source: str = "t
     except (ImportError, AttributeError) as error:
         if not NORMS[norm].open_knobs:
             raise
-        raise NotThisNetwork(f"{source} is of norm {norm}, which cannot be imported here: {error}") from error
+        raise NotThisNetwork(
+            f"{source} is of norm {norm}, which cannot be imported here: {error}"
+        ) from error
     # A norm of one's own may have names that would be read as a published network's.
     state = weights if weights.keys() == model.state_dict().keys() else network_state(weights)
     model.load_state_dict(fit(checked(Weights(source, state, norm)), model).taken, strict=False)

@@ -176,7 +176,12 @@ NORMS = Catalog(
     entry(
         "layer_scale",
         "trainers.norms.layer_scale:LayerScale",
-        facts={"ends": "same", "same_at_ends": "layer_norm", "stdnorm": False, "parameters_per_channel": 3},
+        facts={
+            "ends": "same",
+            "same_at_ends": "layer_norm",
+            "stdnorm": False,
+            "parameters_per_channel": 3,
+        },
         eps=EPS,
         init=Knob(1e-5, at_least=0.0, at_most=1e3),
     ),

@@ -48,7 +48,11 @@ class Checkpoint:
             return Start("continued", self.step, f"continues from step {self.step}")
         theirs, ours = _layout(self.zero_stage, self.world_size), _layout(zero_stage, world_size)
         if self.has_moments:
-            return Start("converted", self.step, f"continues from step {self.step}, converted from {theirs} to {ours}")
+            return Start(
+                "converted",
+                self.step,
+                f"continues from step {self.step}, converted from {theirs} to {ours}",
+            )
         return Start(
             "put aside",
             0,
@@ -76,12 +80,16 @@ class Start:
         return self.how in SURPRISING
 
 
-def start_from(folder: Path | None, world_size: int, zero_stage: int) -> tuple[Start, Checkpoint | None]:
+def start_from(
+    folder: Path | None, world_size: int, zero_stage: int
+) -> tuple[Start, Checkpoint | None]:
     """How a gang begins from the checkpoint in `folder`, and the checkpoint where it is intact."""
     if folder is None:
         return Start("new", 0, "begins at step 0"), None
     if (found := read_intact(folder)) is None:
-        return Start("put aside", 0, f"begins again at step 0: its checkpoint {folder.name} is damaged"), None
+        return Start(
+            "put aside", 0, f"begins again at step 0: its checkpoint {folder.name} is damaged"
+        ), None
     return found.start_of(world_size, zero_stage), found
 
 
@@ -89,12 +97,17 @@ def _layout(zero_stage: int, world_size: int) -> str:
     return f"ZeRO {zero_stage} on {world_size} rank{'s' * (world_size > 1)}"
 
 
-def seal(folder: Path, *, rank: int, step: int, world_size: int, zero_stage: int, files: list[Path]) -> None:
+def seal(
+    folder: Path, *, rank: int, step: int, world_size: int, zero_stage: int, files: list[Path]
+) -> None:
     """Fsync this rank's `files` and write its manifest: from here on the rank's part counts."""
     listed = {}
     for path in sorted(files):
         fsync(path)
-        listed[str(path.relative_to(folder))] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+        listed[str(path.relative_to(folder))] = {
+            "sha256": sha256_of(path),
+            "bytes": path.stat().st_size,
+        }
     fsync(folder)
     manifest = {"step": step, "world_size": world_size, "zero_stage": zero_stage, "files": listed}
     write_json(folder / _manifest_name(rank), manifest)
@@ -109,11 +122,16 @@ def read_intact(folder: Path) -> Checkpoint | None:
         for manifest in manifests:
             for name, promised in manifest["files"].items():
                 path = folder / name
-                if path.stat().st_size != promised["bytes"] or sha256_of(path) != promised["sha256"]:
+                if (
+                    path.stat().st_size != promised["bytes"]
+                    or sha256_of(path) != promised["sha256"]
+                ):
                     return None
         first = manifests[0]
         has_moments = first["zero_stage"] == 0 or MOMENTS in first["files"]
-        return Checkpoint(folder, first["step"], first["world_size"], first["zero_stage"], has_moments)
+        return Checkpoint(
+            folder, first["step"], first["world_size"], first["zero_stage"], has_moments
+        )
     except (OSError, json.JSONDecodeError, KeyError, TypeError):
         return None
 

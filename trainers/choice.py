@@ -68,7 +68,11 @@ class Choice(BaseModel):
         if isinstance(value, dict) and "knobs" not in value:
             value = {
                 "name": value.get("name"),
-                "knobs": {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k != "name"},
+                "knobs": {
+                    k: tuple(v) if isinstance(v, list) else v
+                    for k, v in value.items()
+                    if k != "name"
+                },
             }
         return handler(value)
 

@@ -74,7 +74,9 @@ class Case:
         return model.train()
 
 
-def _images(case: Case, count: int = 4, seed: int = 1, *, size: tuple[int, int] | None = None) -> Tensor:
+def _images(
+    case: Case, count: int = 4, seed: int = 1, *, size: tuple[int, int] | None = None
+) -> Tensor:
     """Of two by two windows where no `size` is given."""
     generator = torch.Generator().manual_seed(seed)
     height, width = size or (case.side_px, case.side_px)
@@ -93,7 +95,9 @@ def _gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 def _near(one: Tensor, other: Tensor, tolerance: float, what: str) -> None:
     error = ((one - other).abs().max() / other.abs().max().clamp_min(1e-300)).item()
     if not error <= tolerance:
-        raise Broken(f"{what} differ by {error:.1e} of the largest value; {tolerance:.0e} is rounding")
+        raise Broken(
+            f"{what} differ by {error:.1e} of the largest value; {tolerance:.0e} is rounding"
+        )
 
 
 def shape(case: Case) -> None:
@@ -106,7 +110,9 @@ def shape(case: Case) -> None:
         except RuntimeError as error:  # torch's word for a dtype that does not fit the next layer's
             raise Broken(f"{tuple(image.shape)} {dtype}: {error}") from error
         if output.shape != (2, 3, height * scale, width * scale) or output.dtype != dtype:
-            raise Broken(f"{tuple(image.shape)} {dtype} became {tuple(output.shape)} {output.dtype}")
+            raise Broken(
+                f"{tuple(image.shape)} {dtype} became {tuple(output.shape)} {output.dtype}"
+            )
 
 
 def half_precision(case: Case) -> None:
@@ -135,7 +141,9 @@ def no_memory(case: Case) -> None:
     first = model(_images(case))
     model(_images(case, seed=2) * 3)
     _near(model(_images(case)), first, 0.0, "outputs before and after another forward pass")
-    changed = [name for name, value in model.state_dict().items() if not torch.equal(value, before[name])]
+    changed = [
+        name for name, value in model.state_dict().items() if not torch.equal(value, before[name])
+    ]
     if changed:
         raise Broken(f"a forward pass changes {changed[0]}")
     if new := _tensors_held(model) - held:
@@ -169,7 +177,10 @@ def copies(case: Case) -> None:
     fresh = build_model(case.spec()).double()
     fresh.load_state_dict(model.state_dict())
     expected = model.eval()(_images(case))
-    for what, other in (("a deep copy", copy.deepcopy(model)), ("a network with the same state", fresh)):
+    for what, other in (
+        ("a deep copy", copy.deepcopy(model)),
+        ("a network with the same state", fresh),
+    ):
         _near(other.eval()(_images(case)), expected, 0.0, f"outputs of {what}")
 
 
@@ -179,7 +190,9 @@ def recomputes(case: Case) -> None:
     for recompute in (False, True):
         model = case.build(recompute=recompute)
         results.append((_gradients(model, _images(case)), model.state_dict()))
-    for what, (kept, again) in zip(("gradients", "states"), zip(*results, strict=True), strict=True):
+    for what, (kept, again) in zip(
+        ("gradients", "states"), zip(*results, strict=True), strict=True
+    ):
         for name in kept:
             _near(again[name], kept[name], ROUNDING, f"{what} of {name}")
 
@@ -193,12 +206,23 @@ def slices_add_up(case: Case) -> None:
     for name, gradient in whole.items():
         error = ((halves[0][name] + halves[1][name]) / 2 - gradient).abs().max() / largest
         if not error <= ROUNDING:
-            raise Broken(f"gradients of {name} differ by {error:.1e} of the largest; {ROUNDING:.0e} is rounding")
+            raise Broken(
+                f"gradients of {name} differ by {error:.1e} of the largest; {ROUNDING:.0e} is rounding"
+            )
 
 
 PROMISES: dict[str, Callable[[Case], None]] = {
     check.__name__: check
-    for check in (shape, half_precision, images_apart, no_memory, gradients, copies, recomputes, slices_add_up)
+    for check in (
+        shape,
+        half_precision,
+        images_apart,
+        no_memory,
+        gradients,
+        copies,
+        recomputes,
+        slices_add_up,
+    )
 }
 
 

@@ -23,7 +23,12 @@ STATED: Mapping[str, Any] = {
     "disable_allgather": False,
     "zero_allow_untested_optimizer": True,  # ours is a subclass of torch's Adam, which it knows
     "zero_force_ds_cpu_optimizer": False,  # True would replace our Adam by its own under offload
-    "fp16": {"enabled": False, "auto_cast": False, "loss_scale": 1.0, "fp16_master_weights_and_grads": False},
+    "fp16": {
+        "enabled": False,
+        "auto_cast": False,
+        "loss_scale": 1.0,
+        "fp16_master_weights_and_grads": False,
+    },
     "bf16": {
         "enabled": False,
         "immediate_grad_update": False,

@@ -58,7 +58,9 @@ def _allow_what_checkpoints_hold() -> None:
     from deepspeed.utils.tensor_fragment import fragment_address
 
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    torch.serialization.add_safe_globals([ZeroStageEnum, LossScaler, DynamicLossScaler, fragment_address])
+    torch.serialization.add_safe_globals(
+        [ZeroStageEnum, LossScaler, DynamicLossScaler, fragment_address]
+    )
 
 
 def choose_device(spec: RunSpec, local_rank: int, visible: int | None = None) -> torch.device:
@@ -122,7 +124,9 @@ class Engine:
         self.rank = torch.distributed.get_rank()
         self.world_size = torch.distributed.get_world_size()
         self.zero_stage = spec.placement.zero_stage
-        self.overflowed = False  # whether DeepSpeed has left out a step, its gradients not being finite
+        self.overflowed = (
+            False  # whether DeepSpeed has left out a step, its gradients not being finite
+        )
         self._gathered = deepspeed.zero.GatheredParameters
         training = spec.training
         half = training.precision == "fp16"
@@ -138,7 +142,9 @@ class Engine:
         )
         self.network = Network(model.to(device), device, AUTOCAST.get(training.precision))
         config = deepspeed_config(spec)
-        self._engine = deepspeed.initialize(model=self.network, optimizer=self._optimiser, config=config)[0]
+        self._engine = deepspeed.initialize(
+            model=self.network, optimizer=self._optimiser, config=config
+        )[0]
         process_group.be_patient()
         if wrong := differences(config, self._engine._config):
             raise NotAsStated(f"DeepSpeed {deepspeed.__version__}: " + "; ".join(wrong))
@@ -201,7 +207,9 @@ class Engine:
         flat = torch.cat([buffer.flatten() for buffer in self._buffers])
         torch.distributed.all_reduce(flat)
         for buffer, mean in zip(
-            self._buffers, flat.div_(self.world_size).split([b.numel() for b in self._buffers]), strict=True
+            self._buffers,
+            flat.div_(self.world_size).split([b.numel() for b in self._buffers]),
+            strict=True,
         ):
             buffer.copy_(mean.view_as(buffer))
 
@@ -220,7 +228,11 @@ class Engine:
     @contextlib.contextmanager
     def full_state(self) -> Iterator[dict[str, Tensor]]:
         """The module's state dict, whole, whatever the ZeRO stage; every rank must enter. Views: clone to keep."""
-        gather = self._gathered(list(self.module.parameters())) if self.zero_stage == 3 else contextlib.nullcontext()
+        gather = (
+            self._gathered(list(self.module.parameters()))
+            if self.zero_stage == 3
+            else contextlib.nullcontext()
+        )
         with torch.no_grad(), gather:
             yield self.module.state_dict()
 
@@ -237,11 +249,16 @@ class Engine:
         folder.mkdir(parents=True, exist_ok=True)
         scale = None if self._scaler is None else self._scaler.state_dict()  # DeepSpeed keeps none
         client_state = {"step": step, "sound": sound, "loss_scale": scale}
-        self._engine.save_checkpoint(str(checkpoints), tag=name, save_latest=False, client_state=client_state)
+        self._engine.save_checkpoint(
+            str(checkpoints), tag=name, save_latest=False, client_state=client_state
+        )
         self._save_moments(folder, sound, scale)
         with self.full_state() as state:
             if self.rank == 0:
-                kept = {key: value.detach().to("cpu", torch.float32).clone() for key, value in state.items()}
+                kept = {
+                    key: value.detach().to("cpu", torch.float32).clone()
+                    for key, value in state.items()
+                }
                 torch.save(kept, folder / "weights.pt")
                 torch.save({key: value.to("cpu") for key, value in ema.items()}, folder / "ema.pt")
         checkpoint.seal(
@@ -258,17 +275,28 @@ class Engine:
     def _save_moments(self, folder: Path, sound: bool, scale: dict[str, Any] | None) -> None:
         if self.zero_stage == 0:
             return  # DeepSpeed's file has them whole
-        tensors, steps = gathered(self._stepped(), self._optimiser, self._engine.optimizer, self.zero_stage)
+        tensors, steps = gathered(
+            self._stepped(), self._optimiser, self._engine.optimizer, self.zero_stage
+        )
         if self.rank == 0:
             write_moments(folder / checkpoint.MOMENTS, Moments(tensors, steps, sound, scale))
 
     def _stepped(self) -> dict[str, nn.Parameter]:
         """The parameters that the optimiser steps, by name."""
-        return {name: parameter for name, parameter in self.module.named_parameters() if parameter.requires_grad}
+        return {
+            name: parameter
+            for name, parameter in self.module.named_parameters()
+            if parameter.requires_grad
+        }
 
     def _files_of_this_rank(self, folder: Path) -> list[Path]:
         """What was written by this rank: ranks may share the folder, and ZeRO names its files by rank."""
-        shared_by_rank_0 = {"weights.pt", "ema.pt", checkpoint.MOMENTS, "mp_rank_00_model_states.pt"}
+        shared_by_rank_0 = {
+            "weights.pt",
+            "ema.pt",
+            checkpoint.MOMENTS,
+            "mp_rank_00_model_states.pt",
+        }
         mine = f"zero_pp_rank_{self.rank}_"
         return [
             path
@@ -276,21 +304,31 @@ class Engine:
             if path.name.startswith(mine) or (self.rank == 0 and path.name in shared_by_rank_0)
         ]
 
-    def load(self, found: checkpoint.Checkpoint, *, convert: bool) -> tuple[dict[str, Tensor], bool]:
+    def load(
+        self, found: checkpoint.Checkpoint, *, convert: bool
+    ) -> tuple[dict[str, Tensor], bool]:
         """Continue from an intact checkpoint; every rank must call. Returns its EMA, and whether it was sound.
 
         `convert`: it is of another layout, and the model came with its weights, from which ZeRO has made its partitions.
         """
         if convert:
-            moments = read_moments(found.folder, [name for name, _ in self.module.named_parameters()])
-            spread(moments, self._stepped(), self._optimiser, self._engine.optimizer, self.zero_stage)
+            moments = read_moments(
+                found.folder, [name for name, _ in self.module.named_parameters()]
+            )
+            spread(
+                moments, self._stepped(), self._optimiser, self._engine.optimizer, self.zero_stage
+            )
             sound, scale = moments.sound, moments.loss_scale
         else:
-            _, client_state = self._engine.load_checkpoint(str(found.folder.parent), tag=found.folder.name)
+            _, client_state = self._engine.load_checkpoint(
+                str(found.folder.parent), tag=found.folder.name
+            )
             sound, scale = bool(client_state["sound"]), client_state["loss_scale"]
         if self._scaler is not None and scale:
             self._scaler.load_state_dict(scale)
-        ema: dict[str, Tensor] = torch.load(found.folder / "ema.pt", map_location=self.device, weights_only=True)
+        ema: dict[str, Tensor] = torch.load(
+            found.folder / "ema.pt", map_location=self.device, weights_only=True
+        )
         return ema, sound
 
     def close(self) -> None:

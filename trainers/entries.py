@@ -23,7 +23,9 @@ class UnknownName(UserError, ValueError):
     """A name that stands in no catalogue; the message says what was probably meant."""
 
     def __init__(self, kind: str, name: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"unknown {kind} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+        super().__init__(
+            f"unknown {kind} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
+        )
 
 
 class BadKnob(UserError, ValueError):
@@ -49,12 +51,18 @@ class Knob:
     def kind(self) -> str:
         if isinstance(self.default, tuple):
             return "a list of whole numbers"
-        return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[type(self.default)]
+        return {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[
+            type(self.default)
+        ]
 
     def check(self, name: str, value: object) -> KnobValue:
         """The value in the default's type. Raises BadKnob with what would be right."""
         if isinstance(self.default, tuple):
-            if not isinstance(value, list | tuple) or not value or not all(type(v) is int for v in value):
+            if (
+                not isinstance(value, list | tuple)
+                or not value
+                or not all(type(v) is int for v in value)
+            ):
                 raise BadKnob(name, f"{name} must be {self.kind}, not {value!r}")
             if self.longest is not None and len(value) > self.longest:
                 raise BadKnob(name, f"{name} has {len(value)} values; at most {self.longest} fit")
@@ -70,7 +78,9 @@ class Knob:
         if type(value) is not type(self.default):
             raise BadKnob(name, f"{name} must be {self.kind}, not {value!r}")
         if self.choices is not None and value not in self.choices:
-            raise BadKnob(name, f"{name} must be one of {', '.join(map(str, self.choices))}, not {value!r}")
+            raise BadKnob(
+                name, f"{name} must be one of {', '.join(map(str, self.choices))}, not {value!r}"
+            )
         if isinstance(value, int | float) and not isinstance(value, bool):
             self._check_range(name, value)
         assert isinstance(value, bool | int | float | str)
@@ -128,12 +138,17 @@ class Entry:
                 known = ", ".join(self.knobs) or "none"
                 meant = did_you_mean(name, self.knobs)
                 raise BadKnob(name, f"{self.name} has no knob {name!r}.{meant} Its knobs: {known}.")
-        return {**{name: knob.default for name, knob in self.knobs.items() if name not in values}, **values}
+        return {
+            **{name: knob.default for name, knob in self.knobs.items() if name not in values},
+            **values,
+        }
 
     def load(self) -> Any:
         """Import the class. Only trainers.build calls this."""
         module, _, attribute = self.target.partition(":")
-        return getattr(own.load(module) if self.open_knobs else importlib.import_module(module), attribute)
+        return getattr(
+            own.load(module) if self.open_knobs else importlib.import_module(module), attribute
+        )
 
 
 def entry(

@@ -15,7 +15,12 @@ from typing import ClassVar
 # user:password@ of an address. What follows a colon may also hold `/` or `@`, but not where a port stands there.
 USER_INFO = re.compile(r"(?<=://)(?:[^\s/@:\[]*:(?!\d+(?:[/\s'\"?,)]|$))\S*|[^\s/@]*)@")
 PARAMETER = re.compile(r"(?i)\b(\w*(?:passw(?:or)?d|pwd|secret|token))=[^&\s'\"]+")
-SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+SECRETS = (
+    "MLFLOW_TRACKING_PASSWORD",
+    "MLFLOW_TRACKING_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+)
 SHORTEST_SECRET = 6  # shorter ones would be found in ordinary words
 
 

@@ -16,7 +16,9 @@ from trainers.data.images import NamedImage, Pixels
 from trainers.metrics.image_quality import compared
 from trainers.tasks.base import Task
 
-NOISE_SEED = 0  # of every benchmark image, drawn by numpy's legacy generator as the published codes do
+NOISE_SEED = (
+    0  # of every benchmark image, drawn by numpy's legacy generator as the published codes do
+)
 
 # How near the restored image `name` is to its ground truth: a number by each of METRICS, and `non_finite`, the share of
 # its values that were not finite.
@@ -42,9 +44,13 @@ def restore(
     Also the share of values that were not finite.
     """
     image = np.ascontiguousarray(lq.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
-    degraded = torch.from_numpy(task.degrade(image, np.random.RandomState(NOISE_SEED)))[None].to(device)
+    degraded = torch.from_numpy(task.degrade(image, np.random.RandomState(NOISE_SEED)))[None].to(
+        device
+    )
     with torch.inference_mode():
-        output = model(degraded) if tiling is None else _in_tiles(model, degraded, task.scale, tiling)
+        output = (
+            model(degraded) if tiling is None else _in_tiles(model, degraded, task.scale, tiling)
+        )
     output = output[0].float()
     non_finite = 1.0 - torch.isfinite(output).float().mean().item()
     output = output.nan_to_num(0.0, 0.0, 0.0).clamp(0, 1).mul(255).round()
@@ -77,7 +83,9 @@ def evaluate(
 def means(scores: Sequence[Score]) -> dict[str, float]:
     """The mean over images of every metric."""
     measured = (*METRICS.names, "non_finite")
-    return {metric: math.fsum(score[metric] for score in scores) / len(scores) for metric in measured}
+    return {
+        metric: math.fsum(score[metric] for score in scores) / len(scores) for metric in measured
+    }
 
 
 def _in_tiles(model: nn.Module, lq: Tensor, scale: int, tiling: Tiling) -> Tensor:
@@ -92,5 +100,7 @@ def _in_tiles(model: nn.Module, lq: Tensor, scale: int, tiling: Tiling) -> Tenso
             restored = model(lq[:, :, above : bottom + around, before : right + around])
             rows = slice((top - above) * scale, (bottom - above) * scale)
             columns = slice((left - before) * scale, (right - before) * scale)
-            output[:, :, top * scale : bottom * scale, left * scale : right * scale] = restored[:, :, rows, columns]
+            output[:, :, top * scale : bottom * scale, left * scale : right * scale] = restored[
+                :, :, rows, columns
+            ]
     return output

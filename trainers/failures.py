@@ -10,7 +10,11 @@ from trainers.catalog import NORMS
 from trainers.durable import write_json
 from trainers.spec import RunSpec
 
-SAID_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+SAID_OF_MEMORY = (
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 # Where a smaller micro-batch would not help against a lack of memory, by (module, function).
 PLACES = {
     ("trainers.engine", "__init__"): "set-up",
@@ -20,7 +24,11 @@ PLACES = {
 
 def write_failure(out: Path, rank: int, kind: str, error: BaseException, **more: str) -> None:
     """`more` is added to what is said of every error, or replaces it."""
-    said = {"kind": kind, "message": str(error), "traceback": "".join(traceback.format_exception(error))}
+    said = {
+        "kind": kind,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
     write_json(out / f"failure-rank-{rank}.json", {**said, **more})
 
 
@@ -38,7 +46,9 @@ def is_out_of_memory(error: Exception) -> bool:
     """Libraries that allocate beside torch's allocator say so in an error of another class."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in SAID_OF_MEMORY)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        said in str(error) for said in SAID_OF_MEMORY
+    )
 
 
 def _place_of(error: BaseException) -> str:
@@ -55,11 +65,15 @@ def _of_own_norm(error: Exception, spec: RunSpec) -> dict[str, str] | None:
     norm = NORMS[spec.model.norm.name]
     if not norm.open_knobs:
         return None
-    files = {part.__code__.co_filename for part in vars(norm.load()).values() if inspect.isfunction(part)}
+    files = {
+        part.__code__.co_filename for part in vars(norm.load()).values() if inspect.isfunction(part)
+    }
     frames = list(traceback.walk_tb(error.__traceback__))
     own = [depth for depth, (frame, _) in enumerate(frames) if frame.f_code.co_filename in files]
     ours = [
-        depth for depth, (frame, _) in enumerate(frames) if frame.f_globals.get("__name__", "").startswith("trainers.")
+        depth
+        for depth, (frame, _) in enumerate(frames)
+        if frame.f_globals.get("__name__", "").startswith("trainers.")
     ]
     if not own or max(ours, default=-1) > own[-1]:
         return None

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from torch import nn
 
-from trainers.backbones.published import Fit, NotAllOfIt, NotThisNetwork, Weights, fit, read_published
+from trainers.backbones.published import (
+    Fit,
+    NotAllOfIt,
+    NotThisNetwork,
+    Weights,
+    fit,
+    read_published,
+)
 from trainers.durable import sha256_of
 from trainers.errors import UserError
 from trainers.spec import RunSpec
@@ -49,7 +56,9 @@ def load_initial(network: nn.Module, spec: RunSpec, path: Path | None) -> Fit | 
     training = spec.training
     if training.initial is None:
         if path is not None:
-            raise InitialProblem(f"{path}: the spec starts from scratch: it has no `training.initial`")
+            raise InitialProblem(
+                f"{path}: the spec starts from scratch: it has no `training.initial`"
+            )
         return None
     if path is None:
         raise InitialProblem(
@@ -58,7 +67,9 @@ def load_initial(network: nn.Module, spec: RunSpec, path: Path | None) -> Fit | 
     if not path.is_file():
         raise InitialProblem(f"{path}: no such file of weights to start from")
     if (found := sha256_of(path)) != training.initial:
-        raise InitialProblem(f"{path}: has sha256 {found[:12]}, but the trial was planned with {training.initial[:12]}")
+        raise InitialProblem(
+            f"{path}: has sha256 {found[:12]}, but the trial was planned with {training.initial[:12]}"
+        )
     taken = fit_initial(read_initial(path), network, spec)
     network.load_state_dict(taken.taken, strict=False)
     return taken

@@ -43,13 +43,21 @@ class Journal:
         self._file.truncate(sum(map(len, finished)))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self._append(step, "metrics", {"values": {name: encoded(value) for name, value in values.items()}})
+        self._append(
+            step, "metrics", {"values": {name: encoded(value) for name, value in values.items()}}
+        )
 
     def event(self, step: int, event: str, **fields: Any) -> None:
         self._append(step, "event", {"event": event, **fields})
 
     def _append(self, step: int, kind: str, fields: Mapping[str, Any]) -> None:
-        record = {"seq": self._seq, "time": round(time.time(), 3), "step": step, "kind": kind, **fields}
+        record = {
+            "seq": self._seq,
+            "time": round(time.time(), 3),
+            "step": step,
+            "kind": kind,
+            **fields,
+        }
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
         self._file.flush()
         self._seq += 1

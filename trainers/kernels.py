@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 import torch
 
-CUBLAS_WORKSPACE = ":4096:8"  # without fixed workspaces cuBLAS may sum in another order on another stream
+CUBLAS_WORKSPACE = (
+    ":4096:8"  # without fixed workspaces cuBLAS may sum in another order on another stream
+)
 
 
 def choose_kernels(device: torch.device) -> None:
@@ -19,7 +21,9 @@ def choose_kernels(device: torch.device) -> None:
 
     An operation on CUDA that has no deterministic kernel raises RuntimeError from here on, naming itself. None of ours does.
     """
-    _allow_tf32(False)  # torch allows it in cuDNN's convolutions, also where a network is float32 throughout
+    _allow_tf32(
+        False
+    )  # torch allows it in cuDNN's convolutions, also where a network is float32 throughout
     if device.type != "cuda":
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)

@@ -106,7 +106,9 @@ def _begin(
     guard = Guard(training.feature_limit, engine.all_ranks)
 
     done = 0
-    recorder.event(0, "started", device=str(device), world_size=engine.world_size, torch=torch.__version__)
+    recorder.event(
+        0, "started", device=str(device), world_size=engine.world_size, torch=torch.__version__
+    )
     if taken is not None:
         recorder.event(0, "initial", sha256=training.initial, **taken.as_lists())
     if found is not None and begins.continues:

@@ -32,7 +32,9 @@ KINDS = ("exp_avg", "exp_avg_sq")
 class Piece:
     """The part of a parameter that this rank steps: `count` numbers from `start`, in `holder` from `at`, both flattened."""
 
-    holder: Tensor  # what the optimiser steps: the parameter, or ZeRO's flat partition of all of them
+    holder: (
+        Tensor  # what the optimiser steps: the parameter, or ZeRO's flat partition of all of them
+    )
     at: int
     start: int
     count: int
@@ -56,12 +58,19 @@ def piece_of(parameter: nn.Parameter, zero: Any, stage: int) -> Piece | None:
         group, at, padded = zero.grad_position[zero.get_param_id(parameter)]
         start = torch.distributed.get_rank() * padded
         count = min(padded, parameter.ds_numel - start)  # type: ignore[attr-defined]
-        return Piece(zero.fp32_partitioned_groups_flat[group], at, start, count) if count > 0 else None
+        return (
+            Piece(zero.fp32_partitioned_groups_flat[group], at, start, count) if count > 0 else None
+        )
     mapping = parameter._hp_mapping  # type: ignore[attr-defined]
     if mapping is None:
         return None
     ours, theirs = mapping.hp_fragment_address, mapping.lp_fragment_address
-    return Piece(zero.single_partition_of_fp32_groups[mapping.param_group_index], ours.start, theirs.start, ours.numel)
+    return Piece(
+        zero.single_partition_of_fp32_groups[mapping.param_group_index],
+        ours.start,
+        theirs.start,
+        ours.numel,
+    )
 
 
 def gathered(
@@ -82,16 +91,24 @@ def gathered(
         for kind in KINDS:
             flat = torch.zeros(shape.numel(), device=states[0][kind].device)
             if piece is not None:
-                held = optimiser.state[piece.holder][kind].flatten()[piece.at : piece.at + piece.count]
+                held = optimiser.state[piece.holder][kind].flatten()[
+                    piece.at : piece.at + piece.count
+                ]
                 flat[piece.start : piece.start + piece.count] = held
-            torch.distributed.reduce(flat, dst=0)  # a sum with zeros: of each number one rank has it
+            torch.distributed.reduce(
+                flat, dst=0
+            )  # a sum with zeros: of each number one rank has it
             if torch.distributed.get_rank() == 0:
                 whole[f"{kind}/{name}"] = flat.view(shape).to("cpu", copy=True)
     return whole, float(states[0]["step"])
 
 
 def spread(
-    moments: Moments, parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, zero: Any, stage: int
+    moments: Moments,
+    parameters: Mapping[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    zero: Any,
+    stage: int,
 ) -> None:
     """Give this rank its part of `moments`, as if its optimiser had taken the steps."""
     if not moments.tensors:
@@ -106,12 +123,18 @@ def spread(
             state["step"] = torch.tensor(moments.adam_steps, dtype=torch.float32)
             state.update({kind: torch.zeros_like(piece.holder) for kind in KINDS})
         for kind in KINDS:
-            part = moments.tensors[f"{kind}/{name}"].flatten()[piece.start : piece.start + piece.count]
+            part = moments.tensors[f"{kind}/{name}"].flatten()[
+                piece.start : piece.start + piece.count
+            ]
             state[kind].view(-1)[piece.at : piece.at + piece.count].copy_(part)
 
 
 def write_moments(path: Path, moments: Moments) -> None:
-    about = {"adam_steps": moments.adam_steps, "sound": moments.sound, "loss_scale": moments.loss_scale}
+    about = {
+        "adam_steps": moments.adam_steps,
+        "sound": moments.sound,
+        "loss_scale": moments.loss_scale,
+    }
     save_file(dict(moments.tensors), path, metadata={"about": json.dumps(about)})
 
 
@@ -124,6 +147,11 @@ def read_moments(folder: Path, names: list[str]) -> Moments:
             return Moments({key: file.get_tensor(key) for key in file.keys()}, **about)  # noqa: SIM118 (not a dict)
     saved = torch.load(folder / UNSHARDED, map_location="cpu", weights_only=True)
     state = saved["optimizer"]["state"]
-    tensors = {f"{kind}/{name}": state[i][kind] for kind in KINDS for i, name in enumerate(names) if i in state}
+    tensors = {
+        f"{kind}/{name}": state[i][kind]
+        for kind in KINDS
+        for i, name in enumerate(names)
+        if i in state
+    }
     steps = float(state[0]["step"]) if state else 0.0
     return Moments(tensors, steps, bool(saved["sound"]), saved["loss_scale"])

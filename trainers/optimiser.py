@@ -43,7 +43,9 @@ class Adam(torch.optim.Adam):
         sharded: bool,
         scaler: ShardedGradScaler | None,
     ) -> None:
-        super().__init__(parameters, lr=lr, betas=betas, eps=EPS, weight_decay=weight_decay, amsgrad=False)
+        super().__init__(
+            parameters, lr=lr, betas=betas, eps=EPS, weight_decay=weight_decay, amsgrad=False
+        )
         self.grad_norm: Tensor | None = None  # of the last step, before clipping
         self._clip_norm = clip_norm
         self._sharded = sharded

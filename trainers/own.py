@@ -13,13 +13,17 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-FOLDERS = "NORMSWEEP_OWN"  # in the environment, so that the processes of ranks look where planning did
+FOLDERS = (
+    "NORMSWEEP_OWN"  # in the environment, so that the processes of ranks look where planning did
+)
 PACKAGE = "normsweep_own"  # under which they are imported, so that their names are nobody else's
 
 
 def look_in(*folders: Path) -> None:
     """Look there, in this order, from now on, in this process and in those that it starts."""
-    os.environ[FOLDERS] = os.pathsep.join(dict.fromkeys(str(folder.absolute()) for folder in folders))
+    os.environ[FOLDERS] = os.pathsep.join(
+        dict.fromkeys(str(folder.absolute()) for folder in folders)
+    )
 
 
 def folders() -> tuple[Path, ...]:

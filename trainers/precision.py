@@ -37,9 +37,15 @@ def at_precision(model: nn.Module, precision: str, *, per_channel: bool = False)
     if precision in BITS:
         for module in lowered.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
-                module.weight.data = quantized(module.weight.data, BITS[precision], per_channel=per_channel)
+                module.weight.data = quantized(
+                    module.weight.data, BITS[precision], per_channel=per_channel
+                )
         return lowered
-    return Half(lowered, HALF[precision], literal=precision == FP16_LITERAL) if precision in HALF else lowered
+    return (
+        Half(lowered, HALF[precision], literal=precision == FP16_LITERAL)
+        if precision in HALF
+        else lowered
+    )
 
 
 def quantized(weight: Tensor, bits: int, *, per_channel: bool) -> Tensor:

@@ -44,5 +44,10 @@ class Recorder:
         self._journal.close()
         if final:
             metrics = {name: encoded(value) for name, value in self._last.items()}
-            result = {"outcome": outcome, "step": step, "checkpoint": folder_name(step), "metrics": metrics}
+            result = {
+                "outcome": outcome,
+                "step": step,
+                "checkpoint": folder_name(step),
+                "metrics": metrics,
+            }
             write_json(self._out / "result.json", result)

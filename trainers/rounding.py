@@ -16,7 +16,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-Formula = Callable[..., Any]  # of tensors and numbers to a tensor, or to a tuple of tensors and None
+Formula = Callable[
+    ..., Any
+]  # of tensors and numbers to a tensor, or to a tuple of tensors and None
 
 
 class RoundedResults(TorchDispatchMode):
@@ -35,8 +37,15 @@ class RoundedResults(TorchDispatchMode):
             return result
         of = args[0] if args else None
         if isinstance(result, tuple | list):
-            aliases = [r.alias_info for r in returns] if len(returns) > 1 else [returns[0].alias_info] * len(result)
-            return type(result)(self._written(value, alias, of) for value, alias in zip(result, aliases, strict=True))
+            aliases = (
+                [r.alias_info for r in returns]
+                if len(returns) > 1
+                else [returns[0].alias_info] * len(result)
+            )
+            return type(result)(
+                self._written(value, alias, of)
+                for value, alias in zip(result, aliases, strict=True)
+            )
         return self._written(result, returns[0].alias_info, of)
 
     def _written(self, value: Any, alias: Any, of: Any) -> Any:
@@ -45,7 +54,10 @@ class RoundedResults(TorchDispatchMode):
         if alias.is_write:
             return value.copy_(value.to(self.dtype))
         # `to` and `reshape` may return a view or a copy: integers become floats that nobody has rounded yet.
-        shared = isinstance(of, Tensor) and of.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
+        shared = (
+            isinstance(of, Tensor)
+            and of.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
+        )
         return value if shared else self.rounded(value)
 
     def rounded(self, value: Any) -> Any:
@@ -62,7 +74,9 @@ class RoundedResults(TorchDispatchMode):
             result = formula(*arguments)
         finally:
             self._inside = False
-        return self.rounded(result) if isinstance(result, Tensor) else tuple(map(self.rounded, result))
+        return (
+            self.rounded(result) if isinstance(result, Tensor) else tuple(map(self.rounded, result))
+        )
 
 
 _emulation: ContextVar[RoundedResults | None] = ContextVar("emulation", default=None)

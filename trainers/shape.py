@@ -69,7 +69,9 @@ class Blocks(NamedTuple):
     number: int
 
 
-def convolution(channels_in: int, channels_out: int, *, taps: int = 9, side: int = 1, bias: bool = True) -> Amount:
+def convolution(
+    channels_in: int, channels_out: int, *, taps: int = 9, side: int = 1, bias: bool = True
+) -> Amount:
     """A convolution whose output has `side` times the side of the input image."""
     weights = taps * channels_in * channels_out
     return Amount(weights + channels_out * bias, weights * side**2, channels_out * side**2)

@@ -62,23 +62,36 @@ class ModelSpec(Part):
     norm: Annotated[Choice, resolved(NORMS)]
     embed_norm: Ends
     end_norm: Ends
-    stdnorm: bool = Field(description="standardise inputs with the DF2K mean and std, undone at the output")
+    stdnorm: bool = Field(
+        description="standardise inputs with the DF2K mean and std, undone at the output"
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if why := misfit(self.backbone):
             raise ValueError(why)
-        if not BACKBONES[self.backbone.name].has_ends and {self.embed_norm, self.end_norm} != {"identity"}:
-            raise ValueError(f"{self.backbone.name} has no norms at its ends: embed_norm and end_norm are identity")
+        if not BACKBONES[self.backbone.name].has_ends and {self.embed_norm, self.end_norm} != {
+            "identity"
+        }:
+            raise ValueError(
+                f"{self.backbone.name} has no norms at its ends: embed_norm and end_norm are identity"
+            )
         return self
 
     @classmethod
     def with_defaults(cls, backbone: Choice, norm: Choice, **given: Any) -> Self:
         """The model with what `norm` brings along by default at the ends (protocol section 1, trap a)."""
         name, knobs = BACKBONES.resolve(backbone.name, backbone.knobs)
-        resolved, stdnorm = Choice(name=name, knobs=knobs), NORMS[norm.name].facts.get("stdnorm", False)
+        resolved, stdnorm = (
+            Choice(name=name, knobs=knobs),
+            NORMS[norm.name].facts.get("stdnorm", False),
+        )
         ends = default_ends(resolved, norm)
-        return cls(backbone=resolved, norm=norm, **{"embed_norm": ends, "end_norm": ends, "stdnorm": stdnorm, **given})
+        return cls(
+            backbone=resolved,
+            norm=norm,
+            **{"embed_norm": ends, "end_norm": ends, "stdnorm": stdnorm, **given},
+        )
 
 
 class DataSpec(Part):
@@ -92,7 +105,9 @@ class Recipe(ListedPart):
     """How the weights come about, but for what differs between trials. Defaults: section 4 of the paper's protocol."""
 
     steps: int = Field(300_000, ge=1, le=MOST_STEPS, description="optimiser steps")
-    batch_size: int = Field(16, ge=1, le=MOST_IMAGES, description="images per step over all workers")
+    batch_size: int = Field(
+        16, ge=1, le=MOST_IMAGES, description="images per step over all workers"
+    )
     lr: float = Field(2e-4, gt=0, le=1e3, description="learning rate of Adam")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
         (0.9, 0.99), description="of Adam"
@@ -103,26 +118,35 @@ class Recipe(ListedPart):
         max_length=LONGEST_LIST,
         description="fractions of `steps` after which lr is multiplied by `lr_factor`",
     )
-    lr_factor: float = Field(0.5, gt=0, le=1, description="factor on lr at each fraction in `halve_lr_at`")
+    lr_factor: float = Field(
+        0.5, gt=0, le=1, description="factor on lr at each fraction in `halve_lr_at`"
+    )
     clip_grad_norm: float | None = Field(
         None,
         gt=0,
         le=1e30,
         description="2-norm of all gradients together to which a larger one is scaled down; none: no clipping",
     )
-    ema_decay: float = Field(0.999, ge=0, lt=1, description="of the averaged weights that are evaluated")
+    ema_decay: float = Field(
+        0.999, ge=0, lt=1, description="of the averaged weights that are evaluated"
+    )
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
         "fp32",
         description="autocast precision; weights and optimiser stay fp32. `tf32`: fp32 with TF32 matrix products on CUDA",
     )
     flips: bool = Field(True, description="flip training patches at random")
-    rotations: bool = Field(True, description="turn training patches by a random multiple of 90 degrees")
+    rotations: bool = Field(
+        True, description="turn training patches by a random multiple of 90 degrees"
+    )
     sampling: Literal["independent", "epoch"] = Field(
         "independent",
         description="`independent` draws each image anew; `epoch` takes every image once, in a new order, before any again",
     )
     feature_limit: float | None = Field(
-        None, gt=0, le=1e30, description="mean square of a group's features beyond which a trial has diverged"
+        None,
+        gt=0,
+        le=1e30,
+        description="mean square of a group's features beyond which a trial has diverged",
     )
 
 
@@ -137,21 +161,30 @@ class TrainingSpec(Recipe):
         description="sha256 of the file of weights that training starts from; none: drawn from `seed`",
     )
     initial_strict: bool = Field(
-        True, description="refuse `initial` weights that lack a tensor, or have one of another shape"
+        True,
+        description="refuse `initial` weights that lack a tensor, or have one of another shape",
     )
 
 
 class Cadences(ListedPart):
     """What is written down while training, and how often. Cannot change the weights."""
 
-    log_every: int = Field(10, ge=1, le=MOST_STEPS, description="steps between two records of the loss")
-    probe_every: int = Field(50, ge=1, le=MOST_STEPS, description="steps between two feature traces")
+    log_every: int = Field(
+        10, ge=1, le=MOST_STEPS, description="steps between two records of the loss"
+    )
+    probe_every: int = Field(
+        50, ge=1, le=MOST_STEPS, description="steps between two feature traces"
+    )
     probe_patches: int = Field(16, ge=1, le=4_096, description="patches in the fixed probe batch")
     probes: tuple[Annotated[str, Field(pattern=PROBE_NAME)], ...] = Field(
         ("features",), max_length=LONGEST_LIST, description="what is measured on the probe batch"
     )
-    evaluate_every: int = Field(5_000, ge=1, le=MOST_STEPS, description="steps between two evaluations")
-    checkpoint_every: int = Field(5_000, ge=1, le=MOST_STEPS, description="steps between two checkpoints")
+    evaluate_every: int = Field(
+        5_000, ge=1, le=MOST_STEPS, description="steps between two evaluations"
+    )
+    checkpoint_every: int = Field(
+        5_000, ge=1, le=MOST_STEPS, description="steps between two checkpoints"
+    )
 
 
 class ObserveSpec(Cadences):
@@ -177,7 +210,9 @@ def _gpus(value: Any) -> Literal["auto"] | float:
         return "auto"
     if type(value) in (int, float) and (value == 0 or SMALLEST_SHARE <= value <= 1):
         return float(value)
-    raise ValueError("must be auto, 0, 1, or the fraction of a GPU that a worker takes, such as 0.5")
+    raise ValueError(
+        "must be auto, 0, 1, or the fraction of a GPU that a worker takes, such as 0.5"
+    )
 
 
 Gpus = Annotated[
@@ -190,15 +225,23 @@ Gpus = Annotated[
 class Gang(Part):
     """In how many slices a step is computed, and on what. Changes rounding only."""
 
-    workers: int = Field(1, ge=1, le=4_096, description="processes of the gang, each with a slice of every batch")
+    workers: int = Field(
+        1, ge=1, le=4_096, description="processes of the gang, each with a slice of every batch"
+    )
     micro_batch: int | None = Field(
-        None, ge=1, le=MOST_IMAGES, description="images per worker and forward pass; none: the batch's share"
+        None,
+        ge=1,
+        le=MOST_IMAGES,
+        description="images per worker and forward pass; none: the batch's share",
     )
     zero_stage: Literal[0, 1, 2, 3] = Field(0, description="what DeepSpeed shards over the workers")
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="`auto` is CUDA for a worker that was given a GPU, and the CPU otherwise"
+        "auto",
+        description="`auto` is CUDA for a worker that was given a GPU, and the CPU otherwise",
     )
-    cpus_per_worker: int = Field(1, ge=1, le=1_024, description="CPU cores, and threads, of a worker")
+    cpus_per_worker: int = Field(
+        1, ge=1, le=1_024, description="CPU cores, and threads, of a worker"
+    )
     gpus_per_worker: Gpus = Field(
         "auto",
         description="0, 1, or a fraction: trials of one worker that share a GPU. `auto`: 1 where nodes have GPUs, else 0",
@@ -210,7 +253,8 @@ class Gang(Part):
         description="processes that make patches ahead, beside each worker; none: on a GPU all its cores but one, on a CPU 0",
     )
     activation_checkpointing: bool = Field(
-        False, description="recompute each block in the backward pass: less memory, about a third more time"
+        False,
+        description="recompute each block in the backward pass: less memory, about a third more time",
     )
 
     @property
@@ -249,7 +293,9 @@ class RunSpec(Part):
             raise ValueError(why)
         workers, batch = self.placement.workers, self.training.batch_size
         if batch % workers:
-            raise ValueError(f"placement.workers {workers} does not divide training.batch_size {batch}")
+            raise ValueError(
+                f"placement.workers {workers} does not divide training.batch_size {batch}"
+            )
         if (batch // workers) % self.micro_batch:
             raise ValueError(
                 f"placement.micro_batch {self.micro_batch} does not divide the {batch // workers} images of a worker"
@@ -271,7 +317,10 @@ class RunSpec(Part):
         """Raises BadSpec, one line per problem."""
         try:
             value = json.loads(text)
-        except (ValueError, RecursionError) as error:  # ValueError: also of other encodings, and of endless numbers
+        except (
+            ValueError,
+            RecursionError,
+        ) as error:  # ValueError: also of other encodings, and of endless numbers
             raise BadSpec(f"not JSON: {error}") from error
         try:
             return cls.model_validate(value)

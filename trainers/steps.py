@@ -22,7 +22,10 @@ def learning_rate(training: TrainingSpec, step: int) -> float:
 def micro_batches(spec: RunSpec, rank: int) -> list[slice]:
     """This rank's slices of the global batch, one per forward pass of a step."""
     start = rank * spec.accumulation * spec.micro_batch
-    return [slice(start + i * spec.micro_batch, start + (i + 1) * spec.micro_batch) for i in range(spec.accumulation)]
+    return [
+        slice(start + i * spec.micro_batch, start + (i + 1) * spec.micro_batch)
+        for i in range(spec.accumulation)
+    ]
 
 
 def data_workers(spec: RunSpec, device: torch.device) -> int:
@@ -36,15 +39,21 @@ def data_workers(spec: RunSpec, device: torch.device) -> int:
 class Steps:
     """The steps of one rank from `first` on, in order; the EMA follows each."""
 
-    def __init__(self, spec: RunSpec, engine: Engine, ema: Ema, patches: TrainingPatches, first: int) -> None:
+    def __init__(
+        self, spec: RunSpec, engine: Engine, ema: Ema, patches: TrainingPatches, first: int
+    ) -> None:
         self._training = spec.training
         self._engine = engine
         self._ema = ema
         self._slices = micro_batches(spec, engine.rank)
         self._rates = rates_of(engine.module)
-        places = ((step, part) for step in range(first, spec.training.steps) for part in self._slices)
+        places = (
+            (step, part) for step in range(first, spec.training.steps) for part in self._slices
+        )
         device = engine.device
-        self._batches = patches.stream(places, data_workers(spec, device), pinned=device.type == "cuda")
+        self._batches = patches.stream(
+            places, data_workers(spec, device), pinned=device.type == "cuda"
+        )
 
     def take(self, step: int) -> float:
         """One optimiser step; returns this rank's mean loss."""
@@ -57,7 +66,9 @@ class Steps:
             lq, gt = next(self._batches)
             factors = factors_of_step(self._rates, training.seed, step, part)
             with tf32(training.precision == "tf32"):
-                output = engine.forward(self._moved(lq), None if factors is None else self._moved(factors))
+                output = engine.forward(
+                    self._moved(lq), None if factors is None else self._moved(factors)
+                )
                 loss = nn.functional.l1_loss(output.float(), self._moved(gt))
                 engine.backward_and_step(loss)
             total += loss.detach() / len(self._slices)

@@ -118,7 +118,9 @@ class Trial:
             observed = self._probe_batch.measure(self._probes)
         for name in self._spec.observe.probes:
             self._recorder.observation(self.done, name, observed[name])
-        self.guard.check_features(value for seen in observed.values() for value in seen.mean_squares)
+        self.guard.check_features(
+            value for seen in observed.values() for value in seen.mean_squares
+        )
 
     def evaluate(self) -> None:
         """The benchmarks on EMA weights, images dealt out over the ranks."""
@@ -133,10 +135,14 @@ class Trial:
                 {key: encoded(v) if isinstance(v, float) else v for key, v in score.items()}
                 for score in sorted(scores, key=lambda score: score["name"])
             ]
-            self._recorder.event(self.done, "scores", set=name, **task.how_scored(), images=of_images)
+            self._recorder.event(
+                self.done, "scores", set=name, **task.how_scored(), images=of_images
+            )
 
     def checkpoint(self) -> None:
-        name = self._engine.save(self._checkpoints, self.done, self._ema.state(), sound=self.guard.sound)
+        name = self._engine.save(
+            self._checkpoints, self.done, self._ema.state(), sound=self.guard.sound
+        )
         self._recorder.event(self.done, "checkpoint", name=name)
         checkpoint.discard_older(self._checkpoints, KEPT_CHECKPOINTS)
 

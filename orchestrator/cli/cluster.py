@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import NAMESPACE, Context, Data, File, JobName, Namespace, data_roots, weights
+from orchestrator.cli.options import (
+    NAMESPACE,
+    Context,
+    Data,
+    File,
+    JobName,
+    Namespace,
+    data_roots,
+    weights,
+)
 
 verbs = typer.Typer()
 PANEL = "On Kubernetes"
@@ -18,10 +27,20 @@ PANEL = "On Kubernetes"
 def submit(
     file: File,
     store: Annotated[
-        str, typer.Option(metavar="s3://...", envvar="NORMSWEEP_STORE", help="Where trials are kept; as pods name it.")
+        str,
+        typer.Option(
+            metavar="s3://...",
+            envvar="NORMSWEEP_STORE",
+            help="Where trials are kept; as pods name it.",
+        ),
     ],
-    image: Annotated[str, typer.Option(envvar="NORMSWEEP_IMAGE", help="The image of `make image`, as nodes name it.")],
-    tracking: Annotated[str, typer.Option(metavar="URL", help="MLflow, as pods name it.")] = "http://mlflow:5000",
+    image: Annotated[
+        str,
+        typer.Option(envvar="NORMSWEEP_IMAGE", help="The image of `make image`, as nodes name it."),
+    ],
+    tracking: Annotated[
+        str, typer.Option(metavar="URL", help="MLflow, as pods name it.")
+    ] = "http://mlflow:5000",
     data: Data = None,
     secret: Annotated[
         str, typer.Option(help="The Secret with AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ... for pods.")
@@ -29,19 +48,32 @@ def submit(
     queue: Annotated[str | None, typer.Option(help="A Kueue queue.")] = None,
     priority: Annotated[str | None, typer.Option(help="A Kueue WorkloadPriorityClass.")] = None,
     replicas: Annotated[
-        int | None, typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang.")
+        int | None,
+        typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang."),
     ] = None,
     autoscale: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Up to N pods of each shape, while trials wait for them.")
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="Up to N pods of each shape, while trials wait for them."
+        ),
     ] = None,
     template: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Your own copy of k8s/rayjob.yaml: tolerations, node selectors, deadlines."),
+        typer.Option(
+            metavar="FILE",
+            help="Your own copy of k8s/rayjob.yaml: tolerations, node selectors, deadlines.",
+        ),
     ] = None,
     cache_gib: Annotated[int, typer.Option(min=1, help="Room for data sets, in each pod.")] = 50,
-    spare_gib: Annotated[int, typer.Option(min=1, help="Memory of each pod beyond what the plan estimates.")] = 2,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Let the cluster validate it; make nothing.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow it; exit with the sweep's own code.")] = False,
+    spare_gib: Annotated[
+        int, typer.Option(min=1, help="Memory of each pod beyond what the plan estimates.")
+    ] = 2,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Let the cluster validate it; make nothing.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Follow it; exit with the sweep's own code.")
+    ] = False,
     context: Context = None,
     namespace: Namespace = NAMESPACE,
 ) -> int:

@@ -8,9 +8,13 @@ import typer
 
 from orchestrator.cli.options import AsJson, Data, data_roots
 
-verbs = typer.Typer(no_args_is_help=True, help="Data sets: which there are, whether a copy is whole, staging.")
+verbs = typer.Typer(
+    no_args_is_help=True, help="Data sets: which there are, whether a copy is whole, staging."
+)
 Partial = Annotated[bool, typer.Option("--partial", help="A copy with fewer images is meant.")]
-SetName = Annotated[str, typer.Argument(metavar="NAME", help="E.g. Set5; `normsweep data list` has them.")]
+SetName = Annotated[
+    str, typer.Argument(metavar="NAME", help="E.g. Set5; `normsweep data list` has them.")
+]
 
 
 @verbs.command("list")
@@ -24,7 +28,10 @@ def data_list(data: Data = None, as_json: AsJson = False) -> int:
 @verbs.command("check")
 def data_check(
     name: SetName,
-    place: Annotated[str, typer.Argument(metavar="PATH_OR_S3", help="The set's folder or prefix, or one above it.")],
+    place: Annotated[
+        str,
+        typer.Argument(metavar="PATH_OR_S3", help="The set's folder or prefix, or one above it."),
+    ],
     partial: Partial = False,
 ) -> int:
     """Decode every image; check counts, pairs, sizes and kept checksums; tell all problems at once, per file."""
@@ -37,10 +44,15 @@ def data_check(
 def data_stage(
     name: SetName,
     source: Annotated[str, typer.Option("--from", metavar="PATH_OR_S3", help="Where a copy lies.")],
-    to: Annotated[str, typer.Option("--to", metavar="PATH_OR_S3", help="The root below which NAME is put.")],
+    to: Annotated[
+        str, typer.Option("--to", metavar="PATH_OR_S3", help="The root below which NAME is put.")
+    ],
     partial: Partial = False,
     reduced: Annotated[
-        bool, typer.Option("--reduced", help="Bring LR_bicubic/X2, ... as well, which `lr_mode: given` reads.")
+        bool,
+        typer.Option(
+            "--reduced", help="Bring LR_bicubic/X2, ... as well, which `lr_mode: given` reads."
+        ),
     ] = False,
 ) -> int:
     """Check a copy and bring it elsewhere, whole or not at all. Run again, it continues."""

@@ -12,7 +12,9 @@ verbs = typer.Typer()
 
 
 @verbs.command()
-def doctor(store: StoreUri = STORE, tracking: TrackingUri = TRACKING, as_json: AsJson = False) -> int:
+def doctor(
+    store: StoreUri = STORE, tracking: TrackingUri = TRACKING, as_json: AsJson = False
+) -> int:
     """Look at versions, devices, store and tracking, and say what to do about each problem."""
     from orchestrator.doctor import run_doctor
 

@@ -37,9 +37,15 @@ TrackingUri = Annotated[
 ]
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", metavar="ROOT", help="Where data sets lie: a folder or s3://BUCKET/PREFIX; repeatable."),
+    typer.Option(
+        "--data",
+        metavar="ROOT",
+        help="Where data sets lie: a folder or s3://BUCKET/PREFIX; repeatable.",
+    ),
 ]
-Context = Annotated[str | None, typer.Option(metavar="NAME", help="Of kubeconfig; default: its current one.")]
+Context = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of kubeconfig; default: its current one.")
+]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="On the cluster.")]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its sweep's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]

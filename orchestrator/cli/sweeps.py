@@ -73,10 +73,13 @@ def plan(
     file: File,
     as_json: AsJson = False,
     diff: Annotated[
-        tuple[str, str] | None, typer.Option(metavar="A B", help="Compare two trials of the file, field by field.")
+        tuple[str, str] | None,
+        typer.Option(metavar="A B", help="Compare two trials of the file, field by field."),
     ] = None,
     store: StoreUri = STORE,
-    no_state: Annotated[bool, typer.Option("--no-state", help="Do not look into the store.")] = False,
+    no_state: Annotated[
+        bool, typer.Option("--no-state", help="Do not look into the store.")
+    ] = False,
     data: Data = None,
 ) -> int:
     """Show a sweep's trials: what each is, what it costs, what is done already, and why a point is left out."""
@@ -92,7 +95,10 @@ def plan(
         from orchestrator.store.trials import damage_in_words, looks_at_plan
 
         looks = looks_at_plan(store, planned)
-        states, damage = {look.trial: look.state for look in looks.values()}, damage_in_words(looks.values())
+        states, damage = (
+            {look.trial: look.state for look in looks.values()},
+            damage_in_words(looks.values()),
+        )
     here = gpus.of_this_machine()
     if as_json:
         print(json.dumps({**show.as_json(planned, states, here), "damage": damage}, indent=2))
@@ -106,20 +112,31 @@ def run(
     file: File,
     store: StoreUri = STORE,
     tracking: TrackingUri = TRACKING,
-    address: Annotated[str | None, typer.Option(help="A running Ray cluster; default: a local one.")] = None,
-    max_concurrent: Annotated[int | None, typer.Option(min=1, help="Trials at a time, at most.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster; default: a local one.")
+    ] = None,
+    max_concurrent: Annotated[
+        int | None, typer.Option(min=1, help="Trials at a time, at most.")
+    ] = None,
     auto_gpus: Annotated[
         int | None,
-        typer.Option(min=0, max=1, help="What `gpus_per_worker: auto` is. Default: 1 where a node has GPUs, else 0."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="What `gpus_per_worker: auto` is. Default: 1 where a node has GPUs, else 0.",
+        ),
     ] = None,
     join_deadline_s: Annotated[
         float, typer.Option(min=0, help="With --address: how long workers may take to join.")
     ] = 300.0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only problems and the summary.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Only problems and the summary.")
+    ] = False,
     as_json: AsJson = False,
     data: Data = None,
     for_job: Annotated[
-        str | None, typer.Option(metavar="JOB", help="In a cluster's job: its outcome goes to the store.")
+        str | None,
+        typer.Option(metavar="JOB", help="In a cluster's job: its outcome goes to the store."),
     ] = None,
 ) -> int:
     """Train what the store does not hold yet, then write the report. Run again, it continues."""
@@ -140,7 +157,9 @@ def run(
         job=for_job or "",
     )
     planned = partial(_planned, file, data, store)
-    return drive(lambda: exit_code(lambda: _run(planned, options)), partial(_close, planned, options))
+    return drive(
+        lambda: exit_code(lambda: _run(planned, options)), partial(_close, planned, options)
+    )
 
 
 def _planned(file: Path, data: list[str] | None, store: str) -> Plan:
@@ -187,7 +206,10 @@ def _close(planned: Callable[[], Plan], options: RunOptions, kind: str, message:
 
 @verbs.command()
 def status(
-    file: Annotated[Path, typer.Argument(metavar="FILE_OR_JOB", help="A sweep file, or a job's or sweep's name.")],
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE_OR_JOB", help="A sweep file, or a job's or sweep's name."),
+    ],
     store: StoreUri = STORE,
     as_json: AsJson = False,
     data: Data = None,
@@ -211,7 +233,11 @@ def status(
     if as_json:
         print(json.dumps({**counts, "notes": notes, "damage": damage}))
     else:
-        print("\n".join(["  ".join(f"{name} {value}" for name, value in counts.items()), *notes, *damage]))
+        print(
+            "\n".join(
+                ["  ".join(f"{name} {value}" for name, value in counts.items()), *notes, *damage]
+            )
+        )
     return 0
 
 
@@ -220,19 +246,27 @@ def report(
     file: File,
     store: StoreUri = STORE,
     tracking: TrackingUri = TRACKING,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Default: STORE/sweeps/NAME/report.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Default: STORE/sweeps/NAME/report.")
+    ] = None,
     data: Data = None,
 ) -> int:
     """Write the report of a sweep: HTML, Markdown and CSV."""
     from orchestrator.plan import load_plan
     from orchestrator.report.page import write_report
 
-    print(write_report(load_plan(file, finder(data), weights(store, check=False)), store, tracking, out).page)
+    print(
+        write_report(
+            load_plan(file, finder(data), weights(store, check=False)), store, tracking, out
+        ).page
+    )
     return 0
 
 
 @verbs.command()
-def sync(file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, data: Data = None) -> int:
+def sync(
+    file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, data: Data = None
+) -> int:
     """Bring MLflow up to what the store holds, e.g. after its server was away."""
     from orchestrator.plan import load_plan
 

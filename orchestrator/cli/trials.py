@@ -14,7 +14,9 @@ verbs = typer.Typer()
 
 @verbs.command()
 def export(
-    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial id, or its unique beginning.")],
+    trial: Annotated[
+        str, typer.Argument(metavar="TRIAL", help="A trial id, or its unique beginning.")
+    ],
     to: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where the network goes.")],
     store: StoreUri = STORE,
 ) -> int:
@@ -28,19 +30,34 @@ def export(
 @verbs.command()
 def evaluate(
     subject: Annotated[
-        str, typer.Argument(metavar="TRIAL_OR_FILE", help="A trial id, or its unique beginning; or an exported file.")
+        str,
+        typer.Argument(
+            metavar="TRIAL_OR_FILE",
+            help="A trial id, or its unique beginning; or an exported file.",
+        ),
     ],
     benchmark: Annotated[
-        list[str] | None, typer.Option(metavar="SET", help="A data set; repeatable. Default: the trial's own.")
+        list[str] | None,
+        typer.Option(metavar="SET", help="A data set; repeatable. Default: the trial's own."),
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(help="fp32, bf16, fp16, fp16_literal, int8, int4 or all; repeatable. Default: fp32."),
+        typer.Option(
+            help="fp32, bf16, fp16, fp16_literal, int8, int4 or all; repeatable. Default: fp32."
+        ),
     ] = None,
-    per_channel: Annotated[bool, typer.Option("--per-channel", help="int8, int4: a step for each channel.")] = False,
-    tile: Annotated[int | None, typer.Option(min=1, metavar="PX", help="In tiles of PX LQ pixels; recorded.")] = None,
-    overlap: Annotated[int, typer.Option(min=0, metavar="PX", help="Context around each tile, in LQ pixels.")] = 16,
-    save: Annotated[Path | None, typer.Option(metavar="DIR", help="Where restored images go.")] = None,
+    per_channel: Annotated[
+        bool, typer.Option("--per-channel", help="int8, int4: a step for each channel.")
+    ] = False,
+    tile: Annotated[
+        int | None, typer.Option(min=1, metavar="PX", help="In tiles of PX LQ pixels; recorded.")
+    ] = None,
+    overlap: Annotated[
+        int, typer.Option(min=0, metavar="PX", help="Context around each tile, in LQ pixels.")
+    ] = 16,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where restored images go.")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the images out.")] = 1,
     store: StoreUri = STORE,
     as_json: AsJson = False,
@@ -66,7 +83,10 @@ def evaluate(
 
 @verbs.command("check-norm")
 def check_norm_(
-    norm: Annotated[str, typer.Argument(metavar="NORM", help="A name of the catalogue, or package.module:Class.")],
+    norm: Annotated[
+        str,
+        typer.Argument(metavar="NORM", help="A name of the catalogue, or package.module:Class."),
+    ],
     knobs: Annotated[str, typer.Option(help="Its knobs, as YAML: '{eps: 1.0e-4}'.")] = "{}",
 ) -> int:
     """Run the conformance suite on a norm, also on one of your own, and print what holds and what does not."""

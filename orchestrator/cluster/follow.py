@@ -44,7 +44,9 @@ def outcome(kube: Kube, name: str) -> int:
             job = kube.get("rayjobs", name)
             state = job_state(kube, job)
         except NotThere:
-            raise EnvironmentProblem(f"{name} was cancelled. What its trials have done is kept.") from None
+            raise EnvironmentProblem(
+                f"{name} was cancelled. What its trials have done is kept."
+            ) from None
         except ApiAway as error:
             if away_since is None:
                 away_since = time.monotonic()
@@ -90,7 +92,9 @@ class Progress:
     def states(self, store: Store, ids: Sequence[str]) -> list[State]:
         """The states of the trials. Those that have ended are not asked for again."""
         open_ones = [trial for trial in ids if trial not in self._ended]
-        states = {trial: look.state for trial, look in glances_at(store, open_ones).items()} | self._ended
+        states = {
+            trial: look.state for trial, look in glances_at(store, open_ones).items()
+        } | self._ended
         self._ended = {trial: state for trial, state in states.items() if state.has_ended}
         return list(states.values())
 
@@ -107,7 +111,9 @@ class Patience:
         now = time.monotonic()
         for note in state.notes:
             if note.is_certain:
-                pod = note.text.partition(":")[0]  # its words change: an image is tried, waited for, tried again
+                pod = note.text.partition(":")[
+                    0
+                ]  # its words change: an image is tried, waited for, tried again
                 if now - self._last_seen.get(pod, -math.inf) > FORGOTTEN_S:
                     self._first_seen[pod] = now
                 self._last_seen[pod] = now
@@ -123,7 +129,9 @@ def outcome_of(state: JobState) -> int:
     kept = read_outcome(read_store(state.store), state.name)
     if kept is None:
         notes = "".join(f"\n  {note}" for note in state.lines())
-        raise EnvironmentProblem(f"{state.name} ended without an outcome. Submit it again: it continues.{notes}")
+        raise EnvironmentProblem(
+            f"{state.name} ended without an outcome. Submit it again: it continues.{notes}"
+        )
     if summary := kept.get("summary"):
         print(summary)
     if kept["message"]:
@@ -138,7 +146,9 @@ def print_state(state: JobState) -> None:
 
 
 def list_jobs(kube: Kube) -> int:
-    jobs = sorted(kube.find("rayjobs", MANAGED), key=lambda job: str(job["metadata"]["creationTimestamp"]))
+    jobs = sorted(
+        kube.find("rayjobs", MANAGED), key=lambda job: str(job["metadata"]["creationTimestamp"])
+    )
     if not jobs:
         check_namespace(kube)
         print(f"No sweep in namespace {kube.namespace}.")
@@ -156,7 +166,9 @@ def show_job(kube: Kube, given: str, store_uri: str) -> int:
         job = find_job(kube, given)
     except UserError:
         store = read_store(store_uri)
-        sweep = next((name for name in (given, OF_JOB.sub("", given)) if trials_of_sweep(store, name)), None)
+        sweep = next(
+            (name for name in (given, OF_JOB.sub("", given)) if trials_of_sweep(store, name)), None
+        )
         if sweep is None:
             raise
         print(f"{sweep} is not on the cluster (any more). Its store {store_uri} knows:")
@@ -241,7 +253,12 @@ def find_job(kube: Kube, given: str) -> Object:
     jobs = kube.find("rayjobs", MANAGED)
     newest = sorted(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]), reverse=True)
     found = next(
-        (job for job in newest if given in (job["metadata"]["name"], job["metadata"]["labels"].get(SWEEP_LABEL))), None
+        (
+            job
+            for job in newest
+            if given in (job["metadata"]["name"], job["metadata"]["labels"].get(SWEEP_LABEL))
+        ),
+        None,
     )
     if found is None:
         check_namespace(kube)

@@ -62,7 +62,9 @@ class Kube:
             from kubernetes import client, config
             from kubernetes.config.config_exception import ConfigException
         except ImportError as error:
-            raise EnvironmentProblem("Kubernetes needs its client: pip install 'normsweep[k8s]'") from error
+            raise EnvironmentProblem(
+                "Kubernetes needs its client: pip install 'normsweep[k8s]'"
+            ) from error
         self.namespace = namespace
         try:
             if context is None:
@@ -92,7 +94,12 @@ class Kube:
         group, version = CUSTOM[plural]
         with self._mapped("list", plural):
             found = self._custom.list_namespaced_custom_object(
-                group, version, self.namespace, plural, label_selector=selector, _request_timeout=DEADLINE_S
+                group,
+                version,
+                self.namespace,
+                plural,
+                label_selector=selector,
+                _request_timeout=DEADLINE_S,
             )
             items: list[Object] = found["items"]
             return items
@@ -152,13 +159,20 @@ class Kube:
 
     def _look(self, kind: str, name: str = "", *, as_kind: str = "") -> Object:
         """Raises Forbidden, NotThere, EnvironmentProblem."""
-        path = KINDS[kind].format(namespace=self.namespace) + (f"/{quote(name, safe='')}" if name else "")
-        wanted = f"application/json;as={as_kind};g=meta.k8s.io;v=v1" if as_kind else "application/json"
+        path = KINDS[kind].format(namespace=self.namespace) + (
+            f"/{quote(name, safe='')}" if name else ""
+        )
+        wanted = (
+            f"application/json;as={as_kind};g=meta.k8s.io;v=v1" if as_kind else "application/json"
+        )
         with self._mapped("get" if name else "list", kind, name):
             from kubernetes.client.exceptions import ApiException
 
             request = self._api.param_serialize(
-                method="GET", resource_path=path, header_params={"Accept": wanted}, auth_settings=["BearerToken"]
+                method="GET",
+                resource_path=path,
+                header_params={"Accept": wanted},
+                auth_settings=["BearerToken"],
             )
             response = self._api.call_api(*request, _request_timeout=DEADLINE_S)
             response.read()
@@ -173,20 +187,28 @@ class Kube:
         """Raises Exists."""
         with self._mapped("create", "configmaps", body["metadata"]["name"]):
             self._core.create_namespaced_config_map(
-                self.namespace, body, dry_run="All" if dry_run else None, _request_timeout=DEADLINE_S
+                self.namespace,
+                body,
+                dry_run="All" if dry_run else None,
+                _request_timeout=DEADLINE_S,
             )
 
     def owners_of_config_map(self, name: str) -> set[str]:
         """The uids of what it belongs to; empty where it is not there."""
         with contextlib.suppress(NotThere), self._mapped("get", "configmaps", name):
-            found = self._core.read_namespaced_config_map(name, self.namespace, _request_timeout=DEADLINE_S)
+            found = self._core.read_namespaced_config_map(
+                name, self.namespace, _request_timeout=DEADLINE_S
+            )
             return {owner.uid for owner in found.metadata.owner_references or ()}
         return set()
 
     def pods(self, selector: str) -> list[Object]:
         with self._mapped("list", "pods"):
             found = self._core.list_namespaced_pod(
-                self.namespace, label_selector=selector, _preload_content=False, _request_timeout=DEADLINE_S
+                self.namespace,
+                label_selector=selector,
+                _preload_content=False,
+                _request_timeout=DEADLINE_S,
             )
             items: list[Object] = json.loads(found.data)["items"]
             return items
@@ -201,7 +223,9 @@ class Kube:
                 _request_timeout=DEADLINE_S,
             )
             items: list[Object] = json.loads(found.data)["items"]
-            return sorted(items, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime")))
+            return sorted(
+                items, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime"))
+            )
 
     def log(self, pod: str, container: str, *, follow: bool = False) -> Iterator[str]:
         """Its lines. Raises NotThere."""
@@ -233,8 +257,14 @@ class Kube:
                     "The role `normsweep-submitter` (k8s/base/accounts.yaml) has the rights that are needed."
                 ) from error
             if error.status == 401:
-                raise EnvironmentProblem(f"{self._host}: does not know you: {said}. Log in again.") from error
-            if error.status == 404 and group and (not name or "could not find the requested resource" in said):
+                raise EnvironmentProblem(
+                    f"{self._host}: does not know you: {said}. Log in again."
+                ) from error
+            if (
+                error.status == 404
+                and group
+                and (not name or "could not find the requested resource" in said)
+            ):
                 raise EnvironmentProblem(INSTALL[group]) from error
             if error.status == 404 and verb == "create":
                 raise UserError(no_namespace(self.namespace)) from error
@@ -243,8 +273,12 @@ class Kube:
             if error.status == 409:
                 raise Exists(name) from error
             if error.status == 429 or error.status >= 500:
-                raise ApiAway(f"The Kubernetes API at {self._host} cannot {verb} {what} now: {said}") from error
-            raise EnvironmentProblem(f"The cluster refuses to {verb} {what} {name}: {said}".rstrip()) from error
+                raise ApiAway(
+                    f"The Kubernetes API at {self._host} cannot {verb} {what} now: {said}"
+                ) from error
+            raise EnvironmentProblem(
+                f"The cluster refuses to {verb} {what} {name}: {said}".rstrip()
+            ) from error
         except (HTTPError, OSError) as error:
             raise ApiAway(
                 f"The Kubernetes API at {self._host} does not answer: {_cause(error)}. Is the context right, and the cluster up?"
@@ -270,9 +304,14 @@ def _cause(error: BaseException) -> str:
         if isinstance(found, OSError) and found.strerror:
             return found.strerror.lower()
         reason = getattr(found, "reason", None)
-        found = reason if isinstance(reason, BaseException) else found.__cause__ or found.__context__
+        found = (
+            reason if isinstance(reason, BaseException) else found.__cause__ or found.__context__
+        )
     kind = type(getattr(error, "reason", error)).__name__
-    return {"ConnectTimeoutError": "no answer in time", "ReadTimeoutError": "no answer in time"}.get(kind, kind)
+    return {
+        "ConnectTimeoutError": "no answer in time",
+        "ReadTimeoutError": "no answer in time",
+    }.get(kind, kind)
 
 
 def _message(error: Any) -> str:

@@ -22,7 +22,11 @@ OF_RAY = re.compile(
     r"Tailing logs until the job exits.*|Status for job '.*': \w+)"
     r"|\S+ \S+\s+\w+\s+cli\.py:\d+ --\s*"
 )
-OF_SUBMITTER = ("/ray/dashboard/", "/ray/scripts/", "/aiohttp/")  # whose frames the sweep's tracebacks have not
+OF_SUBMITTER = (
+    "/ray/dashboard/",
+    "/ray/scripts/",
+    "/aiohttp/",
+)  # whose frames the sweep's tracebacks have not
 CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
 HEAD_IS_GONE = "(the head is gone: no more can be followed from here)"
 
@@ -34,18 +38,24 @@ def log_lines(kube: Kube, job: Object, *, follow: bool) -> Iterator[str]:
     """
     name, shown = job["metadata"]["name"], set[str]()
     while True:
-        started = [pod for pod in _submitters(kube, name) if pod["status"].get("phase") != "Pending"]
+        started = [
+            pod for pod in _submitters(kube, name) if pod["status"].get("phase") != "Pending"
+        ]
         fresh = [pod["metadata"]["name"] for pod in started if pod["metadata"]["name"] not in shown]
         for pod in fresh if follow else fresh[-1:]:
             shown.add(pod)
             with contextlib.suppress(NotThere):  # it has just gone
-                yield from without_ray(ANSI.sub("", line) for line in kube.log(pod, SUBMITTER, follow=follow))
+                yield from without_ray(
+                    ANSI.sub("", line) for line in kube.log(pod, SUBMITTER, follow=follow)
+                )
         state = None if fresh else job_state(kube, job)
         if shown and (not follow or (state is not None and state.finished)):
             return
         if state is not None and (not follow or state.finished):
             reasons = "".join(f"\n  {note}" for note in state.lines())
-            raise EnvironmentProblem(f"{name} is {state.phase}: there is no log (any more).{reasons}")
+            raise EnvironmentProblem(
+                f"{name} is {state.phase}: there is no log (any more).{reasons}"
+            )
         time.sleep(LOOK_EVERY_S)
         try:
             job = kube.get("rayjobs", name)
@@ -71,7 +81,9 @@ def without_ray(lines: Iterable[str]) -> Iterator[str]:
             traceback = []
         elif line.startswith("Traceback (most recent call last):"):
             traceback = [line]
-        elif OF_RAY.fullmatch(line) or (was_left_out and (not line.strip() or line.startswith(CHAINED))):
+        elif OF_RAY.fullmatch(line) or (
+            was_left_out and (not line.strip() or line.startswith(CHAINED))
+        ):
             was_left_out = True
         else:
             was_left_out = False
@@ -82,5 +94,6 @@ def without_ray(lines: Iterable[str]) -> Iterator[str]:
 def _submitters(kube: Kube, name: str) -> list[Object]:
     """Oldest first."""
     return sorted(
-        kube.pods(f"batch.kubernetes.io/job-name={name}"), key=lambda pod: str(pod["metadata"]["creationTimestamp"])
+        kube.pods(f"batch.kubernetes.io/job-name={name}"),
+        key=lambda pod: str(pod["metadata"]["creationTimestamp"]),
     )

@@ -44,7 +44,9 @@ class Named:
 def check_namespace(kube: Kube) -> None:
     """Raises UserError where there is none of this name, as far as the account may look."""
     if kube.is_there("Namespace", kube.namespace) is False:
-        raise UserError(f"--namespace {kube.namespace}: {no_namespace(kube.namespace, kube.names('Namespace'))}")
+        raise UserError(
+            f"--namespace {kube.namespace}: {no_namespace(kube.namespace, kube.names('Namespace'))}"
+        )
 
 
 def check_names(kube: Kube, job: Job, options: JobOptions) -> list[str]:
@@ -114,7 +116,9 @@ def _named(job: Job, options: JobOptions) -> Iterator[Named]:
         for kind, name in _in_pod(pod["spec"]):
             if (kind, name) == ("Secret", options.secret):
                 yield Named(kind, name, f"--secret {name}")
-            elif (kind, name) != ("ConfigMap", own) and not name.startswith(("system-", "kube-root-ca")):
+            elif (kind, name) != ("ConfigMap", own) and not name.startswith(
+                ("system-", "kube-root-ca")
+            ):
                 yield Named(kind, name, options.template.name)
 
 

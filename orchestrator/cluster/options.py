@@ -24,15 +24,17 @@ class JobOptions:
     replicas: int | None = None
     most_replicas: int | None = None  # more than `replicas`: the autoscaler's
     cache_gib: int = 50
-    spare_gib: int = (
-        2  # a pod's memory beside what the plan estimates for its ranks: Ray, and what it keeps in /dev/shm
-    )
+    spare_gib: int = 2  # a pod's memory beside what the plan estimates for its ranks: Ray, and what it keeps in /dev/shm
     template: Path = TEMPLATE
 
 
 def flags_of(options: JobOptions) -> dict[str, Any]:
     """The flags of `normsweep submit` that a job is made with, as its annotation keeps them; of a template its content's hash."""
-    content = None if options.template == TEMPLATE else hashlib.sha256(options.template.read_bytes()).hexdigest()[:12]
+    content = (
+        None
+        if options.template == TEMPLATE
+        else hashlib.sha256(options.template.read_bytes()).hexdigest()[:12]
+    )
     return {
         "--store": options.store,
         "--tracking": options.tracking,

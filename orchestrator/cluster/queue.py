@@ -21,12 +21,18 @@ def queue_notes(kube: Kube, job: Object) -> list[str]:
     if mine is None:
         return [f"waits for Kueue to look at it (queue {queue})"]
     notes = []
-    waiting = sorted((w for w in workloads if not _is(w, "QuotaReserved") and not _is(w, "Finished")), key=_order)
+    waiting = sorted(
+        (w for w in workloads if not _is(w, "QuotaReserved") and not _is(w, "Finished")), key=_order
+    )
     if mine in waiting:
-        notes.append(f"waits in queue {queue}: position {waiting.index(mine) + 1} of {len(waiting)}")
+        notes.append(
+            f"waits in queue {queue}: position {waiting.index(mine) + 1} of {len(waiting)}"
+        )
         notes += _lacking(kube, queue, mine)
     if (evicted := _condition(mine, "Evicted")) is not None and evicted["status"] == "True":
-        notes.append(f"{evicted['reason']}: {evicted['message']}. It continues from the store when there is room.")
+        notes.append(
+            f"{evicted['reason']}: {evicted['message']}. It continues from the store when there is room."
+        )
     return notes
 
 
@@ -61,12 +67,19 @@ def _lacking(kube: Kube, queue: str, workload: Object) -> Iterator[str]:
 
 
 def _sums(kube: Kube, queue: str, workload: Object) -> Iterator[str]:
-    named = next((item for item in kube.find("localqueues") if item["metadata"]["name"] == queue), None)
+    named = next(
+        (item for item in kube.find("localqueues") if item["metadata"]["name"] == queue), None
+    )
     cluster_queue = kube.content("ClusterQueue", named["spec"]["clusterQueue"]) if named else None
     if cluster_queue is None:
         return
     groups = cluster_queue["spec"].get("resourceGroups", ())
-    quota = _total(resource for group in groups for flavor in group["flavors"] for resource in flavor["resources"])
+    quota = _total(
+        resource
+        for group in groups
+        for flavor in group["flavors"]
+        for resource in flavor["resources"]
+    )
     flavors = (cluster_queue.get("status") or {}).get("flavorsReservation", ())
     reserved = _total(resource for flavor in flavors for resource in flavor["resources"])
     for name, needed in sorted(_needs(workload).items()):

@@ -43,8 +43,19 @@ AUTOSCALER_VOLUME: Mapping[str, Any] = {
     "projected": {
         "sources": [
             {"serviceAccountToken": {"path": "token", "expirationSeconds": 3607}},
-            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
-            {"downwardAPI": {"items": [{"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}]}},
+            {
+                "configMap": {
+                    "name": "kube-root-ca.crt",
+                    "items": [{"key": "ca.crt", "path": "ca.crt"}],
+                }
+            },
+            {
+                "downwardAPI": {
+                    "items": [
+                        {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+                    ]
+                }
+            },
         ]
     },
 }
@@ -78,7 +89,9 @@ class Job:
     rayjob: Object
     config_map: Object
     groups: tuple[WorkerGroup, ...]
-    files: tuple[str, ...]  # of the user's: the sweep file, and those of norms, by path below the current folder
+    files: tuple[
+        str, ...
+    ]  # of the user's: the sweep file, and those of norms, by path below the current folder
 
 
 def build_job(plan: Plan, options: JobOptions) -> Job:
@@ -99,10 +112,14 @@ def gpus_of_template(path: Path) -> Gpus:
     where = "k8s/rayjob.yaml" if path == TEMPLATE else f"--template {path}"
     try:
         containers = group["template"]["spec"]["containers"]
-        limits = [container.get("resources", {}).get("limits", {}).get(GPU, 0) for container in containers]
+        limits = [
+            container.get("resources", {}).get("limits", {}).get(GPU, 0) for container in containers
+        ]
         has_gpus = any(int(limit) > 0 for limit in limits)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{where}: its group of workers has no readable resources.limits: {error!r}") from error
+        raise UserError(
+            f"{where}: its group of workers has no readable resources.limits: {error!r}"
+        ) from error
     if has_gpus:
         return Gpus(1, f"the workers of {where} have {GPU}")
     return Gpus(0, f"the workers of {where} have no {GPU} among their limits")
@@ -127,12 +144,16 @@ def norm_files(plan: Plan) -> dict[str, bytes]:
         files[relative.as_posix()] = origin.read_bytes()
         for parent in relative.parents[:-1]:
             if (here / parent / "__init__.py").exists():
-                files[f"{parent.as_posix()}/__init__.py"] = (here / parent / "__init__.py").read_bytes()
+                files[f"{parent.as_posix()}/__init__.py"] = (
+                    here / parent / "__init__.py"
+                ).read_bytes()
     for path, content in files.items():
         try:
             content.decode()
         except UnicodeDecodeError as error:
-            raise UserError(f"{path}: is no text ({error}): a compiled norm needs an image with it") from None
+            raise UserError(
+                f"{path}: is no text ({error}): a compiled norm needs an image with it"
+            ) from None
     if (size := sum(map(len, files.values()))) > MOST_FILE_BYTES:
         raise UserError(
             f"The files of your norms have {size} bytes together; a ConfigMap takes {MOST_FILE_BYTES}. "
@@ -159,7 +180,10 @@ def worker_groups(plan: Plan, options: JobOptions) -> tuple[WorkerGroup, ...]:
     groups = []
     for (gpus, cpus), trials in sorted(shapes.items()):
         # A gang that must not be split needs a pod that holds it.
-        workers = max(t.spec.placement.workers if t.spec.placement.strategy == "strict_pack" else 1 for t in trials)
+        workers = max(
+            t.spec.placement.workers if t.spec.placement.strategy == "strict_pack" else 1
+            for t in trials
+        )
         if 0 < gpus < 1:
             workers = ranks_on_one(gpus)  # trials of one worker, as many as share a GPU
         largest = max(t.spec.placement.workers for t in trials)
@@ -187,7 +211,9 @@ def _host_bytes(trial: Trial) -> int:
     placement = trial.spec.placement
     if not placement.gpus:
         return trial.memory_bytes
-    loaders = placement.cpus_per_worker - 1 if placement.data_workers is None else placement.data_workers
+    loaders = (
+        placement.cpus_per_worker - 1 if placement.data_workers is None else placement.data_workers
+    )
     return GPU_RANK_BYTES + loaders * LOADER_BYTES
 
 
@@ -204,7 +230,12 @@ def _hash(files: Mapping[str, bytes], image: str) -> str:
 
 
 def _rayjob(
-    name: str, plan: Plan, options: JobOptions, gpus: Gpus, groups: tuple[WorkerGroup, ...], files: Sequence[str]
+    name: str,
+    plan: Plan,
+    options: JobOptions,
+    gpus: Gpus,
+    groups: tuple[WorkerGroup, ...],
+    files: Sequence[str],
 ) -> Object:
     # By way of JSON, so that what the YAML shares by its aliases is shared no more.
     job: Object = json.loads(json.dumps(_template(options.template)))
@@ -229,7 +260,9 @@ def _filled(
 ) -> Object:
     metadata = job["metadata"]
     metadata["name"] = name
-    metadata["labels"] = metadata.get("labels", {}) | dict([MANAGED.split("=")]) | {SWEEP_LABEL: plan.sweep}
+    metadata["labels"] = (
+        metadata.get("labels", {}) | dict([MANAGED.split("=")]) | {SWEEP_LABEL: plan.sweep}
+    )
     metadata["annotations"] = metadata.get("annotations", {}) | {
         STORE_NOTE: options.store,
         TRIALS_NOTE: ",".join(trial.id for trial in plan.trials),
@@ -255,13 +288,18 @@ def _filled(
         (container,) = pod["spec"]["containers"]
         container["image"] = options.image
         (secret,) = (
-            source["secretRef"] for source in container["envFrom"] if source.get("secretRef") == {"name": "set"}
+            source["secretRef"]
+            for source in container["envFrom"]
+            if source.get("secretRef") == {"name": "set"}
         )
         secret["name"] = options.secret
         volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
         volumes["sweep"]["configMap"] = {"name": name, "items": items}
         volumes["cache"]["emptyDir"] = {"sizeLimit": f"{options.cache_gib}Gi"}
-        container["env"] = [*container["env"], {"name": "NORMSWEEP_CACHE_GB", "value": str(options.cache_gib)}]
+        container["env"] = [
+            *container["env"],
+            {"name": "NORMSWEEP_CACHE_GB", "value": str(options.cache_gib)},
+        ]
     spec["submitterPodTemplate"]["spec"]["containers"][0]["image"] = options.image
     return job
 
@@ -271,7 +309,10 @@ def _template(path: Path) -> Object:
     wanted = "a changed copy of k8s/rayjob.yaml is wanted"
     try:
         template: Object = yaml.safe_load(path.read_text())
-        if template["kind"] == "RayJob" and len(template["spec"]["rayClusterSpec"]["workerGroupSpecs"]) == 1:
+        if (
+            template["kind"] == "RayJob"
+            and len(template["spec"]["rayClusterSpec"]["workerGroupSpecs"]) == 1
+        ):
             return template
     except OSError as error:
         raise UserError(f"--template {path}: {error.strerror}: {wanted}") from error
@@ -281,9 +322,27 @@ def _template(path: Path) -> Object:
 
 
 def _entrypoint(name: str, plan: Plan, options: JobOptions, gpus: Gpus) -> list[str]:
-    command = ["normsweep", "run", f"{FILES}/{plan.path.name}", "--address", "auto", "--for-job", name]
-    command += ["--store", options.store, "--tracking", options.tracking, "--join-deadline-s", "900"]
-    command += ["--auto-gpus", str(gpus.auto)]  # the pods were made for it, and may join one after the other
+    command = [
+        "normsweep",
+        "run",
+        f"{FILES}/{plan.path.name}",
+        "--address",
+        "auto",
+        "--for-job",
+        name,
+    ]
+    command += [
+        "--store",
+        options.store,
+        "--tracking",
+        options.tracking,
+        "--join-deadline-s",
+        "900",
+    ]
+    command += [
+        "--auto-gpus",
+        str(gpus.auto),
+    ]  # the pods were made for it, and may join one after the other
     for root in options.data_roots:
         command += ["--data", root]
     return command
@@ -303,7 +362,11 @@ def _group(template: Object, group: WorkerGroup) -> Object:
         made["rayStartParams"]["num-gpus"] = str(group.pod_gpus)
         requests[GPU] = limits[GPU] = str(group.pod_gpus)
     for kind, wanted in (("requests", requests), ("limits", limits)):
-        given = {name: value for name, value in container["resources"].get(kind, {}).items() if name != GPU}
+        given = {
+            name: value
+            for name, value in container["resources"].get(kind, {}).items()
+            if name != GPU
+        }
         container["resources"][kind] = given | wanted
     return made
 

@@ -61,7 +61,9 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
         diverged = sum(look.state == State.DIVERGED for look in done)
         diverging = f", {diverged} of them by diverging" if diverged else ""
         those = (
-            f"all {len(done)} trials of {plan.sweep} have" if len(done) > 1 else f"the one trial of {plan.sweep} has"
+            f"all {len(done)} trials of {plan.sweep} have"
+            if len(done) > 1
+            else f"the one trial of {plan.sweep} has"
         )
         print(f"Nothing to do: {those} ended in {options.job.store}{diverging}.")
         return TrialsFailed.exit_code if diverged and options.wait else 0
@@ -79,7 +81,9 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     keep_initial(plan, store)  # pods see no file of this machine's
     made = _make(kube, job, plan.sweep)
     _give_files(kube, job, made)
-    print(f"{job.name} is made. Follow it: normsweep status {job.name}, normsweep logs -f {job.name}")
+    print(
+        f"{job.name} is made. Follow it: normsweep status {job.name}, normsweep logs -f {job.name}"
+    )
     return outcome(kube, job.name) if options.wait else 0
 
 
@@ -133,7 +137,9 @@ def _check_options(options: JobOptions) -> None:
             f"--store {options.store}: pods on several nodes need a store that all reach: s3://BUCKET/PREFIX"
         )
     if not options.tracking.lower().startswith(("http://", "https://")):
-        raise UserError(f"--tracking {options.tracking}: pods need a server: http://mlflow:5000 is the one of k8s/base")
+        raise UserError(
+            f"--tracking {options.tracking}: pods need a server: http://mlflow:5000 is the one of k8s/base"
+        )
     address = parse(options.tracking)
     if address.credentials is not None:
         raise UserError(
@@ -141,7 +147,9 @@ def _check_options(options: JobOptions) -> None:
             f"MLFLOW_TRACKING_PASSWORD into the Secret {options.secret}, and leave them out of the address."
         )
     if is_this_machine(urlsplit(address.uri).hostname or ""):
-        raise UserError(f"--tracking {options.tracking}: for a pod that is the pod itself; name it as the cluster does")
+        raise UserError(
+            f"--tracking {options.tracking}: for a pod that is the pod itself; name it as the cluster does"
+        )
     for root in options.data_roots:
         if not is_s3(root):
             raise UserError(
@@ -187,7 +195,10 @@ def _try(kube: Kube, job: Job) -> None:
 
     Where one of this name exists, to be replaced or attached to, the server would look no further: under another name.
     """
-    for make, body in ((partial(kube.create, "rayjobs"), job.rayjob), (kube.create_config_map, job.config_map)):
+    for make, body in (
+        (partial(kube.create, "rayjobs"), job.rayjob),
+        (kube.create_config_map, job.config_map),
+    ):
         try:
             make(body, dry_run=True)
         except Exists:
@@ -209,7 +220,11 @@ def _make(kube: Kube, job: Job, sweep: str) -> Object:
             there = _unfinished(kube, sweep, job.name)
             if there is not None:
                 return there
-    others = [item for item in kube.find("rayjobs", _of(sweep)) if not _is_finished(item) and _age(item) < _age(made)]
+    others = [
+        item
+        for item in kube.find("rayjobs", _of(sweep))
+        if not _is_finished(item) and _age(item) < _age(made)
+    ]
     if others:
         remove(kube, job.name)
         raise UserError(_another(sweep, job_state(kube, others[0])))
@@ -241,17 +256,24 @@ def _give_files(kube: Kube, job: Job, rayjob: Object) -> None:
             if uid in kube.owners_of_config_map(job.name):
                 return
         time.sleep(0.5)
-    raise EnvironmentProblem(f"ConfigMap {job.name} belongs to something else and does not go: kubectl describe it")
+    raise EnvironmentProblem(
+        f"ConfigMap {job.name} belongs to something else and does not go: kubectl describe it"
+    )
 
 
-def _print_what(job: Job, options: JobOptions, reached: Mapping[str, int], *, says_device: bool) -> None:
+def _print_what(
+    job: Job, options: JobOptions, reached: Mapping[str, int], *, says_device: bool
+) -> None:
     """`reached`: of the trials that are to be trained, the step that each continues from."""
     plan = job.plan
     print(
         f"Sweep {plan.sweep}: {trials_in_words(len(plan.trials))}, {len(reached)} to train, "
         f"about {duration(seconds_left(plan.trials, reached))} one after the other."
     )
-    print(f"RayJob {job.name}, image {options.image}" + (f", queue {options.queue}" if options.queue else ""))
+    print(
+        f"RayJob {job.name}, image {options.image}"
+        + (f", queue {options.queue}" if options.queue else "")
+    )
     print(f"  files that travel along: {', '.join(job.files)}")
     if says_device:
         print(f"Placement: {gpus_in_words(job.gpus)}")
@@ -260,10 +282,16 @@ def _print_what(job: Job, options: JobOptions, reached: Mapping[str, int], *, sa
     for group in job.groups:
         gpus = f", {group.pod_gpus} GPU" if group.gpus else ""
         cpus = group.cpus * group.workers
-        pods = f"{group.replicas}" if group.most == group.replicas else f"{group.replicas} to {group.most}"
+        pods = (
+            f"{group.replicas}"
+            if group.most == group.replicas
+            else f"{group.replicas} to {group.most}"
+        )
         ranks = f"{group.workers} rank{'s' * (group.workers > 1)} each"
         print(f"  {pods} x {group.name}: {cpus} CPU{gpus}, {group.memory_gib} GiB, {ranks}")
-    print(f"  store {options.store}; MLflow {options.tracking}; keys and address of S3 from Secret {options.secret}")
+    print(
+        f"  store {options.store}; MLflow {options.tracking}; keys and address of S3 from Secret {options.secret}"
+    )
     here = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
     if here.hostname and is_this_machine(here.hostname):
         print(

@@ -55,7 +55,11 @@ class Note:
         if not self.since:
             return self.text
         seconds = (now - datetime.fromisoformat(self.since)).total_seconds()
-        return f"{self.text.rstrip('.')} (for {duration(seconds)})" if seconds >= SHORT_S else self.text
+        return (
+            f"{self.text.rstrip('.')} (for {duration(seconds)})"
+            if seconds >= SHORT_S
+            else self.text
+        )
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ def job_state(kube: Kube, job: Object) -> JobState:
         notes.append(Note(f"{reason}: {REASONS.get(reason, status.get('message', ''))}"))
         if reason == "AppFailed":
             notes += map(Note, last_lines(status.get("message", "")))
-    if deployment == "Suspended" or (deployment == "New" and QUEUE_LABEL in metadata.get("labels", {})):
+    if deployment == "Suspended" or (
+        deployment == "New" and QUEUE_LABEL in metadata.get("labels", {})
+    ):
         notes += map(Note, queue_notes(kube, job))
     if deployment not in FINISHED:
         notes += _notes_of_pods(kube, metadata["name"], status, deployment)
@@ -97,14 +103,19 @@ def job_state(kube: Kube, job: Object) -> JobState:
     )
 
 
-def _notes_of_pods(kube: Kube, name: str, status: Mapping[str, Any], deployment: str) -> Iterator[Note]:
+def _notes_of_pods(
+    kube: Kube, name: str, status: Mapping[str, Any], deployment: str
+) -> Iterator[Note]:
     cluster = status.get("rayClusterName")
-    for selector in ([f"{CLUSTER_LABEL}={cluster}"] if cluster else []) + [f"batch.kubernetes.io/job-name={name}"]:
+    for selector in ([f"{CLUSTER_LABEL}={cluster}"] if cluster else []) + [
+        f"batch.kubernetes.io/job-name={name}"
+    ]:
         for pod in kube.pods(selector):
             yield from pod_notes(pod)
             if _comes_up(pod):
                 yield from (
-                    _of_event(pod["metadata"]["name"], event) for event in _warnings(kube, pod["metadata"]["name"])
+                    _of_event(pod["metadata"]["name"], event)
+                    for event in _warnings(kube, pod["metadata"]["name"])
                 )
     if deployment != "Running":  # e.g. a quota that is used up
         yield from (_of_event("", event) for event in _warnings(kube, cluster or name))
@@ -119,20 +130,31 @@ def _comes_up(pod: Object) -> bool:
     """Whether a node has the pod and its containers do not say yet what they wait for, e.g. for a volume."""
     status = pod.get("status") or {}
     containers = status.get("containerStatuses", ())
-    waiting = {((container.get("state") or {}).get("waiting") or {}).get("reason") for container in containers}
-    return status.get("phase") == "Pending" and bool(pod["spec"].get("nodeName")) and waiting <= {"ContainerCreating"}
+    waiting = {
+        ((container.get("state") or {}).get("waiting") or {}).get("reason")
+        for container in containers
+    }
+    return (
+        status.get("phase") == "Pending"
+        and bool(pod["spec"].get("nodeName"))
+        and waiting <= {"ContainerCreating"}
+    )
 
 
 def last_lines(message: str) -> list[str]:
     """Of what the entrypoint printed, as KubeRay's message has it, its end without what Ray adds."""
     lines = [ANSI.sub("", line).strip() for line in message.splitlines()]
-    return [line for line in lines if line and not line.startswith(("Job entrypoint", "Running entrypoint"))][
-        -SHOWN_LINES:
-    ]
+    return [
+        line
+        for line in lines
+        if line and not line.startswith(("Job entrypoint", "Running entrypoint"))
+    ][-SHOWN_LINES:]
 
 
 def _phase(deployment: str, status: Mapping[str, Any]) -> str:
-    word = {"Suspended": "queued", "New": "new", "Complete": "finished"}.get(deployment, deployment.lower())
+    word = {"Suspended": "queued", "New": "new", "Complete": "finished"}.get(
+        deployment, deployment.lower()
+    )
     earlier = int(status.get("failed") or 0)
     return f"{word} (cluster {earlier + 1})" if earlier and deployment not in FINISHED else word
 
@@ -150,7 +172,10 @@ def pod_notes(pod: Object) -> list[Note]:
     if scheduled.get("status") == "False":
         why = scheduled.get("message", scheduled.get("reason", ""))
         notes.append(Note(f"{name}: no node takes it: {why}", since=since))
-    for container in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+    for container in (
+        *status.get("initContainerStatuses", ()),
+        *status.get("containerStatuses", ()),
+    ):
         notes += _container_notes(name, container, since)
     if status.get("reason") == "Evicted":
         notes.append(Note(f"{name}: evicted: {status.get('message', '')}"))
@@ -163,7 +188,9 @@ def _container_notes(pod: str, container: Object, since: str) -> Iterator[Note]:
     if why := WAITING.get(reason):
         message = waiting.get("message", container.get("image", ""))
         yield Note(f"{pod}: {reason}: {why} ({message})", reason in CERTAIN, since)
-    ends = [(container.get(state) or {}).get("terminated") or {} for state in ("state", "lastState")]
+    ends = [
+        (container.get(state) or {}).get("terminated") or {} for state in ("state", "lastState")
+    ]
     for ended in ends:
         if ended.get("reason") == "OOMKilled":
             yield Note(
@@ -173,6 +200,10 @@ def _container_notes(pod: str, container: Object, since: str) -> Iterator[Note]:
     if restarts := container.get("restartCount", 0):
         last = ends[1]
         code = (
-            f", last with exit code {last['exitCode']} ({last.get('reason', 'unknown')})" if "exitCode" in last else ""
+            f", last with exit code {last['exitCode']} ({last.get('reason', 'unknown')})"
+            if "exitCode" in last
+            else ""
         )
-        yield Note(f"{pod}: {container['name']} restarted {restarts} time{'s' * (restarts != 1)}{code}")
+        yield Note(
+            f"{pod}: {container['name']} restarted {restarts} time{'s' * (restarts != 1)}{code}"
+        )

@@ -15,13 +15,19 @@ def check_set(name: str, place: str, *, partial: bool = False) -> int:
         for copy in copies:
             what = "pairs" if copy.found.lq_files else "images"
             also = f", and so are {', '.join(copy.reduced_folders)}" if copy.reduced else ""
-            print(f"{copy.name}: {copy.where}: {len(copy.found.files)} {what}, all in order{also}; {_keep(copy)}")
+            print(
+                f"{copy.name}: {copy.where}: {len(copy.found.files)} {what}, all in order{also}; {_keep(copy)}"
+            )
     return 0
 
 
 def _keep(copy: Copy) -> str:
     """Keep the checksums in the manifest; says what was done."""
-    had = MANIFEST in copy.listed if is_s3(copy.where) else read_manifest(copy.found.folder) is not None
+    had = (
+        MANIFEST in copy.listed
+        if is_s3(copy.where)
+        else read_manifest(copy.found.folder) is not None
+    )
     try:
         keep_checksums(copy)
     except OSError as error:
@@ -35,5 +41,11 @@ def keep_checksums(copy: Copy) -> None:
         records = {path: record_of(file) for path, file in copy.all_files.items()}
         write_manifest_at(Prefix(copy.where), copy.name, records, copy.listed)
     else:
-        folder = copy.found.folder  # beside which RCAN's reduced images lie: a manifest is of its own folder
-        write_manifest(copy.name, folder, [file for path, file in copy.all_files.items() if file.path == folder / path])
+        folder = (
+            copy.found.folder
+        )  # beside which RCAN's reduced images lie: a manifest is of its own folder
+        write_manifest(
+            copy.name,
+            folder,
+            [file for path, file in copy.all_files.items() if file.path == folder / path],
+        )

@@ -35,7 +35,10 @@ class Copy:
     @property
     def files(self) -> dict[str, ImageFile]:
         """The set's own images, by path below its folder."""
-        return {file.path.relative_to(self.found.folder).as_posix(): file for file in self.found.all_files}
+        return {
+            file.path.relative_to(self.found.folder).as_posix(): file
+            for file in self.found.all_files
+        }
 
     @property
     def all_files(self) -> dict[str, ImageFile]:
@@ -60,7 +63,9 @@ def find_copies(name: str, place: str, *, partial: bool) -> list[Copy]:
     """The set, or each of those of which it is made, once it is checked. Raises UserError with all problems."""
     check_name(name)
     if name in embedded_names():
-        raise UserError(f"{name} lies inside the installed scikit-image: it needs neither check nor staging.")
+        raise UserError(
+            f"{name} lies inside the installed scikit-image: it needs neither check nor staging."
+        )
     copies, problems = [], []
     for part, where in _parts(name, place):
         copy, wrong = _checked(part, where, partial=partial)
@@ -69,7 +74,9 @@ def find_copies(name: str, place: str, *, partial: bool) -> list[Copy]:
     for note in (note for copy in copies for note in copy.found.notes):
         print(note)
     if problems:
-        raise UserError("\n".join([*problems, f"{name}: {len(problems)} problems; nothing was written."]))
+        raise UserError(
+            "\n".join([*problems, f"{name}: {len(problems)} problems; nothing was written."])
+        )
     return copies
 
 
@@ -84,7 +91,9 @@ def _parts(name: str, place: str) -> list[tuple[str, str]]:
     if known.parts and not _has_layout(known, home):
         parts = {part: _named(part, home) for part in known.parts}
         if None in parts.values():
-            raise UserError("\n".join(_not_there(part, home) for part, where in parts.items() if where is None))
+            raise UserError(
+                "\n".join(_not_there(part, home) for part, where in parts.items() if where is None)
+            )
         return [(part, where) for part, where in parts.items() if where is not None]
     if named is None and (name not in DATASETS or not _has_layout(known, place)):
         raise UserError(_not_there(name, place))
@@ -122,7 +131,11 @@ def _has_folder(place: str, template: str) -> bool:
 
 def _holds_images(place: str) -> bool:
     """Whether images lie in a folder, or right below a prefix."""
-    names = Prefix(place).list() if is_s3(place) else [path.name for path in Path(place).iterdir() if path.is_file()]
+    names = (
+        Prefix(place).list()
+        if is_s3(place)
+        else [path.name for path in Path(place).iterdir() if path.is_file()]
+    )
     return any("/" not in name and is_image(name) for name in names)
 
 
@@ -134,14 +147,21 @@ def _checked(name: str, where: str, *, partial: bool) -> tuple[Copy, tuple[str, 
         prefix = Prefix(where)
         listed = prefix.list()
         images = images_at(listed)
-        notes = left_out([key for key in listed if has_image_suffix(key) and key not in images], where)
+        notes = left_out(
+            [key for key in listed if has_image_suffix(key) and key not in images], where
+        )
         if not images:
             raise UserError(f"{where}: holds no images")
-        folder, recorded = fetch_listed(prefix, name, images, Cache(cache_root())), read_manifest_at(prefix, listed)
+        folder, recorded = (
+            fetch_listed(prefix, name, images, Cache(cache_root())),
+            read_manifest_at(prefix, listed),
+        )
     else:
         folder = Path(where)
         recorded = (read_manifest(folder) or {}).get("images")
     checked = check(name, folder, recorded, partial=partial)
     found = checked.source
     notes += [note.replace(str(found.folder), where) for note in found.notes]
-    return Copy(name, where, replace(found, notes=tuple(notes)), checked.reduced, listed), checked.problems
+    return Copy(
+        name, where, replace(found, notes=tuple(notes)), checked.reduced, listed
+    ), checked.problems

@@ -28,7 +28,11 @@ def fetch_listed(prefix: Prefix, name: str, images: Mapping[str, Listed], cache:
     key = _key([(path, item.bytes, item.etag) for path, item in images.items()])
 
     def fetch(entry: Path) -> None:
-        _download(prefix, entry / name, {path: _Wanted(item.bytes, item.etag, None) for path, item in images.items()})
+        _download(
+            prefix,
+            entry / name,
+            {path: _Wanted(item.bytes, item.etag, None) for path, item in images.items()},
+        )
 
     size = sum(item.bytes for item in images.values())
     return cache.entry(f"listed-{name}-{key}", lambda: size, fetch, resumable=True) / name
@@ -39,12 +43,18 @@ def fetch_set(prefix: Prefix, stub: Path, wanted: Container[Path], cache: Cache)
     images: Mapping[str, Mapping[str, Any]] = json.loads((stub / MANIFEST).read_bytes())["images"]
     own = {path: record for path, record in images.items() if not is_reduced(path)}
     root = _entry(prefix, stub.name, own, cache, None)
-    reduced = {path: record for path, record in images.items() if path not in own and stub / path in wanted}
+    reduced = {
+        path: record for path, record in images.items() if path not in own and stub / path in wanted
+    }
     return _entry(prefix, stub.name, own | reduced, cache, root) if reduced else root
 
 
 def _entry(
-    prefix: Prefix, name: str, images: Mapping[str, Mapping[str, Any]], cache: Cache, beside: Path | None
+    prefix: Prefix,
+    name: str,
+    images: Mapping[str, Mapping[str, Any]],
+    cache: Cache,
+    beside: Path | None,
 ) -> Path:
     """The cache's entry with these images; those that the entry `beside` has are linked, not fetched again."""
 
@@ -54,7 +64,12 @@ def _entry(
             _link(beside / name, folder, images)
         _download(prefix, folder, {path: _Wanted.of(record) for path, record in images.items()})
         files = [
-            ImageFile(path, folder / path, record["sha256"], tuple(record["px"]) if "px" in record else None)
+            ImageFile(
+                path,
+                folder / path,
+                record["sha256"],
+                tuple(record["px"]) if "px" in record else None,
+            )
             for path, record in images.items()
         ]
         write_manifest(name, folder, files)
@@ -87,7 +102,11 @@ class _Wanted:
 
     def is_in(self, path: Path) -> bool:
         """Whether the whole object is in this file."""
-        return path.is_file() and path.stat().st_size == self.bytes and self.sha256 in (None, sha256_of(path))
+        return (
+            path.is_file()
+            and path.stat().st_size == self.bytes
+            and self.sha256 in (None, sha256_of(path))
+        )
 
     def listed(self) -> Listed | None:
         return Listed(self.bytes, self.etag) if self.etag else None
@@ -102,7 +121,9 @@ def _download(prefix: Prefix, folder: Path, wanted: Mapping[str, _Wanted]) -> No
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
     for _ in range(TRIES):
         try:
-            arrived = prefix.download({path: (folder / path, wanted[path].listed()) for path in missing})
+            arrived = prefix.download(
+                {path: (folder / path, wanted[path].listed()) for path in missing}
+            )
             whole = {path for path in arrived if wanted[path].is_in(folder / path)}
             missing = [path for path in missing if path not in whole]
         except Changed as changed:
@@ -112,7 +133,9 @@ def _download(prefix: Prefix, folder: Path, wanted: Mapping[str, _Wanted]) -> No
     if missing:
         for path in missing:
             (folder / path).unlink(missing_ok=True)
-        wrong = "arrives with another checksum than its manifest's: run `normsweep data check` again"
+        wrong = (
+            "arrives with another checksum than its manifest's: run `normsweep data check` again"
+        )
         raise DatasetProblem("\n  ".join(f"{prefix.uri}/{path}: {wrong}" for path in missing))
 
 

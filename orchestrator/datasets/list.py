@@ -19,7 +19,10 @@ def list_sets(roots: Sequence[str], *, as_json: bool = False) -> int:
     rows: list[dict[str, Any]] = []
     folders = Folders()
     for known in DATASETS.values():
-        row = vars(known) | {"found": _first_found(known, roots, folders), "layouts": list(map(str, known.layouts))}
+        row = vars(known) | {
+            "found": _first_found(known, roots, folders),
+            "layouts": list(map(str, known.layouts)),
+        }
         rows.append(row | {"crops_px": dict(known.crops_px)})
     if as_json:
         print(json.dumps(rows, indent=2))

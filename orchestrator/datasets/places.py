@@ -12,7 +12,11 @@ from trainers.data.places import places
 def folders_below(place: str) -> list[str]:
     if is_s3(place):
         return Prefix(place).folders()
-    return sorted(path.name for path in Path(place).iterdir() if path.is_dir()) if Path(place).is_dir() else []
+    return (
+        sorted(path.name for path in Path(place).iterdir() if path.is_dir())
+        if Path(place).is_dir()
+        else []
+    )
 
 
 class Folders:

@@ -10,16 +10,26 @@ from typing import Any
 from orchestrator.objects import Listed, Prefix
 from trainers.data.datasets import dataset
 from trainers.data.finder import is_image, is_junk, is_reduced
-from trainers.data.manifests import MANIFEST, DatasetProblem, ImageFile, checked_manifest, manifest_text
+from trainers.data.manifests import (
+    MANIFEST,
+    DatasetProblem,
+    ImageFile,
+    checked_manifest,
+    manifest_text,
+)
 
 
-def read_manifest_at(prefix: Prefix, listed: Mapping[str, Listed]) -> Mapping[str, Mapping[str, Any]] | None:
+def read_manifest_at(
+    prefix: Prefix, listed: Mapping[str, Listed]
+) -> Mapping[str, Mapping[str, Any]] | None:
     """What the manifest on S3 says of each image, by path; None where there is none. Raises DatasetProblem."""
     if MANIFEST not in listed:
         return None
     where = f"{prefix.uri}/{MANIFEST}"
     try:
-        images: Mapping[str, Mapping[str, Any]] = checked_manifest(json.loads(prefix.get(MANIFEST)), where)["images"]
+        images: Mapping[str, Mapping[str, Any]] = checked_manifest(
+            json.loads(prefix.get(MANIFEST)), where
+        )["images"]
     except ValueError as error:
         problem = error if isinstance(error, DatasetProblem) else f"{where}: is no JSON ({error})"
         raise DatasetProblem(f"{problem}: remove it and run `normsweep data check` again") from None
@@ -58,11 +68,15 @@ def valid_manifest_at(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, An
 
 
 def write_manifest_at(
-    prefix: Prefix, name: str, records: Mapping[str, Mapping[str, Any]], listed: Mapping[str, Listed]
+    prefix: Prefix,
+    name: str,
+    records: Mapping[str, Mapping[str, Any]],
+    listed: Mapping[str, Listed],
 ) -> None:
     """Write the manifest of what was listed below the prefix."""
     images = {
-        path: {**record, "bytes": listed[path].bytes, "etag": listed[path].etag} for path, record in records.items()
+        path: {**record, "bytes": listed[path].bytes, "etag": listed[path].etag}
+        for path, record in records.items()
     }
     prefix.put(MANIFEST, manifest_text(name, images).encode())
 

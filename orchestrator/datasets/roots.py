@@ -18,7 +18,14 @@ from trainers.data.cache import Cache
 from trainers.data.datasets import dataset
 from trainers.data.embedded import embedded_names
 from trainers.data.given import with_given
-from trainers.data.manifests import MANIFEST, DatasetProblem, ImageSet, find_set, manifest_text, named_roots
+from trainers.data.manifests import (
+    MANIFEST,
+    DatasetProblem,
+    ImageSet,
+    find_set,
+    manifest_text,
+    named_roots,
+)
 
 
 class DataRoots:
@@ -54,12 +61,19 @@ class DataRoots:
         if lr_scale is not None:
             sets = [with_given(found, lr_scale) for found in sets]
         paths = [file.path for found in sets for file in found.all_files]
-        used = [folder for folder in self._described if any(path.is_relative_to(folder) for path in paths)]
+        used = [
+            folder
+            for folder in self._described
+            if any(path.is_relative_to(folder) for path in paths)
+        ]
         roots = []
         for root in self.all:
             if is_s3(root):
                 inside = [folder for folder in used if folder.is_relative_to(self._folder(root))]
-                roots += [fetch_set(self._described[folder], folder, frozenset(paths), cache) for folder in inside]
+                roots += [
+                    fetch_set(self._described[folder], folder, frozenset(paths), cache)
+                    for folder in inside
+                ]
             else:
                 roots.append(Path(root))
         return roots
@@ -84,7 +98,10 @@ class DataRoots:
             self._describe(root, part)
         for place in places_below(root.uri, name, self._folders):
             folder, alias = stub / place, place.rpartition("/")[2]
-            if folder not in self._described and (manifest := valid_manifest_at(root / place, alias)) is not None:
+            if (
+                folder not in self._described
+                and (manifest := valid_manifest_at(root / place, alias)) is not None
+            ):
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / MANIFEST).write_text(manifest_text(alias, manifest, (root / place).uri))
                 self._described[folder] = root / place

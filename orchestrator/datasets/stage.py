@@ -15,13 +15,21 @@ from orchestrator.datasets.remote import read_manifest_at, record_of, write_mani
 from orchestrator.errors import UserError
 from orchestrator.objects import Listed, Prefix, is_s3
 from trainers.data.finder import is_reduced
-from trainers.data.manifests import DatasetProblem, ImageFile, open_set, read_manifest, write_manifest
+from trainers.data.manifests import (
+    DatasetProblem,
+    ImageFile,
+    open_set,
+    read_manifest,
+    write_manifest,
+)
 from trainers.durable import fsync_tree, sha256_of
 
 SHA256 = "sha256"  # how an object's note of its content is called
 
 
-def stage_set(name: str, source: str, target: str, *, partial: bool = False, reduced: bool = False) -> int:
+def stage_set(
+    name: str, source: str, target: str, *, partial: bool = False, reduced: bool = False
+) -> int:
     """Bring a set that is in order to TARGET/<name>: a folder or an S3 prefix. What an earlier try has brought stays.
 
     Reduced images, which only runs with `lr_mode: given` read, stay behind unless `reduced` asks for them.
@@ -31,13 +39,17 @@ def stage_set(name: str, source: str, target: str, *, partial: bool = False, red
         copies = find_copies(name, source, partial=partial)
         without = [copy.where for copy in copies if reduced and not copy.reduced]
         if without:
-            raise UserError(f"{', '.join(without)}: no reduced images there (LR_bicubic/X2/): leave --reduced out.")
+            raise UserError(
+                f"{', '.join(without)}: no reduced images there (LR_bicubic/X2/): leave --reduced out."
+            )
         for copy in copies:
             images = copy.all_files if reduced else copy.files
             print(f"{copy.name}: {len(images)} images: {bring(copy, images, target)}")
             if copy.reduced and not reduced:
                 stay = ", ".join(copy.reduced_folders)
-                print(f"{copy.name}: {stay} stay behind: only `lr_mode: given` reads them; --reduced brings them")
+                print(
+                    f"{copy.name}: {stay} stay behind: only `lr_mode: given` reads them; --reduced brings them"
+                )
     return 0
 
 
@@ -54,19 +66,33 @@ def _to_folder(copy: Copy, images: Mapping[str, ImageFile], to: str) -> str:
         if not target.exists():
             clear_others(aside, images)
             _copy(images, aside)
-            write_manifest(copy.name, aside, [replace(file, path=aside / path) for path, file in images.items()])
+            write_manifest(
+                copy.name,
+                aside,
+                [replace(file, path=aside / path) for path, file in images.items()],
+            )
             fsync_tree(aside)
             aside.rename(target)
             return f"now in {target}"
         reduced = {path: file for path, file in images.items() if path not in copy.files}
-        same = all(sha256_of(target / path) == f.sha256 for path, f in reduced.items() if (target / path).is_file())
+        same = all(
+            sha256_of(target / path) == f.sha256
+            for path, f in reduced.items()
+            if (target / path).is_file()
+        )
         if not same or open_set(copy.name, target).sha256 != copy.found.sha256:
-            raise UserError(f"{target}: is there, and is another copy: remove it, or stage elsewhere")
+            raise UserError(
+                f"{target}: is there, and is another copy: remove it, or stage elsewhere"
+            )
         recorded = (read_manifest(target) or {"images": {}})["images"]
         brought = _copy(reduced, target)
         if not brought and recorded.keys() >= images.keys():
             return f"{target} has them already"
-        others = {path: record for path, record in _others(recorded, images).items() if (target / path).is_file()}
+        others = {
+            path: record
+            for path, record in _others(recorded, images).items()
+            if (target / path).is_file()
+        }
         kept = {
             path: ImageFile(path, target / path, r["sha256"], tuple(r["px"]) if "px" in r else None)
             for path, r in others.items()
@@ -83,16 +109,26 @@ def _to_prefix(copy: Copy, images: Mapping[str, ImageFile], to: str) -> str:
     listed = prefix.list()
     recorded = read_manifest_at(prefix, listed)
     if recorded is not None and not _same(copy, images, recorded):
-        raise UserError(f"{prefix.uri}: is there, and is another copy: remove it, or stage elsewhere")
-    missing = {path: file for path, file in images.items() if not _is_at(prefix, path, file, listed.get(path))}
+        raise UserError(
+            f"{prefix.uri}: is there, and is another copy: remove it, or stage elsewhere"
+        )
+    missing = {
+        path: file
+        for path, file in images.items()
+        if not _is_at(prefix, path, file, listed.get(path))
+    }
     if recorded is not None and recorded.keys() >= images.keys() and not missing:
         return f"{prefix.uri} has them already"
     notes = {path: {SHA256: file.sha256} for path, file in missing.items()}
     for _ in prefix.upload({path: file.path for path, file in missing.items()}, notes):
         pass
     listed = prefix.list()
-    others = {path: record for path, record in _others(recorded or {}, images).items() if path in listed}
-    write_manifest_at(prefix, copy.name, {path: record_of(file) for path, file in images.items()} | others, listed)
+    others = {
+        path: record for path, record in _others(recorded or {}, images).items() if path in listed
+    }
+    write_manifest_at(
+        prefix, copy.name, {path: record_of(file) for path, file in images.items()} | others, listed
+    )
     return f"now in {prefix.uri}, {len(missing)} of them uploaded"
 
 
@@ -114,7 +150,9 @@ def _copy(images: Mapping[str, ImageFile], folder: Path) -> int:
     return brought
 
 
-def _same(copy: Copy, images: Mapping[str, ImageFile], recorded: Mapping[str, Mapping[str, Any]]) -> bool:
+def _same(
+    copy: Copy, images: Mapping[str, ImageFile], recorded: Mapping[str, Mapping[str, Any]]
+) -> bool:
     """Whether a manifest is of this copy. Reduced images may be missing on either side, but not differ."""
     then = {path: record["sha256"] for path, record in recorded.items()}
     own = {path: sha256 for path, sha256 in then.items() if not is_reduced(path)}
@@ -123,9 +161,13 @@ def _same(copy: Copy, images: Mapping[str, ImageFile], recorded: Mapping[str, Ma
     )
 
 
-def _others(recorded: Mapping[str, Mapping[str, Any]], images: Container[str]) -> dict[str, Mapping[str, Any]]:
+def _others(
+    recorded: Mapping[str, Mapping[str, Any]], images: Container[str]
+) -> dict[str, Mapping[str, Any]]:
     """What a manifest says of reduced images that are not among `images`: they stay beside those that are brought."""
-    return {path: record for path, record in recorded.items() if path not in images and is_reduced(path)}
+    return {
+        path: record for path, record in recorded.items() if path not in images and is_reduced(path)
+    }
 
 
 def _is_at(prefix: Prefix, path: str, file: ImageFile, listed: Listed | None) -> bool:

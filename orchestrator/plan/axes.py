@@ -11,7 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import BeforeValidator, ConfigDict, Field, GetPydanticSchema, TypeAdapter, create_model
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    TypeAdapter,
+    create_model,
+)
 
 from orchestrator.plan.match import as_choice, label_of
 from orchestrator.plan.training import Training
@@ -99,7 +106,9 @@ class Axis:
     def accepted(self, wanted: Any) -> frozenset[Any]:
         """The labels that a match accepts which gives `wanted` for this axis."""
         labels = (self.label_of(as_choice(item)) for item in self.each(wanted))
-        return frozenset(label for label in labels if not isinstance(label, list | dict))  # no label is one
+        return frozenset(
+            label for label in labels if not isinstance(label, list | dict)
+        )  # no label is one
 
     def brief(self, label: Any) -> str:
         """A label as short as it can be told: `i_ln`, `w24`, `lr0.0001`, `precision=bf16`."""
@@ -159,7 +168,9 @@ def _recipe() -> Iterator[Axis]:
 
 
 AXES: Mapping[str, Axis] = {axis.name: axis for axis in (*LINES, *_recipe())}
-CATALOGS: Mapping[str, Catalog] = {axis.name: axis.catalog for axis in LINES if axis.catalog is not None}
+CATALOGS: Mapping[str, Catalog] = {
+    axis.name: axis.catalog for axis in LINES if axis.catalog is not None
+}
 
 
 def axes_named(names: Iterable[str]) -> tuple[Axis, ...]:

@@ -20,7 +20,10 @@ STATES_PER_PARAMETER = 5  # weight, gradient, two moments, EMA
 RANK_BYTES = 600 << 20  # a Python process with torch and DeepSpeed
 OVERHEAD_S = 12.0  # start of a gang, imports, first evaluation
 STEP_OVERHEAD_S = {"cpu": 0.004, "cuda": 0.02}
-MACS_PER_S = {"cpu": 6e9, "cuda": 2e13}  # of a worker: one CPU core; one data-centre GPU in fp32 with TF32 off
+MACS_PER_S = {
+    "cpu": 6e9,
+    "cuda": 2e13,
+}  # of a worker: one CPU core; one data-centre GPU in fp32 with TF32 off
 EVALUATIONS_MACS_SHARE = 0.1
 
 # A large network on large patches takes a CPU decades, and is planned for GPUs elsewhere.
@@ -44,7 +47,9 @@ def cost_of(spec: RunSpec) -> Cost:
     network = _network(spec)
     parameters, macs = network.parameters, int(tokens * network.macs)
     activations = tokens * network.kept * BYTES
-    memory = RANK_BYTES + parameters * BYTES * STATES_PER_PARAMETER + int(spec.micro_batch * activations)
+    memory = (
+        RANK_BYTES + parameters * BYTES * STATES_PER_PARAMETER + int(spec.micro_batch * activations)
+    )
     device = "cuda" if spec.placement.gpus else "cpu"
     rate = MACS_PER_S[device] * (spec.placement.gpus or spec.placement.cpus_per_worker)
     passes = 4 if spec.placement.activation_checkpointing else 3
@@ -75,18 +80,29 @@ def _network(spec: RunSpec) -> Amount:
     model, scale = spec.model, spec.task.knobs.get("scale", 1)
     assert isinstance(scale, int)
     is_recomputed = spec.placement.activation_checkpointing
-    blocks = _blocks(model.backbone.name, tuple(model.backbone.knobs.items()), model.norm.name, is_recomputed)
-    embed, end = (_end_parameters(NORMS[model.norm.name], which) for which in (model.embed_norm, model.end_norm))
-    return blocks.plus(*_shape_of(model.backbone.name).around(model.backbone.knobs, embed, end, scale))
+    blocks = _blocks(
+        model.backbone.name, tuple(model.backbone.knobs.items()), model.norm.name, is_recomputed
+    )
+    embed, end = (
+        _end_parameters(NORMS[model.norm.name], which)
+        for which in (model.embed_norm, model.end_norm)
+    )
+    return blocks.plus(
+        *_shape_of(model.backbone.name).around(model.backbone.knobs, embed, end, scale)
+    )
 
 
 @lru_cache(maxsize=256)  # the trials of a sweep have few networks
-def _blocks(name: str, knobs: tuple[tuple[str, KnobValue], ...], norm: str, is_recomputed: bool) -> Amount:
+def _blocks(
+    name: str, knobs: tuple[tuple[str, KnobValue], ...], norm: str, is_recomputed: bool
+) -> Amount:
     blocks = tuple(_shape_of(name).blocks(dict(knobs), partial(_norm_parameters, NORMS[norm])))
     if not is_recomputed:
         return Amount(0, 0, 0).plus(*(each.times(number) for each, _, number in blocks))
     inputs = (each._replace(kept=entering).times(number) for each, entering, number in blocks)
-    at_once = Amount(0, 0, max(each.kept for each, _, _ in blocks))  # of the block that is run again
+    at_once = Amount(
+        0, 0, max(each.kept for each, _, _ in blocks)
+    )  # of the block that is run again
     return Amount(0, 0, 0).plus(*inputs, at_once)
 
 
@@ -98,7 +114,9 @@ def _shape_of(backbone: str) -> Shape:
 
 def _norm_parameters(norm: Entry, channels: int) -> int:
     """Those of a norm of unknown size count as 0."""
-    return int(norm.facts.get("parameters_per_channel", 0)) * channels + int(norm.facts.get("parameters", 0))
+    return int(norm.facts.get("parameters_per_channel", 0)) * channels + int(
+        norm.facts.get("parameters", 0)
+    )
 
 
 def _end_parameters(norm: Entry, which: Ends) -> CountNorm:

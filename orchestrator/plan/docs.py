@@ -132,16 +132,22 @@ def page() -> str:
         fields = [(name, model.model_fields[name]) for name in names]
         lines += [f"| `{name}` | {_default(field)} | {_meaning(field)} |" for name, field in fields]
         lines.append("")
-    lines.append("## Names\n\nA value of `backbone`, `norm` or `task` is a name, or `{name: ..., knob: value}`.\n")
+    lines.append(
+        "## Names\n\nA value of `backbone`, `norm` or `task` is a name, or `{name: ..., knob: value}`.\n"
+    )
     for catalog in CATALOGS.values():
         lines.append(f"### {catalog.kind}\n\n| name | knobs and their defaults |\n|---|---|")
         lines += [f"| `{entry.name}` | {_knobs(entry)} |" for entry in catalog]
-        lines += [f"| `{name}` | `{p.of}` with {_set(p.knobs)} |" for name, p in catalog.presets.items()]
+        lines += [
+            f"| `{name}` | `{p.of}` with {_set(p.knobs)} |" for name, p in catalog.presets.items()
+        ]
         lines.append("")
     lines.append("| backbone | `width` | `depth` |\n|---|---|---|")
     shapes = {entry.name: entry.shape for entry in CATALOGS["backbone"]}
     lines += [
-        f"| `{name}` | {shape.axes['width']} | {shape.axes['depth']} |" for name, shape in shapes.items() if shape
+        f"| `{name}` | {shape.axes['width']} | {shape.axes['depth']} |"
+        for name, shape in shapes.items()
+        if shape
     ]
     lines.append("\n### probe\n\nOf `observe.probes`.\n\n| name | what it measures |\n|---|---|")
     lines += [f"| `{entry.name}` | {entry.facts['gives']} |" for entry in PROBES]
@@ -180,14 +186,20 @@ def schema() -> dict[str, Any]:
         assert items
     made["$defs"]["Cadences"]["properties"]["probes"]["items"] = {"enum": list(PROBES.names)}
     made["$defs"].pop("Choice", None)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "normsweep sweep file", **made}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "normsweep sweep file",
+        **made,
+    }
 
 
 def _choice(catalog: Catalog) -> dict[str, Any]:
     names: dict[str, Any] = {"enum": list(catalog.names)}
     if catalog.kind == OPEN_AXIS:
         names = {"anyOf": [names, {"type": "string", "pattern": r"^[\w.]+:\w+$"}]}
-    return {"anyOf": [names, {"type": "object", "properties": {"name": names}, "required": ["name"]}]}
+    return {
+        "anyOf": [names, {"type": "object", "properties": {"name": names}, "required": ["name"]}]
+    }
 
 
 def _first_line(model: type[BaseModel]) -> str:
@@ -204,14 +216,23 @@ def _default(field: FieldInfo) -> str:
 
 def _meaning(field: FieldInfo) -> str:
     kind = str(field.annotation).replace("typing.", "").replace("<class '", "").replace("'>", "")
-    choices = kind[kind.find("[") + 1 : kind.find("]")].replace("'", "`") if kind.startswith("Literal") else ""
+    choices = (
+        kind[kind.find("[") + 1 : kind.find("]")].replace("'", "`")
+        if kind.startswith("Literal")
+        else ""
+    )
     limits = ", ".join(dict.fromkeys(_limits(field)))
     return "; ".join(filter(None, (field.description, choices and f"one of {choices}", limits)))
 
 
 def _limits(field: FieldInfo) -> Iterator[str]:
     for limit in (*field.metadata, *_inner(field.annotation)):
-        for name, words in (("gt", "above"), ("ge", "at least"), ("le", "at most"), ("lt", "below")):
+        for name, words in (
+            ("gt", "above"),
+            ("ge", "at least"),
+            ("le", "at most"),
+            ("lt", "below"),
+        ):
             value = getattr(limit, name, None)
             if value is not None:
                 yield f"{words} {value}"

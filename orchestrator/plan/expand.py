@@ -99,7 +99,9 @@ class Plan:
         return found[0] if len(found) == 1 else None
 
 
-def load_plan(path: Path, find: Callable[[str], ImageSet] = find_set, initial: InitialFinder | None = None) -> Plan:
+def load_plan(
+    path: Path, find: Callable[[str], ImageSet] = find_set, initial: InitialFinder | None = None
+) -> Plan:
     """Read and expand a sweep file; `find` gives a data set by its name, or raises DatasetProblem; `initial` finds weights
     to start from.
 
@@ -114,15 +116,23 @@ class _Expansion:
     """One file on its way to trials; collects problems and raises them together."""
 
     def __init__(
-        self, source: Source, sweep: Sweep, find: Callable[[str], ImageSet], initial: InitialFinder | None
+        self,
+        source: Source,
+        sweep: Sweep,
+        find: Callable[[str], ImageSet],
+        initial: InitialFinder | None,
     ) -> None:
         self.source = source
         self.sweep = sweep
         self.problems: dict[tuple[Location, str], Problem] = {}
         self.sets = DataSets(sweep.data, find, self._problem)
         self.grid = Grid(source, sweep, self._problem)
-        self.placements = Placements(sweep.resources, problem=self._problem, read_match=self.grid.rule)
-        self.starts = Starts(source, sweep, initial, report=self._problem, read_match=self.grid.rule)
+        self.placements = Placements(
+            sweep.resources, problem=self._problem, read_match=self.grid.rule
+        )
+        self.starts = Starts(
+            source, sweep, initial, report=self._problem, read_match=self.grid.rule
+        )
 
     def plan(self, name: str) -> Plan:
         self.starts.read(name)
@@ -145,7 +155,15 @@ class _Expansion:
         warnings = (*self.starts.finish(), *self.sets.notes)
         self._raise_if_any()
         weights = self.starts.weights
-        return Plan(name, self.source, tuple(trials.values()), tuple(excluded), tuple(folded), weights, warnings)
+        return Plan(
+            name,
+            self.source,
+            tuple(trials.values()),
+            tuple(excluded),
+            tuple(folded),
+            weights,
+            warnings,
+        )
 
     def _problem(self, location: Location, message: str) -> None:
         self.problems.setdefault((location, message), Problem(location, message))
@@ -167,7 +185,9 @@ class _Expansion:
         try:
             spec = RunSpec(
                 model=ModelSpec.with_defaults(
-                    point.backbone, _resolved("norm", point), **sweep.model.model_dump(exclude_none=True)
+                    point.backbone,
+                    _resolved("norm", point),
+                    **sweep.model.model_dump(exclude_none=True),
                 ),
                 task=task,
                 data=DataSpec(train=sweep.data.train, train_sha256=train_sha256),
@@ -175,10 +195,20 @@ class _Expansion:
                 observe=ObserveSpec(**sweep.observe.model_dump(), evaluate=sweep.data.evaluate),
                 placement=placed.spec,
             )
-            trial = Trial(trial_id(spec), point.labels, spec, cost_of(spec), placed.gpus_at, placed.gpu_memory_gb)
+            trial = Trial(
+                trial_id(spec),
+                point.labels,
+                spec,
+                cost_of(spec),
+                placed.gpus_at,
+                placed.gpu_memory_gb,
+            )
         except ValidationError as error:
             for detail in error.errors():
-                self._problem(("resources",), f"{detail['msg'].removeprefix('Value error, ')} (trial {point.labels})")
+                self._problem(
+                    ("resources",),
+                    f"{detail['msg'].removeprefix('Value error, ')} (trial {point.labels})",
+                )
             return None
         except (ModuleNotFoundError, BadSource) as error:
             self._problem(point.values["norm"].location, str(error))
@@ -201,9 +231,15 @@ class _Expansion:
             self._problem(point.values["task"].location, f"{name}: {why}")
             return False
         given = self.sweep.model.model_dump(include={"embed_norm", "end_norm"}, exclude_none=True)
-        wrong = [field for field, end in given.items() if end != "identity" and not BACKBONES[backbone.name].has_ends]
+        wrong = [
+            field
+            for field, end in given.items()
+            if end != "identity" and not BACKBONES[backbone.name].has_ends
+        ]
         for field in wrong:
-            self._problem(("model", field), f"{name} has no norm there: leave it out, or write identity")
+            self._problem(
+                ("model", field), f"{name} has no norm there: leave it out, or write identity"
+            )
         return not wrong
 
     def _training(self, point: Point, task: Choice, start: Start | None) -> TrainingSpec:

@@ -96,12 +96,20 @@ def too_large_for_a_gpu(trials: Iterable[Trial], gpus: Gpus | None = None) -> li
     said = []
     for trial in trials:
         size_gb = _memory_gb(trial, gpus)
-        if trial.spec.placement.gpus == 1 and size_gb is not None and trial.memory_bytes > size_gb * GB:
+        if (
+            trial.spec.placement.gpus == 1
+            and size_gb is not None
+            and trial.memory_bytes > size_gb * GB
+        ):
             said.append(
                 f"{trial.name}: a worker takes about {trial.memory_bytes / GB:.0f} GB, a GPU has {size_gb:g} GB. It may "
                 "run out of memory, and would then go on with a smaller micro_batch."
             )
-    return said if len(said) <= LISTED else [*said[:LISTED], f"... and {len(said) - LISTED} more like these."]
+    return (
+        said
+        if len(said) <= LISTED
+        else [*said[:LISTED], f"... and {len(said) - LISTED} more like these."]
+    )
 
 
 def _memory_gb(trial: Trial, gpus: Gpus | None) -> float | None:
@@ -111,17 +119,26 @@ def _memory_gb(trial: Trial, gpus: Gpus | None) -> float | None:
 
 def wants_cuda(plan: Plan, why: str, among: AbstractSet[str] | None = None) -> list[Problem]:
     """`device: cuda`, wherever the file says it of a trial, where there is no CUDA: `why` says so, `this machine has no GPU`."""
-    trials = [t.name for t in plan.trials if t.spec.placement.device == "cuda" and (among is None or t.id in among)]
+    trials = [
+        t.name
+        for t in plan.trials
+        if t.spec.placement.device == "cuda" and (among is None or t.id in among)
+    ]
     if not trials:
         return []
     more = f" and {len(trials) - LISTED} more" if len(trials) > LISTED else ""
-    message = (
-        f"cuda, but {why}: {', '.join(trials[:LISTED])}{more} cannot train there. Say auto or cpu, or run where CUDA is"
-    )
+    message = f"cuda, but {why}: {', '.join(trials[:LISTED])}{more} cannot train there. Say auto or cpu, or run where CUDA is"
     resources = plan.source.value.get("resources", {})
     places: list[tuple[Location, Any]] = [(("resources",), resources)]
-    places += [(("resources", "overrides", i), rule) for i, rule in enumerate(resources.get("overrides", ()))]
-    return [Problem((*place, "device"), message) for place, said in places if said.get("device") == "cuda"]
+    places += [
+        (("resources", "overrides", i), rule)
+        for i, rule in enumerate(resources.get("overrides", ()))
+    ]
+    return [
+        Problem((*place, "device"), message)
+        for place, said in places
+        if said.get("device") == "cuda"
+    ]
 
 
 def does_not_fit(trial: Trial, nodes: Sequence[Mapping[str, float]]) -> str | None:
@@ -129,14 +146,21 @@ def does_not_fit(trial: Trial, nodes: Sequence[Mapping[str, float]]) -> str | No
     placement = trial.spec.placement
     cpus, gpus, workers = placement.cpus_per_worker, placement.gpus, placement.workers
     room = [
-        min(int(node.get("CPU", 0) // cpus), int(node.get("GPU", 0)) * ranks_on_one(gpus) if gpus else workers)
+        min(
+            int(node.get("CPU", 0) // cpus),
+            int(node.get("GPU", 0)) * ranks_on_one(gpus) if gpus else workers,
+        )
         for node in nodes
     ]
     held = max(room, default=0) if placement.strategy == "strict_pack" else sum(room)
     if held >= workers:
         return None
     each = f"{cpus} CPU" + (f" and {gpus:g} GPU" if gpus else "")
-    where = "one node" if placement.strategy == "strict_pack" else f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
+    where = (
+        "one node"
+        if placement.strategy == "strict_pack"
+        else f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
+    )
     have = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
     many = f"{workers} workers of {each} each do" if workers > 1 else f"a worker of {each} does"
     return f"{many} not fit on {where} ({have}): {held} would"
@@ -144,17 +168,20 @@ def does_not_fit(trial: Trial, nodes: Sequence[Mapping[str, float]]) -> str | No
 
 def launch_order(trials: Iterable[Trial]) -> list[Trial]:
     """Largest first, by the time of all workers together: a long trial that starts last would leave the others idle."""
-    return sorted(trials, key=lambda trial: trial.seconds * trial.spec.placement.workers, reverse=True)
+    return sorted(
+        trials, key=lambda trial: trial.seconds * trial.spec.placement.workers, reverse=True
+    )
 
 
 def misplaced(placement: Mapping[str, Any]) -> tuple[str, str] | None:
     """(field, message) where these fields of `resources` contradict each other."""
     gpus, workers = placement["gpus_per_worker"], placement["workers"]
     if gpus != "auto" and 0 < gpus < 1 and workers > 1:
-        message = (
-            f"{gpus:g}: two of the {workers} ranks of a gang could get the same GPU, which NCCL refuses; gangs take 1"
-        )
+        message = f"{gpus:g}: two of the {workers} ranks of a gang could get the same GPU, which NCCL refuses; gangs take 1"
         return "gpus_per_worker", message
     if placement["device"] == "cuda" and gpus == 0:
-        return "device", "cuda, but gpus_per_worker is 0: give workers a GPU (1, a fraction, or auto)"
+        return (
+            "device",
+            "cuda, but gpus_per_worker is 0: give workers a GPU (1, a fraction, or auto)",
+        )
     return None

@@ -59,14 +59,20 @@ def smallest_gb(kinds: Iterable[str]) -> float | None:
 
 def of_this_machine(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> Gpus:
     """NVIDIA's device files, less what CUDA_VISIBLE_DEVICES hides: Ray counts a local machine's GPUs in the same way."""
-    found = sum(re.fullmatch(r"nvidia\d+", path.name) is not None for path in (root / "dev").glob("nvidia*"))
-    models = [_model(path) for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))]
+    found = sum(
+        re.fullmatch(r"nvidia\d+", path.name) is not None for path in (root / "dev").glob("nvidia*")
+    )
+    models = [
+        _model(path) for path in sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    ]
     found = found or len(models)
     if not found:
         return Gpus(0, "this machine has no NVIDIA GPU")
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        shown = [name for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")]
+        shown = [
+            name for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")
+        ]
         found = min(found, len(shown))
         if not found:
             return Gpus(0, f"CUDA_VISIBLE_DEVICES={visible!r} hides this machine's GPUs")
@@ -80,7 +86,9 @@ def of_this_machine(root: Path = Path("/"), environment: Mapping[str, str] = os.
 def _model(information: Path) -> str:
     """`NVIDIA H100 80GB HBM3`, from the driver's own description of a GPU."""
     try:
-        found = re.search(r"^Model:\s*(.+?)\s*$", information.read_text(errors="replace"), re.MULTILINE)
+        found = re.search(
+            r"^Model:\s*(.+?)\s*$", information.read_text(errors="replace"), re.MULTILINE
+        )
     except OSError:
         return ""
     return found.group(1) if found else ""

@@ -50,7 +50,9 @@ class Excluded:
 class Grid:
     """The points of one sweep; what is wrong is given to `problem`."""
 
-    def __init__(self, source: Source, sweep: Sweep, problem: Callable[[Location, str], None]) -> None:
+    def __init__(
+        self, source: Source, sweep: Sweep, problem: Callable[[Location, str], None]
+    ) -> None:
         self._source = source
         self._sweep = sweep
         self._problem = problem
@@ -81,7 +83,9 @@ class Grid:
                 kept.append(point)
         for i in range(len(rules)):
             if i not in used:
-                self._problem(("exclude", i), "matches no point of the grid; leave it out, or mend the value")
+                self._problem(
+                    ("exclude", i), "matches no point of the grid; leave it out, or mend the value"
+                )
         for axes in self._added:
             kept += self._product(axes)
         if not kept:
@@ -103,7 +107,9 @@ class Grid:
             if name not in AXES:
                 self._problem((*location, name), unknown_axis(name))
             elif name not in self._axes:
-                self._problem((*location, name), f"is not an axis of this sweep: add `{name}` to `axes`")
+                self._problem(
+                    (*location, name), f"is not an axis of this sweep: add `{name}` to `axes`"
+                )
             else:
                 accepted[name] = AXES[name].accepted(wanted)
         return accepted
@@ -150,7 +156,9 @@ class Grid:
             value = axis.checked(item)
         except ValidationError as error:
             wrong = error.errors()[0]["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            right = "must be a name or {name, knob: value}" if axis.catalog else f"{axis.name} {wrong}"
+            right = (
+                "must be a name or {name, knob: value}" if axis.catalog else f"{axis.name} {wrong}"
+            )
             self._problem(location, f"{right}, not {shown(item)}")
         except ValueError as error:
             self._problem(location, str(error))
@@ -159,7 +167,10 @@ class Grid:
         return None
 
     def _product(self, axes: Mapping[str, list[Value]]) -> list[Point]:
-        return [self._point(dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
+        return [
+            self._point(dict(zip(axes, values, strict=True)))
+            for values in itertools.product(*axes.values())
+        ]
 
     def _point(self, values: Mapping[str, Value]) -> Point:
         backbone = self._backbone(values)

@@ -45,7 +45,11 @@ def identity(spec: RunSpec) -> dict[str, Any]:
         "data": spec.data.train_sha256,
         "training": _differing(spec),
     }
-    for field, default in (("embed_norm", ends), ("end_norm", ends), ("stdnorm", norm.facts.get("stdnorm", False))):
+    for field, default in (
+        ("embed_norm", ends),
+        ("end_norm", ends),
+        ("stdnorm", norm.facts.get("stdnorm", False)),
+    ):
         if getattr(model, field) != default:
             parts[field] = getattr(model, field)
     if depends_on_micro_batch(norm):
@@ -57,7 +61,11 @@ def _chosen(choice: Choice, catalog: Catalog) -> dict[str, Any]:
     entry = catalog[choice.name]
     defaults = entry.resolve({})
     parts: dict[str, Any] = {"name": choice.name}
-    parts |= {knob: value for knob, value in choice.knobs.items() if knob not in defaults or value != defaults[knob]}
+    parts |= {
+        knob: value
+        for knob, value in choice.knobs.items()
+        if knob not in defaults or value != defaults[knob]
+    }
     if entry.revision != 1:
         parts["revision"] = entry.revision
     if entry.open_knobs:
@@ -70,8 +78,14 @@ def _differing(spec: RunSpec) -> dict[str, Any]:
     defaults = {name: field.default for name, field in TrainingSpec.model_fields.items()} | {
         "patch_size_px": patch_size_px
     }
-    values = spec.training.model_dump(mode="json", exclude={"initial_strict"})  # may refuse weights, not change them
-    return {name: value for name, value in values.items() if getattr(spec.training, name) != defaults[name]}
+    values = spec.training.model_dump(
+        mode="json", exclude={"initial_strict"}
+    )  # may refuse weights, not change them
+    return {
+        name: value
+        for name, value in values.items()
+        if getattr(spec.training, name) != defaults[name]
+    }
 
 
 def depends_on_micro_batch(norm: Entry) -> bool:
@@ -95,7 +109,12 @@ def _says_so(source: bytes, name: str) -> bool:
         body = ast.parse(source).body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    lines = [line for found in body if isinstance(found, ast.ClassDef) and found.name == name for line in found.body]
+    lines = [
+        line
+        for found in body
+        if isinstance(found, ast.ClassDef) and found.name == name
+        for line in found.body
+    ]
     assigned = {
         target.id: line.value
         for line in lines
@@ -121,7 +140,9 @@ def source_sha256(entry: Entry) -> str:
     path = _file_of(entry.target.partition(":")[0])
     try:
         content = path.read_bytes()
-        return syntax_sha256(content) if path.suffix == ".py" else hashlib.sha256(content).hexdigest()
+        return (
+            syntax_sha256(content) if path.suffix == ".py" else hashlib.sha256(content).hexdigest()
+        )
     except OSError as error:
         raise BadSource(f"{path}: cannot be read: {error.strerror}") from error
     except Unparsable as error:
@@ -146,7 +167,9 @@ def _file_of(module: str) -> Path:
     path = Path(found.origin)
     if inner:
         stem = path.parent.joinpath(*inner)
-        path = stem.with_suffix(".py") if stem.with_suffix(".py").is_file() else stem / "__init__.py"
+        path = (
+            stem.with_suffix(".py") if stem.with_suffix(".py").is_file() else stem / "__init__.py"
+        )
     if not path.is_file():
         raise ModuleNotFoundError(f"no module {module!r}: {path} does not exist")
     return path

@@ -120,7 +120,9 @@ class Starts:
                 warnings.append(self._warning(start.location, start.weights.remark))
         for (is_refused, location, sentence), trials in self._findings.items():
             more = f" and {len(trials) - NAMED} more" if len(trials) > NAMED else ""
-            message = f"{sentence} (trial{'s' * (len(trials) > 1)} {'; '.join(trials[:NAMED])}{more})"
+            message = (
+                f"{sentence} (trial{'s' * (len(trials) > 1)} {'; '.join(trials[:NAMED])}{more})"
+            )
             if is_refused:
                 self._report(location, message)
             else:
@@ -146,7 +148,10 @@ class Starts:
         if not isinstance(match, dict) or not match:
             self._report((*location, "match"), "needs `match: {axis: value}`")
         elif not isinstance(given, str):
-            self._report((*location, "from"), "needs `from:`, a file or a trial's id (in quotes if it is digits only)")
+            self._report(
+                (*location, "from"),
+                "needs `from:`, a file or a trial's id (in quotes if it is digits only)",
+            )
         else:
             place = (*location, "from")
             accepted = self._read_match((*location, "match"), match)
@@ -156,7 +161,10 @@ class Starts:
         if given not in self._found:
             self._found[given] = None
             if self._finder is None:
-                self._report(location, f"{given!r}: this plan is made without a store or files to find weights in")
+                self._report(
+                    location,
+                    f"{given!r}: this plan is made without a store or files to find weights in",
+                )
                 return None
             try:
                 self._found[given] = self._finder.find(given, self._name, self._source.path.parent)

@@ -67,7 +67,9 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}:{line}: byte {error.start} is not UTF-8 text: a sweep file is a text file") from error
+        raise UserError(
+            f"{path}:{line}: byte {error.start} is not UTF-8 text: a sweep file is a text file"
+        ) from error
 
 
 def check_text(text: str) -> None:
@@ -79,7 +81,9 @@ def check_text(text: str) -> None:
         else:
             line, column = len(before) + 1, 1
         code = ord(found.group())
-        raise OverLimit(f"a control character (U+{code:04X}): a sweep file is plain text", line, column)
+        raise OverLimit(
+            f"a control character (U+{code:04X}): a sweep file is plain text", line, column
+        )
     depth = values = 0
     for event in yaml.parse(text, Loader=LOADER):
         mark = event.start_mark
@@ -88,14 +92,18 @@ def check_text(text: str) -> None:
             depth += 1
             if depth > DEEPEST:
                 raise OverLimit(
-                    f"is nested {depth} levels deep: a sweep file needs 8, {DEEPEST} are allowed", line, column
+                    f"is nested {depth} levels deep: a sweep file needs 8, {DEEPEST} are allowed",
+                    line,
+                    column,
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if isinstance(event, yaml.NodeEvent):
             values += 1
             if values > MOST_VALUES:
-                raise OverLimit(f"more than {MOST_VALUES} values in one file: split the sweep", line, column)
+                raise OverLimit(
+                    f"more than {MOST_VALUES} values in one file: split the sweep", line, column
+                )
             if why := _unwanted(event):
                 raise OverLimit(why, line, column)
 

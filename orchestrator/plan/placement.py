@@ -83,4 +83,6 @@ class Placements:
             return None
         gpus_at = (*set_at.get("gpus_per_worker", ("resources",)), "gpus_per_worker")
         gpu_memory_gb = fields.pop("gpu_memory_gb")
-        return Placed(PlacementSpec(strategy=fields.pop("placement"), **fields), gpu_memory_gb, gpus_at)
+        return Placed(
+            PlacementSpec(strategy=fields.pop("placement"), **fields), gpu_memory_gb, gpus_at
+        )

@@ -17,13 +17,17 @@ TRAIN: Location = ("data", "train")
 class DataSets:
     """The sets that `data` names; what is wrong with one is given to `problem`, with its place in the file."""
 
-    def __init__(self, data: Data, find: Callable[[str], ImageSet], problem: Callable[[Location, str], None]) -> None:
+    def __init__(
+        self, data: Data, find: Callable[[str], ImageSet], problem: Callable[[Location, str], None]
+    ) -> None:
         self._problem = problem
         self._found: dict[Location, ImageSet] = {}
         self._checksums: dict[
             tuple[int, bool], str
         ] = {}  # of the training set, by scale and whether LR images are given
-        named: list[tuple[Location, str]] = [(("data", "evaluate", i), name) for i, name in enumerate(data.evaluate)]
+        named: list[tuple[Location, str]] = [
+            (("data", "evaluate", i), name) for i, name in enumerate(data.evaluate)
+        ]
         for location, name in [(TRAIN, data.train), *named]:
             try:
                 self._found[location] = find(name)

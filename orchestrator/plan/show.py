@@ -7,7 +7,13 @@ from typing import Any
 
 from orchestrator.errors import UserError
 from orchestrator.plan.expand import Plan, Trial
-from orchestrator.plan.fit import placed, sharing_problems, too_large_for_a_gpu, waits_for_gpus, wants_cuda
+from orchestrator.plan.fit import (
+    placed,
+    sharing_problems,
+    too_large_for_a_gpu,
+    waits_for_gpus,
+    wants_cuda,
+)
 from orchestrator.plan.gpus import Gpus
 from orchestrator.plan.states import State
 
@@ -55,7 +61,9 @@ def as_json(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> dict[str, An
             }
             for written, trial in zip(plan.trials, assumed.trials, strict=True)
         ],
-        "excluded": [{"axes": dict(e.axes), "rule": dict(e.rule), "line": e.line} for e in plan.excluded],
+        "excluded": [
+            {"axes": dict(e.axes), "rule": dict(e.rule), "line": e.line} for e in plan.excluded
+        ],
         "folded": [{"axes": dict(f.axes), "into": f.into} for f in plan.folded],
         "warnings": [*plan.warnings, *_too_large(assumed, gpus)],
     }
@@ -66,13 +74,23 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     is_open = waits_for_gpus(plan)
     plan = placed(plan, gpus, among=frozenset())
     lines = [f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, ""]
-    rows: list[tuple[str, ...]] = [("id", "trial", "workers", "parameters", "memory", "time", "state")]
+    rows: list[tuple[str, ...]] = [
+        ("id", "trial", "workers", "parameters", "memory", "time", "state")
+    ]
     for trial in plan.trials:
         workers = trial.spec.placement.workers
         state = states.get(trial.id, State.PENDING) if states else "?"
         memory = f"{trial.memory_bytes / MIB:,.0f} MiB"
         rows.append(
-            (trial.id, trial.name, str(workers), f"{trial.parameters:,}", memory, duration(trial.seconds), state)
+            (
+                trial.id,
+                trial.name,
+                str(workers),
+                f"{trial.parameters:,}",
+                memory,
+                duration(trial.seconds),
+                state,
+            )
         )
     lines += _table(rows)
     left = [trial for trial in plan.trials if not states.get(trial.id, State.PENDING).has_result]
@@ -98,8 +116,12 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
 
 def _too_large(plan: Plan, gpus: Gpus) -> list[str]:
     """What would not fit on this machine's GPUs. The sweep may be meant for others, so nothing is refused for it."""
-    shared = [f"On this machine: {problem.message}" for problem in sharing_problems(plan.trials, gpus)]
-    lacking = [] if gpus.auto else [plan.source.placed(problem) for problem in wants_cuda(plan, gpus.why)]
+    shared = [
+        f"On this machine: {problem.message}" for problem in sharing_problems(plan.trials, gpus)
+    ]
+    lacking = (
+        [] if gpus.auto else [plan.source.placed(problem) for problem in wants_cuda(plan, gpus.why)]
+    )
     return [*lacking, *shared, *too_large_for_a_gpu(plan.trials, gpus)]
 
 
@@ -161,4 +183,7 @@ def _axes(axes: Mapping[str, Any]) -> str:
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

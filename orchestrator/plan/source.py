@@ -16,7 +16,15 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import UserError
-from orchestrator.plan.limits import CONTROL, LOADER, LONGEST_KEY, OverLimit, check_text, read_text, shown
+from orchestrator.plan.limits import (
+    CONTROL,
+    LOADER,
+    LONGEST_KEY,
+    OverLimit,
+    check_text,
+    read_text,
+    shown,
+)
 
 Location = tuple[str | int, ...]
 MOST_SHOWN = 50  # problems
@@ -24,7 +32,14 @@ WIDEST = 160  # characters of a line of the file, around the caret
 SHIPPED = Path(__file__).parents[2] / "sweeps"
 NUMBER_TAGS = {"tag:yaml.org,2002:int": int, "tag:yaml.org,2002:float": float}
 UNTYPED_NUMBER = re.compile(r"[-+]?(\d[\d_]*)?\.?\d+[eE][-+]?\d+$")
-LOOSE_BOOLEANS = {"yes": "true", "on": "true", "y": "true", "no": "false", "off": "false", "n": "false"}
+LOOSE_BOOLEANS = {
+    "yes": "true",
+    "on": "true",
+    "y": "true",
+    "no": "false",
+    "off": "false",
+    "n": "false",
+}
 
 
 @dataclass(frozen=True)
@@ -79,14 +94,19 @@ class Source:
 
     def placed(self, problem: Problem) -> str:
         """A problem with its place, on one line."""
-        return self._in_context(problem.position or self.position(problem.location), problem).splitlines()[0]
+        return self._in_context(
+            problem.position or self.position(problem.location), problem
+        ).splitlines()[0]
 
     def _in_context(self, position: Position, problem: Problem) -> str:
         where = f"{written(problem.location)}: " if problem.location else ""
         head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"
         if not 0 < position.line <= len(self.lines):
             return head
-        line, caret = CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.lines[position.line - 1]), position.column - 1
+        line, caret = (
+            CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.lines[position.line - 1]),
+            position.column - 1,
+        )
         if len(line) > WIDEST:
             cut = max(0, caret - WIDEST // 2)
             line, caret = line[cut : cut + WIDEST], caret - cut
@@ -109,15 +129,21 @@ def read_source(path: Path) -> Source:
         text = read_text(path)
     except FileNotFoundError as error:
         shipped = ", ".join(sorted(file.name for file in SHIPPED.glob("*.yaml")))
-        raise UserError(f"{path}: no such file. Sweeps that come with normsweep: {shipped}.") from error
+        raise UserError(
+            f"{path}: no such file. Sweeps that come with normsweep: {shipped}."
+        ) from error
     except IsADirectoryError as error:
         found = ", ".join(sorted(p.name for p in path.glob("*.yaml"))) or "none"
-        raise UserError(f"{path}: is a folder, not a sweep file. YAML files in it: {found}.") from error
+        raise UserError(
+            f"{path}: is a folder, not a sweep file. YAML files in it: {found}."
+        ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     source = parsed(path, text)
     if not source.positions:
-        raise UserError(f"{path}: is empty. A sweep needs at least `axes:` (see docs/sweep-file.md).")
+        raise UserError(
+            f"{path}: is empty. A sweep needs at least `axes:` (see docs/sweep-file.md)."
+        )
     return source
 
 
@@ -142,7 +168,11 @@ def parsed(path: Path, text: str) -> Source:
     if len(documents) > 1:
         mark = documents[1].start_mark
         reader.problems.append(
-            Problem((), "a second document begins here: a sweep is one", Position(mark.line + 1, mark.column + 1))
+            Problem(
+                (),
+                "a second document begins here: a sweep is one",
+                Position(mark.line + 1, mark.column + 1),
+            )
         )
     source.value = reader.read((), documents[0])
     source.positions, source.keys = reader.positions, reader.keys
@@ -183,13 +213,19 @@ class _Reader:
                 continue
             if len(key) > LONGEST_KEY:
                 self.problems.append(
-                    Problem(location, f"the key {shown(key)} has more than {LONGEST_KEY} characters", place)
+                    Problem(
+                        location,
+                        f"the key {shown(key)} has more than {LONGEST_KEY} characters",
+                        place,
+                    )
                 )
                 continue
             inner = (*location, key)
             if key in values:
                 first = self.keys[inner].line
-                self.problems.append(Problem(inner, f"the key {key!r} is given twice; first on line {first}", place))
+                self.problems.append(
+                    Problem(inner, f"the key {key!r} is given twice; first on line {first}", place)
+                )
                 continue
             self.keys[inner] = place
             values[key] = self.read(inner, value_node)
@@ -206,17 +242,27 @@ class _Reader:
             if text.lower() in LOOSE_BOOLEANS:
                 meant = LOOSE_BOOLEANS[text.lower()]
                 self.problems.append(
-                    Problem(location, f"a bare {text} is a boolean to YAML: write {meant}, or quote it for text", place)
+                    Problem(
+                        location,
+                        f"a bare {text} is a boolean to YAML: write {meant}, or quote it for text",
+                        place,
+                    )
                 )
             return text.lower() in ("true", "yes", "on")
         if tag == "tag:yaml.org,2002:null":
             return None
         if tag in NUMBER_TAGS:
             return self._number(location, tag, text, place)
-        self.problems.append(Problem(location, f"{text!r} has the YAML type {tag.rsplit(':', 1)[-1]}: quote it", place))
+        self.problems.append(
+            Problem(
+                location, f"{text!r} has the YAML type {tag.rsplit(':', 1)[-1]}: quote it", place
+            )
+        )
         return text
 
-    def _number(self, location: Location, tag: str, text: str, place: Position) -> int | float | None:
+    def _number(
+        self, location: Location, tag: str, text: str, place: Position
+    ) -> int | float | None:
         try:
             value: int | float = yaml.SafeLoader("").construct_object(yaml.ScalarNode(tag, text))
         except (ValueError, OverflowError):
@@ -224,11 +270,17 @@ class _Reader:
             return None
         if not math.isfinite(value):
             self.problems.append(
-                Problem(location, f"{text} is not a number that can be used: numbers are finite", place)
+                Problem(
+                    location, f"{text} is not a number that can be used: numbers are finite", place
+                )
             )
             return None
         if re.search(r"[:_]", text) or (tag.endswith("int") and re.match(r"[-+]?0\d", text)):
-            self.problems.append(Problem(location, f"{text} would be read as {value}: write the number plainly", place))
+            self.problems.append(
+                Problem(
+                    location, f"{text} would be read as {value}: write the number plainly", place
+                )
+            )
         return value
 
 

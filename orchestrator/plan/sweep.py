@@ -52,14 +52,18 @@ class Data(Part):
 
     train: str = Field("embedded-train", pattern=SET_NAME, description="the training set")
     evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], AsTuple] = Field(
-        ("embedded-test",), max_length=LONGEST_LIST, description="sets of whole images, scored with EMA weights"
+        ("embedded-test",),
+        max_length=LONGEST_LIST,
+        description="sets of whole images, scored with EMA weights",
     )
 
 
 class Resources(Gang):
     """What a trial runs on; `overrides` change it for the trials they match, the last one winning."""
 
-    placement: Strategy = Field("pack", description="how Ray places the workers of a gang over nodes")
+    placement: Strategy = Field(
+        "pack", description="how Ray places the workers of a gang over nodes"
+    )
     gpu_memory_gb: float | None = Field(
         None,
         gt=0,
@@ -75,14 +79,21 @@ class Sweep(Part):
     """A sweep file."""
 
     sweep: str | None = Field(
-        None, max_length=LONGEST_NAME, pattern=f"^{SWEEP_NAME}$", description="its name; default: the file's"
+        None,
+        max_length=LONGEST_NAME,
+        pattern=f"^{SWEEP_NAME}$",
+        description="its name; default: the file's",
     )
     axes: Axes = Field(description="the grid")
-    exclude: Annotated[Rules, AsTuple] = Field((), description="partial matches taken out of the grid")
+    exclude: Annotated[Rules, AsTuple] = Field(
+        (), description="partial matches taken out of the grid"
+    )
     include: Annotated[Rules, AsTuple] = Field(
         (), description="points added to the grid; an axis left out takes all its values"
     )
-    model: ModelOverrides = Field(ModelOverrides(), description="what stands around the block norms")
+    model: ModelOverrides = Field(
+        ModelOverrides(), description="what stands around the block norms"
+    )
     data: Data = Field(Data(), description="data sets, by name")
     training: Training = Field(Training(), description="how weights come about")
     observe: Cadences = Field(Cadences(), description="what is written down, and how often")
@@ -102,7 +113,10 @@ def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
     name = sweep.sweep or path.stem.replace("_", "-").lower()
     if not re.fullmatch(SWEEP_NAME, name) or len(name) > LONGEST_NAME:
         problems.append(
-            Problem((), f"the file's name gives no sweep name ({name!r}): add `sweep: a-name` (a-z, 0-9, -)")
+            Problem(
+                (),
+                f"the file's name gives no sweep name ({name!r}): add `sweep: a-name` (a-z, 0-9, -)",
+            )
         )
     if problems:
         raise source.error(problems)
@@ -114,7 +128,10 @@ def _given_twice(source: Source) -> list[Problem]:
     axes, training = source.value["axes"], source.value.get("training", {})
     message = "is an axis of this sweep as well: give it in `axes` or in `training`, not in both"
     both = (name for name in training if axes.get(name) is not None)
-    return [Problem(("training", name), message, source.position(("training", name), of_key=True)) for name in both]
+    return [
+        Problem(("training", name), message, source.position(("training", name), of_key=True))
+        for name in both
+    ]
 
 
 def unknown_choices(sweep: Sweep) -> list[Problem]:
@@ -143,14 +160,18 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
 def _problems(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
     problems = []
     for error in errors:
-        location: Location = tuple(part for part in error["loc"] if part != "knobs")  # which stand beside the name
+        location: Location = tuple(
+            part for part in error["loc"] if part != "knobs"
+        )  # which stand beside the name
         kind, given, context = error["type"], error["input"], error.get("ctx", {})
         if kind == "too_short" and given:
             continue  # what it holds is wrong, which is told by itself
         if kind == "extra_forbidden":
             name = str(location[-1])
             is_axis = location[:-1] == ("axes",)
-            message = unknown_axis(name) if is_axis else unknown("field", name, _fields_at(location[:-1]))
+            message = (
+                unknown_axis(name) if is_axis else unknown("field", name, _fields_at(location[:-1]))
+            )
             problems.append(Problem(location, message, source.position(location, of_key=True)))
             continue
         if kind == "missing":
@@ -169,7 +190,9 @@ def _problems(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
         elif kind == "string_pattern_mismatch":
             message = f"{shown(given)} is not a name of the form {context['pattern']}"
         elif kind == "string_too_long":
-            message = f"{shown(given)} has {len(given)} characters; at most {context['max_length']} fit"
+            message = (
+                f"{shown(given)} has {len(given)} characters; at most {context['max_length']} fit"
+            )
         else:
             message = f"{error['msg'].removeprefix('Value error, ').removeprefix('Input ')}, not {shown(given)}"
         problems.append(Problem(location, message))

@@ -15,7 +15,11 @@ from functools import lru_cache
 
 Part = ast.AST | str
 
-NO_CODE = ("kind", "type_comment", "type_ignores")  # u"" beside "", and comments that only type checkers read
+NO_CODE = (
+    "kind",
+    "type_comment",
+    "type_ignores",
+)  # u"" beside "", and comments that only type checkers read
 
 
 class Unparsable(ValueError):
@@ -37,13 +41,20 @@ def syntax_sha256(source: bytes) -> str:
 
 def _parsed(source: bytes) -> ast.Module:
     if b"\0" in source:  # which Python words differently from version to version, and gives no line
-        raise Unparsable(source[: source.index(b"\0")].count(b"\n") + 1, "a null byte: not a text file")
+        raise Unparsable(
+            source[: source.index(b"\0")].count(b"\n") + 1, "a null byte: not a text file"
+        )
     try:
-        with warnings.catch_warnings(action="ignore"):  # of invalid escapes, say: the module's import will show them
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # of invalid escapes, say: the module's import will show them
             return ast.parse(source)
     except SyntaxError as error:
         raise Unparsable(error.lineno or 1, error.msg) from error
-    except (RecursionError, MemoryError) as error:  # either is the parser's word for a stack that is too small
+    except (
+        RecursionError,
+        MemoryError,
+    ) as error:  # either is the parser's word for a stack that is too small
         raise Unparsable(None, "an expression or a block is nested too deeply") from error
 
 
@@ -90,5 +101,7 @@ def _does_nothing(item: object, within: ast.AST) -> bool:
 
 def _constant(value: object) -> str:
     """Type and exact value, in ASCII: which characters `repr` escapes depends on Python's table of Unicode."""
-    exact = hex(value) if isinstance(value, int) else ascii(value)  # decimals of an int are limited in number
+    exact = (
+        hex(value) if isinstance(value, int) else ascii(value)
+    )  # decimals of an int are limited in number
     return f"{type(value).__name__}:{exact}"

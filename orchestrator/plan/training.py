@@ -17,7 +17,10 @@ INITIAL_SCHEMA: dict[str, Any] = {
             "minItems": 1,
             "items": {
                 "type": "object",
-                "properties": {"match": {"type": "object", "minProperties": 1}, "from": {"type": "string"}},
+                "properties": {
+                    "match": {"type": "object", "minProperties": 1},
+                    "from": {"type": "string"},
+                },
                 "required": ["match", "from"],
                 "additionalProperties": False,
             },
@@ -43,7 +46,10 @@ class Training(Recipe):
     """How weights come about, the same for all trials but for the fields that are axes."""
 
     patch_size_px: int | None = Field(
-        None, ge=8, le=1024, description="side of a training patch on the LQ side; default: the task's"
+        None,
+        ge=8,
+        le=1024,
+        description="side of a training patch on the LQ side; default: the task's",
     )
     initial: Annotated[Any, BeforeValidator(_initial), WithJsonSchema(INITIAL_SCHEMA)] = Field(
         None,

@@ -122,7 +122,9 @@ class Table:
             is_last = level + 1 == len(column.heads)
             rows = self.levels - level if is_last else 1
             begins = self.begins(first) and is_last
-            spans.append(Span(column.heads[level], 1 + len(others), rows, column, begins, not is_last))
+            spans.append(
+                Span(column.heads[level], 1 + len(others), rows, column, begins, not is_last)
+            )
         return spans
 
     def _shared(self, i: int, level: int) -> tuple[Any, ...]:

@@ -40,7 +40,9 @@ class Report:
 
     def label_cells(self, labels: Mapping[str, Any]) -> tuple[Cell, ...]:
         return tuple(
-            self.norm_cell(labels[name]) if name == COMPARED else Cell(str(labels[name]), labels[name])
+            self.norm_cell(labels[name])
+            if name == COMPARED
+            else Cell(str(labels[name]), labels[name])
             for name in self.frame.rows_by
         )
 
@@ -52,4 +54,12 @@ class Report:
 def build(plan: Plan, frame: Frame, written: datetime) -> Report:
     rows = correlation.divergence(frame)
     found = correlation.correlations(frame, rows)
-    return Report(plan, frame, tables.comparisons(frame), rows, found, all_figures(frame, rows, found), written)
+    return Report(
+        plan,
+        frame,
+        tables.comparisons(frame),
+        rows,
+        found,
+        all_figures(frame, rows, found),
+        written,
+    )

@@ -41,7 +41,9 @@ class Rank:
     def __str__(self) -> str:
         if self.rho is None:
             return self.note
-        interval = f" [{self.low:+.2f}, {self.high:+.2f}]" if self.low is not None else f" ({self.note})"
+        interval = (
+            f" [{self.low:+.2f}, {self.high:+.2f}]" if self.low is not None else f" ({self.note})"
+        )
         return f"\N{GREEK SMALL LETTER RHO} = {self.rho:+.2f}{interval}, n = {self.n}"
 
 
@@ -67,7 +69,9 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Rank:
     if n < 3:
         return Rank(n, note=f"n = {n}: no correlation")
     if len(set(x)) < 3 or len(set(y)) < 2:
-        return Rank(n, note=f"n = {n} with {min(len(set(x)), len(set(y)))} distinct values: no correlation")
+        return Rank(
+            n, note=f"n = {n} with {min(len(set(x)), len(set(y)))} distinct values: no correlation"
+        )
     rho = float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
     rho = max(-1.0, min(1.0, rho))
     if n < 4:
@@ -92,8 +96,12 @@ def divergence(frame: Frame) -> pd.DataFrame:
 
     Trials still under way are left out as long as any of their backbone, task and recipe has ended.
     """
-    traces = max_over_groups(frame).merge(frame.trials[["trial", "parameters", "state"]], on="trial")
-    chosen = [_at_fixed_step(group) for _, group in parts(traces, *frame.tables_by, *frame.panels_by)]
+    traces = max_over_groups(frame).merge(
+        frame.trials[["trial", "parameters", "state"]], on="trial"
+    )
+    chosen = [
+        _at_fixed_step(group) for _, group in parts(traces, *frame.tables_by, *frame.panels_by)
+    ]
     rows = pd.concat(chosen, ignore_index=True) if chosen else traces
     rows["log10"] = [math.log10(value) if value > 0 else -math.inf for value in rows["value"]]
     return rows
@@ -108,9 +116,15 @@ def _at_fixed_step(traces: pd.DataFrame) -> pd.DataFrame:
     if not steps:
         return traces.iloc[:0]
     step = max(steps)
-    there = traces[(traces["step"] == step) & traces["state"].isin({*deciding["state"], State.DIVERGED})]
-    gone = traces[(traces["state"] == State.DIVERGED) & ~traces["trial"].isin(there["trial"])].drop_duplicates("trial")
-    rows: pd.DataFrame = pd.concat([there, gone.assign(step=step, value=math.inf)], ignore_index=True)
+    there = traces[
+        (traces["step"] == step) & traces["state"].isin({*deciding["state"], State.DIVERGED})
+    ]
+    gone = traces[
+        (traces["state"] == State.DIVERGED) & ~traces["trial"].isin(there["trial"])
+    ].drop_duplicates("trial")
+    rows: pd.DataFrame = pd.concat(
+        [there, gone.assign(step=step, value=math.inf)], ignore_index=True
+    )
     rows["value"] = rows["value"].fillna(math.inf)
     return rows
 
@@ -123,7 +137,9 @@ def measures(frame: Frame, rows: pd.DataFrame) -> list[str]:
 def by_size(frame: Frame, rows: pd.DataFrame) -> pd.DataFrame:
     """The median over the seeds of one size, of networks that differ in nothing else."""
     keys = [*_apart(frame), "size", *frame.sizes, "parameters", "step"]
-    medians: pd.DataFrame = rows.groupby(keys, sort=False, dropna=False)["log10"].median().reset_index()
+    medians: pd.DataFrame = (
+        rows.groupby(keys, sort=False, dropna=False)["log10"].median().reset_index()
+    )
     return medians
 
 
@@ -135,20 +151,44 @@ def correlations(frame: Frame, rows: pd.DataFrame) -> tuple[Correlation, ...]:
         for measure in shown:
             for labels, group in keyed(part.dropna(subset=[measure]), *_apart(frame)):
                 ends = group.groupby(measure)["log10"].median()
-                growth = 10 ** (float(ends.iloc[-1]) - float(ends.iloc[0])) if np.isfinite(ends).all() else math.nan
+                growth = (
+                    10 ** (float(ends.iloc[-1]) - float(ends.iloc[0]))
+                    if np.isfinite(ends).all()
+                    else math.nan
+                )
                 rank = spearman(group[measure].tolist(), group["log10"].tolist())
-                step, low, high = int(group["step"].iloc[0]), float(ends.index[0]), float(ends.index[-1])
+                step, low, high = (
+                    int(group["step"].iloc[0]),
+                    float(ends.index[0]),
+                    float(ends.index[-1]),
+                )
                 found.append(Correlation(labels, measure, step, low, high, growth, rank))
     return tuple(found)
 
 
 def _apart(frame: Frame) -> list[str]:
     """The axes that are neither a size nor a repetition."""
-    return [*frame.tables_by, *(name for name in frame.panels_by if name not in frame.rows_by), *frame.rows_by]
+    return [
+        *frame.tables_by,
+        *(name for name in frame.panels_by if name not in frame.rows_by),
+        *frame.rows_by,
+    ]
 
 
 def as_frame(frame: Frame, found: tuple[Correlation, ...]) -> pd.DataFrame:
     """As correlation.csv."""
-    columns = [*_apart(frame), "measure", "step", "smallest", "largest", "growth", "n", "rho", "low", "high", "note"]
+    columns = [
+        *_apart(frame),
+        "measure",
+        "step",
+        "smallest",
+        "largest",
+        "growth",
+        "n",
+        "rho",
+        "low",
+        "high",
+        "note",
+    ]
     flat = [{**line.labels, **asdict(line), **asdict(line.rank)} for line in found]
     return pd.DataFrame(flat, columns=columns)

@@ -76,7 +76,9 @@ def norm_styles(norms: Sequence[str]) -> dict[str, Style]:
     return {norm: STYLES.get(norm) or spare[norm] for norm in norms}
 
 
-def draw_norms(axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, log: bool, markers: bool) -> None:
+def draw_norms(
+    axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, log: bool, markers: bool
+) -> None:
     average: Callable[[pd.Series], float] = _geometric_mean if log else _mean
     for norm, style in styles.items():
         curves = series[series[COMPARED] == norm]
@@ -86,7 +88,9 @@ def draw_norms(axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, lo
         trials = [trial.sort_values("step") for _, trial in parts(curves, "trial")]
         if len(trials) > 1:
             for trial in trials:
-                axes.plot(trial["step"], trial["value"], color=style.colour, linewidth=0.7, alpha=0.4)
+                axes.plot(
+                    trial["step"], trial["value"], color=style.colour, linewidth=0.7, alpha=0.4
+                )
         mean = curves.groupby("step")["value"].agg(average)
         complete = mean[curves.groupby("step")["trial"].nunique() == len(trials)]
         drawn = complete if len(complete) else mean
@@ -103,14 +107,21 @@ def draw_norms(axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, lo
         )
 
 
-def mark_divergence(axes: Axes, frame: Frame, series: pd.DataFrame, styles: dict[str, Style]) -> None:
+def mark_divergence(
+    axes: Axes, frame: Frame, series: pd.DataFrame, styles: dict[str, Style]
+) -> None:
     diverged = set(frame.trials.loc[frame.trials["state"] == State.DIVERGED, "trial"])
     for _, curve in parts(series[series["trial"].isin(diverged)], "trial"):
         finite = curve[np.isfinite(curve["value"]) & (curve["value"] > 0)].sort_values("step")
         if not finite.empty:
             last = finite.iloc[-1]
             axes.plot(
-                last["step"], last["value"], "x", color=styles[last[COMPARED]].colour, markersize=9, markeredgewidth=2
+                last["step"],
+                last["value"],
+                "x",
+                color=styles[last[COMPARED]].colour,
+                markersize=9,
+                markeredgewidth=2,
             )
 
 
@@ -163,11 +174,27 @@ def _log_ticks(axes: Axes) -> None:
 
 def legend(canvas: Canvas, styles: dict[str, Style], frame: Frame) -> None:
     lines = [
-        Line2D([], [], color=s.colour, linestyle=s.dash, marker=s.marker, markersize=4, linewidth=1.7, label=norm)
+        Line2D(
+            [],
+            [],
+            color=s.colour,
+            linestyle=s.dash,
+            marker=s.marker,
+            markersize=4,
+            linewidth=1.7,
+            label=norm,
+        )
         for norm, s in styles.items()
         if norm in set(frame.trials[COMPARED])
     ]
-    canvas.legend(handles=lines, loc="outside upper left", ncols=6, fontsize=9, handlelength=2.6, borderaxespad=0)
+    canvas.legend(
+        handles=lines,
+        loc="outside upper left",
+        ncols=6,
+        fontsize=9,
+        handlelength=2.6,
+        borderaxespad=0,
+    )
 
 
 def svg(canvas: Canvas) -> str:

@@ -25,7 +25,9 @@ from orchestrator.report.correlation import TRACE, Correlation, by_size, max_ove
 from orchestrator.report.frame import Frame, keyed, where
 
 
-def all_figures(frame: Frame, divergence: pd.DataFrame, found: Sequence[Correlation]) -> list[Figure]:
+def all_figures(
+    frame: Frame, divergence: pd.DataFrame, found: Sequence[Correlation]
+) -> list[Figure]:
     """Every figure that the data allow, in the order of the page."""
     styles = drawing.norm_styles(frame.names(COMPARED))
     figures: list[Figure] = []
@@ -66,10 +68,13 @@ def _entropy(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
         return []
     caption = (
         "Entropy of the channels' share of energy at the last group, H / ln C, per image and then averaged: 1 where "
-        "all channels carry the same energy, near 0 where a few carry it all. " + _seeds_note(frame, "mean")
+        "all channels carry the same energy, near 0 where a few carry it all. "
+        + _seeds_note(frame, "mean")
     )
     canvas = _grid(frame, styles, series, "channel entropy, H / ln C", log=False)
-    return [Figure(_slug("entropy", title), f"Channel entropy, {title}", caption, drawing.svg(canvas))]
+    return [
+        Figure(_slug("entropy", title), f"Channel entropy, {title}", caption, drawing.svg(canvas))
+    ]
 
 
 def _quality(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
@@ -78,14 +83,23 @@ def _quality(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
     if not loss.empty:
         caption = "L1 training loss, log scale. " + _seeds_note(frame, "geometric mean")
         canvas = _grid(frame, styles, loss, "training loss (L1)", log=True, markers=False)
-        figures.append(Figure(_slug("loss", title), f"Training loss, {title}", caption, drawing.svg(canvas)))
+        figures.append(
+            Figure(_slug("loss", title), f"Training loss, {title}", caption, drawing.svg(canvas))
+        )
     for dataset in frame.evaluation_sets():
         psnr = frame.metric(f"val/{dataset}/psnr")
         if psnr.groupby("trial")["step"].nunique().max() > 1:
-            caption = f"PSNR on {dataset} with the EMA weights while training. " + _seeds_note(frame, "mean")
+            caption = f"PSNR on {dataset} with the EMA weights while training. " + _seeds_note(
+                frame, "mean"
+            )
             canvas = _grid(frame, styles, psnr, "PSNR (dB)", log=False)
             figures.append(
-                Figure(_slug("psnr", dataset, title), f"PSNR on {dataset}, {title}", caption, drawing.svg(canvas))
+                Figure(
+                    _slug("psnr", dataset, title),
+                    f"PSNR on {dataset}, {title}",
+                    caption,
+                    drawing.svg(canvas),
+                )
             )
     return figures
 
@@ -104,14 +118,30 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
             drawing.draw_norms(axes, chosen, styles, log=True, markers=False)
             said = f"{frame.named(frame.panels_by, labels)}, {labels['size']}: group {group}"
             axes.set_title(said, fontsize=8.5)
-            drawing.step_axis(axes, "mean square" if axes is line[0] else "", log=True, labelled=line is panels[-1])
+            drawing.step_axis(
+                axes,
+                "mean square" if axes is line[0] else "",
+                log=True,
+                labelled=line is panels[-1],
+            )
     drawing.legend(canvas, styles, frame)
     caption = "The same traces group by group, from the first to the last; one scale throughout."
-    return [Figure(_slug("groups", title), f"Feature traces by group, {title}", caption, drawing.svg(canvas))]
+    return [
+        Figure(
+            _slug("groups", title),
+            f"Feature traces by group, {title}",
+            caption,
+            drawing.svg(canvas),
+        )
+    ]
 
 
 def _size_plot(
-    frame: Frame, styles: dict[str, Style], title: str, rows: pd.DataFrame, found: Sequence[Correlation]
+    frame: Frame,
+    styles: dict[str, Style],
+    title: str,
+    rows: pd.DataFrame,
+    found: Sequence[Correlation],
 ) -> Figure:
     blocks = keyed(rows, *frame.panels_by)
     shown = measures(frame, rows)
@@ -119,7 +149,10 @@ def _size_plot(
         len(blocks), len(shown), widest=4.6, share="row", lines_below=1 + rows[COMPARED].nunique()
     )
     means = by_size(frame, rows)
-    titles = {"parameters": "parameters", **{axis.name: axis.title or axis.name for axis in frame.axes}}
+    titles = {
+        "parameters": "parameters",
+        **{axis.name: axis.title or axis.name for axis in frame.axes},
+    }
     for (labels, block), line in zip(blocks, panels, strict=True):
         step = block["step"].iloc[0]
         said = frame.named(frame.panels_by, labels)
@@ -128,20 +161,34 @@ def _size_plot(
                 trials = where(block, {COMPARED: norm})
                 path = where(means, {**labels, COMPARED: norm}).groupby(measure)["log10"].median()
                 path = path[np.isfinite(path)]
-                axes.plot(path.index, 10**path, color=style.colour, linestyle=style.dash, linewidth=1.4)
+                axes.plot(
+                    path.index, 10**path, color=style.colour, linestyle=style.dash, linewidth=1.4
+                )
                 finite = np.isfinite(trials["value"]) & (trials["value"] > 0)
-                axes.scatter(trials.loc[finite, measure], trials.loc[finite, "value"], **drawing.dot(style))
+                axes.scatter(
+                    trials.loc[finite, measure], trials.loc[finite, "value"], **drawing.dot(style)
+                )
                 gone = trials.loc[~finite, measure]
                 top = axes.get_xaxis_transform()
                 axes.plot(
-                    gone, [0.97] * len(gone), "x", color=style.colour, transform=top, markersize=8, markeredgewidth=2
+                    gone,
+                    [0.97] * len(gone),
+                    "x",
+                    color=style.colour,
+                    transform=top,
+                    markersize=8,
+                    markeredgewidth=2,
                 )
             axes.set_title(f"{said}, step {step}")
             axes.set_xscale("log")
             values = sorted(block[measure].unique())
             _size_ticks(axes, values, measure)
-            drawing.finish(axes, titles[measure], "max mean square" if axes is line[0] else "", log=True)
-            ranks = [c for c in found if c.measure == measure and labels.items() <= c.labels.items()]
+            drawing.finish(
+                axes, titles[measure], "max mean square" if axes is line[0] else "", log=True
+            )
+            ranks = [
+                c for c in found if c.measure == measure and labels.items() <= c.labels.items()
+            ]
             _write_ranks(axes, ranks, styles)
     drawing.legend(canvas, styles, frame)
     caption = (
@@ -154,7 +201,9 @@ def _size_plot(
             else ""
         )
     )
-    return Figure(_slug("size", title), f"Divergence against size, {title}", caption, drawing.svg(canvas))
+    return Figure(
+        _slug("size", title), f"Divergence against size, {title}", caption, drawing.svg(canvas)
+    )
 
 
 def _write_ranks(axes: Axes, found: Sequence[Correlation], styles: dict[str, Style]) -> None:
@@ -164,7 +213,11 @@ def _write_ranks(axes: Axes, found: Sequence[Correlation], styles: dict[str, Sty
     texts = (
         [(INK, notes.pop())]
         if same
-        else [(styles[norm].colour, f"{norm}: {line.rank}") for line in found if (norm := line.labels[COMPARED])]
+        else [
+            (styles[norm].colour, f"{norm}: {line.rank}")
+            for line in found
+            if (norm := line.labels[COMPARED])
+        ]
     )
     for i, (colour, text) in enumerate(texts):
         axes.annotate(
@@ -186,7 +239,9 @@ def _size_ticks(axes: Axes, values: Sequence[float], measure: str) -> None:
     ticks = values if apart else np.geomspace(low, high, 3)
     margin = max((high / low) ** 0.08, 1.05)  # one size alone still needs an axis around it
     axes.set_xlim(low / margin, high * margin)
-    axes.set_xticks(ticks, [_count(tick) if measure == "parameters" else f"{tick:.3g}" for tick in ticks])
+    axes.set_xticks(
+        ticks, [_count(tick) if measure == "parameters" else f"{tick:.3g}" for tick in ticks]
+    )
     axes.xaxis.set_minor_locator(NullLocator())
 
 
@@ -198,7 +253,13 @@ def _count(value: float) -> str:
 
 
 def _grid(
-    frame: Frame, styles: dict[str, Style], series: pd.DataFrame, label: str, *, log: bool, markers: bool = True
+    frame: Frame,
+    styles: dict[str, Style],
+    series: pd.DataFrame,
+    label: str,
+    *,
+    log: bool,
+    markers: bool = True,
 ) -> Canvas:
     """Panels for the sizes of one task (and recipe) after the other, at most four in a row; one curve per norm."""
     blocks = [labels for labels, _ in keyed(frame.trials, *frame.panels_by)]
@@ -220,7 +281,9 @@ def _grid(
             if chosen.empty:
                 axes.text(0.5, 0.5, "no data yet", transform=axes.transAxes, ha="center", alpha=0.6)
             last = i == len(blocks) - 1 and j + columns >= len(sizes)
-            drawing.step_axis(axes, label if j % columns == 0 else "", log=log and not chosen.empty, labelled=last)
+            drawing.step_axis(
+                axes, label if j % columns == 0 else "", log=log and not chosen.empty, labelled=last
+            )
     drawing.legend(canvas, styles, frame)
     return canvas
 

@@ -76,11 +76,15 @@ class Frame:
     def _apart(self, role: Role) -> list[str]:
         """The axes of a role which every sweep has, and of others those that vary."""
         always = {axis.name for axis in self.axes if axis.is_always}
-        return [name for name in self._of(role) if name in always or self.trials[name].nunique() > 1]
+        return [
+            name for name in self._of(role) if name in always or self.trials[name].nunique() > 1
+        ]
 
     def named(self, axes: Sequence[str], labels: Mapping[str, Any]) -> str:
         """Labels of some axes as a heading has them: `swinir-tiny`, `sr_x2, lr 0.0001`."""
-        return ", ".join(axis.named(labels[name]) for name in axes for axis in self.axes if axis.name == name)
+        return ", ".join(
+            axis.named(labels[name]) for name in axes for axis in self.axes if axis.name == name
+        )
 
     def names(self, axis: str) -> list[Any]:
         """The values of an axis (or `size`) in file order."""
@@ -162,20 +166,28 @@ def read_frame(plan: Plan, store: Store) -> Frame:
     frame = pd.DataFrame(points, columns=columns)
     last = frame.groupby("trial")["step"].max()
     trials = pd.DataFrame(rows)
-    trials["step"] = [row["step"] if row["step"] is not None else last.get(row["trial"]) for row in rows]
+    trials["step"] = [
+        row["step"] if row["step"] is not None else last.get(row["trial"]) for row in rows
+    ]
     scored = pd.DataFrame(images, columns=["trial", *names, "size", *SCORE_COLUMNS])
     return Frame(trials, frame, tuple(attempts), recorded, tuple(damage), looks, plan.axes, scored)
 
 
 def _smaller_micro_batch(tried: Sequence[Attempt]) -> str:
     """`micro-batch 2` where the newest attempt's was less than the first one's, which CUDA running out of memory leads to."""
-    sizes = [size for attempt in tried if (size := attempt.get("placement", {}).get("micro_batch")) is not None]
+    sizes = [
+        size
+        for attempt in tried
+        if (size := attempt.get("placement", {}).get("micro_batch")) is not None
+    ]
     return f"micro-batch {sizes[-1]}" if sizes and sizes[-1] < sizes[0] else ""
 
 
 def _trial_row(trial: Trial, axes: Sequence[Axis], look: Look) -> dict[str, Any]:
     result = look.result if look.state.has_result else None
-    failure = look.failure if look.state in (State.FAILED, State.INFEASIBLE, State.INTERRUPTED) else None
+    failure = (
+        look.failure if look.state in (State.FAILED, State.INFEASIBLE, State.INTERRUPTED) else None
+    )
     workers = dict.fromkeys(spec.placement.workers for spec in look.trained or (trial.spec,))
     evaluated = [name for spec in (trial.spec, *look.trained) for name in spec.observe.evaluate]
     return {

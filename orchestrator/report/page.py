@@ -143,7 +143,8 @@ def _csv(frame: pd.DataFrame) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(frame.columns)
     writer.writerows(
-        ["" if value is None else value for value in row] for row in frame.itertuples(index=False, name=None)
+        ["" if value is None else value for value in row]
+        for row in frame.itertuples(index=False, name=None)
     )
     return text.getvalue()
 

@@ -49,7 +49,9 @@ def edited(plan: Plan, recorded: Recorded) -> list[str]:
 
 def _trained(plan: Plan, recorded: Recorded) -> Trained:
     """Every trial with what it was trained with; one that has not begun, with what the sweep file says."""
-    return [(trial, spec) for trial in plan.trials for spec in recorded.get(trial.id) or (trial.spec,)]
+    return [
+        (trial, spec) for trial in plan.trials for spec in recorded.get(trial.id) or (trial.spec,)
+    ]
 
 
 def _rows(trained: Trained) -> dict[str, str]:
@@ -61,7 +63,9 @@ def _rows(trained: Trained) -> dict[str, str]:
     sets = values(f"{s.data.train} (manifest {s.data.train_sha256[:12]})" for s in specs)
     rows = {"Training set": sets}
     if by_mode := _tasks_by_lr_mode(trained):
-        rows["LR images (lr_mode)"] = "; ".join(f"{mode}: {', '.join(by_mode[mode])}" for mode in by_mode)
+        rows["LR images (lr_mode)"] = "; ".join(
+            f"{mode}: {', '.join(by_mode[mode])}" for mode in by_mode
+        )
     return rows | {
         "Steps": values(s.training.steps for s in specs),
         "Batch": values(s.training.batch_size for s in specs),
@@ -76,7 +80,8 @@ def _rows(trained: Trained) -> dict[str, str]:
         "Seeds": values(s.training.seed for s in specs),
         "Probe batch": values(f"{s.observe.probe_patches} patches" for s in specs),
         "Features recorded": values(
-            f"every {s.observe.probe_every} steps" if "features" in s.observe.probes else "no" for s in specs
+            f"every {s.observe.probe_every} steps" if "features" in s.observe.probes else "no"
+            for s in specs
         ),
         "Loss recorded": values(f"every {s.observe.log_every} steps" for s in specs),
         "Scores recorded": values(f"every {s.observe.evaluate_every} steps" for s in specs),
@@ -93,7 +98,9 @@ def evaluation(plan: Plan, recorded: Recorded) -> list[str]:
     default = TASKS["sr"].knobs["lr_mode"].default
     for mode, tasks in by_mode.items():
         also = " (the default)" if mode == default else ""
-        lines.append(f"LQ of {', '.join(tasks)}, in training too: lr_mode {mode}{also}, {LR_MODES.get(mode, mode)}")
+        lines.append(
+            f"LQ of {', '.join(tasks)}, in training too: lr_mode {mode}{also}, {LR_MODES.get(mode, mode)}"
+        )
     return [*lines, LR_MODES_DIFFER] if by_mode else lines
 
 
@@ -126,7 +133,11 @@ def _tasks_by_lr_mode(trained: Trained) -> dict[str, list[str]]:
 
 
 def _augmentation(training: TrainingSpec) -> str:
-    parts = [word for word, on in (("flips", training.flips), ("quarter turns", training.rotations)) if on]
+    parts = [
+        word
+        for word, on in (("flips", training.flips), ("quarter turns", training.rotations))
+        if on
+    ]
     return " and ".join(parts) or "none"
 
 
@@ -134,8 +145,14 @@ def _learning_rate(training: TrainingSpec) -> str:
     fractions = [f"{fraction:.4g}" for fraction in training.halve_lr_at]
     if not fractions:
         return f"{training.lr:g}"
-    return f"{training.lr:g}, times {training.lr_factor:g} from {' and '.join(fractions)} of the steps"
+    return (
+        f"{training.lr:g}, times {training.lr_factor:g} from {' and '.join(fractions)} of the steps"
+    )
 
 
 def _clipping(training: TrainingSpec) -> str:
-    return "none" if training.clip_grad_norm is None else f"2-norm of all gradients at most {training.clip_grad_norm:g}"
+    return (
+        "none"
+        if training.clip_grad_norm is None
+        else f"2-norm of all gradients at most {training.clip_grad_norm:g}"
+    )

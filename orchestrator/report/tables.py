@@ -79,25 +79,42 @@ def final_values(frame: Frame, metric: str) -> dict[str, float]:
 def comparisons(frame: Frame) -> tuple[Comparison, ...]:
     """A table for each backbone and size, in file order."""
     columns = tuple(
-        Column(t, d, m) for t in frame.names("task") for d in frame.evaluation_sets() for m in METRICS.names
+        Column(t, d, m)
+        for t in frame.names("task")
+        for d in frame.evaluation_sets()
+        for m in METRICS.names
     )
     finals = {column.key: final_values(frame, column.key) for column in columns}
     tables = []
     for labels, trials in keyed(frame.trials, *frame.tables_by, "size"):
         size = labels.pop("size")
         lines = [row for row, _ in keyed(where(frame.trials, labels), *frame.rows_by)]
-        cells = [[_cell(where(trials, line), column, finals[column.key]) for column in columns] for line in lines]
-        marked = [_with_best(list(column), c) for column, c in zip(zip(*cells, strict=True), columns, strict=True)]
+        cells = [
+            [_cell(where(trials, line), column, finals[column.key]) for column in columns]
+            for line in lines
+        ]
+        marked = [
+            _with_best(list(column), c)
+            for column, c in zip(zip(*cells, strict=True), columns, strict=True)
+        ]
         by_row = list(zip(*marked, strict=True)) if columns else [() for _ in lines]
         parameters = (int(trials["parameters"].min()), int(trials["parameters"].max()))
         names = [frame.named(frame.rows_by, line) for line in lines]
         rows = tuple(map(Row, names, by_row, lines))
-        tables.append(Comparison(labels, frame.named(frame.tables_by, labels), size, parameters, columns, rows))
+        tables.append(
+            Comparison(
+                labels, frame.named(frame.tables_by, labels), size, parameters, columns, rows
+            )
+        )
     return tuple(tables)
 
 
 def _cell(trials: pd.DataFrame, column: Column, finals: dict[str, float]) -> Cell:
-    rows = [row for row in records(trials) if row["task"] == column.task and column.dataset in row["evaluate"]]
+    rows = [
+        row
+        for row in records(trials)
+        if row["task"] == column.task and column.dataset in row["evaluate"]
+    ]
     if not rows:
         return Cell(None, None, 0, ("not in the sweep",))
     values = [finals[row["trial"]] for row in rows if row["trial"] in finals]
@@ -119,7 +136,10 @@ def _with_best(cells: list[Cell], column: Column) -> list[Cell]:
     if len(means) < 2:
         return cells
     best = column.text(max(means))
-    return [replace(cell, best=cell.mean is not None and column.text(cell.mean) == best) for cell in cells]
+    return [
+        replace(cell, best=cell.mean is not None and column.text(cell.mean) == best)
+        for cell in cells
+    ]
 
 
 def as_frame(tables: tuple[Comparison, ...]) -> pd.DataFrame:

@@ -55,7 +55,11 @@ class Death:
         if self.cause:
             return self.cause
         code = os.waitstatus_to_exitcode(self.status)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"was ended by Ray with exit code {code}"
+        how = (
+            f"was killed by {signal.Signals(-code).name}"
+            if code < 0
+            else f"was ended by Ray with exit code {code}"
+        )
         return f"The driver of this run {how}"
 
 
@@ -88,7 +92,10 @@ def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
     if stopped_by is not None:
         if not has_closed:
             close("interrupted", f"ended by {stopped_by.name}")
-        print(f"Ended by {stopped_by.name}. What is done is kept; this continues: {the_command()}", file=sys.stderr)
+        print(
+            f"Ended by {stopped_by.name}. What is done is kept; this continues: {the_command()}",
+            file=sys.stderr,
+        )
         signals.received = stopped_by
     elif not has_closed:
         close("ray lost", str(death) if death.cause else f"{death}\n{death.log}".rstrip())
@@ -117,7 +124,9 @@ def _work(work: Callable[[], int], parent: int, says: int, log: int) -> None:
         sys.stderr.flush()
         os.write(says, b"ended")
     finally:
-        os._exit(code)  # nothing is left to tidy, and Ray's part at the end of an interpreter takes half a second
+        os._exit(
+            code
+        )  # nothing is left to tidy, and Ray's part at the end of an interpreter takes half a second
 
 
 _lost: int | None = None
@@ -143,10 +152,17 @@ def _wait(child: int, heard: set[signal.Signals]) -> tuple[int, signal.Signals |
         if got is not None and got.si_signo != signal.SIGCHLD and stopped_by is None:
             stopped_by, since = signal.Signals(got.si_signo), time.monotonic()
             os.kill(child, signals.PASSED_ON)
-            print(f"{stopped_by.name}: checkpoints are made first; once more ends it at once.", file=sys.stderr)
+            print(
+                f"{stopped_by.name}: checkpoints are made first; once more ends it at once.",
+                file=sys.stderr,
+            )
         elif stopped_by is not None and (
             waited > END_WITHIN_S
-            or (got is not None and got.si_signo != signal.SIGCHLD and waited > signals.AGAIN_AFTER_S)
+            or (
+                got is not None
+                and got.si_signo != signal.SIGCHLD
+                and waited > signals.AGAIN_AFTER_S
+            )
         ):
             os.kill(child, signal.SIGKILL)
 

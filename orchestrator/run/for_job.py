@@ -10,7 +10,9 @@ from orchestrator.run.runner import Ended
 from orchestrator.store import open_store
 from orchestrator.store.jobs import write_outcome
 
-SETTLED = frozenset({0, UserError.exit_code, TrialsFailed.exit_code})  # which no new cluster would change
+SETTLED = frozenset(
+    {0, UserError.exit_code, TrialsFailed.exit_code}
+)  # which no new cluster would change
 
 
 def run_for_job(job: str, store_uri: str, run: Callable[[], Ended]) -> int:
@@ -22,5 +24,7 @@ def run_for_job(job: str, store_uri: str, run: Callable[[], Ended]) -> int:
         print(error, file=sys.stderr)
     if ended.exit_code not in SETTLED:
         return ended.exit_code
-    write_outcome(open_store(store_uri), job, ended.exit_code, "\n".join(ended.warnings), ended.summary)
+    write_outcome(
+        open_store(store_uri), job, ended.exit_code, "\n".join(ended.warnings), ended.summary
+    )
     return 0

@@ -39,7 +39,9 @@ from trainers.spec import RunSpec
 
 LOG_TAIL_BYTES = 4_000
 PROJECT = str(Path(__file__).parents[2])
-ALL_DAMAGED = Start("put aside", 0, "begins again at step 0: none of its checkpoints in the store is intact")
+ALL_DAMAGED = Start(
+    "put aside", 0, "begins again at step 0: none of its checkpoints in the store is intact"
+)
 
 
 @dataclass(frozen=True)
@@ -80,18 +82,30 @@ class Worker:
         self._store = open_store(assignment.store_uri)
         if assignment.work is not None:
             Path(assignment.work).mkdir(parents=True, exist_ok=True)
-        self._out = Path(tempfile.mkdtemp(prefix=f"{assignment.trial_id}-rank-{rank}-", dir=assignment.work))
+        self._out = Path(
+            tempfile.mkdtemp(prefix=f"{assignment.trial_id}-rank-{rank}-", dir=assignment.work)
+        )
         self._cache_root = cache_root(Path(assignment.cache) if assignment.cache else None)
-        self._cache: Cache | None = None  # while this object lives, nothing that it gave out is evicted
+        self._cache: Cache | None = (
+            None  # while this object lives, nothing that it gave out is evicted
+        )
         self._data: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
-        self._listener: socket.socket | None = None  # of rank 0, from the choice of a port until the rank has it
-        self._shipping = Shipping(self._store, assignment.trial_id, assignment.attempt, rank, self._out)
+        self._listener: socket.socket | None = (
+            None  # of rank 0, from the choice of a port until the rank has it
+        )
+        self._shipping = Shipping(
+            self._store, assignment.trial_id, assignment.attempt, rank, self._out
+        )
 
     def standing(self) -> tuple[str, dict[str, Any]]:
         """The id of the node that this worker is on, and what is recorded of its rank."""
         node: str = ray.get_runtime_context().get_node_id()
-        return node, {"rank": self._rank, "host": platform.node(), "cuda_visible_devices": self._visible_devices()}
+        return node, {
+            "rank": self._rank,
+            "host": platform.node(),
+            "cuda_visible_devices": self._visible_devices(),
+        }
 
     def _visible_devices(self) -> str:
         """For CUDA_VISIBLE_DEVICES: the GPUs that Ray gave to this worker, and none where it gave none."""
@@ -106,7 +120,9 @@ class Worker:
         """
         address = ray.util.get_node_ip_address()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._listener = socket.create_server((address, 0), family=family, backlog=self._job.spec.placement.workers)
+        self._listener = socket.create_server(
+            (address, 0), family=family, backlog=self._job.spec.placement.workers
+        )
         return address, self._listener.getsockname()[1]
 
     def fetch_data(self) -> None:
@@ -140,7 +156,9 @@ class Worker:
         environment = {
             **os.environ,
             # `-P` keeps modules of the working folder, perhaps a `copy.py`, from standing before the libraries.
-            "PYTHONPATH": os.pathsep.join(filter(None, [PROJECT, os.environ.get("PYTHONPATH", "")])),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [PROJECT, os.environ.get("PYTHONPATH", "")])
+            ),
             "RANK": str(self._rank),
             "LOCAL_RANK": "0",  # a rank sees its own GPU only
             "CUDA_VISIBLE_DEVICES": self._visible_devices(),
@@ -177,14 +195,23 @@ class Worker:
     def poll(self) -> Report:
         """What the rank has done, shipped as far as it is due."""
         assert self._process is not None
-        exit_code = self._process.poll()  # before looking, so that an ended rank's last words are not missed
+        exit_code = (
+            self._process.poll()
+        )  # before looking, so that an ended rank's last words are not missed
         news = self._shipping.ship(has_ended=exit_code is not None)
         report = Report(
-            exit_code, news.checkpoints, news.step, news.values, self._shipping.device, failure=self._failure()
+            exit_code,
+            news.checkpoints,
+            news.step,
+            news.values,
+            self._shipping.device,
+            failure=self._failure(),
         )
         if exit_code is None:
             return report
-        return replace(report, result=_read_json(self._out / "result.json"), log_tail=self._log_tail())
+        return replace(
+            report, result=_read_json(self._out / "result.json"), log_tail=self._log_tail()
+        )
 
     def ask_to_end(self) -> None:
         """SIGTERM: the rank ends after a checkpoint."""
@@ -235,7 +262,9 @@ class Gang:
             actor.options(
                 num_cpus=placement.cpus_per_worker,
                 num_gpus=placement.gpus,
-                scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
+                scheduling_strategy=PlacementGroupSchedulingStrategy(
+                    group, placement_group_bundle_index=rank
+                ),
             ).remote(assignment, rank)
             for rank in range(placement.workers)
         ]
@@ -253,7 +282,9 @@ class Gang:
         self.ranks = [rank for _, rank in standing]
         self._all(worker.fetch_data.remote() for worker in self._workers)
         ((address, port),) = self._all([self._workers[0].rendezvous.remote()])
-        starts: list[Start] = self._all(worker.start.remote(address, port) for worker in self._workers)
+        starts: list[Start] = self._all(
+            worker.start.remote(address, port) for worker in self._workers
+        )
         return starts[0]
 
     def poll(self) -> list[Report]:
@@ -273,6 +304,8 @@ class Gang:
     def end(self) -> None:
         """End every rank and worker, whatever state they are in."""
         for worker in self._workers:
-            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):  # dead already, and its rank with it
+            with contextlib.suppress(
+                ray.exceptions.RayError, TimeoutError
+            ):  # dead already, and its rank with it
                 ray.get(worker.end.remote(), timeout=10)
             ray.kill(worker)

@@ -20,7 +20,11 @@ def leave() -> None:
         words = process.info["cmdline"] or []
         if any(word.endswith(DASHBOARD) for word in words):
             process.suspend()
-        elif "run" in words and "--for-job" in words and any(word.endswith("normsweep") for word in words):
+        elif (
+            "run" in words
+            and "--for-job" in words
+            and any(word.endswith("normsweep") for word in words)
+        ):
             drivers.append(process)
     for driver in drivers:
         driver.terminate()

@@ -31,7 +31,11 @@ HELP = {
 
 def place_of(reports: Sequence[Report]) -> str:
     """What a rank was doing when it ran out of memory."""
-    failures = [report.failure for report in reports if report.failure and report.failure["kind"] == OUT_OF_MEMORY]
+    failures = [
+        report.failure
+        for report in reports
+        if report.failure and report.failure["kind"] == OUT_OF_MEMORY
+    ]
     return str(failures[0].get("during", TRAINING)) if failures else TRAINING
 
 
@@ -58,14 +62,18 @@ def remembered(spec: RunSpec, tried: Iterable[tuple[Attempt, Mapping[str, Any]]]
             continue
         size = was.get("micro_batch") or spec.training.batch_size // spec.placement.workers
         micro_batch = min(micro_batch, smaller_micro_batch(spec, size) or 1)
-    return spec if micro_batch == spec.micro_batch else with_placement(spec, micro_batch=micro_batch)
+    return (
+        spec if micro_batch == spec.micro_batch else with_placement(spec, micro_batch=micro_batch)
+    )
 
 
 def infeasible_because(trial: Trial, place: str) -> str | None:
     """Why the trial cannot be trained on its placement, and what it would need; None where a smaller micro-batch may do."""
     spec = trial.spec
     if place != TRAINING:
-        why = f"CUDA out of memory during {place}: {HELP.get(place, 'no micro_batch changes that')}."
+        why = (
+            f"CUDA out of memory during {place}: {HELP.get(place, 'no micro_batch changes that')}."
+        )
     elif is_fixed(spec):
         why = (
             f"CUDA out of memory with a micro-batch of {spec.micro_batch}; {spec.model.norm.name} takes its statistics from the "
@@ -83,7 +91,9 @@ def _needed(spec: RunSpec) -> str:
     ways = []
     if not placement.activation_checkpointing:
         saved = with_placement(spec, activation_checkpointing=True)
-        ways.append(f"activation_checkpointing: true (about {cost_of(saved).memory_bytes / GB:.1f} GB)")
+        ways.append(
+            f"activation_checkpointing: true (about {cost_of(saved).memory_bytes / GB:.1f} GB)"
+        )
     if placement.workers > 1 and placement.zero_stage < 3:
         ways.append(f"a zero_stage above {placement.zero_stage}, up to 3")
     if 0 < placement.gpus < 1:

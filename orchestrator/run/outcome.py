@@ -40,23 +40,35 @@ def is_last(kind: str, step: int, earlier: Sequence[Mapping[str, Any]]) -> bool:
     if kind in GIVE_UP:
         return True
     stuck = takewhile(lambda failure: failure["step"] == step, reversed(earlier))
-    return kind not in UNCOUNTED and sum(failure["kind"] not in UNCOUNTED for failure in stuck) >= MOST_RETRIES
+    return (
+        kind not in UNCOUNTED
+        and sum(failure["kind"] not in UNCOUNTED for failure in stuck) >= MOST_RETRIES
+    )
 
 
 def failure_of(reports: Sequence[Report]) -> tuple[str, str] | None:
     """(kind, message) where a rank of the gang has ended badly; the first to say why is believed."""
-    bad = [(rank, report) for rank, report in enumerate(reports) if report.exit_code not in (None, 0)]
+    bad = [
+        (rank, report) for rank, report in enumerate(reports) if report.exit_code not in (None, 0)
+    ]
     if not bad:
         return None
     explained = [(rank, report) for rank, report in enumerate(reports) if report.failure]
     # A rank whose peer died reports a broken connection; the peer, if it could speak, says more.
-    said = [pair for pair in explained if "onnection" not in str((pair[1].failure or {}).get("message"))]
+    said = [
+        pair for pair in explained if "onnection" not in str((pair[1].failure or {}).get("message"))
+    ]
     full = [pair for pair in explained if (pair[1].failure or {}).get("kind") == OUT_OF_MEMORY]
     rank, report = (full or said or explained or bad)[0]
     if report.failure:
         kind, message = str(report.failure["kind"]), f"rank {rank}: {report.failure['message']}"
         # The user's input explains itself; what surprised us is told with where it happened.
-        return kind, message if kind in GIVE_UP else f"{message}\n{report.failure.get('traceback', '')}".rstrip()
+        return (
+            kind,
+            message
+            if kind in GIVE_UP
+            else f"{message}\n{report.failure.get('traceback', '')}".rstrip(),
+        )
     if report.exit_code == EXIT_PREEMPTED:
         return PREEMPTED, f"rank {rank} was told to end and left a checkpoint"
     if report.exit_code is not None and report.exit_code < 0:

@@ -96,7 +96,11 @@ class Progress:
         self._moving = threading.Lock()
         self.warnings: list[str] = []
         live = self._console.is_terminal and not quiet and not json_lines
-        self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=2) if live else None
+        self._live = (
+            Live(get_renderable=self._table, console=self._console, refresh_per_second=2)
+            if live
+            else None
+        )
 
     def __enter__(self) -> Progress:
         if self._live is not None:
@@ -142,7 +146,13 @@ class Progress:
             row.loss = result.get("loss", row.loss)
             row.psnr = result.get("psnr", row.psnr)
         if self._json:
-            fields = {"event": "trial", "trial": trial_id, "name": row.name, "state": state, "step": row.step}
+            fields = {
+                "event": "trial",
+                "trial": trial_id,
+                "name": row.name,
+                "state": state,
+                "step": row.step,
+            }
             self.line({**fields, "steps": row.steps, "loss": row.loss, "psnr": row.psnr})
         elif self._live is None and (turned or time.monotonic() - row.said > LINE_EVERY_S):
             row.said = time.monotonic()
@@ -187,25 +197,43 @@ class Progress:
                 done += row.cost_s * (row.step / row.steps if row.state.is_open else 1)
         elapsed = time.monotonic() - self._began
         return (
-            f", about {duration(elapsed * (total - done) / done)} left" if done > 0.02 * total and done < total else ""
+            f", about {duration(elapsed * (total - done) / done)} left"
+            if done > 0.02 * total and done < total
+            else ""
         )
 
     def _table(self) -> Table:
         table = Table(
-            title=f"{self._plan.sweep} {self._clock().strip()} {self._overall()}", title_justify="left", box=None
+            title=f"{self._plan.sweep} {self._clock().strip()} {self._overall()}",
+            title_justify="left",
+            box=None,
         )
         rows = sorted(self._rows.values(), key=lambda row: PLACES.get(row.state, LAST))
         shown = [(row, _cells(row)) for row in rows[:LONGEST_TABLE]]
-        widths = {column: max(len(column), *(len(cells[column]) for _, cells in shown)) for column in shown[0][1]}
+        widths = {
+            column: max(len(column), *(len(cells[column]) for _, cells in shown))
+            for column in shown[0][1]
+        }
         longest = max(len(row.name) for row, _ in shown)
         for column in LEFT_OUT:
             if self._left(widths) < min(longest, SHORTEST_NAME):
                 del widths[column]
-        table.add_column("trial", no_wrap=True, overflow="ellipsis", max_width=max(1, self._left(widths)))
+        table.add_column(
+            "trial", no_wrap=True, overflow="ellipsis", max_width=max(1, self._left(widths))
+        )
         for column, width in widths.items():
-            table.add_column(column, justify="left" if column == "state" else "right", no_wrap=True, min_width=width)
+            table.add_column(
+                column,
+                justify="left" if column == "state" else "right",
+                no_wrap=True,
+                min_width=width,
+            )
         for row, cells in shown:
-            table.add_row(row.name, *(cells[column] for column in widths), style=STYLES.get(row.state, "green"))
+            table.add_row(
+                row.name,
+                *(cells[column] for column in widths),
+                style=STYLES.get(row.state, "green"),
+            )
         if len(rows) > LONGEST_TABLE:
             table.add_row(f"... and {len(rows) - LONGEST_TABLE} more", style="dim")
         return table

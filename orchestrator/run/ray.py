@@ -68,15 +68,21 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
     else:
         if len(str(own_folder)) > LONGEST_RAY_PATH:
             own_folder = Path(tempfile.mkdtemp(prefix="ns-"))
-        settings["address"] = "local"  # without it, Ray would join whatever cluster runs on this machine
+        settings["address"] = (
+            "local"  # without it, Ray would join whatever cluster runs on this machine
+        )
         settings["include_dashboard"] = False
         settings["object_store_memory"] = OBJECT_STORE_BYTES
         settings["_temp_dir"] = str(own_folder)
     paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-    settings["runtime_env"] = {"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **own.as_environment()}}
+    settings["runtime_env"] = {
+        "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **own.as_environment()}
+    }
     try:
         # Ray (2.60) prints what its processes say of themselves on stdout, whatever `log_to_driver` says.
-        ray._private.worker.print_to_stdstream = lambda data, **_: os.write(2, f"{data}\n".encode(errors="replace"))
+        ray._private.worker.print_to_stdstream = lambda data, **_: os.write(
+            2, f"{data}\n".encode(errors="replace")
+        )
         with chdir(work):  # Ray puts the working folder before the libraries, on its workers' paths
             start(lambda: ray.init(**settings), options.address)
         with _watched():
@@ -97,11 +103,17 @@ def start(init: Callable[[], object], address: str | None) -> None:
             init()
             return
         except Exception as error:
-            for process in set(psutil.Process().children(recursive=True)) - others:  # of the start that failed
+            for process in (
+                set(psutil.Process().children(recursive=True)) - others
+            ):  # of the start that failed
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             if left == 0:
-                where = "started on this machine" if address is None else f"reached at --address {address}"
+                where = (
+                    "started on this machine"
+                    if address is None
+                    else f"reached at --address {address}"
+                )
                 said = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise EnvironmentProblem(
                     f"Ray cannot be {where}: {said}\nIs the machine too busy, or out of memory or room in {tempfile.gettempdir()}?"
@@ -114,15 +126,25 @@ def _watched() -> Iterator[None]:
     import ray
 
     node = ray._private.worker._global_node
-    vital = [(kind, info.process) for kind in VITAL for info in node.all_processes.get(kind, ())] if node else []
+    vital = (
+        [(kind, info.process) for kind in VITAL for info in node.all_processes.get(kind, ())]
+        if node
+        else []
+    )
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(WATCH_EVERY_S):
             for kind, process in vital:
                 if (code := process.poll()) is not None:
-                    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-                    lost(f"Ray's {kind} (process {process.pid}) {how}, and with it all training on this machine")
+                    how = (
+                        f"was killed by {signal.Signals(-code).name}"
+                        if code < 0
+                        else f"ended with exit code {code}"
+                    )
+                    lost(
+                        f"Ray's {kind} (process {process.pid}) {how}, and with it all training on this machine"
+                    )
 
     thread = threading.Thread(target=watch, name="ray-watch", daemon=True)
     thread.start()
@@ -146,7 +168,9 @@ def refuse_without_cuda(plan: Plan, todo: AbstractSet[str], options: RunOptions)
         return
     here = of_this_machine()
     built = f"torch {torch.__version__} is built without CUDA"
-    why = here.why if not here.auto else "torch sees no CUDA device" if torch.version.cuda else built
+    why = (
+        here.why if not here.auto else "torch sees no CUDA device" if torch.version.cuda else built
+    )
     raise EnvironmentProblem(str(plan.source.error(wants_cuda(plan, why, among=todo))))
 
 
@@ -158,7 +182,9 @@ def _check_listening(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=CONNECT_DEADLINE_S).close()
     except OSError as error:
-        raise EnvironmentProblem(f"No Ray cluster at --address {address}: {error.strerror or error}") from error
+        raise EnvironmentProblem(
+            f"No Ray cluster at --address {address}: {error.strerror or error}"
+        ) from error
 
 
 def place(plan: Plan, todo: AbstractSet[str], options: RunOptions) -> tuple[Plan, Gpus]:
@@ -179,20 +205,35 @@ def place(plan: Plan, todo: AbstractSet[str], options: RunOptions) -> tuple[Plan
         if not too_large:
             return there, gpus
         if time.monotonic() >= until:
-            waited = f" after waiting {options.join_deadline_s:.0f} s for workers to join" if options.address else ""
+            waited = (
+                f" after waiting {options.join_deadline_s:.0f} s for workers to join"
+                if options.address
+                else ""
+            )
             lines = [f"{trial.name}: {why}" for trial, why in too_large]
-            lines.append(f"These gangs are larger than the machine{waited}; change `resources` in the sweep file.")
+            lines.append(
+                f"These gangs are larger than the machine{waited}; change `resources` in the sweep file."
+            )
             if gpus.auto and any(_asks_by_default(plan, trial) for trial, _ in too_large):
-                lines.append(f"`gpus_per_worker: auto` is 1, since {gpus.why}: 0 would train on the CPU.")
+                lines.append(
+                    f"`gpus_per_worker: auto` is 1, since {gpus.why}: 0 would train on the CPU."
+                )
             if not gpus.auto:
-                lines += map(plan.source.placed, wants_cuda(plan, gpus.why, among={trial.id for trial, _ in too_large}))
+                lines += map(
+                    plan.source.placed,
+                    wants_cuda(plan, gpus.why, among={trial.id for trial, _ in too_large}),
+                )
             raise EnvironmentProblem("\n".join(lines))
         time.sleep(1.0)
 
 
 def _asks_by_default(plan: Plan, trial: Trial) -> bool:
     written = plan.trial(trial.id)
-    return written is not None and trial.spec.placement.gpus > 0 and written.spec.placement.gpus_per_worker == "auto"
+    return (
+        written is not None
+        and trial.spec.placement.gpus > 0
+        and written.spec.placement.gpus_per_worker == "auto"
+    )
 
 
 def gpus_of(nodes: Sequence[Mapping[str, float]], auto: int | None = None) -> Gpus:
@@ -216,7 +257,11 @@ def gpus_of(nodes: Sequence[Mapping[str, float]], auto: int | None = None) -> Gp
 def refuse_split_store(options: RunOptions, nodes: list[dict[str, Any]]) -> None:
     """A folder store serves workers on other hosts only where every one of them sees it. Raises UserError."""
     hosts = {node["NodeManagerHostname"] for node in nodes if node["Alive"]}
-    if len(hosts) > 1 and "://" not in options.store and not Path(options.store, SHARED_MARK).exists():
+    if (
+        len(hosts) > 1
+        and "://" not in options.store
+        and not Path(options.store, SHARED_MARK).exists()
+    ):
         raise UserError(
             f"--store {options.store} is a folder, but the cluster has {len(hosts)} hosts. If each of them sees this folder "
             f"under the same path, say so with: touch {Path(options.store, SHARED_MARK)}"

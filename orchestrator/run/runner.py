@@ -70,13 +70,21 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     refused = {trial_id for trial_id in todo if looks[trial_id].hindrances}
     todo -= refused
     reached = {trial_id: looks[trial_id].step for trial_id in todo}
-    warnings = [*plan.warnings, *damage_in_words(looks.values()), *_refusals(plan, store, looks, refused)]
+    warnings = [
+        *plan.warnings,
+        *damage_in_words(looks.values()),
+        *_refusals(plan, store, looks, refused),
+    ]
     trials = trials_in_words(len(plan.trials))
-    with Progress(plan, states, quiet=options.quiet, json_lines=options.json_lines, reached=reached) as progress:
+    with Progress(
+        plan, states, quiet=options.quiet, json_lines=options.json_lines, reached=reached
+    ) as progress:
         for warning in warnings:
             progress.warn(warning)
         if done:
-            progress.say(f"{len(done)} of {trials} {'is' if len(done) == 1 else 'are'} done already.")
+            progress.say(
+                f"{len(done)} of {trials} {'is' if len(done) == 1 else 'are'} done already."
+            )
         if todo:
             keep_initial(plan, store)
         with _mirroring(plan, store, options, looks, progress) as mirror:
@@ -104,7 +112,9 @@ def _finish(
         from orchestrator.report.frame import read_frame
 
         frame = read_frame(plan, store)
-    looks = frame.looks if frame is not None else looks_at(store, [trial.id for trial in plan.trials])
+    looks = (
+        frame.looks if frame is not None else looks_at(store, [trial.id for trial in plan.trials])
+    )
     states = {trial_id: look.state for trial_id, look in looks.items()}
     for trial in plan.trials:
         state, failure = states[trial.id], looks[trial.id].failure
@@ -134,7 +144,9 @@ def _where_runs_are(options: RunOptions) -> str:
     return f"normsweep ui --tracking {address}" if is_mlflow(options.tracking) else address
 
 
-def _refusals(plan: Plan, store: Store, looks: Mapping[str, Look], refused: AbstractSet[str]) -> list[str]:
+def _refusals(
+    plan: Plan, store: Store, looks: Mapping[str, Look], refused: AbstractSet[str]
+) -> list[str]:
     """Trained on, such a trial would end with points missing; trained anew, it would push out the checkpoints that it has."""
     return [
         f"damaged: {trial.name} is not trained, since its {looks[trial.id].hindrances[0].key.split('/', 2)[2]} is lost. Put it "
@@ -146,7 +158,11 @@ def _refusals(plan: Plan, store: Store, looks: Mapping[str, Look], refused: Abst
 
 def _in_words(summary: Mapping[str, Any]) -> str:
     """How many trials are in which state; rare states only where there is one."""
-    rare = "".join(f"{summary[state]} {state}, " for state in (State.INFEASIBLE, State.DAMAGED) if summary[state])
+    rare = "".join(
+        f"{summary[state]} {state}, "
+        for state in (State.INFEASIBLE, State.DAMAGED)
+        if summary[state]
+    )
     return (
         f"{summary['sweep']}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
         f"{rare}{summary['pending']} pending."
@@ -182,7 +198,12 @@ def _mirroring(
         while not over.wait(MIRROR_EVERY_S):
             moved |= progress.moved()
             try:
-                mirror.sync(store, [trial for trial in plan.trials if trial.id in moved], reused=reused, heard=moved)
+                mirror.sync(
+                    store,
+                    [trial for trial in plan.trials if trial.id in moved],
+                    reused=reused,
+                    heard=moved,
+                )
                 tell_notes()
                 moved = frozenset()
             except NormsweepError as error:
@@ -206,7 +227,9 @@ def _mirroring(
             progress.warn(str(error))
 
 
-def _train(plan: Plan, reached: Mapping[str, int], store: Store, options: RunOptions, progress: Progress) -> Plan:
+def _train(
+    plan: Plan, reached: Mapping[str, int], store: Store, options: RunOptions, progress: Progress
+) -> Plan:
     """Drive Ray Tune over the trials that are left, each from the step that it has `reached`, until a signal comes.
 
     Returns the plan as it was placed.
@@ -241,7 +264,18 @@ def _commit() -> str:
     if not (root / ".git").exists():
         return os.environ.get("NORMSWEEP_COMMIT", "")
     try:
-        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+        command = [
+            "git",
+            "-C",
+            str(root),
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=12",
+            "--exclude=*",
+        ]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return ""

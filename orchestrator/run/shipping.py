@@ -118,7 +118,9 @@ class Shipping:
         return tuple(shipped)
 
     def _ship_checkpoint(self, folder: Path, manifest_path: Path) -> Shipped:
-        self._arrays.ship(self._out / "probes")  # first: whoever continues from here does not measure them again
+        self._arrays.ship(
+            self._out / "probes"
+        )  # first: whoever continues from here does not measure them again
         manifest: dict[str, Any] = json.loads(manifest_path.read_bytes())
         prefix = checkpoint_prefix(self._trial_id, manifest["step"], self._attempt)
         files: Files = dict(manifest["files"])

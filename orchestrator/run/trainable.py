@@ -68,7 +68,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._sweep = jobs.sweep
         self._run_started = jobs.started
         self._store = open_store(jobs.store_uri)
-        spec = remembered(planned.spec, read_failed_attempts(self._store, planned.id, OUT_OF_MEMORY))
+        spec = remembered(
+            planned.spec, read_failed_attempts(self._store, planned.id, OUT_OF_MEMORY)
+        )
         self._trial = replace(planned, spec=spec)
         self._latest: dict[str, Any] = {"step": 0, "notes": [], "state": State.RUNNING.value}
         if spec.micro_batch < planned.spec.micro_batch:
@@ -108,14 +110,18 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             begins = self._gang.start()
             write_ranks(self._store, self._trial.id, self._attempt, self._gang.ranks)
         except RayTaskError as error:
-            self._fail("data" if isinstance(error.cause, DatasetProblem) else "start", str(error.cause))
+            self._fail(
+                "data" if isinstance(error.cause, DatasetProblem) else "start", str(error.cause)
+            )
             return
         except RayError as error:
             self._fail("worker lost", str(error))
             return
         self._latest["step"] = self._checkpoint = begins.step
         note = f"attempt {self._attempt} {begins.sentence}" if begins.is_surprising else ""
-        write_start(self._store, self._trial.id, self._attempt, step=begins.step, how=begins.how, note=note)
+        write_start(
+            self._store, self._trial.id, self._attempt, step=begins.step, how=begins.how, note=note
+        )
         if begins.is_surprising:
             self._note(f"{self._trial.name}: {begins.sentence}")
 
@@ -127,7 +133,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             try:
                 self._look()
             except (RayError, Superseded) as error:
-                self._fail("worker lost" if isinstance(error, RayError) else "superseded", str(error))
+                self._fail(
+                    "worker lost" if isinstance(error, RayError) else "superseded", str(error)
+                )
             if self._latest["step"] != step or time.monotonic() > until:
                 break
             time.sleep(POLL_EVERY_S)
@@ -144,7 +152,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         """Ask a gang that trains for a checkpoint, and wait for it; the attempt ends as interrupted."""
         if self._ended:
             return
-        with suppress(RayError, Superseded):  # nothing to save any more: the newest checkpoint stands
+        with suppress(
+            RayError, Superseded
+        ):  # nothing to save any more: the newest checkpoint stands
             self._wait_for_checkpoint()
         self._ended = True
         self._latest |= {"state": State.INTERRUPTED.value}
@@ -167,7 +177,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         if time.monotonic() - self._alive_at > ALIVE_EVERY_S:
             self._say_alive()
             if not self._is_leaving and draining_nodes() & self._gang.nodes:
-                self._is_leaving = True  # the ranks save a checkpoint and end; the next attempt goes elsewhere
+                self._is_leaving = (
+                    True  # the ranks save a checkpoint and end; the next attempt goes elsewhere
+                )
                 self._gang.ask_to_end()
         reports = self._gang.poll()
         self._seal(reports)
@@ -178,7 +190,11 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         failure = failure_of(reports)
         if failure is not None:
             kind, message = failure
-            why = infeasible_because(self._trial, place_of(reports)) if kind == OUT_OF_MEMORY else None
+            why = (
+                infeasible_because(self._trial, place_of(reports))
+                if kind == OUT_OF_MEMORY
+                else None
+            )
             if why:
                 self._give_up(kind, f"{why}\n{message.splitlines()[0]}", State.INFEASIBLE)
             else:
@@ -195,12 +211,18 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 metrics=first.result["metrics"],
             )
             discard_checkpoints(self._store, self._trial.id, keep=1)
-            self._latest |= {"step": int(first.result["step"]), "state": State.of_outcome(outcome).value}
+            self._latest |= {
+                "step": int(first.result["step"]),
+                "state": State.of_outcome(outcome).value,
+            }
             self._ended = True
 
     def _slices(self) -> dict[str, int]:
         """How each worker's share of a batch is divided, which an attempt out of memory changes for the next."""
-        return {"micro_batch": self._trial.spec.micro_batch, "accumulation": self._trial.spec.accumulation}
+        return {
+            "micro_batch": self._trial.spec.micro_batch,
+            "accumulation": self._trial.spec.accumulation,
+        }
 
     def _say_alive(self) -> None:
         say_alive(self._store, self._trial.id, self._attempt)
@@ -235,14 +257,30 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         if is_last(kind, self._checkpoint, of_this_run):
             self._give_up(kind, message, State.FAILED)
             return
-        write_failure(self._store, self._trial.id, self._attempt, kind, message, final=False, step=self._checkpoint)
+        write_failure(
+            self._store,
+            self._trial.id,
+            self._attempt,
+            kind,
+            message,
+            final=False,
+            step=self._checkpoint,
+        )
         self._ended = True
         self._gang.end()
         raise AttemptFailed(kind, message)
 
     def _give_up(self, kind: str, message: str, state: State) -> None:
         """Record a failure that another attempt would meet again."""
-        write_failure(self._store, self._trial.id, self._attempt, kind, message, final=True, step=self._checkpoint)
+        write_failure(
+            self._store,
+            self._trial.id,
+            self._attempt,
+            kind,
+            message,
+            final=True,
+            step=self._checkpoint,
+        )
         self._ended = True
         self._latest |= {"state": state.value, "problem": message}
 

@@ -27,7 +27,9 @@ SAVE_WITHIN_S = 90.0
 MOST_DEATHS = 100  # of one trial's trainables; how often an attempt is repeated is decided by orchestrator.run.outcome
 STRATEGIES = {"pack": "PACK", "spread": "SPREAD", "strict_pack": "STRICT_PACK"}
 # Tune (2.60) would pass keys of S3 on in its actors' runtime environment, and so in command lines. Every node has its own.
-class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
+class_cache.ENV_VARS_TO_PROPAGATE -= {
+    name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
+}
 
 
 class Follower(tune.Callback):  # type: ignore[misc]
@@ -50,16 +52,25 @@ class Follower(tune.Callback):  # type: ignore[misc]
         if signals.received is None or self._is_over:
             return
         self._is_over = True
-        running = [trial.temporary_state.ray_actor for trial in trials if trial.status == TuneTrial.RUNNING]
+        running = [
+            trial.temporary_state.ray_actor for trial in trials if trial.status == TuneTrial.RUNNING
+        ]
         ends = [actor.save_and_end.remote() for actor in running if actor is not None]
         ray.wait(ends, num_returns=len(ends), timeout=SAVE_WITHIN_S) if ends else None
         signal.raise_signal(signal.SIGUSR1)  # by which Tune lets itself be ended
 
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_start(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         self._progress.changed(trial.config["trial"], State.RUNNING)
 
     def on_trial_result(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+        self,
+        iteration: int,
+        trials: list[TuneTrial],
+        trial: TuneTrial,
+        result: dict[str, Any],
+        **info: Any,
     ) -> None:
         for note in result.get("notes", ()):
             if note not in self._noted:
@@ -67,10 +78,14 @@ class Follower(tune.Callback):  # type: ignore[misc]
                 self._progress.warn(note)
         self._progress.changed(trial.config["trial"], State(result["state"]), result)
 
-    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_recover(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         self._progress.changed(trial.config["trial"], State.RETRYING)
 
-    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+    def on_trial_error(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
         self._progress.changed(trial.config["trial"], State.FAILED)
 
 
@@ -80,11 +95,19 @@ def bundles(trial: Trial) -> PlacementGroupFactory:
     worker: dict[str, float] = {"CPU": placement.cpus_per_worker}
     if placement.gpus:
         worker["GPU"] = placement.gpus
-    return PlacementGroupFactory([{}] + [worker] * placement.workers, strategy=STRATEGIES[placement.strategy])
+    return PlacementGroupFactory(
+        [{}] + [worker] * placement.workers, strategy=STRATEGIES[placement.strategy]
+    )
 
 
 def tune_trials(
-    plan: Plan, todo: list[Trial], options: RunOptions, progress: Progress, *, work: Path, commit: str
+    plan: Plan,
+    todo: list[Trial],
+    options: RunOptions,
+    progress: Progress,
+    *,
+    work: Path,
+    commit: str,
 ) -> dict[str, str]:
     """Train them all, or until a signal comes; returns by trial id why those failed whose retries are used up."""
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -102,7 +125,8 @@ def tune_trials(
         run=options.run,
     )
     trainable = tune.with_resources(
-        tune.with_parameters(GangTrainable, jobs=jobs), lambda config: bundles(trials[config["trial"]])
+        tune.with_parameters(GangTrainable, jobs=jobs),
+        lambda config: bundles(trials[config["trial"]]),
     )
     tuner = tune.Tuner(
         trainable,
@@ -112,7 +136,9 @@ def tune_trials(
             name=plan.sweep,
             storage_path=str(work / "tune"),
             verbose=0,
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # checkpoints are the store's
+            checkpoint_config=tune.CheckpointConfig(
+                checkpoint_at_end=False
+            ),  # checkpoints are the store's
             failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
             callbacks=[Follower(progress)],
         ),
@@ -121,7 +147,11 @@ def tune_trials(
         results = tuner.fit()
     if signals.received is not None:
         return {}  # what failed says so in the store; what was interrupted has not used up its retries
-    return {result.config["trial"]: cause_of(result.error) for result in results if result.error is not None}
+    return {
+        result.config["trial"]: cause_of(result.error)
+        for result in results
+        if result.error is not None
+    }
 
 
 def cause_of(error: Exception) -> str:

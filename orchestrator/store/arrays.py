@@ -12,7 +12,9 @@ from pathlib import Path
 
 from orchestrator.store.base import Store
 
-ARRAYS = re.compile(r"trials/[^/]+/probes/([a-z][a-z0-9_]{0,63})/step-(\d{1,15})-[1-9]\d{0,8}\.safetensors")
+ARRAYS = re.compile(
+    r"trials/[^/]+/probes/([a-z][a-z0-9_]{0,63})/step-(\d{1,15})-[1-9]\d{0,8}\.safetensors"
+)
 
 
 class ArrayShipper:
@@ -22,7 +24,9 @@ class ArrayShipper:
         self._store = store
         self._prefix = f"trials/{trial_id}/probes"
         self._attempt = attempt
-        self._shipped: set[tuple[str, int]] | None = None  # probes and steps; None: nobody has looked
+        self._shipped: set[tuple[str, int]] | None = (
+            None  # probes and steps; None: nobody has looked
+        )
 
     def ship(self, folder: Path) -> None:
         """Ship what is new in `probes/` of a run folder."""
@@ -31,7 +35,9 @@ class ArrayShipper:
             if self._shipped is None:
                 self._shipped = self._in_store()
             if (probe, step) not in self._shipped:
-                self._store.put_file(f"{self._prefix}/{probe}/step-{step:08d}-{self._attempt}.safetensors", path)
+                self._store.put_file(
+                    f"{self._prefix}/{probe}/step-{step:08d}-{self._attempt}.safetensors", path
+                )
                 self._shipped.add((probe, step))
 
     def _in_store(self) -> set[tuple[str, int]]:

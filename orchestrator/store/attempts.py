@@ -25,7 +25,9 @@ from trainers.spec import BadSpec, RunSpec
 ALIVE_EVERY_S = 10.0
 SILENT_AFTER_S = 60.0  # an attempt without a sign of life for so long is not running any more
 CLOCKS_DIFFER_S = 3_600.0  # a sign of life from further in the future is none
-ATTEMPT_NUMBER = re.compile(r"trials/[^/]+/(?:attempts/([1-9]\d{0,8})(?:/|$)|checkpoints/step-\d+-([1-9]\d{0,8})/)")
+ATTEMPT_NUMBER = re.compile(
+    r"trials/[^/]+/(?:attempts/([1-9]\d{0,8})(?:/|$)|checkpoints/step-\d+-([1-9]\d{0,8})/)"
+)
 
 Attempt = Record
 
@@ -41,13 +43,17 @@ def attempt_key(trial_id: str, attempt: int, file: str) -> str:
 def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
     """Begin the next attempt; of two callers at once each gets a number of its own. `info` must hold no secret."""
     spec = trial.spec.to_json().encode()
-    if not store.put_once(f"trials/{trial.id}/spec.json", spec) and isinstance(kept_spec(store, trial.id), Damaged):
+    if not store.put_once(f"trials/{trial.id}/spec.json", spec) and isinstance(
+        kept_spec(store, trial.id), Damaged
+    ):
         store.put(f"trials/{trial.id}/spec.json", spec)
     number = newest_attempt(store, trial.id)
     record = {"started": time.time(), "spec": trial.spec.model_dump(mode="json"), **info}
     while True:
         number += 1
-        if store.put_once(attempt_key(trial.id, number, "attempt.json"), sealed({"attempt": number, **record})):
+        if store.put_once(
+            attempt_key(trial.id, number, "attempt.json"), sealed({"attempt": number, **record})
+        ):
             return number
 
 
@@ -85,19 +91,25 @@ def read_attempt(store: Store, trial_id: str, attempt: int) -> Attempt | Damaged
     return found
 
 
-def read_attempts(store: Store, trial_id: str, numbers: Iterable[int] | None = None) -> list[Attempt]:
+def read_attempts(
+    store: Store, trial_id: str, numbers: Iterable[int] | None = None
+) -> list[Attempt]:
     """The undamaged records of the attempts with these numbers, by default of all; oldest first."""
     numbers = attempt_numbers(store, trial_id) if numbers is None else numbers
     found = (read_attempt(store, trial_id, number) for number in numbers)
     return [attempt for attempt in found if not isinstance(attempt, Damaged)]
 
 
-def write_ranks(store: Store, trial_id: str, attempt: int, ranks: Sequence[Mapping[str, Any]]) -> None:
+def write_ranks(
+    store: Store, trial_id: str, attempt: int, ranks: Sequence[Mapping[str, Any]]
+) -> None:
     """Where the ranks of an attempt stand: host, and the GPUs that each sees."""
     store.put_once(attempt_key(trial_id, attempt, "ranks.json"), encoded(list(ranks)))
 
 
-def write_start(store: Store, trial_id: str, attempt: int, *, step: int, how: str, note: str = "") -> None:
+def write_start(
+    store: Store, trial_id: str, attempt: int, *, step: int, how: str, note: str = ""
+) -> None:
     """How an attempt began: at which step, `how` in a word (`anew`, `resumed`, `converted`), and a `note` for people."""
     record = {"step": step, "how": how, "note": note}
     store.put(attempt_key(trial_id, attempt, "start.json"), sealed(record))
@@ -133,7 +145,14 @@ def is_recent(alive: Record | Damaged | None, begun: Attempt | Damaged | None) -
 
 
 def write_failure(
-    store: Store, trial_id: str, attempt: int, kind: str, message: str, *, final: bool, step: int = 0
+    store: Store,
+    trial_id: str,
+    attempt: int,
+    kind: str,
+    message: str,
+    *,
+    final: bool,
+    step: int = 0,
 ) -> None:
     """Why an attempt ended without a result, and at which checkpoint; `final` where trying again unchanged cannot help."""
     said = message.encode(errors="replace").decode()
@@ -146,7 +165,9 @@ def give_up(store: Store, trial_id: str, message: str) -> None:
     attempt = newest_attempt(store, trial_id)
     if attempt:
         said = failure_at(store, trial_id, attempt)
-        failure: Record = said if isinstance(said, dict) else {"kind": "unknown", "message": message, "step": 0}
+        failure: Record = (
+            said if isinstance(said, dict) else {"kind": "unknown", "message": message, "step": 0}
+        )
         write_failure(
             store, trial_id, attempt, failure["kind"], failure["message"], final=True, step=failure["step"]
         )  # fmt: skip
@@ -168,7 +189,10 @@ def read_failed_attempts(store: Store, trial_id: str, kind: str) -> list[tuple[A
     """The attempts that ended with this kind of failure, and what each said; oldest first."""
     found = []
     for number in attempt_numbers(store, trial_id):
-        attempt, failure = read_attempt(store, trial_id, number), failure_at(store, trial_id, number)
+        attempt, failure = (
+            read_attempt(store, trial_id, number),
+            failure_at(store, trial_id, number),
+        )
         if isinstance(attempt, dict) and isinstance(failure, dict) and failure["kind"] == kind:
             found.append((attempt, failure))
     return found
@@ -199,7 +223,9 @@ def spec_of(attempt: Attempt) -> RunSpec | None:
         return None
 
 
-def recorded_specs(kept: RunSpec | Damaged | None, attempts: Sequence[Attempt]) -> tuple[RunSpec, ...]:
+def recorded_specs(
+    kept: RunSpec | Damaged | None, attempts: Sequence[Attempt]
+) -> tuple[RunSpec, ...]:
     """The specs that a trial's attempts recorded, without repetitions, oldest first.
 
     `kept`, the content of spec.json, stands in for attempts that recorded none.
@@ -210,7 +236,9 @@ def recorded_specs(kept: RunSpec | Damaged | None, attempts: Sequence[Attempt]) 
     return tuple({spec.to_json(): spec for spec in found}.values())
 
 
-def damaged_spec(trial_id: str, kept: RunSpec | Damaged | None, attempts: Iterable[Attempt]) -> Damaged | None:
+def damaged_spec(
+    trial_id: str, kept: RunSpec | Damaged | None, attempts: Iterable[Attempt]
+) -> Damaged | None:
     """What is wrong with spec.json: no spec, or not what the attempts trained, up to what cannot change the weights."""
     if not isinstance(kept, RunSpec):
         return kept or Damaged(f"trials/{trial_id}/spec.json", "is missing")
@@ -221,4 +249,9 @@ def damaged_spec(trial_id: str, kept: RunSpec | Damaged | None, attempts: Iterab
 
 
 def _what_is_trained(spec: RunSpec) -> tuple[Any, ...]:
-    return spec.model, spec.task, spec.data.train_sha256, spec.training.model_copy(update={"initial_strict": True})
+    return (
+        spec.model,
+        spec.task,
+        spec.data.train_sha256,
+        spec.training.model_copy(update={"initial_strict": True}),
+    )

@@ -58,11 +58,24 @@ def checkpoint_prefix(trial_id: str, step: int, attempt: int) -> str:
 
 
 def write_manifest(
-    store: Store, trial_id: str, attempt: int, *, step: int, world_size: int, zero_stage: int, files: Files
+    store: Store,
+    trial_id: str,
+    attempt: int,
+    *,
+    step: int,
+    world_size: int,
+    zero_stage: int,
+    files: Files,
 ) -> None:
     """Make a checkpoint count, once all its files are in the store. Raises Superseded."""
     check_newest(store, trial_id, attempt)
-    manifest = {"step": step, "attempt": attempt, "world_size": world_size, "zero_stage": zero_stage, "files": files}
+    manifest = {
+        "step": step,
+        "attempt": attempt,
+        "world_size": world_size,
+        "zero_stage": zero_stage,
+        "files": files,
+    }
     store.put(f"{checkpoint_prefix(trial_id, step, attempt)}/{MANIFEST}", sealed(manifest))
 
 
@@ -90,12 +103,17 @@ def read_manifest(store: Store, prefix: str) -> Record | Damaged | None:
     manifest = read_record(store, key, records.MANIFEST)
     if isinstance(manifest, dict):
         match = FOLDER.fullmatch(key)
-        if match is None or (int(match[2]), int(match[3])) != (manifest["step"], manifest["attempt"]):
+        if match is None or (int(match[2]), int(match[3])) != (
+            manifest["step"],
+            manifest["attempt"],
+        ):
             return Damaged(key, f"is of step {manifest['step']}, attempt {manifest['attempt']}")
     return manifest
 
 
-def damaged_file(store: Store, prefix: str, files: Mapping[str, Any], *, verify: bool) -> Damaged | None:
+def damaged_file(
+    store: Store, prefix: str, files: Mapping[str, Any], *, verify: bool
+) -> Damaged | None:
     """The first file of a checkpoint that is not as promised: by its size, with `verify` by its content."""
     for name, promised in files.items():
         key = f"{prefix}/{name}"
@@ -139,7 +157,11 @@ def fetch_checkpoint(
         if manifest is None:
             continue
         folder = into / found.name.rpartition("-")[0]
-        problem = manifest if isinstance(manifest, Damaged) else _fetch(store, found.prefix, manifest["files"], folder)
+        problem = (
+            manifest
+            if isinstance(manifest, Damaged)
+            else _fetch(store, found.prefix, manifest["files"], folder)
+        )
         if problem is None and isinstance(manifest, dict):
             return int(manifest["step"]), folder
         if problem is not None and damaged is not None:
@@ -190,4 +212,7 @@ def discard_checkpoints(store: Store, trial_id: str, keep: int) -> None:
 
 def _seems_whole(store: Store, folder: Folder) -> bool:
     manifest = read_manifest(store, folder.prefix)
-    return isinstance(manifest, dict) and damaged_file(store, folder.prefix, manifest["files"], verify=False) is None
+    return (
+        isinstance(manifest, dict)
+        and damaged_file(store, folder.prefix, manifest["files"], verify=False) is None
+    )

@@ -11,7 +11,9 @@ from orchestrator.store.records import Damaged
 from orchestrator.store.results import read_result
 
 
-def close_attempts(store: Store, trial_ids: Iterable[str], run: str, kind: str, message: str) -> None:
+def close_attempts(
+    store: Store, trial_ids: Iterable[str], run: str, kind: str, message: str
+) -> None:
     """Record why the open attempts that the run `run` began have ended; those of other runs are left alone."""
     for trial_id in trial_ids:
         listing = listed(store, trial_id)
@@ -19,6 +21,10 @@ def close_attempts(store: Store, trial_ids: Iterable[str], run: str, kind: str, 
         if number == 0 or attempt_key(trial_id, number, "failure.json") in listing.records:
             continue
         attempt = read_attempt(store, trial_id, number)
-        if isinstance(attempt, Damaged) or attempt.get("run") != run or read_result(store, trial_id) is not None:
+        if (
+            isinstance(attempt, Damaged)
+            or attempt.get("run") != run
+            or read_result(store, trial_id) is not None
+        ):
             continue
         write_failure(store, trial_id, number, kind, message, final=False, step=listing.step)

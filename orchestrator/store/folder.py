@@ -19,11 +19,15 @@ from orchestrator.store.base import InTheWay, Store, Unreadable, checked
 from trainers.durable import fsync, sha256_of
 
 LOCK = "lock"
-ASIDE = ".aside"  # files on their way; below the root, so that renaming stays within one file system
+ASIDE = (
+    ".aside"  # files on their way; below the root, so that renaming stays within one file system
+)
 OF_WRITING = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
 )  # copying names the file that was read, too
-ABANDONED_AFTER_S = 86_400.0  # a file on its way that nobody has written to for so long is a killed writer's
+ABANDONED_AFTER_S = (
+    86_400.0  # a file on its way that nobody has written to for so long is a killed writer's
+)
 
 
 class FolderStore(Store):
@@ -153,7 +157,9 @@ class FolderStore(Store):
 
     def _clear_abandoned(self) -> None:
         for path in self._aside.iterdir():
-            with contextlib.suppress(FileNotFoundError):  # it has been renamed, or cleared by another
+            with contextlib.suppress(
+                FileNotFoundError
+            ):  # it has been renamed, or cleared by another
                 if path.name != LOCK and time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
                     path.unlink()
 

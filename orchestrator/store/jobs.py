@@ -17,7 +17,13 @@ from orchestrator.store.records import Damaged, read_record, sealed
 
 def write_outcome(store: Store, job: str, exit_code: int, message: str, summary: str = "") -> None:
     """`message`: what people were warned of; `summary`: what came out."""
-    record = {"job": job, "exit_code": exit_code, "message": message, "summary": summary, "time": time.time()}
+    record = {
+        "job": job,
+        "exit_code": exit_code,
+        "message": message,
+        "summary": summary,
+        "time": time.time(),
+    }
     store.put(f"jobs/{job}.json", sealed(record))
 
 
@@ -25,7 +31,9 @@ def read_outcome(store: Store, job: str) -> dict[str, Any] | None:
     """How a job ended, where it did. Raises EnvironmentProblem where that cannot be read."""
     outcome = read_record(store, f"jobs/{job}.json", records.OUTCOME)
     if isinstance(outcome, Damaged):
-        raise EnvironmentProblem(f"{store.uri}: {outcome}. `normsweep status FILE` says how far the trials are.")
+        raise EnvironmentProblem(
+            f"{store.uri}: {outcome}. `normsweep status FILE` says how far the trials are."
+        )
     return outcome
 
 

@@ -63,17 +63,26 @@ class Segment:
 
     def has_all_of(self, other: Segment) -> bool:
         """Whether this is a joined segment that includes the other one's lines."""
-        if self.last_seq is None or self.attempt != other.attempt or other.first_seq < self.first_seq:
+        if (
+            self.last_seq is None
+            or self.attempt != other.attempt
+            or other.first_seq < self.first_seq
+        ):
             return False
         if other.last_seq is None:
             return other.first_seq <= self.last_seq
-        return (other.first_seq, other.last_seq) != (self.first_seq, self.last_seq) and other.last_seq <= self.last_seq
+        return (other.first_seq, other.last_seq) != (
+            self.first_seq,
+            self.last_seq,
+        ) and other.last_seq <= self.last_seq
 
 
 def put_segment(store: Store, trial_id: str, attempt: int, first_seq: int, lines: bytes) -> None:
     """Ship whole journal lines, of which the first has number `first_seq`."""
     digest = hashlib.sha256(lines).hexdigest()[:DIGEST_DIGITS]
-    store.put_once(f"trials/{trial_id}/attempts/{attempt}/journal/{first_seq:010d}-{digest}.jsonl", lines)
+    store.put_once(
+        f"trials/{trial_id}/attempts/{attempt}/journal/{first_seq:010d}-{digest}.jsonl", lines
+    )
 
 
 def segments_among(keys: Iterable[str]) -> list[Segment]:
@@ -81,7 +90,13 @@ def segments_among(keys: Iterable[str]) -> list[Segment]:
     found = (SEGMENT.match(key) for key in keys)
     return sorted(
         {
-            Segment(int(m["attempt"]), int(m["first"]), m[0], m["digest"], int(m["last"]) if m["last"] else None)
+            Segment(
+                int(m["attempt"]),
+                int(m["first"]),
+                m[0],
+                m["digest"],
+                int(m["last"]) if m["last"] else None,
+            )
             for m in found
             if m
         }
@@ -107,7 +122,9 @@ def lines_of(segment: Segment, content: bytes) -> list[Record] | Damaged:
         return Damaged(segment.key, str(error))
     if segment.digest not in (None, hashlib.sha256(content).hexdigest()[:DIGEST_DIGITS]):
         return Damaged(segment.key, "does not have the checksum in its name")
-    if [line["seq"] for line in lines] != list(range(segment.first_seq, segment.first_seq + len(lines))):
+    if [line["seq"] for line in lines] != list(
+        range(segment.first_seq, segment.first_seq + len(lines))
+    ):
         return Damaged(segment.key, f"does not number its lines from {segment.first_seq} on")
     if segment.last_seq not in (None, segment.first_seq + len(lines) - 1):
         return Damaged(segment.key, f"does not end with line {segment.last_seq}")
@@ -134,7 +151,9 @@ class JournalReader:
     def has_read(self, segment: Segment) -> bool:
         """Whether a segment's lines have been read, from it or from those it was joined from."""
         expected = self._next.get(segment.attempt)
-        was_joined = segment.last_seq is not None and expected is not None and segment.last_seq < expected
+        was_joined = (
+            segment.last_seq is not None and expected is not None and segment.last_seq < expected
+        )
         return segment.key in self.checksums or was_joined
 
     def new_points(self, listed: Sequence[Segment], *, may_wait: bool = True) -> Iterator[Point]:
@@ -148,7 +167,11 @@ class JournalReader:
         for segment in without_joined(listed):
             if self.has_read(segment):
                 continue
-            content = None if may_wait and self._is_behind_a_hole(segment) else read_bytes(self._store, segment.key)
+            content = (
+                None
+                if may_wait and self._is_behind_a_hole(segment)
+                else read_bytes(self._store, segment.key)
+            )
             if content is None and may_wait:
                 self.is_behind = True
                 return
@@ -160,7 +183,9 @@ class JournalReader:
             lines = lines_of(segment, content)
         elif isinstance(content, Damaged):
             lines = content
-        self.checksums[segment.key] = hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
+        self.checksums[segment.key] = (
+            hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
+        )
         if isinstance(lines, Damaged):
             self.damaged.append(lines)
             self._next[segment.attempt] = None  # nobody knows how many lines it had

@@ -45,9 +45,13 @@ class Shape(BaseModel):
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Ordinal = Annotated[int, Field(ge=1, lt=10**9)]
 Seconds = Annotated[float, Field(ge=0, lt=1e11)]  # since 1970; no later than what a date can say
-Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]  # fails for half a character
+Text = Annotated[
+    str, AfterValidator(lambda text: text.encode().decode())
+]  # fails for half a character
 Name = Annotated[Text, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
-Value = Annotated[float, Field(allow_inf_nan=False)] | Literal["nan", "inf", "-inf"]  # as trainers.journal.encoded
+Value = (
+    Annotated[float, Field(allow_inf_nan=False)] | Literal["nan", "inf", "-inf"]
+)  # as trainers.journal.encoded
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Key = Annotated[str, Field(pattern=rf"^{KEY.pattern}$")]
 
@@ -163,7 +167,9 @@ RESULT = TypeAdapter(ResultRecord)
 EVALUATION = TypeAdapter(EvaluationRecord)
 OUTCOME = TypeAdapter(OutcomeRecord)
 SWEEP_FILE = TypeAdapter(SweepFileRecord)
-NAMES = TypeAdapter(dict[str, Annotated[str, Field(pattern=r"^initial/[0-9a-f]{64}\.[a-z]{2,11}$")]])
+NAMES = TypeAdapter(
+    dict[str, Annotated[str, Field(pattern=r"^initial/[0-9a-f]{64}\.[a-z]{2,11}$")]]
+)
 JOURNAL_LINES = TypeAdapter(list[JournalLine])
 
 
@@ -178,7 +184,9 @@ def encoded(value: Any) -> bytes:
 
 def canonical_sha256(record: Mapping[str, Any]) -> str:
     content = {key: value for key, value in record.items() if key != CHECKSUM}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    ).hexdigest()
 
 
 def read_bytes(store: Store, key: str) -> bytes | Damaged | None:
@@ -219,7 +227,9 @@ def checked_record(content: bytes, shape: TypeAdapter[T]) -> Record:
 def checked_lines(content: bytes) -> list[Record]:
     """The lines of a journal's segment. Raises ValueError in words that follow the segment's name."""
     if not content.endswith(b"\n"):
-        raise ValueError("ends in the middle of a line" if content.strip(b"\0") else _nothing_in(content))
+        raise ValueError(
+            "ends in the middle of a line" if content.strip(b"\0") else _nothing_in(content)
+        )
     lines = [parsed(line) for line in content.splitlines()]
     _check(lines, JOURNAL_LINES)
     return lines
@@ -238,7 +248,9 @@ def parsed(content: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"is cut off, or no JSON: {error}") from None
     except ValueError as error:  # int(), of thousands of digits
-        raise ValueError(str(error) if str(error).startswith("holds") else "holds an endless number") from None
+        raise ValueError(
+            str(error) if str(error).startswith("holds") else "holds an endless number"
+        ) from None
     return value
 
 

@@ -17,7 +17,14 @@ from typing import Any
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.store import records
-from orchestrator.store.attempts import check_newest, damaged_spec, kept_spec, read_attempt, read_attempts, spec_of
+from orchestrator.store.attempts import (
+    check_newest,
+    damaged_spec,
+    kept_spec,
+    read_attempt,
+    read_attempts,
+    spec_of,
+)
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import checkpoint_prefix, damaged_file, read_manifest
 from orchestrator.store.journals import DIGEST_DIGITS, READERS, SEGMENT, join_segments, segments
@@ -26,7 +33,14 @@ from trainers.spec import RunSpec
 
 
 def write_result(
-    store: Store, trial_id: str, attempt: int, *, sweep: str, step: int, outcome: str, metrics: Mapping[str, Any]
+    store: Store,
+    trial_id: str,
+    attempt: int,
+    *,
+    sweep: str,
+    step: int,
+    outcome: str,
+    metrics: Mapping[str, Any],
 ) -> None:
     """End the trial with its newest checkpoint and its journals, one joined segment per attempt.
 
@@ -122,7 +136,9 @@ def trained_spec(store: Store, trial_id: str, attempt: int) -> RunSpec:
     kept = kept_spec(store, trial_id)
     problem = damaged_spec(trial_id, kept, read_attempts(store, trial_id))
     if problem is not None or not isinstance(kept, RunSpec):
-        raise EnvironmentProblem(f"{problem or kept}. Put it back from a copy, or run the trial's sweep again.")
+        raise EnvironmentProblem(
+            f"{problem or kept}. Put it back from a copy, or run the trial's sweep again."
+        )
     return kept
 
 

@@ -13,7 +13,16 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from orchestrator.store.base import Store
 from orchestrator.store.journals import Event
-from orchestrator.store.records import EVALUATION, Count, Damaged, Name, Record, Shape, Value, read_record
+from orchestrator.store.records import (
+    EVALUATION,
+    Count,
+    Damaged,
+    Name,
+    Record,
+    Shape,
+    Value,
+    read_record,
+)
 
 
 class ImageShape(Shape):
@@ -60,7 +69,9 @@ def trained_scores(events: Iterable[Event]) -> Iterator[Score]:
         at = record["set"], record["step"]
         if at not in seen:
             seen.add(at)
-            yield from _of_images(record["images"], set=record["set"], step=record["step"], source="training")
+            yield from _of_images(
+                record["images"], set=record["set"], step=record["step"], source="training"
+            )
 
 
 def evaluated_scores(store: Store, evaluations: Iterable[str]) -> tuple[list[Score], list[Damaged]]:
@@ -78,7 +89,8 @@ def evaluated_scores(store: Store, evaluations: Iterable[str]) -> tuple[list[Sco
                 set=record["benchmark"],
                 step=step if isinstance(step, int) else None,
                 source="evaluation",
-                precision=record["precision"] + (" per channel" if record.get("per_channel") else ""),
+                precision=record["precision"]
+                + (" per channel" if record.get("per_channel") else ""),
                 tile=_tile(record),
             )
     return scores, damaged

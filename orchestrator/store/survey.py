@@ -29,8 +29,14 @@ def survey(store: Store) -> list[Damaged]:
     """Every damaged file of the store, by key. Raises EnvironmentProblem where the store cannot be read."""
     with ThreadPoolExecutor(READERS) as readers:
         in_trials = readers.map(lambda trial: list(_in_trial(store, trial)), trial_ids(store))
-        found = [*_beside_trials(store), *(problem for problems in in_trials for problem in problems)]
-    return sorted({(problem.key, problem.why): problem for problem in found}.values(), key=lambda problem: problem.key)
+        found = [
+            *_beside_trials(store),
+            *(problem for problems in in_trials for problem in problems),
+        ]
+    return sorted(
+        {(problem.key, problem.why): problem for problem in found}.values(),
+        key=lambda problem: problem.key,
+    )
 
 
 def unfinished(store: Store) -> list[str]:
@@ -69,7 +75,9 @@ def _beside_trials(store: Store) -> Iterator[Damaged]:
                 continue
 
 
-def _record(store: Store, key: str, pattern: re.Pattern[str], shape: TypeAdapter[Any]) -> Iterator[Damaged]:
+def _record(
+    store: Store, key: str, pattern: re.Pattern[str], shape: TypeAdapter[Any]
+) -> Iterator[Damaged]:
     """What is wrong with a record, where the key is one's; files that somebody else put there are none of ours."""
     if (match := pattern.match(key)) and KEY.fullmatch(match[0]):
         found = read_record(store, match[0], shape)

@@ -65,7 +65,9 @@ class Look:
     hindrances: tuple[Damaged, ...] = ()  # damage that forbids training it further: decision 15
     note: str = ""  # on how the newest attempt began
     tried: tuple[Attempt, ...] = ()  # the attempts' records that are whole, oldest first
-    trained: tuple[RunSpec, ...] = ()  # the specs it was trained with, as the attempts recorded them
+    trained: tuple[
+        RunSpec, ...
+    ] = ()  # the specs it was trained with, as the attempts recorded them
     evaluations: tuple[str, ...] = ()  # keys of its evaluations; these are not read
 
     @property
@@ -78,7 +80,13 @@ def glance_at(store: Store, trial_id: str) -> Look:
     return glance(store, listed(store, trial_id))
 
 
-def glance(store: Store, listing: Listing, *, heard: bool = False, checksums: Mapping[str, str] | None = None) -> Look:
+def glance(
+    store: Store,
+    listing: Listing,
+    *,
+    heard: bool = False,
+    checksums: Mapping[str, str] | None = None,
+) -> Look:
     """What a trial is, given a listing of it.
 
     `heard`: the newest attempt is known to be alive, so its sign of life is not read. `checksums`:
@@ -151,7 +159,10 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Poin
     kept = kept_spec(store, trial_id) if f"trials/{trial_id}/spec.json" in listing.records else None
     final = None
     if isinstance(result, dict):
-        final = (f"trials/{trial_id}/checkpoints/{result['checkpoint']['name']}", result["checkpoint"]["files"])
+        final = (
+            f"trials/{trial_id}/checkpoints/{result['checkpoint']['name']}",
+            result["checkpoint"]["files"],
+        )
     problems = [
         *reader.damaged,
         result,
@@ -161,7 +172,9 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Poin
     ]
     damaged = tuple({(p.key, p.why): p for p in problems if isinstance(p, Damaged)}.values())
     written = (f"trials/{trial_id}/spec.json", result_key(trial_id))
-    hindrances = tuple(p for p in damaged if SEGMENT.fullmatch(p.key) or (p.is_in_the_way and p.key in written))
+    hindrances = tuple(
+        p for p in damaged if SEGMENT.fullmatch(p.key) or (p.is_in_the_way and p.key in written)
+    )
     last = attempts[-1] if attempts else _AttemptFiles()
     failure = last.failure if isinstance(last.failure, dict) else None
     state = _open_state(newest, failure, is_recent(last.alive, last.record))
@@ -211,7 +224,9 @@ class _AttemptFiles:
             failure_at(store, trial_id, number) if there("failure.json") else None,
             read_start(store, trial_id, number) if there("start.json") else None,
             read_record(store, ranks, records.RANKS) if there("ranks.json") else None,
-            read_alive(store, trial_id, number) if number == listing.newest and there("alive.json") else None,
+            read_alive(store, trial_id, number)
+            if number == listing.newest and there("alive.json")
+            else None,
         )
 
     @property
@@ -222,13 +237,21 @@ class _AttemptFiles:
 def glances_at(store: Store, ids: Sequence[str]) -> dict[str, Look]:
     """Glance at each of these trials."""
     with ThreadPoolExecutor(READERS) as readers:
-        return dict(zip(ids, readers.map(lambda trial_id: glance_at(store, trial_id), ids), strict=True))
+        return dict(
+            zip(ids, readers.map(lambda trial_id: glance_at(store, trial_id), ids), strict=True)
+        )
 
 
 def looks_at(store: Store, ids: Sequence[str], *, verify: bool = False) -> dict[str, Look]:
     """Look at each of these trials."""
     with ThreadPoolExecutor(READERS) as readers:
-        return dict(zip(ids, readers.map(lambda trial_id: look_at(store, trial_id, verify=verify), ids), strict=True))
+        return dict(
+            zip(
+                ids,
+                readers.map(lambda trial_id: look_at(store, trial_id, verify=verify), ids),
+                strict=True,
+            )
+        )
 
 
 def looks_at_plan(store_uri: str, plan: Plan) -> dict[str, Look]:

@@ -23,7 +23,9 @@ MLFLOW = "orchestrator.tracking.mlflow:MlflowTracker"
 def open_tracker(uri: str, plan: Plan) -> Tracker:
     """The tracker at an address, for one sweep. Raises UserError for an address that is none."""
     module, _, name = TRACKERS.get(_scheme(uri), MLFLOW).partition(":")
-    tracker: Tracker = getattr(importlib.import_module(module), name)(uri, plan.sweep, plan.question)
+    tracker: Tracker = getattr(importlib.import_module(module), name)(
+        uri, plan.sweep, plan.question
+    )
     return tracker
 
 

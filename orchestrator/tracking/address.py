@@ -24,7 +24,9 @@ FLAG = "--tracking"
 VARIABLE = "NORMSWEEP_TRACKING"
 USERNAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 KNOWN = "sqlite:///PATH, http://SERVER, https://SERVER, postgresql://..., mysql+pymysql://... or databricks"
-ADVICE = f"Put user and password into {USERNAME} and {PASSWORD}, or the whole address into {VARIABLE}."
+ADVICE = (
+    f"Put user and password into {USERNAME} and {PASSWORD}, or the whole address into {VARIABLE}."
+)
 SIGN_IN = f"Set {USERNAME} and {PASSWORD}, or MLFLOW_TRACKING_TOKEN, to what the server knows."
 HOSTS = "The server does not know itself by this name: start it with --allowed-hosts, or use a name that it knows."
 # Python's name of a driver -> what to install.
@@ -75,7 +77,9 @@ def parse(text: str) -> Address:
         return _database(text)
     if text == "databricks" or text.startswith("databricks://"):
         return Address(text, _shown(text))
-    raise UserError(f"{FLAG} {_shown(text)}: not an address of MLflow. {_meant(text, scheme)}Known: {KNOWN}.")
+    raise UserError(
+        f"{FLAG} {_shown(text)}: not an address of MLflow. {_meant(text, scheme)}Known: {KNOWN}."
+    )
 
 
 def _meant(text: str, scheme: str) -> str:
@@ -86,7 +90,11 @@ def _meant(text: str, scheme: str) -> str:
         return f"Did you mean http://{text}? "
     path = text.removeprefix("file://")
     if "://" not in path and path:
-        name = path if Path(path).suffix in (".db", ".sqlite", ".sqlite3") else str(Path(path, "mlflow.db"))
+        name = (
+            path
+            if Path(path).suffix in (".db", ".sqlite", ".sqlite3")
+            else str(Path(path, "mlflow.db"))
+        )
         return f"Did you mean {SQLITE}{name}? MLflow keeps runs in a database; folders of files it has given up. "
     return ""
 
@@ -106,24 +114,33 @@ def _sqlite(text: str) -> Address:
             f"{FLAG} {text}: not a database in a file. Give {SQLITE}PATH, with three slashes before the path."
         )
     if re.search(r"\?\w+=[^/]*$", path) and not Path(path).exists():
-        raise UserError(f"{FLAG} {text}: options after `?` are not taken. Give {SQLITE}{path.rpartition('?')[0]}")
+        raise UserError(
+            f"{FLAG} {text}: options after `?` are not taken. Give {SQLITE}{path.rpartition('?')[0]}"
+        )
     if not Path(path).parent.is_dir() and Path(unquote(path)).parent.is_dir():
         path = unquote(path)  # written as an address instead of as a path
     database = Path(path).absolute()
     if database.is_dir():
-        raise UserError(f"{FLAG} {text}: is a folder. Give a file in it: {SQLITE}{Path(path, 'mlflow.db')}")
+        raise UserError(
+            f"{FLAG} {text}: is a folder. Give a file in it: {SQLITE}{Path(path, 'mlflow.db')}"
+        )
     return Address(SQLITE + quote(str(database)), SQLITE + path, database=database)
 
 
 def _server(text: str) -> Address:
     parts = _split(text)
     if parts.query or parts.fragment:
-        raise UserError(f"{FLAG} {_shown(text)}: a server's address ends with its path, without `?` or `#`.")
+        raise UserError(
+            f"{FLAG} {_shown(text)}: a server's address ends with its path, without `?` or `#`."
+        )
     host = parts.netloc.rpartition("@")[2]
     uri = f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
     credentials = None
     if parts.username:
-        credentials = unquote(parts.username), None if parts.password is None else unquote(parts.password)
+        credentials = (
+            unquote(parts.username),
+            None if parts.password is None else unquote(parts.password),
+        )
     return Address(uri, uri, is_server=True, credentials=credentials)
 
 
@@ -135,10 +152,14 @@ def _split(text: str) -> SplitResult:
     except ValueError as error:
         is_secret = "@" in text
         why = "not an address" if is_secret else str(error)
-        advice = " In a password, write / as %2F, @ as %40, # as %23 and ? as %3F." if is_secret else ""
+        advice = (
+            " In a password, write / as %2F, @ as %40, # as %23 and ? as %3F." if is_secret else ""
+        )
         raise UserError(f"{FLAG} {_shown(text)}: {why}.{advice}") from None
     if not is_whole:
-        raise UserError(f"{FLAG} {_shown(text)}: names no server. Write {parts.scheme}://SERVER:PORT")
+        raise UserError(
+            f"{FLAG} {_shown(text)}: names no server. Write {parts.scheme}://SERVER:PORT"
+        )
     return parts
 
 
@@ -158,7 +179,9 @@ def _database(text: str) -> Address:
             f"{FLAG} {_shown(text)}: its driver {missing} is not installed here: {install}{OTHERS.get(missing, '')}"
         ) from error
     except (ArgumentError, NoSuchModuleError, ValueError):
-        raise UserError(f"{FLAG} {_shown(text)}: not an address of a database. Known: {KNOWN}.") from None
+        raise UserError(
+            f"{FLAG} {_shown(text)}: not an address of a database. Known: {KNOWN}."
+        ) from None
     return Address(text, masked(url.render_as_string(hide_password=True)))
 
 
@@ -166,7 +189,11 @@ def about_access(said: str) -> str:
     """What to do, as a line, where a server answered what MLflow would not; else ""."""
     if re.search(r"\b40[13]\b", said):
         return f"{HOSTS if 'Host header' in said else SIGN_IN}\n"
-    return "Is this the address of an MLflow server?\n" if re.search(r"error code \d{3}\b", said) else ""
+    return (
+        "Is this the address of an MLflow server?\n"
+        if re.search(r"error code \d{3}\b", said)
+        else ""
+    )
 
 
 def leave_process_list(arguments: Sequence[str]) -> None:
@@ -180,11 +207,19 @@ def leave_process_list(arguments: Sequence[str]) -> None:
             value = arguments[index + 1] if index + 1 < len(arguments) else ""
         written = f"{FLAG}={value}" if is_one else value
         left = sys.orig_argv[1:]  # without it, somebody has called us from Python
-        if flag != FLAG or "submit" in arguments[:2] or written not in left or not _holds_password(value):
+        if (
+            flag != FLAG
+            or "submit" in arguments[:2]
+            or written not in left
+            or not _holds_password(value)
+        ):
             continue
         at = left.index(written)
         left[at if is_one else at - 1 : at + 1] = _hidden(value)
-        print(f"{FLAG} held a password, which others could read in the list of processes. {ADVICE}", file=sys.stderr)
+        print(
+            f"{FLAG} held a password, which others could read in the list of processes. {ADVICE}",
+            file=sys.stderr,
+        )
         os.execv(sys.executable, [sys.executable, *left])  # noqa: S606 (no shell)
 
 

@@ -56,7 +56,9 @@ class Tracker(ABC):
         """The runs of the sweep's trials, by trial; the experiment is made if missing."""
 
     @abstractmethod
-    def find_or_create(self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]) -> Run:
+    def find_or_create(
+        self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
+    ) -> Run:
         """The trial's run, RUNNING if new. There is one per trial, whichever process asks first."""
 
     @abstractmethod

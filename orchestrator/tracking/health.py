@@ -62,7 +62,10 @@ def _with_deleted(found: str, deleted: list[tuple[str, int | None]]) -> Health:
     """What people deleted in MLflow of our sweeps: (experiment, None), or (experiment, how many of its runs)."""
     if not deleted:
         return Health(True, found)
-    words = [f"{name} is deleted" if runs is None else f"{runs} of {name}'s runs deleted" for name, runs in deleted]
+    words = [
+        f"{name} is deleted" if runs is None else f"{runs} of {name}'s runs deleted"
+        for name, runs in deleted
+    ]
     whole = any(runs is None for _, runs in deleted)
     command = "`mlflow experiments restore`." if whole else "`mlflow runs restore`."
     return Health(False, f"{found}; of its sweeps: {', '.join(words)}", RESTORE + command)

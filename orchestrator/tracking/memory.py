@@ -37,7 +37,9 @@ class MemoryTracker(Tracker):
     def open(self) -> dict[str, Run]:
         return dict(self.experiment.runs)
 
-    def find_or_create(self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]) -> Run:
+    def find_or_create(
+        self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
+    ) -> Run:
         run = Run(trial_id, "RUNNING", dict(tags), has_params=False)
         self.experiment.values.setdefault(trial_id, {})
         return self.experiment.runs.setdefault(trial_id, run)

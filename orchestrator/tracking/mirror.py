@@ -72,10 +72,17 @@ class Mirror:
             for trial in trials:
                 run = self._runs.get(trial.id)
                 look = (looks or {}).get(trial.id)
-                if run is not None and look is not None and look.has_ended and run.has_all_of(look.result):
+                if (
+                    run is not None
+                    and look is not None
+                    and look.has_ended
+                    and run.has_all_of(look.result)
+                ):
                     run.is_over = True
                 if run is None or not run.is_over or trial.id in heard:
-                    self._sync(store, trial, is_reused=trial.id in reused, is_heard=trial.id in heard)
+                    self._sync(
+                        store, trial, is_reused=trial.id in reused, is_heard=trial.id in heard
+                    )
 
     def log_report(self, files: Mapping[str, str]) -> None:
         """The report's files, by name."""
@@ -87,7 +94,9 @@ class Mirror:
         """Look again at what the tracker has, unless all went well since the last look."""
         if not self._is_open:
             among = {trial.id for trial in self._plan.trials}
-            self._runs = {key: _Mirrored(run) for key, run in self._tracker.open().items() if key in among}
+            self._runs = {
+                key: _Mirrored(run) for key, run in self._tracker.open().items() if key in among
+            }
             self._is_open = True
 
     @contextlib.contextmanager
@@ -116,7 +125,11 @@ class Mirror:
         reader, run.reader = run.reader or JournalReader(store), None
         if reader.checksums:  # a segment that came since the last call is a sign of life
             is_heard = is_heard or not all(reader.has_read(segment) for segment in listing.segments)
-        fresh = [point for point in reader.new_points(listing.segments) if (point.attempt, point.seq) > run.cursor]
+        fresh = [
+            point
+            for point in reader.new_points(listing.segments)
+            if (point.attempt, point.seq) > run.cursor
+        ]
         if fresh:
             self._send(run, fresh)
         run.reader = reader
@@ -137,15 +150,21 @@ class Mirror:
         else:
             outcome = look.result["outcome"] if look.result else look.state.value
             self._tracker.set_tags(run.id, {"normsweep.outcome": outcome})
-            self._tracker.set_status(run.id, status, int(look.result["ended"] * 1000) if look.result else None)
+            self._tracker.set_status(
+                run.id, status, int(look.result["ended"] * 1000) if look.result else None
+            )
         run.status = status
 
     def _send(self, run: _Mirrored, points: list[Point]) -> None:
-        self._tracker.log(run.id, [Value(p.metric, p.step, p.value, round(p.time * 1000)) for p in points])
+        self._tracker.log(
+            run.id, [Value(p.metric, p.step, p.value, round(p.time * 1000)) for p in points]
+        )
         run.cursor = max((p.attempt, p.seq) for p in points)
         self._tracker.set_tags(run.id, {CURSOR: "{}/{}".format(*run.cursor)})
 
-    def _found_or_created(self, trial: Trial, attempts: list[dict[str, Any]], is_reused: bool) -> _Mirrored:
+    def _found_or_created(
+        self, trial: Trial, attempts: list[dict[str, Any]], is_reused: bool
+    ) -> _Mirrored:
         """The trial's run, perhaps made since by another process, or by a call whose answer was lost."""
         first = attempts[0]
         tags = {
@@ -154,15 +173,24 @@ class Mirror:
             "normsweep.commit": first.get("commit", ""),
             "normsweep.host": first.get("host", ""),
             "normsweep.reused": str(is_reused).lower(),
-            **{f"normsweep.version.{name}": text for name, text in first.get("versions", {}).items()},
+            **{
+                f"normsweep.version.{name}": text
+                for name, text in first.get("versions", {}).items()
+            },
         }
         started_ms = round(first["started"] * 1000)
         return _Mirrored(self._tracker.find_or_create(trial.id, trial.name, started_ms, tags))
 
     def _describe(self, run: _Mirrored, trial: Trial) -> None:
         training = trial.spec.training
-        facts = {"parameters": trial.parameters, "steps": training.steps, "batch_size": training.batch_size}
-        self._tracker.set_params(run.id, {name: str(value) for name, value in {**trial.axes, **facts}.items()})
+        facts = {
+            "parameters": trial.parameters,
+            "steps": training.steps,
+            "batch_size": training.batch_size,
+        }
+        self._tracker.set_params(
+            run.id, {name: str(value) for name, value in {**trial.axes, **facts}.items()}
+        )
         run.has_params = True
 
 
@@ -181,7 +209,9 @@ class _Mirrored:
 
     def has_all_of(self, result: Record | Damaged | None) -> bool:
         """Whether the trial was sent to its end, with this result."""
-        if not isinstance(result, dict) or self.status != STATUS.get(State.of_outcome(result["outcome"])):
+        if not isinstance(result, dict) or self.status != STATUS.get(
+            State.of_outcome(result["outcome"])
+        ):
             return False
         return bool(self.result == result[CHECKSUM])
 

@@ -35,7 +35,14 @@ from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, brin
 
 MOST_METRICS = 1_000  # of one log_batch
 TRIAL, REPORT = "normsweep.trial", "normsweep.report"  # tags by which runs are found
-FAILURES = (MlflowException, requests.RequestException, SQLAlchemyError, sqlite3.Error, OSError, Unusable)
+FAILURES = (
+    MlflowException,
+    requests.RequestException,
+    SQLAlchemyError,
+    sqlite3.Error,
+    OSError,
+    Unusable,
+)
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -53,9 +60,13 @@ class MlflowTracker(Tracker):
 
     def open(self) -> dict[str, TrackedRun]:
         with self._mapped():
-            self._client, self._experiment, is_restored = _open(self._address, self._sweep, self._question)
+            self._client, self._experiment, is_restored = _open(
+                self._address, self._sweep, self._question
+            )
             if is_restored:
-                self.notes.append(f"MLflow's experiment {self._sweep} had been deleted there: it is restored.")
+                self.notes.append(
+                    f"MLflow's experiment {self._sweep} had been deleted there: it is restored."
+                )
             runs: dict[str, Run] = {}
             for run in _all_runs(self._client, self._experiment):
                 trial_id = run.data.tags.get(TRIAL)
@@ -63,17 +74,23 @@ class MlflowTracker(Tracker):
                     runs[trial_id] = run
             return {trial_id: _tracked(self._restored(run)) for trial_id, run in runs.items()}
 
-    def find_or_create(self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]) -> TrackedRun:
+    def find_or_create(
+        self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
+    ) -> TrackedRun:
         with self._mapped(), alone(self._address.database):
             found = self._find(TRIAL, trial_id)
             if found is None:
                 tags = {TRIAL: trial_id, "mlflow.source.name": "normsweep", **tags}
-                found = self._client.create_run(self._experiment, start_time=started_ms, tags=tags, run_name=name)
+                found = self._client.create_run(
+                    self._experiment, start_time=started_ms, tags=tags, run_name=name
+                )
             return _tracked(found)
 
     def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
         with self._mapped():
-            self._client.log_batch(run_id, params=[Param(name, value) for name, value in params.items()])
+            self._client.log_batch(
+                run_id, params=[Param(name, value) for name, value in params.items()]
+            )
 
     def log(self, run_id: str, values: Sequence[Value]) -> None:
         metrics = [Metric(v.metric, v.value, v.time_ms, v.step) for v in values]
@@ -97,19 +114,25 @@ class MlflowTracker(Tracker):
         with self._mapped():
             run = self._find(REPORT, self._sweep)
             if run is None:
-                run = self._client.create_run(self._experiment, run_name="report", tags={REPORT: self._sweep})
+                run = self._client.create_run(
+                    self._experiment, run_name="report", tags={REPORT: self._sweep}
+                )
             for name, text in files.items():
                 self._client.log_text(run.info.run_id, text, name)
             self._client.set_terminated(run.info.run_id, "FINISHED")
 
     def _find(self, tag: str, value: str) -> Run | None:
-        found = self._client.search_runs([self._experiment], f"tags.`{tag}` = '{value}'", run_view_type=ViewType.ALL)
+        found = self._client.search_runs(
+            [self._experiment], f"tags.`{tag}` = '{value}'", run_view_type=ViewType.ALL
+        )
         return self._restored(min(found, key=_is_deleted)) if found else None
 
     def _restored(self, run: Run) -> Run:
         if _is_deleted(run):
             self._client.restore_run(run.info.run_id)
-            self.notes.append(f"MLflow's run {run.info.run_name} had been deleted there: it is restored.")
+            self.notes.append(
+                f"MLflow's run {run.info.run_name} had been deleted there: it is restored."
+            )
         return run
 
     @contextlib.contextmanager
@@ -126,7 +149,9 @@ class MlflowTracker(Tracker):
 
 
 def _tracked(run: Run) -> TrackedRun:
-    return TrackedRun(run.info.run_id, run.info.status, run.data.tags, has_params=bool(run.data.params))
+    return TrackedRun(
+        run.info.run_id, run.info.status, run.data.tags, has_params=bool(run.data.params)
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -142,7 +167,9 @@ def connected(address: Address) -> MlflowClient:
     """A client. Raises Unusable or SQLAlchemyError at once for a database that MLflow would try ten times, for 100 s."""
     if address.database is not None:
         check_usable(address.database)
-    elif not address.is_server and "://" in address.uri and not address.uri.startswith("databricks"):
+    elif (
+        not address.is_server and "://" in address.uri and not address.uri.startswith("databricks")
+    ):
         sqlalchemy.create_engine(address.uri, poolclass=sqlalchemy.NullPool).connect().close()
     return MlflowClient(address.uri)
 
@@ -161,7 +188,10 @@ def _open(address: Address, sweep: str, question: str) -> tuple[MlflowClient, st
         if found is not None:
             return client, found.experiment_id, _restore(client, found)
         # The kind makes the UI open on runs and charts instead of on traces of language models.
-        tags = {"mlflow.note.content": question, "mlflow.experimentKind": "custom_model_development"}
+        tags = {
+            "mlflow.note.content": question,
+            "mlflow.experimentKind": "custom_model_development",
+        }
         return client, client.create_experiment(sweep, artifact_location=location, tags=tags), False
 
 
@@ -183,13 +213,20 @@ def deleted_experiments(address: Address) -> list[tuple[str, int | None]]:
     """What `sqlite.deleted` finds, of a server or another database. Raises TrackingUnavailable with one line."""
     try:
         client = connected(address)
-        experiments = {found.experiment_id: found for found in client.search_experiments(ViewType.ALL)}
-        runs = client.search_runs(list(experiments), "tags.`normsweep.trial` LIKE '%'", ViewType.DELETED_ONLY)
+        experiments = {
+            found.experiment_id: found for found in client.search_experiments(ViewType.ALL)
+        }
+        runs = client.search_runs(
+            list(experiments), "tags.`normsweep.trial` LIKE '%'", ViewType.DELETED_ONLY
+        )
     except FAILURES as error:
         raise TrackingUnavailable(f"{address.shown}: {_first_line(error)}") from error
     counted = Counter(run.info.experiment_id for run in runs)
     return [
-        (experiments[key].name, None if experiments[key].lifecycle_stage == LifecycleStage.DELETED else number)
+        (
+            experiments[key].name,
+            None if experiments[key].lifecycle_stage == LifecycleStage.DELETED else number,
+        )
         for key, number in counted.items()
     ]
 
@@ -198,7 +235,9 @@ def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
     """The deleted ones too."""
     token = None
     while True:
-        page = client.search_runs([experiment], run_view_type=ViewType.ALL, max_results=1_000, page_token=token)
+        page = client.search_runs(
+            [experiment], run_view_type=ViewType.ALL, max_results=1_000, page_token=token
+        )
         yield from page
         token = page.token
         if not token:

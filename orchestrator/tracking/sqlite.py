@@ -40,7 +40,9 @@ def _make_folder(database: Path) -> None:
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Unusable(f"{database}: {error.strerror}. Name another database with --tracking.") from error
+        raise Unusable(
+            f"{database}: {error.strerror}. Name another database with --tracking."
+        ) from error
 
 
 def artifacts_beside(database: Path, experiment: str) -> str:
@@ -56,7 +58,9 @@ def check_usable(database: Path) -> None:
             connection.execute("BEGIN IMMEDIATE")
             connection.rollback()
     except sqlite3.OperationalError as error:
-        raise Unusable(f"{database}: {error}. Make it writable, or name another database with --tracking.") from error
+        raise Unusable(
+            f"{database}: {error}. Make it writable, or name another database with --tracking."
+        ) from error
     except sqlite3.DatabaseError as error:
         raise Unusable(
             f"{database}: {error}. Move it away, and fill a new one with `normsweep sync FILE`: the store has everything."
@@ -66,7 +70,9 @@ def check_usable(database: Path) -> None:
 @contextlib.contextmanager
 def _connected(database: Path, mode: str = "rwc") -> Iterator[sqlite3.Connection]:
     uri = f"{database.absolute().as_uri()}?mode={mode}"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=PATIENCE_S, isolation_level=None)) as connection:
+    with contextlib.closing(
+        sqlite3.connect(uri, uri=True, timeout=PATIENCE_S, isolation_level=None)
+    ) as connection:
         yield connection
 
 
@@ -127,4 +133,8 @@ def deleted(database: Path) -> list[tuple[str, int | None]]:
             found = connection.execute(OF_OURS).fetchall()
         except sqlite3.OperationalError:  # not MLflow's tables, or of another version of it
             return []
-    return [(name, None if is_deleted else runs) for name, is_deleted, runs in found if is_deleted or runs]
+    return [
+        (name, None if is_deleted else runs)
+        for name, is_deleted, runs in found
+        if is_deleted or runs
+    ]

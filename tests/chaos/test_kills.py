@@ -26,7 +26,9 @@ def assert_tracked_once(folder: Path) -> None:
     points = tracked_points(folder, "chaos")
     assert points.keys() == results(folder).keys()
     for counted in points.values():
-        assert {step for metric, step in counted if metric == "train/loss"} == set(range(1, STEPS + 1))
+        assert {step for metric, step in counted if metric == "train/loss"} == set(
+            range(1, STEPS + 1)
+        )
         assert set(counted.values()) == {1}
 
 
@@ -37,7 +39,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_driver_killed_outright_is_continued_by_running_again(tmp_path: Path, undisturbed: Path) -> None:
+def test_a_driver_killed_outright_is_continued_by_running_again(
+    tmp_path: Path, undisturbed: Path
+) -> None:
     file = write_sweep(tmp_path, **LONG)
     driver = start(file)
     wait_for(lambda: sealed_checkpoints(tmp_path), driver)
@@ -54,7 +58,9 @@ def test_a_driver_killed_outright_is_continued_by_running_again(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("victim", ["rank", "actor"])
-def test_a_gang_with_a_killed_worker_is_retried(tmp_path: Path, undisturbed: Path, victim: str) -> None:
+def test_a_gang_with_a_killed_worker_is_retried(
+    tmp_path: Path, undisturbed: Path, victim: str
+) -> None:
     file = write_sweep(tmp_path, **LONG)
     driver = start(file)
     wait_for(lambda: sealed_checkpoints(tmp_path), driver)

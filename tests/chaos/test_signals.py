@@ -41,7 +41,9 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # also where these tests run under nohup
+            preexec_fn=lambda: signal.signal(
+                signal.SIGHUP, signal.SIG_DFL
+            ),  # also where these tests run under nohup
         )
 
     def processes(self) -> list[psutil.Process]:
@@ -49,7 +51,10 @@ class Run:
         for process in psutil.process_iter():
             with suppress(psutil.Error, ProcessLookupError):
                 # Ray's workers write their titles over their environment.
-                is_ours = process.environ().get(MARK) == self.mark or os.getsid(process.pid) == self.process.pid
+                is_ours = (
+                    process.environ().get(MARK) == self.mark
+                    or os.getsid(process.pid) == self.process.pid
+                )
                 if is_ours and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
@@ -97,7 +102,10 @@ def journalled_step(folder: Path) -> int:
 def failures(folder: Path) -> list[dict]:
     """By attempt."""
     written = (folder / "runs/trials").glob("*/attempts/*/failure.json")
-    return [json.loads(path.read_text()) for path in sorted(written, key=lambda path: int(path.parent.name))]
+    return [
+        json.loads(path.read_text())
+        for path in sorted(written, key=lambda path: int(path.parent.name))
+    ]
 
 
 def continuing(output: str) -> str:
@@ -111,13 +119,17 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_whatever_ends_a_run_its_printed_command_continues_to_the_same_bits(tmp_path: Path, undisturbed: Path) -> None:
+def test_whatever_ends_a_run_its_printed_command_continues_to_the_same_bits(
+    tmp_path: Path, undisturbed: Path
+) -> None:
     line: list[str] | str = command("run", write_sweep(tmp_path, **ONLY_WHEN_ASKED))
     for ending in (signal.SIGTERM, "raylet", signal.SIGHUP, "gcs_server", signal.SIGINT):
         with started(line, tmp_path) as one:
             before = journalled_step(tmp_path)
             wait_for(lambda before=before: journalled_step(tmp_path) > before + 5, one.process)
-            assert {process.nice() for process in one.processes()} == {os.nice(0)}, "not at Ray's 15"
+            assert {process.nice() for process in one.processes()} == {os.nice(0)}, (
+                "not at Ray's 15"
+            )
             reached = journalled_step(tmp_path)
             if isinstance(ending, str):
                 victim = one.named(ending)
@@ -146,7 +158,9 @@ def test_whatever_ends_a_run_its_printed_command_continues_to_the_same_bits(tmp_
 
 @pytest.mark.parametrize("ending", SIGNALS)
 @pytest.mark.parametrize("delay_s", [0.2, 3.0])
-def test_a_run_that_has_hardly_begun_ends_at_once(tmp_path: Path, ending: signal.Signals, delay_s: float) -> None:
+def test_a_run_that_has_hardly_begun_ends_at_once(
+    tmp_path: Path, ending: signal.Signals, delay_s: float
+) -> None:
     with started(command("run", write_sweep(tmp_path)), tmp_path) as one:
         until = time.monotonic() + delay_s
         wait_for(lambda: time.monotonic() > until and listens(one.process.pid), one.process)
@@ -158,7 +172,11 @@ def test_a_run_that_has_hardly_begun_ends_at_once(tmp_path: Path, ending: signal
 
 def listens(pid: int) -> bool:
     """Whether the process has come to our code, which catches or blocks SIGTERM."""
-    status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    status = dict(
+        line.split(":\t")
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+        if ":\t" in line
+    )
     return bool((int(status["SigCgt"], 16) | int(status["SigBlk"], 16)) & 1 << signal.SIGTERM - 1)
 
 
@@ -182,7 +200,11 @@ def test_a_signal_at_any_moment(tmp_path: Path, undisturbed: Path, ending: signa
         with started(command("run", write_sweep(folder, **ONLY_WHEN_ASKED)), folder) as one:
             began = time.monotonic()
             while one.process.poll() is None:
-                is_due = journalled_step(folder) >= at_step if moment % 2 else time.monotonic() - began >= at_s
+                is_due = (
+                    journalled_step(folder) >= at_step
+                    if moment % 2
+                    else time.monotonic() - began >= at_s
+                )
                 if is_due and listens(one.process.pid):
                     break
                 time.sleep(0.02)

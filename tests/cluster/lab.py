@@ -31,14 +31,41 @@ ROOT = Path(__file__).parents[2]
 KUBE = Path(os.environ.get("NORMSWEEP_KUBE") or ROOT.parent / "shared" / "kube")
 KUBE_HOME = Path(os.environ.get("KUBE_HOME") or "/var/tmp/test-kube")
 HOME = Path(os.environ.get("NORMSWEEP_LAB") or "/var/tmp/normsweep-lab")
-TOOLS = ("buildah", "containerd", "runc", "debootstrap", "nft", "conntrack", "ip", "zstd", "openssl", "busybox")
+TOOLS = (
+    "buildah",
+    "containerd",
+    "runc",
+    "debootstrap",
+    "nft",
+    "conntrack",
+    "ip",
+    "zstd",
+    "openssl",
+    "busybox",
+)
 HERE, S3_PORT = "198.18.7.2", 7070  # this machine, as pods see it
 NAMESPACE = "normsweep"
 BUCKET = "normsweep"
 # Planted, so that a test can look for them where they must not be.
-S3_KEY, S3_SECRET, PG_PASSWORD = "planted-s3-key-id", "planted-s3-secret-Zq8", "planted-pg-password-Xw3"
-INSIDE = ("orchestrator", "trainers", "sweeps", "k8s", "constraints.txt", "pyproject.toml")  # what an image is made of
-POD_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION")
+S3_KEY, S3_SECRET, PG_PASSWORD = (
+    "planted-s3-key-id",
+    "planted-s3-secret-Zq8",
+    "planted-pg-password-Xw3",
+)
+INSIDE = (
+    "orchestrator",
+    "trainers",
+    "sweeps",
+    "k8s",
+    "constraints.txt",
+    "pyproject.toml",
+)  # what an image is made of
+POD_VARIABLES = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_DEFAULT_REGION",
+)
 LOOK_EVERY_S = 1.0
 
 
@@ -80,10 +107,19 @@ class Lab:
         return f"s3://{BUCKET}/{self.prefix}/{name}"
 
     def kubectl(self, *words: object, deadline_s: float = 120) -> str:
-        return sh(KUBE_HOME / "bin/kubectl", "--namespace", NAMESPACE, *words, deadline_s=deadline_s, **self.variables)
+        return sh(
+            KUBE_HOME / "bin/kubectl",
+            "--namespace",
+            NAMESPACE,
+            *words,
+            deadline_s=deadline_s,
+            **self.variables,
+        )
 
     def objects(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-o", "json", "-l", selector))["items"]
+        items: list[dict[str, Any]] = json.loads(
+            self.kubectl("get", kind, "-o", "json", "-l", selector)
+        )["items"]
         return items
 
     def apply(self, manifest: str) -> None:
@@ -93,7 +129,16 @@ class Lab:
         )  # fmt: skip
 
     def apply_secret(self, name: str, values: dict[str, str]) -> None:
-        self.apply(json.dumps({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}))
+        self.apply(
+            json.dumps(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Secret",
+                    "metadata": {"name": name},
+                    "stringData": values,
+                }
+            )
+        )
 
     def start(self, *words: object, cwd: Path = ROOT, **variables: str) -> subprocess.Popen[str]:
         """`normsweep ...` beside us."""
@@ -104,7 +149,12 @@ class Lab:
         )  # fmt: skip
 
     def normsweep(
-        self, *words: object, expect: int = 0, cwd: Path = ROOT, deadline_s: float = 600, **variables: str
+        self,
+        *words: object,
+        expect: int = 0,
+        cwd: Path = ROOT,
+        deadline_s: float = 600,
+        **variables: str,
     ) -> str:
         """`normsweep ...` to its end; what it printed."""
         process = self.start(*words, cwd=cwd, **variables)
@@ -112,13 +162,27 @@ class Lab:
             output, _ = process.communicate(timeout=deadline_s)
         except subprocess.TimeoutExpired:
             process.kill()
-            raise AssertionError(f"{words} takes too long:\n{process.communicate()[0]}\n{self.picture()}") from None
-        assert process.returncode == expect, f"{words} ended with {process.returncode}:\n{output}\n{self.picture()}"
+            raise AssertionError(
+                f"{words} takes too long:\n{process.communicate()[0]}\n{self.picture()}"
+            ) from None
+        assert process.returncode == expect, (
+            f"{words} ended with {process.returncode}:\n{output}\n{self.picture()}"
+        )
         return output
 
     def submission(self, file: Path, store: str, *flags: object) -> list[object]:
         """The words of `normsweep submit` for a sweep of this lab."""
-        return ["submit", file, "--store", store, "--data", self.data, "--image", self.image, *flags]
+        return [
+            "submit",
+            file,
+            "--store",
+            store,
+            "--data",
+            self.data,
+            "--image",
+            self.image,
+            *flags,
+        ]
 
     def picture(self) -> str:
         """What a person would look at when something went wrong."""
@@ -138,7 +202,9 @@ class Lab:
         """Every key of a store."""
         prefix = store.removeprefix(f"s3://{BUCKET}/") + "/"
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        return [item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", ())]
+        return [
+            item["Key"].removeprefix(prefix) for page in pages for item in page.get("Contents", ())
+        ]
 
     def read(self, store: str, key: str) -> bytes:
         name = f"{store.removeprefix(f's3://{BUCKET}/')}/{key}"
@@ -149,11 +215,25 @@ class Lab:
         """What `kubectl auth can-i` asks: whether the API would let an account do this in our namespace."""
         with_part, _, group = resource.partition(".")
         name, _, part = with_part.partition("/")
-        asked = {"verb": verb, "group": group, "resource": name, "subresource": part, "namespace": NAMESPACE}
-        groups = ["system:authenticated", "system:serviceaccounts", f"system:serviceaccounts:{NAMESPACE}"]
+        asked = {
+            "verb": verb,
+            "group": group,
+            "resource": name,
+            "subresource": part,
+            "namespace": NAMESPACE,
+        }
+        groups = [
+            "system:authenticated",
+            "system:serviceaccounts",
+            f"system:serviceaccounts:{NAMESPACE}",
+        ]
         review = {"spec": {"user": account, "groups": groups, "resourceAttributes": asked}}
         client = kubernetes.config.new_client_from_config(self.variables["KUBECONFIG"])
-        allowed: bool = kubernetes.client.AuthorizationV1Api(client).create_subject_access_review(review).status.allowed
+        allowed: bool = (
+            kubernetes.client.AuthorizationV1Api(client)
+            .create_subject_access_review(review)
+            .status.allowed
+        )
         return allowed
 
     def attempts(self, store: str) -> dict[str, int]:
@@ -168,7 +248,9 @@ class Lab:
         """Ids of the trials that have a result."""
         return sorted(key.split("/")[1] for key in self.keys(store) if key.endswith("/result.json"))
 
-    def final_tensors(self, store: str, trials: list[str], folder: Path) -> dict[str, dict[str, bytes]]:
+    def final_tensors(
+        self, store: str, trials: list[str], folder: Path
+    ) -> dict[str, dict[str, bytes]]:
         """Trial -> the exported network's tensors, as bytes."""
         from safetensors.torch import load_file
 
@@ -176,7 +258,8 @@ class Lab:
         for trial in trials:
             self.normsweep("export", trial, "--to", folder / "net.safetensors", "--store", store)
             found[trial] = {
-                name: tensor.numpy().tobytes() for name, tensor in load_file(folder / "net.safetensors").items()
+                name: tensor.numpy().tobytes()
+                for name, tensor in load_file(folder / "net.safetensors").items()
             }
         return found
 
@@ -193,7 +276,11 @@ class Lab:
         def ended() -> list[str]:
             keys = self.keys(store)
             done = self.ended(store)
-            sealed = {key.split("/")[1] for key in keys if "/checkpoints/" in key and key.endswith("/manifest.json")}
+            sealed = {
+                key.split("/")[1]
+                for key in keys
+                if "/checkpoints/" in key and key.endswith("/manifest.json")
+            }
             return done if sealed - set(done) else []
 
         return self.wait(ended, f"a second trial in {store}", deadline_s=400)  # type: ignore[no-any-return]
@@ -201,7 +288,13 @@ class Lab:
     def wait_checkpoint(self, store: str, count: int = 1) -> None:
         """Until so many checkpoints of the store count."""
         self.wait(
-            lambda: sum(key.endswith("/manifest.json") and "/checkpoints/" in key for key in self.keys(store)) >= count,
+            lambda: (
+                sum(
+                    key.endswith("/manifest.json") and "/checkpoints/" in key
+                    for key in self.keys(store)
+                )
+                >= count
+            ),
             f"{count} checkpoints in {store}",
             deadline_s=300,
         )
@@ -239,7 +332,9 @@ def started(photographs: Path) -> Iterator[Lab]:
             shutil.rmtree(HOME / name, ignore_errors=True)
     images = Images()
     with ThreadPoolExecutor(2) as side:
-        up = side.submit(lambda: None if was_up else sh(KUBE / "cluster", "up", "--nodes", "2", "--kueue"))
+        up = side.submit(
+            lambda: None if was_up else sh(KUBE / "cluster", "up", "--nodes", "2", "--kueue")
+        )
         try:
             images.build(up.result)
             variables = {
@@ -262,9 +357,13 @@ def started(photographs: Path) -> Iterator[Lab]:
                 )  # fmt: skip
                 with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
                     client.create_bucket(Bucket=BUCKET)
-                lab = Lab(images.tag, client, f"session-{os.getpid()}-{int(time.time())}", variables)
+                lab = Lab(
+                    images.tag, client, f"session-{os.getpid()}-{int(time.time())}", variables
+                )
                 for name, root in (("BSDS400", "train"), ("Set5", "benchmarks")):
-                    lab.normsweep("data", "stage", name, "--from", photographs / root, "--to", lab.data)
+                    lab.normsweep(
+                        "data", "stage", name, "--from", photographs / root, "--to", lab.data
+                    )
                 _deploy(lab)
                 yield lab
         finally:
@@ -274,7 +373,15 @@ def started(photographs: Path) -> Iterator[Lab]:
 
 def _is_deployed() -> bool:
     """Whether the cluster that is up has been a lab before."""
-    words = (KUBE_HOME / "bin/kubectl", "get", "--ignore-not-found", "--output", "name", "namespace", NAMESPACE)
+    words = (
+        KUBE_HOME / "bin/kubectl",
+        "get",
+        "--ignore-not-found",
+        "--output",
+        "name",
+        "namespace",
+        NAMESPACE,
+    )
     return sh(*words, KUBECONFIG=str(KUBE_HOME / "kubeconfig")).strip() != ""
 
 
@@ -282,7 +389,9 @@ def _deploy(lab: Lab) -> None:
     """Our manifests, the Secrets that are the user's, and a volume for PostgreSQL."""
     sh(KUBE_HOME / "bin/kubectl", "apply", "-f", "k8s/base/namespace.yaml", **lab.variables)
     lab.apply_secret("normsweep-mlflow", {"password": PG_PASSWORD})
-    lab.apply_secret("normsweep-s3", {key: value for key, value in lab.variables.items() if key in POD_VARIABLES})
+    lab.apply_secret(
+        "normsweep-s3", {key: value for key, value in lab.variables.items() if key in POD_VARIABLES}
+    )
     folder = HOME / "postgres"
     folder.mkdir(exist_ok=True)
     node = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["node-1"]}
@@ -295,7 +404,14 @@ def _deploy(lab: Lab) -> None:
         "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [node]}]}},
     }
     lab.apply(
-        json.dumps({"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "postgres"}, "spec": volume})
+        json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "PersistentVolume",
+                "metadata": {"name": "postgres"},
+                "spec": volume,
+            }
+        )
     )
     sh(KUBE_HOME / "bin/kubectl", "apply", "-k", "k8s/overlays/kueue", **lab.variables)
     # The verbs run with the rights that the manifests give to whoever submits.
@@ -319,24 +435,39 @@ class Images:
             digest.update(name.encode() + (ROOT / name).read_bytes())
         self._version = digest.hexdigest()[:12]
         self.tag = f"localhost/normsweep:{self._version}"
-        self._buildah = f"buildah --root {HOME}/storage --runroot {HOME}/run --storage-driver overlay"
+        self._buildah = (
+            f"buildah --root {HOME}/storage --runroot {HOME}/run --storage-driver overlay"
+        )
 
     def build(self, wait_cluster: Callable[[], object]) -> None:
         """Build what is missing, load it; a build goes on while another image is loaded."""
         base = self._base()
         with ThreadPoolExecutor(1) as loader:
-            for load in [loader.submit(self._load, name, wait_cluster) for name in self._built(base)]:
+            for load in [
+                loader.submit(self._load, name, wait_cluster) for name in self._built(base)
+            ]:
                 load.result()
         wait_cluster()
 
     def _built(self, base: str) -> Iterator[str]:
         here = ROOT / "tests/cluster"
         postgres = "localhost/postgres:dev"
-        words = ("--file", here / "postgres.Dockerfile", "--build-arg", f"BASE={base}", "--tag", postgres, here)
+        words = (
+            "--file",
+            here / "postgres.Dockerfile",
+            "--build-arg",
+            f"BASE={base}",
+            "--tag",
+            postgres,
+            here,
+        )
         built(*self._buildah.split(), "build", *FLAGS.split(), *words)
         yield postgres
         mounts = " ".join(f"-v {mount}:ro" for mount in pip_mounts(HOME / "pip.conf"))
-        for target, tag in (("mlflow-server", "localhost/mlflow-server:dev"), ("normsweep", self.tag)):
+        for target, tag in (
+            ("mlflow-server", "localhost/mlflow-server:dev"),
+            ("normsweep", self.tag),
+        ):
             settings = {"BUILDER": self._buildah, "BASE": base, "TARGET": target, "IMAGE": tag}
             settings["BUILD_FLAGS"] = f"{FLAGS} {mounts}"
             built("make", "image", *(f"{key}={value}" for key, value in settings.items()))
@@ -347,21 +478,37 @@ class Images:
         name = "localhost/debian-python:bookworm"
         if self._id(name) is None:
             sh(KUBE / "base-image", HOME / "base.tar", deadline_s=900)
-            container = sh(*self._buildah.split(), "from", "--quiet", f"docker-archive:{HOME}/base.tar").split()[-1]
+            container = sh(
+                *self._buildah.split(), "from", "--quiet", f"docker-archive:{HOME}/base.tar"
+            ).split()[-1]
             sh(*self._buildah.split(), "commit", "--quiet", "--squash", "--rm", container, name)
         return name
 
     def _id(self, name: str) -> str | None:
         found = sh(*self._buildah.split(), "images", "--json")
-        return next((image["id"] for image in json.loads(found or "[]") or [] if name in (image["names"] or ())), None)
+        return next(
+            (
+                image["id"]
+                for image in json.loads(found or "[]") or []
+                if name in (image["names"] or ())
+            ),
+            None,
+        )
 
     def _load(self, name: str, wait_cluster: Callable[[], object]) -> None:
         wait_cluster()
         sockets = [node / "run/containerd.sock" for node in sorted((KUBE_HOME / "node").iterdir())]
-        known = [sh("ctr", "-a", socket, "-n", "k8s.io", "images", "list", f"name=={name}") for socket in sockets]
+        known = [
+            sh("ctr", "-a", socket, "-n", "k8s.io", "images", "list", f"name=={name}")
+            for socket in sockets
+        ]
         mark = HOME / "loaded" / name.replace("/", "_")
         identity = f"{self._id(name)} {KUBE_HOME.joinpath('node').stat().st_ino}"
-        if all(name in listed for listed in known) and mark.exists() and mark.read_text() == identity:
+        if (
+            all(name in listed for listed in known)
+            and mark.exists()
+            and mark.read_text() == identity
+        ):
             return
         archive = HOME / "image.tar"
         archive.unlink(missing_ok=True)
@@ -393,7 +540,11 @@ def pip_mounts(file: Path) -> list[str]:
         for name, value in settings.items()
         if name in ("index-url", "find-links", "cert", "default-timeout")
     }
-    file.write_text("\n".join(["[global]", *(f"{name} = {value}" for name, value in kept.items())]) + "\n")
-    folders = [Path(folder) for name in ("find-links", "cert") for folder in kept.get(name, "").split()]
+    file.write_text(
+        "\n".join(["[global]", *(f"{name} = {value}" for name, value in kept.items())]) + "\n"
+    )
+    folders = [
+        Path(folder) for name in ("find-links", "cert") for folder in kept.get(name, "").split()
+    ]
     paths = {folder if folder.is_dir() else folder.parent for folder in folders if folder.exists()}
     return [f"{file}:/etc/pip.conf", *(f"{path}:{path}" for path in sorted(paths))]

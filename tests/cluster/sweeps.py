@@ -29,22 +29,43 @@ def disturbed(
     lr: str = "5.0e-4",
 ) -> Path:
     """A sweep file of gangs over both nodes, long enough that something can happen to them."""
-    path.write_text(SWEEP.format(norms=norms, steps=steps, checkpoint_every=checkpoint_every, workers=workers, lr=lr))
+    path.write_text(
+        SWEEP.format(
+            norms=norms, steps=steps, checkpoint_every=checkpoint_every, workers=workers, lr=lr
+        )
+    )
     return path
 
 
 def only_job(lab: Lab, sweep: str) -> str:
     """The name of the sweep's newest job."""
     jobs = lab.objects("rayjobs", f"normsweep.io/sweep={sweep}")
-    name: str = max(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]))["metadata"]["name"]
+    name: str = max(jobs, key=lambda job: str(job["metadata"]["creationTimestamp"]))["metadata"][
+        "name"
+    ]
     return name
 
 
-def assert_same_bits_as_here(lab: Lab, file: Path, store: str, folder: Path, cwd: Path = ROOT) -> None:
+def assert_same_bits_as_here(
+    lab: Lab, file: Path, store: str, folder: Path, cwd: Path = ROOT
+) -> None:
     """The sweep's trials ended in `store` with the tensors that they get on this machine without a cluster, undisturbed."""
-    undisturbed = lab.store("undisturbed")  # trials are named by their content: what two sweeps share is trained once
+    undisturbed = lab.store(
+        "undisturbed"
+    )  # trials are named by their content: what two sweeps share is trained once
     tracking = f"sqlite:///{folder}/mlflow.db"
-    lab.normsweep("run", file, "--store", undisturbed, "--tracking", tracking, "--data", lab.data, "--quiet", cwd=cwd)
+    lab.normsweep(
+        "run",
+        file,
+        "--store",
+        undisturbed,
+        "--tracking",
+        tracking,
+        "--data",
+        lab.data,
+        "--quiet",
+        cwd=cwd,
+    )
     ended = lab.ended(store)
     assert ended
     assert lab.final_tensors(store, ended, folder) == lab.final_tensors(undisturbed, ended, folder)

@@ -26,7 +26,9 @@ def cut_a_worker_node_off(lab: Lab, job: str) -> None:
     sh(KUBE / "cluster", "cut", node)
     try:
         ready = "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
-        lab.wait(lambda: lab.kubectl("get", "node", node, "-o", ready) != "True", f"{node} is missed", 60)
+        lab.wait(
+            lambda: lab.kubectl("get", "node", node, "-o", ready) != "True", f"{node} is missed", 60
+        )
         until = time.monotonic() + 60  # the disturbance itself is a minute long
         lab.wait(lambda: time.monotonic() > until, "a minute", 90)
     finally:
@@ -34,7 +36,13 @@ def cut_a_worker_node_off(lab: Lab, job: str) -> None:
 
 
 def kill_a_worker_outright(lab: Lab, job: str) -> None:
-    lab.kubectl("delete", "pod", lab.pods(job, "worker")[0]["metadata"]["name"], "--grace-period=0", "--force")
+    lab.kubectl(
+        "delete",
+        "pod",
+        lab.pods(job, "worker")[0]["metadata"]["name"],
+        "--grace-period=0",
+        "--force",
+    )
 
 
 def ask_a_worker_to_go(lab: Lab, job: str) -> None:
@@ -46,12 +54,17 @@ def let_a_rank_grow_too_large(lab: Lab, job: str) -> None:
     name = lab.pods(job, "worker")[0]["metadata"]["name"]
     lab.kubectl("exec", name, "--", "touch", "/tmp/be-hungry")
     lab.wait(
-        lambda: "gone" in lab.kubectl("exec", name, "--", "bash", "-c", "test -e /tmp/be-hungry || echo gone"), "hunger"
+        lambda: (
+            "gone"
+            in lab.kubectl("exec", name, "--", "bash", "-c", "test -e /tmp/be-hungry || echo gone")
+        ),
+        "hunger",
     )
 
 
 @pytest.mark.parametrize(
-    "disturb", [cut_a_worker_node_off, kill_a_worker_outright, ask_a_worker_to_go, let_a_rank_grow_too_large]
+    "disturb",
+    [cut_a_worker_node_off, kill_a_worker_outright, ask_a_worker_to_go, let_a_rank_grow_too_large],
 )
 def test_a_disturbed_sweep_ends_with_the_bits_of_an_undisturbed_one(
     lab: Lab, tmp_path: Path, disturb: Callable[[Lab, str], None]
@@ -72,7 +85,11 @@ def test_a_disturbed_sweep_ends_with_the_bits_of_an_undisturbed_one(
     attempts = lab.attempts(store)
     assert max(attempts.values()) > 1, "nothing was disturbed"
     assert hungry or [attempts[trial] for trial in done] == [1], "what had ended was not run again"
-    kinds = {json.loads(lab.read(store, key))["kind"] for key in lab.keys(store) if key.endswith("/failure.json")}
+    kinds = {
+        json.loads(lab.read(store, key))["kind"]
+        for key in lab.keys(store)
+        if key.endswith("/failure.json")
+    }
     if hungry:
         assert kinds == {"killed"}
     if disturb is ask_a_worker_to_go:
@@ -82,7 +99,9 @@ def test_a_disturbed_sweep_ends_with_the_bits_of_an_undisturbed_one(
     assert_same_bits_as_here(lab, file, store, tmp_path, cwd=tmp_path)
 
 
-def test_a_sweep_with_a_diverged_trial_makes_one_cluster_and_waiting_for_it_exits_4(lab: Lab, tmp_path: Path) -> None:
+def test_a_sweep_with_a_diverged_trial_makes_one_cluster_and_waiting_for_it_exits_4(
+    lab: Lab, tmp_path: Path
+) -> None:
     file = disturbed(tmp_path / "diverging.yaml", steps=40, workers=1, lr="1.0e+30")
     store = lab.store("diverging")
     lab.normsweep(*lab.submission(file, store, "--wait"), expect=4)
@@ -91,7 +110,9 @@ def test_a_sweep_with_a_diverged_trial_makes_one_cluster_and_waiting_for_it_exit
     assert job["status"].get("failed", 0) == 0
     assert set(lab.attempts(store).values()) == {1}
     lab.normsweep("status", job["metadata"]["name"], expect=4)
-    assert "1 of them by diverging" in lab.normsweep(*lab.submission(file, store, "--wait"), expect=4)
+    assert "1 of them by diverging" in lab.normsweep(
+        *lab.submission(file, store, "--wait"), expect=4
+    )
 
 
 QUOTA = {"cpu": "3", "memory": "12Gi"}  # for one gang of two
@@ -110,13 +131,21 @@ def cluster_queue(name: str, flavor: dict[str, Any]) -> dict[str, Any]:
 
 def local_queue(name: str) -> dict[str, Any]:
     metadata = {"name": name, "namespace": NAMESPACE}
-    return {"apiVersion": KUEUE, "kind": "LocalQueue", "metadata": metadata, "spec": {"clusterQueue": name}}
+    return {
+        "apiVersion": KUEUE,
+        "kind": "LocalQueue",
+        "metadata": metadata,
+        "spec": {"clusterQueue": name},
+    }
 
 
 @pytest.fixture
 def narrow_queue(lab: Lab) -> Iterator[str]:
     """A queue with room for one small sweep; priorities are those of k8s/overlays/kueue."""
-    flavor = {"name": "default", "resources": [{"name": name, "nominalQuota": size} for name, size in QUOTA.items()]}
+    flavor = {
+        "name": "default",
+        "resources": [{"name": name, "nominalQuota": size} for name, size in QUOTA.items()],
+    }
     lab.apply(json.dumps(cluster_queue("narrow", flavor)))
     lab.apply(json.dumps(local_queue("narrow")))
     yield "narrow"
@@ -128,10 +157,16 @@ def cancel_all(lab: Lab, *sweeps: str) -> None:
     for sweep in sweeps:
         began = time.monotonic()
         lab.normsweep("cancel", sweep)
-        left = [pod["metadata"]["name"] for pod in lab.objects("pods") if pod["metadata"]["name"].startswith(sweep)]
+        left = [
+            pod["metadata"]["name"]
+            for pod in lab.objects("pods")
+            if pod["metadata"]["name"].startswith(sweep)
+        ]
         assert left == []
         lab.wait(
-            lambda name=sweep: not lab.objects("configmaps", f"normsweep.io/sweep={name}"), "its ConfigMap goes", 30
+            lambda name=sweep: not lab.objects("configmaps", f"normsweep.io/sweep={name}"),
+            "its ConfigMap goes",
+            30,
         )
         assert time.monotonic() - began < 60
 
@@ -142,12 +177,20 @@ def test_of_waiting_sweeps_each_says_its_position_and_the_higher_priority_starts
     names = ("queue-a", "queue-b", "queue-c")
     files = {name: disturbed(tmp_path / f"{name}.yaml", steps=20_000) for name in names}
     flags = ("--queue", narrow_queue)
-    lab.normsweep(*lab.submission(files["queue-a"], lab.store("queue"), *flags, "--priority", "urgent"))
+    lab.normsweep(
+        *lab.submission(files["queue-a"], lab.store("queue"), *flags, "--priority", "urgent")
+    )
     lab.wait(lambda: "running" in lab.normsweep("status", "queue-a"), "queue-a runs")
     lab.normsweep(*lab.submission(files["queue-b"], lab.store("queue"), *flags))
-    lab.wait(lambda: "position 1 of 1" in lab.normsweep("status", "queue-b"), "queue-b says its position")
-    lab.normsweep(*lab.submission(files["queue-c"], lab.store("queue"), *flags, "--priority", "nightly"))
-    lab.wait(lambda: "position 1 of 2" in lab.normsweep("status", "queue-c"), "queue-c is before it")
+    lab.wait(
+        lambda: "position 1 of 1" in lab.normsweep("status", "queue-b"), "queue-b says its position"
+    )
+    lab.normsweep(
+        *lab.submission(files["queue-c"], lab.store("queue"), *flags, "--priority", "nightly")
+    )
+    lab.wait(
+        lambda: "position 1 of 2" in lab.normsweep("status", "queue-c"), "queue-c is before it"
+    )
     told = lab.normsweep("status", "queue-b")
     assert "queued" in told
     assert "position 2 of 2" in told
@@ -161,13 +204,19 @@ def test_of_waiting_sweeps_each_says_its_position_and_the_higher_priority_starts
     cancel_all(lab, "queue-b", "queue-c")
 
 
-def test_a_preempted_sweep_continues_to_the_same_bits(lab: Lab, tmp_path: Path, narrow_queue: str) -> None:
+def test_a_preempted_sweep_continues_to_the_same_bits(
+    lab: Lab, tmp_path: Path, narrow_queue: str
+) -> None:
     file, store = disturbed(tmp_path / "patient.yaml", steps=600), lab.store("patient")
     other = disturbed(tmp_path / "pressing.yaml", steps=20)
     flags = ("--queue", narrow_queue)
-    with lab.start(*lab.submission(file, store, *flags, "--priority", "nightly", "--wait")) as patient:
+    with lab.start(
+        *lab.submission(file, store, *flags, "--priority", "nightly", "--wait")
+    ) as patient:
         lab.wait_checkpoint(store, 2)
-        lab.normsweep(*lab.submission(other, lab.store("pressing"), *flags, "--priority", "urgent", "--wait"))
+        lab.normsweep(
+            *lab.submission(other, lab.store("pressing"), *flags, "--priority", "urgent", "--wait")
+        )
         output, _ = patient.communicate(timeout=600)
     assert patient.returncode == 0, output
     assert "queued" in output, "it was told that it waits again"
@@ -182,7 +231,9 @@ def test_gpus_are_planned_placed_and_waited_for(lab: Lab, tmp_path: Path) -> Non
     for node in ("node-1", "node-2"):
         lab.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", capacity)
     file = disturbed(tmp_path / "gpus.yaml", steps=20)
-    text = file.read_text().replace("device: cpu, cpus_per_worker: 1", "device: auto, gpus_per_worker: 1")
+    text = file.read_text().replace(
+        "device: cpu, cpus_per_worker: 1", "device: auto, gpus_per_worker: 1"
+    )
     file.write_text(text)
     store = lab.store("gpus")
     with lab.start(*lab.submission(file, store, "--wait")) as submission:
@@ -191,16 +242,24 @@ def test_gpus_are_planned_placed_and_waited_for(lab: Lab, tmp_path: Path) -> Non
         output, _ = submission.communicate(timeout=300)
     assert submission.returncode == 0, output
     assert "2 x gpu1-cpu1: 1 CPU, 1 GPU" in output
-    assert [pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for pod in workers] == ["1", "1"]
+    assert [
+        pod["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] for pod in workers
+    ] == ["1", "1"]
 
-    file.write_text(text.replace("workers: 2, placement: spread", "workers: 4, placement: strict_pack"))
+    file.write_text(
+        text.replace("workers: 2, placement: spread", "workers: 4, placement: strict_pack")
+    )
     output = lab.normsweep(*lab.submission(file, lab.store("gpus-too-many")))
     assert "1 x gpu1-cpu1: 4 CPU, 4 GPU" in output
-    assert "no node takes it" in lab.wait(lambda: said(lab, "gpus", "Insufficient nvidia.com/gpu"), "status says why")
+    assert "no node takes it" in lab.wait(
+        lambda: said(lab, "gpus", "Insufficient nvidia.com/gpu"), "status says why"
+    )
     cancel_all(lab, "gpus")
 
 
-def test_a_quota_of_gpus_lets_a_sweep_wait_and_says_what_is_lacking(lab: Lab, tmp_path: Path) -> None:
+def test_a_quota_of_gpus_lets_a_sweep_wait_and_says_what_is_lacking(
+    lab: Lab, tmp_path: Path
+) -> None:
     flavor = {
         "name": "default",
         "resources": [{"name": name, "nominalQuota": size} for name, size in QUOTA_OF_GPUS.items()],
@@ -208,7 +267,11 @@ def test_a_quota_of_gpus_lets_a_sweep_wait_and_says_what_is_lacking(lab: Lab, tm
     lab.apply(json.dumps(cluster_queue("few-gpus", flavor)))
     lab.apply(json.dumps(local_queue("few-gpus")))
     file = disturbed(tmp_path / "gpu-quota.yaml")
-    file.write_text(file.read_text().replace("device: cpu, cpus_per_worker: 1", "device: auto, gpus_per_worker: 1"))
+    file.write_text(
+        file.read_text().replace(
+            "device: cpu, cpus_per_worker: 1", "device: auto, gpus_per_worker: 1"
+        )
+    )
     lab.normsweep(*lab.submission(file, lab.store("gpu-quota"), "--queue", "few-gpus"))
     told = lab.wait(lambda: said(lab, "gpu-quota", "needs 2 GPUs, 1 of 1 free"), "status says why")
     assert "position 1 of 1" in told
@@ -223,7 +286,9 @@ def said(lab: Lab, job: str, words: str) -> str:
 
 
 def test_pods_are_added_while_trials_wait_for_them(lab: Lab, tmp_path: Path) -> None:
-    file = disturbed(tmp_path / "growing.yaml", norms="i_ln, layer_norm, rms_norm, none", steps=300, workers=1)
+    file = disturbed(
+        tmp_path / "growing.yaml", norms="i_ln, layer_norm, rms_norm, none", steps=300, workers=1
+    )
     store = lab.store("growing")
     with lab.start(*lab.submission(file, store, "--autoscale", "2", "--wait")) as submission:
         lab.wait_checkpoint(store)
@@ -246,7 +311,9 @@ def template(folder: Path, **spec: object) -> Path:
 def test_a_deadline_that_passed_is_told(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "late.yaml")
     own = template(tmp_path, activeDeadlineSeconds=5)
-    output = lab.normsweep(*lab.submission(file, lab.store("late"), "--template", own, "--wait"), expect=3)
+    output = lab.normsweep(
+        *lab.submission(file, lab.store("late"), "--template", own, "--wait"), expect=3
+    )
     assert "DeadlineExceeded: the job's deadline passed" in output
     assert "ended without an outcome" in output
     cancel_all(lab, "late")
@@ -254,7 +321,9 @@ def test_a_deadline_that_passed_is_told(lab: Lab, tmp_path: Path) -> None:
 
 def test_an_address_of_s3_that_pods_cannot_reach_is_told(lab: Lab, tmp_path: Path) -> None:
     values = {name: lab.variables[name] for name in POD_VARIABLES}
-    lab.apply_secret("astray", values | {"AWS_ENDPOINT_URL": f"http://{HERE}:9", "AWS_MAX_ATTEMPTS": "2"})
+    lab.apply_secret(
+        "astray", values | {"AWS_ENDPOINT_URL": f"http://{HERE}:9", "AWS_MAX_ATTEMPTS": "2"}
+    )
     file = disturbed(tmp_path / "astray.yaml")
     flags = ("--template", template(tmp_path, backoffLimit=0), "--secret", "astray", "--wait")
     output = lab.normsweep(*lab.submission(file, lab.store("astray"), *flags), expect=3)
@@ -267,13 +336,24 @@ def test_a_quota_that_is_used_up_is_told(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "greedy.yaml")
     file.write_text(file.read_text().replace("cpus_per_worker: 1", "cpus_per_worker: 40"))
     lab.normsweep(*lab.submission(file, lab.store("greedy")))
-    assert "exceeded quota" in lab.wait(lambda: said(lab, "greedy", "exceeded quota"), "status says why")
+    assert "exceeded quota" in lab.wait(
+        lambda: said(lab, "greedy", "exceeded quota"), "status says why"
+    )
     cancel_all(lab, "greedy")
 
 
 def test_an_image_that_no_node_has_is_told(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "imageless.yaml")
-    words = ["submit", file, "--store", lab.store("imageless"), "--data", lab.data, "--image", "localhost/none:1"]
+    words = [
+        "submit",
+        file,
+        "--store",
+        lab.store("imageless"),
+        "--data",
+        lab.data,
+        "--image",
+        "localhost/none:1",
+    ]
     lab.normsweep(*words)
     told = lab.wait(lambda: said(lab, "imageless", "the image cannot be pulled"), "status says why")
     assert "localhost/none:1" in told

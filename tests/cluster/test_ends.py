@@ -33,7 +33,10 @@ def minutes(told: str) -> float:
 
 
 def test_a_cancelled_sweep_is_closed_everywhere_and_continues(lab: Lab, tmp_path: Path) -> None:
-    file, store = disturbed(tmp_path / "broken-off.yaml", steps=1200, workers=1), lab.store("broken-off")
+    file, store = (
+        disturbed(tmp_path / "broken-off.yaml", steps=1200, workers=1),
+        lab.store("broken-off"),
+    )
     new = lab.normsweep(*lab.submission(file, store))
     assert "files that travel along: broken-off.yaml" in new
     with lab.start("logs", "-f", "broken-off") as followed:
@@ -46,7 +49,9 @@ def test_a_cancelled_sweep_is_closed_everywhere_and_continues(lab: Lab, tmp_path
     assert set(runs(lab, "broken-off").values()) == {"KILLED"}
     told = lab.normsweep("status", "broken-off", "--store", store)
     assert "not on the cluster (any more)" in told and "1 interrupted" in told
-    assert "of one that was cancelled" in lab.normsweep("status", "broken-off", "--store", lab.store("other"), expect=2)
+    assert "of one that was cancelled" in lab.normsweep(
+        "status", "broken-off", "--store", lab.store("other"), expect=2
+    )
 
     again = lab.normsweep(*lab.submission(file, store, "--wait"))
     assert minutes(again) < minutes(new), "what is done is not estimated again"
@@ -60,7 +65,9 @@ def test_a_cancelled_sweep_is_closed_everywhere_and_continues(lab: Lab, tmp_path
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
-def test_a_head_that_is_deleted_is_replaced_in_the_same_cluster(lab: Lab, tmp_path: Path, moment: int) -> None:
+def test_a_head_that_is_deleted_is_replaced_in_the_same_cluster(
+    lab: Lab, tmp_path: Path, moment: int
+) -> None:
     sweep = f"beheaded-{moment}"
     file, store = disturbed(tmp_path / f"{sweep}.yaml", steps=800, workers=1), lab.store(sweep)
     with lab.start(*lab.submission(file, store, "--wait")) as submission:

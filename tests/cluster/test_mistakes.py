@@ -24,7 +24,11 @@ def template(folder: Path, change: str, to: str) -> Path:
 def made(lab: Lab, sweep: str) -> list[str]:
     """What there is of a sweep."""
     selector = f"normsweep.io/sweep={sweep}"
-    return [item["metadata"]["name"] for kind in ("rayjobs", "configmaps") for item in lab.objects(kind, selector)]
+    return [
+        item["metadata"]["name"]
+        for kind in ("rayjobs", "configmaps")
+        for item in lab.objects(kind, selector)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -38,24 +42,37 @@ def made(lab: Lab, sweep: str) -> list[str]:
             ("--queue", "nope"),
             "--queue nope: there is no LocalQueue of this name in namespace normsweep (there: sweeps)",
         ),
-        (("--queue", "nope", "--priority", "neither"), "--priority neither: there is no WorkloadPriorityClass"),
+        (
+            ("--queue", "nope", "--priority", "neither"),
+            "--priority neither: there is no WorkloadPriorityClass",
+        ),
         (("--queue", "orphan"), "--queue orphan: its ClusterQueue nowhere does not exist"),
     ],
 )
 def test_a_name_that_the_cluster_does_not_know_is_refused_and_nothing_is_made(
     lab: Lab, tmp_path: Path, flags: tuple[str, ...], words: str
 ) -> None:
-    orphan = {"apiVersion": "kueue.x-k8s.io/v1beta2", "kind": "LocalQueue", "metadata": {"name": "orphan"}}
+    orphan = {
+        "apiVersion": "kueue.x-k8s.io/v1beta2",
+        "kind": "LocalQueue",
+        "metadata": {"name": "orphan"},
+    }
     lab.apply(json.dumps(orphan | {"spec": {"clusterQueue": "nowhere"}}))
     try:
         if "orphan" in flags:
             lab.wait(
-                lambda: "ClusterQueueDoesNotExist" in lab.kubectl("get", "localqueue/orphan", "-o", "yaml"),
+                lambda: (
+                    "ClusterQueueDoesNotExist"
+                    in lab.kubectl("get", "localqueue/orphan", "-o", "yaml")
+                ),
                 "Kueue looks",
             )
         for more in ((), ("--dry-run",)):
             told = lab.normsweep(
-                *lab.submission(disturbed(tmp_path / "unknown.yaml"), lab.store("unknown"), *flags, *more), expect=2
+                *lab.submission(
+                    disturbed(tmp_path / "unknown.yaml"), lab.store("unknown"), *flags, *more
+                ),
+                expect=2,
             )
             assert words.replace("(there: sweeps)", "(there: orphan, sweeps)") in told
         assert made(lab, "unknown") == []
@@ -84,18 +101,27 @@ def test_a_name_that_the_cluster_does_not_know_is_refused_and_nothing_is_made(
     ],
     ids=["account", "claim", "configmap"],
 )
-def test_a_name_in_the_template_is_checked_too(lab: Lab, tmp_path: Path, change: str, to: str, words: str) -> None:
+def test_a_name_in_the_template_is_checked_too(
+    lab: Lab, tmp_path: Path, change: str, to: str, words: str
+) -> None:
     own = template(tmp_path, change, to)
     told = lab.normsweep(
-        *lab.submission(disturbed(tmp_path / "astray.yaml"), lab.store("astray"), "--template", own), expect=2
+        *lab.submission(
+            disturbed(tmp_path / "astray.yaml"), lab.store("astray"), "--template", own
+        ),
+        expect=2,
     )
     assert "rayjob.yaml: there is no" in told
     assert words in told
     assert made(lab, "astray") == []
 
 
-def test_a_secret_is_checked_by_who_may_look_and_named_as_unchecked_otherwise(lab: Lab, tmp_path: Path) -> None:
-    words = lab.submission(disturbed(tmp_path / "keyless.yaml"), lab.store("keyless"), "--secret", "nope", "--dry-run")
+def test_a_secret_is_checked_by_who_may_look_and_named_as_unchecked_otherwise(
+    lab: Lab, tmp_path: Path
+) -> None:
+    words = lab.submission(
+        disturbed(tmp_path / "keyless.yaml"), lab.store("keyless"), "--secret", "nope", "--dry-run"
+    )
     assert "Not checked, since your account may not look: Secret nope." in lab.normsweep(*words)
     told = lab.normsweep(*words, expect=2, KUBECONFIG=lab.variables["KUBECONFIG"])
     assert "--secret nope: there is no Secret nope in namespace normsweep" in told
@@ -113,10 +139,15 @@ def test_a_namespace_that_does_not_exist_is_not_an_empty_one(lab: Lab, tmp_path:
         lab.submission(file, lab.store("nowhere")),
     ):
         told = lab.normsweep(*verb, "--namespace", "nowhere", expect=2, **admin)
-        assert "--namespace nowhere: There is no namespace nowhere on this cluster. There are: " in told
+        assert (
+            "--namespace nowhere: There is no namespace nowhere on this cluster. There are: "
+            in told
+        )
         assert "normsweep" in told
         assert "overlays/local" not in told
-    assert "if there is such a namespace" in lab.normsweep("list", "--namespace", "nowhere", expect=3)
+    assert "if there is such a namespace" in lab.normsweep(
+        "list", "--namespace", "nowhere", expect=3
+    )
 
 
 def test_an_api_that_does_not_answer_is_told_in_words(lab: Lab, tmp_path: Path) -> None:
@@ -130,7 +161,13 @@ def test_an_api_that_does_not_answer_is_told_in_words(lab: Lab, tmp_path: Path) 
 
 def test_attached_with_other_flags_a_sweep_says_which(lab: Lab, tmp_path: Path) -> None:
     """It waits in a queue that holds: nothing of what is given now would reach it."""
-    lab.kubectl("patch", "clusterqueue/sweeps", "--type=merge", "-p", json.dumps({"spec": {"stopPolicy": "Hold"}}))
+    lab.kubectl(
+        "patch",
+        "clusterqueue/sweeps",
+        "--type=merge",
+        "-p",
+        json.dumps({"spec": {"stopPolicy": "Hold"}}),
+    )
     try:
         file, store = disturbed(tmp_path / "again.yaml"), lab.store("again")
         flags = ("--queue", "sweeps", "--priority", "nightly")
@@ -147,17 +184,27 @@ def test_attached_with_other_flags_a_sweep_says_which(lab: Lab, tmp_path: Path) 
             told = lab.normsweep(*lab.submission(file, store, *more), expect=2)
             assert words in told
             assert "normsweep cancel again-" in told
-        assert "The cluster would take it again." in lab.normsweep(*lab.submission(file, store, *flags, "--dry-run"))
-        assert [job["metadata"]["uid"] for job in lab.objects("rayjobs", "normsweep.io/sweep=again")] == [
-            job["metadata"]["uid"] for job in before
-        ]
+        assert "The cluster would take it again." in lab.normsweep(
+            *lab.submission(file, store, *flags, "--dry-run")
+        )
+        assert [
+            job["metadata"]["uid"] for job in lab.objects("rayjobs", "normsweep.io/sweep=again")
+        ] == [job["metadata"]["uid"] for job in before]
     finally:
-        lab.kubectl("patch", "clusterqueue/sweeps", "--type=merge", "-p", json.dumps({"spec": {"stopPolicy": "None"}}))
+        lab.kubectl(
+            "patch",
+            "clusterqueue/sweeps",
+            "--type=merge",
+            "-p",
+            json.dumps({"spec": {"stopPolicy": "None"}}),
+        )
         lab.normsweep("cancel", "again")
 
 
 @pytest.mark.chaos
-def test_a_pod_whose_image_does_not_exist_ends_the_waiting_within_minutes(lab: Lab, tmp_path: Path) -> None:
+def test_a_pod_whose_image_does_not_exist_ends_the_waiting_within_minutes(
+    lab: Lab, tmp_path: Path
+) -> None:
     file = disturbed(tmp_path / "imageless.yaml", workers=1)
     file.write_text(
         file.read_text().replace("cpus_per_worker: 1", "cpus_per_worker: 3")
@@ -177,7 +224,8 @@ def test_a_pod_whose_image_does_not_exist_ends_the_waiting_within_minutes(lab: L
     told = lab.normsweep(*words, expect=3, deadline_s=420)
     assert 150 < time.monotonic() - began < 400
     assert re.search(
-        r"imageless-\w+ cannot start, and will not by itself:\n  imageless-.*the image cannot be pulled", told
+        r"imageless-\w+ cannot start, and will not by itself:\n  imageless-.*the image cannot be pulled",
+        told,
     )
     status = lab.normsweep("status", "imageless").splitlines()
     assert "the image cannot be pulled" in status[1], "what is certain stands first"

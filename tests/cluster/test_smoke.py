@@ -14,7 +14,9 @@ import yaml
 from tests.cluster.lab import BUCKET, NAMESPACE, PG_PASSWORD, ROOT, S3_KEY, S3_SECRET, Lab
 from tests.cluster.sweeps import assert_same_bits_as_here, disturbed, only_job
 
-KINDS = "rayjobs,rayclusters,pods,configmaps,jobs,deployments,statefulsets,services,events,workloads"
+KINDS = (
+    "rayjobs,rayclusters,pods,configmaps,jobs,deployments,statefulsets,services,events,workloads"
+)
 SMOKE = ROOT / "sweeps/cluster-smoke.yaml"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}"
 
@@ -36,13 +38,23 @@ def smoke(lab: Lab) -> Smoke:
         lab.wait_checkpoint(store)
         pods = lab.objects("pods")
         seen = [lab.kubectl("get", KINDS, "-o", "yaml"), lab.normsweep("logs", "cluster-smoke")]
-        seen += [lab.kubectl("logs", pod["metadata"]["name"], "--all-containers") for pod in pods if is_up(pod)]
-        seen.append(subprocess.run(["ps", "-eo", "args", "-ww"], capture_output=True, text=True, check=True).stdout)
+        seen += [
+            lab.kubectl("logs", pod["metadata"]["name"], "--all-containers")
+            for pod in pods
+            if is_up(pod)
+        ]
+        seen.append(
+            subprocess.run(
+                ["ps", "-eo", "args", "-ww"], capture_output=True, text=True, check=True
+            ).stdout
+        )
         output, _ = submission.communicate(timeout=600)
     assert submission.returncode == 0, output
     assert "cluster-smoke: 6 done" in output
     job = only_job(lab, "cluster-smoke")
-    return Smoke(store, [pod for pod in pods if pod["metadata"]["name"].startswith(f"{job}-")], seen)
+    return Smoke(
+        store, [pod for pod in pods if pod["metadata"]["name"].startswith(f"{job}-")], seen
+    )
 
 
 def is_up(pod: dict[str, Any]) -> bool:
@@ -50,23 +62,31 @@ def is_up(pod: dict[str, Any]) -> bool:
 
 
 def status(lab: Lab, file: Path, store: str) -> dict[str, int]:
-    counts: dict[str, int] = json.loads(lab.normsweep("status", file, "--store", store, "--data", lab.data, "--json"))
+    counts: dict[str, int] = json.loads(
+        lab.normsweep("status", file, "--store", store, "--data", lab.data, "--json")
+    )
     return counts
 
 
-def test_every_pod_of_a_sweep_is_admitted_under_the_restricted_standard(lab: Lab, smoke: Smoke) -> None:
+def test_every_pod_of_a_sweep_is_admitted_under_the_restricted_standard(
+    lab: Lab, smoke: Smoke
+) -> None:
     namespace = json.loads(lab.kubectl("get", "namespace", NAMESPACE, "-o", "json"))
     assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
     kinds = [pod["metadata"]["labels"].get("ray.io/node-type", "submitter") for pod in smoke.pods]
     assert sorted(kinds) == ["head", "submitter", "worker", "worker"]
 
 
-def test_a_submitted_sweep_ends_with_every_trial_done_and_its_gang_spans_both_nodes(lab: Lab, smoke: Smoke) -> None:
+def test_a_submitted_sweep_ends_with_every_trial_done_and_its_gang_spans_both_nodes(
+    lab: Lab, smoke: Smoke
+) -> None:
     counts = status(lab, SMOKE, smoke.store)
     assert counts["done"] == counts["total"] == 6
     assert set(lab.attempts(smoke.store).values()) == {1}
     # One CPU a pod and two ranks: the gang had a rank in each pod, and each pod was on a node of its own.
-    workers = [pod for pod in smoke.pods if pod["metadata"]["labels"].get("ray.io/node-type") == "worker"]
+    workers = [
+        pod for pod in smoke.pods if pod["metadata"]["labels"].get("ray.io/node-type") == "worker"
+    ]
     assert {pod["spec"]["nodeName"] for pod in workers} == {"node-1", "node-2"}
     started = [
         record
@@ -91,15 +111,21 @@ def test_its_runs_traces_and_report_are_in_mlflow(lab: Lab, smoke: Smoke) -> Non
             assert run.info.status == "FINISHED"
             traces = [name for name in run.data.metrics if name.startswith("feature/mean_square/")]
             assert traces
-            assert [point.step for point in client.get_metric_history(run.info.run_id, traces[0])][-1] == 30
+            assert [point.step for point in client.get_metric_history(run.info.run_id, traces[0])][
+                -1
+            ] == 30
         (report,) = client.search_runs([experiment.experiment_id], "tags.`normsweep.report` != ''")
-        assert "index.html" in [artifact.path for artifact in client.list_artifacts(report.info.run_id)]
+        assert "index.html" in [
+            artifact.path for artifact in client.list_artifacts(report.info.run_id)
+        ]
     assert report.info.artifact_uri.startswith("mlflow-artifacts:")
     kept = lab.s3.list_objects_v2(Bucket="normsweep", Prefix="mlflow/").get("Contents", ())
     assert any(item["Key"].endswith(f"{report.info.run_id}/artifacts/index.html") for item in kept)
 
 
-def test_a_report_is_made_outside_the_cluster_from_s3_alone(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
+def test_a_report_is_made_outside_the_cluster_from_s3_alone(
+    lab: Lab, smoke: Smoke, tmp_path: Path
+) -> None:
     lab.normsweep("report", SMOKE, "--store", smoke.store, "--data", lab.data, "--out", tmp_path)
     assert "6 of 6</b> trials ended" in (tmp_path / "index.html").read_text()
 
@@ -114,7 +140,9 @@ def test_submitted_again_nothing_runs_again(lab: Lab, smoke: Smoke) -> None:
 def test_a_norm_added_trains_only_the_new_trials(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
     content = yaml.safe_load(SMOKE.read_text())
     content["axes"]["norm"].append("rezero")
-    content["sweep"] = "cluster-smoke-more"  # a file of its own: its trials are shared, its name is not
+    content["sweep"] = (
+        "cluster-smoke-more"  # a file of its own: its trials are shared, its name is not
+    )
     file = tmp_path / "cluster-smoke-more.yaml"
     file.write_text(yaml.safe_dump(content))
     output = lab.normsweep(*lab.submission(file, smoke.store, "--wait"))
@@ -123,7 +151,9 @@ def test_a_norm_added_trains_only_the_new_trials(lab: Lab, smoke: Smoke, tmp_pat
     assert status(lab, file, smoke.store)["done"] == 8
 
 
-def test_a_sweep_whose_head_is_lost_ends_with_the_bits_of_an_undisturbed_one(lab: Lab, tmp_path: Path) -> None:
+def test_a_sweep_whose_head_is_lost_ends_with_the_bits_of_an_undisturbed_one(
+    lab: Lab, tmp_path: Path
+) -> None:
     file = disturbed(tmp_path / "headless.yaml", norms="i_ln, layer_norm")
     store = lab.store("headless")
     with lab.start(*lab.submission(file, store, "--wait")) as submission:
@@ -163,7 +193,9 @@ def test_a_sweep_whose_head_is_lost_ends_with_the_bits_of_an_undisturbed_one(lab
         ("normsweep-services", {}),
     ],
 )
-def test_an_account_may_do_what_it_needs_and_nothing_else(lab: Lab, account: str, may: dict[str, str]) -> None:
+def test_an_account_may_do_what_it_needs_and_nothing_else(
+    lab: Lab, account: str, may: dict[str, str]
+) -> None:
     resources = {
         *may,
         "secrets",
@@ -173,11 +205,29 @@ def test_an_account_may_do_what_it_needs_and_nothing_else(lab: Lab, account: str
         "rayjobs.ray.io",
         "roles.rbac.authorization.k8s.io",
     }
-    resources |= {"serviceaccounts", "deployments.apps", "jobs.batch", "persistentvolumeclaims", "nodes", "namespaces"}
+    resources |= {
+        "serviceaccounts",
+        "deployments.apps",
+        "jobs.batch",
+        "persistentvolumeclaims",
+        "nodes",
+        "namespaces",
+    }
     for resource in sorted(resources):
-        for verb in ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"):
+        for verb in (
+            "get",
+            "list",
+            "watch",
+            "create",
+            "update",
+            "patch",
+            "delete",
+            "deletecollection",
+        ):
             answer = lab.can_i(verb, resource, f"{ACCOUNT}:{account}")
-            assert answer == (verb in may.get(resource, "").split()), f"{account}: {verb} {resource}"
+            assert answer == (verb in may.get(resource, "").split()), (
+                f"{account}: {verb} {resource}"
+            )
 
 
 def test_no_secret_is_in_any_object_log_tag_or_command_line(lab: Lab, smoke: Smoke) -> None:
@@ -188,7 +238,9 @@ def test_no_secret_is_in_any_object_log_tag_or_command_line(lab: Lab, smoke: Smo
         for key in [item["Key"] for page in pages for item in page.get("Contents", ())]:
             if key.endswith((".json", ".jsonl", ".html", ".md", ".csv")):
                 seen.append(lab.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read().decode())
-    seen.append(lab.kubectl("exec", "postgres-0", "--", "pg_dump", "--username", "mlflow", "mlflow"))
+    seen.append(
+        lab.kubectl("exec", "postgres-0", "--", "pg_dump", "--username", "mlflow", "mlflow")
+    )
     assert "normsweep.trial" in seen[-1]
     for text in seen:
         for secret in (S3_KEY, S3_SECRET, PG_PASSWORD):

@@ -62,7 +62,9 @@ def imports() -> grimp.ImportGraph:
 
 
 @pytest.mark.parametrize("entry", BACKBONES, ids=lambda entry: entry.name)
-def test_no_function_of_a_shape_imports_a_heavy_library_either(entry: Entry, imports: grimp.ImportGraph) -> None:
+def test_no_function_of_a_shape_imports_a_heavy_library_either(
+    entry: Entry, imports: grimp.ImportGraph
+) -> None:
     module, _, _ = entry.pure_side.partition(":")
     assert not HEAVY & imports.find_upstream_modules(module)
 
@@ -85,14 +87,20 @@ def test_the_size_put_into_knobs_is_read_back(name: str) -> None:
 def test_a_shape_knows_the_keys_of_its_own_backbone_and_of_no_other(entry: Entry) -> None:
     network = next(name for name, (backbone, *_) in NETWORKS.items() if backbone == entry.name)
     model = Case(Choice(name="layer_norm"), network).build()
-    assert [other.name for other in BACKBONES if other.shape.has_keys(model.state_dict())] == [entry.name]
-    assert isinstance(model.get_submodule(entry.shape.first_block).get_submodule("norm1"), nn.Module)
+    assert [other.name for other in BACKBONES if other.shape.has_keys(model.state_dict())] == [
+        entry.name
+    ]
+    assert isinstance(
+        model.get_submodule(entry.shape.first_block).get_submodule("norm1"), nn.Module
+    )
     assert "same size" in entry.shape.networks
 
 
 def test_a_norms_class_and_its_line_agree_on_statistics_of_the_micro_batch() -> None:
     for entry in NORMS:
-        assert entry.load().statistics_of_micro_batch == entry.facts.get("statistics_of_micro_batch", False), entry.name
+        assert entry.load().statistics_of_micro_batch == entry.facts.get(
+            "statistics_of_micro_batch", False
+        ), entry.name
 
 
 def test_every_norm_says_what_stands_at_the_ends_and_what_it_weighs() -> None:
@@ -100,7 +108,9 @@ def test_every_norm_says_what_stands_at_the_ends_and_what_it_weighs() -> None:
         assert {"ends", "stdnorm", "parameters_per_channel"} <= entry.facts.keys()
         weights = entry.load()(7).parameters()
         facts = entry.facts
-        assert sum(p.numel() for p in weights) == 7 * facts["parameters_per_channel"] + facts.get("parameters", 0)
+        assert sum(p.numel() for p in weights) == 7 * facts["parameters_per_channel"] + facts.get(
+            "parameters", 0
+        )
 
 
 @pytest.mark.parametrize("name", TASKS.names)
@@ -121,7 +131,9 @@ def test_a_metric_is_a_number_of_two_images_the_higher_the_nearer_they_are(entry
     random = np.random.RandomState(0)
     for channels in (1, 3):
         image = random.randint(0, 256, (24, 32, channels)).astype(np.float64)
-        near, far = (image + distance * random.standard_normal(image.shape) for distance in (2.0, 40.0))
+        near, far = (
+            image + distance * random.standard_normal(image.shape) for distance in (2.0, 40.0)
+        )
         same, close, apart = (entry.load()(image, other) for other in (image, near, far))
         assert same > close > apart
         assert type(apart) is float

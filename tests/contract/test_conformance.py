@@ -22,7 +22,9 @@ SETTINGS = {
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("promise", PROMISES)
-def test_a_promise_holds_or_is_declared_broken_and_is(promise: str, setting: str, network: str) -> None:
+def test_a_promise_holds_or_is_declared_broken_and_is(
+    promise: str, setting: str, network: str
+) -> None:
     case = Case(SETTINGS[setting], network)
     if promise in NORMS[case.norm.name].facts.get("breaks", ()):
         with pytest.raises(Broken):
@@ -51,8 +53,12 @@ class ScaleInFloat64(Norm):
         return Normed(x, torch.ones(1, 1, 1, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("norm", "dtype"), [(AtLeastFloat32, "bfloat16"), (ScaleInFloat64, "float32")])
-def test_a_norm_that_changes_the_dtype_breaks_the_promise_of_shape(norm: type[Norm], dtype: str) -> None:
+@pytest.mark.parametrize(
+    ("norm", "dtype"), [(AtLeastFloat32, "bfloat16"), (ScaleInFloat64, "float32")]
+)
+def test_a_norm_that_changes_the_dtype_breaks_the_promise_of_shape(
+    norm: type[Norm], dtype: str
+) -> None:
     with pytest.raises(Broken, match=rf"\) torch\.{dtype}: .*dtype"):
         shape(Case(Choice(name=f"{__name__}:{norm.__name__}"), "swinir, pixelshuffle"))
 

@@ -104,7 +104,14 @@ def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
             yield from leaves(f"{name}.{key}" if name else key, inner)
     elif not name.startswith("_param_dict") and not name.endswith("._load_balance_coeff_explicit"):
         plain = isinstance(value, bool | int | float | str | list) or value is None
-        yield name, value if plain else str(value) if isinstance(value, torch.dtype) else type(value).__name__
+        yield (
+            name,
+            value
+            if plain
+            else str(value)
+            if isinstance(value, torch.dtype)
+            else type(value).__name__,
+        )
 
 
 def defaults() -> dict[str, Any]:
@@ -118,7 +125,9 @@ def test_no_default_has_changed_since_it_was_looked_at() -> None:
 
 def test_every_field_that_can_touch_a_number_is_stated() -> None:
     names = {"torch_autocast_enabled": "torch_autocast", **{v: k for k, v in ATTRIBUTES.items()}}
-    stated = {name for key, value in STATED.items() for name, _ in _leaves(key, value)} | STATED.keys()
+    stated = {
+        name for key, value in STATED.items() for name, _ in _leaves(key, value)
+    } | STATED.keys()
     unknown = []
     for field in defaults():
         first, _, rest = field.partition(".")
@@ -139,7 +148,11 @@ def test_what_is_stated_is_what_deepspeed_understands(stage: int) -> None:
     ("attribute", "value", "told"),
     [
         ("gradient_clipping", 1.0, "gradient_clipping is 1.0, not 0.0"),
-        ("communication_data_type", torch.bfloat16, "communication_data_type is 'bf16', not 'fp32'"),
+        (
+            "communication_data_type",
+            torch.bfloat16,
+            "communication_data_type is 'bf16', not 'fp32'",
+        ),
         ("torch_autocast_enabled", True, "torch_autocast.enabled is True, not False"),
         ("prescale_gradients", True, "prescale_gradients is True"),
     ],
@@ -156,7 +169,9 @@ def test_a_section_within_a_section_is_compared_too() -> None:
     config = deepspeed_config(tiny_spec(placement={"zero_stage": 2}))
     understood = parsed(config)
     understood.zero_config.round_robin_gradients = True
-    assert differences(config, understood) == ["zero_optimization.round_robin_gradients is True, not False"]
+    assert differences(config, understood) == [
+        "zero_optimization.round_robin_gradients is True, not False"
+    ]
 
 
 DEAF = """
@@ -175,7 +190,11 @@ engine.Engine(build_model(tiny_spec()), tiny_spec(), torch.device("cpu"))
 
 def test_a_deepspeed_that_does_not_listen_trains_nothing() -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", DEAF], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+        [sys.executable, "-c", DEAF],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 1
     assert "NotAsStated: DeepSpeed" in ended.stderr

@@ -36,7 +36,9 @@ def test_the_example_of_the_page_is_a_sweep(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_a_sweep_that_ships_fits_the_schema_and_can_be_planned(path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_sweep_that_ships_fits_the_schema_and_can_be_planned(
+    path: Path, request: pytest.FixtureRequest
+) -> None:
     content = yaml.safe_load(path.read_text())
     jsonschema.validate(content, schema())
     find: Callable = find_set

@@ -27,7 +27,9 @@ def network(backbone: str = "swinir", norm: str = "i_ln") -> nn.Module:
     entry = BACKBONES[backbone]
     assert entry.shape is not None
     drops = {"drop_path": 0.5} if "drop_path" in entry.knobs else {}
-    model = ModelSpec.with_defaults(Choice(name=backbone, knobs={**entry.shape.small, **drops}), Choice(name=norm))
+    model = ModelSpec.with_defaults(
+        Choice(name=backbone, knobs={**entry.shape.small, **drops}), Choice(name=norm)
+    )
     task, _ = next(iter(entry.shape.networks.values()))
     return build_model(tiny_spec(task=task).model_copy(update={"model": model})).train()
 
@@ -49,13 +51,17 @@ def assert_near(one: Observation, other: Observation, rel: float = 1e-6) -> None
 def test_a_line_is_a_class_that_is_given_the_network_and_its_knobs(name: str) -> None:
     parameters = list(inspect.signature(PROBES[name].load()).parameters.values())
     assert parameters[0].name == "network"
-    assert {p.name: p.default for p in parameters[1:]} == {k: v.default for k, v in PROBES[name].knobs.items()}
+    assert {p.name: p.default for p in parameters[1:]} == {
+        k: v.default for k, v in PROBES[name].knobs.items()
+    }
     assert PROBES[name].facts["gives"], "which the documentation says"
 
 
 @EVERY
 @SMALL_NETWORKS
-def test_of_a_sound_network_something_is_observed_and_all_of_it_is_finite(name: str, backbone: str) -> None:
+def test_of_a_sound_network_something_is_observed_and_all_of_it_is_finite(
+    name: str, backbone: str
+) -> None:
     seen = measured(network(backbone), name)[name]
     assert seen.scalars or seen.arrays
     assert all(math.isfinite(value) for value in (*seen.scalars.values(), *seen.mean_squares))
@@ -131,7 +137,9 @@ def test_the_guard_judges_by_the_same_whatever_is_observed(probes: tuple[str, ..
 def test_channels_are_the_mean_square_of_each_channel_of_each_group(backbone: str) -> None:
     model, outputs = network(backbone).eval(), []
     for group in model.groups:
-        group.register_forward_hook(lambda _module, _inputs, output: outputs.append(output.double()))
+        group.register_forward_hook(
+            lambda _module, _inputs, output: outputs.append(output.double())
+        )
     with torch.no_grad():
         model(IMAGES)
     arrays = measured(network(backbone), "channels", at_once=2)["channels"].arrays

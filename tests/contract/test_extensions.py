@@ -139,7 +139,9 @@ class Copy:
     def planned(self, **names: str) -> list[dict[str, Any]]:
         """The trials of a sweep of what is known, but for `names`."""
         (self.root / "s.yaml").write_text(SWEEP.format(**{**KNOWN, **names}))
-        trials: list[dict[str, Any]] = json.loads(self.normsweep("plan", "s.yaml", "--json"))["trials"]
+        trials: list[dict[str, Any]] = json.loads(self.normsweep("plan", "s.yaml", "--json"))[
+            "trials"
+        ]
         return trials
 
     def trained(self, trial: Mapping[str, Any]) -> Path:
@@ -156,7 +158,11 @@ class Copy:
         """The files of a report on the sweep of `planned`: of run folders, or of curves that look like training."""
         self.ran("-c", STORED, *folders)
         self.normsweep("report", "s.yaml", "--out", "report")
-        return {path.name: path.read_text() for path in (self.root / "report").iterdir() if path.is_file()}
+        return {
+            path.name: path.read_text()
+            for path in (self.root / "report").iterdir()
+            if path.is_file()
+        }
 
 
 def ran(root: Path, *arguments: object) -> str:
@@ -180,7 +186,9 @@ def extended(folder: Path, *kinds: str) -> Copy:
     ignored = shutil.ignore_patterns("__pycache__")
     for name in COPIED:
         source = ROOT / name
-        shutil.copytree(source, root / name, ignore=ignored) if source.is_dir() else shutil.copy(source, root / name)
+        shutil.copytree(source, root / name, ignore=ignored) if source.is_dir() else shutil.copy(
+            source, root / name
+        )
     for kind in kinds:
         if (EXTENSIONS / kind).is_dir():  # an axis has no file
             shutil.copytree(EXTENSIONS / kind, root, ignore=ignored, dirs_exist_ok=True)
@@ -191,7 +199,9 @@ def extended(folder: Path, *kinds: str) -> Copy:
     by_hand, before = differences(ROOT, root), contents(root)
     for module in GENERATORS:
         ran(root, "-m", module)
-    generated = frozenset(path for path, content in contents(root).items() if before.get(path) != content)
+    generated = frozenset(
+        path for path, content in contents(root).items() if before.get(path) != content
+    )
     new, lines = zip(*by_hand.values(), strict=True)
     return Copy(root, ByHand(sum(new), sum(lines)), generated)
 
@@ -221,12 +231,18 @@ def differences(one: Path, other: Path) -> dict[str, ByHand]:
 def noted(out: Path) -> dict[tuple[str, int], float]:
     """The values in a run folder's journal, by metric and step."""
     lines = journal.read(out / "journal.jsonl")
-    return {(name, line["step"]): value for line in lines for name, value in line.get("values", {}).items()}
+    return {
+        (name, line["step"]): value
+        for line in lines
+        for name, value in line.get("values", {}).items()
+    }
 
 
 def scored(out: Path) -> dict[str, Any]:
     """The last event `scores` of a run folder."""
-    *_, last = (line for line in journal.read(out / "journal.jsonl") if line.get("event") == "scores")
+    *_, last = (
+        line for line in journal.read(out / "journal.jsonl") if line.get("event") == "scores"
+    )
     return last
 
 
@@ -285,7 +301,11 @@ def test_a_probe_is_one_file_and_one_line(tmp_path: Path) -> None:
     seen = {step: value for (name, step), value in noted(out).items() if name == "absolute/group_0"}
     assert seen.keys() == {0, 1, 2}
     traces = rows(copy.reported(out)["traces.csv"])
-    assert {int(row["step"]): float(row["value"]) for row in traces if row["metric"] == "absolute/group_0"} == seen
+    assert {
+        int(row["step"]): float(row["value"])
+        for row in traces
+        if row["metric"] == "absolute/group_0"
+    } == seen
 
 
 def test_a_metric_is_one_file_and_one_line(tmp_path: Path) -> None:
@@ -313,7 +333,9 @@ def test_an_axis_is_one_line(tmp_path: Path) -> None:
     assert list(without[0]["axes"]) == ["backbone", "norm", "task", "width", "depth", "seed"]
     both = "{name: swinir-tiny, window_size: 4}, {name: swinir-tiny, window_size: 8}"
     inline = copy.planned(backbone=both, steps="20")
-    swept = copy.planned(backbone="swinir-tiny", steps="20", axes="  window: [4, 8]\n  seed: [0, 1]\n")
+    swept = copy.planned(
+        backbone="swinir-tiny", steps="20", axes="  window: [4, 8]\n  seed: [0, 1]\n"
+    )
     ids = {(trial["axes"]["window"], trial["axes"]["seed"]): trial["id"] for trial in swept}
     assert [ids[4, 0], ids[8, 0]] == [trial["id"] for trial in inline]
     assert (ids[8, 0], len(set(ids.values()))) == (without[0]["id"], 4)
@@ -327,7 +349,10 @@ def test_a_section_is_one_file_and_one_line(tmp_path: Path) -> None:
     copy.planned()
     files = copy.reported()
     said = "has the most parameters: "
-    for name, heading in (("index.html", '<h2 id="largest">The largest network</h2>'), ("report.md", "## The largest")):
+    for name, heading in (
+        ("index.html", '<h2 id="largest">The largest network</h2>'),
+        ("report.md", "## The largest"),
+    ):
         assert heading in files[name]
         assert said in files[name].partition(heading)[2]
 
@@ -345,8 +370,18 @@ def test_a_tracker_is_one_file_and_one_line(tmp_path: Path) -> None:
 
 
 # The tests that look at the tables, as an expression of pytest's: whole, the files take minutes.
-FILES = ("contract/test_catalog.py", "contract/test_docs.py", "contract/test_every_probe.py", "contract/test_norms.py")
-FILES += ("contract/test_conformance.py", "unit/test_axes.py", "unit/test_blocks.py", "unit/test_frame.py")
+FILES = (
+    "contract/test_catalog.py",
+    "contract/test_docs.py",
+    "contract/test_every_probe.py",
+    "contract/test_norms.py",
+)
+FILES += (
+    "contract/test_conformance.py",
+    "unit/test_axes.py",
+    "unit/test_blocks.py",
+    "unit/test_frame.py",
+)
 LOOKING = (
     "test_catalog",
     "current or schema",

@@ -66,7 +66,10 @@ MISSPELT = (
     ("RayJob", "spec.rayClusterSpec.mispelt"),
     ("RayJob", "spec.rayClusterSpec.headGroupSpec.template.spec.securityContext.mispelt"),
     ("RayJob", "spec.rayClusterSpec.workerGroupSpecs.0.mispelt"),
-    ("RayJob", "spec.rayClusterSpec.workerGroupSpecs.0.template.spec.containers.0.resources.mispelt"),
+    (
+        "RayJob",
+        "spec.rayClusterSpec.workerGroupSpecs.0.template.spec.containers.0.resources.mispelt",
+    ),
     ("RayJob", "spec.rayClusterSpec.workerGroupSpecs.0.template.spec.volumes.0.emptyDir.mispelt"),
 )
 
@@ -79,7 +82,9 @@ def test_a_misspelt_field_is_refused(tmp_path: Path, kind: str, path: str) -> No
 
 
 def test_every_file_that_a_pod_of_a_job_mounts_is_in_its_config_map(job: Job) -> None:
-    volumes = [v["configMap"] for t in templates(job) for v in t["spec"]["volumes"] if "configMap" in v]
+    volumes = [
+        v["configMap"] for t in templates(job) for v in t["spec"]["volumes"] if "configMap" in v
+    ]
     assert len(volumes) == 1 + len(job.groups)
     for volume in volumes:
         assert volume["name"] == job.config_map["metadata"]["name"]

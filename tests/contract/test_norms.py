@@ -48,7 +48,9 @@ def test_rms_norm_equals_its_formula() -> None:
 def test_bias_free_layer_norm_equals_its_formula_and_leaves_the_mean_in() -> None:
     norm, x = built("bias_free_layer_norm"), tokens()
     variance = (x - x.mean(2, keepdim=True)).square().mean(2, keepdim=True)
-    torch.testing.assert_close(norm(x).tokens, x / (variance + 1e-5).sqrt() * norm.weight, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        norm(x).tokens, x / (variance + 1e-5).sqrt() * norm.weight, rtol=1e-12, atol=1e-12
+    )
 
 
 def test_i_ln_equals_its_formula_and_gives_the_scale_back() -> None:
@@ -56,7 +58,9 @@ def test_i_ln_equals_its_formula_and_gives_the_scale_back() -> None:
     mean = x.mean((1, 2), keepdim=True)
     scale = ((x - mean).square().mean((1, 2), keepdim=True) + 1e-4).sqrt()
     normed = norm(x)
-    torch.testing.assert_close(normed.tokens, (x - mean) / scale * norm.weight + norm.bias, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        normed.tokens, (x - mean) / scale * norm.weight + norm.bias, rtol=1e-12, atol=1e-12
+    )
     torch.testing.assert_close(normed.restore(x), x * scale, rtol=1e-12, atol=1e-12)
 
 
@@ -71,7 +75,9 @@ FAST = pytest.mark.parametrize("fast", [FusedImageNorm, FoldedImageNorm], ids=["
 @FAST
 def test_a_fast_i_ln_has_the_plain_formulas_values_and_gradients(fast) -> None:
     norm = built("i_ln")
-    values = [formula(tokens(), norm.weight, norm.bias, 1e-4) for formula in (fast.apply, image_norm)]
+    values = [
+        formula(tokens(), norm.weight, norm.bias, 1e-4) for formula in (fast.apply, image_norm)
+    ]
     for ours, plain in zip(*values, strict=True):
         torch.testing.assert_close(ours, plain, rtol=1e-12, atol=1e-12)
     gradients = []
@@ -101,7 +107,9 @@ def features(kind: str, shape: tuple[int, int, int]) -> torch.Tensor:
         "a little off centre": drawn + 3.5,
         "off centre": drawn + 300,
         "tokens alike": drawn[:, :1].expand(shape),
-        "a channel that dominates": torch.cat([torch.full_like(drawn[..., :1], 0.7), drawn[..., 1:] * 1e-2], dim=-1),
+        "a channel that dominates": torch.cat(
+            [torch.full_like(drawn[..., :1], 0.7), drawn[..., 1:] * 1e-2], dim=-1
+        ),
     }[kind]
     return x.float().double()
 
@@ -125,9 +133,18 @@ def test_i_ln_in_float32_keeps_its_digits(shape: tuple[int, int, int], kind: str
     grad = features("drawn", shape) if of == "a drawn gradient" else torch.full_like(x, 2.0**-10)
     results = []
     for formula, dtype in ((FusedImageNorm.apply, torch.float32), (image_norm, torch.float64)):
-        inputs = [tensor.detach().to(dtype).requires_grad_() for tensor in (x, norm.weight, norm.bias)]
+        inputs = [
+            tensor.detach().to(dtype).requires_grad_() for tensor in (x, norm.weight, norm.bias)
+        ]
         outputs = formula(*inputs, 1e-4)
-        results.append([*outputs, *torch.autograd.grad(outputs, inputs, [grad.to(dtype), torch.ones_like(outputs[1])])])
+        results.append(
+            [
+                *outputs,
+                *torch.autograd.grad(
+                    outputs, inputs, [grad.to(dtype), torch.ones_like(outputs[1])]
+                ),
+            ]
+        )
     for ours, exact in zip(*results, strict=True):
         assert (ours.double() - exact).abs().max() <= 1e-5 * exact.abs().max()
 
@@ -135,7 +152,9 @@ def test_i_ln_in_float32_keeps_its_digits(shape: tuple[int, int, int], kind: str
 ANOTHER_ORDER = 1.05, 1e-7  # of an error, and relative: the same numbers, summed in another order
 
 
-@pytest.mark.parametrize("shape", [(2, 4096, 60), (2, 1031, 12), (1, 64, 180), (4, 256, 24)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 4096, 60), (2, 1031, 12), (1, 64, 180), (4, 256, 24)], ids=str
+)
 @pytest.mark.parametrize("mean", [1.5, 3.0, 100.0, 1e4])
 def test_off_centre_i_lns_gradients_in_float32_are_no_worse_than_the_plain_formulas(
     mean: float, shape: tuple[int, int, int]
@@ -143,13 +162,28 @@ def test_off_centre_i_lns_gradients_in_float32_are_no_worse_than_the_plain_formu
     """Of features whose mean is so many times their std; tokens and scale as well."""
     torch.manual_seed(0)
     x, norm = (features("drawn", shape) + mean).float(), built("i_ln", shape[-1])
-    grads = torch.randn(shape, dtype=torch.float64), torch.randn(shape[0], 1, 1, dtype=torch.float64)
+    grads = (
+        torch.randn(shape, dtype=torch.float64),
+        torch.randn(shape[0], 1, 1, dtype=torch.float64),
+    )
     results = []
     single, double = torch.float32, torch.float64
-    for formula, dtype in ((FusedImageNorm.apply, single), (image_norm, single), (image_norm, double)):
-        inputs = [tensor.detach().float().to(dtype).requires_grad_() for tensor in (x, norm.weight, norm.bias)]
+    for formula, dtype in (
+        (FusedImageNorm.apply, single),
+        (image_norm, single),
+        (image_norm, double),
+    ):
+        inputs = [
+            tensor.detach().float().to(dtype).requires_grad_()
+            for tensor in (x, norm.weight, norm.bias)
+        ]
         outputs = formula(*inputs, 1e-4)
-        results.append([*outputs, *torch.autograd.grad(outputs, inputs, [grad.float().to(dtype) for grad in grads])])
+        results.append(
+            [
+                *outputs,
+                *torch.autograd.grad(outputs, inputs, [grad.float().to(dtype) for grad in grads]),
+            ]
+        )
     factor, rounding = ANOTHER_ORDER
     for ours, plain, exact in zip(*results, strict=True):
         error, of_plain = ((value.double() - exact).norm() for value in (ours, plain))
@@ -169,7 +203,9 @@ def test_a_fast_i_lns_gradients_are_the_same_where_backward_is_called_within_aut
 
 
 @FAST
-def test_a_fast_i_ln_takes_tokens_that_are_an_images_transpose_and_gradients_of_the_scale_alone(fast) -> None:
+def test_a_fast_i_ln_takes_tokens_that_are_an_images_transpose_and_gradients_of_the_scale_alone(
+    fast,
+) -> None:
     norm = built("i_ln")
     turned = tokens().transpose(1, 2).contiguous().transpose(1, 2)
     assert not turned.is_contiguous()
@@ -183,7 +219,9 @@ def test_a_fast_i_ln_takes_tokens_that_are_an_images_transpose_and_gradients_of_
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_i_ln_of_half_precision_features_is_that_of_the_same_numbers_in_float32(dtype: torch.dtype) -> None:
+def test_i_ln_of_half_precision_features_is_that_of_the_same_numbers_in_float32(
+    dtype: torch.dtype,
+) -> None:
     norm = built("i_ln").float()
     features = (tokens() * 100).to(dtype)  # n * x^2 of a larger image leaves float16
     x, y = features.clone().requires_grad_(), features.float().requires_grad_()
@@ -198,7 +236,9 @@ def test_i_ln_of_half_precision_features_is_that_of_the_same_numbers_in_float32(
 @pytest.fixture(scope="module")
 def compiled() -> dict[str, str | None]:
     command = [sys.executable, "-m", "tests.compiled_norms"]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=250)
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=250
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -29,14 +29,25 @@ from tests.manifests import (
 Check = Callable[[Object], Iterator[str]]
 
 TOKENS = "/var/run/secrets/kubernetes.io/serviceaccount"
-VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
 
 
 def not_restricted(pod: Object) -> Iterator[str]:
     """What Pod Security `restricted` would refuse (kubernetes.io/docs/concepts/security/pod-security-standards)."""
     yield from (field for field in ("hostNetwork", "hostPID", "hostIPC") if pod.get(field))
     for volume in pod.get("volumes", ()):
-        yield from (f"volume {volume['name']}: {kind}" for kind in volume.keys() - VOLUMES - {"name"})
+        yield from (
+            f"volume {volume['name']}: {kind}" for kind in volume.keys() - VOLUMES - {"name"}
+        )
     for container in containers_of(pod):
         own = container.get("securityContext", {})
         context = {**pod.get("securityContext", {}), **own}
@@ -50,15 +61,24 @@ def not_restricted(pod: Object) -> Iterator[str]:
             "capabilities.add": not own.get("capabilities", {}).get("add"),
             "hostPort": not any("hostPort" in port for port in container.get("ports", ())),
         }
-        yield from (f"{container['name']}: {promise}" for promise, is_kept in kept.items() if not is_kept)
+        yield from (
+            f"{container['name']}: {promise}" for promise, is_kept in kept.items() if not is_kept
+        )
 
 
 def with_token(pod: Object) -> Iterator[str]:
     """A token of its account, other than the one that the autoscaler's container mounts."""
     if pod.get("automountServiceAccountToken") is not False:
         yield "automountServiceAccountToken"
-    volumes = {volume["name"]: volume.get("projected", {}).get("sources", ()) for volume in pod.get("volumes", ())}
-    tokens = {name for name, sources in volumes.items() if any("serviceAccountToken" in source for source in sources)}
+    volumes = {
+        volume["name"]: volume.get("projected", {}).get("sources", ())
+        for volume in pod.get("volumes", ())
+    }
+    tokens = {
+        name
+        for name, sources in volumes.items()
+        if any("serviceAccountToken" in source for source in sources)
+    }
     if pod.get("serviceAccountName") != AUTOSCALER:
         yield from (f"volume {name}" for name in tokens)
     for container in containers_of(pod):
@@ -74,7 +94,9 @@ def without(*fields: str) -> Check:
     def check(pod: Object) -> Iterator[str]:
         for container in containers_of(pod):
             there = {where for where, part in parts_of(container) if part}
-            yield from (f"{container['name']}: {field}" for field in fields if f".{field}" not in there)
+            yield from (
+                f"{container['name']}: {field}" for field in fields if f".{field}" not in there
+            )
 
     return check
 
@@ -127,7 +149,11 @@ BREACHES: list[tuple[Check, str, Any]] = [
     (not_restricted, "initContainers", [{"name": "setup"}]),
     (with_token, "automountServiceAccountToken", None),
     (with_token, "automountServiceAccountToken", True),
-    (with_token, "volumes", [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}]),
+    (
+        with_token,
+        "volumes",
+        [{"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}],
+    ),
     (with_token, "containers.0.volumeMounts", [{"name": "t", "mountPath": TOKENS}]),
     (with_writable_root, "containers.0.securityContext.readOnlyRootFilesystem", None),
     (with_writable_root, "initContainers", [{"name": "setup"}]),
@@ -147,7 +173,9 @@ def test_a_broken_promise_is_noticed(of: Check, path: str, value: Any) -> None:
 
 def test_every_pod_lies_in_a_namespace_that_enforces_restricted(rendered: list[Object]) -> None:
     namespaces = [item["metadata"] for item in rendered if item["kind"] == "Namespace"]
-    assert {metadata["labels"].get("pod-security.kubernetes.io/enforce") for metadata in namespaces} == {"restricted"}
+    assert {
+        metadata["labels"].get("pod-security.kubernetes.io/enforce") for metadata in namespaces
+    } == {"restricted"}
     with_pods = {item["metadata"]["namespace"] for item in rendered if list(pods_of(item))}
     assert with_pods and with_pods <= {metadata["name"] for metadata in namespaces}
 
@@ -158,7 +186,9 @@ def test_accounts_and_settings_that_a_pod_names_are_there(job: Job, overlay: str
     there = {(item["kind"], item["metadata"]["name"]) for item in items}
     for pod in [pod for item in items for _, pod in pods_of(item)]:
         assert ("ServiceAccount", pod["serviceAccountName"]) in there
-        sources = [source for container in containers_of(pod) for source in container.get("envFrom", ())]
+        sources = [
+            source for container in containers_of(pod) for source in container.get("envFrom", ())
+        ]
         names = {source["configMapRef"]["name"] for source in sources if "configMapRef" in source}
         names |= {volume["configMap"]["name"] for volume in pod["volumes"] if "configMap" in volume}
         assert {("ConfigMap", name) for name in names} <= there
@@ -172,7 +202,11 @@ def test_submitter_head_and_every_group_of_workers_are_looked_at(job: Job) -> No
 def test_only_the_head_of_a_job_that_scales_has_the_account_of_the_autoscaler(job: Job) -> None:
     scales = job.rayjob["spec"]["rayClusterSpec"].get("enableInTreeAutoscaling", False)
     accounts = [template["spec"]["serviceAccountName"] for template in templates(job)]
-    assert [account == AUTOSCALER for account in accounts] == [False, scales, *[False] * len(job.groups)]
+    assert [account == AUTOSCALER for account in accounts] == [
+        False,
+        scales,
+        *[False] * len(job.groups),
+    ]
 
 
 def test_only_the_autoscaler_beside_the_head_mounts_the_token(tmp_path: Path) -> None:
@@ -185,7 +219,9 @@ def test_only_the_autoscaler_beside_the_head_mounts_the_token(tmp_path: Path) ->
 
 
 def test_the_autoscaler_beside_the_head_is_looked_at(tmp_path: Path) -> None:
-    rayjob = changed(job_that_scales(tmp_path).rayjob, "spec.rayClusterSpec.autoscalerOptions", {"version": "v2"})
+    rayjob = changed(
+        job_that_scales(tmp_path).rayjob, "spec.rayClusterSpec.autoscalerOptions", {"version": "v2"}
+    )
     for of in (not_restricted, with_writable_root, without_memory):
         assert breaches([rayjob], of) != []
 
@@ -194,7 +230,11 @@ def test_a_node_told_to_end_has_longer_than_ray_waits_for_it(job: Job) -> None:
     _, *nodes = templates(job)
     for pod in [node["spec"] for node in nodes]:
         (container,) = pod["containers"]
-        (drain,) = [e["value"] for e in container["env"] if e["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"]
+        (drain,) = [
+            e["value"]
+            for e in container["env"]
+            if e["name"] == "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+        ]
         assert pod["terminationGracePeriodSeconds"] > float(drain)
 
 
@@ -204,10 +244,14 @@ def test_a_worker_that_ended_comes_back_as_a_new_pod(job: Job) -> None:
 
 
 def test_no_trial_trains_on_the_head(job: Job) -> None:
-    assert job.rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert (
+        job.rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    )
 
 
-NAMES_OF_KEYS = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|(ACCESS|API|PRIVATE)_?KEY", re.IGNORECASE)
+NAMES_OF_KEYS = re.compile(
+    r"SECRET|PASSW|TOKEN|CREDENTIAL|(ACCESS|API|PRIVATE)_?KEY", re.IGNORECASE
+)
 KEYS = re.compile(
     r"""AKIA[0-9A-Z]{16}                    # of AWS, the public half
     | -----BEGIN\ [A-Z ]*PRIVATE\ KEY
@@ -228,7 +272,9 @@ def keys_in(item: Object) -> Iterator[str]:
             named = {part["name"]: part["value"]} if part.keys() >= {"name", "value"} else {}
             named |= part["data"] if part.get("kind") == "ConfigMap" else {}
             for name, value in named.items():
-                if NAMES_OF_KEYS.search(name) and not str(value).startswith("/"):  # a file's path is no key
+                if NAMES_OF_KEYS.search(name) and not str(value).startswith(
+                    "/"
+                ):  # a file's path is no key
                     yield f"{where}.{name}"
 
 
@@ -258,7 +304,10 @@ def excessive_rights(objects: list[Object]) -> Iterator[str]:
         words = {word for rule in role["rules"] for granted in rule.values() for word in granted}
         yield from (f"{name}: {word}" for word in words if "*" in word or word == "secrets")
     for binding in objects:
-        if "roleRef" in binding and (binding["roleRef"]["kind"], binding["roleRef"]["name"]) not in roles:
+        if (
+            "roleRef" in binding
+            and (binding["roleRef"]["kind"], binding["roleRef"]["name"]) not in roles
+        ):
             yield f"{binding['metadata']['name']}: {binding['roleRef']['name']}"
 
 
@@ -269,7 +318,13 @@ def test_no_role_has_wildcards_or_reads_secrets(rendered: list[Object]) -> None:
 
 @pytest.mark.parametrize(
     ("field", "word"),
-    [("resources", "*"), ("verbs", "*"), ("apiGroups", "*"), ("resources", "secrets"), ("resources", "pods/*")],
+    [
+        ("resources", "*"),
+        ("verbs", "*"),
+        ("apiGroups", "*"),
+        ("resources", "secrets"),
+        ("resources", "pods/*"),
+    ],
 )
 def test_a_role_with_too_many_rights_is_noticed(field: str, word: str) -> None:
     role = changed(first(render("base"), "Role"), f"rules.-1.{field}", [word])
@@ -277,6 +332,8 @@ def test_a_role_with_too_many_rights_is_noticed(field: str, word: str) -> None:
 
 
 def test_a_binding_to_a_role_from_elsewhere_is_noticed() -> None:
-    binding = changed(first(render("base"), "RoleBinding"), "roleRef", {"kind": "ClusterRole", "name": "admin"})
+    binding = changed(
+        first(render("base"), "RoleBinding"), "roleRef", {"kind": "ClusterRole", "name": "admin"}
+    )
     rights = excessive_rights([*render("base"), binding])
     assert list(rights) == [f"{binding['metadata']['name']}: admin"]

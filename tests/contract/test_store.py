@@ -42,7 +42,12 @@ def test_what_is_put_is_got_and_may_be_put_again(store: Store) -> None:
 
 def test_what_is_not_there_is_a_key_error(store: Store, tmp_path: Path) -> None:
     store.put("a/b", b"")
-    for read in (store.get, store.get_tagged, store.size, lambda key: store.get_file(key, tmp_path / "x")):
+    for read in (
+        store.get,
+        store.get_tagged,
+        store.size,
+        lambda key: store.get_file(key, tmp_path / "x"),
+    ):
         for key in ("a", "a/c", "a/b/c"):
             with pytest.raises(KeyError):
                 read(key)
@@ -133,9 +138,17 @@ def test_delete_is_idempotent(store: Store) -> None:
     assert store.get("a/b") == b"y"
 
 
-@pytest.mark.parametrize("key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".hidden", "a/.b", "a b", "ä", "a\x00"])
+@pytest.mark.parametrize(
+    "key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".hidden", "a/.b", "a b", "ä", "a\x00"]
+)
 def test_what_is_no_key_is_refused(store: Store, key: str) -> None:
-    for use in (store.get, store.list, store.delete, lambda k: store.put(k, b""), lambda k: store.put_once(k, b"")):
+    for use in (
+        store.get,
+        store.list,
+        store.delete,
+        lambda k: store.put(k, b""),
+        lambda k: store.put_once(k, b""),
+    ):
         with pytest.raises(ValueError, match="is no key"):
             use(key)
 
@@ -228,7 +241,9 @@ def test_a_write_whose_answer_was_lost_is_known_as_ones_own(bucket: Bucket, acti
     assert done
     assert bucket.requests["PUT", key] == before + 2
     assert store.get(key.removeprefix("store/")) == b"2"
-    assert not (store.put_once("new", b"3") if action == "put_once" else store.replace("old", b"3", tag))
+    assert not (
+        store.put_once("new", b"3") if action == "put_once" else store.replace("old", b"3", tag)
+    )
 
 
 def test_large_files_go_to_s3_in_parts_and_come_back(bucket: Bucket, tmp_path: Path) -> None:

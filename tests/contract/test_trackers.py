@@ -56,7 +56,11 @@ def plan(tmp_path: Path) -> Plan:
 
 @pytest.fixture(params=[*TRACKERS, "sqlite"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/mlflow.db" if request.param == "sqlite" else f"{request.param}:{uuid.uuid4().hex}"
+    return (
+        f"sqlite:///{tmp_path}/mlflow.db"
+        if request.param == "sqlite"
+        else f"{request.param}:{uuid.uuid4().hex}"
+    )
 
 
 @pytest.fixture
@@ -84,15 +88,21 @@ def test_a_run_is_made_once_and_found_by_whoever_comes_next(
     assert found[1].tags.items() >= tags.items()
 
 
-def test_what_is_sent_twice_stands_once_and_numbers_that_are_none_are_kept(opened: Callable[[], Tracker]) -> None:
+def test_what_is_sent_twice_stands_once_and_numbers_that_are_none_are_kept(
+    opened: Callable[[], Tracker],
+) -> None:
     run = opened().find_or_create("abc", "a trial", 1_764_000_000_000, {})
-    values = [Value("train/loss", step, 0.5 / step, 1_764_000_000_000 + step) for step in range(1, 1_205)]
+    values = [
+        Value("train/loss", step, 0.5 / step, 1_764_000_000_000 + step) for step in range(1, 1_205)
+    ]
     opened().log(run.id, values)
     opened().log(run.id, values[-3:])
     tracker = opened()
     assert kept(tracker, run.id) == {(v.metric, v.step, v.time_ms, v.value) for v in values}
     tracker.log(run.id, [Value("feature/entropy", 1, math.inf, 1_764_000_000_001)])
-    (at_last,) = (value for metric, *_, value in kept(tracker, run.id) if metric == "feature/entropy")
+    (at_last,) = (
+        value for metric, *_, value in kept(tracker, run.id) if metric == "feature/entropy"
+    )
     assert at_last > 1e300
 
 
@@ -113,7 +123,9 @@ def test_tags_params_and_status_are_there_for_the_next_process(
     assert found.tags["normsweep.host"] == "here"
 
 
-def test_the_newest_report_replaces_the_others(opened: Callable[[], Tracker], tmp_path: Path) -> None:
+def test_the_newest_report_replaces_the_others(
+    opened: Callable[[], Tracker], tmp_path: Path
+) -> None:
     opened().log_report({"report.md": "one", "table.csv": "a"})
     tracker = opened()
     tracker.log_report({"report.md": "two"})
@@ -121,7 +133,9 @@ def test_the_newest_report_replaces_the_others(opened: Callable[[], Tracker], tm
     assert "abc" not in tracker.open(), "the report's run is no trial's"
 
 
-def test_the_mirror_sends_every_point_and_then_asks_for_nothing_more(plan: Plan, uri: str, tmp_path: Path) -> None:
+def test_the_mirror_sends_every_point_and_then_asks_for_nothing_more(
+    plan: Plan, uri: str, tmp_path: Path
+) -> None:
     store = CountedStore(open_store(str(tmp_path / "runs")))
     first, second = plan.trials
     write_attempt(store, first, 20)
@@ -131,7 +145,10 @@ def test_the_mirror_sends_every_point_and_then_asks_for_nothing_more(plan: Plan,
     mirror.sync(store, plan.trials)
     tracker = open_tracker(uri, plan)
     found = tracker.open()
-    assert {trial: run.status for trial, run in found.items()} == {first.id: "FINISHED", second.id: "RUNNING"}
+    assert {trial: run.status for trial, run in found.items()} == {
+        first.id: "FINISHED",
+        second.id: "RUNNING",
+    }
     for trial in plan.trials:
         sent = {(metric, step) for metric, step, *_ in kept(tracker, found[trial.id].id)}
         assert sent == {(point.metric, point.step) for point in read_trial(store, trial.id)[1]}
@@ -140,7 +157,9 @@ def test_the_mirror_sends_every_point_and_then_asks_for_nothing_more(plan: Plan,
     assert store.requests() == {}
 
 
-def test_an_address_that_is_none_is_refused_and_one_of_a_tracker_is_shown(plan: Plan, tmp_path: Path) -> None:
+def test_an_address_that_is_none_is_refused_and_one_of_a_tracker_is_shown(
+    plan: Plan, tmp_path: Path
+) -> None:
     with pytest.raises(UserError):
         open_tracker("ftp://nowhere", plan)
     assert shown("memory:mine") == "memory:mine"

@@ -33,10 +33,28 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     everything = ["all"] if EVERYTHING else []
     processes = []
     for name, (ranks, micro_batch) in runs.items():
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-        command = [*launcher, "-m", "tests.zero_gang", str(folders[name]), str(micro_batch), *everything]
+        launcher = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={ranks}",
+        ]
+        command = [
+            *launcher,
+            "-m",
+            "tests.zero_gang",
+            str(folders[name]),
+            str(micro_batch),
+            *everything,
+        ]
         processes.append(
-            subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            subprocess.Popen(
+                command,
+                cwd=Path(__file__).parents[2],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
         )
     for process in processes:
         output, _ = process.communicate(timeout=1200)
@@ -49,7 +67,8 @@ def apart(norm: str, backbone: str, one: Path, other: Path) -> float:
     start = dict(Case(Choice(name=norm), NETWORKS[backbone]).build().float().named_parameters())
     a, b = (torch.load(path, weights_only=True) for path in (one, other))
     difference, way = (
-        sum((x[name] - y[name]).square().sum() for name in start) ** 0.5 for x, y in ((a, b), (b, start))
+        sum((x[name] - y[name]).square().sum() for name in start) ** 0.5
+        for x, y in ((a, b), (b, start))
     )
     assert way > 0
     return (difference / way).item()
@@ -66,7 +85,9 @@ def test_a_gang_of_any_stage_equals_a_single_process_in_the_same_micro_batches(
 
 
 @pytest.mark.parametrize(("norm", "backbone"), PAIRS)
-def test_the_micro_batch_matters_only_to_norms_that_say_so(weights: dict[str, Path], norm: str, backbone: str) -> None:
+def test_the_micro_batch_matters_only_to_norms_that_say_so(
+    weights: dict[str, Path], norm: str, backbone: str
+) -> None:
     gang = weights["gang"] / f"{norm}@{backbone}@0.pt"
     difference = apart(norm, backbone, gang, weights["whole"] / f"{norm}@{backbone}@0.pt")
     assert (difference > 5 * ROUNDING) == bool(NORMS[norm].facts.get("statistics_of_micro_batch"))

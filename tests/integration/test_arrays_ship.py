@@ -23,7 +23,13 @@ def attempt(trial: Trial, folder: Path, until_step: int) -> None:
     store = open_store(str(folder / "runs"))
     number = new_attempt(store, trial, {})
     job = Assignment(
-        trial.id, number, trial.spec, str(folder / "runs"), str(folder / "work"), str(folder / "cache"), ()
+        trial.id,
+        number,
+        trial.spec,
+        str(folder / "runs"),
+        str(folder / "work"),
+        str(folder / "cache"),
+        (),
     )
     worker = Worker(job, rank=0)
     try:
@@ -51,7 +57,11 @@ def test_a_trial_killed_and_continued_has_every_steps_arrays_once(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     path = write_sweep(tmp_path, steps=60, checkpoint_every=20)
-    path.write_text(path.read_text().replace("probe_every: 20,", "probe_every: 10, probes: [features, channels],"))
+    path.write_text(
+        path.read_text().replace(
+            "probe_every: 20,", "probe_every: 10, probes: [features, channels],"
+        )
+    )
     (trial,) = load_plan(path).trials
     attempt(trial, tmp_path, 20)
     attempt(trial, tmp_path, 60)
@@ -60,7 +70,9 @@ def test_a_trial_killed_and_continued_has_every_steps_arrays_once(
     assert {key.split("/")[3] for key in keys} == {"channels"}, "features are scalars"
     names = [key.rpartition("/")[2].removesuffix(".safetensors").split("-")[1:] for key in keys]
     assert [int(step) for step, _ in names] == list(range(0, 61, 10))
-    assert {int(step): number for step, number in names}[20] == "1", "shipped before the checkpoint that covers it"
+    assert {int(step): number for step, number in names}[20] == "1", (
+        "shipped before the checkpoint that covers it"
+    )
     assert {number for _, number in names} == {"1", "2"}
     for key in keys:
         arrays = load(store.get(key))

@@ -25,4 +25,6 @@ def test_a_trial_with_a_damaged_journal_is_named_and_left_alone(tmp_path: Path) 
     assert f"damaged: {cut.relative_to(store)} ends in the middle of a line" in said
     assert "is not trained" in said
     assert f"move {store}/trials/{cut.relative_to(store).parts[1]} away" in said
-    assert {path: path.read_bytes() for path in (store / "trials").rglob("*") if path.is_file()} == trials
+    assert {
+        path: path.read_bytes() for path in (store / "trials").rglob("*") if path.is_file()
+    } == trials

@@ -18,7 +18,9 @@ from trainers.data.manifests import MANIFEST, find_set
 
 def picture(path: Path, width: int = 40, height: int = 36, mode: str = "RGB") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.random.default_rng(len(path.name)).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(len(path.name)).integers(
+        0, 256, (height, width, 3), dtype=np.uint8
+    )
     Image.fromarray(pixels).convert(mode).save(path)
 
 
@@ -27,7 +29,11 @@ def set5(root: Path, count: int = 5) -> Path:
     for number in range(count):
         picture(root / "Set5" / "HR" / f"{number}.png")
         for factor in (2, 4):
-            picture(root / "Set5" / f"LR_bicubic/X{factor}" / f"{number}x{factor}.png", 40 // factor, 36 // factor)
+            picture(
+                root / "Set5" / f"LR_bicubic/X{factor}" / f"{number}x{factor}.png",
+                40 // factor,
+                36 // factor,
+            )
     return root / "Set5"
 
 
@@ -51,9 +57,7 @@ def data(*arguments: object, expect: int = 0, folder: Path | None = None) -> str
 def test_the_list_has_every_set_of_the_paper_and_where_yours_lie(tmp_path: Path) -> None:
     set5(tmp_path / "benchmarks")
     told = data("list", "--data", tmp_path)
-    names = (
-        "DF2K DIV2K Flickr2K BSDS400 Rain13K Set5 Set14 BSD100 Urban100 Manga109 CBSD68 Kodak24 McMaster LIVE1 Classic5"
-    )
+    names = "DF2K DIV2K Flickr2K BSDS400 Rain13K Set5 Set14 BSD100 Urban100 Manga109 CBSD68 Kodak24 McMaster LIVE1 Classic5"
     for name in [*names.split(), "Test100", "Rain100L", "embedded-train", "embedded-test"]:
         assert any(line.startswith(name) for line in told.splitlines()), name
     rows = {row["name"]: row for row in json.loads(data("list", "--data", tmp_path, "--json"))}
@@ -69,14 +73,22 @@ def test_a_copy_in_order_gets_its_checksums(tmp_path: Path) -> None:
     for place in (tmp_path, folder):
         assert "5 images, all in order" in data("check", "Set5", place)
     kept = json.loads((folder / MANIFEST).read_text())["images"]
-    reduced = [f"LR_bicubic/X{factor}/{number}x{factor}.png" for factor in (2, 4) for number in range(5)]
+    reduced = [
+        f"LR_bicubic/X{factor}/{number}x{factor}.png" for factor in (2, 4) for number in range(5)
+    ]
     assert sorted(kept) == [*(f"HR/{number}.png" for number in range(5)), *reduced]
-    assert find_set("Set5", [tmp_path]).sha256 == before, "reduced images are not of a set's identity"
+    assert find_set("Set5", [tmp_path]).sha256 == before, (
+        "reduced images are not of a set's identity"
+    )
 
 
-def test_a_reduced_image_changed_and_a_folder_of_them_gone_are_told_at_a_later_check(tmp_path: Path) -> None:
+def test_a_reduced_image_changed_and_a_folder_of_them_gone_are_told_at_a_later_check(
+    tmp_path: Path,
+) -> None:
     folder = set5(tmp_path)
-    assert "all in order, and so are LR_bicubic/X2, LR_bicubic/X4" in data("check", "Set5", tmp_path)
+    assert "all in order, and so are LR_bicubic/X2, LR_bicubic/X4" in data(
+        "check", "Set5", tmp_path
+    )
     black = folder / "LR_bicubic/X2/1x2.png"
     Image.new("RGB", Image.open(black).size).save(black)
     shutil.rmtree(folder / "LR_bicubic/X4")
@@ -86,11 +98,15 @@ def test_a_reduced_image_changed_and_a_folder_of_them_gone_are_told_at_a_later_c
     assert "2 problems" in told
 
 
-def test_folders_of_reduced_images_that_a_manifest_does_not_know_are_added_to_it(tmp_path: Path) -> None:
+def test_folders_of_reduced_images_that_a_manifest_does_not_know_are_added_to_it(
+    tmp_path: Path,
+) -> None:
     folder = set5(tmp_path)
     shutil.move(folder / "LR_bicubic", tmp_path / "kept")
     data("check", "Set5", tmp_path)
-    assert not any("LR_bicubic" in path for path in json.loads((folder / MANIFEST).read_text())["images"])
+    assert not any(
+        "LR_bicubic" in path for path in json.loads((folder / MANIFEST).read_text())["images"]
+    )
     shutil.move(tmp_path / "kept", folder / "LR_bicubic")
     data("check", "Set5", tmp_path)
     assert "LR_bicubic/X2/0x2.png" in json.loads((folder / MANIFEST).read_text())["images"]
@@ -104,10 +120,15 @@ def test_a_name_that_is_not_there_checks_nothing_and_writes_nothing(tmp_path: Pa
     assert f"no data set 'Set6' in {tmp_path}" in said
     assert "Did you mean 'Set5'?" in said
     said = data("check", "Set14", tmp_path, expect=2)
-    assert f"no data set 'Set14' in {tmp_path}: looked for {tmp_path}/Set14, {tmp_path}/*/Set14" in said
+    assert (
+        f"no data set 'Set14' in {tmp_path}: looked for {tmp_path}/Set14, {tmp_path}/*/Set14"
+        in said
+    )
     assert "holds" not in said
     assert "Did you mean" not in said
-    assert "no data set 'Set6'" in data("stage", "Set6", "--from", tmp_path, "--to", tmp_path / "to", expect=2)
+    assert "no data set 'Set6'" in data(
+        "stage", "Set6", "--from", tmp_path, "--to", tmp_path / "to", expect=2
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["benchmarks"]
     assert not list(tmp_path.rglob(MANIFEST))
 
@@ -143,14 +164,19 @@ def test_every_problem_is_told_at_once_with_its_file(tmp_path: Path) -> None:
         "Set5/LR_bicubic/X4/4x4.png": "is 11 x 9 pixels, but 4.png reduced by 4 is 10 x 9",
         "Set5/LR_bicubic/X4/stray.png": "reduces no image",
     }.items():
-        assert any(line.startswith(f"{tmp_path}/{file}: {why}") for line in told.splitlines()), (file, told)
+        assert any(line.startswith(f"{tmp_path}/{file}: {why}") for line in told.splitlines()), (
+            file,
+            told,
+        )
     assert not (folder / MANIFEST).exists()
 
 
 def test_a_later_check_compares_bytes_even_where_size_and_time_are_the_same(tmp_path: Path) -> None:
     folder = set5(tmp_path)
     victim = folder / "HR/2.png"
-    picture(victim.with_suffix(".bmp"))  # a format in which any byte can differ and it stays an image
+    picture(
+        victim.with_suffix(".bmp")
+    )  # a format in which any byte can differ and it stays an image
     victim.with_suffix(".bmp").rename(victim)
     data("check", "Set5", tmp_path)
     stat, content = victim.stat(), victim.read_bytes()
@@ -173,7 +199,10 @@ def test_pairs_are_checked_by_name_and_size(tmp_path: Path) -> None:
     picture(tmp_path / "rain/input/b.png", width=30)
     picture(tmp_path / "rain/input/c.png")
     told = data("check", "rain", tmp_path, expect=2)
-    assert f"{tmp_path}/rain/input/b.png: is 30 x 36 pixels, but its partner target/b.png 40 x 36 pixels" in told
+    assert (
+        f"{tmp_path}/rain/input/b.png: is 30 x 36 pixels, but its partner target/b.png 40 x 36 pixels"
+        in told
+    )
     assert f"{tmp_path}/rain/input/c.png: has no partner in target/" in told
 
 
@@ -218,14 +247,22 @@ def test_staging_brings_a_whole_copy_or_none(tmp_path: Path) -> None:
     assert "has them already" in told[0] + told[1]
     staged = tmp_path / "to" / "Set5"
     assert (staged / "HR/0.png").stat().st_ino == inode, "what was brought is not brought again"
-    assert find_set("Set5", [tmp_path / "to"]).sha256 == find_set("Set5", [tmp_path / "from"]).sha256
-    assert sorted(path.name for path in staged.iterdir()) == ["HR", MANIFEST], "what another copy has left is gone"
-    assert sorted(path.name for path in (staged / "HR").iterdir()) == [f"{number}.png" for number in range(5)]
+    assert (
+        find_set("Set5", [tmp_path / "to"]).sha256 == find_set("Set5", [tmp_path / "from"]).sha256
+    )
+    assert sorted(path.name for path in staged.iterdir()) == ["HR", MANIFEST], (
+        "what another copy has left is gone"
+    )
+    assert sorted(path.name for path in (staged / "HR").iterdir()) == [
+        f"{number}.png" for number in range(5)
+    ]
     assert any("LR_bicubic/X2, LR_bicubic/X4 stay behind" in said for said in told)
     assert "all in order" in data("check", "Set5", tmp_path / "to")
 
     (folder / "HR/4.png").write_bytes(b"")
-    told_bad = data("stage", "Set5", "--from", tmp_path / "from", "--to", tmp_path / "third", expect=2)
+    told_bad = data(
+        "stage", "Set5", "--from", tmp_path / "from", "--to", tmp_path / "third", expect=2
+    )
     assert f"{folder}/HR/4.png: is empty" in told_bad
     assert not (tmp_path / "third").exists()
 

@@ -27,7 +27,17 @@ def test_a_machine_that_can_run_is_ready(runs: Path, capsys: pytest.CaptureFixtu
     assert run_doctor(str(runs), f"sqlite:///{runs}/mlflow.db") == 0
     said = capsys.readouterr().out
     assert "Ready." in said
-    for name in ("torch", "deepspeed", "ray", "mlflow", "memory", "devices", "store", "tracking", "telemetry"):
+    for name in (
+        "torch",
+        "deepspeed",
+        "ray",
+        "mlflow",
+        "memory",
+        "devices",
+        "store",
+        "tracking",
+        "telemetry",
+    ):
         assert name in said
 
 
@@ -42,7 +52,9 @@ def test_a_store_that_is_a_file_is_a_problem(tmp_path: Path) -> None:
     assert run_doctor(str(tmp_path / "runs"), f"sqlite:///{tmp_path}/mlflow.db") == 3
 
 
-def test_a_program_reads_what_people_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_program_reads_what_people_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "runs").write_text("a file")
     assert run_doctor(str(tmp_path / "runs"), "sqlite:///none.db", as_json=True) == 3
     said = json.loads(capsys.readouterr().out)
@@ -114,7 +126,9 @@ def test_a_tracking_server_that_does_not_answer_is_a_problem(runs: Path) -> None
     assert "training goes on" in finding.advice
 
 
-def test_telemetry_switched_on_outside_is_noted(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telemetry_switched_on_outside_is_noted(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     assert found("telemetry", runs, f"sqlite:///{runs}/mlflow.db").verdict == "note"
 
@@ -161,7 +175,10 @@ def test_ten_damages_of_a_store_are_all_named_and_nothing_is_changed(
 
 
 def test_looking_at_a_store_does_not_make_one(runs: Path) -> None:
-    assert found("store", runs, f"sqlite:///{runs}/mlflow.db").found == f"{runs} will be made by the first run"
+    assert (
+        found("store", runs, f"sqlite:///{runs}/mlflow.db").found
+        == f"{runs} will be made by the first run"
+    )
     assert not runs.exists()
 
 

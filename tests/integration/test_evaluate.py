@@ -49,7 +49,12 @@ def trial(trained: Path) -> str:
 
 def evaluate(folder: Path, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        command("evaluate", *arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=240
+        command("evaluate", *arguments),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == expect, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -68,7 +73,11 @@ def test_all_precisions_of_a_trial(trained: Path, trial: str) -> None:
     assert abs(found["fp16"]["psnr"] - found["fp32"]["psnr"]) < 0.05
     assert found["fp16"]["non_finite"] == 0
     assert found["fp16_literal"]["psnr"] != found["fp16"]["psnr"]
-    assert [found[name]["half_revision"] for name in ("fp32", "fp16", "fp16_literal")] == [None, 2, 2]
+    assert [found[name]["half_revision"] for name in ("fp32", "fp16", "fp16_literal")] == [
+        None,
+        2,
+        2,
+    ]
     kept = trained / "runs" / "trials" / trial / "evaluations"
     written = json.loads((kept / f"{SET}-int4.json").read_text())
     assert checked_record((kept / f"{SET}-int4.json").read_bytes(), EVALUATION) == written
@@ -81,7 +90,9 @@ def test_all_precisions_of_a_trial(trained: Path, trial: str) -> None:
 def test_evaluated_afterwards_as_at_the_end_of_training(trained: Path, trial: str) -> None:
     segments = (trained / "runs" / "trials" / trial / "attempts").glob("*/journal/*.jsonl")
     lines = [json.loads(line) for segment in segments for line in segment.read_text().splitlines()]
-    (in_training,) = [line for line in lines if line.get("event") == "scores" and line["step"] == 60]
+    (in_training,) = [
+        line for line in lines if line.get("event") == "scores" and line["step"] == 60
+    ]
     afterwards = results(trained, trial)["fp32"]
     assert afterwards["images"] == in_training["images"]
     assert [image["name"] for image in afterwards["images"]] == ["chelsea.png", "coffee.png"]
@@ -94,17 +105,25 @@ def test_evaluated_afterwards_as_at_the_end_of_training(trained: Path, trial: st
             if f"val/{SET}/{metric}" in r.get("values", {}) and r["step"] == 60
         ]
         assert last == afterwards[metric]
-    assert (afterwards["compared"], afterwards["border_px"], afterwards["lr_mode"]) == ("Y", 2, "u8")
+    assert (afterwards["compared"], afterwards["border_px"], afterwards["lr_mode"]) == (
+        "Y",
+        2,
+        "u8",
+    )
 
 
-def test_two_workers_give_what_one_gives_and_restored_images_are_saved(trained: Path, trial: str) -> None:
+def test_two_workers_give_what_one_gives_and_restored_images_are_saved(
+    trained: Path, trial: str
+) -> None:
     one = results(trained, trial, "--save", "one")
     two = results(trained, trial, "--save", "two", "--workers", 2)
     assert one == two
     names = sorted(path.name for path in (trained / "one" / f"{SET}-fp32").iterdir())
     assert names == ["chelsea.png", "coffee.png"]
     for name in names:
-        restored = [np.asarray(Image.open(trained / side / f"{SET}-fp32" / name)) for side in ("one", "two")]
+        restored = [
+            np.asarray(Image.open(trained / side / f"{SET}-fp32" / name)) for side in ("one", "two")
+        ]
         assert np.array_equal(*restored)
     hr = {image.name: image.pixels for image in read_images(find_set(SET, ()))}[names[-1]]
     assert restored[0].shape == hr.shape  # both have even sides: nothing was cropped
@@ -140,7 +159,9 @@ def test_a_tiled_result_says_so_and_is_kept_apart(trained: Path, trial: str) -> 
     assert "not comparable" in evaluate(trained, trial, "--tile", 64, "--overlap", 8).stdout
 
 
-def test_weights_beyond_the_range_of_fp16_show_a_share_of_non_finite_values(trained: Path, trial: str) -> None:
+def test_weights_beyond_the_range_of_fp16_show_a_share_of_non_finite_values(
+    trained: Path, trial: str
+) -> None:
     file = trained / "net.safetensors"
     export_trial(str(trained / "runs"), trial, file)
     from safetensors import safe_open
@@ -151,7 +172,16 @@ def test_weights_beyond_the_range_of_fp16_show_a_share_of_non_finite_values(trai
     first = next(name for name, value in weights.items() if value.ndim == 4)
     weights[first] = weights[first] * 1e6
     save_file(weights, trained / "beyond.safetensors", metadata=metadata)
-    found = results(trained, "beyond.safetensors", "--benchmark", SET, "--precision", "fp32", "--precision", "fp16")
+    found = results(
+        trained,
+        "beyond.safetensors",
+        "--benchmark",
+        SET,
+        "--precision",
+        "fp32",
+        "--precision",
+        "fp16",
+    )
     assert found["fp32"]["non_finite"] == 0
     assert found["fp16"]["non_finite"] > 0
     assert found["fp16"]["of"] == trial
@@ -167,22 +197,32 @@ def test_weights_beyond_the_range_of_fp16_show_a_share_of_non_finite_values(trai
         (["--tile", "4"], "16 LQ pixels"),
     ],
 )
-def test_what_does_not_fit_is_the_users_error(trained: Path, trial: str, arguments: list[str], told: str) -> None:
+def test_what_does_not_fit_is_the_users_error(
+    trained: Path, trial: str, arguments: list[str], told: str
+) -> None:
     assert told in evaluate(trained, trial, *arguments, expect=2).stderr
 
 
 def test_a_file_that_is_no_export_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"no such thing")
-    assert "is no safetensors file" in evaluate(tmp_path, "a.safetensors", "--benchmark", SET, expect=2).stderr
+    assert (
+        "is no safetensors file"
+        in evaluate(tmp_path, "a.safetensors", "--benchmark", SET, expect=2).stderr
+    )
     save_file({"w": torch.zeros(1)}, tmp_path / "b.safetensors")
     assert "no `spec`" in evaluate(tmp_path, "b.safetensors", "--benchmark", SET, expect=2).stderr
-    assert "No such file" in evaluate(tmp_path, "c.safetensors", "--benchmark", SET, expect=2).stderr
+    assert (
+        "No such file" in evaluate(tmp_path, "c.safetensors", "--benchmark", SET, expect=2).stderr
+    )
 
 
 def test_tiles_with_enough_around_them_are_the_whole_where_nothing_reaches_further() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(
-        nn.Conv2d(3, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 3 * 4, 3, padding=1), nn.PixelShuffle(2)
+        nn.Conv2d(3, 4, 5, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(4, 3 * 4, 3, padding=1),
+        nn.PixelShuffle(2),
     )
     lq = np.random.default_rng(0).integers(0, 256, (37, 50, 3), dtype=np.uint8)
     task = SuperResolution(2)
@@ -207,13 +247,17 @@ def test_urban100_is_scored_in_squares_for_denoising_only(tmp_path: Path) -> Non
     assert {square.pixels.shape for square in squares} == {(256, 256, 3)}
     assert len(squares) == 2 * (520 // 256) * (800 // 256)
     assert np.array_equal(squares[0].pixels, np.asarray(Image.open(folder / "0.png"))[:256, :256])
-    assert [image.pixels.shape for image in build_benchmark("Urban100", "sr", (tmp_path,))] == [(520, 800, 3)] * 2
+    assert [image.pixels.shape for image in build_benchmark("Urban100", "sr", (tmp_path,))] == [
+        (520, 800, 3)
+    ] * 2
 
 
 def test_no_restored_image_is_saved_over_another() -> None:
     names = ["s0/0.png", "s1/0.png", "target/s0/0.png", "a.png[0,256]", "a.b.png"]
     assert len({*_files_of(names).values()}) == len(names)
-    with pytest.raises(UserError, match=r"a\.png\[0,256\] and a-0-256\.jpg would both be saved as a-0-256\.png"):
+    with pytest.raises(
+        UserError, match=r"a\.png\[0,256\] and a-0-256\.jpg would both be saved as a-0-256\.png"
+    ):
         _files_of(["a.png[0,256]", "a-0-256.jpg"])
 
 
@@ -223,9 +267,15 @@ def test_every_square_is_saved_in_a_file_of_its_own(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(tmp_path / name)
     spec = load_plan(write_sweep(tmp_path, tasks="denoise_25")).trials[0].spec
-    options = EvaluateOptions(("Urban100",), ("fp32",), str(tmp_path / "runs"), save=tmp_path / "saved")
-    job = Job(spec, build_model(spec).state_dict(), "Urban100", [tmp_path / "data"], "fp32", options)
+    options = EvaluateOptions(
+        ("Urban100",), ("fp32",), str(tmp_path / "runs"), save=tmp_path / "saved"
+    )
+    job = Job(
+        spec, build_model(spec).state_dict(), "Urban100", [tmp_path / "data"], "fp32", options
+    )
     assert len(_scores(job, 0)) == 4
     folder = tmp_path / "saved" / "Urban100-fp32"
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*.png")}
-    assert names == {f"{stem}-0-{left}.png" for stem in ("img_000", "more/img.001") for left in (0, 256)}
+    assert names == {
+        f"{stem}-0-{left}.png" for stem in ("img_000", "more/img.001") for left in (0, 256)
+    }

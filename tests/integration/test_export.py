@@ -81,7 +81,9 @@ def test_a_prefix_that_only_one_trial_has_is_enough(plan: Plan, runs: str, tmp_p
 
 
 @pytest.mark.parametrize("given", ["", "zzzz", "../.."])
-def test_an_unknown_id_is_the_users_error(given: str, plan: Plan, runs: str, tmp_path: Path) -> None:
+def test_an_unknown_id_is_the_users_error(
+    given: str, plan: Plan, runs: str, tmp_path: Path
+) -> None:
     ended(runs, plan)
     with pytest.raises(UserError, match="no trial"):
         export_trial(runs, given, tmp_path / "net.safetensors")

@@ -30,13 +30,28 @@ def train(folder: Path, spec: RunSpec, what: str) -> list[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     workers = spec.placement.workers
-    place = {**os.environ, "WORLD_SIZE": str(workers), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks, logs = [], [folder / f"rank-{rank}.log" for rank in range(workers)]  # a full pipe would stop a rank
+    place = {
+        **os.environ,
+        "WORLD_SIZE": str(workers),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    ranks, logs = (
+        [],
+        [folder / f"rank-{rank}.log" for rank in range(workers)],
+    )  # a full pipe would stop a rank
     for rank, log in enumerate(logs):
         with log.open("w") as out:
             ranks.append(
                 subprocess.Popen(
-                    [sys.executable, "-m", "tests.patched_rank", str(folder / "run.json"), str(folder / "out"), what],
+                    [
+                        sys.executable,
+                        "-m",
+                        "tests.patched_rank",
+                        str(folder / "run.json"),
+                        str(folder / "out"),
+                        what,
+                    ],
                     cwd=ROOT,
                     env={**place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
                     stdout=out,
@@ -50,12 +65,18 @@ def train(folder: Path, spec: RunSpec, what: str) -> list[str]:
 def scales(folder: Path) -> list[float]:
     """The loss scale after every step, the last word on each."""
     records = journal.read(folder / "out" / "journal.jsonl")
-    by_step = {r["step"]: r["values"]["train/loss_scale"] for r in records if "train/loss_scale" in r.get("values", {})}
+    by_step = {
+        r["step"]: r["values"]["train/loss_scale"]
+        for r in records
+        if "train/loss_scale" in r.get("values", {})
+    }
     return [by_step[step] for step in sorted(by_step)]
 
 
 def weights(folder: Path, step: int) -> dict[str, torch.Tensor]:
-    return torch.load(folder / "out" / "checkpoints" / f"step-{step:08d}" / "weights.pt", weights_only=True)
+    return torch.load(
+        folder / "out" / "checkpoints" / f"step-{step:08d}" / "weights.pt", weights_only=True
+    )
 
 
 def fp16(workers: int, stage: int) -> RunSpec:
@@ -84,9 +105,15 @@ def test_fp16_skips_the_same_steps_at_every_stage_and_after_a_resumption(
     assert {0.5, 1.0, 2.0} <= set(changes), f"steps are skipped and the scale grows again: {found}"
     # A run folder as a kill after step 20 leaves it.
     part = tmp_path / "part"
-    shutil.copytree(tmp_path / "whole", part, ignore=shutil.ignore_patterns("step-00000024", "result.json"))
+    shutil.copytree(
+        tmp_path / "whole", part, ignore=shutil.ignore_patterns("step-00000024", "result.json")
+    )
     train(part, fp16(workers, stage), "restless-scale")
-    resumed = [r["step"] for r in journal.read(part / "out" / "journal.jsonl") if r.get("event") == "resumed"]
+    resumed = [
+        r["step"]
+        for r in journal.read(part / "out" / "journal.jsonl")
+        if r.get("event") == "resumed"
+    ]
     assert resumed == [20]
     assert scales(part) == found
     expected = weights(tmp_path / "whole", 24)
@@ -95,10 +122,14 @@ def test_fp16_skips_the_same_steps_at_every_stage_and_after_a_resumption(
 
 
 def test_a_rank_that_alone_sees_a_divergence_ends_all_of_them_at_that_step(tmp_path: Path) -> None:
-    spec = tiny_spec(training={"feature_limit": 1e20}, observe={"probe_every": 2}, placement={"workers": 2})
+    spec = tiny_spec(
+        training={"feature_limit": 1e20}, observe={"probe_every": 2}, placement={"workers": 2}
+    )
     said = train(tmp_path, spec, "one-sees")
     assert [text.split()[-1] for text in said] == ["diverged", "diverged"]
-    events = [r for r in journal.read(tmp_path / "out" / "journal.jsonl") if r.get("event") == "diverged"]
+    events = [
+        r for r in journal.read(tmp_path / "out" / "journal.jsonl") if r.get("event") == "diverged"
+    ]
     assert [event["step"] for event in events] == [2]
     # Killed between its last checkpoint and its result, it has diverged all the same.
     (tmp_path / "out" / "result.json").unlink()

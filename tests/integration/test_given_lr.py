@@ -37,12 +37,17 @@ def sets(root: Path) -> Path:
 def sweep(folder: Path, *, steps: int = 5, evaluate: str = "Bench") -> Path:
     file = write_sweep(folder, name="given", tasks=TASKS, steps=steps)
     text = file.read_text().replace("{evaluate: []}", f"{{train: Shots, evaluate: [{evaluate}]}}")
-    file.write_text(text.replace("ema_decay: 0.9", "ema_decay: 0.9, sampling: epoch, rotations: false"))
+    file.write_text(
+        text.replace("ema_decay: 0.9", "ema_decay: 0.9, sampling: epoch, rotations: false")
+    )
     return file
 
 
 def trial_of(folder: Path, mode: str) -> str:
-    specs = {path.parent.name: json.loads(path.read_text()) for path in (folder / "runs/trials").glob("*/spec.json")}
+    specs = {
+        path.parent.name: json.loads(path.read_text())
+        for path in (folder / "runs/trials").glob("*/spec.json")
+    }
     (found,) = [trial for trial, spec in specs.items() if spec["task"]["lr_mode"] == mode]
     return found
 
@@ -72,7 +77,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_trained_on_given_lr_images_a_trial_ends_as_with_u8_where_they_are_the_same(trained: Path) -> None:
+def test_trained_on_given_lr_images_a_trial_ends_as_with_u8_where_they_are_the_same(
+    trained: Path,
+) -> None:
     assert [result["outcome"] for result in results(trained).values()] == ["completed"] * 2
     assert_given_equals_u8(trained)
     page = (trained / "runs/sweeps/given/report/report.md").read_text()
@@ -81,7 +88,12 @@ def test_trained_on_given_lr_images_a_trial_ends_as_with_u8_where_they_are_the_s
 
 def evaluate(folder: Path, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        command("evaluate", *arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=240
+        command("evaluate", *arguments),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == expect, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -91,13 +103,23 @@ def evaluate(folder: Path, *arguments: object, expect: int = 0) -> subprocess.Co
 def test_evaluated_afterwards_with_given_lr_images_as_while_training(trained: Path) -> None:
     trial = trial_of(trained, "given")
     flags = ("--data", trained / "data")
-    result = json.loads(evaluate(trained, trial, *flags, "--save", "saved", "--workers", 2, "--json").stdout)
+    result = json.loads(
+        evaluate(trained, trial, *flags, "--save", "saved", "--workers", 2, "--json").stdout
+    )
     assert result["lr_mode"] == "given"
     assert result["set_sha256"] == find_for("Bench", 2, [trained / "data"]).sha256
     assert result["images"] == scores(trained, trial)[-2:]
-    assert sorted(path.name for path in (trained / "saved/Bench-fp32").iterdir()) == ["0.png", "1.png"]
-    said = evaluate(trained, trial, *flags, "--benchmark", "Bare", "--benchmark", "Bench", expect=2).stderr
-    assert f"data set 'Bare': {trained}/data/Bare has no LR images of scale 2, which `lr_mode: given` reads" in said
+    assert sorted(path.name for path in (trained / "saved/Bench-fp32").iterdir()) == [
+        "0.png",
+        "1.png",
+    ]
+    said = evaluate(
+        trained, trial, *flags, "--benchmark", "Bare", "--benchmark", "Bench", expect=2
+    ).stderr
+    assert (
+        f"data set 'Bare': {trained}/data/Bare has no LR images of scale 2, which `lr_mode: given` reads"
+        in said
+    )
 
 
 def test_scores_follow_the_given_lr_images(trained: Path, tmp_path: Path) -> None:
@@ -126,7 +148,10 @@ def test_a_trial_by_hand_whose_lr_images_are_gone_is_exit_2(trained: Path, tmp_p
         timeout=120,
     )
     assert done.returncode == 2, done.stderr
-    assert f"{tmp_path}/data/Shots/HR/1.png: has no partner in {tmp_path}/data/Shots/LR_bicubic/X2/" in done.stderr
+    assert (
+        f"{tmp_path}/data/Shots/HR/1.png: has no partner in {tmp_path}/data/Shots/LR_bicubic/X2/"
+        in done.stderr
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -152,21 +177,34 @@ def gets(bucket: Bucket) -> dict[str, int]:
     return {key: count for key, count in bucket.gets().items() if key.endswith(".png")}
 
 
-def test_a_sweep_from_s3_fetches_the_lr_images_of_its_scale_once(tmp_path: Path, bucket: Bucket) -> None:
+def test_a_sweep_from_s3_fetches_the_lr_images_of_its_scale_once(
+    tmp_path: Path, bucket: Bucket
+) -> None:
     root = staged(tmp_path, bucket)
     local = tmp_path / "data"
     file = sweep(tmp_path / "sweep", steps=2)
     trials = load_plan(file, DataRoots([root]).find).trials
-    assert [t.id for t in trials] == [t.id for t in load_plan(file, lambda name: find_set(name, [local])).trials]
+    assert [t.id for t in trials] == [
+        t.id for t in load_plan(file, lambda name: find_set(name, [local])).trials
+    ]
     assert gets(bucket) == {}, "planning reads no image"
     run(file, "--data", root)
     assert_given_equals_u8(tmp_path / "sweep")
-    wanted = [f"sets/Shots/HR/{i}.png" for i in range(3)] + [f"sets/Shots/LR_bicubic/X2/{i}x2.png" for i in range(3)]
-    wanted += [f"sets/Bench/{sub}.png" for sub in ("HR/0", "HR/1", "LR_bicubic/X2/0x2", "LR_bicubic/X2/1x2")]
-    assert gets(bucket) == dict.fromkeys(wanted, 1), "HR images are fetched once for both trials, X4 never"
+    wanted = [f"sets/Shots/HR/{i}.png" for i in range(3)] + [
+        f"sets/Shots/LR_bicubic/X2/{i}x2.png" for i in range(3)
+    ]
+    wanted += [
+        f"sets/Bench/{sub}.png"
+        for sub in ("HR/0", "HR/1", "LR_bicubic/X2/0x2", "LR_bicubic/X2/1x2")
+    ]
+    assert gets(bucket) == dict.fromkeys(wanted, 1), (
+        "HR images are fetched once for both trials, X4 never"
+    )
 
 
-def test_only_a_task_that_is_given_its_lr_images_fetches_them(tmp_path: Path, bucket: Bucket) -> None:
+def test_only_a_task_that_is_given_its_lr_images_fetches_them(
+    tmp_path: Path, bucket: Bucket
+) -> None:
     root = staged(tmp_path, bucket)
     DataRoots([root]).fetch(["Shots"], Cache(tmp_path / "cache", 10**9))
     assert not [key for key in gets(bucket) if "LR_bicubic" in key]
@@ -180,7 +218,9 @@ def test_only_a_task_that_is_given_its_lr_images_fetches_them(tmp_path: Path, bu
         find_for("Shots", 2, [folder])
 
 
-def test_what_is_wrong_with_lr_images_on_s3_is_told_at_planning_by_its_address(tmp_path: Path, bucket: Bucket) -> None:
+def test_what_is_wrong_with_lr_images_on_s3_is_told_at_planning_by_its_address(
+    tmp_path: Path, bucket: Bucket
+) -> None:
     root = staged(tmp_path, bucket)
     file = sweep(tmp_path / "sweep", evaluate="")
     bucket.client.delete_object(Bucket=bucket.name, Key="sets/Shots/LR_bicubic/X2/0x2.png")
@@ -190,10 +230,14 @@ def test_what_is_wrong_with_lr_images_on_s3_is_told_at_planning_by_its_address(t
     said = str(caught.value)
     assert "given.yaml:7:15: data.train: data set 'Shots', its given LR images of scale 2" in said
     assert f"{root}/Shots/LR_bicubic/X2/0x2.png: is missing, but its {MANIFEST} names it" in said
-    assert f"{root}/Shots/LR_bicubic/X2/1x2.png: is not the object that its {MANIFEST} names" in said
+    assert (
+        f"{root}/Shots/LR_bicubic/X2/1x2.png: is not the object that its {MANIFEST} names" in said
+    )
     assert "/tmp/normsweep-manifests" not in said
     file.write_text(file.read_text().replace(TASKS, "sr_x2"))
-    assert len(load_plan(file, DataRoots([root]).find).trials) == 1, "and does not concern tasks that make their own"
+    assert len(load_plan(file, DataRoots([root]).find).trials) == 1, (
+        "and does not concern tasks that make their own"
+    )
 
 
 def test_a_manifest_without_sizes_asks_for_a_check_and_one_without_lr_images_too(
@@ -201,17 +245,24 @@ def test_a_manifest_without_sizes_asks_for_a_check_and_one_without_lr_images_too
 ) -> None:
     monkeypatch.setenv("NORMSWEEP_CACHE", str(tmp_path / "cache"))
     root = staged(tmp_path, bucket)
-    manifest = json.loads(bucket.client.get_object(Bucket=bucket.name, Key=f"sets/Shots/{MANIFEST}")["Body"].read())
+    manifest = json.loads(
+        bucket.client.get_object(Bucket=bucket.name, Key=f"sets/Shots/{MANIFEST}")["Body"].read()
+    )
     for record in manifest["images"].values():
         del record["px"]
     bucket.put(f"sets/Shots/{MANIFEST}", json.dumps(manifest).encode())
     with pytest.raises(
-        DatasetProblem, match=f"its size is not in {MANIFEST}: run `normsweep data check Shots {root}/Shots`"
+        DatasetProblem,
+        match=f"its size is not in {MANIFEST}: run `normsweep data check Shots {root}/Shots`",
     ):
         planned(root, 2)
-    manifest["images"] = {path: record for path, record in manifest["images"].items() if "X2" not in path}
+    manifest["images"] = {
+        path: record for path, record in manifest["images"].items() if "X2" not in path
+    }
     bucket.put(f"sets/Shots/{MANIFEST}", json.dumps(manifest).encode())
-    with pytest.raises(DatasetProblem, match=f"If they lie there, run `normsweep data check Shots {root}/Shots`"):
+    with pytest.raises(
+        DatasetProblem, match=f"If they lie there, run `normsweep data check Shots {root}/Shots`"
+    ):
         planned(root, 2)
     check_set("Shots", root)
     assert planned(root, 2) == find_for("Shots", 2, [tmp_path / "data"]).sha256
@@ -220,7 +271,9 @@ def test_a_manifest_without_sizes_asks_for_a_check_and_one_without_lr_images_too
 # --- staging
 
 
-def test_reduced_images_are_brought_where_they_are_asked_for(tmp_path: Path, bucket: Bucket, capsys) -> None:
+def test_reduced_images_are_brought_where_they_are_asked_for(
+    tmp_path: Path, bucket: Bucket, capsys
+) -> None:
     local = sets(tmp_path / "data")
     for to in (str(tmp_path / "to"), f"{bucket.uri}/sets"):
         stage_set("Shots", str(local), to)
@@ -234,14 +287,19 @@ def test_reduced_images_are_brought_where_they_are_asked_for(tmp_path: Path, buc
         for reduced in (True, False):
             stage_set("Shots", str(local), to, reduced=reduced)
             assert "has them already" in capsys.readouterr().out
-        with pytest.raises(UserError, match=r"Bare: no reduced images there \(LR_bicubic/X2/\): leave --reduced out"):
+        with pytest.raises(
+            UserError,
+            match=r"Bare: no reduced images there \(LR_bicubic/X2/\): leave --reduced out",
+        ):
             stage_set("Bare", str(local), to, reduced=True)
     assert (tmp_path / "to/Shots/LR_bicubic/X4/2x4.png").read_bytes() == (
         local / "Shots/LR_bicubic/X4/2x4.png"
     ).read_bytes()
 
 
-def test_other_reduced_images_than_those_that_are_there_are_another_copy(tmp_path: Path, bucket: Bucket) -> None:
+def test_other_reduced_images_than_those_that_are_there_are_another_copy(
+    tmp_path: Path, bucket: Bucket
+) -> None:
     local = sets(tmp_path / "data")
     to, remote = tmp_path / "to", f"{bucket.uri}/sets"
     for place in (str(to), remote):
@@ -249,7 +307,9 @@ def test_other_reduced_images_than_those_that_are_there_are_another_copy(tmp_pat
     shutil.copyfile(local / "Shots/LR_bicubic/X2/1x2.png", tmp_path / "kept.png")
     from PIL import Image
 
-    Image.new("RGB", Image.open(tmp_path / "kept.png").size).save(local / "Shots/LR_bicubic/X2/1x2.png")
+    Image.new("RGB", Image.open(tmp_path / "kept.png").size).save(
+        local / "Shots/LR_bicubic/X2/1x2.png"
+    )
     with pytest.raises(UserError, match="is another copy"):
         stage_set("Shots", str(local), remote, reduced=True)
     with pytest.raises(UserError, match="is another copy"):

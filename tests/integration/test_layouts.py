@@ -73,7 +73,11 @@ def plain(photographs: Path) -> dict[int, list[Score]]:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_set5_is_found_checked_staged_and_scored_alike_in_every_layout(
-    photographs: Path, plain: dict[int, list[Score]], tmp_path: Path, layout: str, capsys: pytest.CaptureFixture[str]
+    photographs: Path,
+    plain: dict[int, list[Score]],
+    tmp_path: Path,
+    layout: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     root = tmp_path / "data"
     folder = set5(photographs, root, layout)
@@ -90,10 +94,14 @@ def test_set5_is_found_checked_staged_and_scored_alike_in_every_layout(
     for scale in SCALES:
         for place in (root, tmp_path / "copy"):
             assert scores(place, scale, given=False) == plain[scale]
-            assert scores(place, scale, given=True) == plain[scale], "the public LR images are those of u8"
+            assert scores(place, scale, given=True) == plain[scale], (
+                "the public LR images are those of u8"
+            )
 
 
-def test_unknown_copies_of_set5_with_lr_images_among_them_are_refused(photographs: Path, tmp_path: Path) -> None:
+def test_unknown_copies_of_set5_with_lr_images_among_them_are_refused(
+    photographs: Path, tmp_path: Path
+) -> None:
     source = photographs / "benchmarks/Set5"
     for path in sorted((source / "HR").glob("*.png")):
         (small,) = (source / "LR_bicubic/X4").glob(f"{path.stem}*.png")
@@ -109,10 +117,19 @@ def test_unknown_copies_of_set5_with_lr_images_among_them_are_refused(photograph
             check_set(name, str(tmp_path))
 
 
-def test_bsds400_is_the_same_training_set_in_every_layout(photographs: Path, tmp_path: Path) -> None:
+def test_bsds400_is_the_same_training_set_in_every_layout(
+    photographs: Path, tmp_path: Path
+) -> None:
     wanted = find_set("BSDS400", [photographs / "train"]).sha256
     files = sorted((photographs / "train/BSDS400").glob("*.jpg"))
-    for layout in ("{n}", "HR/{n}", "GT/{n}", "GTmod12/{n}", "GTmod2/{n}", "image_SRF_2/{n}_SRF_2_HR"):
+    for layout in (
+        "{n}",
+        "HR/{n}",
+        "GT/{n}",
+        "GTmod12/{n}",
+        "GTmod2/{n}",
+        "image_SRF_2/{n}_SRF_2_HR",
+    ):
         root = tmp_path / layout.partition("/")[0]
         for path in files:
             bring(path, root / "BSDS400" / f"{layout.format(n=path.stem)}.jpg")

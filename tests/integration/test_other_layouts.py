@@ -41,13 +41,20 @@ def train(spec: RunSpec, out: Path) -> Path:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     workers = spec.placement.workers
-    place = {**os.environ, "WORLD_SIZE": str(workers), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    place = {
+        **os.environ,
+        "WORLD_SIZE": str(workers),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
     ranks, logs = [], [out / f"rank-{rank}.log" for rank in range(workers)]
     for rank, log in enumerate(logs):
         with log.open("w") as said:
             command = [sys.executable, "-m", "trainers", str(out / "spec.json"), "--out", str(out)]
             environment = {**place, "RANK": str(rank), "OMP_NUM_THREADS": "1"}
-            ranks.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said))
+            ranks.append(
+                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)
+            )
     wait_for_all(ranks, logs, deadline_s=240)
     return out
 
@@ -65,7 +72,9 @@ def weights(out: Path, name: str = "weights.pt") -> dict[str, torch.Tensor]:
 
 def began(out: Path) -> dict:
     """The journal's only word on how training began."""
-    (event,) = (r for r in journal.read(out / "journal.jsonl") if r.get("event") in ("resumed", "restarted"))
+    (event,) = (
+        r for r in journal.read(out / "journal.jsonl") if r.get("event") in ("resumed", "restarted")
+    )
     return event
 
 
@@ -75,7 +84,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(spec(2, 2), tmp_path_factory.mktemp("undisturbed"))
 
 
-@pytest.mark.parametrize(("workers", "stage", "same_bits"), [(1, 0, False), (2, 1, True), (2, 3, False)])
+@pytest.mark.parametrize(
+    ("workers", "stage", "same_bits"), [(1, 0, False), (2, 1, True), (2, 3, False)]
+)
 def test_a_checkpoint_of_zero_2_on_two_ranks_continues_in_another_layout(
     tmp_path: Path, undisturbed: Path, workers: int, stage: int, same_bits: bool
 ) -> None:
@@ -85,7 +96,10 @@ def test_a_checkpoint_of_zero_2_on_two_ranks_continues_in_another_layout(
     assert (start["event"], start["step"], start["how"]) == ("resumed", CUT, "converted")
     said = (tmp_path / "rank-0.log").read_text()
     ranks = f"{workers} rank{'s' * (workers > 1)}"
-    assert f"continues from step {CUT}, converted from ZeRO 2 on 2 ranks to ZeRO {stage} on {ranks}" in said
+    assert (
+        f"continues from step {CUT}, converted from ZeRO 2 on 2 ranks to ZeRO {stage} on {ranks}"
+        in said
+    )
     for name in ("weights.pt", "ema.pt"):
         expected, found = weights(undisturbed, name), weights(tmp_path, name)
         assert expected.keys() == found.keys()
@@ -95,7 +109,9 @@ def test_a_checkpoint_of_zero_2_on_two_ranks_continues_in_another_layout(
             torch.testing.assert_close(found[key], expected[key], **ROUNDING)
 
 
-def test_an_older_versions_shards_are_put_aside_with_a_sentence(tmp_path: Path, undisturbed: Path) -> None:
+def test_an_older_versions_shards_are_put_aside_with_a_sentence(
+    tmp_path: Path, undisturbed: Path
+) -> None:
     folder = killed(undisturbed, tmp_path)
     manifest = folder / "manifest.rank-0.json"
     content = json.loads(manifest.read_text())

@@ -55,11 +55,27 @@ def normsweep(folder: Path, *arguments: object) -> subprocess.CompletedProcess[s
     """In a folder where `own_norms.py` lies."""
     (folder / "own_norms.py").write_text(OWN)
     return subprocess.run(
-        command(*arguments), cwd=folder, env=environment(), capture_output=True, text=True, timeout=240
+        command(*arguments),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
 
 
-SHADOWS = ("copy", "random", "types", "torch", "yaml", "trainers", "ray", "numpy", "typer", "psutil")
+SHADOWS = (
+    "copy",
+    "random",
+    "types",
+    "torch",
+    "yaml",
+    "trainers",
+    "ray",
+    "numpy",
+    "typer",
+    "psutil",
+)
 
 
 def test_a_norm_of_ones_own_is_trained_whatever_else_lies_beside_it(tmp_path: Path) -> None:
@@ -69,11 +85,24 @@ def test_a_norm_of_ones_own_is_trained_whatever_else_lies_beside_it(tmp_path: Pa
     here.mkdir()
     for folder in (here, beside):
         for name in SHADOWS:
-            (folder / f"{name}.py").write_text(f"raise RuntimeError('{folder}/{name}.py shadows a module')\n")
-    (beside / "copy.py").write_text("from sibling import *\n" + OWN.replace("start=1.0", "start=ONE"))
+            (folder / f"{name}.py").write_text(
+                f"raise RuntimeError('{folder}/{name}.py shadows a module')\n"
+            )
+    (beside / "copy.py").write_text(
+        "from sibling import *\n" + OWN.replace("start=1.0", "start=ONE")
+    )
     (beside / "sibling.py").write_text("ONE = 1.0\n")
-    script = [sys.executable, "-P", "-m", "orchestrator", "run", str(file)]  # as the command `normsweep` starts
-    done = subprocess.run(script, cwd=here, env=environment(), capture_output=True, text=True, timeout=280)
+    script = [
+        sys.executable,
+        "-P",
+        "-m",
+        "orchestrator",
+        "run",
+        str(file),
+    ]  # as the command `normsweep` starts
+    done = subprocess.run(
+        script, cwd=here, env=environment(), capture_output=True, text=True, timeout=280
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert [result["outcome"] for result in results(here).values()] == ["completed"]
 
@@ -81,8 +110,13 @@ def test_a_norm_of_ones_own_is_trained_whatever_else_lies_beside_it(tmp_path: Pa
 def test_modules_of_the_working_folder_shadow_none_of_a_verb(tmp_path: Path) -> None:
     for name in SHADOWS:
         if name != "types":  # which Python itself imports before it comes to any line of ours
-            (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name}.py shadows a module')\n")
-    for verb in (["plan", str(write_sweep(tmp_path, norms="'own_norms:Gain'"))], ["check-norm", "own_norms:Gain"]):
+            (tmp_path / f"{name}.py").write_text(
+                f"raise RuntimeError('{name}.py shadows a module')\n"
+            )
+    for verb in (
+        ["plan", str(write_sweep(tmp_path, norms="'own_norms:Gain'"))],
+        ["check-norm", "own_norms:Gain"],
+    ):
         done = normsweep(tmp_path, *verb)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -108,7 +142,10 @@ def test_check_norm_says_what_cannot_be_checked(tmp_path: Path) -> None:
         done = normsweep(tmp_path, "check-norm", name)
         assert (done.returncode, expected in done.stderr) == (2, True), done.stderr
         assert "Traceback" not in done.stderr
-    assert "has no knob 'epps'" in normsweep(tmp_path, "check-norm", "i_ln", "--knobs", "{epps: 1}").stderr
+    assert (
+        "has no knob 'epps'"
+        in normsweep(tmp_path, "check-norm", "i_ln", "--knobs", "{epps: 1}").stderr
+    )
 
 
 def test_an_error_of_a_norm_of_ones_own_is_told_as_the_norms(tmp_path: Path) -> None:
@@ -119,7 +156,9 @@ def test_an_error_of_a_norm_of_ones_own_is_told_as_the_norms(tmp_path: Path) -> 
     words = [sys.executable, "-m", "trainers", "run.json", "--out", "out"]
     variables = environment()
     variables["PYTHONPATH"] += os.pathsep + str(tmp_path)
-    done = subprocess.run(words, cwd=tmp_path, env=variables, capture_output=True, timeout=240, check=False)
+    done = subprocess.run(
+        words, cwd=tmp_path, env=variables, capture_output=True, timeout=240, check=False
+    )
     assert done.returncode == 1
     failure = json.loads((tmp_path / "out/failure-rank-0.json").read_text())
     assert failure["kind"] == "norm"

@@ -54,7 +54,10 @@ def normsweep(folder: Path, *arguments: object, expect: int = 0) -> str:
 
 
 def everything(folder: Path) -> dict[str, bytes | None]:
-    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+    return {
+        str(path): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +75,10 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plan, Pat
     for place in places:
         place.chmod(0o555)
     touch = subprocess.run(
-        ["touch", str(folder / "runs/new")], preexec_fn=like_anybody, capture_output=True, check=False
+        ["touch", str(folder / "runs/new")],
+        preexec_fn=like_anybody,
+        capture_output=True,
+        check=False,
     )
     try:
         if touch.returncode == 0:
@@ -102,7 +108,9 @@ def test_status_and_plan_read_it(verb: str, theirs: tuple[Plan, Path], mine: Pat
     said = normsweep(mine, verb, plan.path, "--store", folder / "runs", "--json")
     found = json.loads(said)
     if verb == "status":
-        assert (found["done"], found["running"], found["damage"]) == (1, 1, []), "the other has only just begun"
+        assert (found["done"], found["running"], found["damage"]) == (1, 1, []), (
+            "the other has only just begun"
+        )
     else:
         assert [trial["state"] for trial in found["trials"]] == ["done", "running"]
 
@@ -113,7 +121,9 @@ def test_the_report_is_written_elsewhere(theirs: tuple[Plan, Path], mine: Path) 
     assert "<b>1 of 2</b> trials ended" in (mine / "out/index.html").read_text()
 
 
-def test_a_report_that_would_lie_in_it_says_where_it_can_go(theirs: tuple[Plan, Path], mine: Path) -> None:
+def test_a_report_that_would_lie_in_it_says_where_it_can_go(
+    theirs: tuple[Plan, Path], mine: Path
+) -> None:
     plan, folder = theirs
     assert "--out DIR" in normsweep(mine, "report", plan.path, "--store", folder / "runs", expect=3)
 
@@ -129,12 +139,24 @@ def test_a_trial_is_exported_and_evaluated_from_it(theirs: tuple[Plan, Path], mi
 
 
 def test_doctor_says_that_it_cannot_be_written(theirs: tuple[Plan, Path], mine: Path) -> None:
-    said = normsweep(mine, "doctor", "--store", theirs[1] / "runs", "--tracking", f"sqlite:///{mine}/m.db", expect=3)
+    said = normsweep(
+        mine,
+        "doctor",
+        "--store",
+        theirs[1] / "runs",
+        "--tracking",
+        f"sqlite:///{mine}/m.db",
+        expect=3,
+    )
     assert re.search(r"^store +problem", said, re.MULTILINE)
 
 
-def test_a_store_that_is_not_there_is_read_as_empty_and_not_made(theirs: tuple[Plan, Path], mine: Path) -> None:
+def test_a_store_that_is_not_there_is_read_as_empty_and_not_made(
+    theirs: tuple[Plan, Path], mine: Path
+) -> None:
     plan = theirs[0]
     assert "pending 2" in normsweep(mine, "status", plan.path)
     normsweep(mine, "report", plan.path, "--out", mine / "out")
-    assert "no trial 'abcd'" in normsweep(mine, "export", "abcd", "--to", "net.safetensors", expect=2)
+    assert "no trial 'abcd'" in normsweep(
+        mine, "export", "abcd", "--to", "net.safetensors", expect=2
+    )

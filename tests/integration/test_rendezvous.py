@@ -16,7 +16,9 @@ from tests.sweeps import write_sweep
 
 def is_taken(address: str, port: int) -> bool:
     with socket.socket() as other:
-        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # so that only a listener stands in the way
+        other.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # so that only a listener stands in the way
         try:
             other.bind((address, port))
         except OSError as error:
@@ -31,14 +33,18 @@ def test_rank_0_inherits_the_port_and_nobody_can_take_it_in_between(
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (trial,) = load_plan(write_sweep(tmp_path, steps=2)).trials
-    job = Assignment(trial.id, 1, trial.spec, str(tmp_path / "runs"), str(tmp_path / "work"), None, ())
+    job = Assignment(
+        trial.id, 1, trial.spec, str(tmp_path / "runs"), str(tmp_path / "work"), None, ()
+    )
     worker = Worker(job, rank=0)
     try:
         address, port = worker.rendezvous()
         assert is_taken(address, port)
         worker.start(address, port)
         assert is_taken(address, port), "this process has closed its socket; the rank holds it"
-        socket.create_connection((address, port), timeout=5).close()  # a peer that is early waits in the backlog
+        socket.create_connection(
+            (address, port), timeout=5
+        ).close()  # a peer that is early waits in the backlog
         until = time.monotonic() + 120
         while (report := worker.poll()).exit_code is None:
             assert time.monotonic() < until, "the rank does not end"

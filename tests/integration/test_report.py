@@ -59,7 +59,11 @@ class Page(HTMLParser):
         self.ids += [values["id"]] if values.get("id") else []
         href = values.get("href") or values.get("xlink:href") or ""
         self.anchors += [href[1:]] if href.startswith("#") else []
-        self.fetched += [value for value in (href, values.get("src") or "") if value and not value.startswith("#")]
+        self.fetched += [
+            value
+            for value in (href, values.get("src") or "")
+            if value and not value.startswith("#")
+        ]
         if tag not in VOID:
             self.open.append(tag)
 
@@ -104,7 +108,9 @@ def rows(path: Path) -> list[dict[str, str]]:
 def rates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of a sweep of two norms, two learning rates and two seeds."""
     folder = tmp_path_factory.mktemp("rates")
-    axes = SWEEP.replace("layer_norm, rms_norm, i_ln", "layer_norm, i_ln").replace("[sr_x2, denoise_25]", "[sr_x2]")
+    axes = SWEEP.replace("layer_norm, rms_norm, i_ln", "layer_norm, i_ln").replace(
+        "[sr_x2, denoise_25]", "[sr_x2]"
+    )
     (folder / "rates.yaml").write_text(axes.replace("  depth: [2]", "  lr: [1.0e-4, 2.0e-4]"))
     plan = load_plan(folder / "rates.yaml")
     write_sweep(open_store(str(folder / "runs")), plan)
@@ -148,8 +154,26 @@ class Said(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.is_left_out = self.is_left_out or tag in ("svg", "style")
-        if tag in ("section", "h2", "h3", "a", "p", "li", "caption", "th", "td", "dt", "dd", "figcaption", "summary"):
-            placed = "".join(f" {name}={value}" for name, value in attrs if name in ("id", "class", "href", "colspan"))
+        if tag in (
+            "section",
+            "h2",
+            "h3",
+            "a",
+            "p",
+            "li",
+            "caption",
+            "th",
+            "td",
+            "dt",
+            "dd",
+            "figcaption",
+            "summary",
+        ):
+            placed = "".join(
+                f" {name}={value}"
+                for name, value in attrs
+                if name in ("id", "class", "href", "colspan")
+            )
             self.lines.append(f"{tag}{placed}:")
 
     def handle_endtag(self, tag: str) -> None:
@@ -188,7 +212,9 @@ def test_tags_are_balanced_and_ids_unique_and_found(complete: Path) -> None:
 def test_every_cell_of_a_complete_sweep_has_a_value(complete: Path) -> None:
     table = rows(complete.parent / "table.csv")
     assert len(table) == 3 * 2 * 2 * len(METRICS.names)
-    assert all(row["mean"] and row["sd"] and row["seeds"] == "2" and not row["missing"] for row in table)
+    assert all(
+        row["mean"] and row["sd"] and row["seeds"] == "2" and not row["missing"] for row in table
+    )
 
 
 def test_every_figure_is_in_the_page_and_a_file_of_its_own(complete: Path) -> None:
@@ -226,7 +252,9 @@ def test_markdown_names_figures_that_exist(complete: Path) -> None:
 
 
 def test_markdown_tables_have_as_many_cells_as_their_heads(complete: Path) -> None:
-    blocks = re.findall(r"(?:^\|.*\|\n)+", (complete.parent / "report.md").read_text(), re.MULTILINE)
+    blocks = re.findall(
+        r"(?:^\|.*\|\n)+", (complete.parent / "report.md").read_text(), re.MULTILINE
+    )
     assert len(blocks) >= 4
     for block in blocks:
         assert len({line.count("|") for line in block.splitlines()}) == 1, block
@@ -251,13 +279,21 @@ def protocol_of(folder: Path, task: str, training: str = "") -> str:
 def test_the_protocol_says_lr_mode_also_where_the_sweep_does_not(tmp_path: Path) -> None:
     said = protocol_of(tmp_path, "sr_x2, sr_x4, {name: sr_x3, lr_mode: f64}")
     assert "| LR images (lr_mode) | u8: sr_x2, sr_x4; f64: sr_x3[lr_mode=f64] |" in said
-    assert "LQ of sr_x2, sr_x4, in training too: lr_mode u8 (the default), MATLAB's bicubic, rounded to 8 bits" in said
-    assert "LQ of sr_x3[lr_mode=f64], in training too: lr_mode f64, MATLAB's bicubic in float64" in said
+    assert (
+        "LQ of sr_x2, sr_x4, in training too: lr_mode u8 (the default), MATLAB's bicubic, rounded to 8 bits"
+        in said
+    )
+    assert (
+        "LQ of sr_x3[lr_mode=f64], in training too: lr_mode f64, MATLAB's bicubic in float64"
+        in said
+    )
     assert "10 to 15 % of LR values differ between u8 and f64" in said
     assert "LRfp64" in said
 
 
-def test_the_protocol_of_a_sweep_without_super_resolution_does_not_speak_of_lr(tmp_path: Path) -> None:
+def test_the_protocol_of_a_sweep_without_super_resolution_does_not_speak_of_lr(
+    tmp_path: Path,
+) -> None:
     said = protocol_of(tmp_path, "denoise_25")
     assert "Gaussian noise" in said
     assert "lr_mode" not in said
@@ -292,7 +328,9 @@ def test_every_state_is_named(plan: Plan, tmp_path: Path) -> None:
     write_ended(store, plan.trials[1], outcome="diverged", until=20)
     write_attempt(store, plan.trials[2], 20)
     attempt = write_attempt(store, plan.trials[3], 20)
-    write_failure(store, plan.trials[3].id, attempt, "data", "rocket.jpg is <truncated>", final=True)
+    write_failure(
+        store, plan.trials[3].id, attempt, "data", "rocket.jpg is <truncated>", final=True
+    )
     page = Path(write_report(plan, str(tmp_path / "runs"), None, tmp_path / "out").page)
     assert page == tmp_path / "out" / "index.html"
     text = page.read_text()
@@ -310,7 +348,9 @@ def test_a_store_without_trials_still_has_a_report(plan: Plan, tmp_path: Path) -
     assert all(row["missing"] == "2 pending" for row in rows(page.parent / "table.csv"))
 
 
-def test_writing_again_replaces_the_report_and_leaves_other_files(plan: Plan, tmp_path: Path) -> None:
+def test_writing_again_replaces_the_report_and_leaves_other_files(
+    plan: Plan, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "notes.txt").write_text("mine")
@@ -386,14 +426,19 @@ def test_the_report_states_what_was_recorded_and_where_the_sweep_file_differs(
     assert sentence in html.unescape(page.read_text())
 
 
-def test_scores_of_a_set_that_the_sweep_file_no_longer_names_are_still_reported(tmp_path: Path) -> None:
+def test_scores_of_a_set_that_the_sweep_file_no_longer_names_are_still_reported(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "edited.yaml"
     path.write_text(SWEEP)
     write_sweep(open_store(str(tmp_path / "runs")), load_plan(path))
     path.write_text(SWEEP.replace("evaluate: [embedded-test]", "evaluate: []"))
     page = Path(write_report(load_plan(path), str(tmp_path / "runs")).page)
     assert {row["dataset"] for row in rows(page.parent / "table.csv")} == {"embedded-test"}
-    assert "Evaluation sets: the sweep file now says none; trials recorded embedded-test" in page.read_text()
+    assert (
+        "Evaluation sets: the sweep file now says none; trials recorded embedded-test"
+        in page.read_text()
+    )
 
 
 def test_a_file_that_was_not_edited_is_not_spoken_of(complete: Path) -> None:

@@ -71,7 +71,9 @@ def test_json_that_nobody_reads_ends_no_run(finished: Path) -> None:
 def test_a_norm_added_trains_only_the_new_trials_and_a_second_sweep_shares(finished: Path) -> None:
     before = journals(finished)
     run(write_sweep(finished, name="second", norms="layer_norm, i_ln, rms_norm"))
-    assert {path: content for path, content in journals(finished).items() if path in before} == before
+    assert {
+        path: content for path, content in journals(finished).items() if path in before
+    } == before
     assert attempts(finished) == 3
     assert len(tracked_points(finished, "second")) == 3
 
@@ -87,10 +89,17 @@ def test_status_counts_from_the_store(finished: Path) -> None:
         check=True,
     )
     counts = json.loads(done.stdout)
-    assert (counts["sweep"], counts["total"], counts["done"], counts["pending"]) == ("first", 2, 2, 0)
+    assert (counts["sweep"], counts["total"], counts["done"], counts["pending"]) == (
+        "first",
+        2,
+        2,
+        0,
+    )
 
 
-def test_a_damaged_result_is_made_again_from_the_last_checkpoint(finished: Path, tmp_path: Path) -> None:
+def test_a_damaged_result_is_made_again_from_the_last_checkpoint(
+    finished: Path, tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(finished, tmp_path / "copy"))
     found = (copy / "runs/trials").glob("*/result.json")
     damaged = next(path for path in found if json.loads(path.read_text())["sweep"] == "first")
@@ -98,7 +107,12 @@ def test_a_damaged_result_is_made_again_from_the_last_checkpoint(finished: Path,
     output = run(copy / "first.yaml")
     assert f"{damaged.relative_to(copy / 'runs')} holds 200 zero bytes" in output
     assert_same_bits(finished, copy)
-    steps = [json.loads(line)["step"] for path in journals(copy) if "/attempts/2/" in str(path) for line in path.open()]
+    steps = [
+        json.loads(line)["step"]
+        for path in journals(copy)
+        if "/attempts/2/" in str(path)
+        for line in path.open()
+    ]
     assert set(steps) == {0, 10}, "begun at 0, as every attempt is, and nothing is trained again"
 
 

@@ -14,16 +14,22 @@ from tests.sweeps import command, environment, results, run, start, wait_for, wr
 
 
 def sealed(bucket: Bucket) -> list[str]:
-    return [key for key in bucket.listed() if key.endswith("/manifest.json") and "/checkpoints/" in key]
+    return [
+        key for key in bucket.listed() if key.endswith("/manifest.json") and "/checkpoints/" in key
+    ]
 
 
 def ask(cwd: Path, *arguments: object) -> str:
-    done = subprocess.run(command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def test_a_sweep_on_s3_continues_after_a_kill_to_the_same_bits(tmp_path: Path, bucket: Bucket) -> None:
+def test_a_sweep_on_s3_continues_after_a_kill_to_the_same_bits(
+    tmp_path: Path, bucket: Bucket
+) -> None:
     undisturbed = write_sweep(tmp_path / "folder", norms="i_ln", steps=200)
     run(undisturbed)
     file = write_sweep(tmp_path / "remote", norms="i_ln", steps=200)
@@ -38,15 +44,21 @@ def test_a_sweep_on_s3_continues_after_a_kill_to_the_same_bits(tmp_path: Path, b
     (trial,) = results(undisturbed.parent)
     for folder, store in ((undisturbed.parent, "runs"), (file.parent, f"{bucket.uri}/lab/runs")):
         ask(folder, "export", trial, "--to", "net.safetensors", "--store", store)
-    one, other = (load_file(folder / "net.safetensors") for folder in (undisturbed.parent, file.parent))
+    one, other = (
+        load_file(folder / "net.safetensors") for folder in (undisturbed.parent, file.parent)
+    )
     assert all(one[key].equal(other[key]) for key in one.keys() | other.keys())
-    assert [key for key in bucket.listed() if "/attempts/2/journal/" in key], "continued by a second attempt"
+    assert [key for key in bucket.listed() if "/attempts/2/journal/" in key], (
+        "continued by a second attempt"
+    )
 
     again = run(file, "--store", f"{bucket.uri}/lab/runs")
     assert "1 of 1 trial is done already." in again
     assert not [key for key in bucket.listed() if "/attempts/3/" in key]
     assert "done 1" in ask(file.parent, "status", file, "--store", f"{bucket.uri}/lab/runs")
-    page = ask(file.parent, "report", file, "--store", f"{bucket.uri}/lab/runs", "--out", "page").strip()
+    page = ask(
+        file.parent, "report", file, "--store", f"{bucket.uri}/lab/runs", "--out", "page"
+    ).strip()
     assert "1 of 1</b> trial ended" in (file.parent / page).read_text()
 
 
@@ -54,7 +66,9 @@ def test_a_sweep_on_s3_continues_after_a_kill_to_the_same_bits(tmp_path: Path, b
 def test_a_bucket_that_is_not_there_is_told(tmp_path: Path, bucket: Bucket, verb: str) -> None:
     file = write_sweep(tmp_path)
     arguments = command(verb, file, "--store", "s3://no-such-bucket/runs")
-    done = subprocess.run(arguments, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        arguments, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+    )
     assert done.returncode == 3
     assert "There is no such bucket" in done.stderr
     assert "Traceback" not in done.stderr

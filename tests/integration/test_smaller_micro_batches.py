@@ -34,7 +34,9 @@ class Hungry(Norm):
 
 
 def sweep(folder: Path, *norms: str, resources: str = "", evaluate: str = "") -> Path:
-    file = write_sweep(folder, norms=", ".join(f"{{name: 'hungry:Hungry', {knobs}}}" for knobs in norms), steps=4)
+    file = write_sweep(
+        folder, norms=", ".join(f"{{name: 'hungry:Hungry', {knobs}}}" for knobs in norms), steps=4
+    )
     text = file.read_text().replace("workers: 1", f"workers: 1{resources}")
     file.write_text(text.replace("evaluate: []", f"evaluate: [{evaluate}]"))
     (folder / "hungry.py").write_text(HUNGRY)
@@ -43,7 +45,12 @@ def sweep(folder: Path, *norms: str, resources: str = "", evaluate: str = "") ->
 
 def normsweep(verb: str, file: Path, *flags: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(verb, file, *flags), cwd=file.parent, env=environment(), capture_output=True, text=True, timeout=240
+        command(verb, file, *flags),
+        cwd=file.parent,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
 
 
@@ -54,22 +61,30 @@ def tried(folder: Path, limit: int) -> list[dict[str, Any]]:
         for path in (folder / "runs/trials").glob("*/spec.json")
         if json.loads(path.read_text())["model"]["norm"].get("images", 2) == limit
     ]
-    paths = sorted(spec.parent.glob("attempts/*/attempt.json"), key=lambda path: int(path.parent.name))
+    paths = sorted(
+        spec.parent.glob("attempts/*/attempt.json"), key=lambda path: int(path.parent.name)
+    )
     return [json.loads(path.read_text())["placement"] for path in paths]
 
 
 def sizes(folder: Path, limit: int) -> list[tuple[int, int]]:
-    return [(placement["micro_batch"], placement["accumulation"]) for placement in tried(folder, limit)]
+    return [
+        (placement["micro_batch"], placement["accumulation"]) for placement in tried(folder, limit)
+    ]
 
 
 @pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+def ended(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, subprocess.CompletedProcess[str]]:
     """A sweep of one trial that fits with half its micro-batch, and one that never fits; how its run ended."""
     folder = tmp_path_factory.mktemp("hungry")
     return folder, normsweep("run", sweep(folder, "images: 2", "images: 0"))
 
 
-def test_half_the_micro_batch_gives_the_bits_of_a_run_that_began_with_it(ended, tmp_path: Path) -> None:
+def test_half_the_micro_batch_gives_the_bits_of_a_run_that_began_with_it(
+    ended, tmp_path: Path
+) -> None:
     folder, done = ended
     assert sizes(folder, 2) == [(4, 1), (2, 2)]
     assert "trains with 2, accumulated 2 times, which is the same batch" in done.stderr
@@ -86,7 +101,10 @@ def test_where_nothing_is_left_to_halve_a_trial_is_infeasible(ended) -> None:
     assert "1 done, 0 diverged, 0 failed, 1 infeasible, 0 pending" in done.stderr
     said = done.stderr[done.stderr.index("infeasible: ") :]
     assert "CUDA out of memory with a micro-batch of 1: nothing is left to halve." in said
-    assert "A worker takes about 0.6 GB. What would help: activation_checkpointing: true (about 0.6 GB)" in said
+    assert (
+        "A worker takes about 0.6 GB. What would help: activation_checkpointing: true (about 0.6 GB)"
+        in said
+    )
     assert len(results(folder)) == 1, "an infeasible trial has no result"
     counts = json.loads(normsweep("status", folder / "chaos.yaml", "--json").stdout)
     assert (counts["done"], counts["infeasible"], counts["failed"]) == (1, 1, 0)
@@ -112,7 +130,9 @@ def test_a_rank_says_that_it_was_evaluating(tmp_path: Path) -> None:
     plan = json.loads(normsweep("plan", file, "--json", "--no-state").stdout)
     (tmp_path / "run.json").write_text(json.dumps(plan["trials"][0]["spec"]))
     rank = [sys.executable, "-m", "trainers", "run.json", "--out", "out"]
-    done = subprocess.run(rank, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        rank, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 1
     failure = json.loads((tmp_path / "out/failure-rank-0.json").read_text())
     assert (failure["kind"], failure["during"]) == ("cuda_oom", "evaluation")

@@ -58,7 +58,9 @@ def fetch_process(bucket: Bucket, cache: Path) -> subprocess.Popen[str]:
         "DataRoots(sys.argv[1:2]).fetch(['Shots'], Cache(Path(sys.argv[2]), 10**9))"
     )
     arguments = [*command()[:1], "-c", code, f"{bucket.uri}/sets", str(cache)]
-    return subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def image_gets(bucket: Bucket) -> list[int]:
@@ -68,7 +70,9 @@ def image_gets(bucket: Bucket) -> list[int]:
 # --- to S3 and back
 
 
-def test_a_set_staged_to_s3_is_found_by_its_manifest_and_comes_back_whole(tmp_path: Path, staged: Bucket) -> None:
+def test_a_set_staged_to_s3_is_found_by_its_manifest_and_comes_back_whole(
+    tmp_path: Path, staged: Bucket
+) -> None:
     found = DataRoots([f"{staged.uri}/sets"]).find("Shots")
     assert found.sha256 == find_set("Shots", [tmp_path / "local"]).sha256
     assert image_gets(staged) == [], "planning reads no image"
@@ -82,7 +86,9 @@ def test_a_set_staged_to_s3_is_found_by_its_manifest_and_comes_back_whole(tmp_pa
     assert image_gets(staged) == [], "what is in the cache is not read again"
 
 
-def test_staging_again_uploads_nothing_and_another_copy_is_refused(tmp_path: Path, staged: Bucket, capsys) -> None:
+def test_staging_again_uploads_nothing_and_another_copy_is_refused(
+    tmp_path: Path, staged: Bucket, capsys
+) -> None:
     stage_set("Shots", str(tmp_path / "local"), f"{staged.uri}/sets")
     assert "has them already" in capsys.readouterr().out
     assert not [key for method, key in staged.requests if method == "PUT"]
@@ -91,7 +97,9 @@ def test_staging_again_uploads_nothing_and_another_copy_is_refused(tmp_path: Pat
         stage_set("Shots", str(tmp_path / "other"), f"{staged.uri}/sets")
 
 
-def test_from_s3_to_a_folder_and_to_another_prefix(tmp_path: Path, staged: Bucket, monkeypatch, capsys) -> None:
+def test_from_s3_to_a_folder_and_to_another_prefix(
+    tmp_path: Path, staged: Bucket, monkeypatch, capsys
+) -> None:
     monkeypatch.setenv("NORMSWEEP_CACHE", str(tmp_path / "cache"))
     original = find_set("Shots", [tmp_path / "local"]).sha256
     stage_set("Shots", f"{staged.uri}/sets/Shots", str(tmp_path / "here"))
@@ -108,7 +116,9 @@ def test_an_upload_killed_half_way_is_no_set_and_continues(tmp_path: Path, bucke
             time.sleep(600)
 
     bucket.fault = slow
-    arguments = command("data", "stage", "Shots", "--from", tmp_path / "local", "--to", f"{bucket.uri}/sets")
+    arguments = command(
+        "data", "stage", "Shots", "--from", tmp_path / "local", "--to", f"{bucket.uri}/sets"
+    )
     process = subprocess.Popen(
         arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -116,9 +126,14 @@ def test_an_upload_killed_half_way_is_no_set_and_continues(tmp_path: Path, bucke
     process.kill()
     process.wait()
     assert MANIFEST_KEY not in bucket.listed()
-    with pytest.raises(DatasetProblem, match=f"but no {MANIFEST}: run `normsweep data check Shots s3://"):
+    with pytest.raises(
+        DatasetProblem, match=f"but no {MANIFEST}: run `normsweep data check Shots s3://"
+    ):
         DataRoots([f"{bucket.uri}/sets"]).find("Shots")
-    before = {key: bucket.client.head_object(Bucket=bucket.name, Key=key)["LastModified"] for key in bucket.listed()}
+    before = {
+        key: bucket.client.head_object(Bucket=bucket.name, Key=key)["LastModified"]
+        for key in bucket.listed()
+    }
     assert before
 
     bucket.fault = lambda *about: None
@@ -126,7 +141,10 @@ def test_an_upload_killed_half_way_is_no_set_and_continues(tmp_path: Path, bucke
     stage_set("Shots", str(tmp_path / "local"), f"{bucket.uri}/sets")
     again = {key for method, key in bucket.requests if method == "PUT"}
     assert again.isdisjoint(before)
-    assert DataRoots([f"{bucket.uri}/sets"]).find("Shots").sha256 == find_set("Shots", [tmp_path / "local"]).sha256
+    assert (
+        DataRoots([f"{bucket.uri}/sets"]).find("Shots").sha256
+        == find_set("Shots", [tmp_path / "local"]).sha256
+    )
 
 
 # --- several processes, kills, room
@@ -157,7 +175,9 @@ def test_a_fetch_killed_half_way_keeps_what_it_has(tmp_path: Path, staged: Bucke
     staged.requests.clear()
     folder = fetch(staged, tmp_path / "cache")
     assert len(image_gets(staged)) == COUNT // 2, "what was there is not read again"
-    assert sorted(path.name for path in folder.iterdir()) == sorted([*(f"{i}.png" for i in range(COUNT)), MANIFEST])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        [*(f"{i}.png" for i in range(COUNT)), MANIFEST]
+    )
 
 
 def test_what_is_not_in_use_goes_for_room_and_what_is_stays(tmp_path: Path, staged: Bucket) -> None:
@@ -179,10 +199,16 @@ def test_what_is_not_in_use_goes_for_room_and_what_is_stays(tmp_path: Path, stag
 # --- faults
 
 
-@pytest.mark.parametrize(("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "TooManyRequests")])
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "TooManyRequests")]
+)
 def test_what_passes_is_retried(tmp_path: Path, staged: Bucket, status: int, code: str) -> None:
     def twice(method: str, key: str, headers: dict[str, str], body: bytes) -> Wrong | None:
-        return Wrong.error(status, code) if staged.requests[method, key] <= 2 and key.endswith("3.png") else None
+        return (
+            Wrong.error(status, code)
+            if staged.requests[method, key] <= 2 and key.endswith("3.png")
+            else None
+        )
 
     staged.fault = twice
     folder = fetch(staged, tmp_path / "cache")
@@ -195,7 +221,9 @@ def test_what_does_not_pass_is_told_with_its_object(
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     fresh_client()
-    staged.fault = lambda method, key, *about: Wrong.error(503, "SlowDown") if key.endswith("3.png") else None
+    staged.fault = lambda method, key, *about: (
+        Wrong.error(503, "SlowDown") if key.endswith("3.png") else None
+    )
     with pytest.raises(EnvironmentProblem, match=r"sets/Shots/3\.png: .*SlowDown"):
         fetch(staged, tmp_path / "cache")
     assert not list((tmp_path / "cache/entries").glob("set-*[!t]/Shots/*.png"))
@@ -213,12 +241,19 @@ def test_connections_that_break_are_retried(
     stage_set("Large", str(tmp_path / "big"), f"{staged.uri}/sets")
     control, port = free_port(), free_port()
     with service("toxiproxy-server", "-host", "127.0.0.1", "-port", str(control), port=control):
-        proxy = {"name": "s3", "listen": f"127.0.0.1:{port}", "upstream": f"127.0.0.1:{s3_port}", "enabled": True}
+        proxy = {
+            "name": "s3",
+            "listen": f"127.0.0.1:{port}",
+            "upstream": f"127.0.0.1:{s3_port}",
+            "enabled": True,
+        }
         toxic = {"type": "limit_data", "stream": "downstream", "attributes": {"bytes": 20_000}}
         ask(control, "/proxies", proxy)
         ask(control, "/proxies/s3/toxics", toxic)
         use_s3(monkeypatch, port)
-        (root,) = DataRoots([f"{staged.uri}/sets"]).fetch(["Large"], Cache(tmp_path / "cache", 10**9))
+        (root,) = DataRoots([f"{staged.uri}/sets"]).fetch(
+            ["Large"], Cache(tmp_path / "cache", 10**9)
+        )
     for path in (tmp_path / "big/Large").glob("*.png"):
         assert (root / "Large" / path.name).read_bytes() == path.read_bytes()
 
@@ -243,7 +278,9 @@ def ask(port: int, path: str, content: dict[str, object]) -> None:
     import urllib.request
 
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}{path}", json.dumps(content).encode(), {"Content-Type": "application/json"}
+        f"http://127.0.0.1:{port}{path}",
+        json.dumps(content).encode(),
+        {"Content-Type": "application/json"},
     )
     urllib.request.urlopen(request, timeout=10).close()
 
@@ -254,13 +291,17 @@ def flipped(body: bytes) -> bytes:
 
 def test_a_wrong_checksum_is_read_again_and_then_told(tmp_path: Path, staged: Bucket) -> None:
     def once(method: str, key: str, headers: dict[str, str], body: bytes) -> bytes | None:
-        return flipped(body) if key.endswith("3.png") and staged.requests[method, key] == 1 else None
+        return (
+            flipped(body) if key.endswith("3.png") and staged.requests[method, key] == 1 else None
+        )
 
     staged.fault = once
     folder = fetch(staged, tmp_path / "cache")
     assert (folder / "3.png").read_bytes() == (tmp_path / "local/Shots/3.png").read_bytes()
 
-    staged.fault = lambda method, key, headers, body: flipped(body) if key.endswith(("3.png", "5.png")) else None
+    staged.fault = lambda method, key, headers, body: (
+        flipped(body) if key.endswith(("3.png", "5.png")) else None
+    )
     with pytest.raises(DatasetProblem) as told:
         fetch(staged, tmp_path / "second")
     assert str(told.value).count("arrives with another checksum") == 2
@@ -287,13 +328,17 @@ def test_an_object_changed_between_two_parts_is_told(tmp_path: Path, bucket: Buc
     assert not list((tmp_path / "cache/entries").glob("set-*[!t]/Shots/*.png"))
 
 
-def test_objects_that_went_or_changed_since_the_check_are_named_at_planning(tmp_path: Path, staged: Bucket) -> None:
+def test_objects_that_went_or_changed_since_the_check_are_named_at_planning(
+    tmp_path: Path, staged: Bucket
+) -> None:
     staged.client.delete_object(Bucket=staged.name, Key="sets/Shots/1.png")
     staged.put("sets/Shots/2.png", b"another")
     with pytest.raises(DatasetProblem) as told:
         DataRoots([f"{staged.uri}/sets"]).find("Shots")
     assert f"{staged.uri}/sets/Shots/1.png: is missing" in str(told.value)
-    assert f"{staged.uri}/sets/Shots/2.png: is not the object that its {MANIFEST} names" in str(told.value)
+    assert f"{staged.uri}/sets/Shots/2.png: is not the object that its {MANIFEST} names" in str(
+        told.value
+    )
 
 
 @pytest.mark.parametrize(
@@ -301,7 +346,10 @@ def test_objects_that_went_or_changed_since_the_check_are_named_at_planning(tmp_
     [
         (b"{", "is no JSON"),
         (b'{"version": 2}', "is no manifest"),
-        (b'{"version": 1, "images": {"../x.png": {"bytes": 1, "sha256": ""}}}', "lies outside its folder"),
+        (
+            b'{"version": 1, "images": {"../x.png": {"bytes": 1, "sha256": ""}}}',
+            "lies outside its folder",
+        ),
     ],
 )
 def test_a_damaged_manifest_is_told(staged: Bucket, content: bytes, said: str) -> None:
@@ -310,7 +358,9 @@ def test_a_damaged_manifest_is_told(staged: Bucket, content: bytes, said: str) -
         DataRoots([f"{staged.uri}/sets"]).find("Shots")
 
 
-def test_addresses_keys_and_buckets_that_are_wrong_are_told(staged: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_keys_and_buckets_that_are_wrong_are_told(
+    staged: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for address in ("s3://", "s3:///x", "s3://a_b!/x", "s3://bucket/x//y", "gs://bucket/x"):
         with pytest.raises(UserError, match="is no S3 address"):
             DataRoots([address])
@@ -348,14 +398,19 @@ def test_a_check_writes_the_manifest_and_later_ones_compare(
         bucket.put(f"sets/Shots/{path.name}", path.read_bytes())
     check_set("Shots", f"{bucket.uri}/sets")
     assert "8 images, all in order; checksums kept" in capsys.readouterr().out
-    assert DataRoots([f"{bucket.uri}/sets"]).find("Shots").sha256 == find_set("Shots", [tmp_path]).sha256
+    assert (
+        DataRoots([f"{bucket.uri}/sets"]).find("Shots").sha256
+        == find_set("Shots", [tmp_path]).sha256
+    )
 
     write_images(tmp_path / "new" / "Shots", count=1)
     bucket.put("sets/Shots/2.png", (tmp_path / "new/Shots/0.png").read_bytes())
     bucket.put("sets/Shots/5.png", b"")
     with pytest.raises(UserError) as told:
         check_set("Shots", f"{bucket.uri}/sets")
-    assert f"{bucket.uri}/sets/Shots/2.png: is not the file of the first check (checksum)" in str(told.value)
+    assert f"{bucket.uri}/sets/Shots/2.png: is not the file of the first check (checksum)" in str(
+        told.value
+    )
     assert f"{bucket.uri}/sets/Shots/5.png: is empty" in str(told.value)
 
 
@@ -366,10 +421,14 @@ def test_reduced_images_are_checked_on_s3_and_are_neither_of_a_set_s_identity_no
     write_images(tmp_path / "Shots")
     write_images(tmp_path / "Shots" / "LR_bicubic" / "X2", side=20)
     for path in (tmp_path / "Shots").rglob("*.png"):
-        bucket.put(f"sets/Shots/{path.relative_to(tmp_path / 'Shots').as_posix()}", path.read_bytes())
+        bucket.put(
+            f"sets/Shots/{path.relative_to(tmp_path / 'Shots').as_posix()}", path.read_bytes()
+        )
     identity = find_set("Shots", [tmp_path]).sha256
     check_set("Shots", f"{bucket.uri}/sets")
-    manifest = json.loads(bucket.client.get_object(Bucket=bucket.name, Key=MANIFEST_KEY)["Body"].read())
+    manifest = json.loads(
+        bucket.client.get_object(Bucket=bucket.name, Key=MANIFEST_KEY)["Body"].read()
+    )
     assert "LR_bicubic/X2/0.png" in manifest["images"]
 
     stage_set(
@@ -380,8 +439,13 @@ def test_reduced_images_are_checked_on_s3_and_are_neither_of_a_set_s_identity_no
     bucket.client.delete_object(Bucket=bucket.name, Key="sets/Shots/LR_bicubic/X2/3.png")
     assert DataRoots([f"{bucket.uri}/sets"]).find("Shots").sha256 == identity
     folder = fetch(bucket, tmp_path / "cache")
-    assert sorted(path.name for path in folder.iterdir()) == [*(f"{number}.png" for number in range(COUNT)), MANIFEST]
-    with pytest.raises(UserError, match=r"LR_bicubic/X2/3\.png: is missing, but was there at the first check"):
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *(f"{number}.png" for number in range(COUNT)),
+        MANIFEST,
+    ]
+    with pytest.raises(
+        UserError, match=r"LR_bicubic/X2/3\.png: is missing, but was there at the first check"
+    ):
         check_set("Shots", f"{bucket.uri}/sets")
 
 
@@ -390,7 +454,12 @@ def test_hidden_files_on_s3_are_no_images_to_check_planning_or_a_fetch(
 ) -> None:
     monkeypatch.setenv("NORMSWEEP_CACHE", str(tmp_path / "cache"))
     for path in write_images(tmp_path / "Shots").iterdir():
-        for key in (path.name, f"@eaDir/{path.name}", f".ipynb_checkpoints/{path.name}", f"._{path.name}"):
+        for key in (
+            path.name,
+            f"@eaDir/{path.name}",
+            f".ipynb_checkpoints/{path.name}",
+            f"._{path.name}",
+        ):
             bucket.put(f"sets/Shots/{key}", path.read_bytes())
     check_set("Shots", f"{bucket.uri}/sets")
     said = capsys.readouterr().out
@@ -399,7 +468,10 @@ def test_hidden_files_on_s3_are_no_images_to_check_planning_or_a_fetch(
     bucket.requests.clear()
     fetch(bucket, tmp_path / "other")
     assert len(image_gets(bucket)) == COUNT
-    assert DataRoots([f"{bucket.uri}/sets"]).find("Shots").sha256 == find_set("Shots", [tmp_path]).sha256
+    assert (
+        DataRoots([f"{bucket.uri}/sets"]).find("Shots").sha256
+        == find_set("Shots", [tmp_path]).sha256
+    )
 
 
 # --- gangs
@@ -430,7 +502,11 @@ def test_gangs_on_two_nodes_share_one_download_each(
     from ray.cluster_utils import Cluster as RayCluster
 
     def node(name: str) -> dict[str, object]:
-        return {"num_cpus": 2, "object_store_memory": 80 << 20, "env_vars": {"NORMSWEEP_CACHE": str(tmp_path / name)}}
+        return {
+            "num_cpus": 2,
+            "object_store_memory": 80 << 20,
+            "env_vars": {"NORMSWEEP_CACHE": str(tmp_path / name)},
+        }
 
     made = RayCluster(initialize_head=True, head_node_args=node("one"))
     try:
@@ -443,4 +519,7 @@ def test_gangs_on_two_nodes_share_one_download_each(
     assert [result["outcome"] for result in results(tmp_path).values()] == ["completed"] * 4
     assert image_gets(bucket) == [2] * (COUNT + 2)
     for name in ("one", "two"):
-        assert {path.name for path in (tmp_path / name / "entries").glob("set-*/*")} == {"Shots", "Bench"}
+        assert {path.name for path in (tmp_path / name / "entries").glob("set-*/*")} == {
+            "Shots",
+            "Bench",
+        }

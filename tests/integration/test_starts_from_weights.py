@@ -52,8 +52,18 @@ def published_x2(path: Path, norm: str = "layer_norm") -> dict[str, Tensor]:
 def by_hand(spec: RunSpec, out: Path, *flags: object) -> subprocess.Popen[str]:
     out.mkdir(parents=True, exist_ok=True)
     (out / "spec.json").write_text(spec.to_json())
-    arguments = [sys.executable, "-m", "trainers", str(out / "spec.json"), "--out", str(out), *map(str, flags)]
-    return subprocess.Popen(arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    arguments = [
+        sys.executable,
+        "-m",
+        "trainers",
+        str(out / "spec.json"),
+        "--out",
+        str(out),
+        *map(str, flags),
+    ]
+    return subprocess.Popen(
+        arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
 
 
 def ended_by_hand(spec: RunSpec, out: Path, *flags: object, expect: int = 0) -> str:
@@ -66,7 +76,10 @@ def ended_by_hand(spec: RunSpec, out: Path, *flags: object, expect: int = 0) -> 
 def tensors(out: Path) -> dict[str, dict[str, Tensor]]:
     found = newest_intact(out / "checkpoints")
     assert found is not None
-    return {name: torch.load(found.folder / name, weights_only=True) for name in ("weights.pt", "ema.pt")}
+    return {
+        name: torch.load(found.folder / name, weights_only=True)
+        for name in ("weights.pt", "ema.pt")
+    }
 
 
 def events(out: Path, name: str) -> list[dict]:
@@ -75,7 +88,9 @@ def events(out: Path, name: str) -> list[dict]:
 
 
 def from_file(path: Path, **training: object) -> RunSpec:
-    return hat_spec("layer_norm", "sr_x4", initial=sha256_of(path), initial_strict=False, **training)
+    return hat_spec(
+        "layer_norm", "sr_x4", initial=sha256_of(path), initial_strict=False, **training
+    )
 
 
 def test_weights_and_ema_begin_as_the_file_says_and_elsewhere_as_drawn(tmp_path: Path) -> None:
@@ -90,7 +105,12 @@ def test_weights_and_ema_begin_as_the_file_says_and_elsewhere_as_drawn(tmp_path:
             torch.testing.assert_close(value, expected, rtol=0, atol=1e-20, msg=f"{name}: {key}")
     (event,) = events(tmp_path / "out", "initial")
     assert event["sha256"] == sha256_of(tmp_path / "x2.pth")
-    assert (event["step"], set(event["missing"]), event["reshaped"], event["unused"]) == (0, FRESH, {}, [])
+    assert (event["step"], set(event["missing"]), event["reshaped"], event["unused"]) == (
+        0,
+        FRESH,
+        {},
+        [],
+    )
 
 
 def test_a_killed_trial_continues_without_the_file_to_the_same_bits(tmp_path: Path) -> None:
@@ -119,14 +139,20 @@ def test_weights_that_are_not_the_specs_are_exit_2_and_nothing_is_trained(tmp_pa
     for i, (tried, flags, said) in enumerate(
         (
             (spec, (), "give their file (--initial)"),
-            (other_norm, ("--initial", path), "holds weights of norm layer_norm, and the network has i_ln"),
+            (
+                other_norm,
+                ("--initial", path),
+                "holds weights of norm layer_norm, and the network has i_ln",
+            ),
         )
     ):
         output = ended_by_hand(tried, tmp_path / str(i), *flags, expect=2)
         assert said in output
         assert "Traceback" not in output
         assert not (tmp_path / str(i) / "checkpoints").exists()
-        assert json.loads((tmp_path / str(i) / "failure-rank-0.json").read_text())["kind"] == "initial"
+        assert (
+            json.loads((tmp_path / str(i) / "failure-rank-0.json").read_text())["kind"] == "initial"
+        )
 
 
 # --- by sweep ---------------------------------------------------------------------------------------------------------
@@ -163,7 +189,9 @@ def final_state(store: Store, trial: str) -> dict[str, str]:
     result = read_result(store, trial, verify=True)
     assert result is not None
     assert result["outcome"] == "completed"
-    return {name: result["checkpoint"]["files"][name]["sha256"] for name in ("weights.pt", "ema.pt")}
+    return {
+        name: result["checkpoint"]["files"][name]["sha256"] for name in ("weights.pt", "ema.pt")
+    }
 
 
 @pytest.fixture(scope="module")
@@ -174,12 +202,18 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (trial,) = (path.name for path in (folder / "runs" / "trials").iterdir())
     published_x2(folder / "x2.pth")
     output = run(x4(folder, trial))
-    assert f"trial {trial} lacks 2 tensors, drawn from the seed instead: upsample.2.weight, upsample.2.bias" in output
+    assert (
+        f"trial {trial} lacks 2 tensors, drawn from the seed instead: upsample.2.weight, upsample.2.bias"
+        in output
+    )
     return folder
 
 
 def x2_trial(folder: Path) -> str:
-    specs = {path.parent.name: json.loads(path.read_text()) for path in (folder / "runs/trials").glob("*/spec.json")}
+    specs = {
+        path.parent.name: json.loads(path.read_text())
+        for path in (folder / "runs/trials").glob("*/spec.json")
+    }
     (trial,) = (trial for trial, spec in specs.items() if spec["training"]["initial"] is None)
     return trial
 
@@ -187,26 +221,44 @@ def x2_trial(folder: Path) -> str:
 def test_hat_x4_starts_from_its_own_x2_trial_and_from_a_file(undisturbed: Path) -> None:
     store, x2 = open_store(str(undisturbed / "runs")), x2_trial(undisturbed)
     contents = {final_state(store, x2)["ema.pt"], sha256_of(undisturbed / "x2.pth")}
-    trials = {path.parent.name for path in (undisturbed / "runs/trials").glob("*/result.json")} - {x2}
+    trials = {path.parent.name for path in (undisturbed / "runs/trials").glob("*/result.json")} - {
+        x2
+    }
     assert len(trials) == 2
-    assert {key.split("/")[1].partition(".")[0] for key in store.list("initial")} - {"of"} == contents
+    assert {key.split("/")[1].partition(".")[0] for key in store.list("initial")} - {
+        "of"
+    } == contents
     for trial in trials:
         assert json.loads(store.get(f"trials/{trial}/spec.json"))["training"]["initial"] in contents
-        (journal,) = (key for key in store.list(f"trials/{trial}/attempts/1/journal") if "/journal/0000000000-" in key)
-        (event,) = (line for line in map(json.loads, store.get(journal).splitlines()) if line.get("event") == "initial")
+        (journal,) = (
+            key
+            for key in store.list(f"trials/{trial}/attempts/1/journal")
+            if "/journal/0000000000-" in key
+        )
+        (event,) = (
+            line
+            for line in map(json.loads, store.get(journal).splitlines())
+            if line.get("event") == "initial"
+        )
         assert set(event["missing"]) == FRESH
 
 
 def test_on_s3_a_driver_killed_outright_continues_without_the_file_to_the_same_bits(
     tmp_path: Path, undisturbed: Path, bucket: Bucket
 ) -> None:
-    here, there, x2 = open_store(str(undisturbed / "runs")), open_store(f"{bucket.uri}/runs"), x2_trial(undisturbed)
+    here, there, x2 = (
+        open_store(str(undisturbed / "runs")),
+        open_store(f"{bucket.uri}/runs"),
+        x2_trial(undisturbed),
+    )
     for key in here.list(f"trials/{x2}"):
         there.put(key, here.get(key))
     file = x4(tmp_path, x2)
     (tmp_path / "x2.pth").write_bytes((undisturbed / "x2.pth").read_bytes())
     driver = start(file, "--store", there.uri)
-    wait_for(lambda: [k for k in bucket.listed() if k.endswith("/manifest.json") and x2 not in k], driver)
+    wait_for(
+        lambda: [k for k in bucket.listed() if k.endswith("/manifest.json") and x2 not in k], driver
+    )
     driver.send_signal(signal.SIGKILL)
     driver.communicate()
     (tmp_path / "x2.pth").unlink()
@@ -216,15 +268,23 @@ def test_on_s3_a_driver_killed_outright_continues_without_the_file_to_the_same_b
     assert trials == {key.split("/")[1] for key in there.list("trials")} - {x2}
     for trial in trials:
         assert final_state(there, trial) == final_state(here, trial)
-    assert any("/attempts/2/" in key for key in there.list("trials")), "continued by a second attempt"
+    assert any("/attempts/2/" in key for key in there.list("trials")), (
+        "continued by a second attempt"
+    )
 
 
 def test_every_verb_refuses_what_cannot_start_with_exit_2(tmp_path: Path) -> None:
     write(tmp_path / "bad.yaml", norms="i_ln", task="sr_x4", steps=6, more=", initial: none.pth")
     for verb in ("validate", "plan", "run", "status", "report"):
         done = subprocess.run(
-            command(verb, "bad.yaml"), cwd=tmp_path, env=environment(), capture_output=True, text=True
+            command(verb, "bad.yaml"),
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
         )
         assert done.returncode == 2, verb
-        assert "bad.yaml:10:84: training.initial: none.pth: no such file" in done.stderr, done.stderr
+        assert "bad.yaml:10:84: training.initial: none.pth: no such file" in done.stderr, (
+            done.stderr
+        )
         assert "Traceback" not in done.stderr

@@ -78,7 +78,9 @@ def runs(uri: str, experiment: str) -> dict[str, object]:
 
 def points(uri: str, run) -> list[tuple[str, int, float, int]]:
     client = MlflowClient(uri)
-    history = [m for name in run.data.metrics for m in client.get_metric_history(run.info.run_id, name)]
+    history = [
+        m for name in run.data.metrics for m in client.get_metric_history(run.info.run_id, name)
+    ]
     return [(m.key, m.step, m.value, m.timestamp) for m in history]
 
 
@@ -91,14 +93,20 @@ def test_runs_are_named_tagged_and_hold_the_axes(plan: Plan, store: Store, uri: 
     for trial in plan.trials:
         run = found[trial.name]
         assert run.info.status == "FINISHED"
-        assert {name: run.data.params[name] for name in trial.axes} == {k: str(v) for k, v in trial.axes.items()}
+        assert {name: run.data.params[name] for name in trial.axes} == {
+            k: str(v) for k, v in trial.axes.items()
+        }
         assert run.data.tags["normsweep.trial"] == trial.id
         assert run.data.tags["normsweep.sweep"] == plan.sweep
         sent = {(m, s, t) for m, s, _, t in points(uri, run)}
-        assert sent == {(p.metric, p.step, round(p.time * 1000)) for p in read_trial(store, trial.id)[1]}
+        assert sent == {
+            (p.metric, p.step, round(p.time * 1000)) for p in read_trial(store, trial.id)[1]
+        }
 
 
-def test_sending_again_adds_nothing_even_without_a_cursor(plan: Plan, store: Store, uri: str) -> None:
+def test_sending_again_adds_nothing_even_without_a_cursor(
+    plan: Plan, store: Store, uri: str
+) -> None:
     trial = plan.trials[0]
     write_attempt(store, trial, 20)
     sync_sweep(plan, store.uri, uri)
@@ -125,7 +133,9 @@ def test_what_two_attempts_journalled_stands_once(plan: Plan, store: Store, uri:
     assert run.info.status == "FINISHED"
 
 
-def test_a_trial_that_was_mirrored_to_its_end_costs_nothing_more(plan: Plan, store: Store, uri: str) -> None:
+def test_a_trial_that_was_mirrored_to_its_end_costs_nothing_more(
+    plan: Plan, store: Store, uri: str
+) -> None:
     counted = CountedStore(store)
     for trial in plan.trials:
         write_attempt(store, trial, 20)
@@ -136,12 +146,18 @@ def test_a_trial_that_was_mirrored_to_its_end_costs_nothing_more(plan: Plan, sto
     mirror.sync(counted, plan.trials)
     assert counted.requests() == {}, "the same process remembers"
     Mirror(uri, plan).sync(counted, plan.trials)
-    assert counted.requests() == {"list": 2, "get": 2}, "another one asks for the results, and for no segment"
-    Mirror(uri, plan).sync(counted, plan.trials, looks=looks_at(store, [trial.id for trial in plan.trials]))
+    assert counted.requests() == {"list": 2, "get": 2}, (
+        "another one asks for the results, and for no segment"
+    )
+    Mirror(uri, plan).sync(
+        counted, plan.trials, looks=looks_at(store, [trial.id for trial in plan.trials])
+    )
     assert counted.requests() == {}, "or is told what they are"
 
 
-def test_a_running_trial_costs_one_list_and_reads_of_new_segments(plan: Plan, store: Store, uri: str) -> None:
+def test_a_running_trial_costs_one_list_and_reads_of_new_segments(
+    plan: Plan, store: Store, uri: str
+) -> None:
     counted, trial = CountedStore(store), plan.trials[0]
     attempt = write_attempt(store, trial, 20)
     mirror, heard = Mirror(uri, plan), frozenset({trial.id})
@@ -151,7 +167,9 @@ def test_a_running_trial_costs_one_list_and_reads_of_new_segments(plan: Plan, st
     assert counted.requests() == {"list": 1}
     first = max(segment.first_seq for segment in journals.segments(store, trial.id))
     content = next(
-        store.get(segment.key) for segment in journals.segments(store, trial.id) if segment.first_seq == first
+        store.get(segment.key)
+        for segment in journals.segments(store, trial.id)
+        if segment.first_seq == first
     )
     last = json.loads(content.splitlines()[-1])
     line = {**last, "seq": last["seq"] + 1, "step": 25, "values": {"train/loss": 0.5}}
@@ -208,19 +226,25 @@ def test_a_trial_that_is_trained_again_is_noticed(plan: Plan, store: Store, uri:
     assert set(counted.values()) == {1}
 
 
-def test_every_point_arrives_once_where_the_journals_are_joined_meanwhile(plan: Plan, store: Store, uri: str) -> None:
+def test_every_point_arrives_once_where_the_journals_are_joined_meanwhile(
+    plan: Plan, store: Store, uri: str
+) -> None:
     trial = plan.trials[0]
     mirror = Mirror(uri, plan)
     write_attempt(store, trial, 20)
     mirror.sync(store, [trial], heard=frozenset({trial.id}))
-    write_ended(store, trial)  # both attempts' are, the first of which was sent from its single segments
+    write_ended(
+        store, trial
+    )  # both attempts' are, the first of which was sent from its single segments
     mirror.sync(store, [trial])
     sync_sweep(plan, store.uri, uri)
     sent = Counter((m, s) for m, s, _, _ in points(uri, runs(uri, plan.sweep)[trial.name]))
     assert sent == Counter((p.metric, p.step) for p in read_trial(store, trial.id)[1])
 
 
-def test_a_trial_of_another_sweep_is_shown_in_this_one_and_marked(plan: Plan, store: Store, uri: str, tmp_path) -> None:
+def test_a_trial_of_another_sweep_is_shown_in_this_one_and_marked(
+    plan: Plan, store: Store, uri: str, tmp_path
+) -> None:
     trial = plan.trials[0]
     write_ended(store, trial)
     sync_sweep(plan, store.uri, uri)
@@ -237,13 +261,19 @@ def test_values_that_are_not_finite_arrive(plan: Plan, store: Store, uri: str) -
     write_ended(store, trial, outcome="diverged")
     sync_sweep(plan, store.uri, uri)
     run = runs(uri, plan.sweep)[trial.name]
-    last = {metric: value for metric, step, value, _ in sorted(points(uri, run), key=lambda p: p[1]) if step}
+    last = {
+        metric: value
+        for metric, step, value, _ in sorted(points(uri, run), key=lambda p: p[1])
+        if step
+    }
     assert math.isnan(last["feature/max_abs/group_0"])
     assert last["feature/mean_square/group_0"] > 1e308
     assert run.data.tags["normsweep.outcome"] == "diverged"
 
 
-def test_the_report_is_one_run_whose_artifacts_are_replaced(plan: Plan, store: Store, uri: str, tmp_path: Path) -> None:
+def test_the_report_is_one_run_whose_artifacts_are_replaced(
+    plan: Plan, store: Store, uri: str, tmp_path: Path
+) -> None:
     for text in ("one", "two"):
         Mirror(uri, plan).log_report({"index.html": text})
     run = runs(uri, plan.sweep)["report"]
@@ -257,7 +287,9 @@ def _sync(arguments: tuple[Path, str, str]) -> None:
     sync_sweep(load_plan(arguments[0]), *arguments[1:])
 
 
-def test_two_processes_may_open_a_new_database_at_once(plan: Plan, store: Store, tmp_path: Path) -> None:
+def test_two_processes_may_open_a_new_database_at_once(
+    plan: Plan, store: Store, tmp_path: Path
+) -> None:
     uri = f"sqlite:///{tmp_path}/runs/mlflow.db"
     write_ended(store, plan.trials[0])
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -279,7 +311,9 @@ def table_away(uri: str, table: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("table", ["metrics", "params"])
-def test_what_could_not_be_sent_is_sent_when_mlflow_is_back(plan: Plan, store: Store, uri: str, table: str) -> None:
+def test_what_could_not_be_sent_is_sent_when_mlflow_is_back(
+    plan: Plan, store: Store, uri: str, table: str
+) -> None:
     trial = plan.trials[0]
     mirror = Mirror(uri, plan)
     write_ended(store, trial)
@@ -333,7 +367,9 @@ def test_a_moved_or_copied_store_keeps_its_artifacts_in_its_new_place(
         assert kept.info.artifact_uri == old[0].parent.as_uri()
 
 
-def test_a_store_reached_by_another_path_stays_where_it_is(plan: Plan, store: Store, uri: str, tmp_path: Path) -> None:
+def test_a_store_reached_by_another_path_stays_where_it_is(
+    plan: Plan, store: Store, uri: str, tmp_path: Path
+) -> None:
     write_all(plan, tmp_path / "runs", "one")
     before = runs(uri, plan.sweep)["report"].info.artifact_uri
     (tmp_path / "link").symlink_to(tmp_path / "runs")
@@ -341,7 +377,9 @@ def test_a_store_reached_by_another_path_stays_where_it_is(plan: Plan, store: St
     assert runs(uri, plan.sweep)["report"].info.artifact_uri == before
 
 
-def test_artifacts_that_somebody_keeps_elsewhere_stay_there(plan: Plan, uri: str, tmp_path: Path) -> None:
+def test_artifacts_that_somebody_keeps_elsewhere_stay_there(
+    plan: Plan, uri: str, tmp_path: Path
+) -> None:
     elsewhere = (tmp_path / "elsewhere").as_uri()
     MlflowClient(uri).create_experiment(plan.sweep, artifact_location=elsewhere)
     Mirror(uri, plan)
@@ -350,7 +388,9 @@ def test_artifacts_that_somebody_keeps_elsewhere_stay_there(plan: Plan, uri: str
     assert found.artifact_location == elsewhere
 
 
-def test_a_deleted_experiment_is_restored_with_its_runs_and_that_is_said(plan: Plan, store: Store, uri: str) -> None:
+def test_a_deleted_experiment_is_restored_with_its_runs_and_that_is_said(
+    plan: Plan, store: Store, uri: str
+) -> None:
     trial = plan.trials[0]
     write_attempt(store, trial, 20)
     sync_sweep(plan, store.uri, uri)
@@ -371,7 +411,9 @@ def test_a_deleted_experiment_is_restored_with_its_runs_and_that_is_said(plan: P
     assert look(uri).is_well
 
 
-def test_a_run_that_is_deleted_while_the_sweep_goes_on_is_restored(plan: Plan, store: Store, uri: str) -> None:
+def test_a_run_that_is_deleted_while_the_sweep_goes_on_is_restored(
+    plan: Plan, store: Store, uri: str
+) -> None:
     trial = plan.trials[0]
     mirror = Mirror(uri, plan)
     write_attempt(store, trial, 20)
@@ -407,7 +449,9 @@ def make_nothing_beside(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [make_garbage, make_nothing_beside, Path.mkdir])
-def test_a_database_that_cannot_be_used_is_said_at_once(plan: Plan, tmp_path: Path, spoil: Callable) -> None:
+def test_a_database_that_cannot_be_used_is_said_at_once(
+    plan: Plan, tmp_path: Path, spoil: Callable
+) -> None:
     path = tmp_path / "other/mlflow.db"
     path.parent.mkdir()
     spoil(path)
@@ -426,7 +470,9 @@ def test_a_report_makes_no_database(plan: Plan, store: Store, tmp_path: Path) ->
     assert not list(tmp_path.rglob("mlartifacts"))
 
 
-@pytest.mark.parametrize("uri", ["mysql+nope://host/db", "ftp://host", "runs/mlflow.db", "mysql+pymysql://host/db"])
+@pytest.mark.parametrize(
+    "uri", ["mysql+nope://host/db", "ftp://host", "runs/mlflow.db", "mysql+pymysql://host/db"]
+)
 def test_a_run_begins_nothing_with_an_address_that_cannot_serve(
     plan: Plan, tmp_path: Path, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

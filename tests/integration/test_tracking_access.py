@@ -55,9 +55,15 @@ def _guard(port: int, guarded: Guarded) -> type[BaseHTTPRequestHandler]:
             status, body, kind = 401, b"Who are you?", "text/plain"
             if self.headers.get("Authorization") == WANTED:
                 upstream = http.client.HTTPConnection("127.0.0.1", port)
-                upstream.request(self.command, self.path, sent, {"Content-Type": "application/json"})
+                upstream.request(
+                    self.command, self.path, sent, {"Content-Type": "application/json"}
+                )
                 answer = upstream.getresponse()
-                status, body, kind = answer.status, answer.read(), answer.getheader("Content-Type", "text/plain")
+                status, body, kind = (
+                    answer.status,
+                    answer.read(),
+                    answer.getheader("Content-Type", "text/plain"),
+                )
                 upstream.close()
             self.send_response(status)
             self.send_header("Content-Type", kind)
@@ -76,12 +82,28 @@ def _guard(port: int, guarded: Guarded) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture(scope="module")
 def mlflow_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     folder, port = tmp_path_factory.mktemp("server"), free_port()
-    serve = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{folder}/x.db"]
-    serve += ["--artifacts-destination", str(folder / "artifacts"), "--port", str(port), "--workers", "1"]
+    serve = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        f"sqlite:///{folder}/x.db",
+    ]
+    serve += [
+        "--artifacts-destination",
+        str(folder / "artifacts"),
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
     settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with (
         (folder / "log").open("wb") as log,
-        subprocess.Popen(serve, cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log) as server,
+        subprocess.Popen(
+            serve, cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log
+        ) as server,
     ):
         try:
             wait_until_it_answers(port, server)
@@ -110,7 +132,11 @@ def plan(tmp_path: Path) -> Plan:
 
 
 def files_with(secret: str, folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_file() and secret.encode() in path.read_bytes()]
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and secret.encode() in path.read_bytes()
+    ]
 
 
 def watched(process: subprocess.Popen[str]) -> tuple[str, set[str]]:
@@ -156,7 +182,9 @@ def test_a_run_signs_in_and_the_password_stands_nowhere(guarded: Guarded, tmp_pa
 def test_without_a_password_the_variables_are_named_and_the_given_one_is_not_shown(
     guarded: Guarded, plan: Plan, tmp_path: Path
 ) -> None:
-    with pytest.raises(TrackingUnavailable, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"):
+    with pytest.raises(
+        TrackingUnavailable, match="MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    ):
         Mirror(guarded.uri, plan)
     wrong = guarded.uri_with_password.replace("ada", "bob")
     with pytest.raises(TrackingUnavailable, match="401") as told:
@@ -165,7 +193,9 @@ def test_without_a_password_the_variables_are_named_and_the_given_one_is_not_sho
 
 
 def test_doctor_tries_to_sign_in(guarded: Guarded, tmp_path: Path) -> None:
-    finding = next(f for f in examine(str(tmp_path / "runs"), guarded.uri) if f.subject == "tracking")
+    finding = next(
+        f for f in examine(str(tmp_path / "runs"), guarded.uri) if f.subject == "tracking"
+    )
     assert finding.verdict == "problem"
     assert "401" in finding.found
     assert "MLFLOW_TRACKING_PASSWORD" in finding.advice
@@ -174,7 +204,9 @@ def test_doctor_tries_to_sign_in(guarded: Guarded, tmp_path: Path) -> None:
     assert SECRET not in health.found
 
 
-def test_doctor_says_what_was_deleted_on_a_server(guarded: Guarded, plan: Plan, tmp_path: Path) -> None:
+def test_doctor_says_what_was_deleted_on_a_server(
+    guarded: Guarded, plan: Plan, tmp_path: Path
+) -> None:
     store = open_store(str(tmp_path / "runs"))
     write_ended(store, plan.trials[0])
     sync_sweep(plan, store.uri, guarded.uri_with_password)

@@ -26,9 +26,16 @@ def start(spec: RunSpec, out: Path) -> subprocess.Popen[bytes]:
     (out / "spec.json").write_text(spec.to_json())
     launcher = [sys.executable, "-m"]
     if spec.placement.workers > 1:
-        launcher += ["torch.distributed.run", "--standalone", f"--nproc-per-node={spec.placement.workers}", "-m"]
+        launcher += [
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={spec.placement.workers}",
+            "-m",
+        ]
     command = [*launcher, "trainers", str(out / "spec.json"), "--out", str(out)]
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 def finish(spec: RunSpec, out: Path) -> Path:
@@ -75,11 +82,19 @@ def test_a_trial_leaves_journal_checkpoint_and_result(undisturbed: Path) -> None
     result = result_of(undisturbed)
     assert (result["outcome"], result["step"]) == ("completed", 6)
     lines = list(journal.read(undisturbed / "journal.jsonl"))
-    values = {(name, line["step"]) for line in lines if line["kind"] == "metrics" for name in line["values"]}
+    values = {
+        (name, line["step"])
+        for line in lines
+        if line["kind"] == "metrics"
+        for name in line["values"]
+    }
     for step in (1, 2, 3, 4, 5, 6):
         assert ("train/loss", step) in values
     for step in (0, 3, 6):
-        assert {("feature/mean_square/group_0", step), ("feature/mean_square/group_1", step)} <= values
+        assert {
+            ("feature/mean_square/group_0", step),
+            ("feature/mean_square/group_1", step),
+        } <= values
         assert ("feature/entropy", step) in values
 
 
@@ -90,7 +105,9 @@ def test_started_again_an_ended_trial_is_left_alone(undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize("zero_stage", [0, 1, 2, 3])
-def test_a_gang_killed_at_any_stage_ends_with_the_same_bits(tmp_path: Path, zero_stage: int) -> None:
+def test_a_gang_killed_at_any_stage_ends_with_the_same_bits(
+    tmp_path: Path, zero_stage: int
+) -> None:
     spec = tiny_spec(placement={"workers": 2, "zero_stage": zero_stage})
     whole = finish(spec, tmp_path / "whole")
     cut = tmp_path / "cut"
@@ -111,12 +128,16 @@ def test_two_workers_equal_one_but_for_rounding(tmp_path: Path, undisturbed: Pat
             torch.testing.assert_close(value, alone[key], rtol=1e-3, atol=1e-5)
 
 
-def test_sigterm_ends_with_a_checkpoint_and_running_again_continues(tmp_path: Path, undisturbed: Path) -> None:
+def test_sigterm_ends_with_a_checkpoint_and_running_again_continues(
+    tmp_path: Path, undisturbed: Path
+) -> None:
     spec = tiny_spec(observe={"checkpoint_every": 1000})
     process = start(spec, tmp_path)
     wait_for(
         lambda: (
-            "train/loss" in (tmp_path / "journal.jsonl").read_text() if (tmp_path / "journal.jsonl").exists() else False
+            "train/loss" in (tmp_path / "journal.jsonl").read_text()
+            if (tmp_path / "journal.jsonl").exists()
+            else False
         ),
         process,
     )
@@ -135,11 +156,22 @@ def test_the_deepspeed_launcher_starts_the_same_gang(tmp_path: Path) -> None:
     spec = tiny_spec(placement={"workers": 2})
     (tmp_path / "spec.json").write_text(spec.to_json())
     launcher = Path(sys.executable).with_name("deepspeed")
-    command = [launcher, "--num_gpus", "2", "--module", "trainers", tmp_path / "spec.json", "--out", tmp_path / "out"]
+    command = [
+        launcher,
+        "--num_gpus",
+        "2",
+        "--module",
+        "trainers",
+        tmp_path / "spec.json",
+        "--out",
+        tmp_path / "out",
+    ]
     path = f"{launcher.parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**ENVIRONMENT, "DS_ACCELERATOR": "cpu", "PATH": path}
     root = Path(__file__).parents[2]
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        command, env=environment, cwd=root, capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same_bits(tmp_path / "out", finish(spec, tmp_path / "torchrun"))
 
@@ -152,7 +184,14 @@ def test_features_beyond_the_limit_end_the_trial_as_diverged(tmp_path: Path) -> 
 def test_a_spec_that_cannot_be_is_exit_2_without_a_traceback(tmp_path: Path) -> None:
     text = tiny_spec().to_json().replace('"i_ln"', '"iln"')
     (tmp_path / "spec.json").write_text(text)
-    command = [sys.executable, "-m", "trainers", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "trainers",
+        str(tmp_path / "spec.json"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert "Did you mean 'i_ln'" in done.stderr
@@ -164,7 +203,14 @@ def test_training_data_other_than_the_spec_names_is_exit_2(tmp_path: Path) -> No
     text = json.loads(tiny_spec().to_json())
     text["data"]["train_sha256"] = "0" * 64
     (tmp_path / "spec.json").write_text(json.dumps(text))
-    command = [sys.executable, "-m", "trainers", str(tmp_path / "spec.json"), "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "trainers",
+        str(tmp_path / "spec.json"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2, done.stderr
     assert "embedded-train" in done.stderr
@@ -179,14 +225,18 @@ def test_probes_that_are_asked_for_change_neither_bits_nor_what_others_observe(
     assert arrays == [f"probes/channels/step-{step:08d}.safetensors" for step in (0, 3, 6)]
 
     def traces(folder: Path) -> list[dict]:
-        values = [line["values"] for line in journal.read(folder / "journal.jsonl") if "values" in line]
+        values = [
+            line["values"] for line in journal.read(folder / "journal.jsonl") if "values" in line
+        ]
         return [found for found in values if "feature/entropy" in found]
 
     assert traces(out) == traces(undisturbed) != []
     assert not (undisturbed / "probes").exists()
 
 
-def test_features_beyond_the_limit_are_seen_by_the_guard_where_they_are_not_observed(tmp_path: Path) -> None:
+def test_features_beyond_the_limit_are_seen_by_the_guard_where_they_are_not_observed(
+    tmp_path: Path,
+) -> None:
     out = finish(tiny_spec(training={"feature_limit": 1e-9}, observe={"probes": ()}), tmp_path)
     assert result_of(out)["outcome"] == "diverged"
     assert "feature/" not in (out / "journal.jsonl").read_text()

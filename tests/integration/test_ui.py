@@ -67,16 +67,26 @@ def wait_until_it_answers(port: int, server: subprocess.Popen[bytes]) -> None:
 
 def check_what_is_shown(port: int) -> None:
     """The experiment by its name, its runs by names one can tell apart, and the report."""
-    found = json.loads(ask(port, "api/2.0/mlflow/experiments/search", {"max_results": 10}))["experiments"]
+    found = json.loads(ask(port, "api/2.0/mlflow/experiments/search", {"max_results": 10}))[
+        "experiments"
+    ]
     experiments = {experiment["name"]: experiment["experiment_id"] for experiment in found}
     assert "shown" in experiments
-    runs = json.loads(ask(port, "api/2.0/mlflow/runs/search", {"experiment_ids": [experiments["shown"]]}))["runs"]
+    runs = json.loads(
+        ask(port, "api/2.0/mlflow/runs/search", {"experiment_ids": [experiments["shown"]]})
+    )["runs"]
     names = {run["info"]["run_name"]: run["info"]["run_id"] for run in runs}
-    assert set(names) == {"layer_norm sr_x2 w12 d2 swinir-tiny s0", "i_ln sr_x2 w12 d2 swinir-tiny s0", "report"}
+    assert set(names) == {
+        "layer_norm sr_x2 w12 d2 swinir-tiny s0",
+        "i_ln sr_x2 w12 d2 swinir-tiny s0",
+        "report",
+    }
     assert b"Sweep report" in ask(port, f"get-artifact?path=index.html&run_uuid={names['report']}")
 
 
-def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_started(tmp_path: Path) -> None:
+def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_started(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "shown.yaml").write_text(SWEEP)
     plan, store = load_plan(tmp_path / "shown.yaml"), str(tmp_path / "runs")
     tracking, port = f"sqlite:///{store}/mlflow.db", free_port()
@@ -87,7 +97,11 @@ def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_starte
     with (
         (tmp_path / "said").open("wb") as said,
         subprocess.Popen(
-            [sys.executable, "-c", SERVE, tracking, str(port)], env=environment, cwd=tmp_path, stdout=said, stderr=said
+            [sys.executable, "-c", SERVE, tracking, str(port)],
+            env=environment,
+            cwd=tmp_path,
+            stdout=said,
+            stderr=said,
         ) as server,
     ):
         try:
@@ -108,13 +122,17 @@ def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_starte
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_either_signal_ends_the_server_also_where_ctrl_c_was_ignored_at_the_start(sign: signal.Signals) -> None:
+def test_either_signal_ends_the_server_also_where_ctrl_c_was_ignored_at_the_start(
+    sign: signal.Signals,
+) -> None:
     """As in a shell's background, or under nohup."""
     serve = "import sys; from orchestrator.ui import _serve; sys.exit(_serve([sys.executable, '-c', 'input()']))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process = psutil.Popen([sys.executable, "-c", serve], env=environment, stdin=subprocess.PIPE)
+        process = psutil.Popen(
+            [sys.executable, "-c", serve], env=environment, stdin=subprocess.PIPE
+        )
     finally:
         signal.signal(signal.SIGINT, before)
     try:
@@ -141,7 +159,9 @@ def database(folder: Path) -> str:
 def test_a_port_in_use_is_named_with_a_free_one(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(EnvironmentProblem, match=f"Port {port} on 127.0.0.1 is in use") as error:
+        with pytest.raises(
+            EnvironmentProblem, match=f"Port {port} on 127.0.0.1 is in use"
+        ) as error:
             run_ui(database(tmp_path), "127.0.0.1", port)
     assert error.value.exit_code == 3
     (free,) = re.findall(r"--port (\d+)", str(error.value))
@@ -160,7 +180,9 @@ def test_an_address_that_is_none_of_this_machine_is_the_users_error(tmp_path: Pa
         run_ui(database(tmp_path), "192.0.2.1", free_port())
 
 
-def test_addresses_are_absolute_wherever_it_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_are_absolute_wherever_it_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     database(tmp_path)
     command = server_command(parse("sqlite:///mlflow.db"), "127.0.0.1", 5000)
@@ -168,7 +190,9 @@ def test_addresses_are_absolute_wherever_it_is_started(tmp_path: Path, monkeypat
     assert str(tmp_path / "mlartifacts") in command
 
 
-def test_a_moved_store_is_shown_with_its_artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_moved_store_is_shown_with_its_artifacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seen by the addresses that its database holds when the server starts."""
     old, new = tmp_path / "old", tmp_path / "new #1"
     new.mkdir()
@@ -201,7 +225,10 @@ def test_a_server_that_is_there_already_is_only_named(capsys: pytest.CaptureFixt
     assert run_ui("http://tracking.example:5000", "127.0.0.1", 5000) == 0
     assert "http://tracking.example:5000" in capsys.readouterr().out
     assert run_ui("http://ada:s3cr3t@tracking.example:5000", "127.0.0.1", 5000) == 0
-    assert capsys.readouterr().out == "The runs are served already: open http://tracking.example:5000\n"
+    assert (
+        capsys.readouterr().out
+        == "The runs are served already: open http://tracking.example:5000\n"
+    )
 
 
 def test_a_tracker_without_pages_says_so() -> None:

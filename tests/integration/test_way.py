@@ -31,7 +31,10 @@ def way(tmp_path_factory: pytest.TempPathFactory) -> Way:
     folder = tmp_path_factory.mktemp("way")
     plan = load_plan(write_sweep(folder, norms="layer_norm, i_ln", steps=2))
     first = plan.trials[0]
-    write_ended(open_store(str(folder / "runs")), replace(first, axes={**first.axes, "width": 8, "depth": 2}))
+    write_ended(
+        open_store(str(folder / "runs")),
+        replace(first, axes={**first.axes, "width": 8, "depth": 2}),
+    )
     options = RunOptions(str(folder / "runs"), f"sqlite:///{folder}/runs/mlflow.db", quiet=True)
     with recorded("orchestrator.run.runner") as way:
         ended = run_sweep(plan, options)

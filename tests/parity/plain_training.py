@@ -75,12 +75,16 @@ class PlainNetwork(nn.Module):
     def __init__(self, archs: dict[str, Any], spec: RunSpec) -> None:
         super().__init__()
         self.i_ln = spec.model.norm.name == "i_ln"
-        knobs = {k: list(v) if isinstance(v, tuple) else v for k, v in spec.model.backbone.knobs.items()}
+        knobs = {
+            k: list(v) if isinstance(v, tuple) else v for k, v in spec.model.backbone.knobs.items()
+        }
         rate, window = knobs.pop("drop_path"), knobs["window_size"]
         scale = build_task(spec).scale
         upsampler = knobs.pop("upsampler", "pixelshuffle") if scale > 1 else ""
         self.network = archs[spec.model.backbone.name](
-            upscale=scale, drop_path_rate=rate, **{**knobs, "img_size": 10 * window, "upsampler": upsampler}
+            upscale=scale,
+            drop_path_rate=rate,
+            **{**knobs, "img_size": 10 * window, "upsampler": upsampler},
         )
         self.drop_paths = []
         for block in list(self.network.modules()):
@@ -90,13 +94,19 @@ class PlainNetwork(nn.Module):
                 if hasattr(block, "conv_block"):  # HAT adds this branch beside attention
                     block.conv_block = Times(block.conv_block, block.norm1)
                 if not hasattr(block, "drop_path"):  # HAT's overlapping block
-                    block.proj, block.mlp = Times(block.proj, block.norm1), Times(block.mlp, block.norm2)
+                    block.proj, block.mlp = (
+                        Times(block.proj, block.norm1),
+                        Times(block.mlp, block.norm2),
+                    )
             if hasattr(block, "drop_path"):
                 block.drop_path = HandedDropPath(block)
                 self.drop_paths.append(block.drop_path)
         if self.i_ln:
             width = spec.model.backbone["embed_dim"]
-            self.network.norm, self.network.patch_embed.norm = PlainAffine(width), PlainAffine(width)
+            self.network.norm, self.network.patch_embed.norm = (
+                PlainAffine(width),
+                PlainAffine(width),
+            )
             self.network.mean = torch.zeros(1, 1, 1, 1)
             self.mean = torch.tensor(DF2K_MEAN).view(1, 3, 1, 1)
             self.std = torch.tensor(DF2K_STD).view(1, 3, 1, 1)
@@ -123,7 +133,9 @@ class Trained:
     ema: dict[str, Tensor]
 
 
-def train_plainly(archs: dict[str, Any], spec: RunSpec, cache: Cache, dtype: torch.dtype = torch.float32) -> Trained:
+def train_plainly(
+    archs: dict[str, Any], spec: RunSpec, cache: Cache, dtype: torch.dtype = torch.float32
+) -> Trained:
     """The whole batch at once, on one process."""
     recipe = spec.training
     torch.manual_seed(recipe.seed)
@@ -162,6 +174,8 @@ def train_plainly(archs: dict[str, Any], spec: RunSpec, cache: Cache, dtype: tor
         adam.step()
         with torch.no_grad():
             for name, average in ema.items():
-                average.mul_(recipe.ema_decay).add_(named[name].double(), alpha=1 - recipe.ema_decay)
+                average.mul_(recipe.ema_decay).add_(
+                    named[name].double(), alpha=1 - recipe.ema_decay
+                )
         losses.append(loss.item())
     return Trained(losses, initial, {name: p.detach() for name, p in named.items()}, ema)

@@ -40,19 +40,43 @@ VARIANTS: dict[str, Variant] = {
     "swinir light x2": ("swinir", 2, {**SWINIR, "upsampler": "pixelshuffledirect"}),
     "swinir light x4": ("swinir", 4, {**SWINIR, "upsampler": "pixelshuffledirect"}),
     "swinir denoise": ("swinir", 1, SWINIR),
-    "swinir JPEG: window 7, img_range 255": ("swinir", 1, {**SWINIR, "window_size": 7, "img_range": 255.0}),
-    "swinir, uneven groups": ("swinir", 2, {**SWINIR, "depths": (1, 3), "num_heads": (3, 2), "window_size": 6}),
-    "swinir, no qkv bias, narrow MLP": ("swinir", 2, {**SWINIR, "qkv_bias": False, "mlp_ratio": 1.5}),
+    "swinir JPEG: window 7, img_range 255": (
+        "swinir",
+        1,
+        {**SWINIR, "window_size": 7, "img_range": 255.0},
+    ),
+    "swinir, uneven groups": (
+        "swinir",
+        2,
+        {**SWINIR, "depths": (1, 3), "num_heads": (3, 2), "window_size": 6},
+    ),
+    "swinir, no qkv bias, narrow MLP": (
+        "swinir",
+        2,
+        {**SWINIR, "qkv_bias": False, "mlp_ratio": 1.5},
+    ),
     "hat x2": ("hat", 2, HAT),
     "hat x3": ("hat", 3, HAT),
     "hat x4": ("hat", 4, HAT),
-    "hat, uneven groups": ("hat", 2, {**HAT, "depths": (1, 3), "num_heads": (3, 2), "window_size": 8}),
-    "hat, less overlap, strong convolution": ("hat", 2, {**HAT, "overlap_ratio": 1.0, "conv_scale": 0.7}),
+    "hat, uneven groups": (
+        "hat",
+        2,
+        {**HAT, "depths": (1, 3), "num_heads": (3, 2), "window_size": 8},
+    ),
+    "hat, less overlap, strong convolution": (
+        "hat",
+        2,
+        {**HAT, "overlap_ratio": 1.0, "conv_scale": 0.7},
+    ),
     "hat, no qkv bias, narrow MLP": ("hat", 2, {**HAT, "qkv_bias": False, "mlp_ratio": 1.5}),
     "drct x2": ("drct", 2, DRCT),
     "drct x3": ("drct", 3, DRCT),
     "drct x4": ("drct", 4, DRCT),
-    "drct, heads that change with the width": ("drct", 2, {**DRCT, "num_heads": (6,), "depths": (6,), "gc": 8}),
+    "drct, heads that change with the width": (
+        "drct",
+        2,
+        {**DRCT, "num_heads": (6,), "depths": (6,), "gc": 8},
+    ),
     "drct, no qkv bias, narrow MLP": ("drct", 2, {**DRCT, "qkv_bias": False, "mlp_ratio": 1.5}),
 }
 THEIR_NAMES = {"drop_path": "drop_path_rate"}
@@ -67,7 +91,9 @@ class Padded(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         h, w = image.shape[2:]
-        return self.network(reflect_to_multiple(image, self.window_size))[:, :, : h * self.scale, : w * self.scale]
+        return self.network(reflect_to_multiple(image, self.window_size))[
+            :, :, : h * self.scale, : w * self.scale
+        ]
 
 
 def pair(
@@ -83,7 +109,9 @@ def pair(
     randomise(ours)
     theirs = theirs_of(archs, spec, variant, img_size).to(dtype)
     missing, unexpected = theirs.load_state_dict(ours.state_dict(), strict=False)
-    assert not network_state(dict.fromkeys(missing, torch.zeros(1)))  # nothing is missing but buffers
+    assert not network_state(
+        dict.fromkeys(missing, torch.zeros(1))
+    )  # nothing is missing but buffers
     assert not unexpected
     return ours, padded(theirs, spec, variant)
 
@@ -92,7 +120,9 @@ def spec_of(variant: Variant) -> RunSpec:
     name, scale, given = variant
     tiny = tiny_spec(task="denoise_25" if scale == 1 else f"sr_x{scale}")
     choice = Choice(name=name, knobs={"drop_path": 0.0, **given})
-    return tiny.model_copy(update={"model": ModelSpec.with_defaults(choice, Choice(name="layer_norm"))})
+    return tiny.model_copy(
+        update={"model": ModelSpec.with_defaults(choice, Choice(name="layer_norm"))}
+    )
 
 
 def randomise(network: nn.Module) -> None:
@@ -112,7 +142,10 @@ def theirs_of(
     img_size: int | tuple[int, int] | None = None,
 ) -> nn.Module:
     (name, scale, _), knobs = variant, spec.model.backbone.knobs
-    given = {THEIR_NAMES.get(knob, knob): list(v) if isinstance(v, tuple) else v for knob, v in knobs.items()}
+    given = {
+        THEIR_NAMES.get(knob, knob): list(v) if isinstance(v, tuple) else v
+        for knob, v in knobs.items()
+    }
     # Where their mask was made; other sizes make their own.
     given["img_size"] = 10 * knobs["window_size"] if img_size is None else img_size
     if name == "swinir" and scale == 1:
@@ -120,7 +153,9 @@ def theirs_of(
     return archs[name](upscale=scale, **{"upsampler": "pixelshuffle", "img_range": 1.0, **given})
 
 
-def assert_near(ours: torch.Tensor, theirs: torch.Tensor, what: str, at_least: float = 1e-12) -> None:
+def assert_near(
+    ours: torch.Tensor, theirs: torch.Tensor, what: str, at_least: float = 1e-12
+) -> None:
     error = (ours - theirs).abs().max() / theirs.abs().max().clamp_min(at_least)
     assert error <= TOLERANCE[theirs.dtype], f"{what}: {error:.2e}"
 
@@ -128,13 +163,20 @@ def assert_near(ours: torch.Tensor, theirs: torch.Tensor, what: str, at_least: f
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("size", [(16, 24), (13, 19)], ids=["whole windows", "odd"])
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_output_and_gradients_equal_the_published_network(spandrel_archs, variant, size, dtype) -> None:
+def test_output_and_gradients_equal_the_published_network(
+    spandrel_archs, variant, size, dtype
+) -> None:
     ours, theirs = pair(spandrel_archs, dtype, variant)
     assert_output_and_gradients_are_near(ours, theirs, size, dtype)
 
 
 def assert_output_and_gradients_are_near(
-    ours: nn.Module, theirs: nn.Module, size: tuple[int, int], dtype: torch.dtype, *, scalars: str = ""
+    ours: nn.Module,
+    theirs: nn.Module,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    *,
+    scalars: str = "",
 ) -> None:
     """Parameters whose names end with `scalars` are a number or two, whose gradients are sums of terms that may cancel: in
     float32 they are measured by the largest of their kind.
@@ -148,9 +190,16 @@ def assert_output_and_gradients_are_near(
     for output in outputs:
         (output * weights).sum().backward()
     assert_near(images[0].grad, images[1].grad, "gradient of the input")
-    gradients = {name.removeprefix("network."): parameter.grad for name, parameter in theirs.named_parameters()}
+    gradients = {
+        name.removeprefix("network."): parameter.grad
+        for name, parameter in theirs.named_parameters()
+    }
     largest = max(gradient.abs().max().item() for gradient in gradients.values())
-    kind = [gradient.abs().max().item() for name, gradient in gradients.items() if scalars and name.endswith(scalars)]
+    kind = [
+        gradient.abs().max().item()
+        for name, gradient in gradients.items()
+        if scalars and name.endswith(scalars)
+    ]
     for name, parameter in ours.named_parameters():
         at_least = max(PART_OF_LARGEST[dtype] * largest, 1e-12)
         if dtype == torch.float32 and scalars and name.endswith(scalars):
@@ -159,7 +208,9 @@ def assert_output_and_gradients_are_near(
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_saved_state_of_the_published_network_loads_into_ours(spandrel_archs, variant, tmp_path: Path) -> None:
+def test_a_saved_state_of_the_published_network_loads_into_ours(
+    spandrel_archs, variant, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     spec = spec_of(variant)
     theirs, other = (theirs_of(spandrel_archs, spec, variant) for _ in range(2))
@@ -211,12 +262,16 @@ def published_attend(
         mask[:, -1], mask[-1, :], mask[-1, -1] = masks
         each = scores.view(images, rows * windows, *scores.shape[1:]) + mask.flatten(0, 1)[:, None]
         scores = each.view(scores.shape)
-    return (scores.softmax(-1) @ v).transpose(1, 2).reshape(images, rows, windows, height, width, -1)
+    return (
+        (scores.softmax(-1) @ v).transpose(1, 2).reshape(images, rows, windows, height, width, -1)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_modules_are_bit_equal_where_the_operations_are_the_same(spandrel_archs, monkeypatch, variant, dtype) -> None:
+def test_modules_are_bit_equal_where_the_operations_are_the_same(
+    spandrel_archs, monkeypatch, variant, dtype
+) -> None:
     """Norms, MLPs, convolutions, heads; and with the sums within attention in the published order (ours on a CPU is another:
     docs/decisions/0005), whole blocks of SwinIR and DRCT, HAT's overlapping ones, whole SwinIRs.
     """
@@ -245,7 +300,9 @@ def test_modules_are_bit_equal_where_the_operations_are_the_same(spandrel_archs,
 
     for name, module in published.named_modules():
         if hasattr(module, "inplace"):
-            module.inplace = False  # else it changes what the hook of the layer before it still compares
+            module.inplace = (
+                False  # else it changes what the hook of the layer before it still compares
+            )
         if name in compared:
             module.register_forward_hook(compare(name))
     with torch.no_grad():

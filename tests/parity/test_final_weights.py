@@ -27,14 +27,39 @@ from trainers.spec import ModelSpec, RunSpec
 
 RECORDED = Path(__file__).with_name("final_weights.json")
 # torch's own loops, oneDNN's convolutions and MKL's products.
-PLAINEST = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"}
+PLAINEST = {
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_CBWR": "COMPATIBLE",
+}
 STEPS = 12
 # All that may happen between steps: records, traces, checkpoints, clipping, a lower rate ...
-RECIPE = {"steps": STEPS, "batch_size": 4, "lr": 2e-3, "clip_grad_norm": 0.2, "halve_lr_at": (0.5,), "seed": 3}
+RECIPE = {
+    "steps": STEPS,
+    "batch_size": 4,
+    "lr": 2e-3,
+    "clip_grad_norm": 0.2,
+    "halve_lr_at": (0.5,),
+    "seed": 3,
+}
 OBSERVE = {"log_every": 2, "probe_every": 3, "evaluate_every": 5, "checkpoint_every": 4}
 EVALUATED = {**OBSERVE, "evaluate": ("embedded-test",)}
-HAT = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4, "squeeze_factor": 4, "drop_path": 0.0}
-DRCT = {"embed_dim": 8, "depths": (5,), "num_heads": (2,), "window_size": 4, "gc": 4, "drop_path": 0.0}
+HAT = {
+    "embed_dim": 8,
+    "depths": (2,),
+    "num_heads": (2,),
+    "window_size": 4,
+    "squeeze_factor": 4,
+    "drop_path": 0.0,
+}
+DRCT = {
+    "embed_dim": 8,
+    "depths": (5,),
+    "num_heads": (2,),
+    "window_size": 4,
+    "gc": 4,
+    "drop_path": 0.0,
+}
 
 
 def specs() -> dict[str, RunSpec]:
@@ -97,11 +122,16 @@ def trained(folder: Path) -> dict[str, dict[str, str]]:
     names = {str(number): name for number, name in enumerate(specs())}
     for number, name in names.items():
         (folder / f"{number}.json").write_text(specs()[name].to_json())
-    root, environment = Path(__file__).parents[2], {**os.environ, **PLAINEST, "OMP_NUM_THREADS": "1"}
+    root, environment = (
+        Path(__file__).parents[2],
+        {**os.environ, **PLAINEST, "OMP_NUM_THREADS": "1"},
+    )
 
     def run(*arguments: str) -> str:
         command = [sys.executable, *arguments]
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(
+            command, cwd=root, env=environment, capture_output=True, text=True, timeout=240
+        )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
 
@@ -124,10 +154,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", specs())
-def test_final_weights_and_ema_have_the_recorded_bits(found: dict[str, dict[str, str]], name: str) -> None:
+def test_final_weights_and_ema_have_the_recorded_bits(
+    found: dict[str, dict[str, str]], name: str
+) -> None:
     recorded = json.loads(RECORDED.read_text())
     if found["plain torch"] != recorded["plain torch"]:
-        pytest.skip(f"plain torch {torch.__version__} has other bits on this machine than on the one that recorded")
+        pytest.skip(
+            f"plain torch {torch.__version__} has other bits on this machine than on the one that recorded"
+        )
     assert found[name] == recorded[name]
 
 

@@ -49,7 +49,9 @@ def test_the_paths_compared_are_two(name: str) -> None:
 
 
 @pytest.mark.parametrize("norm", ["layer_norm", "i_ln"])
-@pytest.mark.parametrize("network", ["swinir, pixelshuffledirect", "hat, pixelshuffle", "drct, same size"])
+@pytest.mark.parametrize(
+    "network", ["swinir, pixelshuffledirect", "hat, pixelshuffle", "drct, same size"]
+)
 def test_so_do_those_of_a_network(network: str, norm: str) -> None:
     model = Case(Choice(name=norm), network).build().float()
     image = torch.rand(1, 3, 9, 14, generator=torch.Generator().manual_seed(0))
@@ -60,14 +62,19 @@ def test_so_do_those_of_a_network(network: str, norm: str) -> None:
 @pytest.mark.parametrize("precision", NATIVE_KERNELS)
 @pytest.mark.parametrize("std", STDS)
 @pytest.mark.parametrize("name", NORMS)
-def test_a_norm_computes_in_float32_and_rounds_what_it_returns(name: str, std: float, precision: str) -> None:
+def test_a_norm_computes_in_float32_and_rounds_what_it_returns(
+    name: str, std: float, precision: str
+) -> None:
     norm, x, dtype = MODULES[name].norm, activations(std), HALF[precision]
     wide, x64 = as_rounded(norm, x, dtype)
     for ours, exact in zip(at_precision(norm, precision)(x), wide(x64), strict=True):
         if exact is None:
             assert ours is None
             continue
-        unit = torch.finfo(dtype).eps * 2.0 ** exact.abs().clamp_min(torch.finfo(dtype).tiny).log2().floor()
+        unit = (
+            torch.finfo(dtype).eps
+            * 2.0 ** exact.abs().clamp_min(torch.finfo(dtype).tiny).log2().floor()
+        )
         assert (ours - exact).abs().le(HALF_A_UNIT * unit + 1e-6 * exact.abs().max()).all()
 
 
@@ -96,14 +103,24 @@ def test_literally_i_ln_has_the_bits_of_torchs_half_precision(std: float) -> Non
 def published(module: Windowed, x: Tensor) -> Tensor:
     """Attention within windows that are not shifted, as published, in the dtype of `x`."""
     attention, (h, w), side = module.of, SIZE, module.of.size
-    windows = x.view(-1, h // side, side, w // side, side, DIM).transpose(2, 3).reshape(-1, side * side, DIM)
+    windows = (
+        x.view(-1, h // side, side, w // side, side, DIM)
+        .transpose(2, 3)
+        .reshape(-1, side * side, DIM)
+    )
     heads = attention.num_heads
-    q, k, v = attention.qkv(windows).view(*windows.shape[:2], 3, heads, DIM // heads).permute(2, 0, 3, 1, 4)
+    q, k, v = (
+        attention.qkv(windows)
+        .view(*windows.shape[:2], 3, heads, DIM // heads)
+        .permute(2, 0, 3, 1, 4)
+    )
     q = q * (DIM // heads) ** -0.5
     scores = q @ k.mT
     at = torch.arange(side * side)
     rows, columns = at // side, at % side
-    index = (rows[:, None] - rows + side - 1) * (2 * side - 1) + columns[:, None] - columns + side - 1
+    index = (
+        (rows[:, None] - rows + side - 1) * (2 * side - 1) + columns[:, None] - columns + side - 1
+    )
     scores = scores + attention.relative_position_bias_table[index].permute(2, 0, 1)
     attended = (scores.softmax(-1) @ v).transpose(1, 2).reshape(windows.shape)
     image = attention.proj(attended).view(-1, h // side, w // side, side, side, DIM).transpose(2, 3)
@@ -118,7 +135,9 @@ def test_literally_attention_is_the_published_formula_in_torchs_half_precision(s
     assert torch.equal(ours.isfinite(), theirs.isfinite())
     assert theirs.isfinite().all() == (std < 300)  # scores beyond 65504
     equal = (ours == theirs) | ~theirs.isfinite()
-    assert equal.float().mean() > 0.9  # a sum in another order ends on another side of a half now and then
+    assert (
+        equal.float().mean() > 0.9
+    )  # a sum in another order ends on another side of a half now and then
 
 
 @pytest.mark.parametrize("precision", HALF)
@@ -136,7 +155,17 @@ def test_literally_attention_is_the_published_formula_in_torchs_half_precision(s
         lambda x, weight, bias: x.std(-1),
         lambda x, weight, bias: torch.arange(3001).to(torch.float32),
     ],
-    ids=["linear", "linear of a view", "rms_norm", "layer_norm", "instance_norm", "gelu", "sdpa", "std", "to float"],
+    ids=[
+        "linear",
+        "linear of a view",
+        "rms_norm",
+        "layer_norm",
+        "instance_norm",
+        "gelu",
+        "sdpa",
+        "std",
+        "to float",
+    ],
 )
 def test_one_call_of_torch_is_rounded_once(operation, grad_mode, precision: str) -> None:
     class Layer(nn.Module):

@@ -54,7 +54,11 @@ def with_img_size(variant: Variant, img_size: int) -> Variant:
 
 
 def pair_for(
-    archs: dict[str, Any], dtype: torch.dtype, variant: Variant, img_size: int, size: tuple[int, int]
+    archs: dict[str, Any],
+    dtype: torch.dtype,
+    variant: Variant,
+    img_size: int,
+    size: tuple[int, int],
 ) -> tuple[nn.Module, nn.Module]:
     """Ours with this `img_size`, and theirs constructed for it; where it is 0, for `size` as it will be padded."""
     height, width = (side + -side % variant[2]["window_size"] for side in size)
@@ -85,7 +89,9 @@ def test_masks_are_the_published_ones_in_parts_of_any_size_and_by_torchs_kernel(
     for windows in {1, grid[1], grid[0] * grid[1]}:  # a window at a time, a row, an image
         monkeypatch.setattr(chunked_attention, "SCORES_AT_A_TIME", windows * window**4)
         assert_output_and_gradients_are_near(*networks, size, torch.float64)
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # then torch's kernel is taken
+    monkeypatch.setattr(
+        torch.compiler, "is_compiling", lambda: True
+    )  # then torch's kernel is taken
     assert_output_and_gradients_are_near(*networks, size, torch.float64)
 
 
@@ -99,10 +105,14 @@ def output_of(variant: Variant, image: torch.Tensor) -> torch.Tensor:
 
 @for_each_grid
 @for_each_network
-def test_img_size_matters_where_the_shorter_side_is_one_window_and_nowhere_else(variant, grid) -> None:
+def test_img_size_matters_where_the_shorter_side_is_one_window_and_nowhere_else(
+    variant, grid
+) -> None:
     window = variant[2]["window_size"]
     image = torch.rand(1, 3, grid[0] * window, grid[1] * window, dtype=torch.float64)
-    by_input, unshifted, shifted = (output_of(with_img_size(variant, n * window), image) for n in (0, 1, 4))
+    by_input, unshifted, shifted = (
+        output_of(with_img_size(variant, n * window), image) for n in (0, 1, 4)
+    )
     assert torch.equal(by_input, unshifted if 1 in grid else shifted)
     # By so much that the tests above would see it.
     assert (shifted - unshifted).abs().max() > 10 * TOLERANCE[torch.float32] * shifted.abs().max()
@@ -111,11 +121,17 @@ def test_img_size_matters_where_the_shorter_side_is_one_window_and_nowhere_else(
 @for_each_network
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_images_of_any_size_up_to_three_windows_equal_the_published_network(spandrel_archs, variant, data) -> None:
+def test_images_of_any_size_up_to_three_windows_equal_the_published_network(
+    spandrel_archs, variant, data
+) -> None:
     window = variant[2]["window_size"]
     size = data.draw(st.tuples(*[st.integers(1, 3 * window)] * 2), "size")
-    assume(all(-side % window < side for side in size))  # torch's reflection, and so theirs, reaches no further
-    just_larger = window + 1 if variant[0] == "hat" else 2 * window  # the others take whole windows only
+    assume(
+        all(-side % window < side for side in size)
+    )  # torch's reflection, and so theirs, reaches no further
+    just_larger = (
+        window + 1 if variant[0] == "hat" else 2 * window
+    )  # the others take whole windows only
     img_size = data.draw(st.sampled_from([0, window, just_larger, 3 * window]), "img_size")
     ours, theirs = pair_for(spandrel_archs, torch.float64, variant, img_size, size)
     image = torch.rand(1, 3, *size, dtype=torch.float64)

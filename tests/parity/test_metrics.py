@@ -29,7 +29,9 @@ def gaussian_ssim(x: np.ndarray, y: np.ndarray) -> float:
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
     mx, my = blur(x), blur(y)
     vx, vy, cov = blur(x * x) - mx**2, blur(y * y) - my**2, blur(x * y) - mx * my
-    return float(np.mean((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))))
+    return float(
+        np.mean((2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2)))
+    )
 
 
 def check_against_formulas(image: np.ndarray, on_luma: bool, border: int) -> None:
@@ -39,7 +41,10 @@ def check_against_formulas(image: np.ndarray, on_luma: bool, border: int) -> Non
     one, two = compared(image, on_luma, border), compared(other, on_luma, border)
     x, y = image.astype(np.float64), other.astype(np.float64)
     if on_luma:
-        x, y = (16 + (65.481 * a[..., 0] + 128.553 * a[..., 1] + 24.966 * a[..., 2]) / 255 for a in (x, y))
+        x, y = (
+            16 + (65.481 * a[..., 0] + 128.553 * a[..., 1] + 24.966 * a[..., 2]) / 255
+            for a in (x, y)
+        )
         x, y = (a[..., None] for a in (x, y))
     if border:
         x, y = (a[border:-border, border:-border] for a in (x, y))
@@ -100,7 +105,9 @@ def set5(photographs: Path) -> list[tuple[Path, np.ndarray]]:
 
 
 @pytest.mark.parametrize("scale", [2, 4])
-def test_the_public_low_resolution_set5_is_reproduced_to_the_pixel(photographs: Path, scale: int) -> None:
+def test_the_public_low_resolution_set5_is_reproduced_to_the_pixel(
+    photographs: Path, scale: int
+) -> None:
     for path, image in set5(photographs):
         h, w = (side - side % scale for side in image.shape[:2])
         (public,) = (photographs / f"benchmarks/Set5/LR_bicubic/X{scale}").glob(f"{path.stem}*.png")
@@ -108,7 +115,9 @@ def test_the_public_low_resolution_set5_is_reproduced_to_the_pixel(photographs: 
         assert np.array_equal(downsample_u8(image[:h, :w], scale), expected), path.name
 
 
-@pytest.mark.parametrize(("scale", "psnr_db", "ssim_value"), [(2, 33.678, 0.9304), (4, 28.431, 0.8113)])
+@pytest.mark.parametrize(
+    ("scale", "psnr_db", "ssim_value"), [(2, 33.678, 0.9304), (4, 28.431, 0.8113)]
+)
 def test_bicubic_upsampling_of_set5_has_the_known_scores(
     photographs: Path, scale: int, psnr_db: float, ssim_value: float
 ) -> None:
@@ -136,7 +145,9 @@ def test_noise_has_the_known_strength(photographs: Path, sigma: float, psnr_db: 
     assert abs(np.mean(scores) - psnr_db) < 0.005
 
 
-@pytest.mark.parametrize(("quality", "psnr_db", "ssim_value"), [(10, 27.821, 0.7595), (40, 32.428, 0.8849)])
+@pytest.mark.parametrize(
+    ("quality", "psnr_db", "ssim_value"), [(10, 27.821, 0.7595), (40, 32.428, 0.8849)]
+)
 def test_jpeg_of_classic5_has_the_known_scores(
     photographs: Path, quality: int, psnr_db: float, ssim_value: float
 ) -> None:
@@ -144,7 +155,10 @@ def test_jpeg_of_classic5_has_the_known_scores(
     for image in read_images(find_set("Classic5", [photographs])):
         gt = image.pixels.transpose(2, 0, 1).astype(np.float32) / 255
         lq = JpegArtefacts(quality).degrade(gt, np.random.RandomState(0)).transpose(1, 2, 0)
-        one, two = compared(np.round(lq * 255).astype(np.uint8), False, 0), compared(image.pixels, False, 0)
+        one, two = (
+            compared(np.round(lq * 255).astype(np.uint8), False, 0),
+            compared(image.pixels, False, 0),
+        )
         scores.append((psnr(one, two), ssim(one, two)))
     mean_psnr, mean_ssim = np.mean(scores, axis=0)
     assert abs(mean_psnr - psnr_db) < 0.005

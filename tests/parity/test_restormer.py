@@ -10,7 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from tests.parity.test_backbones import Padded, assert_near, assert_output_and_gradients_are_near, randomise
+from tests.parity.test_backbones import (
+    Padded,
+    assert_near,
+    assert_output_and_gradients_are_near,
+    randomise,
+)
 from tests.tiny import tiny_spec
 from trainers.backbones.published import NotThisNetwork, load_published, norm_of, read_published
 from trainers.backbones.restormer import GatedFeedForward, TransposedAttention
@@ -19,13 +24,19 @@ from trainers.build import build_model
 from trainers.choice import Choice
 from trainers.spec import ModelSpec, RunSpec
 
-KIND = {"layer_norm": "WithBias", "bias_free_layer_norm": "BiasFree"}  # the published names of norms
+KIND = {
+    "layer_norm": "WithBias",
+    "bias_free_layer_norm": "BiasFree",
+}  # the published names of norms
 SMALL = {"embed_dim": 12, "depths": (1, 2, 1, 2), "num_heads": (1, 2, 2, 4), "refinement_depth": 2}
 Variant = tuple[str, dict[str, Any]]  # norm, knobs
 VARIANTS: dict[str, Variant] = {
     "with bias": ("layer_norm", SMALL),
     "bias-free": ("bias_free_layer_norm", SMALL),
-    "convolutions with bias, narrow feed-forward": ("layer_norm", {**SMALL, "bias": True, "mlp_ratio": 1.5}),
+    "convolutions with bias, narrow feed-forward": (
+        "layer_norm",
+        {**SMALL, "bias": True, "mlp_ratio": 1.5},
+    ),
     "uneven levels and heads": (
         "bias_free_layer_norm",
         {**SMALL, "depths": (2, 1, 2, 1), "num_heads": (3, 1, 6, 2), "refinement_depth": 1},
@@ -52,7 +63,9 @@ def theirs_of(published: Callable[..., nn.Module], spec: RunSpec) -> nn.Module:
     )
 
 
-def pair(published: Callable[..., nn.Module], dtype: torch.dtype, variant: Variant) -> tuple[nn.Module, nn.Module]:
+def pair(
+    published: Callable[..., nn.Module], dtype: torch.dtype, variant: Variant
+) -> tuple[nn.Module, nn.Module]:
     """Ours with random weights, and theirs, into which ours have been loaded."""
     torch.manual_seed(0)
     spec = spec_of(variant)
@@ -66,7 +79,9 @@ def pair(published: Callable[..., nn.Module], dtype: torch.dtype, variant: Varia
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("size", [(16, 24), (13, 19)], ids=["whole", "odd"])
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_output_and_gradients_equal_the_published_network(published_restormer, variant, size, dtype) -> None:
+def test_output_and_gradients_equal_the_published_network(
+    published_restormer, variant, size, dtype
+) -> None:
     ours, theirs = pair(published_restormer, dtype, variant)
     # In one of these cases a temperature's gradient is 9e-6 of the largest: against float64 the
     # published network is 2e-4 off in it, ours 1.5e-4.
@@ -77,7 +92,9 @@ def test_output_and_gradients_equal_the_published_network(published_restormer, v
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_branches_and_ways_between_levels_are_bit_equal(published_restormer, variant, dtype) -> None:
+def test_branches_and_ways_between_levels_are_bit_equal(
+    published_restormer, variant, dtype
+) -> None:
     """Given the published network's inputs. LayerNorm is not: it rounds in another order."""
     ours, theirs = pair(published_restormer, dtype, variant)
     kinds = (nn.Conv2d, TransposedAttention, GatedFeedForward, nn.Sequential)
@@ -106,7 +123,9 @@ def test_branches_and_ways_between_levels_are_bit_equal(published_restormer, var
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_saved_state_of_the_published_network_loads_into_ours(published_restormer, variant, tmp_path: Path) -> None:
+def test_a_saved_state_of_the_published_network_loads_into_ours(
+    published_restormer, variant, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     spec = spec_of(variant)
     theirs = theirs_of(published_restormer, spec)
@@ -126,18 +145,26 @@ def test_a_saved_state_of_the_published_network_loads_into_ours(published_restor
 
 
 @pytest.mark.parametrize("norm", ["layer_norm", "rms_norm", "bias_free_layer_norm", "i_ln"])
-def test_published_weights_load_into_no_other_norm(published_restormer, norm: str, tmp_path: Path) -> None:
+def test_published_weights_load_into_no_other_norm(
+    published_restormer, norm: str, tmp_path: Path
+) -> None:
     for of in {"layer_norm", "bias_free_layer_norm"} - {norm}:
         state = theirs_of(published_restormer, spec_of((of, SMALL))).state_dict()
         ours = build_model(spec_of((norm, SMALL)))
         for name, content in {"bare": state, "params": {"params": state}}.items():
             torch.save(content, tmp_path / f"{name}.pth")
-            with pytest.raises(NotThisNetwork, match=f"holds weights of norm {of}, and the network has {norm}"):
+            with pytest.raises(
+                NotThisNetwork, match=f"holds weights of norm {of}, and the network has {norm}"
+            ):
                 load_published(ours, tmp_path / f"{name}.pth")
 
 
-@pytest.mark.parametrize(("norm", "task"), [("layer_norm", "derain"), ("bias_free_layer_norm", "denoise_25")])
-def test_the_default_has_the_published_number_of_parameters(published_restormer, norm: str, task: str) -> None:
+@pytest.mark.parametrize(
+    ("norm", "task"), [("layer_norm", "derain"), ("bias_free_layer_norm", "denoise_25")]
+)
+def test_the_default_has_the_published_number_of_parameters(
+    published_restormer, norm: str, task: str
+) -> None:
     """26.13 M with bias, as deraining uses it; 26.11 M bias-free, as Gaussian denoising does."""
     expected = {"layer_norm": 26_126_644, "bias_free_layer_norm": 26_111_668}[norm]
     spec = spec_of((norm, {}), task)

@@ -62,7 +62,10 @@ VARIANTS = {
     "accumulated": Variant({"micro_batch": 2}),
     "accumulated, clipped": Variant({"micro_batch": 1}, clip=True),
     "recomputed": Variant({"activation_checkpointing": True}),
-    **{f"two ranks, ZeRO {stage}": Variant({"workers": 2, "zero_stage": stage}) for stage in range(4)},
+    **{
+        f"two ranks, ZeRO {stage}": Variant({"workers": 2, "zero_stage": stage})
+        for stage in range(4)
+    },
     **{
         f"two ranks, ZeRO {stage}, accumulated, clipped": Variant(
             {"workers": 2, "zero_stage": stage, "micro_batch": 1}, clip=True
@@ -73,14 +76,31 @@ VARIANTS = {
 
 
 # How steps are divided does not depend on the backbone: SwinIR stands for the others in most of it, but in `make conformance`.
-FOR_ALL = ("alone", "alone, clipped", "accumulated", "recomputed", "two ranks, ZeRO 1, accumulated, clipped")
+FOR_ALL = (
+    "alone",
+    "alone, clipped",
+    "accumulated",
+    "recomputed",
+    "two ranks, ZeRO 1, accumulated, clipped",
+)
 EVERYTHING = os.environ.get("NORMSWEEP_CONFORMANCE") == "all"
-CASES = [(*pair, name) for pair in SEEDS for name in VARIANTS if EVERYTHING or name in FOR_ALL or pair[0] == "swinir"]
+CASES = [
+    (*pair, name)
+    for pair in SEEDS
+    for name in VARIANTS
+    if EVERYTHING or name in FOR_ALL or pair[0] == "swinir"
+]
 
 
 def spec_of(backbone: str, norm: str, variant: Variant) -> RunSpec:
     clip = CLIP if variant.clip else None
-    recipe = {"steps": STEPS, "lr": 2e-4, "ema_decay": 0.95, "seed": SEEDS[backbone, norm], "clip_grad_norm": clip}
+    recipe = {
+        "steps": STEPS,
+        "lr": 2e-4,
+        "ema_decay": 0.95,
+        "seed": SEEDS[backbone, norm],
+        "clip_grad_norm": clip,
+    }
     observe = {"log_every": 1, "probe_every": STEPS, "checkpoint_every": STEPS}
     tiny = tiny_spec(training=recipe, observe=observe, placement=variant.placement)
     choice = Choice(name=backbone, knobs=BACKBONES[backbone])
@@ -102,7 +122,15 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ranks, logs = [], []
     for workers in names:
         for rank in range(workers):
-            command = [sys.executable, "-m", "tests.parity.train_many", str(folder), str(rank), str(workers), port]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.parity.train_many",
+                str(folder),
+                str(rank),
+                str(workers),
+                port,
+            ]
             logs.append(folder / f"{workers}-{rank}.log")
             with logs[-1].open("w") as log:  # not a pipe: a full one would stop its rank
                 place = {"cwd": Path(__file__).parents[2], "stdout": log, "stderr": log}
@@ -112,10 +140,14 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(spandrel_archs, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str, bool], Trained]:
+def plain(
+    spandrel_archs, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str, bool], Trained]:
     cache = Cache(tmp_path_factory.mktemp("cache"))
     return {
-        (backbone, norm, clip): train_plainly(spandrel_archs, spec_of(backbone, norm, Variant({}, clip)), cache)
+        (backbone, norm, clip): train_plainly(
+            spandrel_archs, spec_of(backbone, norm, Variant({}, clip)), cache
+        )
         for backbone, norm in SEEDS
         for clip in (False, True)
     }
@@ -124,15 +156,21 @@ def plain(spandrel_archs, tmp_path_factory: pytest.TempPathFactory) -> dict[tupl
 def read(out: Path) -> tuple[list[float], dict[str, Tensor], dict[str, Tensor]]:
     """Losses, weights and EMA of a run folder."""
     records = journal.read(out / "journal.jsonl")
-    losses = [float(r["values"]["train/loss"]) for r in records if "train/loss" in r.get("values", {})]
+    losses = [
+        float(r["values"]["train/loss"]) for r in records if "train/loss" in r.get("values", {})
+    ]
     checkpoint = out / "checkpoints" / f"step-{STEPS:08d}"
-    weights, ema = (torch.load(checkpoint / name, weights_only=True) for name in ("weights.pt", "ema.pt"))
+    weights, ema = (
+        torch.load(checkpoint / name, weights_only=True) for name in ("weights.pt", "ema.pt")
+    )
     return losses, weights, ema
 
 
 def distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
     """|one - other|, all tensors together."""
-    return math.sqrt(sum((one[name].double() - other[name].double()).square().sum().item() for name in other))
+    return math.sqrt(
+        sum((one[name].double() - other[name].double()).square().sum().item() for name in other)
+    )
 
 
 def relative(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
@@ -150,9 +188,14 @@ def test_sixty_steps_equal_a_plain_loop(
         "loss": max(abs(a - b) / b for a, b in zip(losses, expected.losses, strict=True)),
         "weights": relative(weights, expected.weights),
         "EMA": relative(ema, expected.ema),
-        "of the update": distance(weights, expected.weights) / distance(expected.initial, expected.weights),
+        "of the update": distance(weights, expected.weights)
+        / distance(expected.initial, expected.weights),
     }
-    print(f"| {backbone} | {norm} | {name} | " + " | ".join(f"{value:.1e}" for value in off.values()) + " |")
+    print(
+        f"| {backbone} | {norm} | {name} | "
+        + " | ".join(f"{value:.1e}" for value in off.values())
+        + " |"
+    )
     assert max(off["loss"], off["weights"], off["EMA"]) <= variant.bound, off
 
 

@@ -18,8 +18,12 @@ from trainers.spec import RunSpec
 
 def main() -> None:
     folder, rank, world_size, port, *names = Path(sys.argv[1]), *sys.argv[2:]
-    os.environ.update(RANK=rank, LOCAL_RANK="0", WORLD_SIZE=world_size, MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
-    torch.distributed.destroy_process_group = lambda: None  # DeepSpeed's groups do not survive a second one
+    os.environ.update(
+        RANK=rank, LOCAL_RANK="0", WORLD_SIZE=world_size, MASTER_ADDR="127.0.0.1", MASTER_PORT=port
+    )
+    torch.distributed.destroy_process_group = lambda: (
+        None
+    )  # DeepSpeed's groups do not survive a second one
     torch.set_num_threads(1)
     cache = Cache(folder / f"cache-{rank}")
     for name in names:

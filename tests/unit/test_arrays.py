@@ -21,17 +21,24 @@ def write(out: Path, *steps: int, value: float = 1.0, probe: str = "channels") -
 
 
 def test_an_array_written_is_read_back_whole(tmp_path: Path) -> None:
-    write_arrays(tmp_path, "channels", 7, {"group_0": np.arange(4.0), "group_1": np.array([np.inf, np.nan])})
+    write_arrays(
+        tmp_path, "channels", 7, {"group_0": np.arange(4.0), "group_1": np.array([np.inf, np.nan])}
+    )
     found = load_file(tmp_path / "probes" / "channels" / "step-00000007.safetensors")
     assert np.array_equal(found["group_0"], np.arange(4.0))
     assert np.array_equal(found["group_1"], [np.inf, np.nan], equal_nan=True)
-    assert [path.name for path in (tmp_path / "probes" / "channels").iterdir()] == ["step-00000007.safetensors"]
+    assert [path.name for path in (tmp_path / "probes" / "channels").iterdir()] == [
+        "step-00000007.safetensors"
+    ]
 
 
 def test_a_step_measured_again_keeps_what_was_written_first(tmp_path: Path) -> None:
     write(tmp_path, 5, value=1.0)
     folder = write(tmp_path, 5, value=2.0)
-    assert load_file(folder / "channels" / "step-00000005.safetensors")["group_0"].tolist() == [1.0] * 3
+    assert (
+        load_file(folder / "channels" / "step-00000005.safetensors")["group_0"].tolist()
+        == [1.0] * 3
+    )
 
 
 def test_arrays_are_shipped_with_probe_step_and_attempt_in_their_key(tmp_path: Path) -> None:
@@ -52,7 +59,10 @@ def test_a_continued_trial_ships_only_what_the_store_lacks(tmp_path: Path) -> No
     second.ship(write(tmp_path / "two", 10, 20, value=2.0))
     second.ship(write(tmp_path / "two", 30, value=2.0))
     names = [key.rpartition("/")[2] for key in store.list(f"trials/{TRIAL}/probes")]
-    assert names == [f"step-{step:08d}-{attempt}.safetensors" for step, attempt in ((0, 1), (10, 1), (20, 2), (30, 2))]
+    assert names == [
+        f"step-{step:08d}-{attempt}.safetensors"
+        for step, attempt in ((0, 1), (10, 1), (20, 2), (30, 2))
+    ]
 
 
 def test_a_trial_without_arrays_asks_nothing_of_the_store(tmp_path: Path) -> None:

@@ -57,7 +57,11 @@ def said_of(folder: Path, text: str) -> list[str]:
     with pytest.raises(UserError) as caught:
         plan_of(folder, text)
     place = str(folder / "a_sweep.yaml")
-    return [line.removeprefix(f"{place}:") for line in str(caught.value).splitlines() if line.startswith(place)]
+    return [
+        line.removeprefix(f"{place}:")
+        for line in str(caught.value).splitlines()
+        if line.startswith(place)
+    ]
 
 
 def items(values: str) -> list[str]:
@@ -83,7 +87,9 @@ def test_every_field_of_training_is_an_axis_or_says_why_not() -> None:
 def test_a_trial_has_the_id_of_the_same_value_in_training(tmp_path: Path, field: str) -> None:
     values, _ = VALUES[field]
     swept = plan_of(tmp_path, BASE + f"  {field}: {values}\n")
-    written = [plan_of(tmp_path, BASE + f"training: {{{field}: {item}}}\n") for item in items(values)]
+    written = [
+        plan_of(tmp_path, BASE + f"training: {{{field}: {item}}}\n") for item in items(values)
+    ]
     assert [trial.id for trial in swept.trials] == [plan.trials[0].id for plan in written]
     assert [trial.spec for trial in swept.trials] == [plan.trials[0].spec for plan in written]
     assert len({trial.id for trial in swept.trials}) == 2
@@ -120,7 +126,9 @@ def test_a_wrong_value_is_told_as_in_training_at_its_place(tmp_path: Path, field
 
 
 def test_a_field_in_axes_and_in_training_is_an_error(tmp_path: Path) -> None:
-    assert said_of(tmp_path, BASE + "  lr: [1.0e-4, 2.0e-4]\ntraining: {steps: 10, lr: 1.0e-4}\n") == [
+    assert said_of(
+        tmp_path, BASE + "  lr: [1.0e-4, 2.0e-4]\ntraining: {steps: 10, lr: 1.0e-4}\n"
+    ) == [
         "7:23: training.lr: is an axis of this sweep as well: give it in `axes` or in `training`, not in both"
     ]
 
@@ -164,7 +172,9 @@ def test_the_same_trial_by_two_values_is_folded(tmp_path: Path) -> None:
 
 # --- matches ----------------------------------------------------------------------------------------------------------
 
-RATES = "  lr: [1.0e-4, 2.0e-4]\n  betas: [[0.9, 0.99], [0.9, 0.999]]\n  clip_grad_norm: [null, 1]\n"
+RATES = (
+    "  lr: [1.0e-4, 2.0e-4]\n  betas: [[0.9, 0.99], [0.9, 0.999]]\n  clip_grad_norm: [null, 1]\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -183,19 +193,27 @@ def test_exclude_matches_recipe_axes(tmp_path: Path, rule: str, left: int) -> No
 
 
 def test_an_include_adds_values_of_recipe_axes(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, BASE + "  lr: [1.0e-4]\ninclude: [{norm: none, lr: [3.0e-4, 4.0e-4]}]\n")
+    plan = plan_of(
+        tmp_path, BASE + "  lr: [1.0e-4]\ninclude: [{norm: none, lr: [3.0e-4, 4.0e-4]}]\n"
+    )
     assert axis_of(plan, "lr") == [1e-4, 3e-4, 4e-4]
     assert [trial.spec.training.lr for trial in plan.trials] == [1e-4, 3e-4, 4e-4]
 
 
-def test_an_axis_that_only_an_include_names_has_elsewhere_what_training_says(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, BASE + "training: {betas: [0.5, 0.9]}\ninclude: [{betas: [0.9, 0.99]}]\n")
+def test_an_axis_that_only_an_include_names_has_elsewhere_what_training_says(
+    tmp_path: Path,
+) -> None:
+    plan = plan_of(
+        tmp_path, BASE + "training: {betas: [0.5, 0.9]}\ninclude: [{betas: [0.9, 0.99]}]\n"
+    )
     assert axis_of(plan, "betas") == ["[0.5,0.9]", "[0.9,0.99]"]
     assert [trial.spec.training.betas for trial in plan.trials] == [(0.5, 0.9), (0.9, 0.99)]
 
 
 def test_an_include_keeps_the_bounds_of_training(tmp_path: Path) -> None:
-    said = said_of(tmp_path, BASE + "include: [{lr: 0.0}, {batch_size: x}, {betas: [[0.9, 1.5]]}]\n")
+    said = said_of(
+        tmp_path, BASE + "include: [{lr: 0.0}, {batch_size: x}, {betas: [[0.9, 1.5]]}]\n"
+    )
     assert [line.partition(": ")[2] for line in said] == [
         "include[0].lr: lr should be greater than 0, not 0.0",
         "include[1].batch_size: batch_size should be a valid integer, not 'x'",
@@ -209,13 +227,20 @@ def test_a_match_on_a_field_that_is_no_axis_here_says_so(tmp_path: Path) -> None
 
 
 def test_resources_follow_a_recipe_axis(tmp_path: Path) -> None:
-    text = BASE + "  batch_size: [8, 16]\nresources: {overrides: [{match: {batch_size: 16}, workers: 2}]}\n"
+    text = (
+        BASE
+        + "  batch_size: [8, 16]\nresources: {overrides: [{match: {batch_size: 16}, workers: 2}]}\n"
+    )
     assert [trial.spec.placement.workers for trial in plan_of(tmp_path, text).trials] == [1, 2]
 
 
 def test_weights_to_start_from_follow_a_recipe_axis(tmp_path: Path) -> None:
-    text = BASE + "  lr: [1.0e-4, 2.0e-4]\ntraining: {initial: [{match: {lr: 3.0e-4}, from: a.pth}]}\n"
-    assert any("training.initial[0].match: matches no trial" in line for line in said_of(tmp_path, text))
+    text = (
+        BASE + "  lr: [1.0e-4, 2.0e-4]\ntraining: {initial: [{match: {lr: 3.0e-4}, from: a.pth}]}\n"
+    )
+    assert any(
+        "training.initial[0].match: matches no trial" in line for line in said_of(tmp_path, text)
+    )
     said = said_of(tmp_path, text.replace("3.0e-4", "2.0e-4"))
     assert not any("matches no trial" in line for line in said)
 
@@ -227,11 +252,15 @@ def test_a_grid_over_recipe_axes_is_counted_before_it_is_built(tmp_path: Path) -
 
 
 def test_the_schema_for_editors_knows_recipe_axes() -> None:
-    good = yaml.safe_load(BASE + "".join(f"  {field}: {values}\n" for field, (values, _) in VALUES.items()))
+    good = yaml.safe_load(
+        BASE + "".join(f"  {field}: {values}\n" for field, (values, _) in VALUES.items())
+    )
     jsonschema.validate(good, schema())
     for field, value in WRONG.items():
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({"axes": {**good["axes"], field: [yaml.safe_load(value)]}}, schema())
+            jsonschema.validate(
+                {"axes": {**good["axes"], field: [yaml.safe_load(value)]}}, schema()
+            )
 
 
 # --- a line -----------------------------------------------------------------------------------------------------------
@@ -247,7 +276,9 @@ def test_an_axis_is_one_line(tmp_path: Path) -> None:
     """A knob of backbones becomes an axis; sweeps that do not name it are as they were."""
     root = Path(__file__).parents[2]
     for package in ("orchestrator", "trainers", "sweeps"):
-        shutil.copytree(root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
     lines = tmp_path / "orchestrator/plan/axes.py"
     line = '    Axis("window", "model", Annotated[int, Field(ge=2, le=64)], "backbone.window_size", letter="win"),\n'
     lines.write_text(lines.read_text().replace("LINES = (\n", "LINES = (\n" + line))
@@ -255,9 +286,13 @@ def test_an_axis_is_one_line(tmp_path: Path) -> None:
     def trials(text: str) -> list[tuple[str, int]]:
         (tmp_path / "s.yaml").write_text(text)
         command = [sys.executable, "-m", "orchestrator", "plan", "s.yaml", "--json"]
-        ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+        ran = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+        )
         planned = json.loads(ran.stdout)["trials"]
-        return [(trial["name"], trial["spec"]["model"]["backbone"]["window_size"]) for trial in planned]
+        return [
+            (trial["name"], trial["spec"]["model"]["backbone"]["window_size"]) for trial in planned
+        ]
 
     assert trials(BASE) == [("i_ln sr_x2 w24 d2 swinir-tiny s0", 8)]
     assert trials(BASE + "  window: [4, 8]\n") == [

@@ -11,7 +11,17 @@ import pytest
 
 from orchestrator.plan import load_plan
 from orchestrator.report import sections
-from orchestrator.report.blocks import Cell, Column, Figure, Group, Mark, Table, Text, figures_in, text
+from orchestrator.report.blocks import (
+    Cell,
+    Column,
+    Figure,
+    Group,
+    Mark,
+    Table,
+    Text,
+    figures_in,
+    text,
+)
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import read_frame
 from orchestrator.report.page import render
@@ -33,7 +43,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     folder = tmp_path_factory.mktemp("blocks")
     (folder / "held.yaml").write_text(SWEEP)
     plan = load_plan(folder / "held.yaml")
-    return build(plan, read_frame(plan, open_store(str(folder / "runs"))), datetime(2026, 1, 2, tzinfo=UTC))
+    return build(
+        plan, read_frame(plan, open_store(str(folder / "runs"))), datetime(2026, 1, 2, tzinfo=UTC)
+    )
 
 
 def heads(table: Table) -> list[list[tuple[str, int, int]]]:
@@ -42,7 +54,11 @@ def heads(table: Table) -> list[list[tuple[str, int, int]]]:
 
 def test_neighbours_share_the_heads_that_are_alike_and_a_lone_head_reaches_down() -> None:
     columns = [Column(("norm",), is_label=True)]
-    columns += [Column((task, "Set5", unit), "right") for task in ("sr_x2", "sr_x4") for unit in ("PSNR", "SSIM")]
+    columns += [
+        Column((task, "Set5", unit), "right")
+        for task in ("sr_x2", "sr_x4")
+        for unit in ("PSNR", "SSIM")
+    ]
     table = Table(tuple(columns), ())
     assert heads(table) == [
         [("norm", 1, 3), ("sr_x2", 2, 1), ("sr_x4", 2, 1)],
@@ -53,7 +69,9 @@ def test_neighbours_share_the_heads_that_are_alike_and_a_lone_head_reaches_down(
 
 
 def test_columns_with_the_same_head_stay_two() -> None:
-    assert heads(Table((Column(("seed",)), Column(("seed",))), ())) == [[("seed", 1, 1), ("seed", 1, 1)]]
+    assert heads(Table((Column(("seed",)), Column(("seed",))), ())) == [
+        [("seed", 1, 1), ("seed", 1, 1)]
+    ]
 
 
 def test_figures_are_found_in_groups() -> None:
@@ -68,18 +86,32 @@ def test_a_section_without_blocks_is_left_out(report: Report) -> None:
     assert not {"short", "features", "size"} & set(there)
 
 
-def test_a_section_is_a_function_and_a_line(report: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_section_is_a_function_and_a_line(
+    report: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Page, Markdown, contents and files follow from its blocks."""
     row = (Cell("a|b<c", 1), Cell("2.50", 2.5, spread="± 0.10", note="n = 2", is_best=True))
-    table = Table((Column(("what",), is_label=True), Column(("how much",), "right")), (row,), "Sizes & all", "in m")
+    table = Table(
+        (Column(("what",), is_label=True), Column(("how much",), "right")),
+        (row,),
+        "Sizes & all",
+        "in m",
+    )
     words = Text((("See ", Mark("x.py", "code"), "."),), "method")
 
     def blocks(of: Report) -> tuple[Table | Text | Figure, ...]:
         assert of is report
-        return table, words, Figure("mine-1", "Mine", "What it shows.", SVG), text("list", "one", "two")
+        return (
+            table,
+            words,
+            Figure("mine-1", "Mine", "What it shows.", SVG),
+            text("list", "one", "two"),
+        )
 
     monkeypatch.setitem(sys.modules, f"{sections.__name__}.mine", SimpleNamespace(blocks=blocks))
-    monkeypatch.setattr(sections, "LINES", (sections.Line("mine", "My section", "Mine"), *sections.LINES))
+    monkeypatch.setattr(
+        sections, "LINES", (sections.Line("mine", "My section", "Mine"), *sections.LINES)
+    )
     files = render(report)
     page, markdown = files["index.html"], files["report.md"]
     links = re.findall(r'<a href="#(\w+)">', page)
@@ -92,7 +124,10 @@ def test_a_section_is_a_function_and_a_line(report: Report, monkeypatch: pytest.
     best = '<td class="number best"><span class="value">2.50</span><span class="sr"> best</span>'
     assert f'{best} <span class="spread">± 0.10</span><span class="note">n = 2</span></td>' in page
     assert '<p class="method">See <code>x.py</code>.</p>' in page
-    assert '<svg role="img" aria-label="Mine" viewBox="0 0 1 1"><g id="mine-1-a"><text fill="currentColor">' in page
+    assert (
+        '<svg role="img" aria-label="Mine" viewBox="0 0 1 1"><g id="mine-1-a"><text fill="currentColor">'
+        in page
+    )
     assert "<ul><li>one</li><li>two</li></ul>" in page
     assert "| what | how much |\n|---|---:|\n| a\\|b&lt;c | **2.50** ± 0.10 (n = 2) |\n" in markdown
     for part in ("## My section\n", "### Sizes & all\n\nin m\n", "See `x.py`.\n", "- one\n- two\n"):

@@ -89,15 +89,24 @@ def test_a_knob_that_no_machine_could_meet_is_refused_with_its_bound(
     assert expected in said
 
 
-@pytest.mark.parametrize("number", ["9" * 5_000, "-" + "1" * 4_301, "0x" + "f" * 4_000, "1" * 5_000 + ".5"])
-def test_a_number_of_thousands_of_digits_is_named_by_its_length(tmp_path: Path, number: str) -> None:
+@pytest.mark.parametrize(
+    "number", ["9" * 5_000, "-" + "1" * 4_301, "0x" + "f" * 4_000, "1" * 5_000 + ".5"]
+)
+def test_a_number_of_thousands_of_digits_is_named_by_its_length(
+    tmp_path: Path, number: str
+) -> None:
     said = said_of(tmp_path, BASE + f"training: {{steps: {number}}}\n")
-    assert said.splitlines()[0] == f"bad.yaml:6:19: a number of {len(number)} characters: none here has more than 64"
+    assert (
+        said.splitlines()[0]
+        == f"bad.yaml:6:19: a number of {len(number)} characters: none here has more than 64"
+    )
 
 
 @pytest.mark.parametrize("number", [".nan", ".inf", "-.inf", "1:30", "1:30.5", "1_000.5"])
 def test_a_number_that_is_not_finite_or_not_plain_is_refused(tmp_path: Path, number: str) -> None:
-    assert said_of(tmp_path, BASE + f"training: {{lr: {number}}}\n").startswith("bad.yaml:6:16: training.lr: ")
+    assert said_of(tmp_path, BASE + f"training: {{lr: {number}}}\n").startswith(
+        "bad.yaml:6:16: training.lr: "
+    )
 
 
 @pytest.mark.parametrize("field", ["width", "depth"])
@@ -109,7 +118,11 @@ def test_an_axis_of_null_is_as_if_left_out(tmp_path: Path, field: str) -> None:
 
 @pytest.mark.parametrize("field", ["seed", "norm"])
 def test_null_where_a_list_is_needed_is_told(tmp_path: Path, field: str) -> None:
-    text = BASE.replace("  norm: [layer_norm, i_ln]", "  norm:") if field == "norm" else BASE + f"  {field}:\n"
+    text = (
+        BASE.replace("  norm: [layer_norm, i_ln]", "  norm:")
+        if field == "norm"
+        else BASE + f"  {field}:\n"
+    )
     assert f"axes.{field}: must be a list, not None" in said_of(tmp_path, text)
 
 
@@ -133,7 +146,9 @@ def test_a_norm_that_cannot_be_one_is_told_with_a_caret(tmp_path: Path, norm: st
     assert said.splitlines()[2].index("^") == said.splitlines()[1].index(f"'{norm[:50]}")
 
 
-@pytest.mark.parametrize("tag", ["!!int ''", "!!float ''", "!!python/name:os.system", "!x 1", "!!map {a: 1}"])
+@pytest.mark.parametrize(
+    "tag", ["!!int ''", "!!float ''", "!!python/name:os.system", "!x 1", "!!map {a: 1}"]
+)
 def test_a_tag_is_refused(tmp_path: Path, tag: str) -> None:
     assert "a tag (" in said_of(tmp_path, BASE + f"sweep: {tag}\n")
 
@@ -154,7 +169,9 @@ def test_the_mark_before_utf_8_hides_neither_question_nor_fields(tmp_path: Path)
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
-    assert f"is {encoding.upper()} text: save it as UTF-8" in said_of(tmp_path, BASE.encode(encoding))
+    assert f"is {encoding.upper()} text: save it as UTF-8" in said_of(
+        tmp_path, BASE.encode(encoding)
+    )
 
 
 def test_a_device_without_an_end_is_no_sweep_file() -> None:
@@ -163,18 +180,31 @@ def test_a_device_without_an_end_is_no_sweep_file() -> None:
 
 
 def test_a_grid_is_counted_before_it_is_built(tmp_path: Path) -> None:
-    axes = "".join(f"  {axis}: [{', '.join(map(str, range(1, 101)))}]\n" for axis in ("width", "depth", "seed"))
+    axes = "".join(
+        f"  {axis}: [{', '.join(map(str, range(1, 101)))}]\n" for axis in ("width", "depth", "seed")
+    )
     began = time.process_time()
-    assert f"2,000,000 trials are more than {LARGEST_GRID:,}: split the sweep" in said_of(tmp_path, BASE + axes)
-    included = "include: [{width: [12, 24, 36, 48, 60], seed: [" + ", ".join(map(str, range(1_000))) + "]}]\n"
+    assert f"2,000,000 trials are more than {LARGEST_GRID:,}: split the sweep" in said_of(
+        tmp_path, BASE + axes
+    )
+    included = (
+        "include: [{width: [12, 24, 36, 48, 60], seed: ["
+        + ", ".join(map(str, range(1_000)))
+        + "]}]\n"
+    )
     assert "10,002 trials are more than" in said_of(tmp_path, BASE + included)
     assert time.process_time() - began < 2
 
 
 def test_what_would_take_a_thousand_years_or_all_memory_is_refused(tmp_path: Path) -> None:
-    said = said_of(tmp_path, BASE + "  width: [8192]\n  depth: [100]\ntraining: {steps: 100000000}\n")
+    said = said_of(
+        tmp_path, BASE + "  width: [8192]\n  depth: [100]\ntraining: {steps: 100000000}\n"
+    )
     assert "years on what `resources` gives it, more than the 1,000" in said
-    said = said_of(tmp_path, BASE + "  width: [8192]\n  depth: [100]\ntraining: {batch_size: 65536, steps: 1}\n")
+    said = said_of(
+        tmp_path,
+        BASE + "  width: [8192]\n  depth: [100]\ntraining: {batch_size: 65536, steps: 1}\n",
+    )
     assert "TB of memory, more than the 32 TB" in said
 
 
@@ -188,11 +218,17 @@ def test_an_include_keeps_the_bounds_of_its_axes(tmp_path: Path) -> None:
     assert "width should be less than or equal to 8192, not 10000" in said_of(
         tmp_path, BASE + "include: [{width: 10000}]\n"
     )
-    assert "seed should be a valid integer, not None" in said_of(tmp_path, BASE + "include: [{seed: null}]\n")
+    assert "seed should be a valid integer, not None" in said_of(
+        tmp_path, BASE + "include: [{seed: null}]\n"
+    )
 
 
 def test_one_trial_is_no_trials_and_long_times_are_years() -> None:
-    assert (trials_in_words(1), trials_in_words(0), trials_in_words(1_200)) == ("1 trial", "0 trials", "1,200 trials")
+    assert (trials_in_words(1), trials_in_words(0), trials_in_words(1_200)) == (
+        "1 trial",
+        "0 trials",
+        "1,200 trials",
+    )
     assert duration(35 * 365 * 86_400) == "35 years"
 
 
@@ -200,6 +236,7 @@ def test_weights_of_an_impossible_name_are_told_at_their_place(tmp_path: Path) -
     path = tmp_path / "bad.yaml"
     path.write_text(BASE + f"training: {{initial: {'x' * 300}.pth}}\n")
     with pytest.raises(
-        UserError, match=r"bad\.yaml:6:21: training\.initial: .*cannot be looked for: File name too long"
+        UserError,
+        match=r"bad\.yaml:6:21: training\.initial: .*cannot be looked for: File name too long",
     ):
         load_plan(path, initial=Finder(str(tmp_path / "none")))

@@ -46,7 +46,9 @@ def counted(root: Path, log: Path) -> None:
 
 
 def test_of_many_processes_one_builds(tmp_path: Path) -> None:
-    processes = [SPAWN.Process(target=counted, args=(tmp_path / "c", tmp_path / "log")) for _ in range(4)]
+    processes = [
+        SPAWN.Process(target=counted, args=(tmp_path / "c", tmp_path / "log")) for _ in range(4)
+    ]
     for process in processes:
         process.start()
     for process in processes:
@@ -59,7 +61,12 @@ def test_one_that_saw_nothing_there_does_not_wait_for_the_user_of_what_came(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both look at once; the slow one asks for the lock to build when the fast one has built, and uses what it built."""
-    both_looked, mine, fast_has_it, got = threading.Barrier(2), threading.local(), threading.Event(), []
+    both_looked, mine, fast_has_it, got = (
+        threading.Barrier(2),
+        threading.local(),
+        threading.Event(),
+        [],
+    )
     flock = fcntl.flock
 
     def paced(file: object, operation: int) -> None:
@@ -97,7 +104,9 @@ def stuck(root: Path) -> None:
 
 
 @pytest.mark.parametrize("resumable", [False, True])
-def test_a_builder_killed_leaves_no_lock_and_nothing_half_made(tmp_path: Path, resumable: bool) -> None:
+def test_a_builder_killed_leaves_no_lock_and_nothing_half_made(
+    tmp_path: Path, resumable: bool
+) -> None:
     process = SPAWN.Process(target=stuck, args=(tmp_path,))
     process.start()
     until = time.monotonic() + 60

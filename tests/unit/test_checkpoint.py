@@ -16,7 +16,9 @@ def write(root: Path, step: int, world_size: int = 2) -> Path:
     for rank in range(world_size):
         part = folder / f"part-{rank}"
         part.write_bytes(bytes([rank]) * 100)
-        checkpoint.seal(folder, rank=rank, step=step, world_size=world_size, zero_stage=1, files=[part])
+        checkpoint.seal(
+            folder, rank=rank, step=step, world_size=world_size, zero_stage=1, files=[part]
+        )
     return folder
 
 
@@ -54,9 +56,12 @@ def leave_a_strange_manifest(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [spoil_content, cut_a_file, lose_a_file, lose_a_rank, cut_a_manifest, leave_a_strange_manifest]
+    "damage",
+    [spoil_content, cut_a_file, lose_a_file, lose_a_rank, cut_a_manifest, leave_a_strange_manifest],
 )
-def test_a_damaged_checkpoint_is_passed_over_for_an_older_intact_one(tmp_path: Path, damage) -> None:
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_intact_one(
+    tmp_path: Path, damage
+) -> None:
     write(tmp_path, 1)
     damage(write(tmp_path, 2))
     found = checkpoint.newest_intact(tmp_path)
@@ -82,7 +87,9 @@ def held(zero_stage: int, world_size: int, *, moments: bool) -> checkpoint.Check
 def test_a_checkpoint_of_the_same_layout_is_continued_as_it_is() -> None:
     for stage in (0, 1, 2, 3):
         assert held(stage, 2, moments=False).start_of(2, stage).how == "continued"
-    assert held(0, 2, moments=True).start_of(5, 0).how == "continued", "without shards any number of ranks will do"
+    assert held(0, 2, moments=True).start_of(5, 0).how == "continued", (
+        "without shards any number of ranks will do"
+    )
 
 
 @pytest.mark.parametrize(("workers", "stage"), [(1, 0), (2, 1), (2, 3), (3, 2)])

@@ -9,12 +9,20 @@ import pytest
 from scipy import stats
 
 from orchestrator.plan.axes import axes_named
-from orchestrator.report.correlation import Correlation, as_frame, correlations, divergence, max_over_groups, spearman
+from orchestrator.report.correlation import (
+    Correlation,
+    as_frame,
+    correlations,
+    divergence,
+    max_over_groups,
+    spearman,
+)
 from orchestrator.report.frame import Frame
 
 
 def frame_of(
-    curves: dict[tuple[str, int, int], dict[int, tuple[float, ...]]], states: dict[Any, str] | None = None
+    curves: dict[tuple[str, int, int], dict[int, tuple[float, ...]]],
+    states: dict[Any, str] | None = None,
 ) -> Frame:
     """A frame from (norm, width, seed) -> step -> mean square of each group; done unless `states` says else."""
     trials, points = [], []
@@ -31,10 +39,18 @@ def frame_of(
         }
         name = f"{norm}-{width}-{seed}"
         state = (states or {}).get(key, "done")
-        trials.append({"trial": name, **axes, "parameters": width * 100, "state": state, "step": max(curve)})
+        trials.append(
+            {"trial": name, **axes, "parameters": width * 100, "state": state, "step": max(curve)}
+        )
         for step, groups in curve.items():
             points += [
-                {"trial": name, **axes, "metric": f"feature/mean_square/group_{i}", "step": step, "value": value}
+                {
+                    "trial": name,
+                    **axes,
+                    "metric": f"feature/mean_square/group_{i}",
+                    "step": step,
+                    "value": value,
+                }
                 for i, value in enumerate(groups)
             ]
     return Frame(pd.DataFrame(trials), pd.DataFrame(points))
@@ -111,14 +127,22 @@ def test_a_group_that_is_not_a_number_is_not_hidden_by_the_others() -> None:
 
 def test_the_step_is_the_last_that_all_completed_trials_share() -> None:
     rows = divergence(
-        frame_of({("i_ln", 12, 0): {0: (1.0,), 10: (2.0,), 20: (3.0,)}, ("i_ln", 24, 0): {0: (1.0,), 10: (4.0,)}})
+        frame_of(
+            {
+                ("i_ln", 12, 0): {0: (1.0,), 10: (2.0,), 20: (3.0,)},
+                ("i_ln", 24, 0): {0: (1.0,), 10: (4.0,)},
+            }
+        )
     )
     assert dict(zip(rows["width"], rows["value"], strict=True)) == {12: 2.0, 24: 4.0}
     assert set(rows["step"]) == {10}
 
 
 def test_a_trial_that_diverged_before_the_step_counts_as_infinite() -> None:
-    curves = {("i_ln", 12, 0): {0: (1.0,), 20: (3.0,)}, ("i_ln", 24, 0): {0: (1.0,), 10: (math.nan,)}}
+    curves = {
+        ("i_ln", 12, 0): {0: (1.0,), 20: (3.0,)},
+        ("i_ln", 24, 0): {0: (1.0,), 10: (math.nan,)},
+    }
     rows = divergence(frame_of(curves, {("i_ln", 24, 0): "diverged"}))
     assert dict(zip(rows["width"], rows["value"], strict=True)) == {12: 3.0, 24: math.inf}
     assert set(rows["step"]) == {20}
@@ -138,7 +162,8 @@ def test_trials_under_way_are_compared_while_none_has_ended() -> None:
 
 def test_n_counts_sizes_and_not_seeds() -> None:
     curves = {
-        ("i_ln", width, seed): {10: (float(width + seed),)} for width, seed in product((12, 24, 36, 48), (0, 1, 2))
+        ("i_ln", width, seed): {10: (float(width + seed),)}
+        for width, seed in product((12, 24, 36, 48), (0, 1, 2))
     }
     found = found_in(frame_of(curves))
     assert {line.rank.n for line in found} == {4}
@@ -149,7 +174,9 @@ def with_axis(frames: dict[Any, Frame], name: str) -> Frame:
     trials, points = (
         pd.concat(
             [
-                getattr(frame, table).assign(**{name: label}, trial=lambda rows, at=label: rows["trial"] + f"-{at}")
+                getattr(frame, table).assign(
+                    **{name: label}, trial=lambda rows, at=label: rows["trial"] + f"-{at}"
+                )
                 for label, frame in frames.items()
             ]
         )
@@ -159,7 +186,11 @@ def with_axis(frames: dict[Any, Frame], name: str) -> Frame:
 
 
 def test_sizes_are_correlated_within_every_value_of_a_recipe_axis() -> None:
-    rising = {("i_ln", width, seed): {10: (float(width),)} for width in (12, 24, 36, 48) for seed in (0, 1)}
+    rising = {
+        ("i_ln", width, seed): {10: (float(width),)}
+        for width in (12, 24, 36, 48)
+        for seed in (0, 1)
+    }
     falling = {key: {10: (1 / key[1],)} for key in rising}
     frame = with_axis({1e-4: frame_of(rising), "none": frame_of(falling)}, "clip_grad_norm")
     found = {(line.labels["clip_grad_norm"], line.measure): line.rank for line in found_in(frame)}
@@ -182,7 +213,9 @@ def test_trials_of_other_lengths_are_compared_each_at_their_own_step() -> None:
     short = {("i_ln", width, 0): {10: (float(width),)} for width in (12, 24)}
     long = {("i_ln", width, 0): {10: (float(width),), 20: (2.0 * width,)} for width in (12, 24)}
     rows = divergence(with_axis({10: frame_of(short), 20: frame_of(long)}, "steps"))
-    assert dict(zip(zip(rows["steps"], rows["width"], strict=True), rows["value"], strict=True)) == {
+    assert dict(
+        zip(zip(rows["steps"], rows["width"], strict=True), rows["value"], strict=True)
+    ) == {
         (10, 12): 12.0,
         (10, 24): 24.0,
         (20, 12): 24.0,
@@ -191,7 +224,9 @@ def test_trials_of_other_lengths_are_compared_each_at_their_own_step() -> None:
 
 
 def test_growth_is_the_ratio_between_the_largest_and_the_smallest_size() -> None:
-    found = found_in(frame_of({("i_ln", width, 0): {10: (value,)} for width, value in ((24, 6.0), (12, 2.0))}))
+    found = found_in(
+        frame_of({("i_ln", width, 0): {10: (value,)} for width, value in ((24, 6.0), (12, 2.0))})
+    )
     by_measure = {line.measure: line for line in found}
     assert by_measure["width"].growth == pytest.approx(3.0)
     assert (by_measure["width"].smallest, by_measure["width"].largest) == (12, 24)

@@ -20,7 +20,13 @@ BACKBONES = {
     "swinir-jpeg": Choice(name="swinir-jpeg"),
     "swinir, uneven groups": Choice(
         name="swinir-tiny",
-        knobs={"depths": (1, 3), "num_heads": (3, 2), "window_size": 6, "qkv_bias": False, "mlp_ratio": 1.3},
+        knobs={
+            "depths": (1, 3),
+            "num_heads": (3, 2),
+            "window_size": 6,
+            "qkv_bias": False,
+            "mlp_ratio": 1.3,
+        },
     ),
     "hat": Choice(name="hat"),
     "hat-tiny": Choice(name="hat-tiny", knobs={"overlap_ratio": 1.0, "mlp_ratio": 1.3}),
@@ -39,11 +45,17 @@ def specs() -> Iterator[tuple[str, RunSpec]]:
                             "model": ModelSpec.with_defaults(choice, Choice(name=norm)),
                             "training": TrainingSpec(patch_size_px=61, batch_size=6, steps=1000),
                             "placement": PlacementSpec(
-                                workers=2, micro_batch=3, cpus_per_worker=3, activation_checkpointing=recomputed
+                                workers=2,
+                                micro_batch=3,
+                                cpus_per_worker=3,
+                                activation_checkpointing=recomputed,
                             ),
                         }
                     )
-                    yield f"{backbone} | {norm} | {task} | {'recomputed' if recomputed else 'kept'}", spec
+                    yield (
+                        f"{backbone} | {norm} | {task} | {'recomputed' if recomputed else 'kept'}",
+                        spec,
+                    )
 
 
 def test_costs_never_change_unless_the_estimate_does() -> None:

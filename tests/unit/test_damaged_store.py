@@ -12,13 +12,33 @@ import pytest
 from orchestrator.plan import Plan
 from orchestrator.store import open_store, read_store
 from orchestrator.store.attempts import new_attempt, newest_attempt, read_attempts, write_start
-from orchestrator.store.checkpoints import checkpoint_prefix, discard_checkpoints, fetch_checkpoint, folders
+from orchestrator.store.checkpoints import (
+    checkpoint_prefix,
+    discard_checkpoints,
+    fetch_checkpoint,
+    folders,
+)
 from orchestrator.store.journals import put_segment
-from orchestrator.store.records import CHECKSUM, FAILURE, canonical_sha256, checked_lines, checked_record
+from orchestrator.store.records import (
+    CHECKSUM,
+    FAILURE,
+    canonical_sha256,
+    checked_lines,
+    checked_record,
+)
 from orchestrator.store.results import trained_spec
 from orchestrator.store.survey import survey
 from orchestrator.store.trials import glance_at, look_at
-from tests.damage import DAMAGES, KINDS, Seen, damaged, files_of, look, numbers_that_changed_unsaid, written
+from tests.damage import (
+    DAMAGES,
+    KINDS,
+    Seen,
+    damaged,
+    files_of,
+    look,
+    numbers_that_changed_unsaid,
+    written,
+)
 from tests.written_store import write_ended
 
 OF_A_TRIAL = [kind for kind in KINDS if kind not in ("ranks", "evaluation", "job")]
@@ -30,14 +50,21 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, Seen]:
     """A sweep, its store undamaged, and what is seen of it."""
     plan, store = written(tmp_path_factory.mktemp("held"))
     seen = look(plan, store)
-    assert [found.state for found in seen.looks.values()] == ["done", "interrupted", "failed", "done"]
+    assert [found.state for found in seen.looks.values()] == [
+        "done",
+        "interrupted",
+        "failed",
+        "done",
+    ]
     assert not any(found.damaged for found in seen.looks.values())
     assert survey(read_store(str(store))) == []
     return plan, store, seen
 
 
 @pytest.mark.parametrize("kind", OF_A_TRIAL)
-def test_a_damaged_file_is_named_and_no_number_comes_from_it(kind: str, held: tuple[Plan, Path, Seen]) -> None:
+def test_a_damaged_file_is_named_and_no_number_comes_from_it(
+    kind: str, held: tuple[Plan, Path, Seen]
+) -> None:
     plan, store, before = held
     dice = random.Random(f"{SEED} {kind}")
     for name, damage in DAMAGES.items():
@@ -56,7 +83,9 @@ def test_a_damaged_file_is_named_and_no_number_comes_from_it(kind: str, held: tu
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["cut", "zeroed", "empty", "a list", "nested", "folder"])
-def test_doctors_survey_names_every_kind_of_damaged_file(kind: str, name: str, held: tuple[Plan, Path, Seen]) -> None:
+def test_doctors_survey_names_every_kind_of_damaged_file(
+    kind: str, name: str, held: tuple[Plan, Path, Seen]
+) -> None:
     _, store, _ = held
     path = files_of(store, kind)[0]
     content = None if name == "folder" else DAMAGES[name](path.read_bytes(), random.Random(SEED))
@@ -65,7 +94,9 @@ def test_doctors_survey_names_every_kind_of_damaged_file(kind: str, name: str, h
     assert any(path.relative_to(store).as_posix() in key or "lines" in key for key in named), named
 
 
-@pytest.mark.parametrize("name", ["a digit changed", "cut at a line", "twice", "zeros within", "a value missing"])
+@pytest.mark.parametrize(
+    "name", ["a digit changed", "cut at a line", "twice", "zeros within", "a value missing"]
+)
 def test_a_journal_that_was_changed_damages_its_trial_and_gives_no_points(
     name: str, held: tuple[Plan, Path, Seen]
 ) -> None:
@@ -99,11 +130,15 @@ def test_a_store_of_an_older_version_is_read_as_before(tmp_path: Path) -> None:
     renamed = {}
     for path in files_of(store, "journal"):
         plain = path.with_name(path.name[:10] + ".jsonl")
-        renamed[path.relative_to(store).as_posix()] = path.rename(plain).relative_to(store).as_posix()
+        renamed[path.relative_to(store).as_posix()] = (
+            path.rename(plain).relative_to(store).as_posix()
+        )
     for kind in ("attempt", "alive", "failure", "manifest"):
         for path in files_of(store, kind):
             record = json.loads(path.read_bytes())
-            path.write_text(json.dumps({k: v for k, v in record.items() if k not in (CHECKSUM, "spec")}))
+            path.write_text(
+                json.dumps({k: v for k, v in record.items() if k not in (CHECKSUM, "spec")})
+            )
     for path in files_of(store, "result"):
         result = json.loads(path.read_bytes())
         result["journal"] = {renamed[key]: sha256 for key, sha256 in result["journal"].items()}
@@ -119,7 +154,10 @@ def test_an_attempt_whose_record_is_damaged_keeps_its_number(name: str, tmp_path
     plan, path = written(tmp_path)
     store, trial = open_store(str(path)), plan.trials[1]
     record = path / "trials" / trial.id / "attempts/1/attempt.json"
-    with damaged(record, None if name == "folder" else DAMAGES[name](record.read_bytes(), random.Random(SEED))):
+    with damaged(
+        record,
+        None if name == "folder" else DAMAGES[name](record.read_bytes(), random.Random(SEED)),
+    ):
         assert read_attempts(store, trial.id) == []
         assert glance_at(store, trial.id).state == "interrupted"
         assert new_attempt(store, trial, {}) == 2
@@ -128,7 +166,9 @@ def test_an_attempt_whose_record_is_damaged_keeps_its_number(name: str, tmp_path
     assert any(problem.why == "is missing" for problem in look_at(store, trial.id).damaged)
 
 
-def test_a_damaged_spec_is_written_again_by_the_next_attempt_and_never_exported(tmp_path: Path) -> None:
+def test_a_damaged_spec_is_written_again_by_the_next_attempt_and_never_exported(
+    tmp_path: Path,
+) -> None:
     plan, path = written(tmp_path)
     store, trial = open_store(str(path)), plan.trials[3]
     spec = path / "trials" / trial.id / "spec.json"
@@ -155,7 +195,9 @@ def test_older_checkpoints_of_a_damaged_one_are_used_and_the_damage_is_said(tmp_
         assert broken in str(passed_over[0])
 
 
-def test_a_checkpoint_just_written_is_never_pushed_out_by_older_ones_that_may_be_damaged(tmp_path: Path) -> None:
+def test_a_checkpoint_just_written_is_never_pushed_out_by_older_ones_that_may_be_damaged(
+    tmp_path: Path,
+) -> None:
     plan, path = written(tmp_path)
     store, trial = open_store(str(path)), plan.trials[1]
     for until in (60, 80):
@@ -216,9 +258,17 @@ def test_a_segment_has_its_checksum_in_its_name(tmp_path: Path) -> None:
     assert re.fullmatch(r"trials/t/attempts/1/journal/0000000007-[0-9a-f]{16}\.jsonl", key)
 
 
-def test_half_a_character_is_damage_where_it_would_be_printed_and_none_in_the_name_of_an_image() -> None:
+def test_half_a_character_is_damage_where_it_would_be_printed_and_none_in_the_name_of_an_image() -> (
+    None
+):
     """A lone surrogate is legal JSON and no text; file names that are not UTF-8 become such."""
-    line = {"seq": 0, "time": 1.0, "step": 1, "kind": "event", "images": [{"name": "caf\udce9.png"}]}
+    line = {
+        "seq": 0,
+        "time": 1.0,
+        "step": 1,
+        "kind": "event",
+        "images": [{"name": "caf\udce9.png"}],
+    }
     assert checked_lines(json.dumps(line).encode() + b"\n") == [line]
     for printed in ({"kind": "\udce9"}, {"values": {"\udce9": 1.0}}):
         with pytest.raises(ValueError, match="has another shape"):

@@ -51,12 +51,17 @@ def whole(side: int = 40) -> Image.Image:
 
 def test_the_embedded_sets_are_the_wheels_photographs_and_disjoint() -> None:
     train, test = find_set("embedded-train", ()), find_set("embedded-test", ())
-    assert (len(read_images(train)), len(read_images(test))) == (7, 2)  # decoding also compares the checksums
+    assert (len(read_images(train)), len(read_images(test))) == (
+        7,
+        2,
+    )  # decoding also compares the checksums
     assert not {file.name for file in train.files} & {file.name for file in test.files}
     assert not {file.sha256 for file in train.files} & {file.sha256 for file in test.files}
 
 
-def test_an_unknown_set_says_where_it_was_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_set_says_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NORMSWEEP_DATA", str(tmp_path / "elsewhere"))
     with pytest.raises(DatasetProblem, match="no data set 'DF2K'") as caught:
         find_set("DF2K", [tmp_path])
@@ -65,7 +70,9 @@ def test_an_unknown_set_says_where_it_was_looked_for(tmp_path: Path, monkeypatch
     assert f"{tmp_path}/elsewhere/DF2K" in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "meant"), [("Set15", "Set5"), ("urban100", "Urban100"), ("DIV2k", "DIV2K")])
+@pytest.mark.parametrize(
+    ("name", "meant"), [("Set15", "Set5"), ("urban100", "Urban100"), ("DIV2k", "DIV2K")]
+)
 def test_a_misspelt_set_is_told_which_may_be_meant(tmp_path: Path, name: str, meant: str) -> None:
     with pytest.raises(DatasetProblem, match=f"no data set '{name}'. Did you mean '{meant}'?"):
         find_set(name, [tmp_path])
@@ -130,12 +137,22 @@ def deep_png() -> bytes:
     """RGB of 16 bits, which Pillow reads but cannot write."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     pixels = picture(40, 40).astype(">u2") * 257
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", 40, 40, 16, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def deep_tiff(planes: str) -> bytes:
@@ -147,9 +164,13 @@ def deep_tiff(planes: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "content", [deep_png(), deep_tiff("contig"), deep_tiff("separate")], ids=["PNG", "TIFF", "planes"]
+    "content",
+    [deep_png(), deep_tiff("contig"), deep_tiff("separate")],
+    ids=["PNG", "TIFF", "planes"],
 )
-def test_rgb_of_16_bits_is_refused_not_cut_to_its_high_bytes(tmp_path: Path, content: bytes) -> None:
+def test_rgb_of_16_bits_is_refused_not_cut_to_its_high_bytes(
+    tmp_path: Path, content: bytes
+) -> None:
     folder_of(tmp_path, deep=content)
     with pytest.raises(DatasetProblem, match=r"deep\.png: is 16-bit: convert it to 8-bit RGB"):
         read_images(find_set("photos", [tmp_path]))
@@ -185,7 +206,10 @@ def test_every_bad_image_is_named_at_once(tmp_path: Path) -> None:
         "print": "mode CMYK",
         "small": "8 x 8 pixels",
     }.items():
-        assert any(f"{name}.png" in line and why in line for line in said.splitlines()), (name, said)
+        assert any(f"{name}.png" in line and why in line for line in said.splitlines()), (
+            name,
+            said,
+        )
     assert "good.png" not in said
 
 
@@ -233,7 +257,8 @@ def test_an_image_stored_turned_is_named_not_read_as_it_lies(tmp_path: Path, for
         found = find_set("photos", [tmp_path])
         if orientation in range(2, 9):
             with pytest.raises(
-                DatasetProblem, match=rf"photo\.png: is stored turned \(EXIF orientation {orientation}\)"
+                DatasetProblem,
+                match=rf"photo\.png: is stored turned \(EXIF orientation {orientation}\)",
             ):
                 read_images(found)
         else:
@@ -246,7 +271,9 @@ def test_an_image_that_holds_no_square_of_its_benchmark_is_named(tmp_path: Path)
         Image.fromarray(picture(*size)).save(tmp_path / f"Urban100/{name}.png")
     with pytest.raises(DatasetProblem) as caught:
         build_benchmark("Urban100", "denoise", [tmp_path])
-    assert "small.png: is 255 x 300 pixels, but one of Urban100's squares needs 256 x 256" in str(caught.value)
+    assert "small.png: is 255 x 300 pixels, but one of Urban100's squares needs 256 x 256" in str(
+        caught.value
+    )
     assert "tiny.png" in str(caught.value)
     assert "large.png" not in str(caught.value)
     assert len(build_benchmark("Urban100", "sr", [tmp_path])) == 3
@@ -280,14 +307,21 @@ def test_any_partition_of_a_batch_gives_the_same_bits(task) -> None:
     other.batch(9, slice(2, 4))  # what was drawn before must not matter
     parts = [other.batch(3, part) for part in (slice(4, 6), slice(0, 1), slice(1, 4))]
     for side in (0, 1):
-        assert torch.equal(torch.cat([parts[1][side], parts[2][side], parts[0][side]]), whole_batch[side])
+        assert torch.equal(
+            torch.cat([parts[1][side], parts[2][side], parts[0][side]]), whole_batch[side]
+        )
 
 
 def test_seed_step_and_index_each_change_the_patch() -> None:
     noise = Denoising(25.0)
     pairs = pairs_of(noise, picture(90, 90))
     patches = {
-        tuple(TrainingPatches(pairs, noise, 8, seed).batch(step, slice(i, i + 1))[1].flatten().tolist())
+        tuple(
+            TrainingPatches(pairs, noise, 8, seed)
+            .batch(step, slice(i, i + 1))[1]
+            .flatten()
+            .tolist()
+        )
         for seed, step, i in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 2**31 - 1, 7)]
     }
     assert len(patches) == 5
@@ -295,7 +329,9 @@ def test_seed_step_and_index_each_change_the_patch() -> None:
 
 def test_lq_and_gt_of_a_patch_are_the_same_place_turned_the_same_way() -> None:
     image = picture(40, 40)
-    lq, gt = TrainingPatches(pairs_of(SuperResolution(2), image), SuperResolution(2), 20, seed=0).batch(0, slice(0, 24))
+    lq, gt = TrainingPatches(
+        pairs_of(SuperResolution(2), image), SuperResolution(2), 20, seed=0
+    ).batch(0, slice(0, 24))
     expected = downsample_u8(image, 2)
     seen = set()
     for small, large in zip(lq, gt, strict=True):
@@ -310,7 +346,9 @@ def test_lq_and_gt_of_a_patch_are_the_same_place_turned_the_same_way() -> None:
 
 
 def test_training_noise_has_the_asked_strength() -> None:
-    patches = TrainingPatches(pairs_of(Denoising(25.0), picture(80, 80)), Denoising(25.0), 64, seed=0)
+    patches = TrainingPatches(
+        pairs_of(Denoising(25.0), picture(80, 80)), Denoising(25.0), 64, seed=0
+    )
     lq, gt = patches.batch(0, slice(0, 8))
     assert abs((lq - gt).std().item() * 255 - 25.0) < 0.3
     assert (lq < 0).any()
@@ -321,7 +359,9 @@ def test_jpeg_patches_are_of_an_encoded_larger_one_whose_blocks_begin_anywhere()
     """At the lowest quality a block is nearly flat, so its borders show: they must not always lie at the same column."""
     gradient = np.tile(np.arange(0, 160, 1, dtype=np.uint8), (160, 1))
     image = np.stack([gradient] * 3, axis=-1)
-    lq, gt = TrainingPatches(pairs_of(JpegArtefacts(1), image), JpegArtefacts(1), 32, seed=0).batch(0, slice(0, 32))
+    lq, gt = TrainingPatches(pairs_of(JpegArtefacts(1), image), JpegArtefacts(1), 32, seed=0).batch(
+        0, slice(0, 32)
+    )
     assert lq.shape == gt.shape == (32, 3, 32, 32)
     assert (lq - gt).abs().max() > 0.01
     jumps = (lq[:, 0].diff(dim=2).abs().sum(1) + lq[:, 0].diff(dim=1).abs().sum(2)).argmax(1) % 8
@@ -330,7 +370,10 @@ def test_jpeg_patches_are_of_an_encoded_larger_one_whose_blocks_begin_anywhere()
 
 def test_jpeg_quality_orders_the_damage() -> None:
     image = np.random.default_rng(0).random((3, 64, 64), dtype=np.float32)
-    damage = [np.abs(JpegArtefacts(q).degrade(image, np.random.default_rng(0)) - image).mean() for q in (10, 40, 95)]
+    damage = [
+        np.abs(JpegArtefacts(q).degrade(image, np.random.default_rng(0)) - image).mean()
+        for q in (10, 40, 95)
+    ]
     assert damage == sorted(damage, reverse=True)
 
 
@@ -366,13 +409,24 @@ def test_pairs_go_together_by_name_and_are_cut_at_the_same_place(tmp_path: Path)
     lq, gt = TrainingPatches(pairs, Deraining(), 40, seed=0).batch(0, slice(0, 12))
     for small, large in zip(lq, gt, strict=True):
         sides = [(side.permute(1, 2, 0) * 255).round().numpy() for side in (small, large)]
-        turned = [[np.rot90(side[:, ::-1] if f else side, t) for side in sides] for f in (0, 1) for t in range(4)]
-        assert any(np.array_equal(a, i.lq) and np.array_equal(b, i.pixels) for i in images for a, b in turned)
+        turned = [
+            [np.rot90(side[:, ::-1] if f else side, t) for side in sides]
+            for f in (0, 1)
+            for t in range(4)
+        ]
+        assert any(
+            np.array_equal(a, i.lq) and np.array_equal(b, i.pixels)
+            for i in images
+            for a, b in turned
+        )
 
 
 @pytest.mark.parametrize(
     ("missing", "said"),
-    [("input/b", r"target/b\.png: has no partner in input/"), ("target/c", r"input/c\.png: has no")],
+    [
+        ("input/b", r"target/b\.png: has no partner in input/"),
+        ("target/c", r"input/c\.png: has no"),
+    ],
 )
 def test_a_pair_without_its_partner_is_named(tmp_path: Path, missing: str, said: str) -> None:
     rainy_pairs(tmp_path, missing=missing)

@@ -94,7 +94,9 @@ def test_a_work_that_ends_by_itself_gives_its_exit_code() -> None:
 def test_a_signal_lets_the_work_end_and_is_the_exit_code(number: signal.Signals) -> None:
     driver = Driver("willing")
     driver.process.send_signal(number)
-    driver.process.send_signal(number)  # as `timeout` sends it: at once, which means no more than once
+    driver.process.send_signal(
+        number
+    )  # as `timeout` sends it: at once, which means no more than once
     code, out, err = driver.end()
     assert (code, out) == (128 + number, "")
     assert f"Ended by {number.name}. What is done is kept; this continues: " in err
@@ -130,8 +132,8 @@ def test_a_work_that_dies_is_a_sentence_and_exit_code_3(work: str, said: str) ->
 
 
 def test_what_nohup_had_ignored_stays_ignored(tmp_path: Path) -> None:
-    program = (
-        "import os, signal; from orchestrator import signals; signals.install(); os.kill(os.getpid(), signal.SIGHUP)"
-    )
+    program = "import os, signal; from orchestrator import signals; signals.install(); os.kill(os.getpid(), signal.SIGHUP)"
     line = ["nohup", sys.executable, "-c", program]
-    assert subprocess.run(line, env=environment(), cwd=tmp_path, capture_output=True).returncode == 0
+    assert (
+        subprocess.run(line, env=environment(), cwd=tmp_path, capture_output=True).returncode == 0
+    )

@@ -19,18 +19,24 @@ HOME = "import getpass, pathlib; from orchestrator.home import usable_home; usab
 def test_a_deleted_working_folder_is_a_sentence(tmp_path: Path) -> None:
     line = f"mkdir {tmp_path}/gone && cd {tmp_path}/gone && rmdir {tmp_path}/gone && exec "
     done = subprocess.run(
-        ["sh", "-c", line + " ".join(command("plan", "s.yaml"))], env=environment(), capture_output=True, text=True
+        ["sh", "-c", line + " ".join(command("plan", "s.yaml"))],
+        env=environment(),
+        capture_output=True,
+        text=True,
     )
-    assert (done.returncode, done.stderr) == (2, "The working folder does not exist any more: go to one that does.\n")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "The working folder does not exist any more: go to one that does.\n",
+    )
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that does not exist")
 def test_a_user_without_a_name_has_a_name_and_a_home_of_its_own() -> None:
-    program = HOME + "home = pathlib.Path.home(); (home / 'x').touch(); print(getpass.getuser(), home)"
-    # As somebody who may read everything: the interpreter lies in root's home on some machines.
-    become = (
-        "setpriv --reuid 12345 --regid 12345 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
+    program = (
+        HOME + "home = pathlib.Path.home(); (home / 'x').touch(); print(getpass.getuser(), home)"
     )
+    # As somebody who may read everything: the interpreter lies in root's home on some machines.
+    become = "setpriv --reuid 12345 --regid 12345 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
     done = subprocess.run(
         [
             *become.split(),
@@ -76,8 +82,12 @@ def test_a_ray_that_never_starts_is_a_sentence_and_what_it_started_is_ended() ->
 
     def init() -> None:
         left.append(subprocess.Popen(["sleep", "60"]))
-        raise Exception("The current node timed out during startup. This could happen ...")  # as Ray does
+        raise Exception(
+            "The current node timed out during startup. This could happen ..."
+        )  # as Ray does
 
-    with pytest.raises(EnvironmentProblem, match=r"Ray cannot be started.*timed out[\s\S]*too busy"):
+    with pytest.raises(
+        EnvironmentProblem, match=r"Ray cannot be started.*timed out[\s\S]*too busy"
+    ):
         start(init, None)
     assert [process.wait(10) for process in left] == [-9] * len(left)

@@ -28,7 +28,9 @@ def every_error() -> set[type[NormsweepError]]:
     while waiting:
         found.add(one := waiting.pop())
         waiting += one.__subclasses__()
-    return {one for one in found if one.__module__.partition(".")[0] in ("trainers", "orchestrator")}
+    return {
+        one for one in found if one.__module__.partition(".")[0] in ("trainers", "orchestrator")
+    }
 
 
 def test_the_tree_of_errors_is_drawn_whole() -> None:

@@ -80,7 +80,11 @@ def test_what_was_left_out_is_said_and_changes_no_identity(tmp_path: Path) -> No
     after = find_set("Mine", [tmp_path])
     assert after.sha256 == before.sha256
     (note,) = after.notes
-    assert note.startswith(f"{tmp_path}/Mine: left out") and "3 files" in note and "@eaDir/0.png" in note
+    assert (
+        note.startswith(f"{tmp_path}/Mine: left out")
+        and "3 files" in note
+        and "@eaDir/0.png" in note
+    )
 
 
 def test_a_hidden_folder_of_a_root_is_no_place_of_sets(tmp_path: Path) -> None:
@@ -93,11 +97,16 @@ def test_a_hidden_folder_of_a_root_is_no_place_of_sets(tmp_path: Path) -> None:
 # --- folders and links
 
 
-def test_a_linked_subfolder_is_followed_and_its_images_have_the_names_of_the_link(tmp_path: Path) -> None:
+def test_a_linked_subfolder_is_followed_and_its_images_have_the_names_of_the_link(
+    tmp_path: Path,
+) -> None:
     picture(tmp_path / "Mine/scene0/0.png")
     picture(tmp_path / "elsewhere/deep/0.png", seed=1)
     (tmp_path / "Mine/scene1").symlink_to(tmp_path / "elsewhere")
-    assert [file.name for file in find_set("Mine", [tmp_path]).files] == ["scene0/0.png", "scene1/deep/0.png"]
+    assert [file.name for file in find_set("Mine", [tmp_path]).files] == [
+        "scene0/0.png",
+        "scene1/deep/0.png",
+    ]
 
 
 def test_links_that_lead_back_or_twice_to_one_folder_end_and_are_said(tmp_path: Path) -> None:
@@ -108,14 +117,21 @@ def test_links_that_lead_back_or_twice_to_one_folder_end_and_are_said(tmp_path: 
     found = find_set("Mine", [tmp_path])
     assert [file.name for file in found.files] == ["scene/0.png"]
     for link in ("scene/up", "above", "again"):
-        assert any("is not followed" in note and f"{tmp_path}/Mine/{link} leads to" in note for note in found.notes)
+        assert any(
+            "is not followed" in note and f"{tmp_path}/Mine/{link} leads to" in note
+            for note in found.notes
+        )
 
 
 @pytest.mark.parametrize("target", ["/nowhere/at/all", "scene1"])
-def test_a_linked_folder_that_is_gone_is_named_not_silently_half_of_a_set(tmp_path: Path, target: str) -> None:
+def test_a_linked_folder_that_is_gone_is_named_not_silently_half_of_a_set(
+    tmp_path: Path, target: str
+) -> None:
     picture(tmp_path / "Mine/scene0/0.png")
     (tmp_path / "Mine/scene1").symlink_to(target)
-    with pytest.raises(DatasetProblem, match=r"Mine/scene1: is a link to .*, where there is nothing"):
+    with pytest.raises(
+        DatasetProblem, match=r"Mine/scene1: is a link to .*, where there is nothing"
+    ):
         find_set("Mine", [tmp_path])
 
 
@@ -170,7 +186,10 @@ def test_accents_composed_on_one_side_and_decomposed_on_the_other_are_one_name()
     [
         (["target/a.png", "target/a.jpg", "input/a.png"], ["target/a.png", "target/a.jpg"]),
         (["target/a.png", "input/a.png", "input/a.jpg"], ["input/a.png", "input/a.jpg"]),
-        (["s/sharp/a.png", "s/blur/a.png", "s/blur_gamma/a.png"], ["s/blur/a.png", "s/blur_gamma/a.png"]),
+        (
+            ["s/sharp/a.png", "s/blur/a.png", "s/blur_gamma/a.png"],
+            ["s/blur/a.png", "s/blur_gamma/a.png"],
+        ),
         (["a.png", "a.jpg"], ["a.png", "a.jpg"]),
         (["HR/s/a.png", "HR/s/a.tif"], ["HR/s/a.png", "HR/s/a.tif"]),
         (["p/a_SRF_2_HR.png", "q/a_SRF_2_HR.png"], ["p/a_SRF_2_HR.png", "q/a_SRF_2_HR.png"]),
@@ -226,19 +245,26 @@ def test_a_known_set_gives_its_ground_truth_in_every_layout(layout: str, others:
             "image_SRF_{s}/{n}_SRF_{s}_HR.png",
             ["image_SRF_{s}/{n}_SRF_{s}_LR.png", "image_SRF_{s}/{n}_SRF_{s}_bicubic.png"],
         ),
-        ("{n}_SRF_{s}_HR.png", ["{n}_SRF_{s}_LR.png", "{n}_SRF_{s}_nearest.png", "{n}_SRF_{s}_SelfExSR.png"]),
+        (
+            "{n}_SRF_{s}_HR.png",
+            ["{n}_SRF_{s}_LR.png", "{n}_SRF_{s}_nearest.png", "{n}_SRF_{s}_SelfExSR.png"],
+        ),
         ("x{s}/{n}_HR_x{s}.png", []),
         ("x{s}/{n}.png", []),
         ("HR/x{s}/{n}.png", ["LR/LRBI/x{s}/{n}_LRBI_x{s}.png"]),
     ],
 )
 @pytest.mark.parametrize("set_", ["Set5", "Mine"])
-def test_a_set_held_once_for_each_scale_has_each_by_its_scale(set_: str, gt: str, more: list[str]) -> None:
+def test_a_set_held_once_for_each_scale_has_each_by_its_scale(
+    set_: str, gt: str, more: list[str]
+) -> None:
     paths = [t.format(n=name, s=scale) for t in (gt, *more) for name in FIVE for scale in (2, 3, 4)]
     found = arranged(*paths, name=set_)
     assert named(found) == {scale: [f"{name}.png" for name in FIVE] for scale in (2, 3, 4)}
     for scale, lot in found.gt.items():
-        assert all(path == gt.format(n=name.removesuffix(".png"), s=scale) for name, path in lot.items())
+        assert all(
+            path == gt.format(n=name.removesuffix(".png"), s=scale) for name, path in lot.items()
+        )
     if more:
         assert sorted(lot.scale for lot in found.reduced) == [2, 3, 4]
 
@@ -264,7 +290,9 @@ def test_a_task_takes_the_images_of_its_own_scale(tmp_path: Path) -> None:
         assert [image.lq.shape[0] * scale for image in given if image.lq is not None] == [
             image.pixels.shape[0] for image in given
         ]
-    with pytest.raises(DatasetProblem, match="cropped for x2, x3, x4 only, and a task that keeps an image's size"):
+    with pytest.raises(
+        DatasetProblem, match="cropped for x2, x3, x4 only, and a task that keeps an image's size"
+    ):
         found.at_scale(1)
     with pytest.raises(DatasetProblem, match="and scale 8 needs others"):
         found.at_scale(8)
@@ -310,7 +338,9 @@ def test_a_known_set_holds_no_more_than_was_published(name: str) -> None:
     ],
 )
 @pytest.mark.parametrize("set_", ["Mine", "Set14"])
-def test_reduced_or_degraded_copies_are_never_taken_for_ground_truth(set_: str, reduced: str) -> None:
+def test_reduced_or_degraded_copies_are_never_taken_for_ground_truth(
+    set_: str, reduced: str
+) -> None:
     paths = [template.format(n=name) for template in ("original/{n}.png", reduced) for name in FIVE]
     said = refused(*paths, name=set_)
     assert "look like reduced or degraded copies" in said
@@ -320,11 +350,15 @@ def test_reduced_or_degraded_copies_are_never_taken_for_ground_truth(set_: str, 
 
 def test_a_set_of_nothing_but_reduced_images_is_refused() -> None:
     assert "reduced" in refused(*(f"LR/{name}.png" for name in FIVE), name="Set5")
-    assert "none where its ground truth should lie" in refused(*(f"LRbicx4/{name}.png" for name in FIVE), name="Set5")
+    assert "none where its ground truth should lie" in refused(
+        *(f"LRbicx4/{name}.png" for name in FIVE), name="Set5"
+    )
     assert "reduced" in refused(*(f"{name}_LR.png" for name in FIVE), name="Set5")
 
 
-@pytest.mark.parametrize("paths", [["rain.png", "sun.png"], ["rain/1.png", "snow/2.png"], ["low.png"], ["sharp/1.png"]])
+@pytest.mark.parametrize(
+    "paths", [["rain.png", "sun.png"], ["rain/1.png", "snow/2.png"], ["low.png"], ["sharp/1.png"]]
+)
 def test_pictures_of_rain_are_pictures(paths: list[str]) -> None:
     assert named(arranged(*paths)) == {0: sorted(paths)}
 
@@ -338,14 +372,18 @@ def test_the_same_picture_in_another_size_is_refused_whatever_its_folder_is_call
         pixels = np.random.default_rng(i).integers(0, 256, (64, 80, 3), dtype=np.uint8)
         save(tmp_path / f"Mine/{large}/{i}.png", pixels)
         save(tmp_path / f"Mine/{small}/{i}{suffix}.png", downsample_u8(pixels, 2))
-    with pytest.raises(DatasetProblem, match=r"the same picture in more than one size: .*80 x 64.*40 x 32"):
+    with pytest.raises(
+        DatasetProblem, match=r"the same picture in more than one size: .*80 x 64.*40 x 32"
+    ):
         find_set("Mine", [tmp_path])
 
 
 def test_other_pictures_of_equal_names_in_another_size_are_a_set_of_scenes(tmp_path: Path) -> None:
     for number, scene in enumerate(("one", "two", "three")):
         for i in range(3):
-            picture(tmp_path / f"Mine/{scene}/{i}.png", seed=10 * number + i, side=40 * (1 + number))
+            picture(
+                tmp_path / f"Mine/{scene}/{i}.png", seed=10 * number + i, side=40 * (1 + number)
+            )
     assert len(find_set("Mine", [tmp_path]).files) == 9
 
 
@@ -354,7 +392,9 @@ def test_what_a_layout_has_no_place_for_is_said(tmp_path: Path) -> None:
         picture(tmp_path / "Mine" / path)
     found = find_set("Mine", [tmp_path])
     assert [file.name for file in found.files] == ["0.png", "1.png"]
-    assert any("2 images are not of the set" in note and "figures/ 1" in note for note in found.notes)
+    assert any(
+        "2 images are not of the set" in note and "figures/ 1" in note for note in found.notes
+    )
 
 
 def test_any_folder_of_pictures_is_a_set_in_the_order_of_its_paths() -> None:
@@ -378,5 +418,8 @@ def test_a_manifest_that_an_earlier_version_wrote_misses_no_hidden_file(tmp_path
     record = {"bytes": 1, "sha256": "0" * 64}
     kept = check("Mine", tmp_path / "Mine").source.files[0].sha256
     assert (
-        check("Mine", tmp_path / "Mine", {"0.png": {**record, "sha256": kept}, "@eaDir/0.png": record}).problems == ()
+        check(
+            "Mine", tmp_path / "Mine", {"0.png": {**record, "sha256": kept}, "@eaDir/0.png": record}
+        ).problems
+        == ()
     )

@@ -43,7 +43,9 @@ def test_trials_stand_in_file_order_with_their_axes(plan: Plan, tmp_path: Path) 
 
 def test_every_axis_of_the_plan_is_a_column_of_trials_and_points(tmp_path: Path) -> None:
     path = tmp_path / "rates.yaml"
-    path.write_text(SWEEP.replace("  depth: [2]", "  lr: [1.0e-4, 2.0e-4]\n  clip_grad_norm: [null, 1.0]"))
+    path.write_text(
+        SWEEP.replace("  depth: [2]", "  lr: [1.0e-4, 2.0e-4]\n  clip_grad_norm: [null, 1.0]")
+    )
     plan = load_plan(path)
     write_ended(open_store(str(tmp_path / "runs")), plan.trials[3])
     frame = read(plan, tmp_path / "runs")
@@ -99,9 +101,12 @@ def test_the_attempts_machines_are_kept(plan: Plan, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "depth", "label"), [(24, 2, "w24 d2"), (None, 2, "d2"), (24, None, "w24"), (None, None, "as preset")]
+    ("width", "depth", "label"),
+    [(24, 2, "w24 d2"), (None, 2, "d2"), (24, None, "w24"), (None, None, "as preset")],
 )
-def test_a_size_is_named_by_what_is_known_of_it(width: int | None, depth: int | None, label: str) -> None:
+def test_a_size_is_named_by_what_is_known_of_it(
+    width: int | None, depth: int | None, label: str
+) -> None:
     assert size_label(axes_named(()), {"width": width, "depth": depth}) == label
 
 

@@ -29,7 +29,9 @@ GIVEN_X2 = "{name: sr_x2, lr_mode: given}"
 
 def plan_of(folder: Path, tasks: str = GIVEN_X2, evaluate: str = "") -> Plan:
     file = write_sweep(folder / "sweeps", name="given", tasks=tasks)
-    file.write_text(file.read_text().replace("{evaluate: []}", f"{{train: Shots, evaluate: [{evaluate}]}}"))
+    file.write_text(
+        file.read_text().replace("{evaluate: []}", f"{{train: Shots, evaluate: [{evaluate}]}}")
+    )
     return load_plan(file, lambda name: find_set(name, [folder]))
 
 
@@ -43,10 +45,18 @@ def refused(folder: Path, **about: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("hr", "lr"), [("HR", "LR_bicubic"), (".", "LR_bicubic"), ("GTmod12", "LR_bicubic"), ("HR", "Shots_LR_bicubic")]
+    ("hr", "lr"),
+    [
+        ("HR", "LR_bicubic"),
+        (".", "LR_bicubic"),
+        ("GTmod12", "LR_bicubic"),
+        ("HR", "Shots_LR_bicubic"),
+    ],
 )
 @pytest.mark.parametrize("suffix", ["x2", ""])
-def test_lr_images_are_found_beside_hr_by_their_names(tmp_path: Path, hr: str, lr: str, suffix: str) -> None:
+def test_lr_images_are_found_beside_hr_by_their_names(
+    tmp_path: Path, hr: str, lr: str, suffix: str
+) -> None:
     folder = write_pairs(tmp_path / "Shots", hr=hr, lr=lr)
     for path in (folder / lr / "X2").iterdir():
         path.rename(path.with_stem(path.stem.removesuffix("x2") + suffix))
@@ -62,7 +72,10 @@ def test_lr_images_are_found_beside_hr_by_their_names(tmp_path: Path, hr: str, l
 def test_names_that_end_like_a_scale_find_their_own_partner(tmp_path: Path) -> None:
     for name, value in (("a", 10), ("ax2", 20)):
         save(tmp_path / "Shots/HR" / f"{name}.png", np.full((40, 40, 3), value, np.uint8))
-        save(tmp_path / "Shots/LR_bicubic/X2" / f"{name}x2.png", np.full((20, 20, 3), value, np.uint8))
+        save(
+            tmp_path / "Shots/LR_bicubic/X2" / f"{name}x2.png",
+            np.full((20, 20, 3), value, np.uint8),
+        )
     for image in read_images(find_for("Shots", 2, [tmp_path])):
         assert image.lq is not None
         assert image.lq.max() == image.pixels.max()
@@ -76,14 +89,17 @@ def test_beside_a_training_and_a_validation_part_each_finds_its_own(tmp_path: Pa
     write_pairs(tmp_path / "Shots", lr="one_LR_bicubic")
     write_pairs(tmp_path / "Shots", lr="two_LR_bicubic")
     with pytest.raises(
-        DatasetProblem, match="in one_LR_bicubic/X2 and two_LR_bicubic/X2: keep those of the set's images"
+        DatasetProblem,
+        match="in one_LR_bicubic/X2 and two_LR_bicubic/X2: keep those of the set's images",
     ):
         find_for("Shots", 2, [tmp_path])
 
 
 def df2k(root: Path) -> Path:
     write_pairs(root / "DF2K" / "DIV2K", count=2, hr="DIV2K_train_HR", lr="DIV2K_train_LR_bicubic")
-    write_pairs(root / "DF2K" / "Flickr2K", count=3, hr="Flickr2K_HR", lr="Flickr2K_LR_bicubic", seed=1)
+    write_pairs(
+        root / "DF2K" / "Flickr2K", count=3, hr="Flickr2K_HR", lr="Flickr2K_LR_bicubic", seed=1
+    )
     return root / "DF2K"
 
 
@@ -91,9 +107,13 @@ def test_a_set_made_of_others_has_the_lr_images_of_each(tmp_path: Path) -> None:
     folder = df2k(tmp_path)
     found = find_for("DF2K", 2, [tmp_path])
     assert found.files == find_set("DF2K", [tmp_path]).files
-    assert [file.path.stem.removesuffix("x2") for file in found.lq_files] == [file.path.stem for file in found.files]
+    assert [file.path.stem.removesuffix("x2") for file in found.lq_files] == [
+        file.path.stem for file in found.files
+    ]
     for pair, image in zip(
-        packed_pairs(found, SuperResolution(2, "given"), Cache(tmp_path / "c")), read_images(found), strict=True
+        packed_pairs(found, SuperResolution(2, "given"), Cache(tmp_path / "c")),
+        read_images(found),
+        strict=True,
     ):
         assert np.array_equal(pair.lq, image.lq)
     shutil.rmtree(folder / "Flickr2K/Flickr2K_LR_bicubic")
@@ -109,7 +129,10 @@ def test_a_set_made_of_others_has_the_lr_images_of_each(tmp_path: Path) -> None:
 
 def test_given_lr_images_are_what_patches_are_cut_from(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "Shots")
-    save(folder / "LR_bicubic/X2/1x2.png", np.zeros_like(np.asarray(Image.open(folder / "LR_bicubic/X2/1x2.png"))))
+    save(
+        folder / "LR_bicubic/X2/1x2.png",
+        np.zeros_like(np.asarray(Image.open(folder / "LR_bicubic/X2/1x2.png"))),
+    )
     cache = Cache(tmp_path / "cache")
     made = packed_pairs(find_set("Shots", [tmp_path]), SuperResolution(2), cache)
     given = packed_pairs(find_for("Shots", 2, [tmp_path]), SuperResolution(2, "given"), cache)
@@ -123,7 +146,9 @@ def test_given_lr_images_are_what_patches_are_cut_from(tmp_path: Path) -> None:
 def test_a_benchmark_has_its_given_lr_images_only_where_they_are_asked_for(tmp_path: Path) -> None:
     write_pairs(tmp_path / "Shots")
     assert all(image.lq is None for image in build_benchmark("Shots", "sr", [tmp_path]))
-    assert all(image.lq is not None for image in build_benchmark("Shots", "sr", [tmp_path], lr_scale=2))
+    assert all(
+        image.lq is not None for image in build_benchmark("Shots", "sr", [tmp_path], lr_scale=2)
+    )
 
 
 def test_sets_of_pairs_leave_super_resolution_its_own_lq(tmp_path: Path) -> None:
@@ -141,17 +166,25 @@ def test_sets_of_pairs_leave_super_resolution_its_own_lq(tmp_path: Path) -> None
 # --- identity
 
 
-def test_given_lr_images_are_of_the_identity_of_the_trials_that_take_them_and_of_no_other(tmp_path: Path) -> None:
+def test_given_lr_images_are_of_the_identity_of_the_trials_that_take_them_and_of_no_other(
+    tmp_path: Path,
+) -> None:
     folder = write_pairs(tmp_path / "Shots", scales=(2, 4))
     tasks = f"{GIVEN_X2}, {{name: sr_x4, lr_mode: given}}, sr_x2, denoise_25"
 
     def by_task() -> dict[str, tuple[str, str]]:
-        return {t.axes["task"]: (t.id, t.spec.data.train_sha256) for t in plan_of(tmp_path, tasks).trials}
+        return {
+            t.axes["task"]: (t.id, t.spec.data.train_sha256)
+            for t in plan_of(tmp_path, tasks).trials
+        }
 
     before = by_task()
     assert before["sr_x2"][1] == before["denoise_25"][1] == find_set("Shots", [tmp_path]).sha256
     assert len({sha256 for _, sha256 in before.values()}) == 3
-    save(folder / "LR_bicubic/X2/1x2.png", np.zeros_like(np.asarray(Image.open(folder / "LR_bicubic/X2/1x2.png"))))
+    save(
+        folder / "LR_bicubic/X2/1x2.png",
+        np.zeros_like(np.asarray(Image.open(folder / "LR_bicubic/X2/1x2.png"))),
+    )
     after = by_task()
     assert {task for task in before if before[task] != after[task]} == {"sr_x2[lr_mode=given]"}
 
@@ -165,19 +198,27 @@ def test_how_a_copy_names_its_lr_images_is_not_of_the_identity(tmp_path: Path) -
     assert one.sha256 == two.sha256
 
 
-def test_a_checked_copy_has_the_same_identity_and_is_planned_from_its_manifest(tmp_path: Path, capsys) -> None:
+def test_a_checked_copy_has_the_same_identity_and_is_planned_from_its_manifest(
+    tmp_path: Path, capsys
+) -> None:
     folder = write_pairs(tmp_path / "Shots")
     before = plan_of(tmp_path).trials[0].id
     check_set("Shots", str(folder))
     capsys.readouterr()
     assert plan_of(tmp_path).trials[0].id == before
-    assert {file.px for file in find_for("Shots", 2, [tmp_path]).lq_files} == {(31, 24), (32, 25), (33, 25)}
+    assert {file.px for file in find_for("Shots", 2, [tmp_path]).lq_files} == {
+        (31, 24),
+        (32, 25),
+        (33, 25),
+    }
 
 
 # --- what is refused
 
 
-def test_everything_wrong_with_given_lr_images_is_told_at_planning_with_its_place(tmp_path: Path) -> None:
+def test_everything_wrong_with_given_lr_images_is_told_at_planning_with_its_place(
+    tmp_path: Path,
+) -> None:
     folder = write_pairs(tmp_path / "Shots", count=6)
     lr = folder / "LR_bicubic/X2"
     (lr / "0x2.png").unlink()
@@ -201,11 +242,16 @@ def test_everything_wrong_with_given_lr_images_is_told_at_planning_with_its_plac
     assert len(said.splitlines()) == 9, "and nothing else is told"
 
 
-def test_a_benchmark_without_given_lr_images_is_refused_where_the_sweep_names_it(tmp_path: Path) -> None:
+def test_a_benchmark_without_given_lr_images_is_refused_where_the_sweep_names_it(
+    tmp_path: Path,
+) -> None:
     write_pairs(tmp_path / "Shots")
     write_pairs(tmp_path / "Bench", scales=(4,))
     said = refused(tmp_path, evaluate="Bench, embedded-test")
-    assert f"7:33: data.evaluate[0]: data set 'Bench': {tmp_path}/Bench has no LR images of scale 2" in said
+    assert (
+        f"7:33: data.evaluate[0]: data set 'Bench': {tmp_path}/Bench has no LR images of scale 2"
+        in said
+    )
     assert "7:40: data.evaluate[1]: data set 'embedded-test':" in said
     assert "looked for LR_bicubic/X2/ and *_LR_bicubic/X2/" in said
     assert "data.train" not in said
@@ -260,7 +306,9 @@ def test_pillow_is_only_imported_to_plan_sweeps_with_given_lr_images(tmp_path: P
             "load_plan(root / 'sweeps/given.yaml', lambda name: find_set(name, [root]));"
             "print(sorted({'PIL', 'numpy', 'torch'} & set(sys.modules)))"
         )
-        done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+        )
         assert done.stdout.strip() == expected
 
 

@@ -12,7 +12,14 @@ from orchestrator.doctor import _without_cuda
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, load_plan, placed, show
 from orchestrator.plan.cost import MACS_PER_S, cost_of
-from orchestrator.plan.fit import GB, does_not_fit, launch_order, too_large_for_a_gpu, wants_cuda, with_placement
+from orchestrator.plan.fit import (
+    GB,
+    does_not_fit,
+    launch_order,
+    too_large_for_a_gpu,
+    wants_cuda,
+    with_placement,
+)
 from orchestrator.plan.gpus import of_this_machine
 from orchestrator.run.options import RunOptions
 from orchestrator.run.ray import gpus_of, refuse_without_cuda
@@ -27,7 +34,11 @@ SOME = Gpus(1, "the node has 4 GPUs")
 
 def plan_of(folder: Path, resources: str, norms: str = "i_ln") -> Plan:
     file = write_sweep(folder, norms=norms)
-    file.write_text(file.read_text().replace("resources: {device: cpu, workers: 1}", f"resources: {{{resources}}}"))
+    file.write_text(
+        file.read_text().replace(
+            "resources: {device: cpu, workers: 1}", f"resources: {{{resources}}}"
+        )
+    )
     return load_plan(file)
 
 
@@ -67,16 +78,23 @@ def test_a_plan_says_what_it_assumed_and_keeps_what_the_file_says(tmp_path: Path
     made = show.as_json(plan, {}, SOME)
     (trial,) = made["trials"]
     assert made["gpus"] == {"auto": 1, "why": "the node has 4 GPUs", "memory_gb": None}
-    assert (trial["spec"]["placement"]["gpus_per_worker"], trial["resources"]["gpus_per_worker"]) == ("auto", 1)
+    assert (
+        trial["spec"]["placement"]["gpus_per_worker"],
+        trial["resources"]["gpus_per_worker"],
+    ) == ("auto", 1)
     assert json.loads(json.dumps(made)) == made
-    assert "Assumed: a GPU for each worker, since the node has 4 GPUs" in show.as_text(plan, {}, SOME)
+    assert "Assumed: a GPU for each worker, since the node has 4 GPUs" in show.as_text(
+        plan, {}, SOME
+    )
     assert "Assumed: training on the CPU, since no node has a GPU" in show.as_text(plan, {}, NONE)
     assert "Assumed" not in show.as_text(plan_of(tmp_path, "device: cpu"), {}, SOME)
 
 
 def test_time_is_that_of_the_device(tmp_path: Path) -> None:
     spec = plan_of(tmp_path, "").trials[0].spec
-    on_cpu, on_gpu, on_half = (cost_of(with_placement(spec, gpus_per_worker=gpus)).seconds for gpus in (0.0, 1.0, 0.5))
+    on_cpu, on_gpu, on_half = (
+        cost_of(with_placement(spec, gpus_per_worker=gpus)).seconds for gpus in (0.0, 1.0, 0.5)
+    )
     assert on_gpu < on_half
     assert MACS_PER_S["cuda"] > MACS_PER_S["cpu"] and on_cpu != on_gpu
 
@@ -108,12 +126,18 @@ def test_a_machine_without_gpus_says_so(tmp_path: Path) -> None:
         (["NVIDIA A100-SXM4-80GB", "NVIDIA A100-SXM4-80GB"], "this machine has 2 GPUs (A100)", 80),
         (["Tesla T4"], "this machine has 1 GPU (T4)", 16),
         (["NVIDIA A10G", "Tesla T4"], "this machine has 2 GPUs (A10G, T4)", 16),
-        (["NVIDIA RTX PRO 6000 Blackwell Server Edition"], "this machine has 1 GPU (RTX-PRO-6000)", 96),
+        (
+            ["NVIDIA RTX PRO 6000 Blackwell Server Edition"],
+            "this machine has 1 GPU (RTX-PRO-6000)",
+            96,
+        ),
         (["NVIDIA GeForce RTX 4090"], "this machine has 1 GPU", None),
         (["NVIDIA GeForce RTX 4090", "Tesla T4"], "this machine has 2 GPUs (T4)", None),
     ],
 )
-def test_gpus_are_found_without_torch(tmp_path: Path, models: list[str], why: str, memory_gb: float | None) -> None:
+def test_gpus_are_found_without_torch(
+    tmp_path: Path, models: list[str], why: str, memory_gb: float | None
+) -> None:
     assert of_this_machine(machine(tmp_path, *models), {}) == Gpus(1, why, memory_gb)
 
 
@@ -168,7 +192,9 @@ def test_gangs_go_where_their_gpus_are(
 
 
 def test_what_takes_longest_of_all_workers_together_starts_first(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "overrides: [{match: {norm: i_ln}, workers: 2}]", norms="layer_norm, i_ln")
+    plan = plan_of(
+        tmp_path, "overrides: [{match: {norm: i_ln}, workers: 2}]", norms="layer_norm, i_ln"
+    )
     one, gang = plan.trials
     assert gang.seconds < one.seconds < gang.seconds * 2
     assert launch_order([one, gang]) == [gang, one]
@@ -180,13 +206,19 @@ def test_what_takes_longest_of_all_workers_together_starts_first(tmp_path: Path)
 @pytest.mark.parametrize("value", ["2", "-1", "all", "true", "1.5", "0.00001", "[1]"])
 def test_what_is_no_share_of_a_gpu_is_refused_with_a_caret(tmp_path: Path, value: str) -> None:
     said = said_of(tmp_path, f"gpus_per_worker: {value}")
-    assert "resources.gpus_per_worker: must be auto, 0, 1, or the fraction of a GPU that a worker takes" in said[0]
+    assert (
+        "resources.gpus_per_worker: must be auto, 0, 1, or the fraction of a GPU that a worker takes"
+        in said[0]
+    )
     assert said[2].index("^") == said[1].index("gpus_per_worker: ") + len("gpus_per_worker: ")
 
 
 def test_a_gang_on_fractions_is_refused_where_it_stands(tmp_path: Path) -> None:
     said = said_of(tmp_path, "workers: 2, gpus_per_worker: 0.5")
-    assert "gpus_per_worker: 0.5: two of the 2 ranks of a gang could get the same GPU, which NCCL refuses" in said[0]
+    assert (
+        "gpus_per_worker: 0.5: two of the 2 ranks of a gang could get the same GPU, which NCCL refuses"
+        in said[0]
+    )
     assert said[2].index("^") == said[1].index("0.5")
     text = "gpus_per_worker: 0.5, overrides: [{match: {norm: i_ln}, workers: 2, gpus_per_worker: 0.25}]"
     said = said_of(tmp_path, text, norms="layer_norm, i_ln")
@@ -210,8 +242,14 @@ def test_a_fraction_is_as_small_as_memory_allows(tmp_path: Path) -> None:
     assert f"0.25 of a GPU of {size:g} GB is {size / 4:.3g} GB, but a worker of i_ln" in said[0]
     assert f"takes about {needed:.3g} GB; 0.34 would fit" in said[0]
     assert said[2].index("^") == said[1].index("0.25")
-    assert "only a whole GPU (1) would fit" in said_of(tmp_path, "gpus_per_worker: 0.5, gpu_memory_gb: 1")[0]
-    assert "not even a whole GPU fits" in said_of(tmp_path, "gpus_per_worker: 0.5, gpu_memory_gb: 0.5")[0]
+    assert (
+        "only a whole GPU (1) would fit"
+        in said_of(tmp_path, "gpus_per_worker: 0.5, gpu_memory_gb: 1")[0]
+    )
+    assert (
+        "not even a whole GPU fits"
+        in said_of(tmp_path, "gpus_per_worker: 0.5, gpu_memory_gb: 0.5")[0]
+    )
 
 
 def test_different_fractions_on_one_gpu_take_no_more_than_their_own(tmp_path: Path) -> None:
@@ -223,7 +261,9 @@ def test_different_fractions_on_one_gpu_take_no_more_than_their_own(tmp_path: Pa
     assert "0.6 of a GPU of 1 GB is 0.6 GB" in said[0]
 
 
-def test_what_the_cluster_has_is_checked_with_a_caret_and_the_file_overrules_it(tmp_path: Path) -> None:
+def test_what_the_cluster_has_is_checked_with_a_caret_and_the_file_overrules_it(
+    tmp_path: Path,
+) -> None:
     plan = plan_of(tmp_path, "gpus_per_worker: 0.05")
     placed(plan, SOME)
     with pytest.raises(UserError, match=r"0\.05 of a GPU of 8 GB is 0\.4 GB.*\n.*\n.*\^"):
@@ -278,17 +318,26 @@ def test_cuda_where_there_is_none_is_said_with_its_line_before_anything_starts(
     plan = plan_of(tmp_path, "device: cuda")
     line = next(i for i, text in enumerate(plan.source.lines, 1) if text.startswith("resources:"))
     todo = {trial.id for trial in plan.trials}
-    with pytest.raises(EnvironmentProblem, match=rf":{line}:21: resources.device: cuda, but .*i_ln sr_x2 w8"):
+    with pytest.raises(
+        EnvironmentProblem, match=rf":{line}:21: resources.device: cuda, but .*i_ln sr_x2 w8"
+    ):
         refuse_without_cuda(plan, todo, RunOptions(store=str(tmp_path / "runs"), tracking=""))
-    for asked, expected in ((Gpus(0, "this machine has no NVIDIA GPU"), 1), (Gpus(1, "the node has 1 GPU"), 0)):
+    for asked, expected in (
+        (Gpus(0, "this machine has no NVIDIA GPU"), 1),
+        (Gpus(1, "the node has 1 GPU"), 0),
+    ):
         assert (
-            show.as_text(plan, {}, asked).count(f":{line}:21: resources.device: cuda, but this machine has no")
+            show.as_text(plan, {}, asked).count(
+                f":{line}:21: resources.device: cuda, but this machine has no"
+            )
             == expected
         )
         warnings = show.as_json(plan, {}, asked)["warnings"]
         assert sum("resources.device: cuda" in warning for warning in warnings) == expected
     refuse_without_cuda(plan, set(), RunOptions(store="", tracking=""))  # all is done already
-    refuse_without_cuda(plan, todo, RunOptions(store="", tracking="", address="host:1"))  # its nodes may have
+    refuse_without_cuda(
+        plan, todo, RunOptions(store="", tracking="", address="host:1")
+    )  # its nodes may have
 
 
 def test_cuda_that_an_override_asks_for_is_said_at_the_override(tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ def guard(limit: float | None = None, *, others_agree: bool = True) -> Guard:
     return Guard(limit, lambda holds: holds and others_agree)
 
 
-@pytest.mark.parametrize(("loss", "sound"), [(0.1, True), (1e30, True), (math.nan, False), (math.inf, False)])
+@pytest.mark.parametrize(
+    ("loss", "sound"), [(0.1, True), (1e30, True), (math.nan, False), (math.inf, False)]
+)
 def test_a_loss_that_is_not_finite_is_divergence(loss: float, sound: bool) -> None:
     found = guard()
     found.check_loss(loss, overflowed=False)
@@ -37,7 +39,9 @@ def test_a_step_left_out_for_its_gradients_is_divergence() -> None:
         (5.0, math.nan, False),
     ],
 )
-def test_features_are_finite_and_within_the_limit(limit: float | None, value: float, sound: bool) -> None:
+def test_features_are_finite_and_within_the_limit(
+    limit: float | None, value: float, sound: bool
+) -> None:
     found = guard(limit)
     found.check_features([1.0, value])
     assert found.sound == sound

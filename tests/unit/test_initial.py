@@ -94,7 +94,9 @@ def test_a_file_is_known_by_its_content_and_not_by_its_name(tmp_path: Path) -> N
     copy = tmp_path / "copy.pth"
     copy.write_bytes(path.read_bytes())
     scratch = plan_of(tmp_path, text_of()).trials[0]
-    named, copied = (plan_of(tmp_path, text_of(f"initial: {name}")) for name in ("weights/x2.pth", str(copy)))
+    named, copied = (
+        plan_of(tmp_path, text_of(f"initial: {name}")) for name in ("weights/x2.pth", str(copy))
+    )
     assert named.trials[0].spec.training.initial == sha256_of(path)
     assert named.trials[0].id == copied.trials[0].id != scratch.id
     assert not named.warnings
@@ -109,10 +111,14 @@ def test_a_file_beside_the_sweep_file_goes_before_one_in_the_working_directory(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     here = write_weights(tmp_path / "elsewhere" / "x2.pth", source(tmp_path))
-    assert plan_of(tmp_path, text_of("initial: x2.pth")).trials[0].spec.training.initial == sha256_of(here)
+    assert plan_of(tmp_path, text_of("initial: x2.pth")).trials[
+        0
+    ].spec.training.initial == sha256_of(here)
     beside = tmp_path / "x2.pth"
     torch.save(network(source(tmp_path), seed=5).state_dict(), beside)
-    assert plan_of(tmp_path, text_of("initial: x2.pth")).trials[0].spec.training.initial == sha256_of(beside)
+    assert plan_of(tmp_path, text_of("initial: x2.pth")).trials[
+        0
+    ].spec.training.initial == sha256_of(beside)
 
 
 @pytest.mark.parametrize("digits", [8, 12, 16])
@@ -125,7 +131,9 @@ def test_a_trial_gives_its_final_ema_weights(tmp_path: Path, runs: Path, digits:
     assert as_file.trials[0].id == planned.trials[0].id, "by content, wherever it lies"
 
 
-def test_of_a_list_the_last_match_counts_and_a_trial_without_one_starts_from_its_seed(tmp_path: Path) -> None:
+def test_of_a_list_the_last_match_counts_and_a_trial_without_one_starts_from_its_seed(
+    tmp_path: Path,
+) -> None:
     paths = {name: tmp_path / f"{name}.pth" for name in ("one", "two")}
     for seed, path in enumerate(paths.values()):
         torch.save(network(source(tmp_path), seed).state_dict(), path)
@@ -145,17 +153,22 @@ def test_of_a_list_the_last_match_counts_and_a_trial_without_one_starts_from_its
         ("i_ln", "sr_x4"): None,
     }
     scratch = plan_of(tmp_path, text_of(norm="i_ln", task="sr_x2, sr_x4"), "scratch")
-    assert {t.id for t in scratch.trials} < {t.id for t in planned.trials}, "they are the trials of any other sweep"
+    assert {t.id for t in scratch.trials} < {t.id for t in planned.trials}, (
+        "they are the trials of any other sweep"
+    )
 
 
 def test_what_is_allowed_not_to_fit_is_listed_and_changes_no_id(tmp_path: Path) -> None:
     trial = done(tmp_path, task="sr_x2")
     strict, loose = (
-        plan_of(tmp_path, text_of(f'initial: "{trial.id}"{more}')) for more in ("", "\ninitial_strict: false")
+        plan_of(tmp_path, text_of(f'initial: "{trial.id}"{more}'))
+        for more in ("", "\ninitial_strict: false")
     )
     assert strict.trials[0].id == loose.trials[0].id
     assert not loose.warnings
-    planned = plan_of(tmp_path, text_of(f'initial: "{trial.id}"\ninitial_strict: false', task="sr_x4"))
+    planned = plan_of(
+        tmp_path, text_of(f'initial: "{trial.id}"\ninitial_strict: false', task="sr_x4")
+    )
     (warning,) = planned.warnings
     assert warning.replace(f"{tmp_path}/", "") == (
         f"starts.yaml:11:12: training.initial: trial {trial.id} has 2 tensors of another shape, drawn from the seed "
@@ -166,9 +179,13 @@ def test_what_is_allowed_not_to_fit_is_listed_and_changes_no_id(tmp_path: Path) 
 
 def test_another_norm_may_be_asked_for_and_is_listed(tmp_path: Path) -> None:
     trial = done(tmp_path, norm="layer_norm")
-    planned = plan_of(tmp_path, text_of(f'initial: "{trial.id}"\ninitial_strict: false', norm="rms_norm"))
+    planned = plan_of(
+        tmp_path, text_of(f'initial: "{trial.id}"\ninitial_strict: false', norm="rms_norm")
+    )
     said = "\n".join(planned.warnings)
-    assert f"trial {trial.id} holds weights of norm layer_norm, and the network has rms_norm" in said
+    assert (
+        f"trial {trial.id} holds weights of norm layer_norm, and the network has rms_norm" in said
+    )
     assert "tensors without a place in the network: patch_embed.norm.bias" in said
 
 
@@ -178,7 +195,11 @@ def test_a_bare_file_of_ours_is_taken_for_the_trials_norm_with_a_warning(tmp_pat
     assert "copied.pt does not say of which norm it is, and is taken for weights of i_ln" in warning
     exported = tmp_path / "exported.safetensors"
     spec = source(tmp_path, norm="i_ln").spec
-    save_file(network(source(tmp_path, norm="i_ln")).state_dict(), exported, metadata={"spec": spec.to_json()})
+    save_file(
+        network(source(tmp_path, norm="i_ln")).state_dict(),
+        exported,
+        metadata={"spec": spec.to_json()},
+    )
     assert not plan_of(tmp_path, text_of("initial: exported.safetensors", norm="i_ln")).warnings
 
 
@@ -222,15 +243,20 @@ def test_weights_that_do_not_fit_are_refused_by_what_does_not(tmp_path: Path) ->
     x2 = write_weights(tmp_path / "x2.pth", source(tmp_path))
     said = said_of(tmp_path, text_of("initial: x2.pth", task="sr_x4"))
     assert (
-        "starts.yaml:11:12: training.initial: x2.pth is not of this network: upsample.0.bias is [12], not [48]" in said
+        "starts.yaml:11:12: training.initial: x2.pth is not of this network: upsample.0.bias is [12], not [48]"
+        in said
     )
     assert "`initial_strict: false` lets what does not fit start as drawn from the seed" in said
     for norm in ("i_ln", "instance_norm"):
         said = said_of(tmp_path, text_of("initial: x2.pth", norm=norm))
         assert f"x2.pth holds weights of norm layer_norm, and the network has {norm}" in said
     backbone = text_of("initial: x2.pth\ninitial_strict: false").replace("swinir-tiny", "hat-tiny")
-    assert "x2.pth is of another backbone, swinir, not of hat" in said_of(tmp_path, backbone.replace("8,", "12,"))
-    said = said_of(tmp_path, text_of("initial: x2.pth").replace("data:", "  width: [8, 12, 16, 20, 24]\ndata:"))
+    assert "x2.pth is of another backbone, swinir, not of hat" in said_of(
+        tmp_path, backbone.replace("8,", "12,")
+    )
+    said = said_of(
+        tmp_path, text_of("initial: x2.pth").replace("data:", "  width: [8, 12, 16, 20, 24]\ndata:")
+    )
     assert said.count("training.initial") == 4, "one for each width that does not fit"
     assert x2.exists()
 
@@ -240,18 +266,22 @@ def test_a_trial_that_has_no_final_weights_says_why(tmp_path: Path, runs: Path) 
     text = text_of(f'initial: "{trial.id[:8]}"')
     place = "starts.yaml:11:12: training.initial: "
     said = said_of(tmp_path, text)
-    assert said.startswith(f"{place}{trial.id[:8]}: the store runs has no such trial among its 0. Train it first;"), (
-        said
-    )
+    assert said.startswith(
+        f"{place}{trial.id[:8]}: the store runs has no such trial among its 0. Train it first;"
+    ), said
     store = open_store(str(runs))
     attempt = write_attempt(store, trial, 10)
-    assert said_of(tmp_path, text).startswith(f"{place}trial {trial.id} is running: it has no final weights yet.")
+    assert said_of(tmp_path, text).startswith(
+        f"{place}trial {trial.id} is running: it has no final weights yet."
+    )
     write_failure(store, trial.id, attempt, "bug", "no", final=True)
     assert said_of(tmp_path, text).startswith(
         f"{place}trial {trial.id} is failed: it has no final weights yet. Run its"
     )
     write_ended(store, trial, outcome="diverged", until=10)
-    assert said_of(tmp_path, text).startswith(f"{place}trial {trial.id} diverged at step 10: it has no final weights")
+    assert said_of(tmp_path, text).startswith(
+        f"{place}trial {trial.id} diverged at step 10: it has no final weights"
+    )
 
 
 def test_an_ambiguous_trial_asks_for_more_digits(tmp_path: Path, runs: Path) -> None:
@@ -259,21 +289,42 @@ def test_an_ambiguous_trial_asks_for_more_digits(tmp_path: Path, runs: Path) -> 
     for trial in ("3f2a9c0d00000000", "3f2a9c0d00000001"):
         store.put(f"trials/{trial}/spec.json", b"{}")
     said = said_of(tmp_path, text_of("initial: 3f2a9c0d"))
-    assert "3f2a9c0d is the beginning of 2 trials: 3f2a9c0d00000000, 3f2a9c0d00000001. Give more digits" in said
+    assert (
+        "3f2a9c0d is the beginning of 2 trials: 3f2a9c0d00000000, 3f2a9c0d00000001. Give more digits"
+        in said
+    )
 
 
 RULES = {
-    "strict without initial": ("initial_strict: false", "11:19: training.initial_strict: says how to take `initial`"),
-    "a number": ("initial: 12345678", "11:12: training.initial: must be a file, a trial's id (in quotes if it is"),
-    "a mapping": ("initial: {from: a.pth}", "11:12: training.initial: must be a file, a trial's id"),
+    "strict without initial": (
+        "initial_strict: false",
+        "11:19: training.initial_strict: says how to take `initial`",
+    ),
+    "a number": (
+        "initial: 12345678",
+        "11:12: training.initial: must be a file, a trial's id (in quotes if it is",
+    ),
+    "a mapping": (
+        "initial: {from: a.pth}",
+        "11:12: training.initial: must be a file, a trial's id",
+    ),
     "an empty list": ("initial: []", "11:12: training.initial: must be a file, a trial's id"),
-    "no match": ("initial: [{from: a.pth}]", "11:13: training.initial[0].match: needs `match: {axis: value}`"),
-    "no from": ("initial: [{match: {norm: layer_norm}}]", "11:13: training.initial[0].from: needs `from:`"),
+    "no match": (
+        "initial: [{from: a.pth}]",
+        "11:13: training.initial[0].match: needs `match: {axis: value}`",
+    ),
+    "no from": (
+        "initial: [{match: {norm: layer_norm}}]",
+        "11:13: training.initial[0].from: needs `from:`",
+    ),
     "another field": (
         "initial: [{match: {norm: layer_norm}, form: a.pth}]",
         "11:47: training.initial[0].form: unknown field 'form'. Did you mean 'from'?",
     ),
-    "an unknown axis": ("initial: [{match: {nrom: x}, from: x2.pth}]", "unknown axis 'nrom'. Did you mean 'norm'?"),
+    "an unknown axis": (
+        "initial: [{match: {nrom: x}, from: x2.pth}]",
+        "unknown axis 'nrom'. Did you mean 'norm'?",
+    ),
     "a match of nothing": (
         "initial: [{match: {norm: i_ln}, from: x2.pth}]",
         "11:21: training.initial[0].match: matches no trial",
@@ -286,7 +337,9 @@ RULES = {
 
 
 @pytest.mark.parametrize(("training", "expected"), RULES.values(), ids=RULES)
-def test_what_is_wrong_with_a_line_is_told_where_and_how(tmp_path: Path, training: str, expected: str) -> None:
+def test_what_is_wrong_with_a_line_is_told_where_and_how(
+    tmp_path: Path, training: str, expected: str
+) -> None:
     write_weights(tmp_path / "x2.pth", source(tmp_path))
     said = said_of(tmp_path, text_of(training))
     assert expected in said
@@ -302,7 +355,10 @@ def test_planning_from_scratch_imports_no_torch_and_makes_no_store(tmp_path: Pat
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
     (tmp_path / "bad.yaml").write_text(text_of("initial: 3f2a9c0d"))
     bad = subprocess.run(
-        [sys.executable, "-m", "orchestrator", "validate", "bad.yaml"], cwd=tmp_path, capture_output=True, timeout=60
+        [sys.executable, "-m", "orchestrator", "validate", "bad.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
     )
     assert bad.returncode == 2
     assert b"Traceback" not in bad.stderr
@@ -324,7 +380,9 @@ def test_a_content_with_two_names_is_found_by_either(tmp_path: Path, runs: Path)
     assert plan_of(tmp_path, text_of(lines)).trials[0].id == before.trials[0].id
 
 
-def test_a_norm_of_ones_own_that_cannot_be_built_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_norm_of_ones_own_that_cannot_be_built_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_weights(tmp_path / "x2.pth", source(tmp_path))
     (tmp_path / "unbuilt_norm.py").write_text(
         "class Mine:\n    def __init__(self, dim):\n        raise ValueError('not yet')\n"
@@ -340,7 +398,9 @@ def test_where_only_ids_are_wanted_no_network_is_built(tmp_path: Path) -> None:
     write_weights(tmp_path / "x4.pth", source(tmp_path, task="sr_x4"))
     path = tmp_path / "starts.yaml"
     path.write_text(text_of("initial: x4.pth\ninitial_strict: false"))
-    checked, unchecked = (load_plan(path, initial=Finder(str(tmp_path / "runs"), check=c)) for c in (True, False))
+    checked, unchecked = (
+        load_plan(path, initial=Finder(str(tmp_path / "runs"), check=c)) for c in (True, False)
+    )
     assert checked.trials[0].id == unchecked.trials[0].id
     assert checked.warnings
     assert not unchecked.warnings
@@ -348,7 +408,11 @@ def test_where_only_ids_are_wanted_no_network_is_built(tmp_path: Path) -> None:
 
 @pytest.fixture(params=["folder", "s3"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "runs") if request.param == "folder" else f"{request.getfixturevalue('bucket').uri}/runs"
+    return (
+        str(tmp_path / "runs")
+        if request.param == "folder"
+        else f"{request.getfixturevalue('bucket').uri}/runs"
+    )
 
 
 def planned_at(uri: str, folder: Path, text: str) -> Plan:
@@ -387,7 +451,9 @@ def test_a_trials_weights_are_kept_beside_it(tmp_path: Path, uri: str) -> None:
     assert fetch_initial(store, sha256, tmp_path).read_bytes() == ema.getvalue()
 
 
-def test_a_damaged_copy_is_not_started_from_and_is_mended_by_the_next_run(tmp_path: Path, runs: Path) -> None:
+def test_a_damaged_copy_is_not_started_from_and_is_mended_by_the_next_run(
+    tmp_path: Path, runs: Path
+) -> None:
     path, store = write_weights(tmp_path / "x2.pth", source(tmp_path)), open_store(str(runs))
     planned, sha256 = plan_of(tmp_path, text_of("initial: x2.pth")), sha256_of(path)
     with pytest.raises(EnvironmentProblem, match="does not hold initial/"):
@@ -409,14 +475,19 @@ def test_a_damaged_copy_is_not_started_from_and_is_mended_by_the_next_run(tmp_pa
 
 def test_a_network_takes_what_fits_and_keeps_its_draw_elsewhere(tmp_path: Path) -> None:
     path = write_weights(tmp_path / "x2.pth", source(tmp_path))
-    (trial,) = plan_of(tmp_path, text_of("initial: x2.pth\ninitial_strict: false", task="sr_x4")).trials
+    (trial,) = plan_of(
+        tmp_path, text_of("initial: x2.pth\ninitial_strict: false", task="sr_x4")
+    ).trials
     ours, drawn = network(trial, seed=3), network(trial, seed=3).state_dict()
     found = load_initial(ours, trial.spec, path)
     assert found is not None
     given = torch.load(path, weights_only=True)["params"]
     for key, value in ours.state_dict().items():
         assert torch.equal(value, drawn[key] if key.startswith("upsample") else given[key]), key
-    assert json.loads(json.dumps(found.as_lists()))["reshaped"].keys() == {"upsample.0.weight", "upsample.0.bias"}
+    assert json.loads(json.dumps(found.as_lists()))["reshaped"].keys() == {
+        "upsample.0.weight",
+        "upsample.0.bias",
+    }
 
 
 def test_another_content_than_the_specs_is_refused_and_loads_nothing(tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ def end(store: Store, trial: Trial, attempt: int) -> None:
 
 
 def segments_of(store: Store, trial: Trial) -> list[tuple[int, str]]:
-    return [(segment.attempt, Path(segment.key).name) for segment in journals.segments(store, trial.id)]
+    return [
+        (segment.attempt, Path(segment.key).name) for segment in journals.segments(store, trial.id)
+    ]
 
 
 def identities(points: list[Point]) -> list[tuple[int, int, str, int]]:
@@ -74,7 +76,9 @@ def test_a_trial_that_has_ended_has_one_segment_for_each_attempt_and_its_result_
     look, after = read_trial(store, trial.id)
     assert [number for number, _ in segments_of(store, trial)] == [1, 2]
     assert look.result is not None
-    assert list(look.result["journal"]) == [segment.key for segment in journals.segments(store, trial.id)]
+    assert list(look.result["journal"]) == [
+        segment.key for segment in journals.segments(store, trial.id)
+    ]
     assert (look.state, look.damaged) == (State.DONE, ())
     assert before
     assert after == before, "attempt and number of every line are kept"
@@ -89,7 +93,9 @@ def writes_of_an_end(tmp_path: Path, trial: Trial) -> int:
     return sum(counted[request] for request in WRITES)
 
 
-def test_a_kill_at_any_write_of_an_end_loses_doubles_and_damages_nothing(tmp_path: Path, trial: Trial) -> None:
+def test_a_kill_at_any_write_of_an_end_loses_doubles_and_damages_nothing(
+    tmp_path: Path, trial: Trial
+) -> None:
     writes = writes_of_an_end(tmp_path, trial)
     assert writes == 2 + 1 + 4, "two joined segments, the result, four single segments deleted"
     states = []
@@ -120,7 +126,9 @@ def test_a_kill_at_any_write_of_an_end_loses_doubles_and_damages_nothing(tmp_pat
     assert states == [State.RUNNING] * 3 + [State.DONE] * 4
 
 
-def test_a_look_that_listed_before_the_journals_were_joined_sees_no_damage(store: Store, trial: Trial) -> None:
+def test_a_look_that_listed_before_the_journals_were_joined_sees_no_damage(
+    store: Store, trial: Trial
+) -> None:
     attempt = about_to_end(store, trial)
     _, whole = read_trial(store, trial.id)
     is_first = True
@@ -169,7 +177,9 @@ def test_a_segment_that_came_late_is_waited_for_once(store: Store, trial: Trial)
     assert "lacks the lines before it" in lost.damaged[0].why
 
 
-def test_a_journal_of_many_segments_that_an_older_version_left_is_read_as_before(store: Store, trial: Trial) -> None:
+def test_a_journal_of_many_segments_that_an_older_version_left_is_read_as_before(
+    store: Store, trial: Trial
+) -> None:
     attempt = about_to_end(store, trial)
     end(store, trial, attempt)
     look, whole = read_trial(store, trial.id)
@@ -215,7 +225,9 @@ def test_a_damaged_journal_is_not_joined_and_nothing_of_it_is_deleted(
     assert segment.key in [problem.key for problem in look.damaged]
 
 
-def test_a_joined_segment_that_is_damaged_takes_no_single_ones_with_it(store: Store, trial: Trial) -> None:
+def test_a_joined_segment_that_is_damaged_takes_no_single_ones_with_it(
+    store: Store, trial: Trial
+) -> None:
     """Left beside them by a kill, and spoilt since."""
     attempt = about_to_end(store, trial)
     joined = journals.join_segments(store, trial.id, journals.segments(store, trial.id))

@@ -24,7 +24,9 @@ def test_values_that_are_not_finite_survive_as_json(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as written:
         written.metrics(1, {"a": math.nan, "b": math.inf, "c": -math.inf})
     line = (tmp_path / "journal.jsonl").read_text()
-    values = json.loads(line, parse_constant=lambda name: (_ for _ in ()).throw(AssertionError(name)))["values"]
+    values = json.loads(
+        line, parse_constant=lambda name: (_ for _ in ()).throw(AssertionError(name))
+    )["values"]
     assert math.isnan(float(values["a"]))
     assert (float(values["b"]), float(values["c"])) == (math.inf, -math.inf)
 

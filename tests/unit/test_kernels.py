@@ -17,8 +17,15 @@ def allowed():
 
 
 def run(code: str) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"}
-    subprocess.run([sys.executable, "-c", PRELUDE + code], cwd=Path(__file__).parents[2], env=environment, check=True)
+    environment = {
+        name: value for name, value in os.environ.items() if name != "CUBLAS_WORKSPACE_CONFIG"
+    }
+    subprocess.run(
+        [sys.executable, "-c", PRELUDE + code],
+        cwd=Path(__file__).parents[2],
+        env=environment,
+        check=True,
+    )
 
 
 def test_fp32_is_fp32_and_tf32_is_allowed_only_where_it_is_asked_for() -> None:

@@ -27,9 +27,13 @@ def test_the_rate_halves_at_250k_of_300k_steps() -> None:
     assert rates == [2e-4, 2e-4, 1e-4, 1e-4]
 
 
-@pytest.mark.parametrize(("workers", "micro_batch"), [(1, None), (1, 2), (2, None), (2, 3), (3, 2), (6, 1)])
+@pytest.mark.parametrize(
+    ("workers", "micro_batch"), [(1, None), (1, 2), (2, None), (2, 3), (3, 2), (6, 1)]
+)
 def test_the_slices_of_all_ranks_are_the_batch_once(workers: int, micro_batch: int | None) -> None:
-    spec = tiny_spec(training={"batch_size": 12}, placement={"workers": workers, "micro_batch": micro_batch})
+    spec = tiny_spec(
+        training={"batch_size": 12}, placement={"workers": workers, "micro_batch": micro_batch}
+    )
     slices = [part for rank in range(workers) for part in micro_batches(spec, rank)]
     assert [index for part in slices for index in range(part.start, part.stop)] == list(range(12))
 
@@ -44,8 +48,12 @@ def test_ema_averages_parameters_and_copies_buffers() -> None:
     assert torch.equal(ema.state()["running_mean"], model.running_mean)
 
 
-@pytest.mark.parametrize(("buffers", "expected"), [("copied", 5.0), ("averaged", 0.5), ("untouched", 0.0)])
-def test_running_statistics_of_the_ema_follow_what_the_norm_asks_for(buffers: str, expected: float) -> None:
+@pytest.mark.parametrize(
+    ("buffers", "expected"), [("copied", 5.0), ("averaged", 0.5), ("untouched", 0.0)]
+)
+def test_running_statistics_of_the_ema_follow_what_the_norm_asks_for(
+    buffers: str, expected: float
+) -> None:
     model = BatchNorm(3)
     ema = Ema(model, 0.9, buffers)
     model.running_mean.fill_(5.0)
@@ -65,10 +73,13 @@ class Constant(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("value", "pixel"), [(-0.3, 0), (1.7, 255), (0.5, 128), (100.4 / 255, 100), (math.nan, 0), (math.inf, 0)]
+    ("value", "pixel"),
+    [(-0.3, 0), (1.7, 255), (0.5, 128), (100.4 / 255, 100), (math.nan, 0), (math.inf, 0)],
 )
 def test_outputs_are_clamped_and_rounded_and_0_where_not_finite(value: float, pixel: int) -> None:
-    restored, non_finite = restore(Constant(value), Denoising(25.0), np.zeros((12, 14, 3), dtype=np.uint8), CPU)
+    restored, non_finite = restore(
+        Constant(value), Denoising(25.0), np.zeros((12, 14, 3), dtype=np.uint8), CPU
+    )
     assert restored.dtype == np.uint8
     assert non_finite == (not math.isfinite(value))
     assert np.array_equal(restored, np.full((12, 14, 3), pixel))
@@ -85,9 +96,12 @@ def test_the_noise_of_benchmarks_is_numpys_seed_0_in_pixel_order() -> None:
 
 def test_images_dealt_out_over_ranks_are_scored_once_each() -> None:
     random = np.random.default_rng(0)
-    images = [NamedImage(str(i), random.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for i in range(5)]
+    images = [
+        NamedImage(str(i), random.integers(0, 256, (32, 32, 3), dtype=np.uint8)) for i in range(5)
+    ]
     parts = [
-        evaluate(Constant(0.5), Denoising(25.0), images, CPU, index_slice=slice(rank, None, 3)) for rank in range(3)
+        evaluate(Constant(0.5), Denoising(25.0), images, CPU, index_slice=slice(rank, None, 3))
+        for rank in range(3)
     ]
     whole = evaluate(Constant(0.5), Denoising(25.0), images, CPU, index_slice=slice(None))
     assert sorted((s for part in parts for s in part), key=lambda s: s["name"]) == whole

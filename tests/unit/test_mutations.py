@@ -29,12 +29,20 @@ def test_two_thousand_mutated_sweep_files_are_planned_or_refused_in_words() -> N
         check=False,
     )
     outcomes = [json.loads(line) for line in ran.stdout.splitlines()]
-    assert not [f"{outcome['name']}: {outcome['wrong']}" for outcome in outcomes if outcome["wrong"]]
+    assert not [
+        f"{outcome['name']}: {outcome['wrong']}" for outcome in outcomes if outcome["wrong"]
+    ]
     assert (ran.returncode, len(outcomes)) == (0, COUNT), ran.stderr[-2_000:]
     codes = Counter(outcome["code"] for outcome in outcomes)
-    assert min(codes[0], codes[2]) > COUNT / 20, "mutations that are all refused, or none, try little"
+    assert min(codes[0], codes[2]) > COUNT / 20, (
+        "mutations that are all refused, or none, try little"
+    )
 
 
 def test_a_seed_gives_the_same_mutations() -> None:
     texts = shipped()
-    assert list(mutations(texts, 32, 1)) == list(mutations(texts, 32, 1)) != list(mutations(texts, 32, 2))
+    assert (
+        list(mutations(texts, 32, 1))
+        == list(mutations(texts, 32, 1))
+        != list(mutations(texts, 32, 2))
+    )

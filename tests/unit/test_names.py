@@ -26,9 +26,14 @@ def store(tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "runs"))
 
 
-def test_a_second_file_of_one_name_is_refused_and_another_name_asked_for(tmp_path: Path, store: Store) -> None:
+def test_a_second_file_of_one_name_is_refused_and_another_name_asked_for(
+    tmp_path: Path, store: Store
+) -> None:
     claimed(store, tmp_path / "a/widths.yaml", "i_ln")
-    with pytest.raises(UserError, match=r"a sweep 'widths' already, that of .*a/widths\.yaml.*`sweep: another-name`"):
+    with pytest.raises(
+        UserError,
+        match=r"a sweep 'widths' already, that of .*a/widths\.yaml.*`sweep: another-name`",
+    ):
         claimed(store, tmp_path / "b/widths.yaml", "layer_norm")
     with pytest.raises(UserError, match=r"c/other\.yaml:2:8: sweep: "):
         claimed(store, tmp_path / "c/other.yaml", "layer_norm", sweep="widths")
@@ -45,6 +50,8 @@ def test_a_file_that_is_edited_moved_or_copied_keeps_its_name(tmp_path: Path, st
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"file": 1}', b"[" * 100_000, b"\xff"])
-def test_a_damaged_record_of_a_name_stands_for_no_file(tmp_path: Path, store: Store, content: bytes) -> None:
+def test_a_damaged_record_of_a_name_stands_for_no_file(
+    tmp_path: Path, store: Store, content: bytes
+) -> None:
     store.put("sweeps/widths/file.json", content)
     claimed(store, tmp_path / "widths.yaml", "i_ln")

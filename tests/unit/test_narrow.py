@@ -47,11 +47,17 @@ def test_no_digit_of_a_score_is_cut(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_no_digit_of_a_running_trial_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+def test_no_digit_of_a_running_trial_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
     plan = load_plan(write_sweep(tmp_path, norms="layer_norm, i_ln", steps=300_000))
     progress = Progress(plan, {}, quiet=True, json_lines=False)
-    progress._console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    progress.changed(plan.trials[0].id, State.RUNNING, {"step": 123_456, "loss": 0.01234, "psnr": 31.2345})
+    progress._console = Console(
+        file=io.StringIO(), width=width, force_terminal=True, color_system=None
+    )
+    progress.changed(
+        plan.trials[0].id, State.RUNNING, {"step": 123_456, "loss": 0.01234, "psnr": 31.2345}
+    )
     text = printed(progress._table(), width)
     assert max(map(len, text.splitlines())) <= width
     words = text.split()

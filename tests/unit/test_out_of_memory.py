@@ -11,7 +11,12 @@ from orchestrator.plan import Trial, load_plan
 from orchestrator.plan.fit import with_placement
 from orchestrator.plan.identity import identity
 from orchestrator.run.gang import Report
-from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered, smaller_micro_batch
+from orchestrator.run.out_of_memory import (
+    infeasible_because,
+    place_of,
+    remembered,
+    smaller_micro_batch,
+)
 from orchestrator.run.outcome import failure_of, is_last
 from orchestrator.store import attempts, open_store, trials
 from tests.sweeps import write_sweep
@@ -21,11 +26,17 @@ from trainers.spec import RunSpec
 
 
 def out_of_memory(**more: Any) -> Report:
-    return Report(1, failure={"kind": "cuda_oom", "message": "CUDA out of memory.", "traceback": "", **more})
+    return Report(
+        1, failure={"kind": "cuda_oom", "message": "CUDA out of memory.", "traceback": "", **more}
+    )
 
 
 def attempt(spec: RunSpec, *, final: bool = False, **placement: Any) -> tuple[Any, Any]:
-    recorded = {**spec.placement.model_dump(mode="json"), "micro_batch": spec.micro_batch, **placement}
+    recorded = {
+        **spec.placement.model_dump(mode="json"),
+        "micro_batch": spec.micro_batch,
+        **placement,
+    }
     return {"placement": recorded}, {"kind": "cuda_oom", "final": final}
 
 
@@ -35,9 +46,12 @@ def trial(folder: Path, norm: str = "i_ln", **placement: Any) -> Trial:
 
 
 @pytest.mark.parametrize(
-    ("share", "micro_batch", "smaller"), [(16, 16, 8), (12, 12, 6), (12, 6, 3), (12, 3, 1), (15, 15, 5), (7, 7, 1)]
+    ("share", "micro_batch", "smaller"),
+    [(16, 16, 8), (12, 12, 6), (12, 6, 3), (12, 3, 1), (15, 15, 5), (7, 7, 1)],
 )
-def test_the_next_micro_batch_divides_the_share_and_is_at_most_half(share: int, micro_batch: int, smaller: int) -> None:
+def test_the_next_micro_batch_divides_the_share_and_is_at_most_half(
+    share: int, micro_batch: int, smaller: int
+) -> None:
     spec = tiny_spec(training={"batch_size": 2 * share}, placement={"workers": 2})
     assert smaller_micro_batch(spec, micro_batch) == smaller
     assert smaller_micro_batch(spec, 1) is None
@@ -48,13 +62,26 @@ def test_what_ran_out_of_memory_is_not_tried_again() -> None:
     assert remembered(spec, []) is spec
     after = remembered(spec, [attempt(spec), attempt(spec, micro_batch=8)])
     assert (after.micro_batch, after.accumulation, after.training) == (4, 4, spec.training)
-    assert remembered(spec, [attempt(spec, micro_batch=None)]).micro_batch == 8, "as older attempts were recorded"
-    assert remembered(spec, [attempt(spec, micro_batch=2), attempt(spec, micro_batch=1, final=True)]).micro_batch == 1
+    assert remembered(spec, [attempt(spec, micro_batch=None)]).micro_batch == 8, (
+        "as older attempts were recorded"
+    )
+    assert (
+        remembered(
+            spec, [attempt(spec, micro_batch=2), attempt(spec, micro_batch=1, final=True)]
+        ).micro_batch
+        == 1
+    )
     assert remembered(with_placement(spec, micro_batch=2), [attempt(spec)]).micro_batch == 2
 
 
 @pytest.mark.parametrize(
-    "other", [{"workers": 2}, {"zero_stage": 1}, {"activation_checkpointing": True}, {"gpus_per_worker": 0.5}]
+    "other",
+    [
+        {"workers": 2},
+        {"zero_stage": 1},
+        {"activation_checkpointing": True},
+        {"gpus_per_worker": 0.5},
+    ],
 )
 def test_another_placement_begins_anew(other: dict[str, Any]) -> None:
     spec = tiny_spec(training={"batch_size": 16})
@@ -71,11 +98,18 @@ def test_a_norm_of_the_micro_batch_is_infeasible_at_once(tmp_path: Path) -> None
 def test_a_trial_is_given_up_where_a_smaller_micro_batch_cannot_help(tmp_path: Path) -> None:
     assert infeasible_because(trial(tmp_path), "training") is None
     why = infeasible_because(trial(tmp_path, micro_batch=1), "training")
-    assert why is not None and "nothing is left to halve" in why and why.endswith("a GPU with more memory.")
+    assert (
+        why is not None
+        and "nothing is left to halve" in why
+        and why.endswith("a GPU with more memory.")
+    )
     gang = infeasible_because(
         trial(tmp_path, workers=4, gpus_per_worker=1.0, activation_checkpointing=True), "training"
     )
-    assert gang is not None and "What would help: a zero_stage above 0, up to 3, a GPU with more memory" in gang
+    assert (
+        gang is not None
+        and "What would help: a zero_stage above 0, up to 3, a GPU with more memory" in gang
+    )
     shared = infeasible_because(trial(tmp_path, micro_batch=1, gpus_per_worker=0.5), "training")
     assert shared is not None and "gpus_per_worker: 1" in shared
     for place in ("set-up", "evaluation"):
@@ -101,11 +135,16 @@ def test_halving_uses_up_no_retries() -> None:
 
 @pytest.mark.parametrize(
     "message",
-    ["CUDA error: out of memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"],
+    [
+        "CUDA error: out of memory",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
 )
 def test_libraries_beside_torchs_allocator_are_understood(message: str) -> None:
     assert is_out_of_memory(RuntimeError(message))
-    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    assert not is_out_of_memory(
+        RuntimeError("CUDA error: an illegal memory access was encountered")
+    )
 
 
 def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:
@@ -118,7 +157,10 @@ def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:
     attempts.write_failure(store, only.id, number, "cuda_oom", "m", final=True)
     assert trials.glance_at(store, only.id).state == "infeasible"
     assert not trials.look_at(store, only.id).has_ended
-    assert [failure["message"] for _, failure in attempts.read_failed_attempts(store, only.id, "cuda_oom")] == ["m"]
+    assert [
+        failure["message"]
+        for _, failure in attempts.read_failed_attempts(store, only.id, "cuda_oom")
+    ] == ["m"]
     assert attempts.read_failed_attempts(store, only.id, "killed") == []
 
 

@@ -7,7 +7,14 @@ import pickle
 import pytest
 
 from orchestrator.run.gang import Report
-from orchestrator.run.outcome import GIVE_UP, MOST_RETRIES, PREEMPTED, AttemptFailed, failure_of, is_last
+from orchestrator.run.outcome import (
+    GIVE_UP,
+    MOST_RETRIES,
+    PREEMPTED,
+    AttemptFailed,
+    failure_of,
+    is_last,
+)
 
 
 def failed(kind: str, message: str, code: int = 1) -> Report:
@@ -20,7 +27,10 @@ def test_a_gang_that_trains_or_has_ended_well_has_not_failed(codes: list[int | N
 
 
 def test_what_a_rank_says_of_itself_is_believed_before_its_peers_broken_connection() -> None:
-    reports = [failed("bug", "Connection closed by peer"), failed("data", "cut.png: is empty", code=2)]
+    reports = [
+        failed("bug", "Connection closed by peer"),
+        failed("data", "cut.png: is empty", code=2),
+    ]
     assert failure_of(reports) == ("data", "rank 1: cut.png: is empty")
 
 

@@ -33,9 +33,13 @@ def test_the_sweeps_folder_comes_before_the_working_one(folders: tuple[Path, Pat
     assert own.file_of("norms.inner") is None
 
 
-def test_a_module_with_a_librarys_name_is_the_users_and_the_library_stays(folders: tuple[Path, Path]) -> None:
+def test_a_module_with_a_librarys_name_is_the_users_and_the_library_stays(
+    folders: tuple[Path, Path],
+) -> None:
     sweep, _ = folders
-    (sweep / "copy.py").write_text("import copy, sibling\nNorm = (copy.deepcopy([1]), sibling.TWO)\n")
+    (sweep / "copy.py").write_text(
+        "import copy, sibling\nNorm = (copy.deepcopy([1]), sibling.TWO)\n"
+    )
     (sweep / "sibling.py").write_text("TWO = 2\n")
     (sweep / "package").mkdir()
     (sweep / "package" / "__init__.py").write_text("")

@@ -32,7 +32,9 @@ def write_images(folder: Path, count: int = 3, side: int = 50) -> None:
         Image.fromarray(pixels).save(folder / f"{i}.png")
 
 
-@pytest.mark.parametrize("task", [Denoising(), SuperResolution(2), SuperResolution(3), SuperResolution(2, "f64")])
+@pytest.mark.parametrize(
+    "task", [Denoising(), SuperResolution(2), SuperResolution(3), SuperResolution(2, "f64")]
+)
 def test_packed_pairs_are_what_the_task_makes_of_the_files(tmp_path: Path, task) -> None:
     write_images(tmp_path / "photos")
     source = find_set("photos", [tmp_path])
@@ -50,7 +52,9 @@ def test_pairs_are_packed_side_by_side(tmp_path: Path) -> None:
     for side in ("input", "target"):
         write_images(tmp_path / "Rain" / side)
     source = find_set("Rain", [tmp_path])
-    for pair, image in zip(packed_pairs(source, Deraining(), Cache(tmp_path / "c")), read_images(source), strict=True):
+    for pair, image in zip(
+        packed_pairs(source, Deraining(), Cache(tmp_path / "c")), read_images(source), strict=True
+    ):
         assert np.array_equal(pair.gt, image.pixels)
         assert np.array_equal(pair.lq, image.lq)
 
@@ -74,7 +78,9 @@ def test_every_bad_file_is_told_and_nothing_stays(tmp_path: Path) -> None:
     source = find_set("photos", [tmp_path])
     with pytest.raises(DatasetProblem) as caught:
         packed_pairs(source, Denoising(), Cache(tmp_path / "cache"))
-    assert [line.split(":")[0].rpartition("/")[2] for line in str(caught.value).splitlines()[1:]] == ["1.png", "2.png"]
+    assert [
+        line.split(":")[0].rpartition("/")[2] for line in str(caught.value).splitlines()[1:]
+    ] == ["1.png", "2.png"]
     assert list((tmp_path / "cache/entries").iterdir()) == []
 
 
@@ -87,12 +93,17 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     done = subprocess.run(
-        [mount, "-t", "tmpfs", "-o", "size=1m", "none", disk], capture_output=True, text=True, check=False
+        [mount, "-t", "tmpfs", "-o", "size=1m", "none", disk],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode != 0:
         pytest.skip(f"no small file system can be mounted: {done.stderr.strip()}")
     yield disk
-    subprocess.run(["umount", "--lazy", disk], check=True)  # lazily: packed images may still be mapped
+    subprocess.run(
+        ["umount", "--lazy", disk], check=True
+    )  # lazily: packed images may still be mapped
 
 
 def test_a_disk_that_fills_while_packing_is_told_leaves_nothing_and_is_used_once_it_has_room(
@@ -105,7 +116,10 @@ def test_a_disk_that_fills_while_packing_is_told_leaves_nothing_and_is_used_once
     assert list((small_disk / "cache/entries").iterdir()) == []
     subprocess.run(["mount", "-o", "remount,size=8m", small_disk], check=True)
     pairs = packed_pairs(source, Denoising(), Cache(small_disk / "cache", 10**9))
-    assert all(np.array_equal(pair.gt, image.pixels) for pair, image in zip(pairs, read_images(source), strict=True))
+    assert all(
+        np.array_equal(pair.gt, image.pixels)
+        for pair, image in zip(pairs, read_images(source), strict=True)
+    )
 
 
 @pytest.mark.parametrize("task", [Denoising(), SuperResolution(2), JpegArtefacts(10)])

@@ -36,24 +36,42 @@ SAME = [Pair(pair.gt, pair.gt) for pair in X2]
 @pytest.mark.parametrize(
     ("task", "pairs", "digests"),
     [
-        (SuperResolution(2), X2, "28b860d1b83f9685 1632133387408808 3a3a690edae35592 d139ef748420b845"),
-        (Denoising(25.0), SAME, "6cfd7142c9603985 896257c3e9fd16dd 161e838e554f46b7 0aeb5c7b9561d468"),
+        (
+            SuperResolution(2),
+            X2,
+            "28b860d1b83f9685 1632133387408808 3a3a690edae35592 d139ef748420b845",
+        ),
+        (
+            Denoising(25.0),
+            SAME,
+            "6cfd7142c9603985 896257c3e9fd16dd 161e838e554f46b7 0aeb5c7b9561d468",
+        ),
     ],
     ids=["x2", "noise"],
 )
-def test_the_patches_of_a_default_recipe_never_change(task: Task, pairs: list[Pair], digests: str) -> None:
+def test_the_patches_of_a_default_recipe_never_change(
+    task: Task, pairs: list[Pair], digests: str
+) -> None:
     """Recorded when flips, rotations and sampling were not yet a choice."""
     for (seed, step, index), digest in zip(
         [(0, 0, 0), (0, 3, 1), (7, 299_999, 15), (0, PROBE_STEP, 2)], digests.split(), strict=True
     ):
         lq, gt = TrainingPatches(pairs, task, 8, seed).batch(step, slice(index, index + 1))
-        assert hashlib.sha256(lq.numpy().tobytes() + gt.numpy().tobytes()).hexdigest().startswith(digest)
+        assert (
+            hashlib.sha256(lq.numpy().tobytes() + gt.numpy().tobytes())
+            .hexdigest()
+            .startswith(digest)
+        )
 
 
 def turned(pair: tuple[torch.Tensor, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """A patch as drawn, and flipped and turned in every other way: flipped ones last."""
     flipped = [side.flip(-1) for side in pair]
-    sides = [[torch.rot90(side, k, (-2, -1)) for side in made] for made in (pair, flipped) for k in range(4)]
+    sides = [
+        [torch.rot90(side, k, (-2, -1)) for side in made]
+        for made in (pair, flipped)
+        for k in range(4)
+    ]
     return [(lq, gt) for lq, gt in sides]
 
 
@@ -65,7 +83,9 @@ def ways(flips: bool, rotations: bool) -> set[int]:
     for step in range(40):
         plain, patch = crops.batch(step, slice(0, 1)), chosen.batch(step, slice(0, 1))
         found = [
-            way for way, (lq, gt) in enumerate(turned(plain)) if torch.equal(lq, patch[0]) and torch.equal(gt, patch[1])
+            way
+            for way, (lq, gt) in enumerate(turned(plain))
+            if torch.equal(lq, patch[0]) and torch.equal(gt, patch[1])
         ]
         assert len(found) == 1, "the same crop of the same image, turned or not"
         seen.add(found[0])
@@ -81,14 +101,18 @@ def ways(flips: bool, rotations: bool) -> set[int]:
         (False, False, {0}),
     ],
 )
-def test_flips_and_rotations_are_what_the_recipe_says(flips: bool, rotations: bool, expected: set[int]) -> None:
+def test_flips_and_rotations_are_what_the_recipe_says(
+    flips: bool, rotations: bool, expected: set[int]
+) -> None:
     assert ways(flips, rotations) == expected
 
 
 def test_a_patch_that_is_not_turned_is_cut_out_as_it_lies() -> None:
     patches = TrainingPatches(X2, SuperResolution(2), 8, seed=0, flips=False, rotations=False)
     for lq, gt in zip(*patches.batch(0, slice(0, 20)), strict=True):
-        small, large = ((side.permute(1, 2, 0) * 255).round().numpy().astype(np.uint8) for side in (lq, gt))
+        small, large = (
+            (side.permute(1, 2, 0) * 255).round().numpy().astype(np.uint8) for side in (lq, gt)
+        )
         assert any(
             np.array_equal(pair.lq[top : top + 8, left : left + 8], small)
             and np.array_equal(pair.gt[2 * top : 2 * top + 16, 2 * left : 2 * left + 16], large)
@@ -101,7 +125,9 @@ def test_a_patch_that_is_not_turned_is_cut_out_as_it_lies() -> None:
 def test_without_flips_and_rotations_the_noise_is_the_same() -> None:
     flat = [Pair(np.full((30, 30, 3), 100, np.uint8), np.full((30, 30, 3), 100, np.uint8))]
     with_them = TrainingPatches(flat, Denoising(25.0), 8, seed=1).batch(0, slice(0, 4))
-    without = TrainingPatches(flat, Denoising(25.0), 8, seed=1, flips=False, rotations=False).batch(0, slice(0, 4))
+    without = TrainingPatches(flat, Denoising(25.0), 8, seed=1, flips=False, rotations=False).batch(
+        0, slice(0, 4)
+    )
     assert torch.equal(with_them[0], without[0])
 
 
@@ -128,16 +154,22 @@ def images_in(gt: torch.Tensor) -> list[int]:
 
 
 def order_of(patches: TrainingPatches, batch_size: int, steps: range) -> list[int]:
-    return [image for step in steps for image in images_in(patches.batch(step, slice(0, batch_size))[1])]
+    return [
+        image for step in steps for image in images_in(patches.batch(step, slice(0, batch_size))[1])
+    ]
 
 
 @pytest.mark.parametrize(("count", "batch_size"), [(12, 4), (10, 4), (7, 16), (1, 3), (4, 4)])
-def test_every_image_comes_once_an_epoch_whether_or_not_the_batch_divides_the_set(count: int, batch_size: int) -> None:
+def test_every_image_comes_once_an_epoch_whether_or_not_the_batch_divides_the_set(
+    count: int, batch_size: int
+) -> None:
     order = order_of(by_epoch(count, batch_size), batch_size, range(6 * count))
     epochs = [order[start : start + count] for start in range(0, len(order), count)]
     assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
     if count > 4:
-        assert len({tuple(epoch) for epoch in epochs}) > 0.9 * len(epochs), "each epoch has an order of its own"
+        assert len({tuple(epoch) for epoch in epochs}) > 0.9 * len(epochs), (
+            "each epoch has an order of its own"
+        )
 
 
 def test_an_epochs_order_follows_the_seed() -> None:
@@ -163,12 +195,14 @@ def test_epochs_are_the_same_for_any_number_of_processes_slices_and_after_a_resu
         assert [image for _, gt in stream for image in images_in(gt)] == whole
     assert order_of(by_epoch(count, batch_size), batch_size, range(5, 8)) == whole[5 * batch_size :]
     backwards = by_epoch(count, batch_size)
-    assert [order_of(backwards, batch_size, range(step, step + 1)) for step in range(7, -1, -1)][::-1] == [
-        whole[i : i + batch_size] for i in range(0, len(whole), batch_size)
-    ]
+    assert [order_of(backwards, batch_size, range(step, step + 1)) for step in range(7, -1, -1)][
+        ::-1
+    ] == [whole[i : i + batch_size] for i in range(0, len(whole), batch_size)]
 
 
-@pytest.mark.parametrize("placement", [{}, {"micro_batch": 1}, {"workers": 2}, {"workers": 2, "micro_batch": 1}])
+@pytest.mark.parametrize(
+    "placement", [{}, {"micro_batch": 1}, {"workers": 2}, {"workers": 2, "micro_batch": 1}]
+)
 def test_workers_and_accumulation_together_see_every_image_once_an_epoch(
     tmp_path: Path, placement: dict[str, int]
 ) -> None:
@@ -178,7 +212,10 @@ def test_workers_and_accumulation_together_see_every_image_once_an_epoch(
     spec = tiny_spec(task="denoise_25", training={"sampling": "epoch"}, placement=placement)
     data = DataSpec(train="tones", train_sha256=find_set("tones", [tmp_path]).sha256)
     spec = spec.model_copy(update={"data": data})
-    ranks = [build_patches(spec, [tmp_path], Cache(tmp_path / "cache")) for _ in range(spec.placement.workers)]
+    ranks = [
+        build_patches(spec, [tmp_path], Cache(tmp_path / "cache"))
+        for _ in range(spec.placement.workers)
+    ]
     order = [
         image
         for step in range(7)  # of 4 images: 4 epochs of 7
@@ -195,5 +232,7 @@ def test_an_epochs_crops_are_those_of_independent_sampling_where_the_image_is_th
     independent = TrainingPatches(one, JpegArtefacts(30), 8, seed=2)
     epoch = TrainingPatches(one, JpegArtefacts(30), 8, seed=2, epochs=Epochs(1, 4, 2))
     for step in range(3):
-        for a, b in zip(independent.batch(step, slice(0, 4)), epoch.batch(step, slice(0, 4)), strict=True):
+        for a, b in zip(
+            independent.batch(step, slice(0, 4)), epoch.batch(step, slice(0, 4)), strict=True
+        ):
             assert torch.equal(a, b)

@@ -45,29 +45,62 @@ def ids(plan: Plan) -> list[str]:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 TRAPS = {
-    "a key twice": (BASE + "axes: {}\n", "6:1: axes: the key 'axes' is given twice; first on line 2"),
+    "a key twice": (
+        BASE + "axes: {}\n",
+        "6:1: axes: the key 'axes' is given twice; first on line 2",
+    ),
     "text that looks like a number": (
         BASE + "training: {lr: 1e-5}\n",
         "6:16: training.lr: 1e-5 is text to YAML, not a number: write 1.0e-5",
     ),
-    "a bare no": (BASE + "model: {stdnorm: no}\n", "6:18: model.stdnorm: a bare no is a boolean to YAML: write false"),
+    "a bare no": (
+        BASE + "model: {stdnorm: no}\n",
+        "6:18: model.stdnorm: a bare no is a boolean to YAML: write false",
+    ),
     "an alias": (BASE + "data: &d {}\nobserve: *d\n", "an alias (*name): write the value out"),
-    "a date": (BASE + "sweep: 2026-01-01\n", "6:8: sweep: '2026-01-01' has the YAML type timestamp: quote it"),
-    "an octal number": (BASE + "training: {steps: 010}\n", "6:19: training.steps: 010 would be read as 8"),
+    "a date": (
+        BASE + "sweep: 2026-01-01\n",
+        "6:8: sweep: '2026-01-01' has the YAML type timestamp: quote it",
+    ),
+    "an octal number": (
+        BASE + "training: {steps: 010}\n",
+        "6:19: training.steps: 010 would be read as 8",
+    ),
     "two documents": (BASE + "---\nx: 1\n", "a second document begins here"),
-    "an unknown field": (BASE + "trainig: {}\n", "6:1: trainig: unknown field 'trainig'. Did you mean 'training'?"),
-    "an unknown field inside": (BASE + "training: {step: 5}\n", "6:12: training.step: unknown field 'step'. Did you"),
-    "a wrong type": (BASE + "training: {steps: many}\n", "6:19: training.steps: should be a valid integer"),
-    "a value out of range": (BASE + "training: {steps: 0}\n", "6:19: training.steps: should be greater than or equal"),
+    "an unknown field": (
+        BASE + "trainig: {}\n",
+        "6:1: trainig: unknown field 'trainig'. Did you mean 'training'?",
+    ),
+    "an unknown field inside": (
+        BASE + "training: {step: 5}\n",
+        "6:12: training.step: unknown field 'step'. Did you",
+    ),
+    "a wrong type": (
+        BASE + "training: {steps: many}\n",
+        "6:19: training.steps: should be a valid integer",
+    ),
+    "a value out of range": (
+        BASE + "training: {steps: 0}\n",
+        "6:19: training.steps: should be greater than or equal",
+    ),
     "no axes": ("sweep: x\n", "1:1: axes: is missing"),
     "an empty axis": (BASE + "  width: []\n", "6:10: axes.width: is empty"),
-    "a scalar axis": (BASE + "  width: 24\n", "6:10: axes.width: must be a list, not 24: write [24]"),
+    "a scalar axis": (
+        BASE + "  width: 24\n",
+        "6:10: axes.width: must be a list, not 24: write [24]",
+    ),
     "an unknown probe": (
         BASE + "observe: {probes: [features, chanels]}\n",
         "6:30: observe.probes[1]: unknown probe 'chanels'. Did you mean 'channels'?",
     ),
-    "a probe without its list": (BASE + "observe: {probes: channels}\n", "observe.probes: must be a list"),
-    "an unknown norm": (BASE.replace("i_ln", "iln"), "4:22: axes.norm[1]: unknown norm 'iln'. Did you mean 'i_ln'?"),
+    "a probe without its list": (
+        BASE + "observe: {probes: channels}\n",
+        "observe.probes: must be a list",
+    ),
+    "an unknown norm": (
+        BASE.replace("i_ln", "iln"),
+        "4:22: axes.norm[1]: unknown norm 'iln'. Did you mean 'i_ln'?",
+    ),
     "a backbone of one's own": (
         BASE.replace("swinir-tiny", "'my.code:Net'"),
         "3:14: axes.backbone[0]: 'my.code:Net': only a norm may be of your own. Known: ",
@@ -80,7 +113,10 @@ TRAPS = {
         BASE.replace("i_ln", "{name: i_ln, eps: 0.0}"),
         "4:40: axes.norm[1].eps: eps must be above 0",
     ),
-    "a value twice in an axis": (BASE + "  seed: [1, 1]\n", "6:13: axes.seed[1]: 1 stands in this axis already"),
+    "a value twice in an axis": (
+        BASE + "  seed: [1, 1]\n",
+        "6:13: axes.seed[1]: 1 stands in this axis already",
+    ),
     "heads that do not divide": (
         BASE + "  width: [24, 25]\n",
         "6:15: axes.width[1]: swinir-tiny: 2 heads do not divide embed_dim 25; 24 or 26 would fit",
@@ -111,29 +147,37 @@ TRAPS = {
         "axes.backbone[0].img_size: img_size must be at least 0, not -1",
     ),
     "super-resolution with a backbone that keeps an image's size": (
-        BASE.replace("swinir-tiny", "swinir-tiny, restormer-tiny").replace("sr_x2", "denoise_25, sr_x2"),
+        BASE.replace("swinir-tiny", "swinir-tiny, restormer-tiny").replace(
+            "sr_x2", "denoise_25, sr_x2"
+        ),
         "5:22: axes.task[1]: restormer-tiny: restormer gives an image of its input's size, and sr asks for 2 times that",
     ),
     "a width that a U cannot halve": (
-        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25") + "  width: [48, 25]\n",
+        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
+        + "  width: [48, 25]\n",
         "6:15: axes.width[1]: restormer: embed_dim 25 is not a multiple of 2, which halving the channels and num_heads "
         "[1, 2, 4, 8] need; 24 or 26 would fit",
     ),
     "a depth at which levels lose their proportions": (
-        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25") + "  depth: [2, 3]\n",
+        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
+        + "  depth: [2, 3]\n",
         "6:14: axes.depth[1]: depths [4, 6, 6, 8] and refinement_depth 4 keep their proportions where depth is a multiple "
         "of 2, not at 3",
     ),
     "a depth beyond what a level may have": (
-        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25") + "  depth: [100]\n",
+        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
+        + "  depth: [100]\n",
         "6:11: axes.depth[0]: depths [4, 6, 6, 8] and refinement_depth 4 become up to 200 at depth 100; at most 100 fit",
     ),
     "levels that a U lacks": (
-        BASE.replace("swinir-tiny", "{name: restormer-tiny, depths: [1, 1]}").replace("sr_x2", "denoise_25"),
+        BASE.replace("swinir-tiny", "{name: restormer-tiny, depths: [1, 1]}").replace(
+            "sr_x2", "denoise_25"
+        ),
         "3:14: axes.backbone[0]: restormer-tiny[depths=1-1]: depths names 2 levels; there are 4",
     ),
     "a norm at an end that a backbone lacks": (
-        BASE.replace("swinir-tiny", "restormer-tiny").replace("sr_x2", "denoise_25") + "model: {end_norm: same}\n",
+        BASE.replace("swinir-tiny", "restormer-tiny").replace("sr_x2", "denoise_25")
+        + "model: {end_norm: same}\n",
         "6:19: model.end_norm: restormer-tiny has no norm there: leave it out, or write identity",
     ),
     "an axis `depth` over groups that differ": (
@@ -144,8 +188,14 @@ TRAPS = {
         BASE.replace("sr_x2", "derain"),
         "task derain needs pairs, input/ and target/, which 'embedded-train' has not",
     ),
-    "an exclude that matches nothing": (BASE + "exclude: [{norm: rms_norm}]\n", "6:11: exclude[0]: matches no point"),
-    "an exclude of an unknown axis": (BASE + "exclude: [{nrom: i_ln}]\n", "unknown axis 'nrom'. Did you mean 'norm'?"),
+    "an exclude that matches nothing": (
+        BASE + "exclude: [{norm: rms_norm}]\n",
+        "6:11: exclude[0]: matches no point",
+    ),
+    "an exclude of an unknown axis": (
+        BASE + "exclude: [{nrom: i_ln}]\n",
+        "unknown axis 'nrom'. Did you mean 'norm'?",
+    ),
     "everything excluded": (BASE + "exclude: [{task: sr_x2}]\n", "leaves no trial"),
     "an override that matches nothing": (
         BASE + "resources: {overrides: [{match: {width: 9}, workers: 2}]}\n",
@@ -160,7 +210,10 @@ TRAPS = {
         "placement.workers 3 does not divide training.batch_size 4",
     ),
     "an unknown data set": (BASE + "data: {train: DF2K}\n", "6:15: data.train: no data set 'DF2K'"),
-    "evaluation on the training set": (BASE + "data: {evaluate: [embedded-train]}\n", "is the training set"),
+    "evaluation on the training set": (
+        BASE + "data: {evaluate: [embedded-train]}\n",
+        "is the training set",
+    ),
     "a name that is no label": (BASE + "sweep: My Sweep\n", "6:8: sweep: 'My Sweep' is not a name"),
     "broken YAML": ("axes: [\n", "not YAML"),
     "a list": ("- 1\n", "a sweep file is a mapping"),
@@ -170,7 +223,9 @@ TRAPS = {
 
 
 @pytest.mark.parametrize(("text", "expected"), TRAPS.values(), ids=TRAPS)
-def test_what_is_wrong_is_told_where_and_how(tmp_path: Path, text: str | bytes, expected: str) -> None:
+def test_what_is_wrong_is_told_where_and_how(
+    tmp_path: Path, text: str | bytes, expected: str
+) -> None:
     assert expected in said_of(tmp_path, text)
 
 
@@ -181,7 +236,9 @@ def test_a_problem_shows_its_line_and_a_caret(tmp_path: Path) -> None:
 
 
 def test_all_problems_are_told_at_once_in_the_files_order(tmp_path: Path) -> None:
-    said = said_of(tmp_path, BASE + "training: {steps: 0, lrr: 1.0}\nobserve: {log_every: -1}\nmodell: {}\n")
+    said = said_of(
+        tmp_path, BASE + "training: {steps: 0, lrr: 1.0}\nobserve: {log_every: -1}\nmodell: {}\n"
+    )
     found = [line.split(":")[1] for line in said.splitlines() if line.startswith("bad.yaml")]
     assert found == ["6", "6", "7", "8"]
 
@@ -211,7 +268,11 @@ def test_trials_come_in_the_files_order_and_the_question_is_the_first_line(tmp_p
 def test_width_is_embed_dim_and_depth_the_number_of_groups(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, BASE + "  width: [12]\n  depth: [3]\n")
     backbone = plan.trials[0].spec.model.backbone
-    assert (backbone["embed_dim"], backbone["depths"], backbone["num_heads"]) == (12, (2, 2, 2), (2, 2, 2))
+    assert (backbone["embed_dim"], backbone["depths"], backbone["num_heads"]) == (
+        12,
+        (2, 2, 2),
+        (2, 2, 2),
+    )
 
 
 def test_the_width_and_depth_of_a_u_are_those_of_its_first_level(tmp_path: Path) -> None:
@@ -219,7 +280,11 @@ def test_the_width_and_depth_of_a_u_are_those_of_its_first_level(tmp_path: Path)
     assert plan_of(tmp_path, text).trials[0].name == "layer_norm denoise_25 w48 d4 restormer s0"
     (trial, *_) = plan_of(tmp_path, text + "  width: [24]\n  depth: [2]\n").trials
     backbone = trial.spec.model.backbone
-    assert (backbone["embed_dim"], backbone["depths"], backbone["refinement_depth"]) == (24, (2, 3, 3, 4), 2)
+    assert (backbone["embed_dim"], backbone["depths"], backbone["refinement_depth"]) == (
+        24,
+        (2, 3, 3, 4),
+        2,
+    )
     assert trial.name == "layer_norm denoise_25 w24 d2 restormer s0"
 
 
@@ -251,7 +316,9 @@ def test_an_include_adds_points_and_takes_all_values_of_an_axis_left_out(tmp_pat
 def test_the_same_trial_under_two_names_is_folded_and_said(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, BASE.replace("i_ln", "i_ln, {name: i_ln, eps: 1.0e-4}"))
     assert len(plan.trials) == 2
-    assert [(f.axes["norm"], f.into) for f in plan.folded] == [("i_ln[eps=0.0001]", plan.trials[1].id)]
+    assert [(f.axes["norm"], f.into) for f in plan.folded] == [
+        ("i_ln[eps=0.0001]", plan.trials[1].id)
+    ]
 
 
 def test_resources_change_for_the_trials_they_match(tmp_path: Path) -> None:
@@ -264,7 +331,9 @@ def test_a_norm_brings_its_ends_along_unless_the_file_says_otherwise(tmp_path: P
     ends = [(t.spec.model.end_norm, t.spec.model.stdnorm) for t in plan_of(tmp_path, BASE).trials]
     assert ends == [("same", False), ("affine", True)]
     fixed = plan_of(tmp_path, BASE + "model: {end_norm: same, embed_norm: same, stdnorm: false}\n")
-    assert {(t.spec.model.end_norm, t.spec.model.stdnorm) for t in fixed.trials} == {("same", False)}
+    assert {(t.spec.model.end_norm, t.spec.model.stdnorm) for t in fixed.trials} == {
+        ("same", False)
+    }
 
 
 # --- identity ---------------------------------------------------------------------------------------------------------
@@ -272,14 +341,18 @@ def test_a_norm_brings_its_ends_along_unless_the_file_says_otherwise(tmp_path: P
 SAME = {
     "key order": "axes: {task: [sr_x2], norm: [layer_norm, i_ln], backbone: [swinir-tiny]}\n",
     "comments and layout": BASE.replace("# A question?", "# Another"),
-    "a default spelled out": BASE + "training: {steps: 300000, lr: 2.0e-4, ema_decay: 0.999, patch_size_px: 32}\n",
+    "a default spelled out": BASE
+    + "training: {steps: 300000, lr: 2.0e-4, ema_decay: 0.999, patch_size_px: 32}\n",
     "a preset spelled out": BASE.replace(
         "swinir-tiny",
         "{name: swinir, embed_dim: 24, depths: [2, 2], num_heads: [2, 2], upsampler: pixelshuffledirect}",
     ),
-    "shifts by each input, spelled out": BASE.replace("swinir-tiny", "{name: swinir-tiny, img_size: 0}"),
+    "shifts by each input, spelled out": BASE.replace(
+        "swinir-tiny", "{name: swinir-tiny, img_size: 0}"
+    ),
     "the preset's own width and depth": BASE + "  width: [24]\n  depth: [2]\n",
-    "an end spelled out": BASE.replace("[layer_norm, i_ln]", "[layer_norm, i_ln]") + "observe: {log_every: 3}\n",
+    "an end spelled out": BASE.replace("[layer_norm, i_ln]", "[layer_norm, i_ln]")
+    + "observe: {log_every: 3}\n",
     "cadences": BASE + "observe: {probe_every: 7, checkpoint_every: 9, evaluate_every: 11}\n",
     "evaluation sets": BASE + "data: {evaluate: []}\n",
     "placement": BASE + "resources: {workers: 2, zero_stage: 1, device: cpu}\n",
@@ -328,9 +401,21 @@ def test_identity_follows_the_code_of_a_users_own_norm(
 
     code = "raise RuntimeError('planning must not import this')\ndef scale(x, by=2): return x.size * by\n"
     first = id_with(code)
-    assert id_with('"""Norms."""\n\n' + code.replace("\ndef", "  # indeed\n\n\ndef").replace("'", '"')) == first
-    assert id_with(code.replace("return x.size * by", "\n    'Doubled.'\n    return ((x.size) * by)")) == first
-    changes = [("by=2", "by=3"), ("x.size", "x.shape"), ("* by", "+ by"), ("def scale", "def scaled"), (code, "")]
+    assert (
+        id_with('"""Norms."""\n\n' + code.replace("\ndef", "  # indeed\n\n\ndef").replace("'", '"'))
+        == first
+    )
+    assert (
+        id_with(code.replace("return x.size * by", "\n    'Doubled.'\n    return ((x.size) * by)"))
+        == first
+    )
+    changes = [
+        ("by=2", "by=3"),
+        ("x.size", "x.shape"),
+        ("* by", "+ by"),
+        ("def scale", "def scaled"),
+        (code, ""),
+    ]
     assert len({first, *(id_with(code.replace(*change)) for change in changes)}) == 6
 
 
@@ -341,7 +426,9 @@ def test_identity_sees_the_file_of_the_module_that_a_norm_is_named_by_and_no_oth
     package.mkdir()
     (package / "__init__.py").write_text("from own_package_for_a_test.norms import Mine\n")
     monkeypatch.syspath_prepend(tmp_path)
-    text = BASE.replace("layer_norm, i_ln", "'own_package_for_a_test:Mine', 'own_package_for_a_test.norms:Mine'")
+    text = BASE.replace(
+        "layer_norm, i_ln", "'own_package_for_a_test:Mine', 'own_package_for_a_test.norms:Mine'"
+    )
     seen = []
     for content in ("class Mine: eps = 1\n", "class Mine: eps = 2\n"):
         (package / "norms.py").write_text(content)
@@ -359,7 +446,9 @@ def test_a_norm_whose_source_is_not_there_or_not_python_is_told_at_the_axis(
     for content, said in {
         b"x = 1\nclass Mine(:\n": f"{source}:2: cannot be parsed: invalid syntax",
         b"x = 1\n\0": f"{source}:2: cannot be parsed: a null byte: not a text file",
-        b"x = a" + b"()" * 100_000: f"{source}: cannot be parsed: an expression or a block is nested too deeply",
+        b"x = a"
+        + b"()"
+        * 100_000: f"{source}: cannot be parsed: an expression or a block is nested too deeply",
     }.items():
         source.write_bytes(content)
         assert said_of(tmp_path, text).splitlines() == [
@@ -367,7 +456,9 @@ def test_a_norm_whose_source_is_not_there_or_not_python_is_told_at_the_axis(
             "    4 |   norm: [layer_norm, 'bad_norms_for_a_test:Mine']",
             "      |                      ^",
         ]
-    assert "4:22: axes.norm[1]: no module" in said_of(tmp_path, text.replace("bad_norms", "missing_norms"))
+    assert "4:22: axes.norm[1]: no module" in said_of(
+        tmp_path, text.replace("bad_norms", "missing_norms")
+    )
     done = normsweep("validate", "bad.yaml", cwd=tmp_path)  # finds the module beside the file
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "axes.norm[1]: " in done.stderr
@@ -382,7 +473,9 @@ def test_the_micro_batch_is_identity_where_statistics_depend_on_it(tmp_path: Pat
     assert batch_4 != batch_8
     assert i_ln_4 == i_ln_8
     one_of_two = text % 4 + "  "
-    assert ids(plan_of(tmp_path, one_of_two.replace("micro_batch: 4", "micro_batch: 4, workers: 2"))) == [
+    assert ids(
+        plan_of(tmp_path, one_of_two.replace("micro_batch: 4", "micro_batch: 4, workers: 2"))
+    ) == [
         batch_4,
         i_ln_4,
     ]
@@ -391,7 +484,9 @@ def test_the_micro_batch_is_identity_where_statistics_depend_on_it(tmp_path: Pat
 def test_a_norm_of_an_installed_package_is_known_by_its_entry_point(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "published_norms.py").write_text("raise RuntimeError('planning must not import this')")
+    (tmp_path / "published_norms.py").write_text(
+        "raise RuntimeError('planning must not import this')"
+    )
     publish(tmp_path, "grand_norm", "published_norms:Grand")
     monkeypatch.syspath_prepend(tmp_path)
     plan = plan_of(tmp_path, BASE.replace("i_ln", "{name: grand_norm, eps: 1.0e-3}"))
@@ -434,7 +529,9 @@ def test_parameters_equal_torchs(tmp_path: Path) -> None:
     for name in ("restormer-tiny", RESTORMER):
         text += f"  - {{backbone: {name}, task: [sr_x2, sr_x3, sr_x4]}}\n"
     for trial in plan_of(tmp_path, text).trials:
-        assert sum(p.numel() for p in build_model(trial.spec).parameters()) == trial.parameters, trial.name
+        assert sum(p.numel() for p in build_model(trial.spec).parameters()) == trial.parameters, (
+            trial.name
+        )
 
 
 GMACS = {
@@ -449,16 +546,31 @@ GMACS = {
 
 @pytest.mark.parametrize(("preset", "gmacs"), GMACS.items())
 def test_macs_equal_the_published_figures(tmp_path: Path, preset: str, gmacs: float) -> None:
-    text = BASE.replace("swinir-tiny", preset).replace("sr_x2", "sr_x4") + "training: {patch_size_px: 64}\n"
+    text = (
+        BASE.replace("swinir-tiny", preset).replace("sr_x2", "sr_x4")
+        + "training: {patch_size_px: 64}\n"
+    )
     cost = cost_of(plan_of(tmp_path, text).trials[0].spec)
     assert abs(cost.macs_per_patch / 1e9 - gmacs) < 0.02 * gmacs
 
 
 def test_multiply_adds_of_restormer_equal_the_published_figure(tmp_path: Path) -> None:
     """140.99 G for 256 x 256 pixels, in which profilers do not see attention's products of matrices: 13.89 G more."""
-    text = BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25") + "training: {patch_size_px: 256}\n"
+    text = (
+        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
+        + "training: {patch_size_px: 256}\n"
+    )
     seen = 0
-    levels = [(48, 1, 4), (96, 2, 6), (192, 4, 6), (384, 8, 8), (192, 4, 6), (96, 2, 6), (96, 1, 4), (96, 1, 4)]
+    levels = [
+        (48, 1, 4),
+        (96, 2, 6),
+        (192, 4, 6),
+        (384, 8, 8),
+        (192, 4, 6),
+        (96, 2, 6),
+        (96, 1, 4),
+        (96, 1, 4),
+    ]
     for (channels, heads, blocks), halvings in zip(levels, [0, 1, 2, 3, 2, 1, 0, 0], strict=True):
         seen += blocks * 2 * channels * (channels // heads) * 256**2 // 4**halvings
     cost = cost_of(plan_of(tmp_path, text).trials[0].spec)
@@ -518,7 +630,9 @@ def test_validate_tells_of_every_file_and_exits_with_2(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["frobnicate"], ["plan"], ["plan", "s.yaml", "--frob"], ["run", "none.yaml"]])
+@pytest.mark.parametrize(
+    "arguments", [["frobnicate"], ["plan"], ["plan", "s.yaml", "--frob"], ["run", "none.yaml"]]
+)
 def test_wrong_flags_and_missing_files_exit_with_2(tmp_path: Path, arguments: list[str]) -> None:
     done = normsweep(*arguments, cwd=tmp_path)
     assert done.returncode == 2

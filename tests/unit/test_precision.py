@@ -15,9 +15,12 @@ from trainers.precision import HALF, PRECISIONS, at_precision, quantized
 
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_weights_are_rounded_to_the_nearest_of_symmetric_steps(bits: int, per_channel: bool) -> None:
+def test_weights_are_rounded_to_the_nearest_of_symmetric_steps(
+    bits: int, per_channel: bool
+) -> None:
     weight = (
-        torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 6)[:, None, None, None]
+        torch.randn(5, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+        * torch.arange(1, 6)[:, None, None, None]
     )
     levels = 2 ** (bits - 1) - 1
     expected = torch.empty_like(weight)
@@ -36,7 +39,9 @@ def test_a_tensor_of_zeros_stays() -> None:
 def test_only_linear_and_convolution_weights_are_quantised() -> None:
     model = build_model(tiny_spec())
     of_layers = {
-        f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)
+        f"{name}.weight"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
     }
     before, after = model.state_dict(), at_precision(model, "int4").state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
@@ -70,7 +75,9 @@ def test_half_precision_is_that_of_torchs_kernels_within_rounding(
     assert torch.equal(ours, ours.to(dtype).float())  # every value is one that the format has
     unit = torch.finfo(dtype).eps * theirs.abs().max()
     assert (ours - theirs).abs().max() <= unit
-    assert (ours == theirs).float().mean() > 0.9  # a sum in another order ends on another side of a half now and then
+    assert (
+        ours == theirs
+    ).float().mean() > 0.9  # a sum in another order ends on another side of a half now and then
 
 
 def test_beyond_65504_fp16_is_infinite_and_bf16_is_not() -> None:

@@ -15,7 +15,9 @@ from trainers.probes.base import ProbeBatch
 from trainers.probes.features import Features, channel_entropy
 from trainers.spec import ModelSpec
 
-RESTORMER = ModelSpec.with_defaults(Choice(name="restormer-tiny", knobs={"embed_dim": 8}), Choice(name="i_ln"))
+RESTORMER = ModelSpec.with_defaults(
+    Choice(name="restormer-tiny", knobs={"embed_dim": 8}), Choice(name="i_ln")
+)
 
 
 def network(**knobs: int | tuple[int, ...]) -> nn.Module:
@@ -126,7 +128,9 @@ def test_a_u_is_traced_on_every_level_down_and_up() -> None:
     model = build_model(tiny_spec(task="denoise_25").model_copy(update={"model": RESTORMER}))
     shapes: list[tuple[int, ...]] = []
     for level in model.groups:
-        level.register_forward_hook(lambda _module, _inputs, output: shapes.append(tuple(output.shape)))
+        level.register_forward_hook(
+            lambda _module, _inputs, output: shapes.append(tuple(output.shape))
+        )
     values = measured(model, torch.rand(2, 3, 16, 24))
     widths, tokens = (8, 16, 32, 64, 32, 16, 16, 16), (384, 96, 24, 6, 24, 96, 384, 384)
     assert shapes == [(2, n, c) for n, c in zip(tokens, widths, strict=True)]

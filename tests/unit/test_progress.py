@@ -29,7 +29,9 @@ def told(plan: Plan, *, quiet: bool = False, json_lines: bool = False) -> None:
         progress.line({"event": "summary", "done": 1})
 
 
-def test_plain_lines_tell_changes_of_state_and_how_much_is_left(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_tell_changes_of_state_and_how_much_is_left(
+    plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
     told(plan)
     out, err = capsys.readouterr()
     assert out == ""
@@ -48,7 +50,9 @@ def test_quiet_tells_only_what_is_wrong(plan: Plan, capsys: pytest.CaptureFixtur
 def test_json_lines_stand_alone_on_stdout(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     told(plan, json_lines=True)
     out, err = capsys.readouterr()
-    records = [json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in out.splitlines()]
+    records = [
+        json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in out.splitlines()
+    ]
     assert [record["event"] for record in records] == ["trial"] * 4 + ["summary"]
     assert (records[1]["step"], records[3]["loss"]) == (50, None)
     assert err.strip() == "look at this"
@@ -66,11 +70,15 @@ def test_which_trials_have_moved_is_told_once(plan: Plan) -> None:
         assert progress.moved() == {first.id}
 
 
-def test_only_what_needs_no_training_counts_as_ended(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_what_needs_no_training_counts_as_ended(
+    plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
     first, second = plan.trials
     with Progress(
         plan, {first.id: State.INTERRUPTED, second.id: State.FAILED}, quiet=False, json_lines=False
     ) as progress:
         progress.changed(first.id, State.RUNNING)
         progress.changed(first.id, State.INTERRUPTED)
-    assert [line.rpartition("[")[2] for line in capsys.readouterr().err.splitlines()] == ["0/2 ended]"] * 2
+    assert [line.rpartition("[")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "0/2 ended]"
+    ] * 2

@@ -15,7 +15,13 @@ from torch import nn
 from orchestrator.errors import UserError
 from orchestrator.evaluate import EvaluateOptions, evaluate_checkpoint
 from tests.tiny import tiny_spec
-from trainers.backbones.published import NotThisNetwork, fit, load_published, norm_of, read_published
+from trainers.backbones.published import (
+    NotThisNetwork,
+    fit,
+    load_published,
+    norm_of,
+    read_published,
+)
 from trainers.build import build_model, load_exported
 from trainers.catalog import NORMS
 from trainers.choice import Choice
@@ -29,7 +35,9 @@ def network(seed: int, norm: str = "layer_norm", task: str = "sr_x2") -> nn.Modu
 def hat(seed: int, norm: str, task: str) -> nn.Module:
     spec = tiny_spec(norm=norm, task=task)
     knobs = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}
-    backbone = type(spec.model).with_defaults(Choice(name="hat-tiny", knobs=knobs), Choice(name=norm))
+    backbone = type(spec.model).with_defaults(
+        Choice(name="hat-tiny", knobs=knobs), Choice(name=norm)
+    )
     torch.manual_seed(seed)
     return build_model(spec.model_copy(update={"model": backbone}))
 
@@ -38,7 +46,9 @@ def as_published_i_ln(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
     """The names and shapes under which i-LN is published."""
     names = {"weight": "gamma", "bias": "beta"}
     return {
-        f"{path}.{names[last]}" if "norm" in path else key: value.view(1, 1, -1) if "norm" in path else value
+        f"{path}.{names[last]}" if "norm" in path else key: value.view(1, 1, -1)
+        if "norm" in path
+        else value
         for key, value in state.items()
         for path, _, last in [key.rpartition(".")]
     }
@@ -51,7 +61,9 @@ def assert_equal(one: nn.Module, other: nn.Module) -> None:
 
 BUFFERS = {
     "layers.0.residual_group.blocks.1.attn_mask": torch.zeros(4, 16, 16),
-    "layers.0.residual_group.blocks.1.attn.relative_position_index": torch.zeros(16, 16, dtype=torch.int64),
+    "layers.0.residual_group.blocks.1.attn.relative_position_index": torch.zeros(
+        16, 16, dtype=torch.int64
+    ),
     "relative_position_index_SA": torch.zeros(16, 16, dtype=torch.int64),
     "relative_position_index_OCA": torch.zeros(16, 36, dtype=torch.int64),
     "mean": torch.zeros(1, 3, 1, 1),
@@ -65,9 +77,17 @@ def test_bare_and_wrapped_states_load_and_the_averaged_one_is_preferred(tmp_path
         "params": {"params": published},
         "both": {"params": other, "params_ema": published},
         "parallel": {f"module.{key}": value for key, value in published.items()},
-        "compiled": {"params": {f"_orig_mod.module.{key}": value for key, value in published.items()}},
-        "lightning": {"state_dict": {f"model.{key}": value for key, value in published.items()}, "epoch": 3},
-        "gan": {"state_dict": {f"net_g.{k}": v for k, v in published.items()} | {"net_d.conv.weight": torch.ones(1)}},
+        "compiled": {
+            "params": {f"_orig_mod.module.{key}": value for key, value in published.items()}
+        },
+        "lightning": {
+            "state_dict": {f"model.{key}": value for key, value in published.items()},
+            "epoch": 3,
+        },
+        "gan": {
+            "state_dict": {f"net_g.{k}": v for k, v in published.items()}
+            | {"net_d.conv.weight": torch.ones(1)}
+        },
         "nested": {"net_g": {"params_ema": published, "params": other}, "net_d": {}},
     }
     for name, content in files.items():
@@ -123,7 +143,9 @@ def test_published_layer_norm_loads_into_no_other_norm(tmp_path: Path, norm: str
 def test_published_i_ln_loads_into_no_other_norm(tmp_path: Path, norm: str) -> None:
     torch.save(as_published_i_ln(network(1, "i_ln").state_dict()), tmp_path / "i_ln.pth")
     ours = network(2, norm)
-    with pytest.raises(NotThisNetwork, match=f"holds weights of norm i_ln, and the network has {norm}"):
+    with pytest.raises(
+        NotThisNetwork, match=f"holds weights of norm i_ln, and the network has {norm}"
+    ):
         load_published(ours, tmp_path / "i_ln.pth")
     assert_equal(ours, network(2, norm))
 
@@ -147,7 +169,9 @@ def test_an_exported_file_and_a_trials_checkpoint_say_their_norm(tmp_path: Path)
         ours = network(2, "instance_norm")
         load_published(ours, path)
         assert_equal(ours, network(1, "instance_norm"))
-        with pytest.raises(NotThisNetwork, match="holds weights of norm instance_norm, and the network has i_ln"):
+        with pytest.raises(
+            NotThisNetwork, match="holds weights of norm instance_norm, and the network has i_ln"
+        ):
             load_published(network(2, "i_ln"), path)
 
 
@@ -170,7 +194,9 @@ def test_not_strict_what_fits_is_taken_and_the_rest_is_listed(tmp_path: Path) ->
         assert torch.equal(value, drawn[key] if key in fresh else x2[key]), key
 
 
-def test_a_published_hat_x2_starts_an_x4_but_for_its_second_doubling(spandrel_archs, tmp_path: Path) -> None:
+def test_a_published_hat_x2_starts_an_x4_but_for_its_second_doubling(
+    spandrel_archs, tmp_path: Path
+) -> None:
     theirs = spandrel_archs["hat"](
         img_size=8, embed_dim=8, depths=(2,), num_heads=(2,), window_size=4, compress_ratio=3, squeeze_factor=6,
         overlap_ratio=0.5, mlp_ratio=2, upscale=2, upsampler="pixelshuffle", resi_connection="1conv",
@@ -185,7 +211,9 @@ def test_a_published_hat_x2_starts_an_x4_but_for_its_second_doubling(spandrel_ar
     assert not found.reshaped
     assert not found.unused
     for norm in ("i_ln", "instance_norm"):
-        with pytest.raises(NotThisNetwork, match=f"holds weights of norm layer_norm, and the network has {norm}"):
+        with pytest.raises(
+            NotThisNetwork, match=f"holds weights of norm layer_norm, and the network has {norm}"
+        ):
             fit(weights, hat(0, norm, "sr_x2"))
 
 
@@ -258,12 +286,24 @@ STRANGE = {
     "more": ({"foo.bar": torch.ones(1)}, "has foo.bar"),
     "twice": ({"module.conv_first.bias": torch.ones(1)}, "has module.conv_first.bias"),
     "wide": ({FIRST: torch.ones(12, 3, 3, 3)}, f"{FIRST} is [12, 3, 3, 3], not [8, 3, 3, 3]"),
-    "whole": ({FIRST: torch.ones(8, 3, 3, 3, dtype=torch.int32)}, f"{FIRST}: int32 values where weights are wanted"),
-    "complex": ({FIRST: torch.ones(8, 3, 3, 3, dtype=torch.complex64)}, f"{FIRST}: sparse, quantised, complex"),
+    "whole": (
+        {FIRST: torch.ones(8, 3, 3, 3, dtype=torch.int32)},
+        f"{FIRST}: int32 values where weights are wanted",
+    ),
+    "complex": (
+        {FIRST: torch.ones(8, 3, 3, 3, dtype=torch.complex64)},
+        f"{FIRST}: sparse, quantised, complex",
+    ),
     "sparse": ({FIRST: torch.ones(8, 3, 3, 3).to_sparse()}, f"{FIRST}: sparse, quantised, complex"),
-    "empty": ({FIRST: torch.ones(8, 3, 3, 3, device="meta")}, f"{FIRST}: sparse, quantised, complex or without data"),
+    "empty": (
+        {FIRST: torch.ones(8, 3, 3, 3, device="meta")},
+        f"{FIRST}: sparse, quantised, complex or without data",
+    ),
     "nan": ({FIRST: torch.full((8, 3, 3, 3), torch.nan)}, f"{FIRST}: not finite numbers"),
-    "huge": ({FIRST: torch.full((8, 3, 3, 3), 1e300, dtype=torch.float64)}, f"{FIRST}: not finite numbers"),
+    "huge": (
+        {FIRST: torch.full((8, 3, 3, 3), 1e300, dtype=torch.float64)},
+        f"{FIRST}: not finite numbers",
+    ),
     "number": ({"epoch": 3}, "no tensors under names: epoch"),
 }
 
@@ -271,7 +311,11 @@ STRANGE = {
 @pytest.mark.parametrize("name", STRANGE)
 def test_weights_that_do_not_fit_are_named_with_their_file(tmp_path: Path, name: str) -> None:
     changes, told = STRANGE[name]
-    content = {key: value for key, value in {**network(1).state_dict(), **changes}.items() if value is not None}
+    content = {
+        key: value
+        for key, value in {**network(1).state_dict(), **changes}.items()
+        if value is not None
+    }
     torch.save(content, tmp_path / f"{name}.pth")
     ours = network(3)
     with pytest.raises(NotThisNetwork, match=re.escape(f"{name}.pth")) as refused:
@@ -287,9 +331,15 @@ def exported(path: Path, tensors: dict[str, torch.Tensor], norm: str = "layer_no
 
 
 @pytest.mark.parametrize("name", ["lacks", "more", "wide", "whole", "nan"])
-def test_an_exported_file_that_does_not_fit_its_spec_is_refused_by_name(tmp_path: Path, name: str) -> None:
+def test_an_exported_file_that_does_not_fit_its_spec_is_refused_by_name(
+    tmp_path: Path, name: str
+) -> None:
     changes, told = STRANGE[name]
-    content = {key: value for key, value in {**network(1).state_dict(), **changes}.items() if value is not None}
+    content = {
+        key: value
+        for key, value in {**network(1).state_dict(), **changes}.items()
+        if value is not None
+    }
     path = exported(tmp_path / f"{name}.safetensors", content)
     with pytest.raises(NotThisNetwork, match=re.escape(told)):
         load_exported(path)
@@ -298,12 +348,18 @@ def test_an_exported_file_that_does_not_fit_its_spec_is_refused_by_name(tmp_path
         evaluate_checkpoint(str(path), options)
 
 
-def test_an_exported_file_may_come_out_of_a_wrapper_and_in_another_precision(tmp_path: Path) -> None:
+def test_an_exported_file_may_come_out_of_a_wrapper_and_in_another_precision(
+    tmp_path: Path,
+) -> None:
     state = {f"module.{key}": value.double() for key, value in network(1).state_dict().items()}
     assert_equal(load_exported(exported(tmp_path / "wrapped.safetensors", state)), network(1))
 
 
 def test_an_exported_file_of_a_norm_that_is_not_here_says_so(tmp_path: Path) -> None:
-    path = exported(tmp_path / "own.safetensors", network(1).state_dict(), norm="norms_of_a_colleague:Gain")
-    with pytest.raises(NotThisNetwork, match="is of norm norms_of_a_colleague:Gain, which cannot be imported here"):
+    path = exported(
+        tmp_path / "own.safetensors", network(1).state_dict(), norm="norms_of_a_colleague:Gain"
+    )
+    with pytest.raises(
+        NotThisNetwork, match="is of norm norms_of_a_colleague:Gain, which cannot be imported here"
+    ):
         load_exported(path)

@@ -10,13 +10,15 @@ from orchestrator.cluster.kube import quantity
 from orchestrator.cluster.queue import queue_notes
 
 Object = dict[str, Any]
-KUEUE_SAID = (
-    "couldn't assign flavors to pod set head: insufficient unused quota for cpu in flavor default, 1200m more needed"
-)
+KUEUE_SAID = "couldn't assign flavors to pod set head: insufficient unused quota for cpu in flavor default, 1200m more needed"
 
 
 def pod_set(name: str, count: int, **requests: str) -> Object:
-    return {"name": name, "count": count, "template": {"spec": {"containers": [{"resources": {"requests": requests}}]}}}
+    return {
+        "name": name,
+        "count": count,
+        "template": {"spec": {"containers": [{"resources": {"requests": requests}}]}},
+    }
 
 
 WORKLOAD: Object = {
@@ -34,7 +36,9 @@ WORKLOAD: Object = {
         ],
     },
     "status": {
-        "conditions": [{"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": KUEUE_SAID}]
+        "conditions": [
+            {"type": "QuotaReserved", "status": "False", "reason": "Pending", "message": KUEUE_SAID}
+        ]
     },
 }
 JOB: Object = {"metadata": {"uid": "u-1", "labels": {"kueue.x-k8s.io/queue-name": "sweeps"}}}
@@ -69,11 +73,15 @@ def test_a_queue_that_is_full_says_what_is_needed_and_what_is_free() -> None:
     assert notes == ["waits in queue sweeps: position 1 of 1", "needs 1.6 CPUs, 0.4 of 2 free"]
 
 
-@pytest.mark.parametrize("seen", [None, cluster_queue("0")], ids=["quota not seen", "nothing lacking"])
+@pytest.mark.parametrize(
+    "seen", [None, cluster_queue("0")], ids=["quota not seen", "nothing lacking"]
+)
 def test_where_that_cannot_be_told_kueues_own_words_stand(seen: Object | None) -> None:
     assert queue_notes(Cluster(seen), JOB)[1] == f"Pending: {KUEUE_SAID}"  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("text", "size"), [("1200m", 1.2), ("4Gi", 4 << 30), ("64", 64), ("1e3", 1000), ("2M", 2e6)])
+@pytest.mark.parametrize(
+    ("text", "size"), [("1200m", 1.2), ("4Gi", 4 << 30), ("64", 64), ("1e3", 1000), ("2M", 2e6)]
+)
 def test_a_quantity_is_a_number(text: str, size: float) -> None:
     assert quantity(text) == pytest.approx(size)

@@ -35,11 +35,18 @@ class Same(Norm):
 
 def options(**changes: Any) -> JobOptions:
     return JobOptions(
-        **{"store": "s3://lab/runs", "tracking": "http://mlflow:5000", "image": "lab/normsweep:1", **changes}
+        **{
+            "store": "s3://lab/runs",
+            "tracking": "http://mlflow:5000",
+            "image": "lab/normsweep:1",
+            **changes,
+        }
     )
 
 
-def job(folder: Path, *, resources: str = "device: cpu", norms: str = "i_ln", **changes: Any) -> Job:
+def job(
+    folder: Path, *, resources: str = "device: cpu", norms: str = "i_ln", **changes: Any
+) -> Job:
     file = write_sweep(folder, norms=norms)
     file.write_text(file.read_text().replace("device: cpu, workers: 1", resources))
     return build_job(load_plan(file), options(**changes))
@@ -57,7 +64,9 @@ def own_norms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_job_is_named_after_its_sweep_and_all_that_decides_what_it_does(tmp_path: Path) -> None:
     name = job(tmp_path).name
     assert re.fullmatch(r"chaos-[0-9a-f]{6}", name)
-    assert job(tmp_path, queue="sweeps", replicas=4).name == name, "how it is run does not rename it"
+    assert job(tmp_path, queue="sweeps", replicas=4).name == name, (
+        "how it is run does not rename it"
+    )
     assert job(tmp_path, image="lab/normsweep:2").name != name
     assert job(tmp_path, norms="i_ln, none").name != name
 
@@ -100,7 +109,10 @@ def test_there_is_a_group_for_each_shape_with_pods_for_its_largest_gang(tmp_path
         for group in made.rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     ]
     assert [limit.get("nvidia.com/gpu") for limit in limits] == [None, None, "1"]
-    starts = [group["rayStartParams"] for group in made.rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]]
+    starts = [
+        group["rayStartParams"]
+        for group in made.rayjob["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    ]
     assert starts == [{"num-cpus": "2"}, {"num-cpus": "8"}, {"num-cpus": "2", "num-gpus": "1"}]
     assert packed.memory_gib > small.memory_gib, "Ray may put four ranks of the small shape there"
 
@@ -116,10 +128,13 @@ def with_gpus(folder: Path, count: int) -> Path:
     return path
 
 
-def test_auto_takes_gpus_where_the_templates_workers_have_them_and_the_run_is_told(tmp_path: Path) -> None:
+def test_auto_takes_gpus_where_the_templates_workers_have_them_and_the_run_is_told(
+    tmp_path: Path,
+) -> None:
     """The pods are made for it, so what has joined when the run begins must not decide again."""
     plain, on_gpus = (
-        job(tmp_path, resources="workers: 2", **more) for more in ({}, {"template": with_gpus(tmp_path, 8)})
+        job(tmp_path, resources="workers: 2", **more)
+        for more in ({}, {"template": with_gpus(tmp_path, 8)})
     )
     assert [made.groups[0].name for made in (plain, on_gpus)] == ["cpu1", "gpu1-cpu1"]
     assert "have no nvidia.com/gpu among their limits" in plain.gpus.why
@@ -156,10 +171,15 @@ def test_a_group_grows_only_where_the_autoscaler_may(tmp_path: Path) -> None:
     cluster = job(tmp_path, most_replicas=5).rayjob["spec"]["rayClusterSpec"]
     assert cluster["enableInTreeAutoscaling"]
     assert cluster["autoscalerOptions"]["version"] == "v2"
-    assert [cluster["workerGroupSpecs"][0][name] for name in ("minReplicas", "maxReplicas")] == [1, 5]
+    assert [cluster["workerGroupSpecs"][0][name] for name in ("minReplicas", "maxReplicas")] == [
+        1,
+        5,
+    ]
     head = cluster["headGroupSpec"]["template"]["spec"]
     assert head["serviceAccountName"] == "normsweep-autoscaler"
-    assert not head["automountServiceAccountToken"], "only the autoscaler's container sees the token"
+    assert not head["automountServiceAccountToken"], (
+        "only the autoscaler's container sees the token"
+    )
 
 
 def test_norms_of_ones_own_travel_with_the_packages_around_them(own_norms: Path) -> None:
@@ -170,7 +190,9 @@ def test_norms_of_ones_own_travel_with_the_packages_around_them(own_norms: Path)
     assert made.config_map["data"]["travelling--norms.py"] == NORM
     (sweep,) = [
         volume
-        for volume in made.rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["volumes"]
+        for volume in made.rayjob["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"][
+            "volumes"
+        ]
         if volume["name"] == "sweep"
     ]
     paths = {item["path"]: item["key"] for item in sweep["configMap"]["items"]}
@@ -196,7 +218,8 @@ def test_a_norm_of_an_installed_package_is_refused_with_the_way_out(own_norms: P
 
 
 @pytest.mark.parametrize(
-    "content", ["kind: Pod", "a: [", "[]", "kind: RayJob\nspec: {rayClusterSpec: {workerGroupSpecs: []}}"]
+    "content",
+    ["kind: Pod", "a: [", "[]", "kind: RayJob\nspec: {rayClusterSpec: {workerGroupSpecs: []}}"],
 )
 def test_a_template_that_cannot_be_filled_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "own.yaml").write_text(content)
@@ -207,7 +230,8 @@ def test_a_template_that_cannot_be_filled_is_refused(tmp_path: Path, content: st
 def test_more_shapes_than_kueue_takes_are_refused(tmp_path: Path) -> None:
     norms = ", ".join(f"{{name: i_ln, eps: {n}.0e-4}}" for n in range(1, 19))
     overrides = ", ".join(
-        f"{{match: {{norm: 'i_ln[eps={n / 10_000:g}]'}}, cpus_per_worker: {n}}}" for n in range(2, 19)
+        f"{{match: {{norm: 'i_ln[eps={n / 10_000:g}]'}}, cpus_per_worker: {n}}}"
+        for n in range(2, 19)
     )
     with pytest.raises(UserError, match="Kueue takes 16"):
         job(tmp_path, norms=norms, resources=f"overrides: [{overrides}]", queue="sweeps")

@@ -62,10 +62,14 @@ def said() -> str:
         ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:7"),
     ],
 )
-def test_a_refused_setting_is_named_and_no_other(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_setting_is_named_and_no_other(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(name, value)
     advice = said().rpartition(". ")[2]
-    assert [word.strip(".,") for word in advice.split() if word.startswith("AWS_")] == [name], advice
+    assert [word.strip(".,") for word in advice.split() if word.startswith("AWS_")] == [name], (
+        advice
+    )
 
 
 @pytest.mark.parametrize(

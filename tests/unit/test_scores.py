@@ -46,18 +46,33 @@ def store(tmp_path: Path) -> Store:
 
 
 def scores(step: int, *images: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    return {"step": step, "kind": "event", "event": "scores", "set": "Set5", "images": list(images), **fields}
+    return {
+        "step": step,
+        "kind": "event",
+        "event": "scores",
+        "set": "Set5",
+        "images": list(images),
+        **fields,
+    }
 
 
 def write_events(store: Store, trial: Trial, *events: dict[str, Any]) -> None:
     """An attempt whose journal has these lines."""
     lines = [{"seq": i, "time": 1_764_000_000.0 + i, **event} for i, event in enumerate(events)]
     attempt = new_attempt(store, trial, MADE)
-    put_segment(store, trial.id, attempt, 0, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    put_segment(
+        store, trial.id, attempt, 0, "".join(json.dumps(line) + "\n" for line in lines).encode()
+    )
 
 
 def evaluate(store: Store, trial: Trial, name: str, *images: dict[str, Any], **fields: Any) -> None:
-    record = {"benchmark": "Set5", "precision": "fp32", "images": list(images), "step": 40, **fields}
+    record = {
+        "benchmark": "Set5",
+        "precision": "fp32",
+        "images": list(images),
+        "step": 40,
+        **fields,
+    }
     write_evaluation(store, trial.id, name, record)
 
 
@@ -77,12 +92,14 @@ def test_what_training_scored_is_a_row_for_each_image_and_metric(plan: Plan, sto
         (20, "a.png", "psnr"),
     ]
     assert rows(frame, "image", "metric", "value")[6] == ("b.png", "psnr", math.inf)
-    assert set(rows(frame, "trial", "norm", "precision", "set", "source", "inference_precision", "tile")) == {
-        (plan.trials[3].id, "i_ln", "bf16", "Set5", "training", "", "")
-    }
+    assert set(
+        rows(frame, "trial", "norm", "precision", "set", "source", "inference_precision", "tile")
+    ) == {(plan.trials[3].id, "i_ln", "bf16", "Set5", "training", "", "")}
 
 
-def test_of_two_attempts_the_first_to_score_a_set_at_a_step_counts(plan: Plan, store: Store) -> None:
+def test_of_two_attempts_the_first_to_score_a_set_at_a_step_counts(
+    plan: Plan, store: Store
+) -> None:
     for psnr in (30.0, 31.0):
         write_events(store, plan.trials[0], scores(10, {"name": "a.png", "psnr": psnr}))
     write_events(store, plan.trials[0], scores(20, {"name": "a.png", "psnr": 32.0}))
@@ -92,15 +109,34 @@ def test_of_two_attempts_the_first_to_score_a_set_at_a_step_counts(plan: Plan, s
 def test_evaluations_say_how_the_network_ran(plan: Plan, store: Store) -> None:
     image = {"name": "a.png", "psnr": 30.0}
     evaluate(store, plan.trials[0], "Set5-fp32", image)
-    evaluate(store, plan.trials[0], "Set5-int8", image, precision="int8", per_channel=True, tile_px=64, overlap_px=16)
-    found = rows(read_frame(plan, store), "precision", "inference_precision", "tile", "step", "source", "value")
+    evaluate(
+        store,
+        plan.trials[0],
+        "Set5-int8",
+        image,
+        precision="int8",
+        per_channel=True,
+        tile_px=64,
+        overlap_px=16,
+    )
+    found = rows(
+        read_frame(plan, store),
+        "precision",
+        "inference_precision",
+        "tile",
+        "step",
+        "source",
+        "value",
+    )
     assert found == [
         ("fp32", "fp32", "", 40, "evaluation", 30.0),
         ("fp32", "int8 per channel", "64+16", 40, "evaluation", 30.0),
     ]
 
 
-def test_a_damaged_evaluation_is_named_and_gives_no_scores(plan: Plan, store: Store, tmp_path: Path) -> None:
+def test_a_damaged_evaluation_is_named_and_gives_no_scores(
+    plan: Plan, store: Store, tmp_path: Path
+) -> None:
     evaluate(store, plan.trials[0], "Set5-fp32", {"name": "a.png", "psnr": 30.0})
     (path,) = files_of(tmp_path / "runs", "evaluation")
     path.write_bytes(path.read_bytes().replace(b"30.0", b"39.0"))
@@ -120,7 +156,9 @@ def test_a_damaged_evaluation_is_named_and_gives_no_scores(plan: Plan, store: St
         {"step": 10, "kind": "event"},
     ],
 )
-def test_other_events_and_shapes_are_passed_over(plan: Plan, store: Store, event: dict[str, Any]) -> None:
+def test_other_events_and_shapes_are_passed_over(
+    plan: Plan, store: Store, event: dict[str, Any]
+) -> None:
     write_events(store, plan.trials[0], event)
     frame = read_frame(plan, store)
     assert frame.images.empty

@@ -55,8 +55,13 @@ def test_every_module_with_shapes_is_checked_and_every_kind_of_shape_is_known() 
 
 def test_a_trial_needs_neither_jaxtyping_nor_beartype() -> None:
     without = "import sys; sys.modules.update(jaxtyping=None, beartype=None); import trainers.__main__, trainers.loop"
-    modules = [f"trainers.{place}.{name}" for place, name in (("backbones", "hat"), ("backbones", "drct"))]
+    modules = [
+        f"trainers.{place}.{name}" for place, name in (("backbones", "hat"), ("backbones", "drct"))
+    ]
     done = subprocess.run(
-        [sys.executable, "-c", f"{without}; import {', '.join(modules)}"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-c", f"{without}; import {', '.join(modules)}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr

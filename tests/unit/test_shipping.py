@@ -45,10 +45,16 @@ def store(tmp_path: Path) -> CountedStore:
 
 def steps(store: CountedStore) -> list[int]:
     """Of the lines in the store."""
-    return [json.loads(line)["step"] for key in store.list("trials/t") for line in store.get(key).splitlines()]
+    return [
+        json.loads(line)["step"]
+        for key in store.list("trials/t")
+        for line in store.get(key).splitlines()
+    ]
 
 
-def test_a_journal_ships_by_time_and_its_values_are_known_at_once(store: CountedStore, rank: Rank) -> None:
+def test_a_journal_ships_by_time_and_its_values_are_known_at_once(
+    store: CountedStore, rank: Rank
+) -> None:
     shipper = Shipping(store, "t", 1, 0, rank.out)
     for step in range(1, 301):  # a line a second, looked for five times a second
         rank.journal.metrics(step, {"train/loss": float(step)})
@@ -62,7 +68,9 @@ def test_a_journal_ships_by_time_and_its_values_are_known_at_once(store: Counted
     assert steps(store) == list(range(1, 301)), "the rank's last lines are shipped when it ends"
 
 
-def test_no_checkpoint_is_in_the_store_before_the_lines_that_it_covers(store: CountedStore, rank: Rank) -> None:
+def test_no_checkpoint_is_in_the_store_before_the_lines_that_it_covers(
+    store: CountedStore, rank: Rank
+) -> None:
     shipper = Shipping(store, "t", 1, 0, rank.out)
     rank.journal.metrics(1, {"train/loss": 1.0})
     shipper.ship(has_ended=False)

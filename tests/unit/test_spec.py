@@ -52,7 +52,9 @@ def test_a_probe_named_twice_measures_once() -> None:
 
 
 def test_a_preset_is_read_as_its_entry_with_all_knobs() -> None:
-    model = RunSpec.from_json(with_field("model.backbone", {"name": "swinir-light", "window_size": 4})).model
+    model = RunSpec.from_json(
+        with_field("model.backbone", {"name": "swinir-light", "window_size": 4})
+    ).model
     assert model.backbone.name == "swinir"
     assert (model.backbone["embed_dim"], model.backbone["window_size"]) == (60, 4)
     assert (model.backbone["mlp_ratio"], model.backbone["depths"]) == (2.0, (6, 6, 6, 6))
@@ -66,7 +68,16 @@ def test_micro_batches_of_all_workers_make_up_the_batch() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"", b"{", b"\xff\xfe\x00", b"\x00\x01\x02", b"[" * 100_000, b"1" * 5_000, '{"a": "é"}'.encode("latin-1")]
+    "text",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\x00",
+        b"\x00\x01\x02",
+        b"[" * 100_000,
+        b"1" * 5_000,
+        '{"a": "é"}'.encode("latin-1"),
+    ],
 )
 def test_what_is_not_json_is_a_bad_spec(text: bytes) -> None:
     with pytest.raises(BadSpec, match="not JSON"):
@@ -83,25 +94,77 @@ def test_json_that_is_no_spec_is_a_bad_spec(text: str) -> None:
     ("place", "value", "said"),
     [
         ("model.norm", "iln", "model.norm: unknown norm 'iln'. Did you mean 'i_ln'?"),
-        ("model.norm", {"name": "i_ln", "epz": 1e-4}, "model.norm: i_ln has no knob 'epz'. Did you mean 'eps'?"),
+        (
+            "model.norm",
+            {"name": "i_ln", "epz": 1e-4},
+            "model.norm: i_ln has no knob 'epz'. Did you mean 'eps'?",
+        ),
         ("model.norm", {"name": "i_ln", "eps": 0}, "model.norm: eps must be above 0"),
-        ("model.norm", {"name": "i_ln", "eps": "1e-4"}, "model.norm: eps must be a number, not '1e-4'"),
-        ("model.norm", {"name": "i_ln", "eps": None}, "model.norm.knobs.eps: must be true or false, a number"),
+        (
+            "model.norm",
+            {"name": "i_ln", "eps": "1e-4"},
+            "model.norm: eps must be a number, not '1e-4'",
+        ),
+        (
+            "model.norm",
+            {"name": "i_ln", "eps": None},
+            "model.norm.knobs.eps: must be true or false, a number",
+        ),
         ("model.norm", {"name": "i_ln", "eps": math.nan}, "model.norm: eps must be finite"),
-        ("model.norm", {"name": "i_ln", "eps": 10**400}, "model.norm: eps must be a number below 1e308"),
-        ("model.norm", {"name": "i_ln", "rescale": 1}, "model.norm: rescale must be true or false, not 1"),
+        (
+            "model.norm",
+            {"name": "i_ln", "eps": 10**400},
+            "model.norm: eps must be a number below 1e308",
+        ),
+        (
+            "model.norm",
+            {"name": "i_ln", "rescale": 1},
+            "model.norm: rescale must be true or false, not 1",
+        ),
         ("model.norm", {"name": "i_ln", "knobs": 5}, "model.norm.knobs: "),
         ("model.norm", {"eps": 1e-4}, "model.norm.name: "),
         ("model.norm", [1], "model.norm: "),
-        ("model.backbone", {"name": "swinir-tiny", "depths": [2.0, 2]}, "model.backbone.knobs.depths: must be"),
-        ("model.backbone", {"name": "swinir-tiny", "depths": [True, 2]}, "model.backbone.knobs.depths: must be"),
-        ("model.backbone", {"name": "swinir-tiny", "depths": []}, "model.backbone: depths must be a list"),
-        ("model.backbone", {"name": "swinir-tiny", "depths": [2, 0]}, "model.backbone: depths must be at least 1"),
-        ("model.backbone", {"name": "swinir-tiny", "depths": [2]}, "model: depths names 1 groups, num_heads 2"),
-        ("model.backbone", {"name": "swinir-tiny", "embed_dim": 25}, "model: 2 heads do not divide embed_dim 25"),
-        ("model.backbone", {"name": "swinir-tiny", "upsampler": "bicubic"}, "model.backbone: upsampler must be one of"),
+        (
+            "model.backbone",
+            {"name": "swinir-tiny", "depths": [2.0, 2]},
+            "model.backbone.knobs.depths: must be",
+        ),
+        (
+            "model.backbone",
+            {"name": "swinir-tiny", "depths": [True, 2]},
+            "model.backbone.knobs.depths: must be",
+        ),
+        (
+            "model.backbone",
+            {"name": "swinir-tiny", "depths": []},
+            "model.backbone: depths must be a list",
+        ),
+        (
+            "model.backbone",
+            {"name": "swinir-tiny", "depths": [2, 0]},
+            "model.backbone: depths must be at least 1",
+        ),
+        (
+            "model.backbone",
+            {"name": "swinir-tiny", "depths": [2]},
+            "model: depths names 1 groups, num_heads 2",
+        ),
+        (
+            "model.backbone",
+            {"name": "swinir-tiny", "embed_dim": 25},
+            "model: 2 heads do not divide embed_dim 25",
+        ),
+        (
+            "model.backbone",
+            {"name": "swinir-tiny", "upsampler": "bicubic"},
+            "model.backbone: upsampler must be one of",
+        ),
         ("model.end_norm", "none", "model.end_norm: "),
-        ("model.backbone", "restormer-tiny", "model: restormer has no norms at its ends: embed_norm and end_norm are"),
+        (
+            "model.backbone",
+            "restormer-tiny",
+            "model: restormer has no norms at its ends: embed_norm and end_norm are",
+        ),
         ("task", {"name": "sr", "scale": 5}, "task: scale must be one of 2, 3, 4, not 5"),
         ("data.train", "../elsewhere", "data.train: "),
         ("data.train_sha256", "abc", "data.train_sha256: "),
@@ -114,10 +177,18 @@ def test_json_that_is_no_spec_is_a_bad_spec(text: str) -> None:
         ("training.halve_lr_at", [0.5, 1.5], "training.halve_lr_at.1: "),
         ("training.stepz", 5, "training.stepz: Extra inputs are not permitted"),
         ("observe.evaluate", ["a/b"], "observe.evaluate.0: "),
-        ("observe.probes", ["featurs"], "observe.probes: unknown probe 'featurs'. Did you mean 'features'?"),
+        (
+            "observe.probes",
+            ["featurs"],
+            "observe.probes: unknown probe 'featurs'. Did you mean 'features'?",
+        ),
         ("observe.probes", ["a/b"], "observe.probes.0: "),
         ("placement.workers", 3, "spec: placement.workers 3 does not divide training.batch_size 4"),
-        ("placement.micro_batch", 3, "spec: placement.micro_batch 3 does not divide the 4 images of a worker"),
+        (
+            "placement.micro_batch",
+            3,
+            "spec: placement.micro_batch 3 does not divide the 4 images of a worker",
+        ),
         ("placement.zero_stage", 4, "placement.zero_stage: "),
         ("version", 2, "version: "),
     ],
@@ -144,7 +215,9 @@ def test_all_wrong_fields_are_told_at_once() -> None:
 def test_a_task_that_the_backbone_cannot_do_is_refused() -> None:
     model = ModelSpec.with_defaults(Choice(name="restormer-tiny"), Choice(name="i_ln"))
     spec = {**json.loads(tiny_spec().to_json()), "model": model.model_dump(mode="json")}
-    with pytest.raises(BadSpec, match="restormer gives an image of its input's size, and sr asks for 2 times that"):
+    with pytest.raises(
+        BadSpec, match="restormer gives an image of its input's size, and sr asks for 2 times that"
+    ):
         RunSpec.from_json(json.dumps(spec))
     assert RunSpec.from_json(json.dumps({**spec, "task": "denoise_25"})).model == model
 

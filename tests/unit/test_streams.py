@@ -33,11 +33,16 @@ def prints(tmp_path):
         program.write_text(PRINTS.format(lines=lines, word="x" * 80, file=tmp_path / "worked"))
         line = shell.format(f"{sys.executable} {program}")
         done = subprocess.run(
-            ["bash", "-c", f"set -o pipefail; {line}"], env={**environment(), **more}, capture_output=True, timeout=60
+            ["bash", "-c", f"set -o pipefail; {line}"],
+            env={**environment(), **more},
+            capture_output=True,
+            timeout=60,
         )
         assert b"Traceback" not in done.stderr
         assert b"Exception ignored" not in done.stderr
-        assert (tmp_path / "worked").read_text() == "worked", "what it does is done, and goes into its own file"
+        assert (tmp_path / "worked").read_text() == "worked", (
+            "what it does is done, and goes into its own file"
+        )
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     return run

@@ -43,11 +43,17 @@ SAME = {
     "the module's docstring": ('"""A norm."""\n', ""),
     "a class's docstring": ('"""Scales tokens."""', '"""Scales tokens by a weight."""'),
     "a method's docstring": ('        """Of `dim` channels."""\n', ""),
-    "a string under an attribute": ("self.eps = eps\n", 'self.eps = eps\n        """Of the variance."""\n'),
+    "a string under an attribute": (
+        "self.eps = eps\n",
+        'self.eps = eps\n        """Of the variance."""\n',
+    ),
     "quotes": ('""', "''"),
     "quotes of an f-string": ('f"{dim:>{power}} channels"', "f'''{dim:>{power}} channels'''"),
     "a string in parts": ('channels"', 'chan" "nels"'),
-    "parentheses": ("(x * (self.weight + self.eps)) ** 2", "((x * ((self.weight) + self.eps)) ** (2))"),
+    "parentheses": (
+        "(x * (self.weight + self.eps)) ** 2",
+        "((x * ((self.weight) + self.eps)) ** (2))",
+    ),
     "a trailing comma": ("torch.ones(dim)", "torch.ones(\n            dim,\n        )"),
     "a number written otherwise": ("1e-5", "0.000_01"),
     "a prefix of Python 2": ('"a"}', 'u"a"}'),
@@ -71,7 +77,10 @@ OTHER = {
     "precedence": ("(x * (self.weight + self.eps))", "(x * self.weight + self.eps)"),
     "a default": ("eps: float = 1e-5, power", "eps: float, power"),
     "whose default it is": ("eps: float = 1e-5, power", "eps: float, power=1e-5"),
-    "what is given by keyword": ("dim: int, *, eps: float = 1e-5, power", "dim: int, power, *, eps: float = 1e-5"),
+    "what is given by keyword": (
+        "dim: int, *, eps: float = 1e-5, power",
+        "dim: int, power, *, eps: float = 1e-5",
+    ),
     "an annotation": ("dim: int,", "dim: float,"),
     "a base": ("class Mine(nn.Module)", "class Mine(nn.Identity)"),
     "a name": ("class Mine", "class Ours"),
@@ -115,7 +124,10 @@ def test_the_encoding_that_a_source_declares_is_used() -> None:
 
 def test_it_never_changes() -> None:
     """Whatever the Python, from 3.11: it is part of trials' ids."""
-    assert syntax_sha256(NORM.encode()) == "9dfbd1ead90f53be15da8e1e2cb87a1479cc8897e15be7579775571bdb1244a7"
+    assert (
+        syntax_sha256(NORM.encode())
+        == "9dfbd1ead90f53be15da8e1e2cb87a1479cc8897e15be7579775571bdb1244a7"
+    )
     assert syntax_sha256(b"") == "b5999633d806a4425694a2e389d4c42e99949638e4f3c7a2b793b0073e37c634"
 
 
@@ -145,7 +157,9 @@ UNPARSABLE = {
 
 
 @pytest.mark.parametrize(("source", "line", "said"), UNPARSABLE.values(), ids=UNPARSABLE)
-def test_what_is_not_python_is_refused_with_its_line(source: bytes, line: int | None, said: str) -> None:
+def test_what_is_not_python_is_refused_with_its_line(
+    source: bytes, line: int | None, said: str
+) -> None:
     with pytest.raises(Unparsable, match=said) as caught:
         syntax_sha256(source)
     assert caught.value.line == line

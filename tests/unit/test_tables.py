@@ -12,7 +12,9 @@ from orchestrator.report.tables import Cell, Comparison, as_frame, comparisons
 SET = "embedded-test"
 
 
-def trial(norm: str, psnr: float | None = None, *, task: str = "sr_x2", seed: int = 0, **fields: Any) -> dict[str, Any]:
+def trial(
+    norm: str, psnr: float | None = None, *, task: str = "sr_x2", seed: int = 0, **fields: Any
+) -> dict[str, Any]:
     """A row of `trials`, with the final PSNR it is to have."""
     axes = {
         "backbone": "swinir-tiny",
@@ -23,18 +25,32 @@ def trial(norm: str, psnr: float | None = None, *, task: str = "sr_x2", seed: in
         "seed": seed,
         "size": "w12 d2",
     }
-    row = {"trial": f"{norm}-{task}-{seed}", **axes, "parameters": 1000, "state": "done", "step": 100, "steps": 100}
+    row = {
+        "trial": f"{norm}-{task}-{seed}",
+        **axes,
+        "parameters": 1000,
+        "state": "done",
+        "step": 100,
+        "steps": 100,
+    }
     return {**row, "evaluate": (SET,), **fields, "psnr": psnr}
 
 
 def compared(*rows: dict[str, Any], recipe: tuple[str, ...] = ()) -> Comparison:
     points = [
-        {"trial": row["trial"], "metric": f"val/{SET}/psnr", "step": row["step"], "value": row["psnr"]}
+        {
+            "trial": row["trial"],
+            "metric": f"val/{SET}/psnr",
+            "step": row["step"],
+            "value": row["psnr"],
+        }
         for row in rows
         if row["psnr"] is not None
     ]
     columns = ["trial", "metric", "step", "value"]
-    frame = Frame(pd.DataFrame(rows), pd.DataFrame(points, columns=columns), axes=axes_named(recipe))
+    frame = Frame(
+        pd.DataFrame(rows), pd.DataFrame(points, columns=columns), axes=axes_named(recipe)
+    )
     (table,) = comparisons(frame)
     return table
 
@@ -46,7 +62,9 @@ def cells(table: Comparison, task: str = "sr_x2") -> dict[str, Cell]:
 
 
 def test_a_cell_is_mean_and_sample_deviation_over_seeds() -> None:
-    cell = cells(compared(trial("i_ln", 30.0), trial("i_ln", 31.0, seed=1), trial("i_ln", 32.0, seed=2)))["i_ln"]
+    cell = cells(
+        compared(trial("i_ln", 30.0), trial("i_ln", 31.0, seed=1), trial("i_ln", 32.0, seed=2))
+    )["i_ln"]
     assert (cell.mean, cell.sd, cell.n) == (31.0, 1.0, 3)
 
 
@@ -60,12 +78,16 @@ def test_the_highest_of_a_column_is_marked() -> None:
 
 
 def test_what_is_equal_as_printed_is_marked_together() -> None:
-    found = cells(compared(trial("layer_norm", 30.001), trial("i_ln", 30.004), trial("rms_norm", 29.0)))
+    found = cells(
+        compared(trial("layer_norm", 30.001), trial("i_ln", 30.004), trial("rms_norm", 29.0))
+    )
     assert [norm for norm, cell in found.items() if cell.best] == ["layer_norm", "i_ln"]
 
 
 def test_a_lone_value_is_not_marked_as_best() -> None:
-    assert not cells(compared(trial("layer_norm", 30.0), trial("i_ln", state="pending", step=None)))["layer_norm"].best
+    assert not cells(
+        compared(trial("layer_norm", 30.0), trial("i_ln", state="pending", step=None))
+    )["layer_norm"].best
 
 
 @pytest.mark.parametrize(
@@ -86,33 +108,48 @@ def test_a_missing_cell_is_named(fields: dict[str, Any], words: str) -> None:
 
 
 def test_seeds_without_a_value_are_counted_beside_the_mean() -> None:
-    rows = [trial("i_ln", 30.0), *(trial("i_ln", seed=seed, state="pending", step=None) for seed in (1, 2))]
+    rows = [
+        trial("i_ln", 30.0),
+        *(trial("i_ln", seed=seed, state="pending", step=None) for seed in (1, 2)),
+    ]
     cell = cells(compared(*rows))["i_ln"]
     assert (cell.mean, cell.n, cell.missing) == (30.0, 1, ("2 pending",))
 
 
 def test_a_diverged_trial_has_no_final_value_even_if_it_was_evaluated() -> None:
-    cell = cells(compared(trial("layer_norm", 30.0), trial("i_ln", 29.0, state="diverged", step=60)))["i_ln"]
+    cell = cells(
+        compared(trial("layer_norm", 30.0), trial("i_ln", 29.0, state="diverged", step=60))
+    )["i_ln"]
     assert cell.mean is None
 
 
 def test_a_combination_that_was_excluded_says_so() -> None:
-    table = compared(trial("layer_norm", 30.0), trial("layer_norm", 31.0, task="denoise_25"), trial("i_ln", 30.0))
+    table = compared(
+        trial("layer_norm", 30.0), trial("layer_norm", 31.0, task="denoise_25"), trial("i_ln", 30.0)
+    )
     assert cells(table, "denoise_25")["i_ln"].missing == ("not in the sweep",)
 
 
 def test_a_norm_that_a_size_lacks_still_has_its_row() -> None:
     rows = [trial("layer_norm", 30.0), {**trial("i_ln", 30.0), "size": "w24 d2", "width": 24}]
-    tables = comparisons(Frame(pd.DataFrame(rows), pd.DataFrame(columns=["trial", "metric", "step", "value"])))
+    tables = comparisons(
+        Frame(pd.DataFrame(rows), pd.DataFrame(columns=["trial", "metric", "step", "value"]))
+    )
     assert cells(tables[0])["i_ln"].missing == ("not in the sweep",)
 
 
 def test_norms_and_tasks_stand_in_file_order() -> None:
     table = compared(
-        *(trial(norm, 30.0, task=task) for norm in ("rms_norm", "i_ln") for task in ("sr_x2", "denoise_25"))
+        *(
+            trial(norm, 30.0, task=task)
+            for norm in ("rms_norm", "i_ln")
+            for task in ("sr_x2", "denoise_25")
+        )
     )
     assert [row.name for row in table.rows] == ["rms_norm", "i_ln"]
-    assert [(column.task, column.dataset) for column in table.columns if column.metric == "psnr"] == [
+    assert [
+        (column.task, column.dataset) for column in table.columns if column.metric == "psnr"
+    ] == [
         ("sr_x2", SET),
         ("denoise_25", SET),
     ]
@@ -120,7 +157,9 @@ def test_norms_and_tasks_stand_in_file_order() -> None:
 
 def test_each_size_has_a_table_of_its_own() -> None:
     rows = [trial("i_ln", 30.0), {**trial("i_ln", 30.0, seed=1), "size": "w24 d2", "width": 24}]
-    tables = comparisons(Frame(pd.DataFrame(rows), pd.DataFrame(columns=["trial", "metric", "step", "value"])))
+    tables = comparisons(
+        Frame(pd.DataFrame(rows), pd.DataFrame(columns=["trial", "metric", "step", "value"]))
+    )
     assert [table.size for table in tables] == ["w12 d2", "w24 d2"]
 
 

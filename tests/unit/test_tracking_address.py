@@ -15,7 +15,22 @@ from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError, m
 from orchestrator.tracking.address import Address, parse
 
 SECRET = "s3cr3t-w0rd"
-ODD = ["a#b", "a%20b", "a b", "ü", "a?b", "a?x=1", "a%b", "a%%b", "a&b=c", "a+b", "a@b:c", "a'b\"c", "a\\b", "100%"]
+ODD = [
+    "a#b",
+    "a%20b",
+    "a b",
+    "ü",
+    "a?b",
+    "a?x=1",
+    "a%b",
+    "a%%b",
+    "a&b=c",
+    "a+b",
+    "a@b:c",
+    "a'b\"c",
+    "a\\b",
+    "100%",
+]
 
 
 @pytest.mark.parametrize("name", ODD)
@@ -99,8 +114,12 @@ def test_a_driver_that_is_not_installed_is_said_with_what_to_install(
 @pytest.mark.parametrize(
     "password", [SECRET, "s3cr3t/w0rd", "s3cr3t@w0rd", "s3cr3t'w0rd", "s3cr3t w0rd", "s3cr3t#?w0rd"]
 )
-@pytest.mark.parametrize("before", ["http", "https", "postgresql+psycopg2", "mysql+pymysql", "ftp", "postgres"])
-def test_no_error_holds_a_password_whatever_is_wrong_with_the_address(before: str, password: str) -> None:
+@pytest.mark.parametrize(
+    "before", ["http", "https", "postgresql+psycopg2", "mysql+pymysql", "ftp", "postgres"]
+)
+def test_no_error_holds_a_password_whatever_is_wrong_with_the_address(
+    before: str, password: str
+) -> None:
     for rest in ("host", "host:port", "host:5000/db", "host/db?sslpassword=s3cr3t", "", "ho st"):
         try:
             shown = parse(f"{before}://ada:{password}@{rest}").shown
@@ -110,7 +129,9 @@ def test_no_error_holds_a_password_whatever_is_wrong_with_the_address(before: st
         assert "w0rd" not in shown, shown
 
 
-def test_a_servers_password_goes_to_mlflow_by_its_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_servers_password_goes_to_mlflow_by_its_own_variables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.setenv(name, "other")
     address = parse(f"HTTPS://ada:{SECRET}%40%2F@[::1]:5000/mlflow/")
@@ -127,12 +148,16 @@ def test_an_address_without_a_password_changes_no_variable(monkeypatch: pytest.M
     assert os.environ["MLFLOW_TRACKING_PASSWORD"] == "other"
 
 
-@pytest.mark.parametrize("text", ["http://host:5000/x?user=a@b", "s3://bucket/a@b", "sqlite:////home/a:b@c/x.db"])
+@pytest.mark.parametrize(
+    "text", ["http://host:5000/x?user=a@b", "s3://bucket/a@b", "sqlite:////home/a:b@c/x.db"]
+)
 def test_what_is_no_password_is_not_masked(text: str) -> None:
     assert masked(text) == text
 
 
-def test_a_message_that_quotes_an_address_holds_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_message_that_quotes_an_address_holds_no_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     said = f"HTTPConnectionPool: GET 'http://ada:{SECRET}@host:5000/api' and postgresql://ada:12345@db/x?password=12345 failed"
     assert SECRET not in str(UserError(said))
     assert "12345" not in str(UserError(said))
@@ -153,12 +178,24 @@ print(os.getpid(), psutil.Process().cmdline()[3:], *(os.environ.get(name) for na
 
 @pytest.mark.parametrize("flag", [["--tracking", "{}"], ["--tracking={}"]])
 @pytest.mark.parametrize("scheme", ["http", "postgresql"])
-def test_a_password_leaves_the_list_of_processes(flag: list[str], scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_password_leaves_the_list_of_processes(
+    flag: list[str], scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     uri = f"{scheme}://ada:{SECRET}@host"
     for name in ("NORMSWEEP_TRACKING", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
-    command = [sys.executable, "-c", LISTED, "run", "x.yaml", *(part.format(uri) for part in flag), "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [
+        sys.executable,
+        "-c",
+        LISTED,
+        "run",
+        "x.yaml",
+        *(part.format(uri) for part in flag),
+        "--quiet",
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
         output, told = process.communicate(timeout=60)
     if scheme == "http":
         left = f"['run', 'x.yaml', '--tracking=http://host', '--quiet'] None ada {SECRET}"

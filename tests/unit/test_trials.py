@@ -37,12 +37,16 @@ MANIFEST = {"step": 10, "world_size": 1, "zero_stage": 0}
 
 def line(seq: int, step: int, **values: float | str) -> bytes:
     return (
-        json.dumps({"seq": seq, "time": 100.0 + seq, "step": step, "kind": "metrics", "values": values}).encode()
+        json.dumps(
+            {"seq": seq, "time": 100.0 + seq, "step": step, "kind": "metrics", "values": values}
+        ).encode()
         + b"\n"
     )
 
 
-def save(store: Store, trial: Trial, attempt: int, step: int, folder: Path, *, seal: bool = True) -> str:
+def save(
+    store: Store, trial: Trial, attempt: int, step: int, folder: Path, *, seal: bool = True
+) -> str:
     """A checkpoint of one file; returns its prefix."""
     path = folder / "weights.pt"
     path.write_bytes(f"{attempt}/{step}".encode())
@@ -50,7 +54,9 @@ def save(store: Store, trial: Trial, attempt: int, step: int, folder: Path, *, s
     store.put_file(f"{prefix}/weights.pt", path)
     if seal:
         files = {"weights.pt": {"sha256": sha256_of(path), "bytes": path.stat().st_size}}
-        checkpoints.write_manifest(store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files)
+        checkpoints.write_manifest(
+            store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files
+        )
     return prefix
 
 
@@ -58,7 +64,9 @@ def end(store: Store, trial: Trial, folder: Path, outcome: str = "completed") ->
     attempt = attempts.new_attempt(store, trial, {})
     journals.put_segment(store, trial.id, attempt, 0, line(0, 1, loss=0.5))
     save(store, trial, attempt, 10, folder)
-    results.write_result(store, trial.id, attempt, sweep="s", step=10, outcome=outcome, metrics={"train/loss": 0.5})
+    results.write_result(
+        store, trial.id, attempt, sweep="s", step=10, outcome=outcome, metrics={"train/loss": 0.5}
+    )
     return attempt
 
 
@@ -94,7 +102,9 @@ def test_a_reader_of_journals_goes_on_where_it_was(store: Store, trial: Trial) -
     assert new_points() == []
 
 
-def test_a_torn_checkpoint_is_passed_over_for_an_older_intact_one(store: Store, trial: Trial, tmp_path: Path) -> None:
+def test_a_torn_checkpoint_is_passed_over_for_an_older_intact_one(
+    store: Store, trial: Trial, tmp_path: Path
+) -> None:
     attempt = attempts.new_attempt(store, trial, {})
     assert checkpoints.fetch_checkpoint(store, trial.id, tmp_path / "none") is None
     save(store, trial, attempt, 10, tmp_path)
@@ -109,12 +119,17 @@ def test_a_torn_checkpoint_is_passed_over_for_an_older_intact_one(store: Store, 
     assert found[0] == 10
 
 
-def test_nothing_of_a_torn_checkpoint_is_left_in_what_is_fetched(store: Store, trial: Trial, tmp_path: Path) -> None:
+def test_nothing_of_a_torn_checkpoint_is_left_in_what_is_fetched(
+    store: Store, trial: Trial, tmp_path: Path
+) -> None:
     first, second = (attempts.new_attempt(store, trial, {}) for _ in range(2))
     save_as = checkpoints.checkpoint_prefix(trial.id, 10, first)
     store.put(f"{save_as}/whole.pt", b"1")
     whole = {"whole.pt": {"sha256": hashlib.sha256(b"1").hexdigest(), "bytes": 1}}
-    store.put(f"{save_as}/manifest.json", json.dumps({**MANIFEST, "attempt": first, "files": whole}).encode())
+    store.put(
+        f"{save_as}/manifest.json",
+        json.dumps({**MANIFEST, "attempt": first, "files": whole}).encode(),
+    )
     prefix = save(store, trial, second, 10, tmp_path)
     store.put(f"{prefix}/weights.pt", b"torn")
     found = checkpoints.fetch_checkpoint(store, trial.id, tmp_path / "into")
@@ -133,7 +148,9 @@ def test_a_manifest_or_result_of_another_shape_does_not_count(
     assert checkpoints.fetch_checkpoint(store, trial.id, tmp_path / "into") is None
 
 
-def test_old_checkpoints_go_and_what_is_being_written_stays(store: Store, trial: Trial, tmp_path: Path) -> None:
+def test_old_checkpoints_go_and_what_is_being_written_stays(
+    store: Store, trial: Trial, tmp_path: Path
+) -> None:
     first = attempts.new_attempt(store, trial, {})
     save(store, trial, first, 10, tmp_path)
     save(store, trial, first, 15, tmp_path, seal=False)
@@ -146,18 +163,24 @@ def test_old_checkpoints_go_and_what_is_being_written_stays(store: Store, trial:
     assert left == {"step-00000030-2", "step-00000040-2"}
 
 
-def test_a_superseded_attempt_writes_neither_manifest_nor_result(store: Store, trial: Trial, tmp_path: Path) -> None:
+def test_a_superseded_attempt_writes_neither_manifest_nor_result(
+    store: Store, trial: Trial, tmp_path: Path
+) -> None:
     first = attempts.new_attempt(store, trial, {})
     save(store, trial, first, 10, tmp_path)
     attempts.new_attempt(store, trial, {})
     with pytest.raises(attempts.Superseded):
         save(store, trial, first, 20, tmp_path)
     with pytest.raises(attempts.Superseded):
-        results.write_result(store, trial.id, first, sweep="s", step=10, outcome="completed", metrics={})
+        results.write_result(
+            store, trial.id, first, sweep="s", step=10, outcome="completed", metrics={}
+        )
     assert results.read_result(store, trial.id) is None
 
 
-def test_states_follow_what_was_written(store: Store, trial: Trial, tmp_path: Path, monkeypatch) -> None:
+def test_states_follow_what_was_written(
+    store: Store, trial: Trial, tmp_path: Path, monkeypatch
+) -> None:
     def state() -> str:
         return trials.glance_at(store, trial.id).state
 
@@ -215,17 +238,25 @@ def test_status_says_which_trials_did_not_simply_continue(
     store: Store, plan: Plan, trial: Trial, capsys: pytest.CaptureFixture[str]
 ) -> None:
     note = "attempt 1 begins again at step 0: of ZeRO 2 on 2 ranks"
-    attempts.write_start(store, trial.id, attempts.new_attempt(store, trial, {}), step=0, how="put aside", note=note)
+    attempts.write_start(
+        store, trial.id, attempts.new_attempt(store, trial, {}), step=0, how="put aside", note=note
+    )
     assert status(plan.path, store=store.uri) == 0
     assert capsys.readouterr().out.splitlines()[1:] == [f"{trial.name}: {note}"]
     status(plan.path, store=store.uri, as_json=True)
     assert json.loads(capsys.readouterr().out)["notes"] == [f"{trial.name}: {note}"]
-    attempts.write_start(store, trial.id, attempts.new_attempt(store, trial, {}), step=7, how="continued")
+    attempts.write_start(
+        store, trial.id, attempts.new_attempt(store, trial, {}), step=7, how="continued"
+    )
     status(plan.path, store=store.uri, as_json=True)
-    assert json.loads(capsys.readouterr().out)["notes"] == [], "the newest attempt continued as it was"
+    assert json.loads(capsys.readouterr().out)["notes"] == [], (
+        "the newest attempt continued as it was"
+    )
 
 
-def test_damaged_checkpoints_are_known_to_have_been_there(store: Store, trial: Trial, tmp_path: Path) -> None:
+def test_damaged_checkpoints_are_known_to_have_been_there(
+    store: Store, trial: Trial, tmp_path: Path
+) -> None:
     assert not checkpoints.has_checkpoints(store, trial.id)
     prefix = save(store, trial, attempts.new_attempt(store, trial, {}), 10, tmp_path)
     store.put(f"{prefix}/weights.pt", b"torn")

@@ -22,13 +22,19 @@ def pod(**status: Any) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": POD, "namespace": "normsweep", "labels": {"ray.io/node-type": "worker"}},
+        "metadata": {
+            "name": POD,
+            "namespace": "normsweep",
+            "labels": {"ray.io/node-type": "worker"},
+        },
         "spec": {"nodeName": "node-1"},
         "status": {"qosClass": "Burstable", "startTime": "2026-11-24T10:00:00Z", **status},
     }
 
 
-def conditions(*, scheduled: bool = True, ready: bool = False, **of_scheduling: str) -> list[Object]:
+def conditions(
+    *, scheduled: bool = True, ready: bool = False, **of_scheduling: str
+) -> list[Object]:
     words = {True: "True", False: "False"}
     known = {"lastProbeTime": None, "lastTransitionTime": "2026-11-24T10:00:00Z"}
     return [
@@ -40,7 +46,9 @@ def conditions(*, scheduled: bool = True, ready: bool = False, **of_scheduling: 
     ]
 
 
-def container(state: Object, last: Object | None = None, name: str = "ray-worker", restarts: int = 0) -> Object:
+def container(
+    state: Object, last: Object | None = None, name: str = "ray-worker", restarts: int = 0
+) -> Object:
     return {
         "name": name,
         "image": IMAGE,
@@ -59,7 +67,14 @@ def waiting(reason: str, message: str | None = None) -> Object:
 
 def terminated(reason: str, code: int) -> Object:
     times = {"startedAt": "2026-11-24T10:00:05Z", "finishedAt": "2026-11-24T10:07:31Z"}
-    return {"terminated": {"exitCode": code, "reason": reason, **times, "containerID": "containerd://5f1c"}}
+    return {
+        "terminated": {
+            "exitCode": code,
+            "reason": reason,
+            **times,
+            "containerID": "containerd://5f1c",
+        }
+    }
 
 
 RUNNING: Object = {"running": {"startedAt": "2026-11-24T10:00:05Z"}}
@@ -85,7 +100,9 @@ def test_nothing_is_said_of_a_healthy_pod() -> None:
 
 @pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
 def test_nothing_is_said_of_a_pod_on_its_way(reason: str) -> None:
-    coming = pod(phase="Pending", conditions=conditions(), containerStatuses=[container(waiting(reason))])
+    coming = pod(
+        phase="Pending", conditions=conditions(), containerStatuses=[container(waiting(reason))]
+    )
     assert pod_notes(coming) == []
 
 
@@ -118,10 +135,18 @@ def test_a_container_that_ended_otherwise_is_not_said_to_lack_memory() -> None:
 def test_a_container_that_runs_out_of_memory_again_and_again_is_said_to() -> None:
     message = f"back-off 5m0s restarting failed container=ray-head pod={POD}_normsweep(0b0f)"
     status = container(waiting("CrashLoopBackOff", message), last=OUT_OF_MEMORY, restarts=7)
-    crash, memory, restarts = pod_notes(pod(phase="Running", conditions=conditions(), containerStatuses=[status]))
-    assert "CrashLoopBackOff" in crash.text and "normsweep logs" in crash.text and "back-off 5m0s" in crash.text
+    crash, memory, restarts = pod_notes(
+        pod(phase="Running", conditions=conditions(), containerStatuses=[status])
+    )
+    assert (
+        "CrashLoopBackOff" in crash.text
+        and "normsweep logs" in crash.text
+        and "back-off 5m0s" in crash.text
+    )
     assert "OOMKilled" in memory.text
-    assert restarts.text == f"{POD}: ray-worker restarted 7 times, last with exit code 137 (OOMKilled)"
+    assert (
+        restarts.text == f"{POD}: ray-worker restarted 7 times, last with exit code 137 (OOMKilled)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,8 +154,14 @@ def test_a_container_that_runs_out_of_memory_again_and_again_is_said_to() -> Non
     [
         ("ImagePullBackOff", f'Back-off pulling image "{IMAGE}": ErrImagePull: not found'),
         ("ErrImagePull", f'failed to pull and unpack image "{IMAGE}": 403 Forbidden'),
-        ("ErrImageNeverPull", f'Container image "{IMAGE}" is not present with pull policy of Never'),
-        ("InvalidImageName", f'Failed to apply default image tag "{IMAGE}": invalid reference format'),
+        (
+            "ErrImageNeverPull",
+            f'Container image "{IMAGE}" is not present with pull policy of Never',
+        ),
+        (
+            "InvalidImageName",
+            f'Failed to apply default image tag "{IMAGE}": invalid reference format',
+        ),
     ],
 )
 def test_an_image_that_cannot_be_had_is_named(reason: str, message: str) -> None:
@@ -142,19 +173,34 @@ def test_an_image_that_cannot_be_had_is_named(reason: str, message: str) -> None
 
 def test_an_image_is_named_where_kubernetes_says_nothing_of_it() -> None:
     status = container(waiting("ImagePullBackOff"))
-    assert IMAGE in only_note(pod(phase="Pending", conditions=conditions(), containerStatuses=[status]))
+    assert IMAGE in only_note(
+        pod(phase="Pending", conditions=conditions(), containerStatuses=[status])
+    )
 
 
 def test_what_only_a_hand_can_mend_is_told_apart_from_what_may_pass() -> None:
     def is_certain(reason: str) -> bool:
         (note,) = pod_notes(
-            pod(phase="Pending", conditions=conditions(), containerStatuses=[container(waiting(reason))])
+            pod(
+                phase="Pending",
+                conditions=conditions(),
+                containerStatuses=[container(waiting(reason))],
+            )
         )
         return note.is_certain
 
-    assert all(map(is_certain, ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")))
+    assert all(
+        map(
+            is_certain,
+            ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError"),
+        )
+    )
     assert not any(map(is_certain, ("CrashLoopBackOff", "RunContainerError")))
-    full = conditions(scheduled=False, reason="Unschedulable", message="0/2 nodes are available: 2 Insufficient cpu.")
+    full = conditions(
+        scheduled=False,
+        reason="Unschedulable",
+        message="0/2 nodes are available: 2 Insufficient cpu.",
+    )
     assert not pod_notes(pod(phase="Pending", conditions=full))[0].is_certain
 
 
@@ -162,15 +208,20 @@ def test_a_note_says_for_how_long_it_has_been_so() -> None:
     scheduling = conditions(scheduled=False, reason="Unschedulable", message="2 Insufficient cpu.")
     (note,) = pod_notes(pod(phase="Pending", conditions=scheduling))
     begun = datetime.fromisoformat("2026-11-24T10:00:00Z")
-    assert note.in_words(begun + timedelta(seconds=20)) == note.text, "too short to be worth a figure"
+    assert note.in_words(begun + timedelta(seconds=20)) == note.text, (
+        "too short to be worth a figure"
+    )
     assert note.in_words(begun + timedelta(minutes=95)).endswith("2 Insufficient cpu (for 1.6 h)")
 
 
-def test_waiting_gives_up_on_pods_that_cannot_start_and_on_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_gives_up_on_pods_that_cannot_start_and_on_no_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     pull, back_off = (
-        Note(f"{POD}: {reason}: the image cannot be pulled", True) for reason in ("ErrImagePull", "ImagePullBackOff")
+        Note(f"{POD}: {reason}: the image cannot be pulled", True)
+        for reason in ("ErrImagePull", "ImagePullBackOff")
     )
     passing = Note(f"{POD}: no node takes it: 2 Insufficient cpu.")
 
@@ -186,7 +237,8 @@ def test_waiting_gives_up_on_pods_that_cannot_start_and_on_no_others(monkeypatch
         patience.look(state(passing, pull if seconds % 20 else back_off))
     clock[0] = 7400
     with pytest.raises(
-        EnvironmentProblem, match=r"ErrImagePull: the image cannot be pulled(.|\n)*normsweep cancel smoke-1f2e3d"
+        EnvironmentProblem,
+        match=r"ErrImagePull: the image cannot be pulled(.|\n)*normsweep cancel smoke-1f2e3d",
     ):
         patience.look(state(pull))
 
@@ -202,7 +254,10 @@ def test_a_secret_that_is_missing_is_named() -> None:
 def test_a_pod_that_no_node_takes_says_what_the_nodes_lack() -> None:
     message = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes are available."
     scheduling = conditions(scheduled=False, reason="Unschedulable", message=message)
-    assert only_note(pod(phase="Pending", conditions=scheduling)) == f"{POD}: no node takes it: {message}"
+    assert (
+        only_note(pod(phase="Pending", conditions=scheduling))
+        == f"{POD}: no node takes it: {message}"
+    )
 
 
 def test_a_pod_that_no_node_takes_has_a_reason_without_a_message() -> None:
@@ -212,7 +267,9 @@ def test_a_pod_that_no_node_takes_has_a_reason_without_a_message() -> None:
 
 def test_a_pod_that_its_node_put_out_says_why() -> None:
     message = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 812Mi."
-    note = only_note(pod(phase="Failed", reason="Evicted", message=message, conditions=conditions()))
+    note = only_note(
+        pod(phase="Failed", reason="Evicted", message=message, conditions=conditions())
+    )
     assert note == f"{POD}: evicted: {message}"
 
 
@@ -221,7 +278,9 @@ def test_a_waiting_init_container_keeps_the_pod_from_running() -> None:
     stuck = pod(
         phase="Pending",
         conditions=conditions(),
-        initContainerStatuses=[container(waiting("ImagePullBackOff", message), name="wait-gcs-ready")],
+        initContainerStatuses=[
+            container(waiting("ImagePullBackOff", message), name="wait-gcs-ready")
+        ],
         containerStatuses=[container(waiting("PodInitializing"))],
     )
     assert message in only_note(stuck)

@@ -53,13 +53,18 @@ def test_a_network_trains_after_it_was_evaluated(norm: str) -> None:
     gradients = [parameter.grad.clone() for parameter in model.parameters()]
     model.zero_grad()
     model(image).sum().backward()
-    assert all(torch.equal(parameter.grad, g) for parameter, g in zip(model.parameters(), gradients, strict=True))
+    assert all(
+        torch.equal(parameter.grad, g)
+        for parameter, g in zip(model.parameters(), gradients, strict=True)
+    )
 
 
 def output_and_gradients(name: str) -> list[torch.Tensor]:
     """Of a network of every kind of block in float64, on two images of 3 x 4 windows."""
     model = Case(Choice(name="layer_norm"), name).build()
-    output = model(torch.rand(2, 3, 12, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+    output = model(
+        torch.rand(2, 3, 12, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    )
     output.square().sum().backward()
     return [output.detach(), *(parameter.grad for parameter in model.parameters())]
 
@@ -74,7 +79,9 @@ def test_attention_is_the_same_in_parts_of_any_size_and_by_torchs_kernel(
         monkeypatch.setattr(chunked_attention, "SCORES_AT_A_TIME", windows * scores_of_a_window)
         for one, other in zip(output_and_gradients(name), expected, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)  # then torch's kernel is taken
+    monkeypatch.setattr(
+        torch.compiler, "is_compiling", lambda: True
+    )  # then torch's kernel is taken
     for one, other in zip(output_and_gradients(name), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
 
@@ -87,14 +94,22 @@ def test_gradients_under_autocast_are_those_of_float32_rounded_wherever_backward
     def gradients(enabled: bool, *, within: bool) -> list[torch.Tensor]:
         model = Case(Choice(name=norm), name).build().float()
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            loss = model(torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))).square().mean()
+            loss = (
+                model(torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+                .square()
+                .mean()
+            )
             if within:
                 loss.backward()
         if not within:
             loss.backward()
         return [parameter.grad for parameter in model.parameters()]
 
-    exact, outside, inside = gradients(False, within=False), gradients(True, within=False), gradients(True, within=True)
+    exact, outside, inside = (
+        gradients(False, within=False),
+        gradients(True, within=False),
+        gradients(True, within=True),
+    )
     assert all(torch.equal(one, other) for one, other in zip(outside, inside, strict=True))
     least = 1e-4 * max(gradient.norm() for gradient in exact)  # below it is rounding of the others
     for rounded, gradient in zip(outside, exact, strict=True):

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.backbones.chunked_attention import ChunkedAttention, heads_of, mask_scores, written_out_attention
+from trainers.backbones.chunked_attention import (
+    ChunkedAttention,
+    heads_of,
+    mask_scores,
+    written_out_attention,
+)
 from trainers.rounding import as_kernel, is_emulated
 
 if TYPE_CHECKING:
@@ -25,7 +30,9 @@ def windows_of(image: Float[Tensor, "I H W C"], size: int) -> Float[Tensor, "I R
     return image.view(i, h // size, size, w // size, size, c).transpose(2, 3)
 
 
-def larger_windows_of(image: Float[Tensor, "I H W C"], size: int, larger: int) -> Float[Tensor, "I R S y x C"]:
+def larger_windows_of(
+    image: Float[Tensor, "I H W C"], size: int, larger: int
+) -> Float[Tensor, "I R S y x C"]:
     """Windows of side `larger` around those of side `size`, zeros beyond the border: a view of the padded image."""
     border = (larger - size) // 2
     padded = F.pad(image, (0, 0, border, border, border, border))
@@ -55,7 +62,12 @@ def overlapping_position_index(size: int, larger: int, device: torch.device) -> 
     The published table is cyclically shifted: rows below 0 count from its end (protocol section 2).
     """
     inner, outer = (
-        torch.stack([side.flatten() for side in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")])
+        torch.stack(
+            [
+                side.flatten()
+                for side in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
+            ]
+        )
         for n in (size, larger)
     )
     offsets = outer[:, None, :] - inner[:, :, None] + size - larger + 1
@@ -65,7 +77,9 @@ def overlapping_position_index(size: int, larger: int, device: torch.device) -> 
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def shift_masks(size: int, shift: int, device: torch.device, dtype: torch.dtype) -> Float[Tensor, "3 N N"]:
+def shift_masks(
+    size: int, shift: int, device: torch.device, dtype: torch.dtype
+) -> Float[Tensor, "3 N N"]:
     """Of windows at the right, at the bottom and in the corner: MASKED where two tokens come from different sides of the image.
 
     All other windows of a shifted image lie within it.
@@ -112,7 +126,9 @@ def position_bias_table(rows: int, num_heads: int) -> nn.Parameter:
     return nn.Parameter(torch.zeros(rows, num_heads))
 
 
-def position_bias(table: Float[Tensor, "rows heads"], index: Int[Tensor, "N M"]) -> Float[Tensor, "heads N M"]:
+def position_bias(
+    table: Float[Tensor, "rows heads"], index: Int[Tensor, "N M"]
+) -> Float[Tensor, "heads N M"]:
     return table.t().contiguous()[:, index.flatten()].view(-1, *index.shape)
 
 
@@ -134,7 +150,9 @@ class WindowAttention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
-    def forward(self, tokens: Float[Tensor, "B N C"], size: tuple[int, int], shift: int) -> Float[Tensor, "B N C"]:
+    def forward(
+        self, tokens: Float[Tensor, "B N C"], size: tuple[int, int], shift: int
+    ) -> Float[Tensor, "B N C"]:
         """`shift` is in pixels; 0 for a block whose windows are never shifted."""
         (h, w), (b, n, c) = size, tokens.shape
         image, masks = tokens.view(b, h, w, c), None
@@ -142,8 +160,12 @@ class WindowAttention(nn.Module):
         if shifted:
             image = image.roll((-shift, -shift), (1, 2))
             masks = shift_masks(self.size, shift, tokens.device, tokens.dtype)
-        bias = position_bias(self.relative_position_bias_table, relative_position_index(self.size, tokens.device))
-        image = self.proj(image_of(attend(windows_of(self.qkv(image), self.size), None, bias, masks)))
+        bias = position_bias(
+            self.relative_position_bias_table, relative_position_index(self.size, tokens.device)
+        )
+        image = self.proj(
+            image_of(attend(windows_of(self.qkv(image), self.size), None, bias, masks))
+        )
         if shifted:
             image = image.roll((shift, shift), (1, 2))
         return image.view(b, n, c)

@@ -18,7 +18,9 @@ from trainers.norms.base import recomputing
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-Block = nn.Module  # tokens (B, N, C), the image's size and drop-path factors (2, B) or None to tokens
+Block = (
+    nn.Module
+)  # tokens (B, N, C), the image's size and drop-path factors (2, B) or None to tokens
 Factors = Tensor | None
 Run = Callable[[Block, Tensor, Size, Factors], Tensor]
 
@@ -32,7 +34,14 @@ def recomputed(block: Block, x: Tensor, size: Size, factors: Factors) -> Tensor:
     """Call the block and keep only `x`: its backward runs the forward again (activation checkpointing)."""
     if not torch.is_grad_enabled():
         return block(x, size, factors)
-    return checkpoint(block, x, size, factors, use_reentrant=False, context_fn=lambda: (nullcontext(), recomputing()))
+    return checkpoint(
+        block,
+        x,
+        size,
+        factors,
+        use_reentrant=False,
+        context_fn=lambda: (nullcontext(), recomputing()),
+    )
 
 
 class SwinBlock(nn.Module):
@@ -55,6 +64,8 @@ class SwinBlock(nn.Module):
     ) -> Float[Tensor, "B N C"]:
         of_attention, of_mlp = (None, None) if factors is None else factors
         normed = self.norm1(x)
-        x = x + normed.restore(self.drop_path(self.attn(normed.tokens, size, self.shift), of_attention))
+        x = x + normed.restore(
+            self.drop_path(self.attn(normed.tokens, size, self.shift), of_attention)
+        )
         normed = self.norm2(x)
         return x + normed.restore(self.drop_path(self.mlp(normed.tokens), of_mlp))

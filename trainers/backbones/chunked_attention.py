@@ -21,7 +21,9 @@ from torch.autograd.function import once_differentiable
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-SCORES_AT_A_TIME = 1 << 19  # of one head: 2 MiB of float32, three windows of HAT's overlapping attention
+SCORES_AT_A_TIME = (
+    1 << 19
+)  # of one head: 2 MiB of float32, three windows of HAT's overlapping attention
 
 Part = tuple[slice, slice, slice]  # of I, R and S
 
@@ -36,7 +38,9 @@ def heads_of(
     return together.permute(2, 3, 0, 1, 4)
 
 
-def mask_scores(scores: Tensor, masks: Tensor, rows: slice, windows: slice, grid: tuple[int, int]) -> None:
+def mask_scores(
+    scores: Tensor, masks: Tensor, rows: slice, windows: slice, grid: tuple[int, int]
+) -> None:
     """Add to scores (I, R, S, ..., N, M), of these rows and windows of a grid, the masks (right, bottom, corner), in place."""
     right, bottom, corner = masks
     last_row, last_window = rows.stop == grid[0], windows.stop == grid[1]
@@ -60,12 +64,18 @@ class ChunkedAttention(torch.autograd.Function):
     @staticmethod
     @custom_fwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def forward(
-        ctx: Any, qkv: Tensor, kv: Tensor | None, bias: Float[Tensor, "heads N M"], masks: Float[Tensor, "3 N M"] | None
+        ctx: Any,
+        qkv: Tensor,
+        kv: Tensor | None,
+        bias: Float[Tensor, "heads N M"],
+        masks: Float[Tensor, "3 N M"] | None,
     ) -> Tensor:
         heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
         out = _image_like(qkv, qkv.shape[-1] // (3 if kv is None else 1))
         for part in _parts(len(qkv), *grid, bias[0].numel()):
-            q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads, bias.dtype)
+            q, k, v = _queries_keys_values(
+                qkv[part], None if kv is None else kv[part], heads, bias.dtype
+            )
             results = _room_like(q[None])
             for h in range(heads):
                 probabilities = _probabilities(q[h], k[h], bias[h], masks, part, grid)
@@ -86,19 +96,26 @@ class ChunkedAttention(torch.autograd.Function):
         grad_qkv, grad_bias = _image_like(qkv, qkv.shape[-1]), torch.zeros_like(bias)
         grad_kv = None if kv is None else torch.empty(kv.shape, dtype=kv.dtype)
         for part in _parts(len(qkv), *grid, bias[0].numel()):
-            q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads, bias.dtype)
+            q, k, v = _queries_keys_values(
+                qkv[part], None if kv is None else kv[part], heads, bias.dtype
+            )
             (g,) = heads_of(grad_out[part], 1, heads, bias.dtype)
             if kv is None:
                 grads = _room_like(torch.broadcast_to(q, (3, *q.shape)))
                 grad_q, grad_k, grad_v = grads
             else:
-                grads, grads_kv = _room_like(q[None]), _room_like(torch.broadcast_to(k, (2, *k.shape)))
+                grads, grads_kv = (
+                    _room_like(q[None]),
+                    _room_like(torch.broadcast_to(k, (2, *k.shape))),
+                )
                 grad_q, grad_k, grad_v = grads[0], *grads_kv
             for h in range(heads):
                 probabilities = _probabilities(q[h], k[h], bias[h], masks, part, grid)
                 grad_v[h] = torch.bmm(g[h].mT, probabilities).mT
                 grad_probabilities = torch.bmm(g[h], v[h].mT)
-                grad_scores = torch.ops.aten._softmax_backward_data(grad_probabilities, probabilities, -1, bias.dtype)
+                grad_scores = torch.ops.aten._softmax_backward_data(
+                    grad_probabilities, probabilities, -1, bias.dtype
+                )
                 grad_bias[h] += grad_scores.sum(0)
                 grad_q[h] = torch.bmm(k[h].mT, grad_scores.mT).mT
                 grad_k[h] = torch.bmm(q[h].mT, grad_scores).mT
@@ -111,13 +128,18 @@ class ChunkedAttention(torch.autograd.Function):
 
 
 def written_out_attention(
-    qkv: Tensor, kv: Tensor | None, bias: Float[Tensor, "heads N M"], masks: Float[Tensor, "3 N M"] | None
+    qkv: Tensor,
+    kv: Tensor | None,
+    bias: Float[Tensor, "heads N M"],
+    masks: Float[Tensor, "3 N M"] | None,
 ) -> Tensor:
     """The same an operation at a time, as published: what half precision is emulated by, on every device. No gradient."""
     heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
     out = _image_like(qkv, qkv.shape[-1] // (3 if kv is None else 1))
     for part in _parts(len(qkv), *grid, bias.numel()):
-        q, k, v = _queries_keys_values(qkv[part], None if kv is None else kv[part], heads, bias.dtype)
+        q, k, v = _queries_keys_values(
+            qkv[part], None if kv is None else kv[part], heads, bias.dtype
+        )
         scores = (q * q.shape[-1] ** -0.5) @ k.mT + bias[:, None]
         if masks is not None:
             counts = [side.stop - side.start for side in part]
@@ -131,7 +153,11 @@ def _parts(images: int, rows: int, windows: int, scores_of_a_window: int) -> Ite
     """Whole images, whole rows of one image, or windows of one row: as many as SCORES_AT_A_TIME allows, at least one."""
     at_a_time = max(1, SCORES_AT_A_TIME // scores_of_a_window)
     sides = (images, rows, windows)
-    steps = (at_a_time // (rows * windows), min(at_a_time // windows, rows), min(at_a_time, windows))
+    steps = (
+        at_a_time // (rows * windows),
+        min(at_a_time // windows, rows),
+        min(at_a_time, windows),
+    )
     runs = [
         [slice(start, min(start + max(step, 1), side)) for start in range(0, side, max(step, 1))]
         for side, step in zip(sides, steps, strict=True)

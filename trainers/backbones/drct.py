@@ -37,7 +37,17 @@ class DenseGroup(nn.Module):
             width = dim + k * gc
             heads = dense_heads(num_heads, width) if k else num_heads
             ratio = mlp_ratio if k < NUM_WIDE else 1.0
-            block = SwinBlock(width, heads, window_size, img_size, k % 2 == 1, ratio, qkv_bias, drop_path, make_norm)
+            block = SwinBlock(
+                width,
+                heads,
+                window_size,
+                img_size,
+                k % 2 == 1,
+                ratio,
+                qkv_bias,
+                drop_path,
+                make_norm,
+            )
             setattr(self, f"swin{k + 1}", block)
             setattr(self, f"adjust{k + 1}", nn.Conv2d(width, gc if k + 1 < NUM_BLOCKS else dim, 1))
 
@@ -49,7 +59,12 @@ class DenseGroup(nn.Module):
             block, adjust = getattr(self, f"swin{k}"), getattr(self, f"adjust{k}")
             seen = parts[0] if k == 1 else torch.cat(parts, dim=-1)
             new = to_tokens(
-                adjust(to_image(self.run(block, seen, size, None if factors is None else factors[k - 1]), size))
+                adjust(
+                    to_image(
+                        self.run(block, seen, size, None if factors is None else factors[k - 1]),
+                        size,
+                    )
+                )
             )
             parts.append(new if k == NUM_BLOCKS else F.leaky_relu(new, SLOPE))
         return torch.add(x, parts[-1], alpha=RESIDUAL_SCALE)

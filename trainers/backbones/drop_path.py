@@ -42,7 +42,9 @@ def rates_of(network: nn.Module) -> Float[Tensor, " K"]:
     return torch.tensor([part.rate for part in network.modules() if isinstance(part, DropPath)])
 
 
-def factors_of_step(rates: Float[Tensor, " K"], seed: int, step: int, images: slice) -> Float[Tensor, "K 2 B"] | None:
+def factors_of_step(
+    rates: Float[Tensor, " K"], seed: int, step: int, images: slice
+) -> Float[Tensor, "K 2 B"] | None:
     """The factors of these images of the step's global batch, each a function of (seed, step, block and branch, image).
 
     None where no branch can fall away.
@@ -58,7 +60,9 @@ def factors_of_step(rates: Float[Tensor, " K"], seed: int, step: int, images: sl
     return factors_of(torch.from_numpy(np.stack(drawn, axis=-1)), rates)
 
 
-def factors_of(uniform: Float[Tensor, "K 2 B"], rates: Float[Tensor, " K"]) -> Float[Tensor, "K 2 B"]:
+def factors_of(
+    uniform: Float[Tensor, "K 2 B"], rates: Float[Tensor, " K"]
+) -> Float[Tensor, "K 2 B"]:
     """Numbers drawn uniformly from [0, 1) to factors."""
     rates = rates.to(uniform).view(-1, 1, 1)
     return (uniform >= rates).to(uniform.dtype) / (1 - rates)

@@ -34,7 +34,11 @@ class ChannelAttention(nn.Module):
         super().__init__()
         squeezed = dim // squeeze_factor
         self.attention = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Conv2d(dim, squeezed, 1), nn.ReLU(), nn.Conv2d(squeezed, dim, 1), nn.Sigmoid()
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(dim, squeezed, 1),
+            nn.ReLU(),
+            nn.Conv2d(squeezed, dim, 1),
+            nn.Sigmoid(),
         )
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -103,7 +107,9 @@ class OverlappingBlock(nn.Module):
         self.larger = window_size + int(window_size * overlap_ratio)
         self.norm1 = make_norm(dim)
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
-        self.relative_position_bias_table = position_bias_table((window_size + self.larger - 1) ** 2, num_heads)
+        self.relative_position_bias_table = position_bias_table(
+            (window_size + self.larger - 1) ** 2, num_heads
+        )
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.proj = nn.Linear(dim, dim)
         self.norm2 = make_norm(dim)
@@ -117,7 +123,9 @@ class OverlappingBlock(nn.Module):
         bias = position_bias(self.relative_position_bias_table, index)
         return self.proj(image_of(attend(windows_of(q, side), around, bias, None)).view(b, n, c))
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size, factors: None = None) -> Float[Tensor, "B N C"]:
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: None = None
+    ) -> Float[Tensor, "B N C"]:
         """Nothing falls away here: `factors` is what `Run` hands to every block."""
         normed = self.norm1(x)
         x = normed.restore(self.attention(normed.tokens, size)) + x
@@ -145,7 +153,9 @@ class HybridSequence(nn.Module):
 class HybridGroup(nn.Module):
     """A residual hybrid attention group (RHAG): blocks, every second one shifted, an OCAB, a convolution, around an identity."""
 
-    def __init__(self, dim: int, blocks: Sequence[HybridBlock], last: OverlappingBlock, run: Run) -> None:
+    def __init__(
+        self, dim: int, blocks: Sequence[HybridBlock], last: OverlappingBlock, run: Run
+    ) -> None:
         super().__init__()
         self.residual_group = HybridSequence(blocks, last, run)
         self.conv = nn.Conv2d(dim, dim, 3, padding=1)
@@ -174,7 +184,9 @@ def hat(
                 )
                 for i in range(depth)
             ]  # fmt: skip
-            last = OverlappingBlock(embed_dim, heads, window_size, overlap_ratio, mlp_ratio, qkv_bias, make_norm)
+            last = OverlappingBlock(
+                embed_dim, heads, window_size, overlap_ratio, mlp_ratio, qkv_bias, make_norm
+            )
             yield HybridGroup(embed_dim, blocks, last, recomputed if recompute else kept)
 
     return RestorationTransformer(

@@ -39,7 +39,9 @@ def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
 
 
 def around(knobs: Knobs, count_embed: CountNorm, count_end: CountNorm, scale: int) -> list[Amount]:
-    return network_shape.around(knobs, count_embed, count_end, scale, convolutions=len(knobs["depths"]))
+    return network_shape.around(
+        knobs, count_embed, count_end, scale, convolutions=len(knobs["depths"])
+    )
 
 
 def has_keys(keys: Collection[str]) -> bool:

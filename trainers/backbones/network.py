@@ -53,7 +53,9 @@ def reflect_to_multiple(image: Float[Tensor, "B C H W"], size: int) -> Float[Ten
     """Reflect-padded below and to the right to multiples of `size`: more than once where the image is that small."""
     for axis in (2, 3):
         while missing := -image.shape[axis] % size:
-            reach = image.shape[axis] - 1  # the outermost row is not repeated, but where it is the only one
+            reach = (
+                image.shape[axis] - 1
+            )  # the outermost row is not repeated, but where it is the only one
             grow = min(missing, max(reach, 1))
             padding = (0, 0, 0, grow) if axis == 2 else (0, grow, 0, 0)
             image = F.pad(image, padding, mode="reflect" if reach else "replicate")
@@ -108,15 +110,21 @@ class RestorationTransformer(nn.Module):
         self.conv_first = nn.Conv2d(3, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(make_embed_norm(embed_dim))
         self.layers = nn.ModuleList(make_groups())
-        self._drop_paths = [sum(isinstance(part, DropPath) for part in group.modules()) for group in self.layers]
+        self._drop_paths = [
+            sum(isinstance(part, DropPath) for part in group.modules()) for group in self.layers
+        ]
         self.norm = make_end_norm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         if self.upsampler == "pixelshuffle":
-            self.conv_before_upsample = nn.Sequential(nn.Conv2d(embed_dim, NUM_FEATURES, 3, padding=1), nn.LeakyReLU())
+            self.conv_before_upsample = nn.Sequential(
+                nn.Conv2d(embed_dim, NUM_FEATURES, 3, padding=1), nn.LeakyReLU()
+            )
             self.upsample = pixel_shuffle_steps(NUM_FEATURES, scale)
             self.conv_last = nn.Conv2d(NUM_FEATURES, 3, 3, padding=1)
         elif self.upsampler == "pixelshuffledirect":
-            self.upsample = nn.Sequential(nn.Conv2d(embed_dim, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale))
+            self.upsample = nn.Sequential(
+                nn.Conv2d(embed_dim, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale)
+            )
         else:
             self.conv_last = nn.Conv2d(embed_dim, 3, 3, padding=1)
         self.apply(initialise)
@@ -129,13 +137,19 @@ class RestorationTransformer(nn.Module):
         self, shallow: Float[Tensor, "B C H W"], factors: Float[Tensor, "K 2 B"] | None = None
     ) -> Float[Tensor, "B C H W"]:
         size = (shallow.shape[2], shallow.shape[3])
-        x = self.patch_embed.norm(to_tokens(shallow)).tokens.contiguous()  # an affine leaves a convolution's layout
-        of_groups = [None] * len(self.layers) if factors is None else factors.split(self._drop_paths)
+        x = self.patch_embed.norm(
+            to_tokens(shallow)
+        ).tokens.contiguous()  # an affine leaves a convolution's layout
+        of_groups = (
+            [None] * len(self.layers) if factors is None else factors.split(self._drop_paths)
+        )
         for group, of_group in zip(self.layers, of_groups, strict=True):
             x = group(x, size, of_group)
         return self.conv_after_body(to_image(self.norm(x).tokens, size)) + shallow
 
-    def reconstruct(self, features: Float[Tensor, "B C H W"], image: Float[Tensor, "B 3 H W"]) -> Tensor:
+    def reconstruct(
+        self, features: Float[Tensor, "B C H W"], image: Float[Tensor, "B 3 H W"]
+    ) -> Tensor:
         if self.upsampler == "pixelshuffle":
             return self.conv_last(self.upsample(self.conv_before_upsample(features)))
         if self.upsampler == "pixelshuffledirect":
@@ -148,7 +162,9 @@ class RestorationTransformer(nn.Module):
         """`factors` are those of drop path; in training mode, without them, they are drawn from torch's generator."""
         h, w = image.shape[2:]
         if self.training and factors is None and (rates := rates_of(self)).any():
-            factors = factors_of(torch.rand(len(rates), BRANCHES, len(image), device=image.device), rates)
+            factors = factors_of(
+                torch.rand(len(rates), BRANCHES, len(image), device=image.device), rates
+            )
         scaled = self.input_scale(reflect_to_multiple(image, self.window_size))
         output = self.reconstruct(self.features(self.conv_first(scaled), factors), scaled)
         return self.input_scale.undo(output)[:, :, : h * self.scale, : w * self.scale]

@@ -85,7 +85,9 @@ def groups(knobs: Knobs) -> Iterable[tuple[int, int, int]]:
     return ((depth, heads, times) for (depth, heads), times in kinds.items())
 
 
-def block(knobs: Knobs, count_norm: CountNorm, c: int, heads: int, *, ratio: float, larger: int = 0) -> Amount:
+def block(
+    knobs: Knobs, count_norm: CountNorm, c: int, heads: int, *, ratio: float, larger: int = 0
+) -> Amount:
     """Window attention and MLP with their norms; `larger` is the side of the windows of keys."""
     window, hidden = knobs["window_size"], int(c * ratio)
     keys = larger or window
@@ -126,4 +128,6 @@ def _head(c: int, scale: int, upsampler: str) -> list[Amount]:
 
 
 # A shape of windows, but for what differs: `small`, `networks`, `first_block`, `misfit`, `blocks`, `around`, `has_keys`.
-windowed = partial(Shape, axes=AXES, refusal=refusal, sized=sized, size=size, multiple_px=multiple_px)
+windowed = partial(
+    Shape, axes=AXES, refusal=refusal, sized=sized, size=size, multiple_px=multiple_px
+)

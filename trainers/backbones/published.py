@@ -101,7 +101,9 @@ def network_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Parameters under our keys: buffers that we compute and PREFIXES are dropped, i-LN's gamma and beta are renamed."""
     bare = {key: value for key, value in state.items() if not BUFFERS.search(key)}
     bare = {key: value for key, value in bare.items() if not key.startswith(DISCRIMINATORS)} or bare
-    while prefix := next((p for p in PREFIXES if bare and all(key.startswith(p) for key in bare)), None):
+    while prefix := next(
+        (p for p in PREFIXES if bare and all(key.startswith(p) for key in bare)), None
+    ):
         bare = {key.removeprefix(prefix): value for key, value in bare.items()}
     ours = {}
     for key, value in bare.items():
@@ -135,8 +137,14 @@ def checked(weights: Weights) -> Weights:
     """The same weights. Raises NotThisNetwork where a tensor is not dense, or not finite in float32."""
     strange = [key for key, value in weights.tensors.items() if not _is_dense(value)]
     if strange:
-        raise NotThisNetwork(f"{weights.source}: {_listed(strange)}: sparse, quantised, complex or without data")
-    infinite = [key for key, value in weights.tensors.items() if not value.to(torch.float32).isfinite().all()]
+        raise NotThisNetwork(
+            f"{weights.source}: {_listed(strange)}: sparse, quantised, complex or without data"
+        )
+    infinite = [
+        key
+        for key, value in weights.tensors.items()
+        if not value.to(torch.float32).isfinite().all()
+    ]
     if infinite:
         raise NotThisNetwork(f"{weights.source}: {_listed(infinite)}: not finite numbers")
     return weights
@@ -155,7 +163,11 @@ def _listed(keys: Sequence[object]) -> str:
 
 def _refuse_other_content(source: str, content: Mapping[Any, Any]) -> None:
     """Raises NotThisNetwork where it is no state dict: tensors by names."""
-    others = [key for key, value in content.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    others = [
+        key
+        for key, value in content.items()
+        if not (isinstance(key, str) and isinstance(value, Tensor))
+    ]
     if content and not others:
         return
     why = f"holds no state dict, neither bare nor under {', '.join(WRAPPERS[:3])} or the like"
@@ -164,7 +176,9 @@ def _refuse_other_content(source: str, content: Mapping[Any, Any]) -> None:
     raise NotThisNetwork(f"{source}: {why}")
 
 
-def fit(weights: Weights, network: nn.Module, *, norm: str | None = None, strict: bool = True) -> Fit:
+def fit(
+    weights: Weights, network: nn.Module, *, norm: str | None = None, strict: bool = True
+) -> Fit:
     """How the weights go into the network, which stays as it is. `norm` is the network's where a spec names it.
 
     Raises NotThisNetwork for weights of another backbone, or of which nothing fits; where `strict`, NotAllOfIt for another
@@ -173,14 +187,24 @@ def fit(weights: Weights, network: nn.Module, *, norm: str | None = None, strict
     theirs, ours = weights.tensors, network.state_dict()
     backbones = [_backbone_of(keys) for keys in (theirs, ours)]
     if None not in backbones and backbones[0] != backbones[1]:
-        raise NotThisNetwork(f"{weights.source} is of another backbone, {backbones[0]}, not of {backbones[1]}")
+        raise NotThisNetwork(
+            f"{weights.source} is of another backbone, {backbones[0]}, not of {backbones[1]}"
+        )
     missing = tuple(key for key in ours if key not in theirs)
     unused = tuple(key for key in theirs if key not in ours)
     shared = {key: (theirs[key], value) for key, value in ours.items() if key in theirs}
-    if integers := [key for key, (given, value) in shared.items() if _is_whole(given) and not _is_whole(value)]:
+    if integers := [
+        key for key, (given, value) in shared.items() if _is_whole(given) and not _is_whole(value)
+    ]:
         dtype = str(theirs[integers[0]].dtype).removeprefix("torch.")
-        raise NotThisNetwork(f"{weights.source}: {_listed(integers)}: {dtype} values where weights are wanted")
-    taken = {key: given.reshape(value.shape) for key, (given, value) in shared.items() if _same_shape(given, value)}
+        raise NotThisNetwork(
+            f"{weights.source}: {_listed(integers)}: {dtype} values where weights are wanted"
+        )
+    taken = {
+        key: given.reshape(value.shape)
+        for key, (given, value) in shared.items()
+        if _same_shape(given, value)
+    }
     reshaped = {
         key: f"{list(given.shape)}, not {list(value.shape)}"
         for key, (given, value) in shared.items()
@@ -197,7 +221,9 @@ def fit(weights: Weights, network: nn.Module, *, norm: str | None = None, strict
     return found
 
 
-def load_published(network: nn.Module, path: Path, *, norm: str | None = None, strict: bool = True) -> Fit:
+def load_published(
+    network: nn.Module, path: Path, *, norm: str | None = None, strict: bool = True
+) -> Fit:
     """Put a checkpoint into `network`; returns what was taken. With `strict` that is all of it.
 
     `norm` says which norm a file's weights belong to where the file itself does not, as a bare state dict with `weight`
@@ -242,7 +268,9 @@ def _content(path: Path) -> tuple[Mapping[Any, Any], Mapping[str, str]]:
             why = "not a state dict that torch.save wrote, or damaged"
         raise NotThisNetwork(f"{path}: {why}") from error
     except Exception as error:  # of damaged bytes, torch and safetensors raise nearly anything
-        said = [] if isinstance(error, LookupError) else str(error).splitlines()[:1]  # of a key, no sentence
+        said = (
+            [] if isinstance(error, LookupError) else str(error).splitlines()[:1]
+        )  # of a key, no sentence
         why = ": ".join(["not a checkpoint, or one that is damaged or cut short", *said])
         raise NotThisNetwork(f"{path}: {why}") from error
     return content if isinstance(content, Mapping) else {}, {}
@@ -274,14 +302,19 @@ def _block_norm_names(keys: Collection[Any]) -> set[str]:
 
 
 def _usual_norm(keys: Collection[Any]) -> str | None:
-    names, backbone = _block_norm_names(keys), _backbone_of([key for key in keys if isinstance(key, str)])
+    names, backbone = (
+        _block_norm_names(keys),
+        _backbone_of([key for key in keys if isinstance(key, str)]),
+    )
     shape = BACKBONES[backbone].shape if backbone else None
     usual = {**USUAL_NORMS, **(shape.published_norms if shape else {})}
     return usual.get(frozenset(names))
 
 
 def _backbone_of(keys: Collection[str]) -> str | None:
-    return next((entry.name for entry in BACKBONES if entry.shape and entry.shape.has_keys(keys)), None)
+    return next(
+        (entry.name for entry in BACKBONES if entry.shape and entry.shape.has_keys(keys)), None
+    )
 
 
 def _is_whole(value: Tensor) -> bool:
@@ -317,4 +350,6 @@ def _refuse(source: str, found: Fit) -> None:
     problems += [f"has {key}, which the network has not" for key in found.unused]
     if problems:
         more = f" and {len(problems) - NAMED} more" if len(problems) > NAMED else ""
-        raise NotAllOfIt(f"{source} is not of this network: {'; '.join(sorted(problems)[:NAMED])}{more}")
+        raise NotAllOfIt(
+            f"{source} is not of this network: {'; '.join(sorted(problems)[:NAMED])}{more}"
+        )

@@ -85,14 +85,18 @@ class GatedFeedForward(nn.Module):
 class TransformerBlock(nn.Module):
     """MDTA and GDFN, each a residual branch that begins with a norm."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, bias: bool, make_norm: MakeNorm) -> None:
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, bias: bool, make_norm: MakeNorm
+    ) -> None:
         super().__init__()
         self.norm1 = under("body", make_norm(dim))
         self.attn = TransposedAttention(dim, num_heads, bias)
         self.norm2 = under("body", make_norm(dim))
         self.ffn = GatedFeedForward(dim, hidden_channels(dim, mlp_ratio), bias)
 
-    def forward(self, x: Float[Tensor, "B N C"], size: Size, factors: None = None) -> Float[Tensor, "B N C"]:
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: None = None
+    ) -> Float[Tensor, "B N C"]:
         """Nothing falls away here: `factors` is what `Run` hands to every block."""
         normed = self.norm1(x)
         x = x + normed.restore(to_tokens(self.attn(to_image(normed.tokens, size))))
@@ -192,7 +196,9 @@ class Restormer(nn.Module):
         beside = torch.cat([self.up2_1(below), one], dim=1)
         return run_level(self.refinement, run_level(self.decoder_level1, beside))
 
-    def forward(self, image: Float[Tensor, "B 3 H W"], factors: None = None) -> Float[Tensor, "B 3 H W"]:
+    def forward(
+        self, image: Float[Tensor, "B 3 H W"], factors: None = None
+    ) -> Float[Tensor, "B 3 H W"]:
         """`factors` are those of drop path, of which there is none."""
         h, w = image.shape[2:]
         padded = reflect_to_multiple(image, MULTIPLE_PX)

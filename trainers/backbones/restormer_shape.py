@@ -113,7 +113,9 @@ def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
         yield Blocks(each.at(tokens), float(c * tokens), number)
 
 
-def around(knobs: Knobs, _count_embed: CountNorm, _count_end: CountNorm, _scale: int) -> Iterator[Amount]:
+def around(
+    knobs: Knobs, _count_embed: CountNorm, _count_end: CountNorm, _scale: int
+) -> Iterator[Amount]:
     """Embedding, ways down and up with what reduces channels there, output."""
     c, bias = knobs["embed_dim"], knobs["bias"]
     yield convolution(3, c, bias=False)  # whatever `bias` says, as published

@@ -58,7 +58,15 @@ def swinir(
         for depth, heads in zip(depths, num_heads, strict=True):
             blocks = [
                 SwinBlock(
-                    embed_dim, heads, window_size, img_size, i % 2 == 1, mlp_ratio, qkv_bias, next(rates), make_norm
+                    embed_dim,
+                    heads,
+                    window_size,
+                    img_size,
+                    i % 2 == 1,
+                    mlp_ratio,
+                    qkv_bias,
+                    next(rates),
+                    make_norm,
                 )
                 for i in range(depth)
             ]

@@ -49,7 +49,9 @@ def cache_limit_bytes() -> int:
     except ValueError:
         gigabytes = -1.0
     if not gigabytes > 0:
-        raise CacheProblem(f"{LIMIT_VARIABLE} is {given!r}; it is the cache's size limit in gigabytes, e.g. 200")
+        raise CacheProblem(
+            f"{LIMIT_VARIABLE} is {given!r}; it is the cache's size limit in gigabytes, e.g. 200"
+        )
     return int(gigabytes * 1e9)
 
 
@@ -62,7 +64,12 @@ class Cache:
         self._held: dict[str, IO[str]] = {}
 
     def entry(
-        self, key: str, size: Callable[[], int], build: Callable[[Path], None], *, resumable: bool = False
+        self,
+        key: str,
+        size: Callable[[], int],
+        build: Callable[[Path], None],
+        *,
+        resumable: bool = False,
     ) -> Path:
         """The folder of the entry `key`, made by `build(folder)` where it is not there yet; it will have `size()` bytes.
 
@@ -89,7 +96,9 @@ class Cache:
                     if not path.is_dir():
                         self._build(path, size(), build, resumable=resumable)
 
-    def _build(self, path: Path, needed_bytes: int, build: Callable[[Path], None], *, resumable: bool) -> None:
+    def _build(
+        self, path: Path, needed_bytes: int, build: Callable[[Path], None], *, resumable: bool
+    ) -> None:
         part = path.with_name(f"{path.name}.part")
         if not resumable:
             shutil.rmtree(part, ignore_errors=True)
@@ -110,7 +119,9 @@ class Cache:
         """Evict until `part` fits, and reserve its size. Two builders do so one after the other."""
         with self._lock("room") as room:
             fcntl.flock(room, fcntl.LOCK_EX)
-            present = [_Present.look(entry) for entry in (self.root / "entries").iterdir() if entry != part]
+            present = [
+                _Present.look(entry) for entry in (self.root / "entries").iterdir() if entry != part
+            ]
             total = sum(entry.size_bytes for entry in present) + needed_bytes
             for entry in sorted(present, key=lambda entry: entry.used_s):
                 if total <= self._limit:

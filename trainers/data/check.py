@@ -12,7 +12,14 @@ from trainers.data.datasets import Dataset, dataset
 from trainers.data.finder import REDUCED, Reduced, is_image, is_reduced
 from trainers.data.given import pair, size_problem
 from trainers.data.images import decode
-from trainers.data.manifests import MANIFEST, DatasetProblem, ImageFile, ImageSet, SetFolder, look_into
+from trainers.data.manifests import (
+    MANIFEST,
+    DatasetProblem,
+    ImageFile,
+    ImageSet,
+    SetFolder,
+    look_into,
+)
 from trainers.data.packed import in_order
 
 
@@ -35,7 +42,11 @@ class _Seen:
 
 
 def check(
-    name: str, folder: Path, recorded: Mapping[str, Mapping[str, Any]] | None = None, *, partial: bool = False
+    name: str,
+    folder: Path,
+    recorded: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    partial: bool = False,
 ) -> Checked:
     """Read and decode every image of the set `name` in its folder, with the reduced images beside them (LR_bicubic/X2 ...).
 
@@ -44,13 +55,19 @@ def check(
     """
     found, problems = look_into(name, folder)
     lots = SetFolder(folder).reduced()
-    paths = list(dict.fromkeys([*_paths(found), *(folder / path for lot in lots for path in lot.images)]))
+    paths = list(
+        dict.fromkeys([*_paths(found), *(folder / path for lot in lots for path in lot.images)])
+    )
     seen = dict(zip(paths, in_order(_look, paths), strict=True))
     problems += [f"{path}: {about.problem}" for path, about in seen.items() if about.problem]
     problems += _count_problems(dataset(name), found, partial=partial)
     if recorded is not None:
         here = {PurePath(path.relative_to(folder)): about.sha256 for path, about in seen.items()}
-        then = {PurePath(path): str(record["sha256"]) for path, record in recorded.items() if is_image(path)}
+        then = {
+            PurePath(path): str(record["sha256"])
+            for path, record in recorded.items()
+            if is_image(path)
+        }
         inside = {path: sha256 for path, sha256 in here.items() if ".." not in path.parts}
         problems += _checksum_problems(folder, then, inside)
     problems += [
@@ -62,7 +79,12 @@ def check(
     for lot in lots:
         problems += _reduced_problems(found, folder, lot, seen)
         reduced += [
-            ImageFile(_place(path, lot), folder / path, seen[folder / path].sha256, seen[folder / path].size)
+            ImageFile(
+                _place(path, lot),
+                folder / path,
+                seen[folder / path].sha256,
+                seen[folder / path].size,
+            )
             for path in sorted(lot.images)
         ]
     return Checked(_sized(found, seen), tuple(reduced), tuple(problems))
@@ -94,7 +116,9 @@ def _sized(found: ImageSet, seen: Mapping[Path, _Seen]) -> ImageSet:
         return tuple(replace(file, px=seen[file.path].size) for file in files)
 
     by_scale = {scale: sized(files) for scale, files in found.by_scale.items()}
-    return replace(found, files=sized(found.files), lq_files=sized(found.lq_files), by_scale=by_scale)
+    return replace(
+        found, files=sized(found.files), lq_files=sized(found.lq_files), by_scale=by_scale
+    )
 
 
 def _look(path: Path) -> _Seen:
@@ -117,28 +141,43 @@ def _count_problems(known: Dataset, found: ImageSet, *, partial: bool) -> list[s
     return [
         f"{found.folder}: holds {len(files)} {what}, a whole copy has {' or '.join(map(str, known.images))}"
         for files in lots
-        if known.images and not partial and len(files) not in known.images and len(files) < max(known.images)
+        if known.images
+        and not partial
+        and len(files) not in known.images
+        and len(files) < max(known.images)
     ]
 
 
-def _checksum_problems(folder: Path, then: Mapping[PurePath, str], here: Mapping[PurePath, str]) -> list[str]:
+def _checksum_problems(
+    folder: Path, then: Mapping[PurePath, str], here: Mapping[PurePath, str]
+) -> list[str]:
     """What differs between the checksums of the first check and those of now, both by path below the folder."""
     accept = f"restore it, or remove {MANIFEST} to accept what is there now"
     checked_then = {path.parent for path in then if is_reduced(path)}
     checked_now = {path.parent for path in here if is_reduced(path)}
-    missing = {path.parent if path.parent in checked_then - checked_now else path for path in then.keys() - here}
-    new = {path for path in here.keys() - then if not is_reduced(path) or path.parent in checked_then}
+    missing = {
+        path.parent if path.parent in checked_then - checked_now else path
+        for path in then.keys() - here
+    }
+    new = {
+        path for path in here.keys() - then if not is_reduced(path) or path.parent in checked_then
+    }
     changed = {path for path in here.keys() & then if here[path] not in ("", then[path])}
     return sorted(
         [
             *(f"{folder / path}: is missing, but was there at the first check" for path in missing),
             *(f"{folder / path}: was not there at the first check" for path in new),
-            *(f"{folder / path}: is not the file of the first check (checksum): {accept}" for path in changed),
+            *(
+                f"{folder / path}: is not the file of the first check (checksum): {accept}"
+                for path in changed
+            ),
         ]
     )
 
 
-def _reduced_problems(found: ImageSet, folder: Path, lot: Reduced, seen: Mapping[Path, _Seen]) -> list[str]:
+def _reduced_problems(
+    found: ImageSet, folder: Path, lot: Reduced, seen: Mapping[Path, _Seen]
+) -> list[str]:
     """Each image has one reduced by the lot's scale (its remainder of rows and columns cropped), under its name or with `x4`."""
     try:
         files = found.at_scale(lot.scale).files

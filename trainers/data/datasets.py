@@ -35,7 +35,9 @@ class Layout:
     def __str__(self) -> str:
         def place(template: str) -> str:
             return (
-                re.sub(r"\[.*\]", "", template).replace("{folders}", "") if template != "{key}" else "the folder itself"
+                re.sub(r"\[.*\]", "", template).replace("{folders}", "")
+                if template != "{key}"
+                else "the folder itself"
             )
 
         return place(self.gt) + (f" with {place(self.lq)}" if self.lq else "")

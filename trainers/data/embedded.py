@@ -13,7 +13,9 @@ def embedded_names() -> tuple[str, ...]:
 
 def embedded_sets() -> dict[str, dict[str, str]]:
     """By set, the checksum of each image by its file's name."""
-    sets: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("embedded.json").read_bytes())
+    sets: dict[str, dict[str, str]] = json.loads(
+        Path(__file__).with_name("embedded.json").read_bytes()
+    )
     return sets
 
 

@@ -35,7 +35,8 @@ REDUCED_LAYOUTS = (
     "{folders}{key}_SRF_{scale}_LR",
 )
 LR_LIKE = re.compile(
-    r"(?:.*[-_ ])?(?:lq|lr(?:[-_ ]?(?:bi|x?\d|unknown|mild|wild|difficult).*)?)|bicubic.*", re.IGNORECASE
+    r"(?:.*[-_ ])?(?:lq|lr(?:[-_ ]?(?:bi|x?\d|unknown|mild|wild|difficult).*)?)|bicubic.*",
+    re.IGNORECASE,
 )
 ADVICE = (
     f"Put ground truth into HR/ and images reduced from it into {REDUCED}/X<scale>/, or pairs into target/ and input/ "
@@ -108,7 +109,11 @@ def arrange(known: Dataset, paths: Iterable[str], where: str) -> Arrangement:
 
 def holds_itself(known: Dataset, paths: Sequence[str]) -> bool:
     """Whether a set made of others lies there as one: in a folder such as HR/, not in one folder for each part."""
-    heads = [layout.gt.partition("/")[0].replace("{scale}", r"\d+") for layout in known.layouts if "/" in layout.gt]
+    heads = [
+        layout.gt.partition("/")[0].replace("{scale}", r"\d+")
+        for layout in known.layouts
+        if "/" in layout.gt
+    ]
     first = {path.partition("/")[0] for path in paths}
     return any(re.fullmatch(head, folder) for head in heads if "{" not in head for folder in first)
 
@@ -125,7 +130,9 @@ def by_folder(paths: Sequence[str]) -> str:
     """How many images lie in which folder, in words: `HR/ 5, LRbicx2/ 5`."""
     folders = Counter(f"{path.rpartition('/')[0]}/" if "/" in path else "./" for path in paths)
     listed = [f"{folder} {count}" for folder, count in sorted(folders.items())]
-    return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more folders" if len(listed) > 8 else "")
+    return ", ".join(listed[:8]) + (
+        f" and {len(listed) - 8} more folders" if len(listed) > 8 else ""
+    )
 
 
 def too_many(known: Dataset, count: int) -> str | None:
@@ -157,7 +164,11 @@ def _reduced_folders(images: Sequence[str]) -> tuple[Reduced, ...]:
     lots: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
     for path in images:
         if found := _reduced(path):
-            folder = path.removesuffix(found.name) if path.endswith(found.name) else path.rpartition("/")[0]
+            folder = (
+                path.removesuffix(found.name)
+                if path.endswith(found.name)
+                else path.rpartition("/")[0]
+            )
             lots[folder.rstrip("/"), found.scale][path] = found.key
     return tuple(Reduced(folder, scale, found) for (folder, scale), found in sorted(lots.items()))
 
@@ -166,7 +177,11 @@ def _reduced_folders(images: Sequence[str]) -> tuple[Reduced, ...]:
 
 
 def _single(
-    known: Dataset, found: Sequence[Match], reduced: tuple[Reduced, ...], rest: Sequence[str], where: str
+    known: Dataset,
+    found: Sequence[Match],
+    reduced: tuple[Reduced, ...],
+    rest: Sequence[str],
+    where: str,
 ) -> Arrangement:
     lots: dict[int, list[Match]] = defaultdict(list)
     problems = []
@@ -175,8 +190,12 @@ def _single(
     for lot in lots.values():
         problems += _of_one_key(lot, where)
         if problem := too_many(known, len(lot)):
-            problems.append(f"{where}: {problem} (found: {by_folder([one.path for one in lot])}). {ADVICE}")
-    problems += _look_alikes([one for one in found if one.scale in (WHOLE, SERVES_ALL, found[0].scale)], where)
+            problems.append(
+                f"{where}: {problem} (found: {by_folder([one.path for one in lot])}). {ADVICE}"
+            )
+    problems += _look_alikes(
+        [one for one in found if one.scale in (WHOLE, SERVES_ALL, found[0].scale)], where
+    )
     taken = {one.path for one in found}
     others = tuple(path for path in rest if path not in taken)
     gt = {scale: {one.name: one.path for one in lot} for scale, lot in lots.items()}
@@ -225,16 +244,24 @@ def _without_words(stem: str) -> tuple[str, bool, bool]:
     words = SEPARATORS.split(stem)
     lower = [word.lower() for word in words]
     reduced = [bool(re.fullmatch(r"lr(bi|bic)?(x?\d)?|lq|bicubic", word)) for word in lower]
-    sides = [word in (*LQ_WORDS, *GT_WORDS, "hr") or bool(re.fullmatch(r"x\d", word)) for word in lower]
+    sides = [
+        word in (*LQ_WORDS, *GT_WORDS, "hr") or bool(re.fullmatch(r"x\d", word)) for word in lower
+    ]
     kept = [word for word, *said in zip(words, reduced, sides, strict=True) if not any(said)]
     alone = len(kept) == 0  # `rain.png` is a picture of rain
-    return "_".join(kept) or stem, not alone and any(word in LQ_WORDS for word in lower), not alone and any(reduced)
+    return (
+        "_".join(kept) or stem,
+        not alone and any(word in LQ_WORDS for word in lower),
+        not alone and any(reduced),
+    )
 
 
 # --- sets of pairs
 
 
-def _double(known: Dataset, sides: Sides, reduced: tuple[Reduced, ...], rest: Sequence[str], where: str) -> Arrangement:
+def _double(
+    known: Dataset, sides: Sides, reduced: tuple[Reduced, ...], rest: Sequence[str], where: str
+) -> Arrangement:
     pairs, problems = paired(sides, where)
     if excess := too_many(known, len(pairs)):
         problems.append(f"{where}: {excess} (found: {by_folder(rest)}). {ADVICE}")

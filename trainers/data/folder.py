@@ -50,12 +50,16 @@ def walk(folder: Path) -> Walked:
             below = entry.name if name == "." else f"{name}/{entry.name}"
             if is_junk(below):
                 walked.junk += _images_in(path, below)
-            elif has_image_suffix(path):  # also a folder of such a name, or a link to nowhere: told when it is read
+            elif has_image_suffix(
+                path
+            ):  # also a folder of such a name, or a link to nowhere: told when it is read
                 walked.images.append(below)
             elif path.is_dir():
                 (links if entry.is_symlink() else waiting).append(path)
             elif entry.is_symlink() and not path.exists():
-                walked.problems.append(f"{path}: is a link to {os.readlink(path)}, where there is nothing")
+                walked.problems.append(
+                    f"{path}: is a link to {os.readlink(path)}, where there is nothing"
+                )
     return walked
 
 

@@ -15,7 +15,16 @@ from pathlib import Path
 
 from trainers.choice import Choice
 from trainers.data.finder import REDUCED, Reduced
-from trainers.data.manifests import MANIFEST, READERS, DatasetProblem, ImageFile, ImageSet, Px, SetFolder, find_set
+from trainers.data.manifests import (
+    MANIFEST,
+    READERS,
+    DatasetProblem,
+    ImageFile,
+    ImageSet,
+    Px,
+    SetFolder,
+    find_set,
+)
 
 
 def scale_of(task: Choice) -> int:
@@ -30,7 +39,9 @@ def given_scale(task: Choice) -> int | None:
     return int(task["scale"]) if task.knobs.get("lr_mode") == "given" else None
 
 
-def find_for(name: str, scale: int | None, roots: Sequence[Path] = (), *, task_scale: int | None = None) -> ImageSet:
+def find_for(
+    name: str, scale: int | None, roots: Sequence[Path] = (), *, task_scale: int | None = None
+) -> ImageSet:
     """The set of this name; for a `given_scale`, with its LR images. Raises DatasetProblem.
 
     `task_scale` is asked of sets that hold their images once for each scale.
@@ -52,17 +63,26 @@ def with_given(found: ImageSet, scale: int) -> ImageSet:
     content = SetFolder(found.folder)
     reduced = _reduced(found, content, scale)
     problems: list[str] = []
-    lr_files = {file.path: file for file in content.files([(path, path) for path in sorted(reduced.images)], problems)}
+    lr_files = {
+        file.path: file
+        for file in content.files([(path, path) for path in sorted(reduced.images)], problems)
+    }
     keys = {path: reduced.images[file.name] for path, file in lr_files.items()}
     partners, unpaired = pair(found.files, keys, scale, found.folder / reduced.folder)
     problems += unpaired
     pairs = [(file, lr_files[partners[file.path]]) for file in found.files if file.path in partners]
     problems += _size_problems(found.name, pairs, scale, content)
     if problems:
-        listed = "\n  ".join(problem.replace(str(found.folder), content.address) for problem in problems)
-        raise DatasetProblem(f"data set {found.name!r}, its given LR images of scale {scale}:\n  {listed}")
+        listed = "\n  ".join(
+            problem.replace(str(found.folder), content.address) for problem in problems
+        )
+        raise DatasetProblem(
+            f"data set {found.name!r}, its given LR images of scale {scale}:\n  {listed}"
+        )
     # Named after their partners: how a copy calls them is not of its identity.
-    lq_files = tuple(ImageFile(f"{REDUCED}/X{scale}/{hr.name}", lr.path, lr.sha256, lr.px) for hr, lr in pairs)
+    lq_files = tuple(
+        ImageFile(f"{REDUCED}/X{scale}/{hr.name}", lr.path, lr.sha256, lr.px) for hr, lr in pairs
+    )
     return replace(found, lq_files=lq_files, lq_scale=scale)
 
 
@@ -71,7 +91,11 @@ def pair(
 ) -> tuple[dict[Path, Path], list[str]]:
     """The LR image, of those in `below` and their keys, of each HR image, by path, and which have none."""
     left = {key: path for path, key in reduced.items()}
-    problems = [f"{path}: {left[key].name} has the same name" for path, key in reduced.items() if left[key] != path]
+    problems = [
+        f"{path}: {left[key].name} has the same name"
+        for path, key in reduced.items()
+        if left[key] != path
+    ]
     found: dict[Path, Path] = {}
     # Those with x<scale> first: of HR images `a` and `ax2`, `ax2` may be the partner of either.
     for ending in (f"x{scale}", f"_x{scale}", f"_LRBI_x{scale}", ""):
@@ -79,7 +103,9 @@ def pair(
             key = file.name.rpartition(".")[0] + ending
             if file.path not in found and (path := left.pop(key, None)) is not None:
                 found[file.path] = path
-    problems += [f"{file.path}: has no partner in {below}/" for file in files if file.path not in found]
+    problems += [
+        f"{file.path}: has no partner in {below}/" for file in files if file.path not in found
+    ]
     return found, [*problems, *(f"{path}: reduces no image of the set" for path in left.values())]
 
 
@@ -120,7 +146,9 @@ def _reduced(found: ImageSet, content: SetFolder, scale: int) -> Reduced:
             f"keep those of the set's images, or name their folder {own}"
         )
     again = (
-        f" If they lie there, run `normsweep data check {found.name} {content.address}`." if content.elsewhere else ""
+        f" If they lie there, run `normsweep data check {found.name} {content.address}`."
+        if content.elsewhere
+        else ""
     )
     raise DatasetProblem(
         f"data set {found.name!r}: {content.address} has no LR images of scale {scale}, which `lr_mode: given` reads: "
@@ -132,7 +160,11 @@ def _size_problems(
     name: str, pairs: Sequence[tuple[ImageFile, ImageFile]], scale: int, content: SetFolder
 ) -> list[str]:
     with ThreadPoolExecutor(READERS) as readers:
-        sizes = list(readers.map(lambda file: _size(name, file, content), [file for both in pairs for file in both]))
+        sizes = list(
+            readers.map(
+                lambda file: _size(name, file, content), [file for both in pairs for file in both]
+            )
+        )
     problems = []
     for (hr, lr), hr_px, lr_px in zip(pairs, sizes[::2], sizes[1::2], strict=True):
         unread = [size for size in (hr_px, lr_px) if isinstance(size, str)]

@@ -16,7 +16,9 @@ from trainers.data.manifests import DatasetProblem, ImageFile, ImageSet
 
 Pixels = NDArray[np.uint8]
 PNG_BIT_DEPTH_AT = 24  # its byte in a PNG's header
-LARGEST_PX = 90_000_000  # beyond it Pillow warns of a decompression bomb; 360 MB in Pillow's own form
+LARGEST_PX = (
+    90_000_000  # beyond it Pillow warns of a decompression bomb; 360 MB in Pillow's own form
+)
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ def _orientation(image: Image.Image) -> int | None:
 def _check_area(width: int, height: int) -> None:
     """A damaged header may claim any size, for which Pillow would ask the memory before it looks at a pixel."""
     if width * height > LARGEST_PX:
-        raise ValueError(f"{width} x {height} pixels are more than {LARGEST_PX / 1e6:.0f} million: cut it into parts")
+        raise ValueError(
+            f"{width} x {height} pixels are more than {LARGEST_PX / 1e6:.0f} million: cut it into parts"
+        )
 
 
 def _bits(image: Image.Image, content: bytes) -> int:
@@ -81,7 +85,9 @@ def _bits(image: Image.Image, content: bytes) -> int:
     return max(image.tag_v2.get(BITSPERSAMPLE, (1,))) if isinstance(image, TiffImageFile) else 8
 
 
-def read_images(source: ImageSet, at_least_px: int = 1, needed_by: str = "a patch") -> Sequence[NamedImage]:
+def read_images(
+    source: ImageSet, at_least_px: int = 1, needed_by: str = "a patch"
+) -> Sequence[NamedImage]:
     """All images of a set, in the manifest's order, each side at least `at_least_px`, which `needed_by` needs.
 
     Raises DatasetProblem naming every file that fails.
@@ -95,7 +101,9 @@ def read_images(source: ImageSet, at_least_px: int = 1, needed_by: str = "a patc
             continue
         h, w = pixels.shape[:2]
         if min(h, w) < at_least_px:
-            problems.append(f"{file.path}: is {w} x {h} pixels, but {needed_by} needs {at_least_px} x {at_least_px}")
+            problems.append(
+                f"{file.path}: is {w} x {h} pixels, but {needed_by} needs {at_least_px} x {at_least_px}"
+            )
         elif lq is not None and (wrong := partner_problem(source, number, pixels, lq)):
             problems.append(wrong)
         else:
@@ -145,6 +153,8 @@ def read_pixels(file: ImageFile, problems: list[str]) -> Pixels | None:
         problems.append(f"{file.path}: {error}")
         return None
     if hashlib.sha256(content).hexdigest() != file.sha256:
-        problems.append(f"{file.path}: is not the file that the manifest names (checksum): it has changed since")
+        problems.append(
+            f"{file.path}: is not the file that the manifest names (checksum): it has changed since"
+        )
         return None
     return pixels

@@ -107,8 +107,12 @@ class ImageSet:
     @property
     def sha256(self) -> str:
         """Of the manifest: the files' names and checksums."""
-        sides = [[(file.name, file.sha256) for file in side] for side in (self.files, self.lq_files)]
-        return hashlib.sha256(json.dumps(sides if sides[1] else sides[0], separators=(",", ":")).encode()).hexdigest()
+        sides = [
+            [(file.name, file.sha256) for file in side] for side in (self.files, self.lq_files)
+        ]
+        return hashlib.sha256(
+            json.dumps(sides if sides[1] else sides[0], separators=(",", ":")).encode()
+        ).hexdigest()
 
 
 def find_set(name: str, roots: Sequence[Path] = ()) -> ImageSet:
@@ -121,13 +125,21 @@ def find_set(name: str, roots: Sequence[Path] = ()) -> ImageSet:
             raise DatasetProblem(
                 "the embedded photographs lie in scikit-image, which is not installed: pip install scikit-image"
             )
-        files = (ImageFile(file, folder / file, sha256) for file, sha256 in sorted(embedded[name].items()))
+        files = (
+            ImageFile(file, folder / file, sha256)
+            for file, sha256 in sorted(embedded[name].items())
+        )
         return ImageSet(name, folder, tuple(files))
-    searched = list(dict.fromkeys([*roots, *(Path(root) for root in named_roots() if "://" not in root)]))
+    searched = list(
+        dict.fromkeys([*roots, *(Path(root) for root in named_roots() if "://" not in root)])
+    )
     found = _find(dataset(name), name, searched)
     if found is not None:
         return found
-    looked = ", ".join(looked_for(name, root) for root in searched) or f"nowhere: give --data ROOT or {ROOTS_VARIABLE}"
+    looked = (
+        ", ".join(looked_for(name, root) for root in searched)
+        or f"nowhere: give --data ROOT or {ROOTS_VARIABLE}"
+    )
     known = DATASETS.get(name)
     about = f" {name}: {known.about}; to be had at {known.page}." if known else ""
     raise DatasetProblem(
@@ -143,7 +155,9 @@ def check_name(name: str) -> None:
 
 def named_roots() -> list[str]:
     """The roots that NORMSWEEP_DATA names: folders, and S3 prefixes, which only the orchestrator can fetch from."""
-    return [root for root in re.split(f"{os.pathsep}(?!//)", os.environ.get(ROOTS_VARIABLE, "")) if root]
+    return [
+        root for root in re.split(f"{os.pathsep}(?!//)", os.environ.get(ROOTS_VARIABLE, "")) if root
+    ]
 
 
 def open_set(name: str, folder: Path) -> ImageSet:
@@ -167,13 +181,20 @@ def write_manifest(name: str, folder: Path, files: Sequence[ImageFile]) -> None:
     for file in files:
         stat = file.path.stat()
         record = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "sha256": file.sha256}
-        images[file.path.relative_to(folder).as_posix()] = record | ({"px": file.px} if file.px else {})
+        images[file.path.relative_to(folder).as_posix()] = record | (
+            {"px": file.px} if file.px else {}
+        )
     write_aside(folder / MANIFEST, manifest_text(name, images).encode())
 
 
-def manifest_text(name: str, images: Mapping[str, Mapping[str, Any]], source: str | None = None) -> str:
+def manifest_text(
+    name: str, images: Mapping[str, Mapping[str, Any]], source: str | None = None
+) -> str:
     """A manifest's content: by path, the bytes, sha256 and size of every image; `source`, if they lie elsewhere, says where."""
-    return json.dumps({"version": 1, "name": name, "source": source, "images": images}, indent=1) + "\n"
+    return (
+        json.dumps({"version": 1, "name": name, "source": source, "images": images}, indent=1)
+        + "\n"
+    )
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
@@ -192,7 +213,9 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 def checked_manifest(content: Any, where: str) -> dict[str, Any]:
     """`content`, where it has the form of a manifest and names nothing outside its folder. Raises DatasetProblem."""
-    images = content.get("images") if isinstance(content, dict) and content.get("version") == 1 else None
+    images = (
+        content.get("images") if isinstance(content, dict) and content.get("version") == 1 else None
+    )
     if not isinstance(images, dict) or not all(map(_is_record, images.values())):
         raise DatasetProblem(f"{where}: is no manifest of a data set (version 1)")
     for path in map(PurePosixPath, images):
@@ -205,7 +228,9 @@ def _is_record(record: Any) -> bool:
     if not isinstance(record, dict) or not isinstance(record.get("bytes"), int):
         return False
     px = record.get("px", [1, 1])  # not in manifests of earlier versions
-    sized = isinstance(px, list) and len(px) == 2 and all(type(side) is int and side > 0 for side in px)
+    sized = (
+        isinstance(px, list) and len(px) == 2 and all(type(side) is int and side > 0 for side in px)
+    )
     return sized and isinstance(record.get("sha256"), str)
 
 
@@ -228,7 +253,9 @@ def _joined(known: Dataset, name: str, roots: Sequence[Path]) -> ImageSet | None
 
 
 def _in_order_of_names(parts: Sequence[ImageSet]) -> tuple[ImageFile, ...]:
-    return tuple(sorted((file for part in parts for file in part.files), key=lambda file: file.name))
+    return tuple(
+        sorted((file for part in parts for file in part.files), key=lambda file: file.name)
+    )
 
 
 def _in_folder(known: Dataset, name: str, folder: Path) -> ImageSet | None:
@@ -256,12 +283,26 @@ def _read(known: Dataset, name: str, content: SetFolder) -> tuple[ImageSet, list
         for scale, lot in sorted(found.gt.items())
     }
     files = next(iter(by_scale.values()), ())
-    source = ImageSet(name, content.folder, files, by_scale=by_scale if list(by_scale) != [WHOLE] else {}, notes=notes)
-    if not problems and not content.elsewhere and (alike := of_like_names([file.name for file in files])):
-        from trainers.data.twins import same_in_another_size  # Pillow, which planning needs for few sets
+    source = ImageSet(
+        name,
+        content.folder,
+        files,
+        by_scale=by_scale if list(by_scale) != [WHOLE] else {},
+        notes=notes,
+    )
+    if (
+        not problems
+        and not content.elsewhere
+        and (alike := of_like_names([file.name for file in files]))
+    ):
+        from trainers.data.twins import (
+            same_in_another_size,
+        )  # Pillow, which planning needs for few sets
 
         by_name = {file.name: file for file in files}
-        problems += same_in_another_size([[by_name[name] for name in names] for names in alike], content.folder)
+        problems += same_in_another_size(
+            [[by_name[name] for name in names] for names in alike], content.folder
+        )
     return source, problems
 
 
@@ -275,8 +316,13 @@ def _notes(name: str, content: SetFolder, found: Arrangement) -> tuple[str, ...]
         )
     count = len(next(iter(found.gt.values()), ()))
     if known.images and 0 < count < min(known.images):
-        notes.append(f"holds {count} of the {' or '.join(map(str, known.images))} images of a whole copy")
-    return (*left_out(walked.junk, content.address), *(f"{content.address}: {note}" for note in notes))
+        notes.append(
+            f"holds {count} of the {' or '.join(map(str, known.images))} images of a whole copy"
+        )
+    return (
+        *left_out(walked.junk, content.address),
+        *(f"{content.address}: {note}" for note in notes),
+    )
 
 
 class SetFolder:
@@ -291,7 +337,11 @@ class SetFolder:
         self._known: Mapping[str, Mapping[str, Any]] = manifest["images"]
         self.elsewhere = manifest["source"] is not None
         self.address: str = manifest["source"] or str(folder)
-        self.walked = Walked([path for path in self._known if is_image(path)]) if self.elsewhere else walk(folder)
+        self.walked = (
+            Walked([path for path in self._known if is_image(path)])
+            if self.elsewhere
+            else walk(folder)
+        )
 
     @property
     def paths(self) -> list[str]:
@@ -313,7 +363,9 @@ class SetFolder:
             found.append(Reduced(below, int(folder.name[1:]), images))
         return found
 
-    def files(self, images: Sequence[tuple[str, str]], problems: list[str]) -> tuple[ImageFile, ...]:
+    def files(
+        self, images: Sequence[tuple[str, str]], problems: list[str]
+    ) -> tuple[ImageFile, ...]:
         """The images of these names and paths; what is wrong with the others is added to `problems`."""
         with ThreadPoolExecutor(READERS) as readers:
             found = list(readers.map(lambda both: self._image(*both), images))
@@ -327,7 +379,10 @@ class SetFolder:
             return str(known["problem"]) if "problem" in known else _recorded(name, path, known)
         try:
             stat = path.stat()
-            if known is not None and (stat.st_size, stat.st_mtime_ns) == (known["bytes"], known.get("mtime_ns")):
+            if known is not None and (stat.st_size, stat.st_mtime_ns) == (
+                known["bytes"],
+                known.get("mtime_ns"),
+            ):
                 return _recorded(name, path, known)
             with path.open("rb") as file:
                 return ImageFile(name, path, hashlib.file_digest(file, "sha256").hexdigest())
@@ -336,4 +391,6 @@ class SetFolder:
 
 
 def _recorded(name: str, path: Path, known: Mapping[str, Any]) -> ImageFile:
-    return ImageFile(name, path, str(known["sha256"]), tuple(known["px"]) if "px" in known else None)
+    return ImageFile(
+        name, path, str(known["sha256"]), tuple(known["px"]) if "px" in known else None
+    )

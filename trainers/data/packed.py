@@ -33,7 +33,9 @@ class PackedImages(Sequence[Pixels]):
         offset = 0
         for name, height, width in index:
             self.names.append(name)
-            self._views.append(mapped[offset : offset + 3 * height * width].reshape(height, width, 3))
+            self._views.append(
+                mapped[offset : offset + 3 * height * width].reshape(height, width, 3)
+            )
             offset += 3 * height * width
 
     def __len__(self) -> int:

@@ -16,11 +16,26 @@ GT_WORDS = (
     *("groundtruth", "ground_truth", "reference"),
 )
 LQ_WORDS = (
-    *("input", "inputs", "lq", "blur", "blur_gamma", "blurry", "noisy", "rain", "rainy", "hazy", "haze", "low"),
+    *(
+        "input",
+        "inputs",
+        "lq",
+        "blur",
+        "blur_gamma",
+        "blurry",
+        "noisy",
+        "rain",
+        "rainy",
+        "hazy",
+        "haze",
+        "low",
+    ),
     "degraded",
 )
 SEPARATORS = re.compile(r"[-_. ]+")
-CROPS = re.compile(r"[-_](crops?|sub|patches|images?)$")  # behind a word: MPRNet's target_crops, NAFNet's sharp_crops
+CROPS = re.compile(
+    r"[-_](crops?|sub|patches|images?)$"
+)  # behind a word: MPRNet's target_crops, NAFNet's sharp_crops
 
 
 @dataclass(frozen=True)
@@ -77,7 +92,11 @@ def _comparable(gt: list[Match], lq: list[Match], gt_folder: str, lq_folder: str
         said = [[_by_file(f"{one.key}.png") for one in side] for side in (gt, lq)]
         if all(map(all, said)):
             gt, lq = (
-                [replace(one, key=about[2]) for one, about in zip(side, found, strict=True) if about]
+                [
+                    replace(one, key=about[2])
+                    for one, about in zip(side, found, strict=True)
+                    if about
+                ]
                 for side, found in zip((gt, lq), said, strict=True)
             )
     return Sides(gt, lq, gt_folder, lq_folder)
@@ -89,7 +108,11 @@ def _by_folder(path: str) -> tuple[str, str, str] | None:
     for i, folder in enumerate(folders):
         for side, words in (("gt", GT_WORDS), ("lq", LQ_WORDS)):
             if CROPS.sub("", folder.lower()) in words:
-                return side, folder, "/".join([*folders[:i], *folders[i + 1 :], PurePosixPath(file).stem])
+                return (
+                    side,
+                    folder,
+                    "/".join([*folders[:i], *folders[i + 1 :], PurePosixPath(file).stem]),
+                )
     return None
 
 
@@ -118,7 +141,9 @@ def paired(sides: Sides, where: str) -> tuple[list[Pair], list[str]]:
         if key in gt and key in lq:
             pairs.append(Pair(gt[key][0].key, gt[key][0].path, lq[key][0].path))
         else:
-            one, folder = (gt[key][0], sides.lq_folder) if key in gt else (lq[key][0], sides.gt_folder)
+            one, folder = (
+                (gt[key][0], sides.lq_folder) if key in gt else (lq[key][0], sides.gt_folder)
+            )
             unpaired.append(f"{where}/{one.path}: has no partner in {folder}/")
     pairs.sort(key=lambda pair: order_of(pair.gt))
     return pairs, [*shortened(doubled), *shortened(unpaired)]

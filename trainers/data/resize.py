@@ -13,7 +13,9 @@ from torch.nn import functional as F
 PAD = 4  # taps of the kernel on the small side
 
 
-def resize_axis(image: NDArray[np.float64], axis: int, factor: int, up: bool) -> NDArray[np.float64]:
+def resize_axis(
+    image: NDArray[np.float64], axis: int, factor: int, up: bool
+) -> NDArray[np.float64]:
     """One pass along `axis` of (H, W, C), by 1/factor or by factor."""
     pad = PAD * (1 if up else factor)
     widths = [(0, 0)] * image.ndim
@@ -24,7 +26,9 @@ def resize_axis(image: NDArray[np.float64], axis: int, factor: int, up: bool) ->
     size = (length, w) if axis == 0 else (h, length)
     tensor = torch.from_numpy(padded).permute(2, 0, 1)[None]
     resized = (
-        F.interpolate(tensor, size, mode="bicubic", antialias=True, align_corners=False)[0].permute(1, 2, 0).numpy()
+        F.interpolate(tensor, size, mode="bicubic", antialias=True, align_corners=False)[0]
+        .permute(1, 2, 0)
+        .numpy()
     )
     crop = PAD * (factor if up else 1)
     kept = [slice(None)] * image.ndim

@@ -30,13 +30,21 @@ class Match:
 def _compiled(template: str) -> re.Pattern[str]:
     """A layout's template as a pattern of paths without their suffix. `[...]` may be missing; `x` is also written `X`."""
     pattern = re.sub(r"x(?=\{scale\})", "[xX]", template.replace("[", "(?:").replace("]", ")?"))
-    pattern = pattern.replace("{prefix}", "[^/]*").replace("{folders}", "(?:.*/)?").replace("{key}", "(?P<key>.+?)")
-    return re.compile(pattern.replace("{scale}", r"(?P<scale>\d+)", 1).replace("{scale}", "(?P=scale)"))
+    pattern = (
+        pattern.replace("{prefix}", "[^/]*")
+        .replace("{folders}", "(?:.*/)?")
+        .replace("{key}", "(?P<key>.+?)")
+    )
+    return re.compile(
+        pattern.replace("{scale}", r"(?P<scale>\d+)", 1).replace("{scale}", "(?P=scale)")
+    )
 
 
 def match(template: str, path: str) -> Match | None:
     found = _compiled(template).fullmatch(path[: path.rindex(".")])
-    return Match(path, found["key"], int(found.groupdict().get("scale") or WHOLE)) if found else None
+    return (
+        Match(path, found["key"], int(found.groupdict().get("scale") or WHOLE)) if found else None
+    )
 
 
 def matches(template: str, paths: Sequence[str]) -> list[Match]:

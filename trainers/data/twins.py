@@ -18,10 +18,10 @@ from trainers.data.headers import image_size
 from trainers.data.manifests import ImageFile
 
 LOOKED_AT = 3  # names of a set, and as many images of each
-LARGEST_PX = 128  # side of the pictures that are compared, both reduced to the smaller's size, or to this
-ALIKE = (
-    0.9  # correlation of two of them: above 0.999 for Set5's LR images, at most 0.53 between sixty images of BSDS400
+LARGEST_PX = (
+    128  # side of the pictures that are compared, both reduced to the smaller's size, or to this
 )
+ALIKE = 0.9  # correlation of two of them: above 0.999 for Set5's LR images, at most 0.53 between sixty images of BSDS400
 LEAST_STD = 1.0  # of a picture on 0 to 255, below which it is flat and like any other
 
 
@@ -44,7 +44,10 @@ def _same(files: Sequence[ImageFile]) -> list[tuple[ImageFile, tuple[int, int]]]
     largest, largest_px = max(sized, key=lambda both: both[1])
     for file, px in [both for both in sized if both[1] != largest_px][:LOOKED_AT]:
         scale = largest_px[0] / px[0]
-        if abs(largest_px[1] / scale - px[1]) <= 1 and _correlation(largest.path, file.path, px) > ALIKE:
+        if (
+            abs(largest_px[1] / scale - px[1]) <= 1
+            and _correlation(largest.path, file.path, px) > ALIKE
+        ):
             return [(largest, largest_px), (file, px)]
     return None
 
@@ -64,4 +67,6 @@ def _correlation(one: Path, other: Path, px: tuple[int, int]) -> float:
 
 def _gray(path: Path, size: tuple[int, int]) -> NDArray[np.float64]:
     with Image.open(path) as image:
-        return np.asarray(image.convert("L").resize(size, Image.Resampling.BICUBIC), dtype=np.float64)
+        return np.asarray(
+            image.convert("L").resize(size, Image.Resampling.BICUBIC), dtype=np.float64
+        )

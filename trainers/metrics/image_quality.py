@@ -39,6 +39,12 @@ def ssim(one: Float64, other: Float64) -> float:
     """Wang et al. 2004: 11 x 11 Gaussian of sigma 1.5, valid area, biased covariance, mean over channels."""
     return float(
         structural_similarity(
-            one, other, data_range=PEAK, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+            one,
+            other,
+            data_range=PEAK,
+            channel_axis=2,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
         )
     )

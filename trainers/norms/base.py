@@ -55,7 +55,9 @@ class Norm(nn.Module, ABC):
     that says so in the catalogue (`breaks`), as it does of images that influence one another.
     """
 
-    statistics_of_micro_batch: ClassVar[bool] = False  # True: another micro-batch is another trial, and is never halved
+    statistics_of_micro_batch: ClassVar[bool] = (
+        False  # True: another micro-batch is another trial, and is never halved
+    )
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed: ...

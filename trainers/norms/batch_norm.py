@@ -31,7 +31,9 @@ class BatchNorm(Norm):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, dim: int, eps: float = 1e-5, eval_stats: str = "running", ema_buffers: str = "copied") -> None:
+    def __init__(
+        self, dim: int, eps: float = 1e-5, eval_stats: str = "running", ema_buffers: str = "copied"
+    ) -> None:
         super().__init__()
         self.eps = eps
         self.eval_stats = eval_stats
@@ -44,7 +46,11 @@ class BatchNorm(Norm):
         x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
         of_batch = self.training or self.eval_stats == "batch"
         mean, variance = self.running_mean, self.running_var
-        if of_batch and (is_recomputing() or not self.training):  # the averages have seen this batch, or must not
+        if of_batch and (
+            is_recomputing() or not self.training
+        ):  # the averages have seen this batch, or must not
             mean, variance = mean.clone(), variance.clone()
-        tokens = F.batch_norm(x.flatten(0, 1), mean, variance, self.weight, self.bias, of_batch, MOMENTUM, self.eps)
+        tokens = F.batch_norm(
+            x.flatten(0, 1), mean, variance, self.weight, self.bias, of_batch, MOMENTUM, self.eps
+        )
         return Normed(tokens.view_as(x))

@@ -48,12 +48,18 @@ class FusedImageNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
         x = x.contiguous()
         _, n, c = x.shape
-        tokens, mean, inverse = torch.native_layer_norm(x, (n, c), weight.expand(n, c), bias.expand(n, c), eps)
+        tokens, mean, inverse = torch.native_layer_norm(
+            x, (n, c), weight.expand(n, c), bias.expand(n, c), eps
+        )
         ctx.set_materialize_grads(False)
-        in_half = torch.finfo(x.dtype).bits < 32  # then the kernels are wider inside than a formula written out
+        in_half = (
+            torch.finfo(x.dtype).bits < 32
+        )  # then the kernels are wider inside than a formula written out
         ctx.off_centre = not in_half and bool((mean * inverse).abs().amax() > OFF_CENTRE)
         if ctx.off_centre:
             mean, scale = _mean_and_scale(x, eps)
@@ -83,12 +89,21 @@ class FusedImageNorm(torch.autograd.Function):
             grad_x = turned.permute(0, 2, 3, 1).reshape(x.shape)
         else:
             grad_x, *grads = torch.ops.aten.native_layer_norm_backward(
-                grad_tokens, x, (n, c), mean, inverse, weight.expand(n, c), bias.expand(n, c), [True] * 3
+                grad_tokens,
+                x,
+                (n, c),
+                mean,
+                inverse,
+                weight.expand(n, c),
+                bias.expand(n, c),
+                [True] * 3,
             )
         grad_weight, grad_bias = (grad.view(-1, c).sum(0) for grad in grads)
         if grad_scale is not None:
             gain = grad_scale * inverse / (n * c)
-            grad_x.addcmul_(x, gain).sub_(mean * gain)  # in place: x - mean would be another tensor of that size
+            grad_x.addcmul_(x, gain).sub_(
+                mean * gain
+            )  # in place: x - mean would be another tensor of that size
         return grad_x, grad_weight, grad_bias, None
 
 
@@ -100,7 +115,9 @@ def _tokens_beside(n: int) -> int:
     return beside
 
 
-def _columns(tokens: Float[Tensor, "B N C"], beside: int) -> Float[Tensor, "B {beside}*C N//{beside} 1"]:
+def _columns(
+    tokens: Float[Tensor, "B N C"], beside: int
+) -> Float[Tensor, "B {beside}*C N//{beside} 1"]:
     """A view, in memory what torch calls channels last."""
     b, n, c = tokens.shape
     return tokens.view(b, n // beside, 1, beside * c).permute(0, 3, 1, 2)
@@ -110,7 +127,9 @@ class FoldedImageNorm(torch.autograd.Function):
     """The same for a GPU, where a layer-norm kernel would give each image one block: reductions over many, a folded affine."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
         mean, scale = _mean_and_scale(x, eps)
         ctx.save_for_backward(x, weight, mean, scale)
         ctx.set_materialize_grads(False)
@@ -127,7 +146,12 @@ class FoldedImageNorm(torch.autograd.Function):
 
 
 def _centred_gradients(
-    x: Tensor, weight: Tensor, mean: Tensor, scale: Tensor, grad_tokens: Tensor | None, grad_scale: Tensor | None
+    x: Tensor,
+    weight: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    grad_tokens: Tensor | None,
+    grad_scale: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Of x, weight and bias. With c = x - mean, per image, means over N and C:
 
@@ -136,12 +160,19 @@ def _centred_gradients(
     n = x.shape[1] * x.shape[2]
     grad_tokens = torch.zeros_like(x) if grad_tokens is None else grad_tokens
     centred = x - mean
-    of_bias, of_gain = grad_tokens.sum(1), (grad_tokens * centred).sum(1)  # (B, C): all that is needed of both
-    inner = ((of_gain * weight).sum(1) / n).view_as(scale) / scale**2  # a product of matrices autocast would halve
+    of_bias, of_gain = (
+        grad_tokens.sum(1),
+        (grad_tokens * centred).sum(1),
+    )  # (B, C): all that is needed of both
+    inner = ((of_gain * weight).sum(1) / n).view_as(
+        scale
+    ) / scale**2  # a product of matrices autocast would halve
     if grad_scale is not None:
         inner = inner - grad_scale / n
     shift = ((of_bias * weight).sum(1) / n).view_as(scale)
-    grad_x = torch.addcmul(-shift / scale, grad_tokens, weight / scale).addcmul_(centred, -inner / scale)
+    grad_x = torch.addcmul(-shift / scale, grad_tokens, weight / scale).addcmul_(
+        centred, -inner / scale
+    )
     return grad_x, (of_gain / scale[:, 0]).sum(0), of_bias.sum(0)
 
 
@@ -163,7 +194,9 @@ class ImageLayerNorm(Norm):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
-        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # autocast leaves weights, so statistics, in float32
+        x = x.to(
+            torch.promote_types(x.dtype, self.weight.dtype)
+        )  # autocast leaves weights, so statistics, in float32
         fast = FusedImageNorm if x.device.type in FUSED_ON else FoldedImageNorm
         formula = image_norm if torch.compiler.is_compiling() or is_emulated() else fast.apply
         tokens, scale = formula(x, self.weight, self.bias, self.eps)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-def instance_norm(x: Float[Tensor, "B N C"], weight: Tensor, bias: Tensor, eps: float) -> Float[Tensor, "B N C"]:
+def instance_norm(
+    x: Float[Tensor, "B N C"], weight: Tensor, bias: Tensor, eps: float
+) -> Float[Tensor, "B N C"]:
     """What `F.instance_norm` computes of (B, C, N)."""
     variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
     gain = weight * (variance + eps).rsqrt()
@@ -35,5 +37,7 @@ class InstanceNorm(Norm):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
-        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))  # autocast leaves weights, so statistics, in float32
+        x = x.to(
+            torch.promote_types(x.dtype, self.weight.dtype)
+        )  # autocast leaves weights, so statistics, in float32
         return Normed(as_operation(instance_norm, x, self.weight, self.bias, self.eps))

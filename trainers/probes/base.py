@@ -65,7 +65,9 @@ class ProbeBatch:
     none: all.
     """
 
-    def __init__(self, network: nn.Module, lq: Float[Tensor, "B 3 h w"], at_once: int | None = None) -> None:
+    def __init__(
+        self, network: nn.Module, lq: Float[Tensor, "B 3 h w"], at_once: int | None = None
+    ) -> None:
         self._network = network
         self._parts = lq.split(at_once or len(lq))
 

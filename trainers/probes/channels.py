@@ -30,4 +30,6 @@ class Channels(Probe):
 
     def observation(self) -> Observation:
         means = enumerate(self._mean_squares)
-        return Observation(arrays={f"group_{number}": mean.whole().numpy() for number, mean in means})
+        return Observation(
+            arrays={f"group_{number}": mean.whole().numpy() for number, mean in means}
+        )

@@ -13,7 +13,9 @@ from trainers.checkpoint import folder_name
 from trainers.durable import write_aside
 
 
-def write_arrays(out: Path, probe: str, step: int, arrays: Mapping[str, NDArray[np.float64]]) -> None:
+def write_arrays(
+    out: Path, probe: str, step: int, arrays: Mapping[str, NDArray[np.float64]]
+) -> None:
     """Keep what a probe measured after `step`; a trial that was cut off and measures again adds nothing."""
     path = out / "probes" / probe / f"{folder_name(step)}.safetensors"
     if path.exists():

@@ -53,4 +53,8 @@ class Task(ABC):
 
     def how_scored(self) -> dict[str, str | int | float]:
         """What a reader must know to compare a score: channels, border, and the task's own choices."""
-        return {"compared": "Y" if self.on_luma else "RGB", "border_px": self.border_px, **self.choices}
+        return {
+            "compared": "Y" if self.on_luma else "RGB",
+            "border_px": self.border_px,
+            **self.choices,
+        }

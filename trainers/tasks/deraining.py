@@ -35,7 +35,9 @@ class SyntheticRain(Task):
 
     on_luma = True
 
-    def __init__(self, streaks_per_megapixel: int = 2000, length_px: int = 20, strength: float = 0.5) -> None:
+    def __init__(
+        self, streaks_per_megapixel: int = 2000, length_px: int = 20, strength: float = 0.5
+    ) -> None:
         self.density = streaks_per_megapixel / 1e6
         self.length_px = length_px
         self.strength = strength

@@ -30,10 +30,21 @@ def packed_pairs(source: ImageSet, task: Task, cache: Cache) -> list[Pair]:
     else:
 
         def reduce(folder: Path) -> None:
-            pack(zip(gt.names, in_order(lambda pixels: task.prepare(pixels, None).lq, gt), strict=True), folder)
+            pack(
+                zip(
+                    gt.names,
+                    in_order(lambda pixels: task.prepare(pixels, None).lq, gt),
+                    strict=True,
+                ),
+                folder,
+            )
 
         lq = PackedImages(
-            cache.entry(f"{name}-{task.prepared}", lambda: sum(p.nbytes for p in gt) // task.scale**2, reduce)
+            cache.entry(
+                f"{name}-{task.prepared}",
+                lambda: sum(p.nbytes for p in gt) // task.scale**2,
+                reduce,
+            )
         )
     return [Pair(*sides) for sides in zip(lq, gt, strict=True)]
 
@@ -59,7 +70,9 @@ def _decoded_bytes(file: ImageFile) -> int:
 def _decoded(files: tuple[ImageFile, ...], problems: list[str]) -> Iterator[tuple[str, Pixels]]:
     """Every file that can be decoded; what is wrong with the others is added to `problems`."""
     found = in_order(lambda file: read_pixels(file, problems), files)
-    return ((file.name, pixels) for file, pixels in zip(files, found, strict=True) if pixels is not None)
+    return (
+        (file.name, pixels) for file, pixels in zip(files, found, strict=True) if pixels is not None
+    )
 
 
 def _check_sizes(source: ImageSet, gt: PackedImages, lq: PackedImages) -> None:

@@ -37,10 +37,14 @@ class Epochs:
         return int(_order(self.num_images, self.seed, epoch)[place])
 
 
-@functools.lru_cache(maxsize=2)  # places come in order: a batch that crosses into the next epoch needs two
+@functools.lru_cache(
+    maxsize=2
+)  # places come in order: a batch that crosses into the next epoch needs two
 def _order(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
     # The second word of the key keeps this apart from the streams of patches, whose key is the seed alone.
-    return np.random.Generator(np.random.Philox(key=[seed, 1], counter=[0, 0, 0, epoch])).permutation(num_images)
+    return np.random.Generator(
+        np.random.Philox(key=[seed, 1], counter=[0, 0, 0, epoch])
+    ).permutation(num_images)
 
 
 class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
@@ -69,10 +73,17 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
         self._rotations = rotations
         self._epochs = epochs
 
-    def stream(self, places: Iterable[Place], workers: int, *, pinned: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def stream(
+        self, places: Iterable[Place], workers: int, *, pinned: bool
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """The batches at `places`, in order, made ahead by `workers` processes; the same bits for any number of them."""
         loader = DataLoader(
-            self, batch_size=None, sampler=places, num_workers=workers, pin_memory=pinned, worker_init_fn=_one_thread
+            self,
+            batch_size=None,
+            sampler=places,
+            num_workers=workers,
+            pin_memory=pinned,
+            worker_init_fn=_one_thread,
         )
         return iter(loader)
 
@@ -99,14 +110,22 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
         quarter_turns, flip = quarter_turns * self._rotations, flip * self._flips
         cuts = []
         for image, factor in ((pair.lq, 1), (pair.gt, scale)):
-            cut = image[top * factor : (top + side) * factor, left * factor : (left + side) * factor]
+            cut = image[
+                top * factor : (top + side) * factor, left * factor : (left + side) * factor
+            ]
             cut = np.rot90(cut[:, ::-1] if flip else cut, quarter_turns)
-            cuts.append(np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / np.float32(255))
+            cuts.append(
+                np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
+            )
         lq, gt = self._task.degrade(cuts[0], random), cuts[1]
         if margin:
             down, right = random.integers(margin + 1, size=2)
             lq = np.ascontiguousarray(lq[:, down : down + self._patch, right : right + self._patch])
-            gt = gt[:, down * scale : (down + self._patch) * scale, right * scale : (right + self._patch) * scale]
+            gt = gt[
+                :,
+                down * scale : (down + self._patch) * scale,
+                right * scale : (right + self._patch) * scale,
+            ]
             gt = np.ascontiguousarray(gt)
         return torch.from_numpy(lq), torch.from_numpy(gt)
 

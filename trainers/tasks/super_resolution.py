@@ -31,7 +31,9 @@ class SuperResolution(Task):
         gt = np.ascontiguousarray(gt[:h, :w])
         if self._downsample is not None:
             return Pair(self._downsample(gt, self.scale), gt)
-        assert lq is not None  # planning refuses sets without given LR images, or with some of another size
+        assert (
+            lq is not None
+        )  # planning refuses sets without given LR images, or with some of another size
         return Pair(lq, gt)
 
     def degrade(self, lq: Float32, random: Random) -> Float32:

@@ -41,4 +41,6 @@ LINES = (
 def sections(report: Report) -> tuple[Section, ...]:
     """The sections that have something to say."""
     made = ((line, line.blocks(report)) for line in LINES)
-    return tuple(Section(line.slug, line.title, line.link, blocks) for line, blocks in made if blocks)
+    return tuple(
+        Section(line.slug, line.title, line.link, blocks) for line, blocks in made if blocks
+    )

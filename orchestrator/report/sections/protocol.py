@@ -22,13 +22,18 @@ OBSERVED = (
 
 def blocks(report: Report) -> tuple[Block, ...]:
     plan, recorded = report.plan, report.frame.recorded
-    facts = [(Cell(name, name), Cell(value, value)) for name, value in protocol.settings(plan, recorded)]
+    facts = [
+        (Cell(name, name), Cell(value, value)) for name, value in protocol.settings(plan, recorded)
+    ]
     edited = [f"{line}." for line in protocol.edited(plan, recorded)]
     scored = [f"{line[0].upper()}{line[1:]}." for line in protocol.evaluation(plan, recorded)]
     training: list[Block] = [Table((Column(("",)), Column(("",))), tuple(facts), style="facts")]
     training += [text("list", *edited)] if edited else []
     evaluation = text("list", SCORED, *scored, *OBSERVED)
-    sides = Group("titled", tuple(training), "Training"), Group("titled", (evaluation,), "Evaluation")
+    sides = (
+        Group("titled", tuple(training), "Training"),
+        Group("titled", (evaluation,), "Evaluation"),
+    )
     machines = _machines(report)
     return Group("columns", sides), _norms(report), *([machines] if machines.rows else [])
 
@@ -44,7 +49,9 @@ def _norms(report: Report) -> Table:
         for norm in protocol.norms(report.plan, report.frame.recorded)
     )
     columns = (Column(("norm",), is_label=True), *(Column((head,)) for head in heads))
-    return Table(columns, tuple(rows), "What each norm changes", "beside the norms inside the blocks")
+    return Table(
+        columns, tuple(rows), "What each norm changes", "beside the norms inside the blocks"
+    )
 
 
 def _machines(report: Report) -> Table:
@@ -53,9 +60,16 @@ def _machines(report: Report) -> Table:
     for attempt in report.frame.attempts:
         versions = attempt.get("versions") or {}
         listed = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
-        counts[str(attempt.get("host", "unknown")), str(attempt.get("commit") or "unknown"), listed] += 1
+        counts[
+            str(attempt.get("host", "unknown")), str(attempt.get("commit") or "unknown"), listed
+        ] += 1
     rows = (
-        (Cell(host, host), Cell(commit[:12], commit, is_code=True), Cell(versions, versions), Cell(str(n), n))
+        (
+            Cell(host, host),
+            Cell(commit[:12], commit, is_code=True),
+            Cell(versions, versions),
+            Cell(str(n), n),
+        )
         for (host, commit, versions), n in counts.items()
     )
     columns = (

@@ -22,7 +22,10 @@ def table(report: Report, comparison: Comparison) -> Table:
         Column((column.task, column.dataset, METRICS[column.metric].facts["title"]), "right")
         for column in comparison.columns
     )
-    rows = ((*report.label_cells(row.labels), *map(cell, row.cells, comparison.columns)) for row in comparison.rows)
+    rows = (
+        (*report.label_cells(row.labels), *map(cell, row.cells, comparison.columns))
+        for row in comparison.rows
+    )
     least, most = comparison.parameters
     parameters = f"{count(least)} to {count(most)}" if most != least else count(least)
     return Table(
@@ -48,7 +51,11 @@ def cell(score: Score, column: Scored) -> Cell:
 
 def _lead(seeds: int) -> Words:
     spread = " ± sample standard deviation over the seeds" if seeds > 1 else ""
-    one = " One seed per cell: no spread can be given, and small differences may be seed noise." if seeds == 1 else ""
+    one = (
+        " One seed per cell: no spread can be given, and small differences may be seed noise."
+        if seeds == 1
+        else ""
+    )
     before = (
         f"Final values on whole held-out images, EMA weights. Mean{spread}; higher is better; "
         "the best of each column is "

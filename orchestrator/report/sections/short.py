@@ -26,7 +26,9 @@ def _findings(report: Report) -> list[str]:
     for task in report.frame.names("task"):
         for dataset in report.frame.evaluation_sets():
             found += _winners(report, tables.Column(task, dataset, "psnr"))
-        for labels, rows in keyed(where(report.divergence, {"task": task}), *report.frame.panels_by):
+        for labels, rows in keyed(
+            where(report.divergence, {"task": task}), *report.frame.panels_by
+        ):
             found += _spread(report.frame.named(report.frame.panels_by, labels), rows)
     gone = records(report.frame.trials[report.frame.trials["state"] == State.DIVERGED])
     if gone:
@@ -56,7 +58,8 @@ def _winners(report: Report, column: tables.Column) -> list[str]:
     for table in report.comparisons:
         i = table.columns.index(column)
         ranked = sorted(
-            ((row.cells[i].mean, row.name) for row in table.rows if row.cells[i].mean is not None), reverse=True
+            ((row.cells[i].mean, row.name) for row in table.rows if row.cells[i].mean is not None),
+            reverse=True,
         )
         if len(ranked) > 1:
             total += 1
@@ -68,7 +71,9 @@ def _winners(report: Report, column: tables.Column) -> list[str]:
     if not leads:
         return []
     if total <= 2:
-        said = [f"{norm} at {' and '.join(where for _, where in lead)}" for norm, lead in leads.items()]
+        said = [
+            f"{norm} at {' and '.join(where for _, where in lead)}" for norm, lead in leads.items()
+        ]
     else:
         said = [
             f"{norm} at {len(lead)} of {total} sizes (by {min(lead)[0]:.2f} to {max(lead)[0]:.2f} dB)"

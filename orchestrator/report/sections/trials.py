@@ -16,7 +16,9 @@ NUMBERS = ("parameters", "workers", "attempts", "from first to last record")
 
 def blocks(report: Report) -> tuple[Block, ...]:
     frame = report.frame
-    spans = frame.points.groupby("trial")["time"].agg(lambda times: times.max() - times.min()).to_dict()
+    spans = (
+        frame.points.groupby("trial")["time"].agg(lambda times: times.max() - times.min()).to_dict()
+    )
     columns = (
         Column(("trial",), is_label=True),
         Column(("id",)),
@@ -24,7 +26,10 @@ def blocks(report: Report) -> tuple[Block, ...]:
         *(Column((head,), "right") for head in NUMBERS),
     )
     rows = tuple(_row(report, row, spans.get(row["trial"])) for row in records(frame.trials))
-    damage = [text("method", "Damaged, and passed over:"), text("list", *map(_damage, frame.damage))]
+    damage = [
+        text("method", "Damaged, and passed over:"),
+        text("list", *map(_damage, frame.damage)),
+    ]
     return (Table(columns, rows), *(damage if frame.damage else ()))
 
 

@@ -28,4 +28,6 @@ class Absolute(Probe):
         self._means[number].add(x.double().abs().mean(), len(x))
 
     def observation(self) -> Observation:
-        return Observation({f"absolute/group_{i}": mean.whole().item() for i, mean in enumerate(self._means)})
+        return Observation(
+            {f"absolute/group_{i}": mean.whole().item() for i, mean in enumerate(self._means)}
+        )

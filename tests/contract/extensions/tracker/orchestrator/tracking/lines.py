@@ -31,7 +31,9 @@ class LinesTracker(Tracker):
                 self._runs[run_id] = replace(self._runs[run_id], status=content)
         return dict(self._runs)
 
-    def find_or_create(self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]) -> Run:
+    def find_or_create(
+        self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
+    ) -> Run:
         if trial_id not in self._runs:
             self.set_tags(trial_id, tags)
         return self.open()[trial_id]
