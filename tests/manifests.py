@@ -22,6 +22,7 @@ from orchestrator.cluster.options import JobOptions
 from orchestrator.cluster.rayjob import Job, build_job
 from orchestrator.plan import load_plan
 from orchestrator.plan.source import LOADER
+from tests.readme import write_overlay
 from tests.sweeps import write_sweep
 
 Object = dict[str, Any]
@@ -29,7 +30,8 @@ Object = dict[str, Any]
 K8S = Path(__file__).parents[1] / "k8s"
 KUBE = Path(os.environ.get("NORMSWEEP_KUBE") or Path(__file__).parents[2] / "shared" / "kube")
 KUBERNETES = "1.34"
-RENDERED = ("base", "overlays/gpu", "overlays/kueue", "overlays/local")
+README_OVERLAY = "overlays/mine"  # with the GPUs' quota and the queues
+RENDERED = ("base", "overlays/gpu", README_OVERLAY)
 
 GANGS = """workers: 4, gpus_per_worker: 1, placement: strict_pack, overrides: [
   {match: {norm: i_ln}, workers: 2, gpus_per_worker: 0, cpus_per_worker: 2, placement: spread}]"""
@@ -52,10 +54,12 @@ def kubectl() -> str:
 
 @functools.cache
 def render(name: str) -> list[Object]:
-    """The objects of a folder of k8s/, as `kubectl apply -k` sends them."""
-    done = subprocess.run(
-        [kubectl(), "kustomize", K8S / name], capture_output=True, text=True, check=False
-    )
+    """The objects of a folder of k8s/, or of the README's overlay, as `kubectl apply -k` sends them."""
+    with tempfile.TemporaryDirectory() as folder:
+        copied = shutil.copytree(K8S, Path(folder) / "k8s")
+        write_overlay(copied)
+        words = [kubectl(), "kustomize", copied / name]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return documents(done.stdout)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.lab import Lab, started, why_not
+from tests.cluster.deployment import started
+from tests.cluster.lab import Lab, why_not
 
 
 @pytest.fixture(scope="session")

@@ -141,7 +141,7 @@ def local_queue(name: str) -> dict[str, Any]:
 
 @pytest.fixture
 def narrow_queue(lab: Lab) -> Iterator[str]:
-    """A queue with room for one small sweep; priorities are those of k8s/overlays/kueue."""
+    """A queue with room for one small sweep; priorities are those of k8s/queues."""
     flavor = {
         "name": "default",
         "resources": [{"name": name, "nominalQuota": size} for name, size in QUOTA.items()],

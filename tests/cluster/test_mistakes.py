@@ -144,7 +144,7 @@ def test_a_namespace_that_does_not_exist_is_not_an_empty_one(lab: Lab, tmp_path:
             in told
         )
         assert "normsweep" in told
-        assert "overlays/local" not in told
+        assert "overlays" not in told
     assert "if there is such a namespace" in lab.normsweep(
         "list", "--namespace", "nowhere", expect=3
     )

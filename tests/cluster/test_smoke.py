@@ -9,10 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
+from mlflow import MlflowClient
 
-from tests.cluster.lab import BUCKET, NAMESPACE, PG_PASSWORD, ROOT, S3_KEY, S3_SECRET, Lab
+from tests import readme
+from tests.cluster.lab import (
+    BUCKET,
+    NAMESPACE,
+    PG_PASSWORD,
+    ROOT,
+    S3_KEY,
+    S3_SECRET,
+    SUBMITTER,
+    Lab,
+)
 from tests.cluster.sweeps import assert_same_bits_as_here, disturbed, only_job
+from tests.s3 import free_port
 
 KINDS = (
     "rayjobs,rayclusters,pods,configmaps,jobs,deployments,statefulsets,services,events,workloads"
@@ -23,18 +36,33 @@ ACCOUNT = f"system:serviceaccount:{NAMESPACE}"
 
 @dataclass(frozen=True)
 class Smoke:
-    """sweeps/cluster-smoke.yaml submitted and waited for: its store, and what was to be seen while it ran."""
+    """sweeps/cluster-smoke.yaml after its end: its store, and what was to be seen while it ran."""
 
     store: str
     pods: list[dict[str, Any]]
     seen: list[str]
 
 
+def submission(lab: Lab, store: str) -> tuple[str, str]:
+    """The README's lines that set variables, and those that submit sweeps/cluster-smoke.yaml."""
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL")
+    fill = {
+        " ".join(f"{key}=..." for key in keys): " ".join(
+            f"{key}={lab.variables[key]}" for key in keys
+        ),
+        "s3://normsweep/runs": store,
+        "registry.example.org/normsweep:0.1.0": lab.image,
+    }
+    lines = readme.block("submit", "sh", fill=fill).splitlines(keepends=True)
+    exports = [line for line in lines if line.startswith("export ")]
+    return "".join(exports), "".join(line for line in lines if line not in exports)
+
+
 @pytest.fixture(scope="module")
 def smoke(lab: Lab) -> Smoke:
     store = lab.store("smoke")
-    where = {"NORMSWEEP_STORE": store, "NORMSWEEP_IMAGE": lab.image, "NORMSWEEP_DATA": lab.data}
-    with lab.start("submit", "sweeps/cluster-smoke.yaml", "--wait", **where) as submission:
+    script = "".join(submission(lab, store))
+    with lab.script(script, KUBECONFIG=str(SUBMITTER)) as submitted:
         lab.wait_checkpoint(store)
         pods = lab.objects("pods")
         seen = [lab.kubectl("get", KINDS, "-o", "yaml"), lab.normsweep("logs", "cluster-smoke")]
@@ -48,8 +76,8 @@ def smoke(lab: Lab) -> Smoke:
                 ["ps", "-eo", "args", "-ww"], capture_output=True, text=True, check=True
             ).stdout
         )
-        output, _ = submission.communicate(timeout=600)
-    assert submission.returncode == 0, output
+        output, _ = submitted.communicate(timeout=600)
+    assert submitted.returncode == 0, output
     assert "cluster-smoke: 6 done" in output
     job = only_job(lab, "cluster-smoke")
     return Smoke(
@@ -99,8 +127,6 @@ def test_a_submitted_sweep_ends_with_every_trial_done_and_its_gang_spans_both_no
 
 
 def test_its_runs_traces_and_report_are_in_mlflow(lab: Lab, smoke: Smoke) -> None:
-    from mlflow import MlflowClient
-
     with lab.port_forward("mlflow", 5000) as port:
         client = MlflowClient(f"http://127.0.0.1:{port}")
         experiment = client.get_experiment_by_name("cluster-smoke")
@@ -123,11 +149,27 @@ def test_its_runs_traces_and_report_are_in_mlflow(lab: Lab, smoke: Smoke) -> Non
     assert any(item["Key"].endswith(f"{report.info.run_id}/artifacts/index.html") for item in kept)
 
 
-def test_a_report_is_made_outside_the_cluster_from_s3_alone(
+def test_the_readme_leads_on_from_the_sweep_to_mlflow_and_a_report_from_s3_alone(
     lab: Lab, smoke: Smoke, tmp_path: Path
 ) -> None:
-    lab.normsweep("report", SMOKE, "--store", smoke.store, "--data", lab.data, "--out", tmp_path)
+    forward, report = readme.block(
+        "look", "sh", fill={"--out report": f"--out {tmp_path}"}
+    ).splitlines()
+    with lab.script(submission(lab, smoke.store)[0] + report) as reported:
+        output, _ = reported.communicate(timeout=120)
+    assert reported.returncode == 0, output
     assert "6 of 6</b> trials ended" in (tmp_path / "index.html").read_text()
+
+    command, _, page = forward.partition("#")
+    assert page.strip().startswith("http://127.0.0.1:5000/")
+    port = free_port()
+    with lab.script(f"exec {command.rstrip()[:-4]}{port}:5000") as forwarded:
+        try:
+            assert forwarded.stdout is not None
+            assert "Forwarding from" in forwarded.stdout.readline()
+            assert requests.get(page.strip().replace(":5000", f":{port}"), timeout=60).ok
+        finally:
+            forwarded.terminate()
 
 
 def test_submitted_again_nothing_runs_again(lab: Lab, smoke: Smoke) -> None:
@@ -245,3 +287,37 @@ def test_no_secret_is_in_any_object_log_tag_or_command_line(lab: Lab, smoke: Smo
     for text in seen:
         for secret in (S3_KEY, S3_SECRET, PG_PASSWORD):
             assert secret not in text, text[max(0, text.find(secret) - 300) : text.find(secret)]
+
+
+def test_mlflow_answers_again_after_its_database_was_deleted(lab: Lab, smoke: Smoke) -> None:
+    def names() -> list[str]:
+        return [
+            experiment.name
+            for experiment in MlflowClient(f"http://127.0.0.1:{port}").search_experiments()
+        ]
+
+    with lab.port_forward("mlflow", 5000) as port:
+        assert "cluster-smoke" in names()
+    lab.kubectl("delete", "pod", "postgres-0", deadline_s=180)
+    lab.kubectl("rollout", "status", "statefulset/postgres", "--timeout=180s", deadline_s=190)
+    with lab.port_forward("mlflow", 5000) as port:
+        assert "cluster-smoke" in names()
+
+
+def test_the_readmes_verbs_for_a_sweep_that_has_ended(lab: Lab, smoke: Smoke) -> None:
+    *look, cancel = readme.block("submit", "sh", 1).splitlines()
+    exports = submission(lab, smoke.store)[0]
+    script = exports + "\n".join(look)
+    with lab.script(script, KUBECONFIG=str(SUBMITTER)) as looked:
+        output, _ = looked.communicate(timeout=120)
+    assert looked.returncode == 0, output
+    assert "6 done" in output
+    words, _, comment = cancel.partition("#")
+    assert "A finished one needs --remove" in comment
+    with lab.script(words, KUBECONFIG=str(SUBMITTER)) as cancelled:
+        output, _ = cancelled.communicate(timeout=120)
+    assert cancelled.returncode == 0 and "nothing to cancel" in output, output
+    with lab.script(f"{words.rstrip()} --remove", KUBECONFIG=str(SUBMITTER)) as cancelled:
+        output, _ = cancelled.communicate(timeout=120)
+    assert cancelled.returncode == 0, output
+    assert lab.objects("rayjobs", "normsweep.io/sweep=cluster-smoke") == []

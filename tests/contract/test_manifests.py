@@ -14,9 +14,11 @@ from orchestrator.plan import load_plan
 from orchestrator.plan.sweep import LONGEST_NAME
 from tests.manifests import (
     K8S,
+    README_OVERLAY,
     RENDERED,
     Object,
     changed,
+    each_folder,  # noqa: F401 (fixture `rendered`)
     each_job,  # noqa: F401 (fixture `job`)
     each_lot,  # noqa: F401 (fixture `objects`)
     first,
@@ -28,17 +30,35 @@ from tests.manifests import (
 from tests.sweeps import write_sweep
 
 LONGEST_JOB_NAME = 47  # KubeRay's, for RayJobs
+CLUSTER_WIDE = (
+    "Namespace",
+    "ClusterQueue",
+    "ResourceFlavor",
+    "WorkloadPriorityClass",
+    "ClusterRole",
+    "ClusterRoleBinding",
+)
 DNS_1035 = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 
 
 def test_every_folder_of_manifests_is_looked_at_here() -> None:
     found = {file.parent.relative_to(K8S).as_posix() for file in K8S.rglob("kustomization.yaml")}
-    assert found == {*RENDERED, "queues"}, "queues are part of overlays/kueue"
+    assert found | {README_OVERLAY} == {*RENDERED, "queues"}, "queues are in the README's overlay"
 
 
 def test_every_object_is_valid_to_the_letter(objects: list[Object]) -> None:
     for item in objects:
         validate(item)
+
+
+def test_an_object_of_the_whole_cluster_has_no_namespace(rendered: list[Object]) -> None:
+    """kustomize gives one to every kind that it does not know, where an overlay names a namespace."""
+    namespaced = [
+        item
+        for item in rendered
+        if item["kind"] in CLUSTER_WIDE and "namespace" in item["metadata"]
+    ]
+    assert namespaced == []
 
 
 def test_every_pod_of_a_job_is_valid_to_the_letter(job: Job) -> None:
@@ -76,7 +96,7 @@ MISSPELT = (
 
 @pytest.mark.parametrize(("kind", "path"), MISSPELT)
 def test_a_misspelt_field_is_refused(tmp_path: Path, kind: str, path: str) -> None:
-    items = [*render("overlays/kueue"), job_on_cpus(tmp_path).rayjob]
+    items = [*render(README_OVERLAY), job_on_cpus(tmp_path).rayjob]
     with pytest.raises(ValidationError, match="mispelt"):
         validate(changed(first(items, kind), path, {}))
 
