@@ -140,7 +140,10 @@ def lost(cause: str) -> None:
 
 
 def _wait(child: int, heard: set[signal.Signals]) -> tuple[int, signal.Signals | None]:
-    """The child's status, and the signal that this process got. A second one, or too long a wait, kills the child."""
+    """The child's status, and the signal that this process got.
+
+    The child is killed if it takes too long to end, or if Ctrl-C comes after the first signal.
+    """
     stopped_by: signal.Signals | None = None
     since = 0.0
     while True:
@@ -149,22 +152,19 @@ def _wait(child: int, heard: set[signal.Signals]) -> tuple[int, signal.Signals |
             if ended[0] == child:
                 return ended[1], stopped_by
         waited = time.monotonic() - since
-        if got is not None and got.si_signo != signal.SIGCHLD and stopped_by is None:
+        if stopped_by is not None:
+            # Only a person is impatient. A pod that is deleted gets SIGTERM from Ray's job agent,
+            # and again from its preStop hook.
+            is_impatient = got is not None and got.si_signo == signal.SIGINT
+            if waited > END_WITHIN_S or (is_impatient and waited > signals.AGAIN_AFTER_S):
+                os.kill(child, signal.SIGKILL)
+        elif got is not None and got.si_signo != signal.SIGCHLD:
             stopped_by, since = signal.Signals(got.si_signo), time.monotonic()
             os.kill(child, signals.PASSED_ON)
             print(
-                f"{stopped_by.name}: checkpoints are made first; once more ends it at once.",
+                f"{stopped_by.name}: checkpoints are saved first. Ctrl-C ends it at once.",
                 file=sys.stderr,
             )
-        elif stopped_by is not None and (
-            waited > END_WITHIN_S
-            or (
-                got is not None
-                and got.si_signo != signal.SIGCHLD
-                and waited > signals.AGAIN_AFTER_S
-            )
-        ):
-            os.kill(child, signal.SIGKILL)
 
 
 def _end_all() -> None:

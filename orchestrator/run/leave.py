@@ -8,10 +8,14 @@ checkpoints and their runs in MLflow are closed.
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+
 import psutil
 
 DASHBOARD = "ray/dashboard/dashboard.py"
-DRIVER_WITHIN_S = 30.0  # and the rest of the pod's grace period is Ray's
+DRIVER_WITHIN_S = 30.0  # the rest of the pod's grace period is Ray's
+LOOK_EVERY_S = 0.2
 
 
 def leave() -> None:
@@ -20,15 +24,31 @@ def leave() -> None:
         words = process.info["cmdline"] or []
         if any(word.endswith(DASHBOARD) for word in words):
             process.suspend()
-        elif (
-            "run" in words
-            and "--for-job" in words
-            and any(word.endswith("normsweep") for word in words)
-        ):
+        elif is_driver(words):
             drivers.append(process)
     for driver in drivers:
-        driver.terminate()
-    psutil.wait_procs(drivers, DRIVER_WITHIN_S)
+        with suppress(psutil.NoSuchProcess):
+            driver.terminate()
+    wait_for(drivers, DRIVER_WITHIN_S)
+
+
+def is_driver(words: list[str]) -> bool:
+    is_ours = any(word.endswith("normsweep") for word in words)
+    return is_ours and "run" in words and "--for-job" in words
+
+
+def wait_for(processes: list[psutil.Process], deadline_s: float) -> None:
+    """Wait until they have ended. One that its parent never asks about has ended too."""
+    until = time.monotonic() + deadline_s
+    while time.monotonic() < until and not all(has_ended(process) for process in processes):
+        time.sleep(LOOK_EVERY_S)
+
+
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 if __name__ == "__main__":

@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from orchestrator import signals
+from orchestrator.run.leave import wait_for
 from tests.sweeps import environment
 
 PROGRAM = """
@@ -24,6 +28,15 @@ def stubborn():
     with signals.waited_for():
         ready()
         time.sleep(60)
+
+def slow():
+    with signals.waited_for():
+        ready()
+        while signals.received is None:
+            time.sleep(0.1)
+        time.sleep(4)
+    print("saved", flush=True)
+    return 4
 
 def ready():
     subprocess.Popen(["sleep", "61"], start_new_session=True)
@@ -102,7 +115,7 @@ def test_a_signal_lets_the_work_end_and_is_the_exit_code(number: signal.Signals)
     assert f"Ended by {number.name}. What is done is kept; this continues: " in err
 
 
-def test_a_second_signal_ends_at_once_what_would_not_end() -> None:
+def test_ctrl_c_after_a_signal_ends_at_once_what_would_not_end() -> None:
     driver = Driver("stubborn")
     driver.process.send_signal(signal.SIGTERM)
     until = time.monotonic() + 20
@@ -112,6 +125,38 @@ def test_a_second_signal_ends_at_once_what_would_not_end() -> None:
         driver.process.send_signal(signal.SIGINT)
     code, out, _ = driver.end()
     assert (code, out) == (128 + signal.SIGTERM, "closed interrupted ended by SIGTERM\n")
+
+
+def test_a_machine_that_repeats_sigterm_does_not_cut_the_checkpoints_short() -> None:
+    """Ray's job agent sends one, the hook before a pod's end another."""
+    driver = Driver("slow")
+    for _ in range(4):
+        driver.process.send_signal(signal.SIGTERM)
+        time.sleep(signals.AGAIN_AFTER_S / 2)
+    assert driver.end()[:2] == (128 + signal.SIGTERM, "saved\n")
+
+
+def test_before_its_end_a_pod_waits_for_drivers_and_not_for_what_nobody_reaps() -> None:
+    program = "import os, time; os.fork() and time.sleep(60)"  # its child ends, and stays a zombie
+    with subprocess.Popen([sys.executable, "-c", program]) as parent:
+        try:
+            (zombie,) = soon(lambda: psutil.Process(parent.pid).children())
+            assert soon(lambda: zombie.status() == psutil.STATUS_ZOMBIE)
+            began = time.monotonic()
+            wait_for([zombie], deadline_s=20)
+            assert time.monotonic() - began < 10
+            wait_for([psutil.Process(parent.pid)], deadline_s=0.5)
+            assert parent.poll() is None
+        finally:
+            parent.kill()
+
+
+def soon(look: Callable[[], Any]) -> Any:
+    until = time.monotonic() + 20
+    while not (found := look()):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    return found
 
 
 @pytest.mark.parametrize(
