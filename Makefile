@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 READY := $(VENV)/.ready
 
-# Of `make image`: docker, podman or buildah.
+# For `make image`: docker, podman or buildah.
 BUILDER ?= docker
 TARGET ?= normsweep
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -14,72 +14,83 @@ COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev
 IMAGE ?= $(TARGET):$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test campaign test-cluster chaos-cluster conformance generate check fmt lint types floors lengths image bench clean
+.PHONY: help setup quickstart test campaign test-cluster chaos-cluster conformance generate check \
+	fmt lint types floors lengths image bench clean
 
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-setup: $(READY) ## make .venv with everything at the versions of constraints.txt
+setup: $(READY) ## create .venv with everything at the versions of constraints.txt
 
-# setuptools and wheel first: DeepSpeed's source package builds against the torch already installed.
+# DeepSpeed's source package builds against the installed torch, so torch and setuptools come first.
 $(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "normsweep needs Python 3.11 or newer")'
+	$(PYTHON) -c 'import sys; \
+		sys.exit(sys.version_info < (3, 11) and "normsweep needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools wheel ninja py-cpuinfo torch==2.13.0 numpy
-	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt deepspeed
-	$(BIN)/python -m pip install --quiet --no-build-isolation --constraint constraints.txt --editable '.[s3,k8s,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+		setuptools wheel ninja py-cpuinfo torch==2.13.0 numpy
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --no-build-isolation \
+		--constraint constraints.txt deepspeed
+	$(BIN)/python -m pip install --quiet --no-build-isolation \
+		--constraint constraints.txt --editable '.[s3,k8s,dev]'
 	touch $@
 
-quickstart: $(READY) ## the main job on embedded defaults: a small sweep on this CPU, then a report
+quickstart: $(READY) ## run a small sweep on this CPU with the embedded images, and write a report
 	$(BIN)/normsweep run sweeps/quickstart.yaml
 
-# Side by side, a file to a core: those that start a Ray of their own wait for it more than they compute, two at a time.
-test: $(READY) ## every test that needs no cluster
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile tests/unit tests/contract tests/parity
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30 -m 'not campaign' tests/integration tests/chaos
+# Files run side by side, one per core. Tests that start their own Ray mostly wait for it, so two of
+# them run at a time whatever the number of cores.
+test: $(READY) ## run every test that needs no cluster
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile \
+		tests/unit tests/contract tests/parity
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30 -m 'not campaign' \
+		tests/integration tests/chaos
 
-campaign: $(READY) ## signals at NORMSWEEP_MOMENTS (10) random moments of a run each (an hour)
+campaign: $(READY) ## send each signal to NORMSWEEP_MOMENTS (10) runs, at random moments (an hour)
 	$(BIN)/python -m pytest --capture no -m campaign tests/chaos
 
-test-cluster: $(READY) ## a sweep on a real Kubernetes on this machine, where one can be started (root, Debian's packages)
+test-cluster: $(READY) ## run a sweep on a real Kubernetes on this machine (needs root and Debian)
 	$(BIN)/python -m pytest --timeout 1800 -m 'not chaos' tests/cluster
 
-chaos-cluster: $(READY) ## the rest: nodes cut off, memory limits, queues, quotas, preemption (an hour)
+chaos-cluster: $(READY) ## cut off nodes; test memory limits, queues, quotas, preemption (an hour)
 	$(BIN)/python -m pytest --timeout 1800 -m chaos tests/cluster
 
-conformance: $(READY) ## every norm in every backbone, the gangs of every ZeRO stage and their parity included
-	NORMSWEEP_CONFORMANCE=all $(BIN)/python -m pytest tests/contract/test_conformance.py tests/contract/test_zero.py \
-		tests/parity/test_training.py
+conformance: $(READY) ## test every norm in every backbone, with gangs of every ZeRO stage
+	NORMSWEEP_CONFORMANCE=all $(BIN)/python -m pytest tests/contract/test_conformance.py \
+		tests/contract/test_zero.py tests/parity/test_training.py
 
-generate: $(READY) ## remake what is made from the code: docs/sweep-file.md, sweeps/schema.json, docs/architecture.md
+generate: $(READY) ## rebuild docs/sweep-file.md, sweeps/schema.json and docs/architecture.md
 	$(BIN)/python -m orchestrator.plan.docs
 	$(BIN)/python -m tests.drawing
 
-check: lint types floors lengths ## what CI runs beside the tests
+check: lint types floors lengths ## run what CI runs besides the tests
 
 fmt: $(READY) ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lint: $(READY) ## style
+lint: $(READY) ## check style
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
-types: $(READY) ## mypy, strict
+types: $(READY) ## check types: mypy, strict
 	$(BIN)/mypy
 
-floors: $(READY) ## who may import whom
+floors: $(READY) ## check who imports whom
 	$(BIN)/lint-imports
 
-lengths: $(READY) ## short modules and functions; lint looks at their complexity
+lengths: $(READY) ## check that modules and functions are short (lint checks complexity)
 	$(BIN)/python -m pytest --quiet tests/contract/test_lengths.py
 
-image: ## the image of pods: make image BASE=any-with-python-3.11 IMAGE=name:tag [TARGET=mlflow-server]
-	$(BUILDER) build --file k8s/Dockerfile --target $(TARGET) $(if $(BASE),--build-arg BASE=$(BASE)) \
-		--build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) $(BUILD_FLAGS) --tag $(IMAGE) .
+image: ## build the pods' image: make image BASE=... IMAGE=name:tag [TARGET=mlflow-server]
+	$(BUILDER) build --file k8s/Dockerfile --target $(TARGET) \
+		$(if $(BASE),--build-arg BASE=$(BASE)) --build-arg VERSION=$(VERSION) \
+		--build-arg COMMIT=$(COMMIT) $(BUILD_FLAGS) --tag $(IMAGE) .
 
-bench: $(READY) ## the benchmarks, each beside a peer
-	@unset OMP_NUM_THREADS; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: $(READY) ## run the benchmarks, each beside a peer
+	@unset OMP_NUM_THREADS; for file in benchmarks/*.py; do \
+		echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-clean: ## remove what the verbs made, but no runs
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+clean: ## remove what these verbs made, except runs
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.import_linter_cache .hypothesis
