@@ -17,11 +17,13 @@ SECTIONS = {"needs": 1, "images": 2, "services": 3, "data": 4, "submit": 5, "loo
 def block(section: str, language: str, number: int = 0, fill: Mapping[str, str] = {}) -> str:
     """The `number`-th code block of a section in `language`, with texts replaced as `fill` says.
 
-    A text that is not in the block is a failure: the README has changed, and its test must too.
+    Each command is one line. A text that is not in the block fails: the README has changed, and
+    its test must too.
     """
     heading = rf"^## {SECTIONS[section]}\. .*?(?=^## )"
     (text,) = re.findall(heading, README.read_text(), re.MULTILINE | re.DOTALL)
     found: str = re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)[number]
+    found = re.sub(r"\\\n *", "", found)
     for example, value in fill.items():
         assert example in found, f"{README.name}, section {section}: {example!r} is gone"
         found = found.replace(example, value)

@@ -152,22 +152,21 @@ def test_its_runs_traces_and_report_are_in_mlflow(lab: Lab, smoke: Smoke) -> Non
 def test_the_readme_leads_on_from_the_sweep_to_mlflow_and_a_report_from_s3_alone(
     lab: Lab, smoke: Smoke, tmp_path: Path
 ) -> None:
-    forward, report = readme.block(
-        "look", "sh", fill={"--out report": f"--out {tmp_path}"}
-    ).splitlines()
+    look = readme.block("look", "sh", fill={"--out report": f"--out {tmp_path}"})
+    forward, page, report = look.splitlines()
     with lab.script(submission(lab, smoke.store)[0] + report) as reported:
         output, _ = reported.communicate(timeout=120)
     assert reported.returncode == 0, output
     assert "6 of 6</b> trials ended" in (tmp_path / "index.html").read_text()
 
-    command, _, page = forward.partition("#")
-    assert page.strip().startswith("http://127.0.0.1:5000/")
+    assert forward.endswith(" 5000")
     port = free_port()
-    with lab.script(f"exec {command.rstrip()[:-4]}{port}:5000") as forwarded:
+    with lab.script(f"exec {forward.removesuffix('5000')}{port}:5000") as forwarded:
         try:
             assert forwarded.stdout is not None
             assert "Forwarding from" in forwarded.stdout.readline()
-            assert requests.get(page.strip().replace(":5000", f":{port}"), timeout=60).ok
+            address = page.removeprefix("# then open ").replace(":5000", f":{port}")
+            assert requests.get(address, timeout=60).ok
         finally:
             forwarded.terminate()
 
@@ -305,7 +304,8 @@ def test_mlflow_answers_again_after_its_database_was_deleted(lab: Lab, smoke: Sm
 
 
 def test_the_readmes_verbs_for_a_sweep_that_has_ended(lab: Lab, smoke: Smoke) -> None:
-    *look, cancel = readme.block("submit", "sh", 1).splitlines()
+    verbs = readme.block("submit", "sh", 1, fill={"status FILE": f"status {SMOKE}"})
+    *look, cancel = verbs.splitlines()
     exports = submission(lab, smoke.store)[0]
     script = exports + "\n".join(look)
     with lab.script(script, KUBECONFIG=str(SUBMITTER)) as looked:
@@ -313,7 +313,7 @@ def test_the_readmes_verbs_for_a_sweep_that_has_ended(lab: Lab, smoke: Smoke) ->
     assert looked.returncode == 0, output
     assert "6 done" in output
     words, _, comment = cancel.partition("#")
-    assert "A finished one needs --remove" in comment
+    assert "--remove deletes a finished one" in comment
     with lab.script(words, KUBECONFIG=str(SUBMITTER)) as cancelled:
         output, _ = cancelled.communicate(timeout=120)
     assert cancelled.returncode == 0 and "nothing to cancel" in output, output
