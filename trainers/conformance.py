@@ -106,7 +106,7 @@ def _near(one: Tensor, other: Tensor, tolerance: float, what: str) -> None:
 
 
 def shape(case: Case) -> None:
-    """Images of any size come out `scale` times as large, in their dtype: float64, float32, bf16."""
+    """An image of any size comes out `scale` times as large, in float64, float32 and bf16."""
     model, scale = case.build(), build_task(case.spec()).scale
     for dtype, (height, width) in DTYPES.items():
         image = _images(case, 2, size=(height, width)).to(dtype)

@@ -26,7 +26,8 @@ STATED: Mapping[str, Any] = {
     "seq_parallel_communication_data_type": "fp32",
     "disable_allgather": False,
     "zero_allow_untested_optimizer": True,  # ours is a subclass of torch's Adam, which it knows
-    "zero_force_ds_cpu_optimizer": False,  # True would put its own Adam in place of ours on offload
+    # By default True, which replaces our Adam with DeepSpeed's under offload.
+    "zero_force_ds_cpu_optimizer": False,
     "fp16": {
         "enabled": False,
         "auto_cast": False,
@@ -69,7 +70,7 @@ STATED: Mapping[str, Any] = {
         "zero_quantized_weights": False,
         "zero_quantized_nontrainable_weights": False,
         "zero_quantized_gradients": False,
-        # True would replace F.linear with a function of DeepSpeed's.
+        # By default True, which replaces F.linear with a function of DeepSpeed's.
         "memory_efficient_linear": False,
     },
     # These touch no number but cost time (the throughput timer synchronises the device twice per
