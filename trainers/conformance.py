@@ -99,7 +99,7 @@ def _gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 def _near(one: Tensor, other: Tensor, tolerance: float, what: str) -> None:
     error = ((one - other).abs().max() / other.abs().max().clamp_min(1e-300)).item()
-    if not error <= tolerance:
+    if not error <= tolerance:  # not `>`, which would let NaN pass
         raise Broken(
             f"{what} differ by {error:.1e} of the largest value; {tolerance:.0e} is rounding"
         )

@@ -44,7 +44,7 @@ def write_unexpected(out: Path, rank: int, error: Exception, spec: RunSpec) -> N
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    import torch
+    import torch  # not above, so that a bad spec is reported without it
 
     # Libraries that do not allocate through torch report it in an error of another class.
     return isinstance(error, torch.OutOfMemoryError) or any(

@@ -67,6 +67,7 @@ def train(
         trial.probe()
         trial.evaluate()
     if trial.is_over:
+        # The result names the checkpoint of its step, and a trial that diverges at step 0 has none.
         trial.checkpoint()
     while not trial.is_over and not asked:
         asked = trial.step(asked=preemption.asked)

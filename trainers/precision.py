@@ -58,6 +58,7 @@ def quantized(weight: Tensor, bits: int, *, per_channel: bool) -> Tensor:
     """
     rest = tuple(range(1, weight.ndim)) if per_channel else tuple(range(weight.ndim))
     step = weight.abs().amax(rest, keepdim=True) / (2 ** (bits - 1) - 1)
+    # Where all weights are zero the step is too, and the quotient is not a number.
     return torch.where(step > 0, (weight / step).round() * step, weight)
 
 
@@ -87,4 +88,5 @@ class Half(nn.Module):
 
 
 def _normed(forward: Callable[[Tensor], Normed], x: Tensor) -> Normed:
+    """`forward` of a norm as one kernel, of whose results rounding makes a plain tuple."""
     return Normed(*as_kernel(forward, x))

@@ -37,6 +37,7 @@ class RoundedResults(TorchDispatchMode):
             return result
         of = args[0] if args else None
         if isinstance(result, tuple | list):
+            # A list is one return value, so its items share what the schema says about aliases.
             aliases = (
                 [r.alias_info for r in returns]
                 if len(returns) > 1
@@ -51,7 +52,7 @@ class RoundedResults(TorchDispatchMode):
     def _written(self, value: Any, alias: Any, of: Any) -> Any:
         if not isinstance(value, Tensor) or alias is None or not value.is_floating_point():
             return self.rounded(value)
-        if alias.is_write:
+        if alias.is_write:  # in place: the result is one of the arguments
             return value.copy_(value.to(self.dtype))
         # `to` and `reshape` may return a view or a copy. A copy can be new: integers become floats
         # that nothing has rounded yet.

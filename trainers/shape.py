@@ -98,7 +98,7 @@ class Shape:
 
     axes: Mapping[str, str]  # what `width` and `depth` mean for this backbone, for the docs
     small: Knobs  # for tests: of a small network without drop path
-    networks: Mapping[str, tuple[str, Knobs]]  # by head: a task that takes it, knobs after `small`
+    networks: Mapping[str, tuple[str, Knobs]]  # by head: a task for it, knobs on top of `small`
     first_block: str  # name of the module: from tokens and the image's size to tokens
     misfit: Callable[[Knobs], str | None]
     refusal: Callable[[str, Knobs], str | None]

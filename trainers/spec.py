@@ -260,7 +260,7 @@ class Gang(Part):
         ge=0,
         le=256,
         description="processes beside each worker that prepare patches in advance; "
-        "none: on a GPU as many as its cores but one, on a CPU 0",
+        "none: one fewer than its cores on a GPU, 0 on a CPU",
     )
     activation_checkpointing: bool = Field(
         False,

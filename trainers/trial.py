@@ -24,7 +24,7 @@ from trainers.spec import RunSpec
 from trainers.steps import Steps, learning_rate
 from trainers.tasks.base import Task
 
-KEPT_CHECKPOINTS = 2
+KEPT_CHECKPOINTS = 2  # should the newest be damaged, training continues from the one before
 
 Outcome = Literal["completed", "diverged", "preempted"]
 
@@ -120,6 +120,7 @@ class Trial:
 
     def probe(self) -> None:
         """Probe the network: the guard sees everything, the recorder what was asked for."""
+        # At the precision of steps, since traces show what is trained (docs/decisions/0009).
         with tf32(self._spec.training.precision == "tf32"):
             observed = self._probe_batch.measure(self._probes)
         for name in self._spec.observe.probes:
@@ -133,6 +134,7 @@ class Trial:
         engine, task = self._engine, self._task
         mine = slice(engine.rank, None, engine.world_size)
         for name, images in self._benchmarks.items():
+            # The average is not under autocast: scores are float32 whatever a trial is trained in.
             part = evaluate(self._ema.network, task, images, engine.device, index_slice=mine)
             scores = [score for part in engine.gather_objects(part) for score in part]
             values = {f"val/{name}/{metric}": value for metric, value in means(scores).items()}
