@@ -73,7 +73,8 @@ def build_probes(spec: RunSpec) -> dict[str, Callable[[nn.Module], Probe]]:
 def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> TrainingPatches:
     """The training patches, cut from packed images.
 
-    Raises DatasetProblem, also where the set is not the one that was planned, and CacheProblem.
+    Raises CacheProblem and DatasetProblem, the latter also if the set is not the one that was
+    planned.
     """
     source = find_for(
         spec.data.train, given_scale(spec.task), roots, task_scale=scale_of(spec.task)

@@ -58,8 +58,8 @@ class Checkpoint:
         return Start(
             "put aside",
             0,
-            f"begins again at step 0: its checkpoint of step {self.step} is of {theirs}, this run "
-            f"is {ours}, and the version that wrote it kept nothing to convert it from. "
+            f"begins again at step 0: its checkpoint of step {self.step} is for {theirs}, and the "
+            f"version that wrote it saved no optimiser state that {ours} could load. "
             f"`workers: {self.world_size}` with `zero_stage: {self.zero_stage}` would continue it.",
         )
 

@@ -44,6 +44,7 @@ class ListedPart(Part):
 
 
 def _knob_value(value: Any) -> KnobValue:
+    # `type` is compared because isinstance takes True for an int.
     if isinstance(value, tuple) and all(type(item) is int for item in value):
         if len(value) > LONGEST_LIST:
             raise ValueError(f"has {len(value)} values; at most {LONGEST_LIST} fit")

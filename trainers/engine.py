@@ -112,6 +112,7 @@ class Engine:
         self._gathered = deepspeed.zero.GatheredParameters
         training = spec.training
         half = training.precision == "fp16"
+        # DeepSpeed's own loss scaling does not work at every stage (trainers.optimiser).
         self._scaler = ShardedGradScaler(device.type) if half else None
         self._optimiser = Adam(
             model.parameters(),
@@ -260,7 +261,7 @@ class Engine:
             zero_stage=self.zero_stage,
             files=self._files_of_this_rank(folder),
         )
-        self.barrier()
+        self.barrier()  # when any rank goes on, the whole checkpoint is there
         return name
 
     def _save_moments(self, folder: Path, sound: bool, scale: dict[str, Any] | None) -> None:

@@ -71,7 +71,7 @@ class Knob:
             for number in numbers:
                 self._check_range(name, number)
             return numbers
-        if type(self.default) is float and type(value) is int:
+        if type(self.default) is float and type(value) is int:  # 1 in a file for 1.0
             try:
                 value = float(value)
             except OverflowError:

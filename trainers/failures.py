@@ -25,12 +25,12 @@ PLACES = {
 
 def write_failure(out: Path, rank: int, kind: str, error: BaseException, **more: str) -> None:
     """Write the file; fields in `more` are added to those of every failure, or replace them."""
-    said = {
+    fields = {
         "kind": kind,
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
     }
-    write_json(out / f"failure-rank-{rank}.json", {**said, **more})
+    write_json(out / f"failure-rank-{rank}.json", {**fields, **more})
 
 
 def write_unexpected(out: Path, rank: int, error: Exception, spec: RunSpec) -> None:
@@ -53,7 +53,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def _place_of(error: BaseException) -> str:
-    """What the rank was doing: what the outermost frame in PLACES says, else training."""
+    """What the rank was doing, by the outermost frame that is in PLACES; by default training."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module, function = str(frame.f_globals.get("__name__")), frame.f_code.co_name
         if place := PLACES.get((module, function)) or PLACES.get((module, "")):

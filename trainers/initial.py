@@ -37,7 +37,7 @@ def read_initial(path: Path) -> Weights:
 
 
 def fit_initial(weights: Weights, network: nn.Module, spec: RunSpec) -> Fit:
-    """How weights go into the network of `spec`.
+    """The fit of weights into the network of `spec`.
 
     A file that does not name its norm, such as a bare `ema.pt`, is taken to have the network's.
     Raises InitialProblem.
@@ -78,5 +78,6 @@ def load_initial(network: nn.Module, spec: RunSpec, path: Path | None) -> Fit | 
             f"but the trial was planned with {training.initial[:12]}"
         )
     taken = fit_initial(read_initial(path), network, spec)
+    # Not strict, because fitting has already refused whatever the spec does not allow.
     network.load_state_dict(taken.taken, strict=False)
     return taken

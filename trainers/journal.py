@@ -62,7 +62,7 @@ class Journal:
             **fields,
         }
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
-        self._file.flush()
+        self._file.flush()  # others read the journal while it grows
         self._seq += 1
 
     def close(self) -> None:

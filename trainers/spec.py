@@ -51,7 +51,7 @@ def refusal(backbone: Choice, task: Choice) -> str | None:
 
 
 def default_ends(backbone: Choice, norm: Choice) -> Ends:
-    """What is at both ends of the network by default."""
+    """The default of `embed_norm` and `end_norm`."""
     ends: Ends = NORMS[norm.name].facts.get("ends", "same")
     return ends if BACKBONES[backbone.name].has_ends else "identity"
 
@@ -101,7 +101,7 @@ class DataSpec(Part):
 
 
 class Recipe(ListedPart):
-    """How weights come about, except for what differs between trials.
+    """The training recipe, without what differs between trials.
 
     Defaults are those of section 4 of the paper's protocol.
     """
@@ -156,7 +156,7 @@ class Recipe(ListedPart):
 
 
 class TrainingSpec(Recipe):
-    """How the weights of one trial come about."""
+    """The training of one trial."""
 
     seed: int = Field(0, ge=0, lt=2**31)
     patch_size_px: int = Field(ge=8, le=1024, description="side of a training patch on the LQ side")
@@ -278,7 +278,7 @@ Strategy = Literal["pack", "spread", "strict_pack"]
 
 
 class PlacementSpec(Gang):
-    """Where one trial's gang is placed."""
+    """The placement of one trial's gang."""
 
     strategy: Strategy = "pack"
 

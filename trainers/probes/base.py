@@ -24,7 +24,7 @@ Look = Callable[[Tensor], None]  # is given a module's output
 
 @dataclass(frozen=True)
 class Observation:
-    """What a probe has measured: scalars for the journal, arrays for a file in the run folder.
+    """A probe's measurements: scalars for the journal, arrays for a file in the run folder.
 
     `mean_squares` are those of features, for the guard: a trial has diverged if one is not finite
     or is beyond `feature_limit`.
@@ -73,7 +73,7 @@ class ProbeBatch:
         self._parts = lq.split(at_once or len(lq))
 
     def measure(self, makers: Mapping[str, Callable[[nn.Module], Probe]]) -> dict[str, Observation]:
-        """What each probe observes, by name, in one forward pass."""
+        """The observation of each probe, by name, from one forward pass."""
         probes = {name: make(self._network) for name, make in makers.items()}
         with _watched(self._network, probes.values()), torch.no_grad():
             for part in self._parts:
