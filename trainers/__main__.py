@@ -1,9 +1,16 @@
-"""One trial by hand: `python -m trainers RUN.json --out DIR`, alone or under `torchrun` / `deepspeed`.
+"""One trial by hand: `python -m trainers RUN.json --out DIR`, alone or under `torchrun` or
+`deepspeed`.
 
-RUN.json is a RunSpec, as `normsweep plan FILE --json` prints under "spec". A run folder that holds an intact
-checkpoint is continued from it. Exit codes: 0 ended (`result.json` says how), 2 the spec, the flags, the data or the
-initial weights are wrong, 3 the cache cannot hold the data, 75 preempted by SIGTERM after a checkpoint, 1 anything
-else; then `failure-rank-<r>.json` says what.
+RUN.json is a RunSpec, as `normsweep plan FILE --json` prints it under "spec". If the run folder
+holds an intact checkpoint, training continues from it. Exit codes:
+
+    0    the trial has ended; `result.json` says how
+    1    anything not listed here
+    2    the spec, the flags, the data or the initial weights are wrong
+    3    the cache cannot hold the data
+    75   preempted: SIGTERM was answered with a checkpoint
+
+Every failure but that of wrong flags is described in `failure-rank-<r>.json` in the run folder.
 """
 
 from __future__ import annotations
@@ -33,13 +40,14 @@ def main(arguments: list[str] | None = None) -> int:
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
     if (out / "result.json").exists():
-        print(f"{out}: this trial has ended; see result.json", file=sys.stderr)
+        print(f"{out}: this trial has already ended. See result.json.", file=sys.stderr)
         return 0
     try:
         spec = RunSpec.from_json(options.spec.read_bytes())
         if spec.placement.workers != world_size:
             raise BadSpec(
-                f"placement.workers is {spec.placement.workers}, but {world_size} ranks were started"
+                f"placement.workers is {spec.placement.workers}, "
+                f"but {world_size} ranks were started"
             )
     except (OSError, BadSpec) as error:
         write_failure(out, rank, "spec", error)
@@ -53,30 +61,35 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m trainers", description="Train one trial from its RunSpec."
     )
     parser.add_argument("spec", type=Path, metavar="RUN.json", help="a RunSpec")
-    parser.add_argument("--out", type=Path, required=True, help="the run folder; made if missing")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="run folder, created if it does not exist"
+    )
     parser.add_argument(
         "--resume",
         type=Path,
-        help="folder of a checkpoint; default: the newest intact one in --out",
+        help="folder of the checkpoint to continue from; default: the newest intact one in --out",
     )
+    data_help = "folder that holds data sets; may be repeated"
     parser.add_argument(
-        "--data", type=Path, action="append", default=[], metavar="ROOT", help="where data sets lie"
+        "--data", type=Path, action="append", default=[], metavar="ROOT", help=data_help
     )
-    initial_help = "the file of weights whose content `training.initial` names"
+    initial_help = "file of weights whose SHA-256 is the spec's `training.initial`"
     parser.add_argument("--initial", type=Path, metavar="FILE", help=initial_help)
-    cache_help = "this node's folder for decoded images; default: $NORMSWEEP_CACHE, then OUT/cache"
+    cache_help = "this node's folder for decoded images; default: $NORMSWEEP_CACHE, else OUT/cache"
     parser.add_argument("--cache", type=Path, metavar="DIR", help=cache_help)
-    parser.add_argument(
-        "--end-with", type=int, metavar="PID", help="be killed when this parent process ends"
-    )
-    # What the `deepspeed` launcher appends; the environment's LOCAL_RANK says the same.
+    end_help = "kill this process when its parent, process PID, ends (Linux)"
+    parser.add_argument("--end-with", type=int, metavar="PID", help=end_help)
+    # The `deepspeed` launcher appends it; the environment's LOCAL_RANK says the same.
     parser.add_argument("--local_rank", help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: int) -> int:
-    """Train; returns the exit code. Errors that are neither the user's nor the machine's are raised again."""
-    # Only here: a spec that is wrong is told before torch is imported.
+    """Train and return the exit code.
+
+    Errors that are neither the user's nor the machine's are raised again.
+    """
+    # Imported only here, so that a bad spec is reported without waiting for torch.
     from trainers.data.cache import Cache, cache_root
     from trainers.loop import Rank, train
 
@@ -108,9 +121,10 @@ def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: in
 
 
 def _end_with(parent: int) -> None:
-    """Linux: no rank outlives the process that hosts it, also where that one is killed outright."""
-    pr_set_pdeathsig = 1
+    """On Linux, have the kernel kill this process when `parent`, its host, ends in any way."""
+    pr_set_pdeathsig = 1  # <sys/prctl.h>
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    # The signal comes only for a parent that ends from now on.
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""RunSpec to objects: the one place that turns names into classes."""
+"""From a RunSpec to objects: the one place that turns names into classes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from trainers.tasks.base import Task
 
 
-LEAST_PX = 32  # of the sides of an image that is scored
+LEAST_PX = 32  # shortest side of an image that is scored
 
 
 def build_task(spec: RunSpec) -> Task:
@@ -35,9 +35,10 @@ def build_task(spec: RunSpec) -> Task:
 
 
 def build_model(spec: RunSpec) -> nn.Module:
-    """The network, freshly initialised from torch's global generator: seed that first."""
+    """The network, freshly initialised from torch's global generator, so seed that first."""
     model = spec.model
     norm = NORMS[model.norm.name]
+    # Where another norm takes its place at the ends, that one gets the knobs that both have.
     at_ends = NORMS[norm.facts.get("same_at_ends", norm.name)]
     ends = {
         "same": partial(
@@ -61,17 +62,19 @@ def build_model(spec: RunSpec) -> nn.Module:
 
 
 def build_probes(spec: RunSpec) -> dict[str, Callable[[nn.Module], Probe]]:
-    """How each probe is made for a network, by name: those of the spec, and those by which the guard judges.
+    """Constructors of probes by name: those of the spec, and those by which the guard judges.
 
-    A trial diverges, or does not, whatever of it is observed.
+    So whether a trial has diverged does not depend on what is observed of it.
     """
     judging = (entry.name for entry in PROBES if entry.facts.get("guards"))
     return {name: PROBES[name].load() for name in (*spec.observe.probes, *judging)}
 
 
 def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> TrainingPatches:
-    """The training patches, from packed images. Raises DatasetProblem, also where the set is not the one that was planned;
-    CacheProblem.
+    """The training patches, cut from packed images.
+
+    Raises CacheProblem and DatasetProblem, the latter also if the set is not the one that was
+    planned.
     """
     source = find_for(
         spec.data.train, given_scale(spec.task), roots, task_scale=scale_of(spec.task)
@@ -79,14 +82,16 @@ def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> Trainin
     if source.sha256 != spec.data.train_sha256:
         raise DatasetProblem(
             f"data set {source.name!r} in {source.folder} has manifest {source.sha256[:12]}, "
-            f"but the trial was planned with {spec.data.train_sha256[:12]}: plan it again, or restore the data"
+            f"but the trial was planned with {spec.data.train_sha256[:12]}. "
+            "Plan it again, or restore the data."
         )
     task = build_task(spec)
     pairs = packed_pairs(source, task, cache)
     patch = spec.training.patch_size_px
+    side = (patch + task.margin_px) * task.scale
     too_small = [
-        f"{file.path}: is {pair.gt.shape[1]} x {pair.gt.shape[0]} pixels, but a patch needs {side} x {side}"
-        for side in [(patch + task.margin_px) * task.scale]
+        f"{file.path}: {pair.gt.shape[1]} x {pair.gt.shape[0]} pixels, "
+        f"but a patch needs {side} x {side}"
         for file, pair in zip(source.files, pairs, strict=True)
         if min(pair.gt.shape[:2]) < side
     ]
@@ -114,17 +119,17 @@ def build_benchmark(
     scale: int | None = None,
     lr_scale: int | None = None,
 ) -> Sequence[NamedImage]:
-    """The images of an evaluation set as `task` is evaluated on them: whole, or in squares; with the LR images of `lr_scale`
-    that lie beside them, where one is named; of a set that holds its images for each scale, those of `scale`. Raises
-    DatasetProblem.
+    """The images of an evaluation set as `task` is evaluated on them: whole, or cut into squares.
+
+    With `lr_scale`, the LR images of that scale that lie beside them are read too. A set that holds
+    its images once for each scale gives those of `scale`. Raises DatasetProblem.
     """
-    found, side = (
-        find_for(name, lr_scale, roots, task_scale=scale),
-        dataset(name).crops_px.get(task),
-    )
+    found = find_for(name, lr_scale, roots, task_scale=scale)
+    side = dataset(name).crops_px.get(task)
     if side is None:
         return read_images(found, at_least_px=LEAST_PX, needed_by="a score")
-    # The published images all hold a square: one that does not is of another copy (reduced images, thumbnails).
+    # Every published image holds a square. One that does not is from another copy of the set:
+    # reduced images, thumbnails.
     return in_squares(
         read_images(found, at_least_px=side, needed_by=f"one of {name}'s squares"), side
     )
@@ -142,7 +147,8 @@ def build_benchmarks(spec: RunSpec, roots: Sequence[Path]) -> dict[str, Sequence
 def read_exported(path: Path) -> tuple[RunSpec, dict[str, str], dict[str, Tensor]]:
     """Spec, metadata and weights of a file that `normsweep export` wrote.
 
-    Raises OSError for a file that cannot be read, ValueError (also BadSpec) for one that is none of these.
+    Raises OSError where it cannot be read, and ValueError (BadSpec is one) where it is another kind
+    of file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -151,7 +157,7 @@ def read_exported(path: Path) -> tuple[RunSpec, dict[str, str], dict[str, Tensor
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
-        raise ValueError(f"is no safetensors file: {error}") from error
+        raise ValueError(f"not a safetensors file: {error}") from error
     if "spec" not in metadata:
         raise ValueError("has no `spec` in its metadata")
     return RunSpec.from_json(metadata["spec"]), metadata, weights
@@ -160,10 +166,10 @@ def read_exported(path: Path) -> tuple[RunSpec, dict[str, str], dict[str, Tensor
 def build_trained(
     spec: RunSpec, weights: Mapping[str, Tensor], source: str = "the state"
 ) -> nn.Module:
-    """The network of a spec with these weights, which messages call `source`, in evaluation mode.
+    """The network of a spec with these weights, in evaluation mode; messages call them `source`.
 
-    Raises trainers.backbones.published.NotThisNetwork, a ValueError, where they are not all of the network's, are not finite,
-    or where its norm cannot be imported here.
+    Raises trainers.backbones.published.NotThisNetwork, a ValueError, where weights are missing,
+    left over or not finite, or where the network's norm cannot be imported here.
     """
     from trainers.backbones.published import NotThisNetwork, Weights, checked, fit, network_state
 
@@ -176,7 +182,8 @@ def build_trained(
         raise NotThisNetwork(
             f"{source} is of norm {norm}, which cannot be imported here: {error}"
         ) from error
-    # A norm of one's own may have names that would be read as a published network's.
+    # Names of our own are taken as they are: those of a user's norm may look like the names of a
+    # published network, and would be translated.
     state = weights if weights.keys() == model.state_dict().keys() else network_state(weights)
     model.load_state_dict(fit(checked(Weights(source, state, norm)), model).taken, strict=False)
     return model

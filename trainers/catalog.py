@@ -1,9 +1,9 @@
-"""The tables of what exists: backbones, norms, tasks, probes, metrics. Pure: planning reads it without torch.
+"""The tables of what exists: backbones, norms, tasks, probes, metrics.
 
-Adding something is one file and one line here (a backbone has two files: trainers.shape). The line
-carries the knobs with their defaults and ranges; a test compares it with the signature of the class
-it names. A default never changes, because trial ids leave defaults out; `revision` is raised instead
-when an entry's numbers change.
+Pure: planning reads it without torch. Adding something takes one file and one line here (a backbone
+has two files, see trainers.shape). The line carries the knobs with their defaults and ranges, and a
+test compares it with the signature of the class it names. A default never changes, because trial
+ids leave defaults out. When an entry's numbers change, its `revision` is raised instead.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ __all__ = [
 
 Ends = Literal["same", "affine", "identity"]
 
-# Bounds: far beyond what is of use, and within what a machine can hold. A number beyond one is a slip of the keyboard.
+# Bounds: far beyond what is useful, and within what a machine can hold. A larger number is a slip.
 WIDEST = 8_192
-DEEPEST = 100  # groups, and blocks of one
+DEEPEST = 100  # groups, and blocks in a group
 RATIO = Knob(2.0, above=0.0, at_most=64.0)
 GROUPS = Knob((6, 6, 6, 6, 6, 6), at_least=1, at_most=DEEPEST, longest=DEEPEST)
 HEADS = Knob((6, 6, 6, 6, 6, 6), at_least=1, at_most=1_024, longest=DEEPEST)
@@ -49,8 +49,9 @@ IMG_SIZE = Knob(0, at_least=0, at_most=65_536)
 IMG_RANGE = Knob(1.0, above=0.0, at_most=65_535.0)
 WIDTH = Knob(180, at_least=1, at_most=WIDEST)
 
-# img_size: the side in pixels for which a published network was constructed, which decides whether its windows are shifted;
-# 0 lets each input decide. They differ where an input's shorter side is one window (trainers.backbones.attention).
+# `img_size` is the side in pixels for which a published network was constructed. It decides whether
+# windows are shifted; with 0 each input decides. The two differ where an input's shorter side is
+# one window (trainers.backbones.attention).
 BACKBONES = Catalog(
     "backbone",
     entry(
@@ -151,11 +152,15 @@ BACKBONES = Catalog(
     ),
 )
 
-# facts: `ends` is what stands at embedding and end by default, `stdnorm` whether inputs are standardised by default (the
-# published i-LN differs from its LayerNorm baseline in both). `same_at_ends` is the entry that `same` means there, where a
-# norm's factor of a branch has no branch to act on. `parameters_per_channel` and `parameters` are for the cost. `breaks`
-# names the promises of trainers.conformance that a norm does not make; `statistics_of_micro_batch` puts the micro-batch's
-# size into the identity.
+# Facts of a norm:
+#   ends                       what is after the patch embedding and before the head by default
+#   stdnorm                    whether inputs are standardised by default; the published i-LN
+#                              differs from its LayerNorm baseline in this and in `ends`
+#   same_at_ends               the entry that `same` means there, for a norm whose factor needs a
+#                              branch to act on
+#   parameters_per_channel, parameters    for the cost
+#   breaks                     promises of trainers.conformance that the norm does not make
+#   statistics_of_micro_batch  makes the micro-batch's size a part of the identity
 PER_TOKEN = {"ends": "same", "stdnorm": False, "parameters_per_channel": 2}
 EPS = Knob(1e-5, above=0.0, at_most=1.0)
 NORMS = Catalog(
@@ -224,9 +229,10 @@ NORMS = Catalog(
     entry_points="normsweep.norms",
 )
 
-# facts: `patch_size_px` is the side of a training patch on the LQ side by default; `scored` is for the report and the
-# documentation; `pairs` says that a set's images come with their LQ (the others make their own; `sr` takes what lies beside a
-# set where its `lr_mode` is `given`: trainers.data.given).
+# Facts of a task: `patch_size_px` is the default side of a training patch on the LQ side. `scored`
+# is for the report and the documentation. `pairs` says that a set's images come with their LQ. The
+# other tasks make theirs, but `sr` with `lr_mode: given` reads what lies beside a set
+# (trainers.data.given).
 TASKS = Catalog(
     "task",
     entry(
@@ -234,7 +240,8 @@ TASKS = Catalog(
         "trainers.tasks.super_resolution:SuperResolution",
         facts={
             "patch_size_px": 32,
-            "scored": "super-resolution: Y channel of BT.601, a border as wide as the scale left out; 8-bit LQ",
+            "scored": "super-resolution: Y channel of BT.601, a border as wide as the scale "
+            "left out; 8-bit LQ",
         },
         scale=Knob(2, choices=(2, 3, 4)),
         lr_mode=Knob("u8", choices=("u8", "f64", "given")),
@@ -244,7 +251,8 @@ TASKS = Catalog(
         "trainers.tasks.denoising:Denoising",
         facts={
             "patch_size_px": 64,
-            "scored": "denoising: RGB, no border; Gaussian noise from seed 0 for each image, neither clipped nor quantised",
+            "scored": "denoising: RGB, no border; Gaussian noise from seed 0 for each image, "
+            "neither clipped nor quantised",
         },
         sigma_255=Knob(25.0, above=0.0, at_most=255.0),
     ),
@@ -271,7 +279,8 @@ TASKS = Catalog(
         "trainers.tasks.deraining:SyntheticRain",
         facts={
             "patch_size_px": 128,
-            "scored": "synthetic rain: Y channel of BT.601, no border; streaks from seed 0 for each image, clipped, not rounded",
+            "scored": "synthetic rain: Y channel of BT.601, no border; streaks from seed 0 for "
+            "each image, clipped, not rounded",
         },
         streaks_per_megapixel=Knob(2000, at_least=1, at_most=100_000),
         length_px=Knob(20, at_least=2, at_most=200),
@@ -289,15 +298,16 @@ TASKS = Catalog(
     preset("jpeg_40", "jpeg", quality=40),
 )
 
-# facts: `gives` is for the documentation; `guards` says that the guard judges by what a probe measures, so that it looks
-# also where it is not asked for.
+# Facts of a probe: `gives` is for the documentation. `guards` says that the guard judges by what it
+# measures, so that it runs even where no one asked for it.
 PROBES = Catalog(
     "probe",
     entry(
         "features",
         "trainers.probes.features:Features",
         facts={
-            "gives": "mean of x² and max of \\|x\\| at each group's output, channel entropy at the last",
+            "gives": "mean of x² and max of \\|x\\| at each group's output, "
+            "channel entropy at the last",
             "guards": True,
         },
     ),
@@ -308,9 +318,10 @@ PROBES = Catalog(
     ),
 )
 
-# A function of the two images as a task compares them (trainers.metrics.image_quality.compared), to a number: the higher, the
-# nearer they are. facts: `title` and `decimals` are for tables; those of `normsweep evaluate` have `fine` decimals; `gives` is
-# for the report and the documentation.
+# A metric is a function from the two images, as a task compares them
+# (trainers.metrics.image_quality.compared), to a number: the higher, the nearer they are.
+# Facts: `title` and `decimals` are for tables; those of `normsweep evaluate` have `fine` decimals.
+# `gives` is for the report and the documentation.
 METRICS = Catalog(
     "metric",
     entry(
@@ -325,7 +336,8 @@ METRICS = Catalog(
             "title": "SSIM",
             "decimals": 4,
             "fine": 4,
-            "gives": "SSIM (11 \N{MULTIPLICATION SIGN} 11 Gaussian, \N{GREEK SMALL LETTER SIGMA} 1.5, valid area)",
+            "gives": "SSIM (11 \N{MULTIPLICATION SIGN} 11 Gaussian, "
+            "\N{GREEK SMALL LETTER SIGMA} 1.5, valid area)",
         },
     ),
 )

@@ -1,12 +1,13 @@
 """Checkpoints of a run folder: which files belong to one, and whether all of them are intact.
 
-    checkpoints/step-00000100/          the files of every rank, in one folder or in one per rank's run folder
-        ...                             what DeepSpeed and rank 0 wrote
-        manifest.rank-0.json            {"step", "world_size", "zero_stage", "files": {name: {"sha256", "bytes"}}}
+    checkpoints/step-00000100/     files of all ranks; or of one, if each has its own run folder
+        ...                        what DeepSpeed and rank 0 wrote
+        manifest.rank-0.json       {"step", "world_size", "zero_stage",
+                                    "files": {name: {"sha256", "bytes"}}}
 
-A rank's manifest is written last, aside, fsynced and renamed. A checkpoint is intact if the manifests of all
-`world_size` ranks are there and every checksum holds; any other is ignored, so a kill at any moment costs only the
-steps since the last intact one.
+A rank's manifest is written last: aside, fsynced and renamed. A checkpoint is intact if the
+manifests of all `world_size` ranks are there and every checksum holds. Any other is ignored, so a
+kill at any moment costs only the steps since the last intact one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Literal
 
 from trainers.durable import fsync, sha256_of, write_json
 
-SURPRISING = ("converted", "put aside")  # ways to begin that people should know of
+SURPRISING = ("converted", "put aside")  # ways to begin that people should know about
 MOMENTS = "moments.safetensors"  # the optimiser's state, whole (trainers.moments)
 
 
@@ -42,7 +43,8 @@ class Checkpoint:
     has_moments: bool = False  # the optimiser's state is there unsharded
 
     def start_of(self, world_size: int, zero_stage: int) -> Start:
-        """What such a gang does with it: ZeRO shards fit only the world size and stage that wrote them."""
+        """How a gang of this layout begins from it."""
+        # ZeRO's shards fit only the world size and stage that wrote them.
         is_sharded = max(self.zero_stage, zero_stage) > 0
         if not is_sharded or (self.world_size, self.zero_stage) == (world_size, zero_stage):
             return Start("continued", self.step, f"continues from step {self.step}")
@@ -56,15 +58,18 @@ class Checkpoint:
         return Start(
             "put aside",
             0,
-            f"begins again at step 0: its checkpoint of step {self.step} is of {theirs} and this is {ours}, and it was written "
-            f"by a version that could not convert it. `workers: {self.world_size}` with `zero_stage: {self.zero_stage}` "
-            "would continue it.",
+            f"begins again at step 0: its checkpoint of step {self.step} is for {theirs}, and the "
+            f"version that wrote it saved no optimiser state that {ours} could load. "
+            f"`workers: {self.world_size}` with `zero_stage: {self.zero_stage}` would continue it.",
         )
 
 
 @dataclass(frozen=True)
 class Start:
-    """How an attempt begins, and at which step; `sentence` is for people. What is `put aside` begins at step 0."""
+    """How an attempt begins, and at which step; `sentence` is for people.
+
+    With `put aside` there is a checkpoint that cannot be used, and the attempt begins at step 0.
+    """
 
     how: Literal["new", "continued", "converted", "put aside"]
     step: int
@@ -76,14 +81,14 @@ class Start:
 
     @property
     def is_surprising(self) -> bool:
-        """Whether people should read the sentence before it trains."""
+        """Whether people should read the sentence before training starts."""
         return self.how in SURPRISING
 
 
 def start_from(
     folder: Path | None, world_size: int, zero_stage: int
 ) -> tuple[Start, Checkpoint | None]:
-    """How a gang begins from the checkpoint in `folder`, and the checkpoint where it is intact."""
+    """How a gang begins from the checkpoint in `folder`, and that checkpoint if it is intact."""
     if folder is None:
         return Start("new", 0, "begins at step 0"), None
     if (found := read_intact(folder)) is None:
@@ -100,7 +105,7 @@ def _layout(zero_stage: int, world_size: int) -> str:
 def seal(
     folder: Path, *, rank: int, step: int, world_size: int, zero_stage: int, files: list[Path]
 ) -> None:
-    """Fsync this rank's `files` and write its manifest: from here on the rank's part counts."""
+    """Fsync this rank's `files` and write its manifest, from which on the rank's part counts."""
     listed = {}
     for path in sorted(files):
         fsync(path)
@@ -114,7 +119,7 @@ def seal(
 
 
 def read_intact(folder: Path) -> Checkpoint | None:
-    """The checkpoint in `folder`, or None where a rank's manifest or a checksum is missing or wrong."""
+    """The checkpoint in `folder`; None where a manifest is missing or a file is not as it says."""
     try:
         manifests = [json.loads((folder / _manifest_name(0)).read_bytes())]
         for rank in range(1, manifests[0]["world_size"]):
@@ -128,6 +133,7 @@ def read_intact(folder: Path) -> Checkpoint | None:
                 ):
                     return None
         first = manifests[0]
+        # Stage 0 shards nothing: DeepSpeed's file holds the optimiser's state whole.
         has_moments = first["zero_stage"] == 0 or MOMENTS in first["files"]
         return Checkpoint(
             folder, first["step"], first["world_size"], first["zero_stage"], has_moments
@@ -146,6 +152,7 @@ def newest_intact(checkpoints: Path) -> Checkpoint | None:
 
 
 def discard_older(checkpoints: Path, keep: int) -> None:
-    """Remove all but the `keep` newest checkpoint folders of a run folder, which another rank may be doing as well."""
+    """Remove all but the `keep` newest checkpoint folders of a run folder."""
     for folder in sorted(checkpoints.glob("step-*"))[:-keep]:
+        # Ranks that share the run folder remove the same ones at the same time.
         shutil.rmtree(folder, ignore_errors=True)

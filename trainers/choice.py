@@ -1,4 +1,7 @@
-"""The parts that specifications are made of: frozen, strict, and choices from a catalogue with all their knobs. Pure: no torch."""
+"""The parts that specifications are made of: frozen, strict models, and choices from a catalogue.
+
+Pure: no torch.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pydantic import (
 
 from trainers.entries import Catalog, KnobValue
 
-# Far beyond what is of use, and within what a machine can hold: a number beyond one is a slip.
+# Far beyond what is useful, and within what a machine can hold: a larger number is a slip.
 MOST_KNOBS = 32
 LONGEST_LIST = 100
 LONGEST_CLASS = 200  # characters of `package.module:Class`
@@ -30,7 +33,7 @@ class Part(BaseModel):
 
 
 class ListedPart(Part):
-    """A part some of whose fields are tuples, which JSON and YAML have as lists."""
+    """A part with fields that are tuples, which JSON and YAML write as lists."""
 
     @model_validator(mode="before")
     @classmethod
@@ -41,6 +44,7 @@ class ListedPart(Part):
 
 
 def _knob_value(value: Any) -> KnobValue:
+    # `type` is compared because isinstance takes True for an int.
     if isinstance(value, tuple) and all(type(item) is int for item in value):
         if len(value) > LONGEST_LIST:
             raise ValueError(f"has {len(value)} values; at most {LONGEST_LIST} fit")
@@ -51,7 +55,10 @@ def _knob_value(value: Any) -> KnobValue:
 
 
 class Choice(BaseModel):
-    """An entry of a catalogue with all its knobs. In JSON the knobs stand beside the name: `{"name": "i_ln", "eps": 1e-4}`."""
+    """An entry of a catalogue with all its knobs.
+
+    In JSON the knobs are beside the name: `{"name": "i_ln", "eps": 1e-4}`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -85,6 +92,8 @@ class Choice(BaseModel):
 
 
 def resolved(catalog: Catalog) -> AfterValidator:
+    """A validator that fills a Choice up with the defaults of its knobs, after checking them."""
+
     def resolve(choice: Choice) -> Choice:
         name, knobs = catalog.resolve(choice.name, choice.knobs)
         return Choice(name=name, knobs=knobs)

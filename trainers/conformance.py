@@ -1,7 +1,8 @@
-"""What every norm promises inside every backbone, as checks that run on any norm, also one from outside the project.
+"""The promises of every norm inside every backbone, as checks that run on norms from outside too.
 
-A line of the catalogue declares the promises it does not make (`breaks`). Each check builds small networks and raises Broken
-with what it saw.
+A line of the catalogue declares the promises that its norm does not make (`breaks`). Each check
+builds small networks and raises Broken with what it saw. The first line of its docstring is what
+`normsweep check-norm` prints.
 """
 
 from __future__ import annotations
@@ -19,16 +20,17 @@ from trainers.choice import Choice
 from trainers.spec import DataSpec, ModelSpec, PlacementSpec, RunSpec, TrainingSpec
 
 SHAPES = {entry.name: entry.shape for entry in BACKBONES if entry.shape is not None}
-# Every reconstruction head on every backbone: backbone, task, knobs.
+# Every backbone with each of its reconstruction heads, as (backbone, task, knobs).
 NETWORKS: dict[str, tuple[str, str, dict[str, KnobValue]]] = {
     f"{backbone}, {head}": (backbone, task, {**shape.small, **knobs})
     for backbone, shape in SHAPES.items()
     for head, (task, knobs) in shape.networks.items()
 }
-# Relative to the largest value, in float64 but for bf16: sums in another order; eight bits of mantissa over some layers.
-ROUNDING = 1e-9
-HALF_ROUNDING = 0.1
-# Of a network and its images, whose sides in bf16 are a window's: most processors compute it slowly.
+# Tolerances, relative to the largest value.
+ROUNDING = 1e-9  # in float64: sums in another order
+HALF_ROUNDING = 0.1  # in bf16: eight bits of mantissa over several layers
+# The sides of images for each dtype. In bf16, which most processors compute slowly, they are only
+# as long as a window.
 DTYPES = {torch.float64: (7, 5), torch.float32: (7, 5), torch.bfloat16: (4, 4)}
 
 
@@ -56,15 +58,18 @@ class Case:
 
     @property
     def side_px(self) -> int:
-        """Of images to test with: two by two windows, or two by two pixels on the lowest level of a U.
+        """The side of test images: two windows, or two pixels on the lowest level of a U.
 
-        A single pixel there would leave nothing to normalise over, and gradients that are rounding.
+        A single pixel there would leave nothing to normalise over, and gradients of mere rounding.
         """
         backbone, _, knobs = NETWORKS[self.network]
         return 2 * SHAPES[backbone].multiple_px(BACKBONES[backbone].resolve(knobs))
 
     def build(self, *, recompute: bool = False) -> nn.Module:
-        """In training mode and float64, every parameter moved away from where it starts: a zero would hide what it does."""
+        """The network in training mode and float64, with noise added to every parameter.
+
+        A parameter that is still zero, as some are initially, would hide what it does.
+        """
         torch.manual_seed(0)
         model = build_model(self.spec(recompute=recompute)).double()
         noise = SHAPES[NETWORKS[self.network][0]].noise
@@ -77,14 +82,14 @@ class Case:
 def _images(
     case: Case, count: int = 4, seed: int = 1, *, size: tuple[int, int] | None = None
 ) -> Tensor:
-    """Of two by two windows where no `size` is given."""
+    """Random images of `size`; default: two by two windows."""
     generator = torch.Generator().manual_seed(seed)
     height, width = size or (case.side_px, case.side_px)
     return torch.rand(count, 3, height, width, dtype=torch.float64, generator=generator)
 
 
 def _gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Of the mean over the images of a loss that treats outputs unevenly."""
+    """Gradients by parameter, of a loss that weighs outputs unevenly, averaged over the images."""
     model.zero_grad()
     output = model(images)
     weights = torch.linspace(-1, 1, output[0].numel(), dtype=output.dtype).view_as(output[0])
@@ -94,20 +99,20 @@ def _gradients(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
 
 def _near(one: Tensor, other: Tensor, tolerance: float, what: str) -> None:
     error = ((one - other).abs().max() / other.abs().max().clamp_min(1e-300)).item()
-    if not error <= tolerance:
+    if not error <= tolerance:  # not `>`, which would let NaN pass
         raise Broken(
             f"{what} differ by {error:.1e} of the largest value; {tolerance:.0e} is rounding"
         )
 
 
 def shape(case: Case) -> None:
-    """An image of any size comes out at `scale` times its size, in its dtype: float64, float32 or bf16."""
+    """An image of any size comes out `scale` times as large, in float64, float32 and bf16."""
     model, scale = case.build(), build_task(case.spec()).scale
     for dtype, (height, width) in DTYPES.items():
         image = _images(case, 2, size=(height, width)).to(dtype)
         try:
             output = model.to(dtype)(image)
-        except RuntimeError as error:  # torch's word for a dtype that does not fit the next layer's
+        except RuntimeError as error:  # how torch reports layers whose dtypes do not match
             raise Broken(f"{tuple(image.shape)} {dtype}: {error}") from error
         if output.shape != (2, 3, height * scale, width * scale) or output.dtype != dtype:
             raise Broken(
@@ -128,14 +133,14 @@ def half_precision(case: Case) -> None:
 
 
 def images_apart(case: Case) -> None:
-    """While training, what an image becomes does not depend on the others of its batch."""
+    """In training mode, an image's output does not depend on the other images of its batch."""
     model, images = case.build(), _images(case)
     others = torch.cat([images[:1], _images(case, 3, seed=2) * 0.1])
     _near(model(images)[0], model(others)[0], ROUNDING, "outputs of an image in two batches")
 
 
 def no_memory(case: Case) -> None:
-    """A forward pass leaves nothing behind: neither in the state nor as a tensor on a module."""
+    """A forward pass leaves nothing behind, neither in the state nor as a tensor on a module."""
     model = case.build()
     before, held = copy.deepcopy(model.state_dict()), _tensors_held(model)
     first = model(_images(case))
@@ -198,7 +203,7 @@ def recomputes(case: Case) -> None:
 
 
 def slices_add_up(case: Case) -> None:
-    """The gradient of a batch is the mean of those of its slices, so that a gang of any size computes the same step."""
+    """A batch's gradient is the mean of its slices', so gangs of any size compute the same step."""
     model, images = case.build(), _images(case)
     whole = _gradients(model, images)
     halves = [_gradients(model, images[part]) for part in (slice(0, 2), slice(2, 4))]
@@ -207,7 +212,8 @@ def slices_add_up(case: Case) -> None:
         error = ((halves[0][name] + halves[1][name]) / 2 - gradient).abs().max() / largest
         if not error <= ROUNDING:
             raise Broken(
-                f"gradients of {name} differ by {error:.1e} of the largest; {ROUNDING:.0e} is rounding"
+                f"gradients of {name} differ by {error:.1e} of the largest; "
+                f"{ROUNDING:.0e} is rounding"
             )
 
 
@@ -231,9 +237,10 @@ def cases(norm: Choice) -> Iterator[Case]:
 
 
 def inhomogeneity(case: Case) -> float:
-    """|B(50 x) / 50 - B(x)| / |B(x) - x| of the first block B: about 0 for i-LN, positively homogeneous up to eps.
+    """|B(50 x) / 50 - B(x)| / |B(x) - x| of the first block B.
 
-    Relative to what the branches add: beside x they are small, the more so the less noise a network bears.
+    About 0 for i-LN, which is positively homogeneous up to eps. The error is taken relative to what
+    the branches add, because they are small beside x, the more so the less noise a network bears.
     """
     model = case.build().eval()
     block = model.get_submodule(SHAPES[NETWORKS[case.network][0]].first_block)

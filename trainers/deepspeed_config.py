@@ -1,4 +1,7 @@
-"""What DeepSpeed is configured to do: every field that can touch a number, and whether it understood. Does not import it."""
+"""DeepSpeed's configuration: every field that can touch a number, and a check that it understood.
+
+This module does not import DeepSpeed.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ import torch
 
 from trainers.spec import RunSpec
 
-# What DeepSpeed 0.19.8 would choose for us and what can touch a number, chosen here and asserted after initialisation. A test
-# holds all of its other fields to the defaults that were reviewed. Where a value differs from DeepSpeed's default, it says why.
+# Every field that can touch a number and that DeepSpeed 0.19.8 would otherwise choose for us. They
+# are asserted after initialisation, and a test holds all other fields to the defaults that were
+# reviewed. Where a value differs from DeepSpeed's default, a comment says why.
 STATED: Mapping[str, Any] = {
     "managed_gradient_accumulation": True,
     "gradient_clipping": 0.0,  # 1.0 by default; trainers.optimiser clips where the recipe says so
@@ -22,7 +26,8 @@ STATED: Mapping[str, Any] = {
     "seq_parallel_communication_data_type": "fp32",
     "disable_allgather": False,
     "zero_allow_untested_optimizer": True,  # ours is a subclass of torch's Adam, which it knows
-    "zero_force_ds_cpu_optimizer": False,  # True would replace our Adam by its own under offload
+    # By default True, which replaces our Adam with DeepSpeed's under offload.
+    "zero_force_ds_cpu_optimizer": False,
     "fp16": {
         "enabled": False,
         "auto_cast": False,
@@ -35,9 +40,8 @@ STATED: Mapping[str, Any] = {
         "bf16_master_weights_and_grads": False,
         "bf16_optimizer_states": False,
     },
-    "torch_autocast": {
-        "enabled": False
-    },  # it would send gradients in half precision, and scale losses (trainers.optimiser)
+    # It would send gradients in half precision, and scale losses (trainers.optimiser).
+    "torch_autocast": {"enabled": False},
     "data_types": {"grad_accum_dtype": "fp32", "param_dtype": None, "buffer_dtype": None},
     "data_efficiency": {"enabled": False},
     "compile": {"deepcompile": False},
@@ -50,13 +54,14 @@ STATED: Mapping[str, Any] = {
         "use_multi_rank_bucket_allreduce": True,
         "allgather_partitions": True,
         "allgather_bucket_size": 500_000_000,
-        "overlap_comm": False,  # True at stage 3 by default: sums would be formed in an order that is not ours to know
+        # By default True at stage 3, where sums would then be formed in an order unknown to us.
+        "overlap_comm": False,
         "load_from_fp32_weights": True,
         "elastic_checkpoint": False,
         "offload_param": None,
         "offload_optimizer": None,
         "zenflow": None,
-        "sub_group_size": 1_000_000_000,  # more than any network here: the optimiser steps once
+        "sub_group_size": 1_000_000_000,  # more than any network here, so the optimiser steps once
         "ignore_unused_parameters": True,
         "legacy_stage1": False,
         "round_robin_gradients": False,
@@ -65,9 +70,11 @@ STATED: Mapping[str, Any] = {
         "zero_quantized_weights": False,
         "zero_quantized_nontrainable_weights": False,
         "zero_quantized_gradients": False,
-        "memory_efficient_linear": False,  # True would put a function of its own in the place of F.linear
+        # By default True, which replaces F.linear with a function of DeepSpeed's.
+        "memory_efficient_linear": False,
     },
-    # Not numbers, but cost: a synchronisation of the device twice a micro-batch, a line on stdout.
+    # These touch no number but cost time (the throughput timer synchronises the device twice per
+    # micro-batch) and print lines on stdout.
     "timers": {"throughput": {"enabled": False}},
     "wall_clock_breakdown": False,
     "memory_breakdown": False,
@@ -85,10 +92,11 @@ ATTRIBUTES = {
 
 
 def deepspeed_config(spec: RunSpec) -> dict[str, Any]:
-    """The configuration of one trial: STATED, and what the spec says."""
+    """The configuration of one trial: STATED, and the fields that follow from the spec."""
     stage = spec.placement.zero_stage
     zero = {**STATED["zero_optimization"], "stage": stage}
-    # It would skip a step whose norm is not finite, unasked; only stages 1 and 2 can be told not to look.
+    # DeepSpeed skips a step whose gradient norm is not finite, unasked. Only at stages 1 and 2 can
+    # it be kept from computing that norm; trainers.engine notices the steps that stage 3 skips.
     zero["compute_grad_norm"] = stage not in (1, 2)
     return {
         **STATED,
@@ -100,7 +108,7 @@ def deepspeed_config(spec: RunSpec) -> dict[str, Any]:
 
 
 class NotAsStated(RuntimeError):
-    """DeepSpeed runs with another configuration than it was given; the message names the fields."""
+    """DeepSpeed runs with other settings than it was given; the message names the fields."""
 
 
 def differences(stated: Mapping[str, Any], parsed: Any) -> list[str]:
@@ -122,8 +130,9 @@ def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _parsed(parsed: Any, field: str) -> Any:
-    """What DeepSpeed's configuration object holds for a field of the JSON."""
+    """The value that DeepSpeed's configuration object holds for a field of the JSON."""
     dtypes = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+    # Fields of a section that the object keeps elsewhere than the section.
     flat = {
         "torch_autocast.enabled": "torch_autocast_enabled",
         "data_types.grad_accum_dtype": "grad_accum_dtype",

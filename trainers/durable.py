@@ -1,4 +1,4 @@
-"""Files that outlive a power cut: written aside, fsynced, renamed; and the checksum that proves them."""
+"""Files that survive a power cut: written aside, fsynced and renamed; and their checksums."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 
 def write_aside(path: Path, data: bytes) -> None:
-    """Write a file so that a reader sees either nothing or all of it, also after a power cut."""
+    """Write a file so that a reader sees either nothing or all of it, even after a power cut."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     with aside.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     aside.rename(path)
-    fsync(path.parent)
+    fsync(path.parent)  # without it a power cut could undo the rename
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -30,7 +30,7 @@ def sha256_of(path: Path) -> str:
 
 
 def fsync(path: Path) -> None:
-    """Of a file its content, of a folder its entries."""
+    """Flush to disk: the content of a file, or the entries of a folder."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

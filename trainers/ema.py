@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """A copy of `model` that follows it: `decay * average + (1 - decay) * weight` after a step.
+    """A copy of `model` that follows it: `decay * average + (1 - decay) * weight` after each step.
 
-    Running statistics are `copied` from the model, `averaged` as parameters are, or `untouched`.
+    `buffers` says whether running statistics are `copied` from the model, `averaged` as parameters
+    are, or left `untouched`.
     """
 
     def __init__(self, model: nn.Module, decay: float, buffers: str = "copied") -> None:
@@ -26,7 +27,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, state: Mapping[str, Tensor]) -> None:
-        """Follow the model, whose state after a step is `state`."""
+        """Follow the model after a step; `state` is its whole state then."""
         for name, average in self.network.state_dict().items():
             if name in self._parameters or self._buffers == "averaged":
                 average.lerp_(state[name], 1 - self._decay)

@@ -1,7 +1,8 @@
-"""DeepSpeed, and nothing else of it anywhere: initialise, step, gather weights, save, load.
+"""The only module that imports DeepSpeed: initialise, step, gather weights, save, load.
 
-Weights and optimiser state stay in float32; `bf16` and `fp16` are torch's autocast around the network. The optimiser is
-ours at every ZeRO stage (trainers.optimiser), so a stage changes where numbers lie and not what they are.
+Weights and optimiser state stay in float32; `bf16` and `fp16` are torch's autocast around the
+network (trainers.autocast). The optimiser is ours at every ZeRO stage (trainers.optimiser), so a
+stage changes where numbers are kept and not what they are.
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from torch import Tensor, nn
 from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
 from trainers import checkpoint, process_group
+from trainers.autocast import AUTOCAST, Network
 from trainers.deepspeed_config import NotAsStated, deepspeed_config, differences
 from trainers.moments import Moments, gathered, read_moments, spread, write_moments
 from trainers.optimiser import Adam, after_overflow
 from trainers.spec import BadSpec, RunSpec
 
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-
 
 def _import_deepspeed() -> Any:
-    """DeepSpeed without what costs seconds and serves nothing here.
+    """Import DeepSpeed without the parts that cost seconds and are of no use here.
 
-    Its autotuner imports mlflow where installed (1 s, and a rank must not need it). On CPU it would compile a shared-memory
-    operator at first use (30 s, needs g++); without it gloo is used, with the same sums for two ranks.
+    Its autotuner imports mlflow where that is installed (1 s, and a rank must not need it). On a
+    CPU it would compile a shared-memory operator at first use (30 s, needs g++); without that
+    operator it uses gloo, which gives the same sums for two ranks.
     """
     hidden = "mlflow" not in sys.modules
     if hidden:
-        sys.modules["mlflow"] = None  # type: ignore[assignment]
+        sys.modules["mlflow"] = None  # type: ignore[assignment] # makes `import mlflow` fail
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -52,7 +53,7 @@ def _import_deepspeed() -> Any:
 
 
 def _allow_what_checkpoints_hold() -> None:
-    """Make DeepSpeed load its checkpoints with weights_only, which it does not do by itself (0.19.8)."""
+    """Make DeepSpeed load its checkpoints with `weights_only`, which 0.19.8 does not by itself."""
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address
@@ -64,10 +65,11 @@ def _allow_what_checkpoints_hold() -> None:
 
 
 def choose_device(spec: RunSpec, local_rank: int, visible: int | None = None) -> torch.device:
-    """The device of this rank, of the `visible` CUDA devices; default: those that torch sees.
+    """The device of this rank. `visible` is the number of CUDA devices; default: what torch sees.
 
-    A worker whose placement says that it has no GPU trains on the CPU, whatever the machine has. `auto` takes CUDA where torch
-    sees any. Raises BadSpec where the rank would need a GPU that it does not see.
+    A worker whose placement gives it no GPU trains on the CPU, whatever the machine has. `auto`
+    takes CUDA where torch sees a device. Raises BadSpec where the rank needs a GPU that it does not
+    see.
     """
     placement = spec.placement
     if placement.device == "cpu" or (placement.device == "auto" and placement.gpus_per_worker == 0):
@@ -79,43 +81,23 @@ def choose_device(spec: RunSpec, local_rank: int, visible: int | None = None) ->
     if local_rank >= visible:
         built = "" if torch.version.cuda else f" (torch {torch.__version__} is built without CUDA)"
         raise BadSpec(
-            f"placement.device is {placement.device}, but local rank {local_rank} sees {visible} CUDA devices{built}: "
-            "each rank needs a GPU; start fewer, or set placement.device to cpu"
+            f"placement.device is {placement.device}, but local rank {local_rank} sees {visible} "
+            f"CUDA devices{built}. Each rank needs a GPU: start fewer ranks, or set "
+            "placement.device to cpu."
         )
     return torch.device("cuda", local_rank)
-
-
-class Network(nn.Module):
-    """A network under autocast to `dtype`, where that is given. Autocast around the engine would not do: it turns it off."""
-
-    def __init__(self, network: nn.Module, device: torch.device, dtype: torch.dtype | None) -> None:
-        super().__init__()
-        self.network = network
-        self._device = device
-        self._dtype = dtype
-
-    @property
-    def groups(self) -> nn.ModuleList:
-        """What the probes look at."""
-        groups = self.network.groups
-        assert isinstance(groups, nn.ModuleList)
-        return groups
-
-    def forward(self, *inputs: Tensor | None) -> Tensor:
-        with torch.autocast(self._device.type, self._dtype, enabled=self._dtype is not None):
-            output: Tensor = self.network(*inputs)
-        return output
 
 
 class Engine:
     """One rank's part of the training of `model`.
 
-    Joins the process group (trainers.process_group) and takes the model over: afterwards `module` is it, and `network` the
-    same in the precision of a training step. Raises NotAsStated where DeepSpeed would train with other settings than these.
+    Joins the process group (trainers.process_group) and takes the model over. From then on `module`
+    is the model, and `network` is the model in the precision of a training step. Raises NotAsStated
+    where DeepSpeed would train with settings other than ours.
     """
 
     def __init__(self, model: nn.Module, spec: RunSpec, device: torch.device) -> None:
-        os.environ["DS_ACCELERATOR"] = device.type
+        os.environ["DS_ACCELERATOR"] = device.type  # read on import
         deepspeed = _import_deepspeed()
         if device.type == "cuda":
             torch.cuda.set_device(device)
@@ -124,12 +106,13 @@ class Engine:
         self.rank = torch.distributed.get_rank()
         self.world_size = torch.distributed.get_world_size()
         self.zero_stage = spec.placement.zero_stage
-        self.overflowed = (
-            False  # whether DeepSpeed has left out a step, its gradients not being finite
-        )
+        # Whether DeepSpeed has skipped a step because its gradients were not finite. It stays False
+        # in fp16, where such steps are normal.
+        self.overflowed = False
         self._gathered = deepspeed.zero.GatheredParameters
         training = spec.training
         half = training.precision == "fp16"
+        # DeepSpeed's own loss scaling does not work at every stage (trainers.optimiser).
         self._scaler = ShardedGradScaler(device.type) if half else None
         self._optimiser = Adam(
             model.parameters(),
@@ -145,7 +128,7 @@ class Engine:
         self._engine = deepspeed.initialize(
             model=self.network, optimizer=self._optimiser, config=config
         )[0]
-        process_group.be_patient()
+        process_group.be_patient()  # in the groups that DeepSpeed has made
         if wrong := differences(config, self._engine._config):
             raise NotAsStated(f"DeepSpeed {deepspeed.__version__}: " + "; ".join(wrong))
         kept = self.module.state_dict().keys()  # other buffers are constants, the same everywhere
@@ -157,12 +140,12 @@ class Engine:
 
     @property
     def loss_scale(self) -> float:
-        """What losses are multiplied by before the backward pass: of fp16; 1 otherwise."""
+        """The factor on losses before the backward pass in fp16; 1 in other precisions."""
         return 1.0 if self._scaler is None else self._scaler.get_scale()
 
     @property
     def grad_norm(self) -> float | None:
-        """2-norm of the last step's gradients before clipping; None where the recipe does not clip."""
+        """2-norm of the last step's gradients before clipping; None if the recipe does not clip."""
         norm = self._optimiser.grad_norm
         return None if norm is None else norm.item()
 
@@ -176,11 +159,12 @@ class Engine:
         return output
 
     def backward_and_step(self, loss: Tensor) -> None:
-        """Backward of one micro-batch; DeepSpeed steps the optimiser after the last one of a step."""
+        """Run one micro-batch backward; after a step's last one DeepSpeed steps the optimiser."""
         self._engine.backward(loss if self._scaler is None else self._scaler.scale(loss))
         ending = self._engine.is_gradient_accumulation_boundary()
         self._engine.step()
-        # ZeRO 3 leaves out a step whose gradients are not finite, on all ranks, before the optimiser sees them.
+        # ZeRO 3 skips a step whose gradients are not finite, on all ranks, before the optimiser can
+        # see them.
         if ending and getattr(self._engine.optimizer, "overflow", False):
             self._optimiser.overflowed()
             if self._scaler is None:
@@ -197,11 +181,14 @@ class Engine:
         return (shared / self.world_size).tolist()
 
     def all_ranks(self, holds: bool) -> bool:
-        """Whether it holds on every rank, the same answer on each."""
+        """Whether something holds on every rank; each gets the same answer."""
         return self.mean_over_ranks([float(holds)]) == [1.0]
 
     def average_buffers(self) -> None:
-        """Make running statistics the means over ranks, which each have seen their own slices; the same bits on each."""
+        """Average running statistics over the ranks, each of which has seen only its own slices.
+
+        All ranks end with the same bits.
+        """
         if self.world_size == 1 or not self._buffers:
             return
         flat = torch.cat([buffer.flatten() for buffer in self._buffers])
@@ -227,7 +214,10 @@ class Engine:
 
     @contextlib.contextmanager
     def full_state(self) -> Iterator[dict[str, Tensor]]:
-        """The module's state dict, whole, whatever the ZeRO stage; every rank must enter. Views: clone to keep."""
+        """The module's whole state dict, at any ZeRO stage. Every rank must enter.
+
+        Its tensors are views: clone one to keep it.
+        """
         gather = (
             self._gathered(list(self.module.parameters()))
             if self.zero_stage == 3
@@ -237,12 +227,14 @@ class Engine:
             yield self.module.state_dict()
 
     def save(self, checkpoints: Path, step: int, ema: dict[str, Tensor], *, sound: bool) -> str:
-        """Write and seal this rank's part of the checkpoint of `step`; every rank must call. Returns the folder's name.
+        """Write and seal this rank's part of the checkpoint of `step`; return its folder's name.
 
-        `sound`: whether training may go on from here; a diverged one must not, however it is continued.
+        Every rank must call. `sound` says whether training may go on from here: a diverged trial
+        must not, however it is continued.
 
-        Rank 0 adds `weights.pt` and `ema.pt`, plain float32 tensors by name, for whoever needs only the network, and where
-        the optimiser is sharded its state as trainers.moments has it, for a gang of another layout.
+        Rank 0 adds `weights.pt` and `ema.pt`, plain float32 tensors by name, for whoever needs only
+        the network. Where the optimiser is sharded, it adds the optimiser's state as well, as
+        trainers.moments describes it, for a gang of another layout.
         """
         name = checkpoint.folder_name(step)
         folder = checkpoints / name
@@ -269,7 +261,7 @@ class Engine:
             zero_stage=self.zero_stage,
             files=self._files_of_this_rank(folder),
         )
-        self.barrier()
+        self.barrier()  # when any rank goes on, the whole checkpoint is there
         return name
 
     def _save_moments(self, folder: Path, sound: bool, scale: dict[str, Any] | None) -> None:
@@ -290,26 +282,27 @@ class Engine:
         }
 
     def _files_of_this_rank(self, folder: Path) -> list[Path]:
-        """What was written by this rank: ranks may share the folder, and ZeRO names its files by rank."""
-        shared_by_rank_0 = {
+        """The files in `folder`, which ranks may share, that this rank wrote."""
+        written_by_rank_0 = {
             "weights.pt",
             "ema.pt",
             checkpoint.MOMENTS,
             "mp_rank_00_model_states.pt",
         }
-        mine = f"zero_pp_rank_{self.rank}_"
+        mine = f"zero_pp_rank_{self.rank}_"  # as ZeRO names them
         return [
             path
             for path in folder.iterdir()
-            if path.name.startswith(mine) or (self.rank == 0 and path.name in shared_by_rank_0)
+            if path.name.startswith(mine) or (self.rank == 0 and path.name in written_by_rank_0)
         ]
 
     def load(
         self, found: checkpoint.Checkpoint, *, convert: bool
     ) -> tuple[dict[str, Tensor], bool]:
-        """Continue from an intact checkpoint; every rank must call. Returns its EMA, and whether it was sound.
+        """Continue from an intact checkpoint; return its EMA, and whether it was sound.
 
-        `convert`: it is of another layout, and the model came with its weights, from which ZeRO has made its partitions.
+        Every rank must call. With `convert` the checkpoint is of another layout. The model then
+        came with the checkpoint's weights, from which ZeRO has already made its partitions.
         """
         if convert:
             moments = read_moments(

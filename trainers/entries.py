@@ -1,4 +1,4 @@
-"""What a line of a catalogue is, and how a name and its knobs are looked up in one. Pure: no torch."""
+"""The lines of a catalogue, and how a name and its knobs are looked up in one. Pure: no torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KnobValue = Scalar | tuple[int, ...]
 
 
 class UnknownName(UserError, ValueError):
-    """A name that stands in no catalogue; the message says what was probably meant."""
+    """A name that is not in its catalogue; the message suggests what was probably meant."""
 
     def __init__(self, kind: str, name: str, known: tuple[str, ...]) -> None:
         super().__init__(
@@ -57,6 +57,7 @@ class Knob:
 
     def check(self, name: str, value: object) -> KnobValue:
         """The value in the default's type. Raises BadKnob with what would be right."""
+        # Types are compared with `is`, since isinstance takes True for an int.
         if isinstance(self.default, tuple):
             if (
                 not isinstance(value, list | tuple)
@@ -70,7 +71,7 @@ class Knob:
             for number in numbers:
                 self._check_range(name, number)
             return numbers
-        if type(self.default) is float and type(value) is int:
+        if type(self.default) is float and type(value) is int:  # 1 in a file for 1.0
             try:
                 value = float(value)
             except OverflowError:
@@ -99,9 +100,10 @@ class Knob:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a table: a name, the class it stands for (`module:Class`), its knobs, and facts about it.
+    """One line of a table: a name, the class it names, the class's knobs, and facts about it.
 
-    `pure_side` is where a backbone's Shape is: `module:SHAPE`.
+    `target` is `module:Class`. `pure_side` is where a backbone's Shape is: `module:SHAPE`. With
+    `open_knobs`, which classes from outside have, knobs are passed on unchecked.
     """
 
     name: str
@@ -114,7 +116,7 @@ class Entry:
 
     @property
     def shape(self) -> Shape | None:
-        """Of a backbone; None for a class from outside, whose knobs mean what it says they do."""
+        """A backbone's pure side; None for a class from outside: only it knows its knobs."""
         if self.pure_side is None:
             return None
         module, _, attribute = self.pure_side.partition(":")
@@ -123,11 +125,14 @@ class Entry:
 
     @property
     def has_ends(self) -> bool:
-        """Of a backbone: whether norms stand after its patch embedding and before its head."""
+        """Whether this backbone has norms after its patch embedding and before its head."""
         return self.shape is None or self.shape.has_ends
 
     def resolve(self, given: Mapping[str, object]) -> dict[str, KnobValue]:
-        """All knobs of the entry: the given ones checked, the others at their default. Raises BadKnob."""
+        """All knobs of the entry: the given ones checked, the others at their defaults.
+
+        Raises BadKnob.
+        """
         values: dict[str, KnobValue] = {}
         for name, value in given.items():
             if name in self.knobs:
@@ -144,7 +149,7 @@ class Entry:
         }
 
     def load(self) -> Any:
-        """Import the class. Only trainers.build calls this."""
+        """Import the class; one from outside is looked for in the user's folders first."""
         module, _, attribute = self.target.partition(":")
         return getattr(
             own.load(module) if self.open_knobs else importlib.import_module(module), attribute
@@ -160,7 +165,7 @@ def entry(
     shape: str | None = None,
     **knobs: Any,
 ) -> Entry:
-    """A line of a table. A knob is given by its default, or as a Knob where it has a range."""
+    """A line of a table. A knob is given as its default, or as a Knob if it has a range."""
     return Entry(
         name,
         target,
@@ -181,7 +186,10 @@ class Preset:
 
 
 class Catalog:
-    """An ordered table of entries and of presets over them; `entry_points` is the group by which packages add to it."""
+    """An ordered table of entries and of presets over them.
+
+    `entry_points` is the entry-point group by which installed packages add to it.
+    """
 
     def __init__(self, kind: str, *lines: Entry | Preset, entry_points: str | None = None) -> None:
         self.kind = kind
@@ -197,10 +205,10 @@ class Catalog:
         return (*self.entries, *self.presets)
 
     def __getitem__(self, name: str) -> Entry:
-        """The entry of this name. `package.module:Class`, and what an installed package published under the entry-point
-        group, is an entry of its own with open knobs.
+        """The entry of this name.
 
-        Raises UnknownName.
+        `package.module:Class`, and a name that an installed package publishes under the entry-point
+        group, give an entry with open knobs. Raises UnknownName.
         """
         if name in self.entries:
             return self.entries[name]
@@ -212,18 +220,22 @@ class Catalog:
         raise UnknownName(self.kind, name, (*self.names, *published))
 
     def _published(self) -> dict[str, str]:
-        """What installed packages added, name to `package.module:Class`; found without importing them."""
+        """`package.module:Class` by name, as installed packages publish them; none is imported."""
         return {} if self._entry_points is None else _published(self._entry_points, tuple(sys.path))
 
     def resolve(self, name: str, given: Mapping[str, object]) -> tuple[str, dict[str, KnobValue]]:
-        """The entry's name and all its knobs, for an entry's or a preset's name. Raises UnknownName, BadKnob."""
+        """The entry's name and all its knobs, for the name of an entry or of a preset.
+
+        Raises UnknownName, BadKnob.
+        """
         preset = self.presets.get(name)
         if preset is not None:
             return preset.of, self.entries[preset.of].resolve({**preset.knobs, **given})
         return name, self[name].resolve(given)
 
 
-@functools.cache  # it reads the metadata of every package on the path
+# Cached for each path, because it reads the metadata of every package on it.
+@functools.cache
 def _published(group: str, _path: tuple[str, ...]) -> dict[str, str]:
     return {point.name: point.value for point in importlib.metadata.entry_points(group=group)}
 

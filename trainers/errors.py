@@ -1,7 +1,7 @@
-"""Errors that are not our bug, each with its exit code. The tree is drawn whole in orchestrator.errors.
+"""Errors that are not our bug, each with its exit code. orchestrator.errors draws the whole tree.
 
-The text of an error is what a person reads: whole lines, and what would be right. No password stands in it, whatever a
-library has put into the message that it quotes.
+The text of an error is for people: whole lines, and what would be right. It contains no password,
+even where it quotes a library's message that does.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterable
 from typing import ClassVar
 
-# user:password@ of an address. What follows a colon may also hold `/` or `@`, but not where a port stands there.
+# `user:password@` in an address. The password may contain `/` or `@`, but what looks like a port
+# after the colon is one.
 USER_INFO = re.compile(r"(?<=://)(?:[^\s/@:\[]*:(?!\d+(?:[/\s'\"?,)]|$))\S*|[^\s/@]*)@")
 PARAMETER = re.compile(r"(?i)\b(\w*(?:passw(?:or)?d|pwd|secret|token))=[^&\s'\"]+")
 SECRETS = (
@@ -25,7 +26,7 @@ SHORTEST_SECRET = 6  # shorter ones would be found in ordinary words
 
 
 def masked(text: str) -> str:
-    """`text` without the passwords of addresses and without the secrets of this process's environment."""
+    """`text` without passwords of addresses and without the secrets of this environment."""
     text = PARAMETER.sub(r"\1=***", USER_INFO.sub("***@", text))
     for name in SECRETS:
         secret = os.environ.get(name, "")
@@ -41,7 +42,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 class NormsweepError(Exception):
-    """Any error that is not our bug. `kind` is what the failure of a trial that it ends is called."""
+    """Any error that is not our bug. `kind` names the failure of a trial that it ends."""
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "other"
@@ -57,6 +58,6 @@ class UserError(NormsweepError):
 
 
 class EnvironmentProblem(NormsweepError):
-    """The machine, the cluster or a service does not do what is needed."""
+    """The machine, the cluster or a service does not do what is needed of it."""
 
     exit_code = 3

@@ -1,4 +1,7 @@
-"""Benchmarks on whole images: degrade, restore, round to uint8, score. In training and of a checkpoint, the same code."""
+"""Benchmarks on whole images: degrade, restore, round to uint8, score.
+
+The same code evaluates in training and from a checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,20 @@ from trainers.data.images import NamedImage, Pixels
 from trainers.metrics.image_quality import compared
 from trainers.tasks.base import Task
 
-NOISE_SEED = (
-    0  # of every benchmark image, drawn by numpy's legacy generator as the published codes do
-)
+# Of every benchmark image; drawn by numpy's legacy generator, as published code does.
+NOISE_SEED = 0
 
-# How near the restored image `name` is to its ground truth: a number by each of METRICS, and `non_finite`, the share of
-# its values that were not finite.
+# How near the restored image `name` is to its ground truth: a number for each of METRICS, and
+# `non_finite`, the share of its values that were not finite.
 Score = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """Squares of `size_px` LQ pixels, restored with `overlap_px` more on each side where the image goes on.
+    """Squares of `size_px` LQ pixels, restored with `overlap_px` of the image around them.
 
-    Not the same network as on the whole image where statistics are taken over it (i-LN, InstanceNorm): never compare the two.
+    Where a norm takes its statistics over the whole image (i-LN, InstanceNorm), a network in tiles
+    is not the network that sees the image whole: never compare the two.
     """
 
     size_px: int
@@ -39,9 +42,9 @@ class Tiling:
 def restore(
     model: nn.Module, task: Task, lq: Pixels, device: torch.device, tiling: Tiling | None = None
 ) -> tuple[Pixels, float]:
-    """The network's output for an image, (H, W, 3) uint8: clamped to [0, 1], times 255, rounded; what is not finite is 0.
+    """The network's output for an image, (H, W, 3) uint8, and the share that was not finite.
 
-    Also the share of values that were not finite.
+    Values are clamped to [0, 1], multiplied by 255 and rounded; one that is not finite becomes 0.
     """
     image = np.ascontiguousarray(lq.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
     degraded = torch.from_numpy(task.degrade(image, np.random.RandomState(NOISE_SEED)))[None].to(
@@ -67,7 +70,10 @@ def evaluate(
     tiling: Tiling | None = None,
     keep: Callable[[str, Pixels], None] | None = None,
 ) -> list[Score]:
-    """Scores of `images[index_slice]`, with `model` in evaluation mode. `keep` is given every restored image by name."""
+    """Scores of `images[index_slice]`, with `model` in evaluation mode.
+
+    `keep` is called with the name and the pixels of every restored image.
+    """
     scores = []
     for image in images[index_slice]:
         pair = task.prepare(image.pixels, image.lq)
@@ -83,13 +89,14 @@ def evaluate(
 def means(scores: Sequence[Score]) -> dict[str, float]:
     """The mean over images of every metric."""
     measured = (*METRICS.names, "non_finite")
+    # fsum is exact, so the mean does not depend on how images are dealt out over ranks.
     return {
         metric: math.fsum(score[metric] for score in scores) / len(scores) for metric in measured
     }
 
 
 def _in_tiles(model: nn.Module, lq: Tensor, scale: int, tiling: Tiling) -> Tensor:
-    """`model` tile by tile: each with its surroundings, of which the output is cut off."""
+    """The output of `model`, tile by tile: each is restored with its surroundings, then cut out."""
     h, w = lq.shape[2:]
     output = lq.new_empty(1, 3, h * scale, w * scale)
     size, around = tiling.size_px, tiling.overlap_px

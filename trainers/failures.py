@@ -1,4 +1,4 @@
-"""What `failure-rank-<r>.json` says of a rank that failed: the kind of failure, why and where."""
+"""The file `failure-rank-<r>.json` of a rank that failed: the kind of failure, why and where."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ SAID_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
-# Where a smaller micro-batch would not help against a lack of memory, by (module, function).
+# Where a smaller micro-batch would not help against a lack of memory, by (module, function); an
+# empty function is any of the module's.
 PLACES = {
     ("trainers.engine", "__init__"): "set-up",
     ("trainers.evaluate", ""): "evaluation",
@@ -23,17 +24,17 @@ PLACES = {
 
 
 def write_failure(out: Path, rank: int, kind: str, error: BaseException, **more: str) -> None:
-    """`more` is added to what is said of every error, or replaces it."""
-    said = {
+    """Write the file; fields in `more` are added to those of every failure, or replace them."""
+    fields = {
         "kind": kind,
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
     }
-    write_json(out / f"failure-rank-{rank}.json", {**said, **more})
+    write_json(out / f"failure-rank-{rank}.json", {**fields, **more})
 
 
 def write_unexpected(out: Path, rank: int, error: Exception, spec: RunSpec) -> None:
-    """The file of an unforeseen error: out of memory, a norm of the user's own, or our bug."""
+    """Write the file of an unforeseen error: out of memory, one in a user's norm, or our bug."""
     if is_out_of_memory(error):
         write_failure(out, rank, "cuda_oom", error, during=_place_of(error))
     elif of_norm := _of_own_norm(error, spec):
@@ -43,16 +44,16 @@ def write_unexpected(out: Path, rank: int, error: Exception, spec: RunSpec) -> N
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Libraries that allocate beside torch's allocator say so in an error of another class."""
-    import torch
+    import torch  # not above, so that a bad spec is reported without it
 
+    # Libraries that do not allocate through torch report it in an error of another class.
     return isinstance(error, torch.OutOfMemoryError) or any(
         said in str(error) for said in SAID_OF_MEMORY
     )
 
 
 def _place_of(error: BaseException) -> str:
-    """What the loop was doing: the outermost frame that says, otherwise training."""
+    """What the rank was doing, by the outermost frame that is in PLACES; by default training."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         module, function = str(frame.f_globals.get("__name__")), frame.f_code.co_name
         if place := PLACES.get((module, function)) or PLACES.get((module, "")):
@@ -61,7 +62,7 @@ def _place_of(error: BaseException) -> str:
 
 
 def _of_own_norm(error: Exception, spec: RunSpec) -> dict[str, str] | None:
-    """Message and traceback, its own frames first, of an error raised by a user's norm; else None."""
+    """Message and traceback of an error in a user's norm, from its first frame on; else None."""
     norm = NORMS[spec.model.norm.name]
     if not norm.open_knobs:
         return None
@@ -75,6 +76,7 @@ def _of_own_norm(error: Exception, spec: RunSpec) -> dict[str, str] | None:
         for depth, (frame, _) in enumerate(frames)
         if frame.f_globals.get("__name__", "").startswith("trainers.")
     ]
+    # A frame of ours below the norm's last one: the error is in what the norm called.
     if not own or max(ours, default=-1) > own[-1]:
         return None
     tail = error.__traceback__

@@ -1,4 +1,7 @@
-"""The weights that a trial starts from, where `training.initial` names some. The spec says which, the run says where."""
+"""The weights that a trial starts from, if `training.initial` names any.
+
+The spec names them by content; where the file is, the run says.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from trainers.spec import RunSpec
 
 
 class InitialProblem(UserError, ValueError):
-    """Weights to start from that are missing, or not those of the spec, or do not fit; the message says which."""
+    """Initial weights that are missing, do not fit or are not the spec's; the message says why."""
 
     kind = "initial"
 
@@ -34,10 +37,10 @@ def read_initial(path: Path) -> Weights:
 
 
 def fit_initial(weights: Weights, network: nn.Module, spec: RunSpec) -> Fit:
-    """How weights go into the network of `spec`.
+    """The fit of weights into the network of `spec`.
 
-    A file that does not say of which norm it is, a bare `ema.pt` say, is believed to be of the network's. Raises
-    InitialProblem.
+    A file that does not name its norm, such as a bare `ema.pt`, is taken to have the network's.
+    Raises InitialProblem.
     """
     try:
         return fit(weights, network, norm=spec.model.norm.name, strict=spec.training.initial_strict)
@@ -49,27 +52,32 @@ def fit_initial(weights: Weights, network: nn.Module, spec: RunSpec) -> Fit:
 
 
 def load_initial(network: nn.Module, spec: RunSpec, path: Path | None) -> Fit | None:
-    """Overwrite the freshly drawn tensors of `network` that the file has; None where the spec wants no file.
+    """Overwrite the tensors of `network` that the file has; None if the spec starts from scratch.
 
-    Raises InitialProblem, and leaves the network as it was, also for a file of other content than the spec's.
+    Raises InitialProblem and leaves the network as it was if the weights do not fit, or if the file
+    is not the one that the spec names.
     """
     training = spec.training
     if training.initial is None:
         if path is not None:
             raise InitialProblem(
-                f"{path}: the spec starts from scratch: it has no `training.initial`"
+                f"{path}: the spec has no `training.initial`, so it starts from scratch. "
+                "Leave out --initial."
             )
         return None
     if path is None:
         raise InitialProblem(
-            f"the spec starts from weights with sha256 {training.initial}: give their file (--initial)"
+            f"the spec starts from weights with sha256 {training.initial}. "
+            "Give their file with --initial."
         )
     if not path.is_file():
-        raise InitialProblem(f"{path}: no such file of weights to start from")
+        raise InitialProblem(f"{path}: no such file, but the spec starts from its weights")
     if (found := sha256_of(path)) != training.initial:
         raise InitialProblem(
-            f"{path}: has sha256 {found[:12]}, but the trial was planned with {training.initial[:12]}"
+            f"{path}: its sha256 is {found[:12]}, "
+            f"but the trial was planned with {training.initial[:12]}"
         )
     taken = fit_initial(read_initial(path), network, spec)
+    # Not strict, because fitting has already refused whatever the spec does not allow.
     network.load_state_dict(taken.taken, strict=False)
     return taken

@@ -1,10 +1,13 @@
-"""The journal of a run folder: what was observed while training, one JSON object per line, appended by rank 0.
+"""The journal of a run folder: metrics and events of training, one JSON object per line.
 
-    {"seq": 0, "time": 1764000000.123, "step": 10, "kind": "metrics", "values": {"train/loss": 0.05}}
-    {"seq": 1, "time": 1764000000.456, "step": 10, "kind": "event", "event": "checkpoint", "name": "step-00000010"}
+    {"seq": 0, "time": 1764000000.123, "step": 10, "kind": "metrics",
+     "values": {"train/loss": 0.05}}
+    {"seq": 1, "time": 1764000000.456, "step": 10, "kind": "event",
+     "event": "checkpoint", "name": "step-00000010"}
 
-JSON has no NaN: a value that is not finite is the text "nan", "inf" or "-inf", which `float` reads back. A line counts
-once its newline is there, so a reader never sees half of one.
+(Each is wrapped here.) Rank 0 appends to it. JSON has no NaN: a value that is not finite is the
+text "nan", "inf" or "-inf", which `float` reads back. A line counts once its newline is there, so
+a reader never sees half a line.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 
 class Journal:
-    """Appends to `path`; an unfinished last line, which a kill can leave, is cut off first."""
+    """Appends to `path`. An unfinished last line, which a kill can leave, is cut off first."""
 
     def __init__(self, path: Path) -> None:
         finished = (
@@ -59,7 +62,7 @@ class Journal:
             **fields,
         }
         self._file.write(json.dumps(record, allow_nan=False) + "\n")
-        self._file.flush()
+        self._file.flush()  # others read the journal while it grows
         self._seq += 1
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Which of its kernels torch may take: TF32 only where it is asked for, and the same bits twice where there is a choice.
+"""Chooses torch's kernels: TF32 only where asked for, and the same bits twice where possible.
 
 docs/decisions/0009 says, operation by operation, what that means on CUDA.
 """
@@ -11,32 +11,32 @@ from contextlib import contextmanager
 
 import torch
 
-CUBLAS_WORKSPACE = (
-    ":4096:8"  # without fixed workspaces cuBLAS may sum in another order on another stream
-)
+# Without fixed workspaces cuBLAS may sum in another order on another stream.
+CUBLAS_WORKSPACE = ":4096:8"
 
 
 def choose_kernels(device: torch.device) -> None:
     """Set torch's global switches for this process; call it before the first operation on `device`.
 
-    An operation on CUDA that has no deterministic kernel raises RuntimeError from here on, naming itself. None of ours does.
+    From then on a CUDA operation without a deterministic kernel raises a RuntimeError that names
+    the operation. None of ours does.
     """
-    _allow_tf32(
-        False
-    )  # torch allows it in cuDNN's convolutions, also where a network is float32 throughout
+    # By default torch allows it in cuDNN's convolutions, even in a network that is all float32.
+    _allow_tf32(False)
     if device.type != "cuda":
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
-    torch.backends.cudnn.benchmark = False  # it would choose by a race, anew in every process
+    torch.backends.cudnn.benchmark = False  # it chooses by timing, anew in every process
     torch.backends.cudnn.deterministic = True
+    # Strict mode would also fill uninitialised memory, which costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    # Not warn_only: attention's backward sums its keys in a fixed order only where this is strict.
+    # Not warn_only: attention's backward sums over keys in a fixed order only in strict mode.
     torch.use_deterministic_algorithms(True)
 
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Matrix products and convolutions on CUDA in TF32 within, where that is `allowed`; in float32 without and after it."""
+    """Inside, CUDA's matrix products and convolutions use TF32 if `allowed`; afterwards float32."""
     _allow_tf32(allowed)
     try:
         yield

@@ -28,7 +28,8 @@ from trainers.steps import Steps
 from trainers.tasks.patches import TrainingPatches
 from trainers.trial import Outcome, Trial
 
-PROBE_STEP = 2**31 - 1  # the probe batch is drawn as the patches of a step no training reaches
+# The probe batch is drawn like the patches of a step, one that no training reaches.
+PROBE_STEP = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,12 @@ def train(
     observe, asked = spec.observe, False
     preemption = Preemption()
     trial = _begin(spec, out, rank, resume, data_roots, cache, initial)
-    if trial.done == 0 or trial.is_over:  # a kill may come between last checkpoint and result
+    # It is over already if a kill came between the last checkpoint and the result.
+    if trial.done == 0 or trial.is_over:
         trial.probe()
         trial.evaluate()
     if trial.is_over:
+        # The result names the checkpoint of its step, and a trial that diverges at step 0 has none.
         trial.checkpoint()
     while not trial.is_over and not asked:
         asked = trial.step(asked=preemption.asked)
@@ -88,7 +91,7 @@ def _begin(
     cache: Cache,
     initial: Path | None,
 ) -> Trial:
-    """The trial as its checkpoint left it, or at step 0: every object made, this rank in its gang."""
+    """The trial as its checkpoint left it, or at step 0, with this rank in its gang."""
     training = spec.training
     device = choose_device(spec, rank.local_rank)
     choose_kernels(device)
@@ -97,7 +100,7 @@ def _begin(
     benchmarks = build_benchmarks(spec, data_roots)
     begins, found = start_from(resume, rank.world_size, spec.placement.zero_stage)
     model, taken = _network(spec, begins, found, initial)
-    # After the weights that it starts from, before DeepSpeed takes the model over.
+    # A copy of the model once it has its initial weights, and before DeepSpeed takes it over.
     ema = Ema(model, training.ema_decay, str(spec.model.norm.knobs.get("ema_buffers", "copied")))
     engine = Engine(model, spec, device)
     ema.to(device)
@@ -139,10 +142,10 @@ def _begin(
 def _network(
     spec: RunSpec, begins: Start, found: Checkpoint | None, initial: Path | None
 ) -> tuple[nn.Module, Fit | None]:
-    """The network with the weights that the gang begins from, and what it took of `initial`."""
+    """The network with the weights that the gang begins from, and what it took from `initial`."""
     torch.manual_seed(spec.training.seed)
     model = build_model(spec)
-    # After every draw: what the file lacks starts as it would without one.
+    # Loaded after every draw, so that what the file lacks starts as it would without a file.
     taken = None if begins.continues else load_initial(model, spec, initial)
     if begins.how == "converted" and found is not None:
         model.load_state_dict(torch.load(found.folder / "weights.pt", weights_only=True))
@@ -151,7 +154,7 @@ def _network(
 
 def _probe_batch(spec: RunSpec, engine: Engine, patches: TrainingPatches) -> ProbeBatch:
     lq, _ = patches.batch(PROBE_STEP, slice(0, spec.observe.probe_patches))
-    # Images of a batch may be looked at apart unless they share their statistics.
+    # Images may go through the network in parts, unless the norm takes statistics over all of them.
     norm = NORMS[spec.model.norm.name].load()
-    apart = None if getattr(norm, "statistics_of_micro_batch", False) else spec.micro_batch
-    return ProbeBatch(engine.network, lq.to(engine.device), at_once=apart)
+    at_once = None if getattr(norm, "statistics_of_micro_batch", False) else spec.micro_batch
+    return ProbeBatch(engine.network, lq.to(engine.device), at_once=at_once)

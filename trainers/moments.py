@@ -1,12 +1,13 @@
-"""Adam's state in plain layout: whole tensors by the names of parameters, whatever ZeRO stage and world size they came from.
+"""Adam's state in a plain layout: whole tensors by parameter, from any ZeRO stage and world size.
 
-DeepSpeed's own files fit only the stage and world size that wrote them. At stages 1 to 3 rank 0 therefore adds MOMENTS:
+DeepSpeed's own files fit only the stage and world size that wrote them. At stages 1 to 3 rank 0
+therefore adds MOMENTS:
 
     exp_avg/<parameter>, exp_avg_sq/<parameter>      float32, in the parameter's shape
     metadata: {"about": {"adam_steps", "sound", "loss_scale"}}
 
-At stage 0 DeepSpeed's file holds the same unsharded, and is read instead. Weights need no such file: training keeps them
-in float32, so `weights.pt` has every bit of them.
+At stage 0 DeepSpeed's file holds the same unsharded, and is read instead. Weights need no such
+file: training keeps them in float32, so `weights.pt` has every bit of them.
 """
 
 from __future__ import annotations
@@ -30,11 +31,14 @@ KINDS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class Piece:
-    """The part of a parameter that this rank steps: `count` numbers from `start`, in `holder` from `at`, both flattened."""
+    """The part of a parameter that this rank steps.
 
-    holder: (
-        Tensor  # what the optimiser steps: the parameter, or ZeRO's flat partition of all of them
-    )
+    It is the `count` numbers from `start` on in the parameter, and those from `at` on in `holder`,
+    both flattened. `holder` is what the optimiser steps: the parameter itself, or ZeRO's flat
+    partition of all parameters.
+    """
+
+    holder: Tensor
     at: int
     start: int
     count: int
@@ -42,19 +46,23 @@ class Piece:
 
 @dataclass(frozen=True)
 class Moments:
-    """`tensors` by `kind/parameter`; empty before the first step. `adam_steps` leaves out those that fp16 skipped."""
+    """Adam's state, and what else decides how training goes on."""
 
-    tensors: Mapping[str, Tensor]
-    adam_steps: float
+    tensors: Mapping[str, Tensor]  # by `kind/parameter`; empty before the first step
+    adam_steps: float  # without those that fp16 skipped
     sound: bool  # whether training may go on
     loss_scale: dict[str, Any] | None  # the state of fp16's scaler
 
 
 def piece_of(parameter: nn.Parameter, zero: Any, stage: int) -> Piece | None:
-    """Where DeepSpeed 0.19.8's ZeRO optimiser `zero` keeps this rank's part of a parameter; None where it has none of it."""
+    """Where the ZeRO optimiser `zero` of DeepSpeed 0.19.8 keeps this rank's part of a parameter.
+
+    None if the rank has no part of it.
+    """
     if stage == 0:
         return Piece(parameter, 0, 0, parameter.numel())
     if stage == 3:
+        # Every rank's share has the same size, so that of the last ranks is partly or all padding.
         group, at, padded = zero.grad_position[zero.get_param_id(parameter)]
         start = torch.distributed.get_rank() * padded
         count = min(padded, parameter.ds_numel - start)  # type: ignore[attr-defined]
@@ -81,7 +89,7 @@ def gathered(
     One parameter at a time, so that no device holds more than one of them whole.
     """
     whole: dict[str, Tensor] = {}
-    # DeepSpeed asks for states that are not there, which leaves empty ones.
+    # DeepSpeed looks up states that do not exist, which leaves empty ones.
     states = [state for state in optimiser.state.values() if state]
     if not states:
         return {}, 0.0
@@ -95,9 +103,8 @@ def gathered(
                     piece.at : piece.at + piece.count
                 ]
                 flat[piece.start : piece.start + piece.count] = held
-            torch.distributed.reduce(
-                flat, dst=0
-            )  # a sum with zeros: of each number one rank has it
+            # A sum with zeros: exactly one rank has each number.
+            torch.distributed.reduce(flat, dst=0)
             if torch.distributed.get_rank() == 0:
                 whole[f"{kind}/{name}"] = flat.view(shape).to("cpu", copy=True)
     return whole, float(states[0]["step"])
@@ -119,7 +126,7 @@ def spread(
             continue
         state = optimiser.state[piece.holder]
         if not state:
-            # On the CPU, as torch's Adam keeps it where it is not `capturable`.
+            # On the CPU, where torch's Adam keeps it unless it is `capturable`.
             state["step"] = torch.tensor(moments.adam_steps, dtype=torch.float32)
             state.update({kind: torch.zeros_like(piece.holder) for kind in KINDS})
         for kind in KINDS:
@@ -139,12 +146,16 @@ def write_moments(path: Path, moments: Moments) -> None:
 
 
 def read_moments(folder: Path, names: list[str]) -> Moments:
-    """Of a checkpoint that can be converted (`Checkpoint.start_of`). `names`: the network's parameters, in order."""
+    """The state in a checkpoint that can be converted (`Checkpoint.start_of`).
+
+    `names` are the network's parameters in order: DeepSpeed's file has only their numbers.
+    """
     path = folder / MOMENTS
     if path.exists():
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["about"])
-            return Moments({key: file.get_tensor(key) for key in file.keys()}, **about)  # noqa: SIM118 (not a dict)
+            keys = file.keys()
+            return Moments({key: file.get_tensor(key) for key in keys}, **about)
     saved = torch.load(folder / UNSHARDED, map_location="cpu", weights_only=True)
     state = saved["optimizer"]["state"]
     tensors = {

@@ -1,8 +1,10 @@
-"""Adam as every ZeRO stage steps it: gradients unscaled (fp16), clipped by their norm over all ranks, then torch's Adam.
+"""Adam as every ZeRO stage steps it: gradients are unscaled (fp16) and clipped, then torch's Adam.
 
-DeepSpeed could do both; 0.19.8 does neither reliably under autocast. It clips by the norm of the *scaled* gradients, lets each
-rank skip a step by its own shard, never lowers the scale after an overflow at ZeRO 1 and 2, and forgets it in checkpoints.
-At every stage it calls `step` of this optimiser with the gradients that the rank owns, so that is where both are done.
+They are clipped by their norm over all ranks. DeepSpeed could both unscale and clip, but 0.19.8
+does neither reliably under autocast. It clips by the norm of the *scaled* gradients, lets each rank
+skip a step by its own shard, never lowers the scale after an overflow at ZeRO 1 and 2, and leaves
+the scale out of checkpoints. At every stage it calls this optimiser's `step` with the gradients
+that the rank owns, so both are done there.
 """
 
 from __future__ import annotations
@@ -19,17 +21,19 @@ EPS = 1e-8  # torch's default, stated
 
 
 class _Scaled(NamedTuple):
-    """What a gradient scaler wants of an optimiser."""
+    """The part of an optimiser that a gradient scaler uses."""
 
     param_groups: list[dict[str, Any]]
     step: Callable[[], Any]
 
 
 class Adam(torch.optim.Adam):
-    """torch.optim.Adam; `sharded` says that each rank holds a part of every gradient (ZeRO 1 to 3) instead of all of it.
+    """torch.optim.Adam, with clipping and unscaling.
 
-    `clip_norm` is the 2-norm to which a larger gradient is scaled down, as torch.nn.utils.clip_grad_norm_ does; None: never.
-    `scaler` scales losses (`scale_loss`); a step whose gradients are not finite on any rank is skipped by all of them.
+    `sharded` says that each rank holds a part of every gradient (ZeRO 1 to 3) instead of all of it.
+    `clip_norm` is the 2-norm to which a larger gradient is scaled down, as in
+    torch.nn.utils.clip_grad_norm_; with None nothing is clipped. `scaler` is what scales losses, if
+    they are scaled; a step whose gradients are not finite on one rank is then skipped by all.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Adam(torch.optim.Adam):
             self._clip()
             super().step()
             return
+        # The scaler is to call torch's step, not this one again.
         scaled = _Scaled(self.param_groups, super().step)
         self._scaler.unscale_(scaled)  # type: ignore[arg-type]
         self._clip()
@@ -64,7 +69,7 @@ class Adam(torch.optim.Adam):
         self._scaler.update()
 
     def overflowed(self) -> None:
-        """DeepSpeed has left a step out, because its gradients are not finite."""
+        """Note that DeepSpeed has skipped a step because its gradients were not finite."""
         if self._clip_norm is not None:
             self.grad_norm = torch.tensor(torch.inf)
 
@@ -74,6 +79,7 @@ class Adam(torch.optim.Adam):
         owned = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
         norm = get_total_norm([p.grad for p in owned if p.grad is not None])
         if self._sharded:
+            # Each gradient's parts are on different ranks, so their squares add up to the whole's.
             squares = norm.square()
             torch.distributed.all_reduce(squares)
             norm = squares.sqrt()
@@ -82,7 +88,10 @@ class Adam(torch.optim.Adam):
 
 
 def after_overflow(scaler: ShardedGradScaler, device: torch.device) -> None:
-    """Let `scaler` see a step that was skipped before it could look at the gradients, as ZeRO 3 skips them."""
+    """Lower the scale of `scaler` after a step that ZeRO 3 skipped before it saw the gradients.
+
+    It is shown a parameter whose gradient is infinite, so that it does what it always does then.
+    """
     parameter = nn.Parameter(torch.zeros(1, device=device))
     parameter.grad = torch.full_like(parameter, torch.inf)
     skipped = _Scaled([{"params": [parameter]}], lambda: None)

@@ -1,7 +1,7 @@
-"""Modules of the user's own: `package.module:Class` is looked for in a few folders, and only then among what is installed.
+"""Users' own modules: `package.module:Class` is looked for in a few folders, then among libraries.
 
-Their folders do not stand on Python's path before the libraries: a `copy.py` or `trainers.py` beside a sweep shadows nothing.
-What such a module imports by name (`import sibling`) is found there last.
+The folders come last on Python's path, so that a `copy.py` or `trainers.py` beside a sweep shadows
+nothing. So what such a module imports by name (`import sibling`) is looked for there last.
 """
 
 from __future__ import annotations
@@ -13,31 +13,31 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-FOLDERS = (
-    "NORMSWEEP_OWN"  # in the environment, so that the processes of ranks look where planning did
-)
-PACKAGE = "normsweep_own"  # under which they are imported, so that their names are nobody else's
+# In the environment, so that the processes of ranks look where planning did.
+FOLDERS = "NORMSWEEP_OWN"
+# The package that they are imported under, so that their names clash with no one else's.
+PACKAGE = "normsweep_own"
 
 
 def look_in(*folders: Path) -> None:
-    """Look there, in this order, from now on, in this process and in those that it starts."""
+    """From now on look in these folders, in this order, here and in processes started from here."""
     os.environ[FOLDERS] = os.pathsep.join(
         dict.fromkeys(str(folder.absolute()) for folder in folders)
     )
 
 
 def folders() -> tuple[Path, ...]:
-    """Where modules are looked for; the working folder unless `look_in` says otherwise."""
+    """The folders in which modules are looked for; by default the working folder."""
     return tuple(map(Path, filter(None, os.environ.get(FOLDERS, os.getcwd()).split(os.pathsep))))
 
 
 def as_environment() -> dict[str, str]:
-    """For processes that do not inherit this one's environment."""
+    """The same folders, for a process that does not inherit this one's environment."""
     return {FOLDERS: os.pathsep.join(map(str, folders()))}
 
 
 def file_of(module: str) -> Path | None:
-    """The source of a module of the user's own; None where there is none, and it may be an installed one."""
+    """The source of a user's own module; None if there is none, though it may be installed."""
     for folder in folders():
         stem = folder.joinpath(*module.split("."))
         for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
@@ -47,7 +47,10 @@ def file_of(module: str) -> Path | None:
 
 
 def load(module: str) -> ModuleType:
-    """The module, imported from the user's own where it is there, otherwise as Python finds it. Raises what it raises."""
+    """Import a module: the user's own if there is one, else as Python finds it.
+
+    Raises whatever the import raises.
+    """
     if file_of(module) is None:
         return importlib.import_module(module)
     package = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))

@@ -1,4 +1,4 @@
-"""Being asked to end: SIGTERM, which the loop answers with a checkpoint."""
+"""Preemption: SIGTERM asks a trial to end, and the loop answers with a checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Preemption:
     def __init__(self) -> None:
         self.asked = False
         signal.signal(signal.SIGTERM, self._ask)
-        # A driver blocks it for what it starts.
+        # The driver blocks it, and what it starts inherits that.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
     def _ask(self, number: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The process group of a trial's ranks: how it is joined, and how long its members wait for one another."""
+"""The process group of a trial's ranks: how they join it, and how long they wait for each other."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ import torch
 from torch import distributed
 from torch.distributed import distributed_c10d
 
-# Rank 0: a socket that listens on MASTER_PORT already, so that nobody else can take the port.
+# In rank 0's environment: a socket that listens on MASTER_PORT already, so that no one else can
+# take the port in the meantime.
 LISTEN_FD = "NORMSWEEP_LISTEN_FD"
-# Ranks wait while one decodes a data set or evaluates. One that has died is noticed by whoever started it.
+# Ranks wait while one of them decodes a data set or evaluates. A rank that dies needs no timeout:
+# whoever started it notices.
 PATIENCE = timedelta(days=2)
 
 
 def join(device: torch.device) -> None:
-    """Join the group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT name; without them, a group of one."""
+    """Join the group that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT name.
+
+    Without them it is a group of one.
+    """
     if distributed.is_initialized():
         return
     os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
@@ -31,7 +36,7 @@ def join(device: torch.device) -> None:
 
 
 def _store(rank: int, world_size: int) -> distributed_c10d.Store | None:
-    """Where the ranks find each other; None: where torchrun, which serves it, says."""
+    """The store by which ranks find each other; None under torchrun, which serves one itself."""
     if world_size == 1:
         return distributed.HashStore()  # type: ignore[attr-defined] # needs no port
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True):
@@ -48,7 +53,10 @@ def _store(rank: int, world_size: int) -> distributed_c10d.Store | None:
 
 
 def be_patient() -> None:
-    """Give every group of this process PATIENCE: those that DeepSpeed makes have torch's 10 (NCCL) or 30 minutes."""
+    """Set the timeout of all groups of this process to PATIENCE.
+
+    Those that DeepSpeed makes have torch's default: 10 minutes with NCCL, otherwise 30.
+    """
     for group in list(distributed_c10d._world.pg_map):
         if distributed.get_rank(group) >= 0:
             distributed_c10d._set_pg_timeout(PATIENCE, group)

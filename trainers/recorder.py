@@ -1,4 +1,4 @@
-"""What is written down of a trial while it trains: by rank 0, in the run folder."""
+"""Records a trial in its run folder while it trains; only rank 0 writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainers.probes.files import write_arrays
 
 
 class Recorder:
-    """The journal, and in the end the result with every metric's last value. Rank 0 alone writes."""
+    """Writes the journal and, at the end, the result with every metric's last value."""
 
     def __init__(self, out: Path, rank: int) -> None:
         self._out = out
@@ -37,7 +37,7 @@ class Recorder:
             self._journal.event(step, event, **fields)
 
     def end(self, step: int, outcome: str, *, final: bool) -> None:
-        """Note how training ended; a result is written only where that is `final`."""
+        """Record how training ended, and write the result if that is `final`."""
         self.event(step, outcome)
         if self._journal is None:
             return

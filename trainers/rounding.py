@@ -1,8 +1,9 @@
-"""Half precision emulated in float32: each result is rounded to the format, and what counts as one result.
+"""Half precision emulated in float32: the result of every operation is rounded to the format.
 
-A kernel of half precision sums in float32 and rounds what it stores. So the result of every operation is rounded, where an
-operation is one call of torch's (`linear`, `layer_norm`, `softmax`), and a norm or attention is one kernel, or, in the
-literal emulation, the operations in which it was published. See docs/decisions/0008-what-fp16-means.md.
+A kernel in half precision sums in float32 and rounds what it stores, hence results and not terms.
+An operation is one call of torch (`linear`, `layer_norm`, `softmax`). A norm or attention is one
+kernel, or in the literal emulation the operations in which it was published. See
+docs/decisions/0008-what-fp16-means.md.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-Formula = Callable[
-    ..., Any
-]  # of tensors and numbers to a tensor, or to a tuple of tensors and None
+# From tensors and numbers to a tensor, or to a tuple of tensors and None.
+Formula = Callable[..., Any]
 
 
 class RoundedResults(TorchDispatchMode):
-    """Rounds what every operation writes; views are of what has been rounded already."""
+    """Rounds what every operation writes. Views need nothing: what they show is rounded already."""
 
     def __init__(self, dtype: torch.dtype, *, literal: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -37,6 +37,7 @@ class RoundedResults(TorchDispatchMode):
             return result
         of = args[0] if args else None
         if isinstance(result, tuple | list):
+            # A list is one return value, so its items share what the schema says about aliases.
             aliases = (
                 [r.alias_info for r in returns]
                 if len(returns) > 1
@@ -51,9 +52,10 @@ class RoundedResults(TorchDispatchMode):
     def _written(self, value: Any, alias: Any, of: Any) -> Any:
         if not isinstance(value, Tensor) or alias is None or not value.is_floating_point():
             return self.rounded(value)
-        if alias.is_write:
+        if alias.is_write:  # in place: the result is one of the arguments
             return value.copy_(value.to(self.dtype))
-        # `to` and `reshape` may return a view or a copy: integers become floats that nobody has rounded yet.
+        # `to` and `reshape` may return a view or a copy. A copy can be new: integers become floats
+        # that nothing has rounded yet.
         shared = (
             isinstance(of, Tensor)
             and of.untyped_storage().data_ptr() == value.untyped_storage().data_ptr()
@@ -66,7 +68,10 @@ class RoundedResults(TorchDispatchMode):
         return value.to(self.dtype).to(value.dtype)
 
     def as_one(self, formula: Formula, *arguments: Any) -> Any:
-        """`formula` of the arguments, in float32 inside; within another one it is a part of that and not rounded."""
+        """`formula` of the arguments as one operation, in float32 inside.
+
+        Within another such operation it is a part of that one and is not rounded.
+        """
         if self._inside:
             return formula(*arguments)
         self._inside = True
@@ -84,10 +89,11 @@ _emulation: ContextVar[RoundedResults | None] = ContextVar("emulation", default=
 
 @contextmanager
 def emulated(dtype: torch.dtype, *, literal: bool) -> Iterator[None]:
-    """Round results to `dtype`; `literal`: norms and attention too an operation at a time.
+    """Round results to `dtype`; with `literal`, norms and attention one operation at a time too.
 
-    Under inference mode, whatever the caller's mode: there torch hands each call over whole. Elsewhere it takes some apart
-    (`rms_norm`, `linear` of four axes), and how depends on the device and on whether gradients are wanted.
+    It runs in inference mode, whatever the caller's mode, because torch then hands over each call
+    whole. Otherwise it takes some apart (`rms_norm`, `linear` of four axes), in a way that depends
+    on the device and on whether gradients are wanted.
     """
     mode = RoundedResults(dtype, literal=literal)
     token = _emulation.set(mode)
@@ -99,18 +105,18 @@ def emulated(dtype: torch.dtype, *, literal: bool) -> Iterator[None]:
 
 
 def is_emulated() -> bool:
-    """Whether half precision is being emulated: then the plain formula runs, the same on every device."""
+    """Whether half precision is being emulated: then the plain formula runs on every device."""
     return _current() is not None
 
 
 def as_operation(formula: Formula, *arguments: Any) -> Any:
-    """`formula` of the arguments. Emulated it is one operation, also literally: torch has one for it."""
+    """`formula` of the arguments: one operation, also literally, because torch has one for it."""
     mode = _current()
     return formula(*arguments) if mode is None else mode.as_one(formula, *arguments)
 
 
 def as_kernel(formula: Formula, *arguments: Any) -> Any:
-    """`formula` of the arguments. Emulated it is one operation, but literally as many as it is written in."""
+    """`formula` of the arguments: one operation, but literally as many as it is written in."""
     mode = _current()
     return formula(*arguments) if mode is None or mode.literal else mode.as_one(formula, *arguments)
 

@@ -1,4 +1,4 @@
-"""The pure side of a backbone: sizes, what does not fit, cost. Planning reads it without torch.
+"""The pure side of a backbone: sizes, misfits and cost. Planning reads it without torch.
 
 Axis letters: c channels, t taps of a kernel.
 """
@@ -32,10 +32,10 @@ class Size(NamedTuple):
 
 
 class Amount(NamedTuple):
-    """What a part of the network costs.
+    """The cost of a part of the network.
 
     `macs` are multiply-adds, `kept` the floats kept for the backward pass, both per token (pixel)
-    of the padded input. A part at a quarter of the tokens costs a quarter per token.
+    of the padded input. So a part that runs on a quarter of the tokens costs a quarter per token.
     """
 
     parameters: int
@@ -54,14 +54,14 @@ class Amount(NamedTuple):
         return Amount(self.parameters * number, self.macs * number, self.kept * number)
 
     def at(self, tokens: Fraction) -> Amount:
-        """Of a part that has `tokens` of its own for each token of the input."""
+        """The cost of this part when it runs on `tokens` tokens per token of the input."""
         return Amount(self.parameters, self.macs * tokens, float(self.kept * tokens))
 
 
 class Blocks(NamedTuple):
     """Residual blocks that cost the same: how many, and the floats that enter each, per token.
 
-    What enters is all that activation checkpointing keeps of a block.
+    Activation checkpointing keeps only what enters a block.
     """
 
     each: Amount
@@ -72,33 +72,34 @@ class Blocks(NamedTuple):
 def convolution(
     channels_in: int, channels_out: int, *, taps: int = 9, side: int = 1, bias: bool = True
 ) -> Amount:
-    """A convolution whose output has `side` times the side of the input image."""
+    """The cost of a convolution whose output has `side` times the input image's side."""
     weights = taps * channels_in * channels_out
     return Amount(weights + channels_out * bias, weights * side**2, channels_out * side**2)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What `<name>_shape.py`, without torch, says of the backbone in `<name>.py`: its SHAPE.
+    """The pure side of the backbone in `<name>.py`: SHAPE in `<name>_shape.py`, without torch.
 
     Its functions take all knobs of the backbone's catalogue line, checked one by one. They promise:
 
-    - `misfit` says why no network can have these knobs, and what would fit; None where one can.
-      Knobs without a misfit build, and have as many parameters as `blocks` and `around` say.
-    - `refusal` says why the network cannot do a task (its name and knobs); None where it can.
-    - `sized` puts a width and a depth into the knobs, None leaving one as it is, and raises BadSize
-      where the knobs have no such size. `size` reads both back.
-    - `multiple_px` is what the network pads the sides of its input to a multiple of.
+    - `misfit` says why no network can have these knobs, and what would fit; None if one can. Knobs
+      without a misfit build a network, with as many parameters as `blocks` and `around` say.
+    - `refusal` says why the network cannot do a task (its name and knobs); None if it can.
+    - `sized` puts a width and a depth into the knobs, of which None leaves one as it is. It raises
+      BadSize where the knobs cannot have that size. `size` reads both back.
+    - `multiple_px` is the number of pixels to a multiple of which the sides of an input are padded.
     - `blocks` are the residual blocks, which activation checkpointing covers; `around` is the rest.
-      They are given what counts the parameters of a norm: in the blocks, after the patch embedding,
-      before the head; and the task's scale.
+      Both are given functions that count the parameters of a norm: `blocks` of one in the blocks,
+      `around` of the one after the patch embedding and of the one before the head. `around` is also
+      given the task's scale.
     - `has_keys` recognises a state dict of this backbone, ours or published, and of no other one.
     """
 
-    axes: Mapping[str, str]  # what `width` and `depth` are of this backbone, for the docs
-    small: Knobs  # of a network to test: small, without drop path
-    networks: Mapping[str, tuple[str, Knobs]]  # each head: a task for it, knobs beside `small`
-    first_block: str  # in the network's modules: from tokens and the image's size to tokens
+    axes: Mapping[str, str]  # what `width` and `depth` mean for this backbone, for the docs
+    small: Knobs  # for tests: of a small network without drop path
+    networks: Mapping[str, tuple[str, Knobs]]  # by head: a task for it, knobs on top of `small`
+    first_block: str  # name of the module: from tokens and the image's size to tokens
     misfit: Callable[[Knobs], str | None]
     refusal: Callable[[str, Knobs], str | None]
     sized: Callable[[Knobs, int | None, int | None], Knobs]
@@ -107,8 +108,8 @@ class Shape:
     blocks: Callable[[Knobs, CountNorm], Iterable[Blocks]]
     around: Callable[[Knobs, CountNorm, CountNorm, int], Iterable[Amount]]
     has_keys: Callable[[Collection[str]], bool]
-    noise: float = 0.2  # std of what conformance tests add to every weight
-    has_ends: bool = True  # whether norms stand after the patch embedding and before the head
-    # The norm of a published file whose norms have tensors of these names, where they are others
-    # than LayerNorm's or i-LN's.
+    noise: float = 0.2  # std of the noise that conformance tests add to every weight
+    has_ends: bool = True  # whether there are norms after the patch embedding and before the head
+    # By the names of a norm's tensors in a published file, the norm that they mean, unless that is
+    # LayerNorm or i-LN.
     published_norms: Mapping[frozenset[str], str] = field(default_factory=dict)

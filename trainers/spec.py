@@ -1,7 +1,8 @@
-"""RunSpec: one trial, completely. The wire format between planning and training, as JSON. Pure: no torch.
+"""RunSpec, which describes one trial completely, and its JSON, which planning gives to training.
 
-`model`, `task`, `data` and `training` can change the weights and are the trial's identity (orchestrator.plan.identity);
-`observe` and `placement` cannot, and are not.
+Pure: no torch. `model`, `task`, `data` and `training` can change the weights, so they are the
+trial's identity (orchestrator.plan.identity). `observe` and `placement` cannot, and are not part
+of it.
 """
 
 from __future__ import annotations
@@ -24,74 +25,72 @@ from trainers.choice import LONGEST_LIST, Choice, ListedPart, Part, resolved
 from trainers.errors import UserError
 
 SHA256 = r"^[0-9a-f]{64}$"
-# Bounds of numbers, far beyond what is of use and within what a machine can hold or count: a number beyond one is a slip.
+# Bounds: far beyond what is useful, and within what a machine can hold. A larger number is a slip.
 MOST_STEPS = 100_000_000
-MOST_IMAGES = 65_536  # of a batch
+MOST_IMAGES = 65_536  # in a batch
 PROBE_NAME = r"^[a-z][a-z0-9_]{0,63}$"
 SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 class BadSpec(UserError, ValueError):
-    """A RunSpec that cannot be: the message names each field and what would be right."""
+    """A RunSpec that is not valid; the message names each field and what would be right."""
 
     kind = "spec"
 
 
 def misfit(backbone: Choice) -> str | None:
-    """Why no network can have these knobs, or None."""
+    """Why no network can have these knobs; None if one can."""
     shape = BACKBONES[backbone.name].shape
     return None if shape is None else shape.misfit(backbone.knobs)
 
 
 def refusal(backbone: Choice, task: Choice) -> str | None:
-    """Why the backbone cannot do the task, or None."""
+    """Why the backbone cannot do the task; None if it can."""
     shape = BACKBONES[backbone.name].shape
     return None if shape is None else shape.refusal(task.name, task.knobs)
 
 
 def default_ends(backbone: Choice, norm: Choice) -> Ends:
-    """What stands at both ends where nothing else is said."""
+    """The default of `embed_norm` and `end_norm`."""
     ends: Ends = NORMS[norm.name].facts.get("ends", "same")
     return ends if BACKBONES[backbone.name].has_ends else "identity"
 
 
 class ModelSpec(Part):
-    """The network. `embed_norm` and `end_norm` say what stands after the patch embedding and before the head."""
+    """The network; `embed_norm` follows the patch embedding, `end_norm` precedes the head."""
 
     backbone: Annotated[Choice, resolved(BACKBONES)]
     norm: Annotated[Choice, resolved(NORMS)]
     embed_norm: Ends
     end_norm: Ends
     stdnorm: bool = Field(
-        description="standardise inputs with the DF2K mean and std, undone at the output"
+        description="standardise inputs with the DF2K mean and std, and undo it at the output"
     )
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if why := misfit(self.backbone):
             raise ValueError(why)
-        if not BACKBONES[self.backbone.name].has_ends and {self.embed_norm, self.end_norm} != {
-            "identity"
-        }:
+        ends = {self.embed_norm, self.end_norm}
+        if not BACKBONES[self.backbone.name].has_ends and ends != {"identity"}:
             raise ValueError(
-                f"{self.backbone.name} has no norms at its ends: embed_norm and end_norm are identity"
+                f"{self.backbone.name} has no norms at its ends: "
+                "embed_norm and end_norm must be identity"
             )
         return self
 
     @classmethod
     def with_defaults(cls, backbone: Choice, norm: Choice, **given: Any) -> Self:
-        """The model with what `norm` brings along by default at the ends (protocol section 1, trap a)."""
+        """The model with the ends and standardisation that `norm` has by default, unless `given`.
+
+        See trap a in section 1 of the protocol.
+        """
         name, knobs = BACKBONES.resolve(backbone.name, backbone.knobs)
-        resolved, stdnorm = (
-            Choice(name=name, knobs=knobs),
-            NORMS[norm.name].facts.get("stdnorm", False),
-        )
+        resolved = Choice(name=name, knobs=knobs)
         ends = default_ends(resolved, norm)
-        return cls(
-            backbone=resolved,
-            norm=norm,
-            **{"embed_norm": ends, "end_norm": ends, "stdnorm": stdnorm, **given},
-        )
+        stdnorm = NORMS[norm.name].facts.get("stdnorm", False)
+        defaults = {"embed_norm": ends, "end_norm": ends, "stdnorm": stdnorm}
+        return cls(backbone=resolved, norm=norm, **{**defaults, **given})
 
 
 class DataSpec(Part):
@@ -102,7 +101,10 @@ class DataSpec(Part):
 
 
 class Recipe(ListedPart):
-    """How the weights come about, but for what differs between trials. Defaults: section 4 of the paper's protocol."""
+    """The training recipe, without what differs between trials.
+
+    Defaults are those of section 4 of the paper's protocol.
+    """
 
     steps: int = Field(300_000, ge=1, le=MOST_STEPS, description="optimiser steps")
     batch_size: int = Field(
@@ -110,9 +112,9 @@ class Recipe(ListedPart):
     )
     lr: float = Field(2e-4, gt=0, le=1e3, description="learning rate of Adam")
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.99), description="of Adam"
+        (0.9, 0.99), description="Adam's betas"
     )
-    weight_decay: float = Field(0.0, ge=0, le=1e3, description="of Adam, as an L2 term")
+    weight_decay: float = Field(0.0, ge=0, le=1e3, description="Adam's, added as an L2 term")
     halve_lr_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (5 / 6,),
         max_length=LONGEST_LIST,
@@ -125,14 +127,16 @@ class Recipe(ListedPart):
         None,
         gt=0,
         le=1e30,
-        description="2-norm of all gradients together to which a larger one is scaled down; none: no clipping",
+        description="largest 2-norm of all gradients together: a larger one is scaled down to it; "
+        "none: no clipping",
     )
     ema_decay: float = Field(
-        0.999, ge=0, lt=1, description="of the averaged weights that are evaluated"
+        0.999, ge=0, lt=1, description="decay of the averaged weights, which are evaluated"
     )
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = Field(
         "fp32",
-        description="autocast precision; weights and optimiser stay fp32. `tf32`: fp32 with TF32 matrix products on CUDA",
+        description="autocast precision; weights and optimiser stay fp32. "
+        "`tf32`: fp32 with TF32 matrix products on CUDA",
     )
     flips: bool = Field(True, description="flip training patches at random")
     rotations: bool = Field(
@@ -140,25 +144,27 @@ class Recipe(ListedPart):
     )
     sampling: Literal["independent", "epoch"] = Field(
         "independent",
-        description="`independent` draws each image anew; `epoch` takes every image once, in a new order, before any again",
+        description="`independent` draws each image anew; "
+        "`epoch` takes every image once, in a new order, before any again",
     )
     feature_limit: float | None = Field(
         None,
         gt=0,
         le=1e30,
-        description="mean square of a group's features beyond which a trial has diverged",
+        description="mean square of a group's features beyond which a trial counts as diverged",
     )
 
 
 class TrainingSpec(Recipe):
-    """How the weights of one trial come about."""
+    """The training of one trial."""
 
     seed: int = Field(0, ge=0, lt=2**31)
     patch_size_px: int = Field(ge=8, le=1024, description="side of a training patch on the LQ side")
     initial: str | None = Field(
         None,
         pattern=SHA256,
-        description="sha256 of the file of weights that training starts from; none: drawn from `seed`",
+        description="sha256 of the file of weights that training starts from; "
+        "none: they are drawn from `seed`",
     )
     initial_strict: bool = Field(
         True,
@@ -167,7 +173,7 @@ class TrainingSpec(Recipe):
 
 
 class Cadences(ListedPart):
-    """What is written down while training, and how often. Cannot change the weights."""
+    """What is recorded while training, and how often. It cannot change the weights."""
 
     log_every: int = Field(
         10, ge=1, le=MOST_STEPS, description="steps between two records of the loss"
@@ -188,7 +194,7 @@ class Cadences(ListedPart):
 
 
 class ObserveSpec(Cadences):
-    """What is observed of one trial."""
+    """What is observed while one trial trains."""
 
     evaluate: tuple[Annotated[str, Field(pattern=SET_NAME)], ...] = Field(
         (), max_length=LONGEST_LIST, description="sets evaluated on whole images"
@@ -202,7 +208,7 @@ class ObserveSpec(Cadences):
         return tuple(dict.fromkeys(names))
 
 
-SMALLEST_SHARE = 1e-4  # Ray divides a GPU no further
+SMALLEST_SHARE = 1e-4  # Ray does not divide a GPU further
 
 
 def _gpus(value: Any) -> Literal["auto"] | float:
@@ -223,7 +229,7 @@ Gpus = Annotated[
 
 
 class Gang(Part):
-    """In how many slices a step is computed, and on what. Changes rounding only."""
+    """In how many slices a step is computed, and on what. It changes only rounding."""
 
     workers: int = Field(
         1, ge=1, le=4_096, description="processes of the gang, each with a slice of every batch"
@@ -232,34 +238,39 @@ class Gang(Part):
         None,
         ge=1,
         le=MOST_IMAGES,
-        description="images per worker and forward pass; none: the batch's share",
+        description="images per worker and forward pass; none: the worker's share of the batch",
     )
-    zero_stage: Literal[0, 1, 2, 3] = Field(0, description="what DeepSpeed shards over the workers")
+    zero_stage: Literal[0, 1, 2, 3] = Field(
+        0, description="DeepSpeed's ZeRO stage, which says what it shards over the workers"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
         description="`auto` is CUDA for a worker that was given a GPU, and the CPU otherwise",
     )
     cpus_per_worker: int = Field(
-        1, ge=1, le=1_024, description="CPU cores, and threads, of a worker"
+        1, ge=1, le=1_024, description="CPU cores of a worker, and its threads"
     )
     gpus_per_worker: Gpus = Field(
         "auto",
-        description="0, 1, or a fraction: trials of one worker that share a GPU. `auto`: 1 where nodes have GPUs, else 0",
+        description="0, 1, or a fraction, with which trials of one worker share a GPU. "
+        "`auto`: 1 where nodes have GPUs, else 0",
     )
     data_workers: int | None = Field(
         None,
         ge=0,
         le=256,
-        description="processes that make patches ahead, beside each worker; none: on a GPU all its cores but one, on a CPU 0",
+        description="processes beside each worker that prepare patches in advance; "
+        "none: one fewer than its cores on a GPU, 0 on a CPU",
     )
     activation_checkpointing: bool = Field(
         False,
-        description="recompute each block in the backward pass: less memory, about a third more time",
+        description="recompute each block in the backward pass: less memory, "
+        "about a third more time",
     )
 
     @property
     def gpus(self) -> float:
-        """GPUs of a worker; `auto` counts as none until a run, or a plan, has found out what there is."""
+        """GPUs of a worker; `auto` counts as none until a plan or run has seen the nodes."""
         return 0.0 if self.gpus_per_worker == "auto" else self.gpus_per_worker
 
 
@@ -267,17 +278,21 @@ Strategy = Literal["pack", "spread", "strict_pack"]
 
 
 class PlacementSpec(Gang):
-    """Where one trial's gang stands."""
+    """The placement of one trial's gang."""
 
     strategy: Strategy = "pack"
 
 
 def _in_words(problem: ErrorDetails) -> str:
-    return f"{'.'.join(map(str, problem['loc'])) or 'spec'}: {problem['msg'].removeprefix('Value error, ')}"
+    place = ".".join(map(str, problem["loc"])) or "spec"
+    return f"{place}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 class RunSpec(Part):
-    """Everything one trial needs. `placement.workers * micro_batch * accumulation == training.batch_size`."""
+    """Everything one trial needs.
+
+    `placement.workers * micro_batch * accumulation == training.batch_size`.
+    """
 
     version: Literal[1] = 1
     model: ModelSpec
@@ -298,7 +313,8 @@ class RunSpec(Part):
             )
         if (batch // workers) % self.micro_batch:
             raise ValueError(
-                f"placement.micro_batch {self.micro_batch} does not divide the {batch // workers} images of a worker"
+                f"placement.micro_batch {self.micro_batch} does not divide "
+                f"the {batch // workers} images of a worker"
             )
         return self
 
@@ -314,13 +330,11 @@ class RunSpec(Part):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Raises BadSpec, one line per problem."""
+        """Raises BadSpec, with a line for each problem."""
         try:
             value = json.loads(text)
-        except (
-            ValueError,
-            RecursionError,
-        ) as error:  # ValueError: also of other encodings, and of endless numbers
+        # ValueError also stands for other encodings and for numbers with too many digits.
+        except (ValueError, RecursionError) as error:
             raise BadSpec(f"not JSON: {error}") from error
         try:
             return cls.model_validate(value)

@@ -14,7 +14,7 @@ from trainers.tasks.patches import TrainingPatches
 
 
 def learning_rate(training: TrainingSpec, step: int) -> float:
-    """The rate of step `step` (from 0): times `lr_factor` from each given fraction of all steps on."""
+    """The rate of `step`, from 0: `lr`, times `lr_factor` for each milestone that is reached."""
     milestones = sum(step >= round(fraction * training.steps) for fraction in training.halve_lr_at)
     return training.lr * training.lr_factor**milestones
 
@@ -29,10 +29,11 @@ def micro_batches(spec: RunSpec, rank: int) -> list[slice]:
 
 
 def data_workers(spec: RunSpec, device: torch.device) -> int:
-    """Processes that make this rank's patches ahead."""
+    """The number of processes that prepare this rank's patches in advance."""
     asked = spec.placement.data_workers
     if asked is not None:
         return asked
+    # On a GPU one core is left to the rank. On a CPU its threads use them all.
     return spec.placement.cpus_per_worker - 1 if device.type == "cuda" else 0
 
 
@@ -56,10 +57,10 @@ class Steps:
         )
 
     def take(self, step: int) -> float:
-        """One optimiser step; returns this rank's mean loss."""
+        """Take one optimiser step and return this rank's mean loss."""
         training, engine = self._training, self._engine
         engine.set_lr(learning_rate(training, step))
-        # Nothing of ours draws from it; a user's norm may.
+        # Nothing of ours draws from torch's generator, but a user's norm may.
         torch.manual_seed(training.seed * 1_000_003 + step)
         total = torch.zeros((), dtype=torch.float64, device=engine.device)
         for part in self._slices:

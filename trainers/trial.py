@@ -1,4 +1,4 @@
-"""A trial while it trains: what the loop does with it, each a method, in the loop's order."""
+"""A trial while it trains: a method for each thing that the loop does with it, in that order."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from trainers.spec import RunSpec
 from trainers.steps import Steps, learning_rate
 from trainers.tasks.base import Task
 
-KEPT_CHECKPOINTS = 2
+KEPT_CHECKPOINTS = 2  # should the newest be damaged, training continues from the one before
 
 Outcome = Literal["completed", "diverged", "preempted"]
 
 
 @dataclass
 class Pace:
-    """Steps per second since the last record, of the time in which the trial trained."""
+    """Steps per second since the last record, counting only the time spent on steps."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -40,14 +40,17 @@ class Pace:
         self.steps, self.seconds = self.steps + 1, self.seconds + seconds
 
     def take(self) -> float:
-        """The pace; from here on it is measured anew."""
+        """Return the pace, and begin to measure anew."""
         pace = self.steps / self.seconds
         self.steps, self.seconds = 0, 0.0
         return pace
 
 
 class Trial:
-    """One rank's part of a trial, `done` steps into it. All ranks call its methods in one order."""
+    """One rank's part of a trial, `done` steps into it.
+
+    All ranks call its methods in the same order.
+    """
 
     def __init__(
         self,
@@ -85,11 +88,14 @@ class Trial:
         return self.done == self._spec.training.steps or not self.guard.sound
 
     def is_due(self, every: int) -> bool:
-        """Whether it is time for what happens `every` so many steps; it is when a trial is over."""
+        """Whether it is time for what happens after `every` steps, and at the end of a trial."""
         return self.is_over or self.done % every == 0
 
     def step(self, *, asked: bool) -> bool:
-        """One optimiser step. Returns whether any rank was asked to end; `asked` is this one's."""
+        """Take one optimiser step, and return whether any rank was asked to end.
+
+        `asked` says whether this one was.
+        """
         started = time.monotonic()
         loss = self._steps.take(self.done)
         self._loss, asked_share = self._engine.mean_over_ranks([loss, float(asked)])
@@ -99,7 +105,7 @@ class Trial:
         return asked_share > 0
 
     def log(self) -> None:
-        """The loss of the last step, and how it came about."""
+        """Record the loss of the last step, with learning rate, pace and gradients."""
         training, engine = self._spec.training, self._engine
         values = {
             "train/loss": self._loss,
@@ -114,6 +120,7 @@ class Trial:
 
     def probe(self) -> None:
         """Probe the network: the guard sees everything, the recorder what was asked for."""
+        # At the precision of steps, since traces show what is trained (docs/decisions/0009).
         with tf32(self._spec.training.precision == "tf32"):
             observed = self._probe_batch.measure(self._probes)
         for name in self._spec.observe.probes:
@@ -123,10 +130,11 @@ class Trial:
         )
 
     def evaluate(self) -> None:
-        """The benchmarks on EMA weights, images dealt out over the ranks."""
+        """Score the EMA weights on the benchmarks, whose images are dealt out over the ranks."""
         engine, task = self._engine, self._task
         mine = slice(engine.rank, None, engine.world_size)
         for name, images in self._benchmarks.items():
+            # The average is not under autocast: scores are float32 whatever a trial is trained in.
             part = evaluate(self._ema.network, task, images, engine.device, index_slice=mine)
             scores = [score for part in engine.gather_objects(part) for score in part]
             values = {f"val/{name}/{metric}": value for metric, value in means(scores).items()}
@@ -147,7 +155,7 @@ class Trial:
         checkpoint.discard_older(self._checkpoints, KEPT_CHECKPOINTS)
 
     def end(self) -> Outcome:
-        """Note how it ended, and leave the gang."""
+        """Record how the trial ended, and leave the gang."""
         outcome: Outcome = "preempted"
         if self.is_over:
             outcome = "completed" if self.guard.sound else "diverged"

@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_the_users_error(
 def test_a_file_that_is_no_export_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"no such thing")
     assert (
-        "is no safetensors file"
+        "not a safetensors file"
         in evaluate(tmp_path, "a.safetensors", "--benchmark", SET, expect=2).stderr
     )
     save_file({"w": torch.zeros(1)}, tmp_path / "b.safetensors")

@@ -121,6 +121,6 @@ def test_an_older_versions_shards_are_put_aside_with_a_sentence(
     train(spec(1, 0), tmp_path)
     assert began(tmp_path)["event"] == "restarted"
     assert (
-        f"begins again at step 0: its checkpoint of step {CUT} is of ZeRO 2 on 2 ranks"
+        f"begins again at step 0: its checkpoint of step {CUT} is for ZeRO 2 on 2 ranks"
         in (tmp_path / "rank-0.log").read_text()
     )

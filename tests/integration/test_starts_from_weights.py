@@ -138,7 +138,7 @@ def test_weights_that_are_not_the_specs_are_exit_2_and_nothing_is_trained(tmp_pa
     other_norm = hat_spec("i_ln", "sr_x2", initial=sha256_of(path))
     for i, (tried, flags, said) in enumerate(
         (
-            (spec, (), "give their file (--initial)"),
+            (spec, (), "Give their file with --initial"),
             (
                 other_norm,
                 ("--initial", path),

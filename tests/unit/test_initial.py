@@ -497,7 +497,7 @@ def test_another_content_than_the_specs_is_refused_and_loads_nothing(tmp_path: P
     ours, before = network(trial, seed=3), network(trial, seed=3).state_dict()
     for given, message in (
         (path, "but the trial was planned with"),
-        (None, r"give their file \(--initial\)"),
+        (None, "Give their file with --initial"),
         (tmp_path / "none.pth", "no such file"),
     ):
         with pytest.raises(InitialProblem, match=message):

@@ -163,7 +163,7 @@ def test_json_that_is_no_spec_is_a_bad_spec(text: str) -> None:
         (
             "model.backbone",
             "restormer-tiny",
-            "model: restormer has no norms at its ends: embed_norm and end_norm are",
+            "model: restormer has no norms at its ends: embed_norm and end_norm must be",
         ),
         ("task", {"name": "sr", "scale": 5}, "task: scale must be one of 2, 3, 4, not 5"),
         ("data.train", "../elsewhere", "data.train: "),

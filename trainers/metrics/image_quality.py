@@ -36,7 +36,10 @@ def psnr(one: Float64, other: Float64) -> float:
 
 
 def ssim(one: Float64, other: Float64) -> float:
-    """Wang et al. 2004: 11 x 11 Gaussian of sigma 1.5, valid area, biased covariance, mean over channels."""
+    """Wang et al. 2004: 11 x 11 Gaussian of sigma 1.5, valid area, biased covariance.
+
+    The mean over channels.
+    """
     return float(
         structural_similarity(
             one,

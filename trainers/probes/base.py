@@ -1,4 +1,4 @@
-"""What a probe promises, and the one forward pass of the probe batch at which all of them look.
+"""The port of probes, and the one forward pass of the probe batch that all of them observe.
 
 Axis letters: B image, N token (= H * W), C channel.
 """
@@ -24,10 +24,10 @@ Look = Callable[[Tensor], None]  # is given a module's output
 
 @dataclass(frozen=True)
 class Observation:
-    """What a probe has measured: scalars for the journal, arrays for a file of the run folder.
+    """A probe's measurements: scalars for the journal, arrays for a file in the run folder.
 
-    `mean_squares` are those of features, for the guard: a trial has diverged where one is not
-    finite or beyond `feature_limit`.
+    `mean_squares` are those of features, for the guard: a trial has diverged if one is not finite
+    or is beyond `feature_limit`.
     """
 
     scalars: Mapping[str, float] = field(default_factory=dict)
@@ -36,33 +36,34 @@ class Observation:
 
 
 class Probe(ABC):
-    """One measurement of a network, built as `Class(network)` for each.
+    """A measurement of a network, built as `Class(network)` for each one.
 
-    It sees what modules put out for the probe batch, in evaluation mode and without gradient.
-    The images come in parts, one or many, and it reduces over them: `observation` is that of all.
+    It sees the outputs of modules for the probe batch, in evaluation mode and without gradients.
+    The images come in one part or several; `observation` is what all of them amount to.
 
     Promises, checked by tests/contract/test_every_probe.py for every line of PROBES:
 
     - What is observed does not depend on how the images are divided into parts, up to rounding,
       nor on which other probes look at the same pass.
-    - The names of scalars are those of no other probe; on a sound network scalars are finite.
-    - It only looks: outputs, weights and buffers stay as they are, and nothing remains on the network.
+    - No other probe has scalars of the same names; on a sound network scalars are finite.
+    - It only looks: outputs, weights and buffers stay as they are, and it leaves nothing on the
+      network.
     """
 
     @abstractmethod
     def looks(self) -> Iterable[tuple[nn.Module, Look]]:
-        """At which modules' outputs it looks, and what is called with them for each part."""
+        """The modules whose outputs it looks at, and what is called with those of each part."""
 
     @abstractmethod
     def observation(self) -> Observation:
-        """What the parts amount to."""
+        """The measurement over all parts."""
 
 
 class ProbeBatch:
     """The images that probes see at every measurement, going through `network`.
 
-    `at_once` of them go together, so that probing needs no more memory than a training step;
-    none: all.
+    They go through it `at_once` at a time, so that probing needs no more memory than a training
+    step; with None, all together.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class ProbeBatch:
         self._parts = lq.split(at_once or len(lq))
 
     def measure(self, makers: Mapping[str, Callable[[nn.Module], Probe]]) -> dict[str, Observation]:
-        """What each probe observes, by name, in one forward pass."""
+        """The observation of each probe, by name, from one forward pass."""
         probes = {name: make(self._network) for name, make in makers.items()}
         with _watched(self._network, probes.values()), torch.no_grad():
             for part in self._parts:
@@ -82,7 +83,7 @@ class ProbeBatch:
 
 @contextmanager
 def _watched(network: nn.Module, probes: Iterable[Probe]) -> Iterator[None]:
-    """`network` in evaluation mode and the probes looking at it; afterwards it is as it was."""
+    """Puts `network` into evaluation mode with the probes looking; afterwards it is as it was."""
     handles = []
     was_training = network.training
     network.eval()
@@ -98,20 +99,20 @@ def _watched(network: nn.Module, probes: Iterable[Probe]) -> Iterator[None]:
 
 def _hook(look: Look) -> Callable[[nn.Module, object, Tensor], None]:
     def hook(module: nn.Module, inputs: object, output: Tensor) -> None:
-        look(output)  # not returned: torch would put that in the output's place
+        look(output)  # not returned: torch would take what a hook returns for the output
 
     return hook
 
 
 def groups_of(network: nn.Module) -> list[nn.Module]:
-    """The residual groups, from whose outputs (B, N, C) feature traces are made."""
+    """The residual groups, whose outputs (B, N, C) the feature traces are made of."""
     groups = network.groups
     assert isinstance(groups, nn.ModuleList)
     return list(groups)
 
 
 class Mean:
-    """The mean over images of something that is known for each part as the mean over its images."""
+    """The mean over all images, from the means over the images of each part."""
 
     def __init__(self) -> None:
         self._means: list[Tensor] = []
@@ -129,7 +130,7 @@ class Mean:
 
 
 class Largest:
-    """The largest of the parts' values, and NaN where one is."""
+    """The largest of the parts' values; NaN if one of them is."""
 
     def __init__(self) -> None:
         self._values: list[float] = []

@@ -1,4 +1,4 @@
-"""How the features' energy is spread over channels: what the channel entropy is one number of."""
+"""How features' energy is spread over channels, which channel entropy sums up in one number."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class Channels(Probe):
-    """Arrays `group_<i>` (C,): each channel's mean of x^2 over images and tokens at a group's output."""
+    """Arrays `group_<i>` (C,): each channel's mean of x^2 over images and tokens.
+
+    It is taken at the output of each residual group.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         self._groups = groups_of(network)

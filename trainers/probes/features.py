@@ -55,6 +55,7 @@ class Features(Probe):
             self._num_channels = x.shape[2]
             entropy = channel_entropy(x)
             self._entropy.add(entropy, len(x))
+            # ln 1 is 0; for a single channel the value is left out below.
             self._normalised.add(entropy / math.log(max(self._num_channels, 2)), len(x))
 
     def observation(self) -> Observation:

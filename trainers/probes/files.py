@@ -1,4 +1,4 @@
-"""Arrays of a run folder: `probes/<probe>/step-<n>.safetensors`, each written once and whole."""
+"""Arrays in a run folder: `probes/<probe>/step-<n>.safetensors`, each written once and whole."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from trainers.durable import write_aside
 def write_arrays(
     out: Path, probe: str, step: int, arrays: Mapping[str, NDArray[np.float64]]
 ) -> None:
-    """Keep what a probe measured after `step`; a trial that was cut off and measures again adds nothing."""
+    """Keep what a probe measured after `step`."""
     path = out / "probes" / probe / f"{folder_name(step)}.safetensors"
+    # A trial that continues from a checkpoint may measure a step again.
     if path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
