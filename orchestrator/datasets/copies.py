@@ -18,7 +18,8 @@ from trainers.data.check import check
 from trainers.data.datasets import DATASETS, Dataset, dataset, meant
 from trainers.data.embedded import embedded_names
 from trainers.data.finder import has_image_suffix, is_image, left_out
-from trainers.data.manifests import ImageFile, ImageSet, check_name, read_manifest
+from trainers.data.lookup import check_name
+from trainers.data.manifests import ImageFile, ImageSet, read_manifest
 from trainers.data.places import looked_for, names_of
 
 

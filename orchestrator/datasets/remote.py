@@ -31,8 +31,10 @@ def read_manifest_at(
             json.loads(prefix.get(MANIFEST)), where
         )["images"]
     except ValueError as error:
-        problem = error if isinstance(error, DatasetProblem) else f"{where}: is no JSON ({error})"
-        raise DatasetProblem(f"{problem}: remove it and run `normsweep data check` again") from None
+        problem = error if isinstance(error, DatasetProblem) else f"{where}: not valid JSON ({error})"
+        raise DatasetProblem(
+            f"{problem}. Remove it and run `normsweep data check` again."
+        ) from None
     return images
 
 
@@ -91,5 +93,5 @@ def images_at(listed: Mapping[str, Listed]) -> dict[str, Listed]:
     images = {key: item for key, item in listed.items() if is_image(key)}
     for key in images:
         if PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
-            raise DatasetProblem(f"{key!r}: is no name of a file below a folder")
+            raise DatasetProblem(f"{key!r}: not the name of a file below a folder")
     return images

@@ -18,14 +18,8 @@ from trainers.data.cache import Cache
 from trainers.data.datasets import dataset
 from trainers.data.embedded import embedded_names
 from trainers.data.given import with_given
-from trainers.data.manifests import (
-    MANIFEST,
-    DatasetProblem,
-    ImageSet,
-    find_set,
-    manifest_text,
-    named_roots,
-)
+from trainers.data.lookup import find_set, named_roots
+from trainers.data.manifests import MANIFEST, DatasetProblem, ImageSet, manifest_text
 
 
 class DataRoots:

@@ -15,13 +15,8 @@ from orchestrator.datasets.remote import read_manifest_at, record_of, write_mani
 from orchestrator.errors import UserError
 from orchestrator.objects import Listed, Prefix, is_s3
 from trainers.data.finder import is_reduced
-from trainers.data.manifests import (
-    DatasetProblem,
-    ImageFile,
-    open_set,
-    read_manifest,
-    write_manifest,
-)
+from trainers.data.lookup import open_set
+from trainers.data.manifests import DatasetProblem, ImageFile, read_manifest, write_manifest
 from trainers.durable import fsync_tree, sha256_of
 
 SHA256 = "sha256"  # how an object's note of its content is called

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.sweeps import command, environment
-from trainers.data.manifests import MANIFEST, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import MANIFEST
 
 
 def picture(path: Path, width: int = 40, height: int = 36, mode: str = "RGB") -> None:
@@ -273,7 +274,7 @@ def test_staging_brings_a_whole_copy_or_none(tmp_path: Path) -> None:
         (("check", "embedded-train", "."), "lies inside the installed scikit-image"),
         (("check", "Set5", "/nowhere"), "/nowhere: not a folder"),
         (("check", "Set5", "gs://x/y"), "not a folder. Give a folder or s3://BUCKET/PREFIX."),
-        (("check", "../Set5", "."), "is no name of a data set"),
+        (("check", "../Set5", "."), "is not a valid name for a data set"),
         (("stage", "Set5", "--from", "/nowhere", "--to", "/tmp/x"), "/nowhere: not a folder"),
     ],
 )

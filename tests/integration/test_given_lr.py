@@ -22,7 +22,8 @@ from tests.s3 import Bucket
 from tests.sweeps import command, environment, final_tensors, results, run, write_sweep
 from trainers.data.cache import Cache
 from trainers.data.given import find_for, with_given
-from trainers.data.manifests import MANIFEST, DatasetProblem, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import MANIFEST, DatasetProblem
 
 TASKS = "sr_x2, {name: sr_x2, lr_mode: given}"
 

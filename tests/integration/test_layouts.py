@@ -19,7 +19,7 @@ from orchestrator.errors import UserError
 from trainers.build import build_benchmark
 from trainers.data.cache import Cache
 from trainers.data.given import find_for
-from trainers.data.manifests import find_set
+from trainers.data.lookup import find_set
 from trainers.evaluate import Score, evaluate
 from trainers.tasks.deraining import Deraining
 from trainers.tasks.packing import packed_pairs

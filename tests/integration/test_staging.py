@@ -20,7 +20,8 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from tests.s3 import Bucket, Wrong, free_port, service, use_s3
 from tests.sweeps import command, environment, results, start, wait_for
 from trainers.data.cache import Cache, CacheProblem
-from trainers.data.manifests import MANIFEST, DatasetProblem, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import MANIFEST, DatasetProblem
 
 COUNT = 8
 MANIFEST_KEY = f"sets/Shots/{MANIFEST}"
@@ -344,11 +345,11 @@ def test_objects_that_went_or_changed_since_the_check_are_named_at_planning(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"{", "is no JSON"),
-        (b'{"version": 2}', "is no manifest"),
+        (b"{", "not valid JSON"),
+        (b'{"version": 2}', "not a manifest"),
         (
             b'{"version": 1, "images": {"../x.png": {"bytes": 1, "sha256": ""}}}',
-            "lies outside its folder",
+            "is outside its folder",
         ),
     ],
 )

@@ -14,7 +14,8 @@ from trainers.data.datasets import ANY, DATASETS, dataset
 from trainers.data.finder import Arrangement, arrange, is_image
 from trainers.data.given import find_for
 from trainers.data.images import read_images
-from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import DatasetProblem
 from trainers.data.resize import downsample_u8
 
 
@@ -393,7 +394,8 @@ def test_what_a_layout_has_no_place_for_is_said(tmp_path: Path) -> None:
     found = find_set("Mine", [tmp_path])
     assert [file.name for file in found.files] == ["0.png", "1.png"]
     assert any(
-        "2 images are not of the set" in note and "figures/ 1" in note for note in found.notes
+        "2 images have no place in the set's layout" in note and "figures/ 1" in note
+        for note in found.notes
     )
 
 

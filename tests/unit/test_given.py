@@ -20,7 +20,8 @@ from trainers.build import build_benchmark
 from trainers.data.cache import Cache
 from trainers.data.given import find_for, with_given
 from trainers.data.images import read_images
-from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import DatasetProblem
 from trainers.tasks.packing import packed_pairs
 from trainers.tasks.super_resolution import SuperResolution
 
@@ -279,7 +280,7 @@ def test_a_manifest_with_sizes_that_are_none_is_damaged(tmp_path: Path, capsys) 
     check_set("Shots", str(folder))
     text = (folder / "normsweep.json").read_text()
     (folder / "normsweep.json").write_text(text.replace('"px": [', '"px": [0, ', 1))
-    with pytest.raises(DatasetProblem, match="is no manifest of a data set"):
+    with pytest.raises(DatasetProblem, match="not a manifest of a data set"):
         find_set("Shots", [tmp_path])
 
 
@@ -302,7 +303,7 @@ def test_pillow_is_only_imported_to_plan_sweeps_with_given_lr_images(tmp_path: P
         plan_of(tmp_path, task)
         code = (
             "import sys; from pathlib import Path; from orchestrator.plan import load_plan;"
-            "from trainers.data.manifests import find_set; root = Path(sys.argv[1]);"
+            "from trainers.data.lookup import find_set; root = Path(sys.argv[1]);"
             "load_plan(root / 'sweeps/given.yaml', lambda name: find_set(name, [root]));"
             "print(sorted({'PIL', 'numpy', 'torch'} & set(sys.modules)))"
         )

@@ -12,15 +12,10 @@ from trainers.data.datasets import Dataset, dataset
 from trainers.data.finder import REDUCED, Reduced, is_image, is_reduced
 from trainers.data.given import pair, size_problem
 from trainers.data.images import decode
-from trainers.data.manifests import (
-    MANIFEST,
-    DatasetProblem,
-    ImageFile,
-    ImageSet,
-    SetFolder,
-    look_into,
-)
+from trainers.data.lookup import look_into
+from trainers.data.manifests import MANIFEST, DatasetProblem, ImageFile, ImageSet
 from trainers.data.packed import in_order
+from trainers.data.set_folder import SetFolder
 
 
 @dataclass(frozen=True)

@@ -15,16 +15,9 @@ from pathlib import Path
 
 from trainers.choice import Choice
 from trainers.data.finder import REDUCED, Reduced
-from trainers.data.manifests import (
-    MANIFEST,
-    READERS,
-    DatasetProblem,
-    ImageFile,
-    ImageSet,
-    Px,
-    SetFolder,
-    find_set,
-)
+from trainers.data.lookup import find_set
+from trainers.data.manifests import MANIFEST, DatasetProblem, ImageFile, ImageSet, Px
+from trainers.data.set_folder import READERS, SetFolder
 
 
 def scale_of(task: Choice) -> int:
