@@ -262,7 +262,7 @@ def test_a_manifest_without_sizes_asks_for_a_check_and_one_without_lr_images_too
     }
     bucket.put(f"sets/Shots/{MANIFEST}", json.dumps(manifest).encode())
     with pytest.raises(
-        DatasetProblem, match=f"If they lie there, run `normsweep data check Shots {root}/Shots`"
+        DatasetProblem, match=f"If they are there, run `normsweep data check Shots {root}/Shots`"
     ):
         planned(root, 2)
     check_set("Shots", root)

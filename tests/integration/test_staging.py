@@ -188,7 +188,7 @@ def test_what_is_not_in_use_goes_for_room_and_what_is_stays(tmp_path: Path, stag
     limit = int(size * 1.5)
     roots, holder = DataRoots([f"{staged.uri}/sets"]), Cache(tmp_path / "cache", limit)
     (first,) = roots.fetch(["Shots"], holder)
-    with pytest.raises(CacheProblem, match="do not fit into the cache"):
+    with pytest.raises(CacheProblem, match="will not fit in the cache"):
         roots.fetch(["Other"], Cache(tmp_path / "cache", limit))
     assert first.exists()
     del holder
@@ -465,7 +465,7 @@ def test_hidden_files_on_s3_are_no_images_to_check_planning_or_a_fetch(
     check_set("Shots", f"{bucket.uri}/sets")
     said = capsys.readouterr().out
     assert "8 images, all in order" in said
-    assert f"{bucket.uri}/sets/Shots: left out, as hidden or made by a system: 24 files" in said
+    assert f"{bucket.uri}/sets/Shots: 24 hidden or system files are left out" in said
     bucket.requests.clear()
     fetch(bucket, tmp_path / "other")
     assert len(image_gets(bucket)) == COUNT

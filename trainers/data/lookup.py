@@ -81,7 +81,7 @@ def check_name(name: str) -> None:
 
 
 def named_roots() -> list[str]:
-    """The roots in NORMSWEEP_DATA: folders, and S3 prefixes, which only the orchestrator fetches."""
+    """The roots in NORMSWEEP_DATA: folders, and S3 prefixes, fetched by the orchestrator only."""
     # os.pathsep is a colon, too, but the one in s3:// does not separate roots.
     return [
         root for root in re.split(f"{os.pathsep}(?!//)", os.environ.get(ROOTS_VARIABLE, "")) if root

@@ -108,7 +108,7 @@ def in_order_of_names(parts: Sequence[ImageSet]) -> tuple[ImageFile, ...]:
 
 
 def write_manifest(name: str, folder: Path, files: Sequence[ImageFile]) -> None:
-    """Record the checksums of `files` in their folder; the manifest is written aside and renamed."""
+    """Record the checksums of `files` in a manifest in their folder, aside and renamed."""
     images = {}
     for file in files:
         stat = file.path.stat()

@@ -47,7 +47,7 @@ class SetFolder:
         return (*arrange(dataset(""), self.paths, str(self.folder)).reduced, *self._beside())
 
     def _beside(self) -> list[Reduced]:
-        """For HR/Set5, the content of LR/LRBI/Set5; on S3 a set is one prefix, and this is empty."""
+        """For HR/Set5, the content of LR/LRBI/Set5; empty on S3, where a set is a single prefix."""
         name, above = self.folder.name, self.folder.parent
         if self.elsewhere or above.name != "HR" or not (above.parent / "LR").is_dir():
             return []
