@@ -271,7 +271,7 @@ def test_staging_brings_a_whole_copy_or_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("check", "embedded-train", "."), "lies inside the installed scikit-image"),
+        (("check", "embedded-train", "."), "is part of the installed scikit-image"),
         (("check", "Set5", "/nowhere"), "/nowhere: not a folder"),
         (("check", "Set5", "gs://x/y"), "not a folder. Give a folder or s3://BUCKET/PREFIX."),
         (("check", "../Set5", "."), "is not a valid name for a data set"),

@@ -290,7 +290,7 @@ def test_reduced_images_are_brought_where_they_are_asked_for(
             assert "has them already" in capsys.readouterr().out
         with pytest.raises(
             UserError,
-            match=r"Bare: no reduced images there \(LR_bicubic/X2/\): leave --reduced out",
+            match=r"Bare: no reduced images there \(LR_bicubic/X2/\)\. Leave out --reduced",
         ):
             stage_set("Bare", str(local), to, reduced=True)
     assert (tmp_path / "to/Shots/LR_bicubic/X4/2x4.png").read_bytes() == (
@@ -311,8 +311,8 @@ def test_other_reduced_images_than_those_that_are_there_are_another_copy(
     Image.new("RGB", Image.open(tmp_path / "kept.png").size).save(
         local / "Shots/LR_bicubic/X2/1x2.png"
     )
-    with pytest.raises(UserError, match="is another copy"):
+    with pytest.raises(UserError, match="a different copy is there already"):
         stage_set("Shots", str(local), remote, reduced=True)
-    with pytest.raises(UserError, match="is another copy"):
+    with pytest.raises(UserError, match="a different copy is there already"):
         stage_set("Shots", str(local), str(to), reduced=True)
     assert (to / "Shots/LR_bicubic/X2/1x2.png").read_bytes() == (tmp_path / "kept.png").read_bytes()

@@ -94,7 +94,7 @@ def test_staging_again_uploads_nothing_and_another_copy_is_refused(
     assert "has them already" in capsys.readouterr().out
     assert not [key for method, key in staged.requests if method == "PUT"]
     write_images(tmp_path / "other" / "Shots", count=3)
-    with pytest.raises(UserError, match="is another copy"):
+    with pytest.raises(UserError, match="a different copy is there already"):
         stage_set("Shots", str(tmp_path / "other"), f"{staged.uri}/sets")
 
 
