@@ -131,6 +131,7 @@ def _has_layout(known: Dataset, place: str) -> bool:
             return True
         if folder and _has_folder(place, folder):
             return True
+    # SelfExSR's folders, which are not in the template of its layout.
     return _has_folder(place, "image_SRF_{scale}")
 
 

@@ -44,7 +44,7 @@ def read_manifest_at(
 
 
 def valid_manifest_at(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, Any]] | None:
-    """The records of the manifest, by path, once they are found to agree with a listing.
+    """The records of the manifest, by path, checked against a listing.
 
     Few runs read reduced images, so those that do not agree only get a `problem` in their record.
     None if there is nothing below the prefix, or only other sets. Raises DatasetProblem for images

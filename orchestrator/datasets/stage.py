@@ -1,4 +1,4 @@
-"""`normsweep data stage`: brings checked copies of a set to a folder or S3 prefix, whole or not."""
+"""`normsweep data stage`: brings checked copies of a set to a folder or prefix, all or nothing."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _same(
 def _others(
     recorded: Mapping[str, Mapping[str, Any]], images: Container[str]
 ) -> dict[str, Mapping[str, Any]]:
-    """The records of reduced images that are not among `images`, and stay beside these."""
+    """The records of reduced images that are not among `images`; they stay in the copy."""
     return {
         path: record for path, record in recorded.items() if path not in images and is_reduced(path)
     }

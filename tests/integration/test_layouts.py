@@ -84,7 +84,7 @@ def test_set5_is_found_checked_staged_and_scored_alike_in_every_layout(
     check_set("Set5", str(root))
     said = capsys.readouterr().out
     assert "Set5: " in said and "5 images, all in order, and so are" in said
-    assert said.count("3 hidden or system files are left out") == 1
+    assert said.count("hidden or system files left out: 3") == 1
     kept = json.loads((folder / "normsweep.json").read_text())["images"]
     assert not any(name in path for path in kept for name in ("@eaDir", ".ipynb", "._"))
     list_sets([str(root)], as_json=True)

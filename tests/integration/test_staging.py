@@ -465,7 +465,7 @@ def test_hidden_files_on_s3_are_no_images_to_check_planning_or_a_fetch(
     check_set("Shots", f"{bucket.uri}/sets")
     said = capsys.readouterr().out
     assert "8 images, all in order" in said
-    assert f"{bucket.uri}/sets/Shots: 24 hidden or system files are left out" in said
+    assert f"{bucket.uri}/sets/Shots: hidden or system files left out: 24" in said
     bucket.requests.clear()
     fetch(bucket, tmp_path / "other")
     assert len(image_gets(bucket)) == COUNT

@@ -82,7 +82,7 @@ def test_what_was_left_out_is_said_and_changes_no_identity(tmp_path: Path) -> No
     assert after.sha256 == before.sha256
     (note,) = after.notes
     assert (
-        note.startswith(f"{tmp_path}/Mine: 3 hidden or system files are left out")
+        note.startswith(f"{tmp_path}/Mine: hidden or system files left out: 3")
         and "@eaDir/0.png" in note
     )
 

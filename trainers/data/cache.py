@@ -32,7 +32,7 @@ RESERVED = "reserved-bytes"  # in an unfinished entry: how large it will be
 
 
 def cache_root(default: Path | None = None) -> Path:
-    """This node's cache: NORMSWEEP_CACHE, else `default`, else in the user's home."""
+    """This node's cache: NORMSWEEP_CACHE, or `default`, or a folder in the user's home."""
     return Path(os.environ.get(CACHE_VARIABLE) or default or Path.home() / ".cache" / "normsweep")
 
 
@@ -113,7 +113,7 @@ class Cache:
             build(part)
         except Exception as error:
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if full or not resumable:
+            if full or not resumable:  # half an entry would keep the disk full
                 shutil.rmtree(part, ignore_errors=True)
             raise
         (part / RESERVED).unlink()

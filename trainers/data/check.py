@@ -34,7 +34,7 @@ class Checked:
 @dataclass(frozen=True)
 class _Seen:
     sha256: str = ""
-    size: tuple[int, int] | None = None  # width, height; None where it cannot be decoded
+    size: tuple[int, int] | None = None  # width, height; None if it cannot be decoded
     problem: str = ""
 
 
@@ -103,7 +103,7 @@ def _key(file: ImageFile) -> str:
 
 
 def _place(path: str, lot: Reduced) -> str:
-    """The path of a reduced image in a copy of the set; RCAN's move from outside into the copy."""
+    """The path of a reduced image in a copy of the set, where RCAN's are inside, too."""
     return path if not path.startswith("../") else f"{REDUCED}/X{lot.scale}/{PurePath(path).name}"
 
 

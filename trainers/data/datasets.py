@@ -1,7 +1,7 @@
 """The data sets of the paper: what each is, how many images it has, and how copies are laid out.
 
 Pure. None is shipped: all but the embedded photographs are for the user to get, under their own
-terms. Any other folder of images is a data set as well, about which nothing is known here.
+terms. Any other folder of images is a data set as well, but nothing is known about it here.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Layout:
 
     `gt` is the template for GT and `lq`, in sets of pairs, the one for their partners. `{key}` is
     the image's name in the set, folders included. With a `{scale}`, the set holds its images once
-    for each scale, cropped to multiples of it. A layout that must be `alone` does not apply if
-    there are other images.
+    for each scale, cropped to multiples of it. An `alone` layout does not apply if there are other
+    images.
     """
 
     gt: str
@@ -58,7 +58,7 @@ PAIRS = Layout("target/{key}", "input/{key}")
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known about a published set.
+    """The known facts about a published set.
 
     `images` are the counts that a complete copy may have; in a set of pairs, of pairs. `layouts`
     are tried in order. `parts` are the sets that it is made of. `crops_px` is, by task, the side of
@@ -247,5 +247,5 @@ def meant(name: str) -> str:
 
 
 def dataset(name: str) -> Dataset:
-    """What is known about the set of this name; ANY if it is not one of the paper's."""
+    """The known facts about the set of this name; ANY if it is not one of the paper's."""
     return DATASETS.get(name, ANY)

@@ -20,6 +20,6 @@ def embedded_sets() -> dict[str, dict[str, str]]:
 
 
 def photographs() -> Path | None:
-    """The folder of the installed photographs; None where scikit-image is not installed."""
+    """The folder of the installed photographs; None if scikit-image is not installed."""
     found = importlib.util.find_spec("skimage")
     return None if found is None or found.origin is None else Path(found.origin).parent / "data"

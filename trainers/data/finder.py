@@ -1,4 +1,4 @@
-"""The one finder of images: decides which files in a set's folder are its images, and which kind.
+"""The one finder of images: decides which files in a set's folder are its images, and their roles.
 
 Pure: it sees only paths, whether they come from a folder, a manifest or a listing of S3. Where it
 cannot be certain it never guesses, but reports a problem that names what was found:
@@ -99,6 +99,7 @@ def arrange(known: Dataset, paths: Iterable[str], where: str) -> Arrangement:
     images = sorted(path for path in paths if is_image(path))
     reduced = _reduced_folders(images)
     rest = [path for path in images if not is_reduced(path)]
+    # Pairs first: as single images, both of their sides would be ground truth.
     if any(layout.lq for layout in known.layouts) and (sides := sides_of(known.layouts, rest)):
         return _double(known, sides, reduced, rest, where)
     for layout in known.layouts:
@@ -127,11 +128,11 @@ def holds_itself(known: Dataset, paths: Sequence[str]) -> bool:
 
 
 def left_out(junk: Sequence[str], where: str) -> list[str]:
-    """The note on images that nobody meant to be in a set; empty if there are none."""
+    """A note on images that nobody meant to be in a set, if there are any."""
     if not junk:
         return []
     some = ", ".join(junk[:3]) + (" ..." if len(junk) > 3 else "")
-    return [f"{where}: {len(junk)} hidden or system files are left out ({some})"]
+    return [f"{where}: hidden or system files left out: {len(junk)} ({some})"]
 
 
 def by_folder(paths: Sequence[str]) -> str:
@@ -231,10 +232,10 @@ def _of_one_key(found: Sequence[Match], where: str) -> list[str]:
 
 
 def _look_alikes(found: Sequence[Match], where: str) -> list[str]:
-    """The problem with images that are mixed with reduced or degraded copies of them.
+    """The problem with reduced or degraded copies among the images that they were made from.
 
-    Their folders or names say so. A word such as `noisy` may describe a photograph: it counts only
-    if there is also a name without it. `LR` and `bicubic` always count.
+    Their folders or names give them away. A word such as `noisy` may also describe a photograph, so
+    it only counts if the same name is there without it. `LR` and `bicubic` always count.
     """
     plain: set[str] = set()
     suspects: list[tuple[Match, str, bool]] = []

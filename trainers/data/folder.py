@@ -12,7 +12,7 @@ from trainers.data.finder import has_image_suffix, is_junk
 
 @dataclass
 class Walked:
-    """What a walk has found below a folder, as paths with `/` between their parts.
+    """The files that a walk has found below a folder, as paths with `/` between their parts.
 
     `images` look like images; `junk` are images that nobody meant to be there. `skipped` says which
     links were not followed, and `problems` what could not be opened.

@@ -106,7 +106,7 @@ def pair(
     problems += [
         f"{file.path}: has no partner in {below}/" for file in files if file.path not in found
     ]
-    problems += [f"{path}: is not a reduced image of the set" for path in left.values()]
+    problems += [f"{path}: belongs to no image of the set" for path in left.values()]
     return found, problems
 
 

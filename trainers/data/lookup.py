@@ -4,7 +4,7 @@ The embedded sets are photographs inside the installed scikit-image wheel, liste
 `embedded.json` beside this file and split by name. Any other name is a folder ROOT/<name> or
 ROOT/*/<name>, laid out as trainers.data.datasets says.
 
-Planning looks sets up, so no image is decoded here, but for the few whose names are alike
+Planning calls this, so images are not decoded here, except a few with similar names
 (trainers.data.twins).
 """
 

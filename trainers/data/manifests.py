@@ -1,4 +1,4 @@
-"""Which images a data set consists of, by names and checksums, and the file that records them.
+"""The images that make up a data set, by names and checksums, and the manifest that records them.
 
 A folder's checksums are in its `normsweep.json` once `normsweep data check` has written it. A file
 whose size and modification time are still the recorded ones is not read again. The same file below

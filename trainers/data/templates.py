@@ -38,6 +38,7 @@ def _compiled(template: str) -> re.Pattern[str]:
         .replace("{folders}", "(?:.*/)?")
         .replace("{key}", "(?P<key>.+?)")
     )
+    # A scale that is there twice is the same in both places.
     return re.compile(
         pattern.replace("{scale}", r"(?P<scale>\d+)", 1).replace("{scale}", "(?P=scale)")
     )

@@ -45,6 +45,7 @@ def _same(files: Sequence[ImageFile]) -> list[tuple[ImageFile, tuple[int, int]]]
     largest, largest_px = max(sized, key=lambda both: both[1])
     for file, px in [both for both in sized if both[1] != largest_px][:LOOKED_AT]:
         scale = largest_px[0] / px[0]
+        # The same shape, but for rounding, and much the same pixels.
         if (
             abs(largest_px[1] / scale - px[1]) <= 1
             and _correlation(largest.path, file.path, px) > ALIKE
