@@ -21,7 +21,8 @@ from PIL import Image
 
 from trainers.data.cache import Cache
 from trainers.data.images import decode
-from trainers.data.manifests import DatasetProblem, ImageSet, find_set, open_set
+from trainers.data.lookup import find_set, open_set
+from trainers.data.manifests import DatasetProblem, ImageSet
 from trainers.tasks.base import Pair, Task
 from trainers.tasks.jpeg import JpegArtefacts
 from trainers.tasks.packing import packed_pairs

@@ -26,7 +26,8 @@ from orchestrator.plan.gpus import Gpus, of_this_machine
 from orchestrator.store import read_store
 from orchestrator.store.survey import survey, unfinished
 from orchestrator.tracking.health import look
-from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import DatasetProblem
 
 PACKAGES = (
     "torch",

@@ -7,7 +7,7 @@ from typing import Any
 
 from trainers.catalog import KnobValue
 from trainers.choice import Choice
-from trainers.data.manifests import find_set
+from trainers.data.lookup import find_set
 from trainers.spec import DataSpec, ModelSpec, ObserveSpec, PlacementSpec, RunSpec, TrainingSpec
 
 TINY: dict[str, KnobValue] = {

@@ -1,1 +1,1 @@
-"""Data sets, in folders and below S3 prefixes: found, listed, checked, staged, and fetched to a node's cache."""
+"""Data sets in folders and below S3 prefixes: found, listed, checked, staged, fetched to a node."""

@@ -1,4 +1,4 @@
-"""Copies of a data set: where they lie, by the set's names and layouts, and whether they are in order."""
+"""Copies of a data set: finds them by the set's names and layouts, and checks them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ from trainers.data.check import check
 from trainers.data.datasets import DATASETS, Dataset, dataset, meant
 from trainers.data.embedded import embedded_names
 from trainers.data.finder import has_image_suffix, is_image, left_out
-from trainers.data.manifests import ImageFile, ImageSet, check_name, read_manifest
+from trainers.data.lookup import check_name
+from trainers.data.manifests import ImageFile, ImageSet, read_manifest
 from trainers.data.places import looked_for, names_of
 
 
 @dataclass(frozen=True)
 class Copy:
-    """A copy of the set `name` that is in order: at `where`, and to be read in the folder of `found`."""
+    """A checked copy of the set `name` at `where`.
+
+    Its files are read from the folder of `found`; for a copy on S3, that is in the cache.
+    """
 
     name: str
     where: str
     found: ImageSet
     reduced: tuple[ImageFile, ...]  # beside them: LR_bicubic/X2/...
-    listed: Mapping[str, Listed]  # what lies below an S3 prefix
+    listed: Mapping[str, Listed]  # the objects below an S3 prefix
 
     @property
     def files(self) -> dict[str, ImageFile]:
@@ -42,7 +46,7 @@ class Copy:
 
     @property
     def all_files(self) -> dict[str, ImageFile]:
-        """Reduced images too."""
+        """The set's own images and the reduced ones, by path below its folder."""
         return self.files | {file.name: file for file in self.reduced}
 
     @property
@@ -52,7 +56,7 @@ class Copy:
 
 @contextmanager
 def file_errors() -> Iterator[None]:
-    """What the file system refuses, as an EnvironmentProblem."""
+    """Turn errors of the file system into EnvironmentProblem."""
     try:
         yield
     except OSError as error:
@@ -60,16 +64,20 @@ def file_errors() -> Iterator[None]:
 
 
 def find_copies(name: str, place: str, *, partial: bool) -> list[Copy]:
-    """The set, or each of those of which it is made, once it is checked. Raises UserError with all problems."""
+    """Find and check copies of the set, or of each set that it is made of.
+
+    Raises UserError with all problems.
+    """
     check_name(name)
     if name in embedded_names():
         raise UserError(
-            f"{name} lies inside the installed scikit-image: it needs neither check nor staging."
+            f"{name} is part of the installed scikit-image: it needs no checking and no staging."
         )
     copies, problems = [], []
     for part, where in _parts(name, place):
         copy, wrong = _checked(part, where, partial=partial)
         copies.append(copy)
+        # A copy on S3 is checked in the cache, but people know it by its address.
         problems += [problem.replace(str(copy.found.folder), where) for problem in wrong]
     for note in (note for copy in copies for note in copy.found.notes):
         print(note)
@@ -81,7 +89,7 @@ def find_copies(name: str, place: str, *, partial: bool) -> list[Copy]:
 
 
 def _parts(name: str, place: str) -> list[tuple[str, str]]:
-    """The sets of which this one is made, or itself, and the folder or prefix of each: `place`, or what lies below it."""
+    """The set, or the sets it is made of, each with its folder or prefix at or below `place`."""
     place = place.rstrip("/") or "/"
     if not is_s3(place) and not Path(place).is_dir():
         raise UserError(f"{place}: not a folder. Give a folder or s3://BUCKET/PREFIX.")
@@ -105,7 +113,7 @@ def _not_there(name: str, place: str) -> str:
 
 
 def _named(name: str, place: str) -> str | None:
-    """The place itself, or what lies below it, by any of the set's names."""
+    """The place itself, or else a place below it, if it has one of the set's names."""
     itself = place if is_s3(place) else str(Path(place).resolve())  # `.` has a name, too
     if {place.rpartition("/")[2], itself.rpartition("/")[2]} & {*names_of(name)}:
         return place
@@ -113,13 +121,17 @@ def _named(name: str, place: str) -> str | None:
 
 
 def _has_layout(known: Dataset, place: str) -> bool:
-    """Whether a place, whatever its name, holds images as copies of the set do, not only folders of other sets."""
+    """Return whether a place of any name holds images in a layout of the set.
+
+    A place that only holds the folders of other sets does not.
+    """
     for layout in known.layouts:
         folder = layout.gt.rpartition("/{key}")[0]
         if layout.gt == "{key}" and not known.parts and _holds_images(place):
             return True
         if folder and _has_folder(place, folder):
             return True
+    # SelfExSR's folders, which are not in the template of its layout.
     return _has_folder(place, "image_SRF_{scale}")
 
 
@@ -130,7 +142,7 @@ def _has_folder(place: str, template: str) -> bool:
 
 
 def _holds_images(place: str) -> bool:
-    """Whether images lie in a folder, or right below a prefix."""
+    """Return whether there are images directly in a folder or below a prefix."""
     names = (
         Prefix(place).list()
         if is_s3(place)
@@ -140,7 +152,7 @@ def _holds_images(place: str) -> bool:
 
 
 def _checked(name: str, where: str, *, partial: bool) -> tuple[Copy, tuple[str, ...]]:
-    """The copy at `where`, and what is wrong with it."""
+    """The copy at `where`, and the problems with it."""
     listed: Mapping[str, Listed] = {}
     notes: list[str] = []
     if is_s3(where):

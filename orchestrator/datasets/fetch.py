@@ -1,6 +1,7 @@
-"""Images from an S3 prefix to a node's cache, as a manifest or a listing names them.
+"""Fetching images from an S3 prefix to a node's cache, as a manifest or a listing names them.
 
-The first process of a node that needs a set fetches it, the others wait for it; what a killed one has fetched is kept.
+The first process on a node that needs a set fetches it, and the others wait. What a killed process
+has fetched is kept.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from trainers.data.finder import is_reduced
 from trainers.data.manifests import MANIFEST, DatasetProblem, ImageFile, write_manifest
 from trainers.durable import sha256_of
 
-TRIES = 2  # of an object that arrives with another checksum
+TRIES = 2  # to fetch an object, if it arrives with a wrong checksum
 
 
 def fetch_listed(prefix: Prefix, name: str, images: Mapping[str, Listed], cache: Cache) -> Path:
-    """A local folder with these objects as they are now, whatever a manifest says of them."""
+    """Fetch these objects as they are now, whatever a manifest says, and return their folder."""
     key = _key([(path, item.bytes, item.etag) for path, item in images.items()])
 
     def fetch(entry: Path) -> None:
@@ -39,13 +40,17 @@ def fetch_listed(prefix: Prefix, name: str, images: Mapping[str, Listed], cache:
 
 
 def fetch_set(prefix: Prefix, stub: Path, wanted: Container[Path], cache: Cache) -> Path:
-    """A root with the set whose manifest is in `stub`: all its images, and of the reduced ones those that are `wanted`."""
+    """Fetch the set whose manifest is in `stub`, and return a root with it.
+
+    This includes all images of the set, but only those reduced images that are `wanted`.
+    """
     images: Mapping[str, Mapping[str, Any]] = json.loads((stub / MANIFEST).read_bytes())["images"]
     own = {path: record for path, record in images.items() if not is_reduced(path)}
     root = _entry(prefix, stub.name, own, cache, None)
     reduced = {
         path: record for path, record in images.items() if path not in own and stub / path in wanted
     }
+    # A second entry, linked to the first: the set's own images are fetched once for all scales.
     return _entry(prefix, stub.name, own | reduced, cache, root) if reduced else root
 
 
@@ -56,7 +61,7 @@ def _entry(
     cache: Cache,
     beside: Path | None,
 ) -> Path:
-    """The cache's entry with these images; those that the entry `beside` has are linked, not fetched again."""
+    """The cache entry with these images; those in the entry `beside` are linked, not fetched."""
 
     def fetch(entry: Path) -> None:
         folder = entry / name
@@ -80,7 +85,7 @@ def _entry(
 
 
 def _link(source: Path, folder: Path, images: Iterable[str]) -> None:
-    """Make the images that lie in `source` appear in `folder` too, on the same disk; where it knows no links, none."""
+    """Link the images that are in `source` into `folder`; on disks without links, do nothing."""
     for path in images:
         if (source / path).is_file() and not (folder / path).exists():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -90,7 +95,7 @@ def _link(source: Path, folder: Path, images: Iterable[str]) -> None:
 
 @dataclass(frozen=True)
 class _Wanted:
-    """An object to fetch: what a listing said of it, or its manifest, which also knows its checksum."""
+    """An object to fetch, as described by a listing, or by a manifest, which also has checksums."""
 
     bytes: int
     etag: str | None
@@ -101,7 +106,7 @@ class _Wanted:
         return cls(record["bytes"], record.get("etag"), record["sha256"])
 
     def is_in(self, path: Path) -> bool:
-        """Whether the whole object is in this file."""
+        """Return whether this file is the whole object."""
         return (
             path.is_file()
             and path.stat().st_size == self.bytes
@@ -113,7 +118,10 @@ class _Wanted:
 
 
 def _download(prefix: Prefix, folder: Path, wanted: Mapping[str, _Wanted]) -> None:
-    """Fetch objects, by path; those that are here stay. Raises DatasetProblem for what is another object than wanted."""
+    """Fetch objects to their paths below `folder`, unless they are there already.
+
+    Raises DatasetProblem for an object that is missing or not the one that is wanted.
+    """
     folder.mkdir(exist_ok=True)
     clear_others(folder, wanted)
     missing = [path for path, item in wanted.items() if not item.is_in(folder / path)]
@@ -129,19 +137,19 @@ def _download(prefix: Prefix, folder: Path, wanted: Mapping[str, _Wanted]) -> No
         except Changed as changed:
             raise DatasetProblem(f"{changed}: run `normsweep data check` again") from changed
         except KeyError as gone:
-            raise DatasetProblem(f"{gone.args[0]}: is gone since it was listed") from gone
+            raise DatasetProblem(f"{gone.args[0]}: has disappeared since it was listed") from gone
     if missing:
         for path in missing:
             (folder / path).unlink(missing_ok=True)
         wrong = (
-            "arrives with another checksum than its manifest's: run `normsweep data check` again"
+            "arrives with a checksum that is not its manifest's: run `normsweep data check` again"
         )
         raise DatasetProblem("\n  ".join(f"{prefix.uri}/{path}: {wrong}" for path in missing))
 
 
 def clear_others(folder: Path, wanted: Container[str]) -> None:
-    """Delete what a killed transfer has left: files not `wanted`, by path below the folder, and folders that are empty."""
-    for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds comes before it
+    """Delete what a killed transfer has left: empty folders, and files not at a `wanted` path."""
+    for path in sorted(folder.rglob("*"), reverse=True):  # the content of a folder comes first
         if path.is_symlink() or not path.is_dir():
             if path.relative_to(folder).as_posix() not in wanted:
                 path.unlink()

@@ -1,4 +1,4 @@
-"""`normsweep data list`: the sets of the field, and where they lie here."""
+"""`normsweep data list`: the sets of the field, and where they are here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainers.data.embedded import embedded_names
 
 
 def list_sets(roots: Sequence[str], *, as_json: bool = False) -> int:
-    """Print what is known of each set, and where it lies below `roots`, folders and S3 prefixes."""
+    """Print what is known about each set, and where it is below `roots` (folders, S3 prefixes)."""
     rows: list[dict[str, Any]] = []
     folders = Folders()
     for known in DATASETS.values():
@@ -33,7 +33,8 @@ def list_sets(roots: Sequence[str], *, as_json: bool = False) -> int:
         names = f" (also {', '.join(row['also_named'])})" if row["also_named"] else ""
         parts = f" {' and '.join(row['parts'])}, or" if row["parts"] else ""
         console.print(
-            f"[bold]{row['name']}[/bold]{names}: {' or '.join(map(str, row['images']))} images. {row['about']}"
+            f"[bold]{row['name']}[/bold]{names}: {' or '.join(map(str, row['images']))} images. "
+            f"{row['about']}"
         )
         for key in ("note", "terms", "page"):
             if row[key]:
@@ -47,7 +48,7 @@ def list_sets(roots: Sequence[str], *, as_json: bool = False) -> int:
 
 
 def _first_found(known: Dataset, roots: Sequence[str], folders: Folders) -> str | None:
-    """Where the set lies, or all of those of which it is made."""
+    """The place of the set, or the places of all the sets that it is made of."""
     here = next(filter(None, (first_place(known.name, root, folders) for root in roots)), None)
     if here is not None or not known.parts:
         return here

@@ -1,4 +1,4 @@
-"""Where a data set lies below a root that is a folder or an S3 prefix."""
+"""Where a data set is below a root that is a folder or an S3 prefix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def folders_below(place: str) -> list[str]:
 
 
 class Folders:
-    """The names of the folders right below a place; each place is listed once."""
+    """The names of the folders directly below a place; each place is listed only once."""
 
     def __init__(self) -> None:
         self._below: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The manifest of a set below an S3 prefix: read, held against what lies there now, and written."""
+"""The manifest of a set below an S3 prefix: read, compared with what is there now, and written."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from trainers.data.manifests import (
 def read_manifest_at(
     prefix: Prefix, listed: Mapping[str, Listed]
 ) -> Mapping[str, Mapping[str, Any]] | None:
-    """What the manifest on S3 says of each image, by path; None where there is none. Raises DatasetProblem."""
+    """The records of the manifest on S3, by path; None if there is no manifest.
+
+    Raises DatasetProblem for a manifest that is damaged.
+    """
     if MANIFEST not in listed:
         return None
     where = f"{prefix.uri}/{MANIFEST}"
@@ -31,14 +34,21 @@ def read_manifest_at(
             json.loads(prefix.get(MANIFEST)), where
         )["images"]
     except ValueError as error:
-        problem = error if isinstance(error, DatasetProblem) else f"{where}: is no JSON ({error})"
-        raise DatasetProblem(f"{problem}: remove it and run `normsweep data check` again") from None
+        problem = (
+            error if isinstance(error, DatasetProblem) else f"{where}: not valid JSON ({error})"
+        )
+        raise DatasetProblem(
+            f"{problem}. Remove it and run `normsweep data check` again."
+        ) from None
     return images
 
 
 def valid_manifest_at(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, Any]] | None:
-    """What the manifest says, where it is still right by the listing; of reduced images, which few runs read, those that are
-    not have a `problem` in their record. None where nothing, or only other sets, lie there.
+    """The records of the manifest, by path, checked against a listing.
+
+    Few runs read reduced images, so those that do not agree only get a `problem` in their record.
+    None if there is nothing below the prefix, or only other sets. Raises DatasetProblem for images
+    that do not agree, and for images without a manifest.
     """
     listed = prefix.list()
     recorded, there = read_manifest_at(prefix, listed), images_at(listed)
@@ -46,13 +56,14 @@ def valid_manifest_at(prefix: Prefix, name: str) -> Mapping[str, Mapping[str, An
     if recorded is None:
         if there and not dataset(name).parts:
             raise DatasetProblem(
-                f"data set {name!r}: {prefix.uri} holds {len(there)} images, but no {MANIFEST}: {again}"
+                f"data set {name!r}: {prefix.uri} holds {len(there)} images, "
+                f"but no {MANIFEST}: {again}"
             )
         return None
     records: dict[str, Mapping[str, Any]] = {}
     problems = []
     for path, record in recorded.items():
-        if is_junk(path):  # of a manifest that an earlier version wrote
+        if is_junk(path):  # in a manifest that an earlier version wrote
             continue
         now, problem = listed.get(path), None
         if now is None:
@@ -82,14 +93,14 @@ def write_manifest_at(
 
 
 def record_of(file: ImageFile) -> dict[str, Any]:
-    """What a manifest on S3 says of an image, beside what a listing does."""
+    """The part of an image's record on S3 that a listing does not provide."""
     return {"sha256": file.sha256, **({"px": file.px} if file.px else {})}
 
 
 def images_at(listed: Mapping[str, Listed]) -> dict[str, Listed]:
-    """Of a listing, the images. Raises DatasetProblem for a key that is no path below a folder."""
+    """The images in a listing. Raises DatasetProblem for a key that leads out of the folder."""
     images = {key: item for key, item in listed.items() if is_image(key)}
     for key in images:
         if PurePosixPath(key).is_absolute() or ".." in PurePosixPath(key).parts:
-            raise DatasetProblem(f"{key!r}: is no name of a file below a folder")
+            raise DatasetProblem(f"{key!r}: not the name of a file below a folder")
     return images

@@ -1,7 +1,8 @@
-"""Data sets from folders and S3 prefixes to where a rank can open them: the node's cache.
+"""Data sets in folders and below S3 prefixes: finds them, and fetches them to where a rank reads.
 
-On S3 a set is a prefix with a `normsweep.json`, which `normsweep data check` writes: planning reads that and a listing, no image.
-The first process of a node that needs the set fetches it, the others wait for it; what a killed one has fetched is kept.
+On S3 a set is a prefix with a `normsweep.json`, which `normsweep data check` writes. Planning reads
+that file and a listing, but no image. The first process on a node that needs the set fetches it to
+the node's cache, and the others wait. What a killed process has fetched is kept.
 """
 
 from __future__ import annotations
@@ -18,20 +19,15 @@ from trainers.data.cache import Cache
 from trainers.data.datasets import dataset
 from trainers.data.embedded import embedded_names
 from trainers.data.given import with_given
-from trainers.data.manifests import (
-    MANIFEST,
-    DatasetProblem,
-    ImageSet,
-    find_set,
-    manifest_text,
-    named_roots,
-)
+from trainers.data.lookup import find_set, named_roots
+from trainers.data.manifests import MANIFEST, DatasetProblem, ImageSet, manifest_text
 
 
 class DataRoots:
-    """Where data sets lie, first `given`, then what NORMSWEEP_DATA names: folders and S3 prefixes, searched in this order.
+    """The folders and S3 prefixes to search for data sets, in order: `given`, then NORMSWEEP_DATA.
 
-    Of a set on S3 there is, while this object lives, a local folder with nothing but its manifest.
+    While this object lives, there is a local folder (a stub) for each set that it has found on S3,
+    with nothing in it but the set's manifest.
     """
 
     def __init__(self, given: Sequence[str] = ()) -> None:
@@ -52,8 +48,10 @@ class DataRoots:
             raise DatasetProblem(self._addressed(str(problem))) from None
 
     def fetch(self, names: Sequence[str], cache: Cache, lr_scale: int | None = None) -> list[Path]:
-        """Folders in which these sets can be found and opened, those on S3 fetched; for a task that is given its LR images,
-        those of `lr_scale` as well. Raises as `find`, and CacheProblem.
+        """Fetch those of these sets that are on S3, and return roots where all of them are found.
+
+        For a task with `lr_mode: given`, this includes the LR images of `lr_scale`. Raises what
+        `find` raises, and CacheProblem.
         """
         if not any(map(is_s3, self.all)):
             return [Path(root) for root in self.all]
@@ -79,7 +77,7 @@ class DataRoots:
         return roots
 
     def _folder(self, root: str) -> Path:
-        """A root as a folder: of an S3 prefix, where its manifests are put."""
+        """A root as a folder; for an S3 prefix, the folder of its stubs."""
         if not is_s3(root):
             return Path(root)
         if self._stubs is None:
@@ -87,12 +85,13 @@ class DataRoots:
         return Path(self._stubs.name) / str(self.all.index(root))
 
     def _addressed(self, message: str) -> str:
+        """The message with the addresses of sets in place of the paths of their stubs."""
         for root in filter(is_s3, self.all):
             message = message.replace(str(self._folder(root)), Prefix(root).uri)
         return message
 
     def _describe(self, root: Prefix, name: str) -> None:
-        """Put the manifests of the set, of the sets of which it is made, and of what they are also called into the stub."""
+        """Make the stubs of the set, under all its names, and of the sets that it is made of."""
         known, stub = dataset(name), self._folder(root.uri)
         for part in known.parts:
             self._describe(root, part)
@@ -108,5 +107,5 @@ class DataRoots:
 
 
 def _address(root: str) -> str:
-    """In one form, whatever folder this process is in. Raises UserError."""
+    """A root in its canonical form, whatever the working directory. Raises UserError."""
     return Prefix(root).uri if "://" in root else str(Path(root).absolute())

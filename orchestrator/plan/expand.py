@@ -22,7 +22,8 @@ from orchestrator.plan.sweep import Sweep, read_sweep
 from trainers import own
 from trainers.catalog import BACKBONES, TASKS
 from trainers.choice import Choice
-from trainers.data.manifests import ImageSet, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import ImageSet
 from trainers.spec import DataSpec, ModelSpec, ObserveSpec, RunSpec, TrainingSpec, misfit, refusal
 
 

@@ -14,7 +14,7 @@ from orchestrator.datasets.roots import DataRoots
 from orchestrator.plan import load_plan
 from orchestrator.plan.docs import PAGE, SCHEMA, page, schema
 from tests import drawing
-from trainers.data.manifests import find_set
+from trainers.data.lookup import find_set
 
 SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
 

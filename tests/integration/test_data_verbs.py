@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from tests.sweeps import command, environment
-from trainers.data.manifests import MANIFEST, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import MANIFEST
 
 
 def picture(path: Path, width: int = 40, height: int = 36, mode: str = "RGB") -> None:
@@ -156,13 +157,13 @@ def test_every_problem_is_told_at_once_with_its_file(tmp_path: Path) -> None:
     picture(folder / "LR_bicubic/X4/stray.png", 11, 9)
     told = data("check", "Set5", tmp_path, expect=2)
     for file, why in {
-        "Set5": "holds 6 images, a whole copy has 5",
+        "Set5": "holds 6 images, but a complete copy has 5",
         "Set5/HR/5.png": "has mode P",
         "Set5/HR/1.png": "cannot be decoded",
         "Set5/HR/2.png": "is empty",
         "Set5/HR/3.png": f"has no partner in {folder}/LR_bicubic/X2/",
         "Set5/LR_bicubic/X4/4x4.png": "is 11 x 9 pixels, but 4.png reduced by 4 is 10 x 9",
-        "Set5/LR_bicubic/X4/stray.png": "reduces no image",
+        "Set5/LR_bicubic/X4/stray.png": "belongs to no image",
     }.items():
         assert any(line.startswith(f"{tmp_path}/{file}: {why}") for line in told.splitlines()), (
             file,
@@ -200,15 +201,15 @@ def test_pairs_are_checked_by_name_and_size(tmp_path: Path) -> None:
     picture(tmp_path / "rain/input/c.png")
     told = data("check", "rain", tmp_path, expect=2)
     assert (
-        f"{tmp_path}/rain/input/b.png: is 30 x 36 pixels, but its partner target/b.png 40 x 36 pixels"
-        in told
+        f"{tmp_path}/rain/input/b.png: is 30 x 36 pixels, "
+        "but its partner target/b.png is 40 x 36 pixels" in told
     )
     assert f"{tmp_path}/rain/input/c.png: has no partner in target/" in told
 
 
 def test_a_partial_copy_is_one_only_where_it_is_meant(tmp_path: Path) -> None:
     set5(tmp_path, count=3)
-    assert "holds 3 images, a whole copy has 5" in data("check", "Set5", tmp_path, expect=2)
+    assert "holds 3 images, but a complete copy has 5" in data("check", "Set5", tmp_path, expect=2)
     assert "3 images, all in order" in data("check", "Set5", tmp_path, "--partial")
 
 
@@ -270,10 +271,10 @@ def test_staging_brings_a_whole_copy_or_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("check", "embedded-train", "."), "lies inside the installed scikit-image"),
+        (("check", "embedded-train", "."), "is part of the installed scikit-image"),
         (("check", "Set5", "/nowhere"), "/nowhere: not a folder"),
         (("check", "Set5", "gs://x/y"), "not a folder. Give a folder or s3://BUCKET/PREFIX."),
-        (("check", "../Set5", "."), "is no name of a data set"),
+        (("check", "../Set5", "."), "is not a valid name for a data set"),
         (("stage", "Set5", "--from", "/nowhere", "--to", "/tmp/x"), "/nowhere: not a folder"),
     ],
 )

@@ -22,7 +22,7 @@ from orchestrator.store.records import CHECKSUM, EVALUATION, checked_record
 from tests.sweeps import command, environment, run, write_sweep
 from trainers.build import build_benchmark, build_model
 from trainers.data.images import read_images
-from trainers.data.manifests import find_set
+from trainers.data.lookup import find_set
 from trainers.evaluate import Tiling, restore
 from trainers.tasks.denoising import Denoising
 from trainers.tasks.super_resolution import SuperResolution

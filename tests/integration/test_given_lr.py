@@ -22,7 +22,8 @@ from tests.s3 import Bucket
 from tests.sweeps import command, environment, final_tensors, results, run, write_sweep
 from trainers.data.cache import Cache
 from trainers.data.given import find_for, with_given
-from trainers.data.manifests import MANIFEST, DatasetProblem, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import MANIFEST, DatasetProblem
 
 TASKS = "sr_x2, {name: sr_x2, lr_mode: given}"
 
@@ -261,7 +262,7 @@ def test_a_manifest_without_sizes_asks_for_a_check_and_one_without_lr_images_too
     }
     bucket.put(f"sets/Shots/{MANIFEST}", json.dumps(manifest).encode())
     with pytest.raises(
-        DatasetProblem, match=f"If they lie there, run `normsweep data check Shots {root}/Shots`"
+        DatasetProblem, match=f"If they are there, run `normsweep data check Shots {root}/Shots`"
     ):
         planned(root, 2)
     check_set("Shots", root)
@@ -289,7 +290,7 @@ def test_reduced_images_are_brought_where_they_are_asked_for(
             assert "has them already" in capsys.readouterr().out
         with pytest.raises(
             UserError,
-            match=r"Bare: no reduced images there \(LR_bicubic/X2/\): leave --reduced out",
+            match=r"Bare: no reduced images there \(LR_bicubic/X2/\)\. Leave out --reduced",
         ):
             stage_set("Bare", str(local), to, reduced=True)
     assert (tmp_path / "to/Shots/LR_bicubic/X4/2x4.png").read_bytes() == (
@@ -310,8 +311,8 @@ def test_other_reduced_images_than_those_that_are_there_are_another_copy(
     Image.new("RGB", Image.open(tmp_path / "kept.png").size).save(
         local / "Shots/LR_bicubic/X2/1x2.png"
     )
-    with pytest.raises(UserError, match="is another copy"):
+    with pytest.raises(UserError, match="a different copy is there already"):
         stage_set("Shots", str(local), remote, reduced=True)
-    with pytest.raises(UserError, match="is another copy"):
+    with pytest.raises(UserError, match="a different copy is there already"):
         stage_set("Shots", str(local), str(to), reduced=True)
     assert (to / "Shots/LR_bicubic/X2/1x2.png").read_bytes() == (tmp_path / "kept.png").read_bytes()

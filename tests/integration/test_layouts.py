@@ -19,7 +19,7 @@ from orchestrator.errors import UserError
 from trainers.build import build_benchmark
 from trainers.data.cache import Cache
 from trainers.data.given import find_for
-from trainers.data.manifests import find_set
+from trainers.data.lookup import find_set
 from trainers.evaluate import Score, evaluate
 from trainers.tasks.deraining import Deraining
 from trainers.tasks.packing import packed_pairs
@@ -84,7 +84,7 @@ def test_set5_is_found_checked_staged_and_scored_alike_in_every_layout(
     check_set("Set5", str(root))
     said = capsys.readouterr().out
     assert "Set5: " in said and "5 images, all in order, and so are" in said
-    assert said.count("left out, as hidden or made by a system: 3 files") == 1
+    assert said.count("hidden or system files left out: 3") == 1
     kept = json.loads((folder / "normsweep.json").read_text())["images"]
     assert not any(name in path for path in kept for name in ("@eaDir", ".ipynb", "._"))
     list_sets([str(root)], as_json=True)

@@ -20,7 +20,8 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from tests.s3 import Bucket, Wrong, free_port, service, use_s3
 from tests.sweeps import command, environment, results, start, wait_for
 from trainers.data.cache import Cache, CacheProblem
-from trainers.data.manifests import MANIFEST, DatasetProblem, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import MANIFEST, DatasetProblem
 
 COUNT = 8
 MANIFEST_KEY = f"sets/Shots/{MANIFEST}"
@@ -93,7 +94,7 @@ def test_staging_again_uploads_nothing_and_another_copy_is_refused(
     assert "has them already" in capsys.readouterr().out
     assert not [key for method, key in staged.requests if method == "PUT"]
     write_images(tmp_path / "other" / "Shots", count=3)
-    with pytest.raises(UserError, match="is another copy"):
+    with pytest.raises(UserError, match="a different copy is there already"):
         stage_set("Shots", str(tmp_path / "other"), f"{staged.uri}/sets")
 
 
@@ -187,7 +188,7 @@ def test_what_is_not_in_use_goes_for_room_and_what_is_stays(tmp_path: Path, stag
     limit = int(size * 1.5)
     roots, holder = DataRoots([f"{staged.uri}/sets"]), Cache(tmp_path / "cache", limit)
     (first,) = roots.fetch(["Shots"], holder)
-    with pytest.raises(CacheProblem, match="do not fit into the cache"):
+    with pytest.raises(CacheProblem, match="will not fit in the cache"):
         roots.fetch(["Other"], Cache(tmp_path / "cache", limit))
     assert first.exists()
     del holder
@@ -344,11 +345,11 @@ def test_objects_that_went_or_changed_since_the_check_are_named_at_planning(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"{", "is no JSON"),
-        (b'{"version": 2}', "is no manifest"),
+        (b"{", "not valid JSON"),
+        (b'{"version": 2}', "not a manifest"),
         (
             b'{"version": 1, "images": {"../x.png": {"bytes": 1, "sha256": ""}}}',
-            "lies outside its folder",
+            "is outside its folder",
         ),
     ],
 )
@@ -464,7 +465,7 @@ def test_hidden_files_on_s3_are_no_images_to_check_planning_or_a_fetch(
     check_set("Shots", f"{bucket.uri}/sets")
     said = capsys.readouterr().out
     assert "8 images, all in order" in said
-    assert f"{bucket.uri}/sets/Shots: left out, as hidden or made by a system: 24 files" in said
+    assert f"{bucket.uri}/sets/Shots: hidden or system files left out: 24" in said
     bucket.requests.clear()
     fetch(bucket, tmp_path / "other")
     assert len(image_gets(bucket)) == COUNT

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from trainers.data.images import read_images
-from trainers.data.manifests import find_set
+from trainers.data.lookup import find_set
 from trainers.data.resize import downsample_u8, resize_axis, upsample
 from trainers.metrics.image_quality import compared, psnr, ssim
 from trainers.tasks.denoising import Denoising

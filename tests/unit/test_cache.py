@@ -140,7 +140,7 @@ def test_what_is_in_use_stays_and_what_does_not_fit_is_told(tmp_path: Path) -> N
     user = Cache(tmp_path, 350)
     for key in "abc":
         entry(user, key)
-    with pytest.raises(CacheProblem, match="do not fit into the cache"):
+    with pytest.raises(CacheProblem, match="will not fit in the cache"):
         entry(Cache(tmp_path, 350), "d")
     assert entries(tmp_path) == {"a", "b", "c"}
     del user
@@ -212,5 +212,5 @@ def test_a_limit_that_is_none_is_told(given: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("key", ["../a", "", "a/b", ".a"])
 def test_a_key_is_checked(tmp_path: Path, key: str) -> None:
-    with pytest.raises(ValueError, match="no key"):
+    with pytest.raises(ValueError, match="not a cache key"):
         entry(Cache(tmp_path, 1000), key)

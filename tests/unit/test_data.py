@@ -19,7 +19,8 @@ from benchmarks.mutated_images import mutations, outcome
 from trainers.build import build_benchmark
 from trainers.data.headers import image_size
 from trainers.data.images import read_images
-from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import DatasetProblem
 from trainers.data.resize import downsample_u8
 from trainers.tasks.base import Pair, Task
 from trainers.tasks.denoising import Denoising

@@ -14,7 +14,8 @@ from trainers.data.datasets import ANY, DATASETS, dataset
 from trainers.data.finder import Arrangement, arrange, is_image
 from trainers.data.given import find_for
 from trainers.data.images import read_images
-from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import DatasetProblem
 from trainers.data.resize import downsample_u8
 
 
@@ -81,8 +82,7 @@ def test_what_was_left_out_is_said_and_changes_no_identity(tmp_path: Path) -> No
     assert after.sha256 == before.sha256
     (note,) = after.notes
     assert (
-        note.startswith(f"{tmp_path}/Mine: left out")
-        and "3 files" in note
+        note.startswith(f"{tmp_path}/Mine: hidden or system files left out: 3")
         and "@eaDir/0.png" in note
     )
 
@@ -129,9 +129,7 @@ def test_a_linked_folder_that_is_gone_is_named_not_silently_half_of_a_set(
 ) -> None:
     picture(tmp_path / "Mine/scene0/0.png")
     (tmp_path / "Mine/scene1").symlink_to(target)
-    with pytest.raises(
-        DatasetProblem, match=r"Mine/scene1: is a link to .*, where there is nothing"
-    ):
+    with pytest.raises(DatasetProblem, match=r"Mine/scene1: is a link to .*, which does not exist"):
         find_set("Mine", [tmp_path])
 
 
@@ -311,7 +309,7 @@ def test_a_known_set_holds_no_more_than_was_published(name: str) -> None:
     sides = ("target", "input") if pairs else ("HR",)
     paths = [f"{side}/{i:05}.png" for side in sides for i in range(most + 1)]
     said = refused(*paths, name=name)
-    assert f"holds {most + 1} " in said and "a whole copy has" in said and sides[0] + "/" in said
+    assert f"holds {most + 1} " in said and "a complete copy has" in said and sides[0] + "/" in said
 
 
 # --- what nobody can tell
@@ -350,7 +348,7 @@ def test_reduced_or_degraded_copies_are_never_taken_for_ground_truth(
 
 def test_a_set_of_nothing_but_reduced_images_is_refused() -> None:
     assert "reduced" in refused(*(f"LR/{name}.png" for name in FIVE), name="Set5")
-    assert "none where its ground truth should lie" in refused(
+    assert "none where its ground truth should be" in refused(
         *(f"LRbicx4/{name}.png" for name in FIVE), name="Set5"
     )
     assert "reduced" in refused(*(f"{name}_LR.png" for name in FIVE), name="Set5")
@@ -393,7 +391,8 @@ def test_what_a_layout_has_no_place_for_is_said(tmp_path: Path) -> None:
     found = find_set("Mine", [tmp_path])
     assert [file.name for file in found.files] == ["0.png", "1.png"]
     assert any(
-        "2 images are not of the set" in note and "figures/ 1" in note for note in found.notes
+        "2 images have no place in the set's layout" in note and "figures/ 1" in note
+        for note in found.notes
     )
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 
 from trainers.data.cache import Cache, CacheProblem
 from trainers.data.images import read_images
-from trainers.data.manifests import DatasetProblem, find_set
+from trainers.data.lookup import find_set
+from trainers.data.manifests import DatasetProblem
 from trainers.tasks.denoising import Denoising
 from trainers.tasks.deraining import Deraining
 from trainers.tasks.jpeg import JpegArtefacts

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.tiny import tiny_spec
 from trainers.build import build_patches
 from trainers.data.cache import Cache
-from trainers.data.manifests import find_set
+from trainers.data.lookup import find_set
 from trainers.loop import PROBE_STEP
 from trainers.spec import DataSpec
 from trainers.steps import micro_batches

@@ -1,1 +1,1 @@
-"""Data sets on a disk: found, checked, decoded and cached."""
+"""Data sets on disk: found, checked, decoded and cached."""

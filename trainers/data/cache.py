@@ -1,8 +1,9 @@
-"""A node's cache of what is costly to make: data sets fetched, images decoded. Shared by all trials of the node.
+"""A node's cache of what is costly to make: fetched data sets and decoded images.
 
-An entry is a folder, made aside by whoever asks first, under a lock that ends with its holder, and renamed when complete: no
-reader sees half of one. Entries in use are locked by their readers; beyond the size limit those that are not go, the least
-recently used first. Locks are flock(2), so a killed process leaves none behind.
+All trials on the node share it. An entry is a folder. Whoever asks for it first builds it aside,
+under a lock, and renames it when it is complete, so no reader ever sees half of one. Readers lock
+the entries they use. When the size limit is exceeded, entries that nobody uses are deleted, the
+least recently used first. Locks are flock(2), so a killed process leaves none behind.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ LIMIT_VARIABLE = "NORMSWEEP_CACHE_GB"
 DEFAULT_LIMIT_GB = 200.0
 KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 BUILDING = "building"
-RESERVED = "reserved-bytes"  # in an entry on its way: how large it will be
+RESERVED = "reserved-bytes"  # in an unfinished entry: how large it will be
 
 
 def cache_root(default: Path | None = None) -> Path:
-    """This node's cache: NORMSWEEP_CACHE, else `default`, else in the user's home."""
+    """This node's cache: NORMSWEEP_CACHE, or `default`, or a folder in the user's home."""
     return Path(os.environ.get(CACHE_VARIABLE) or default or Path.home() / ".cache" / "normsweep")
 
 
@@ -42,7 +43,7 @@ class CacheProblem(EnvironmentProblem):
 
 
 def cache_limit_bytes() -> int:
-    """The size limit, NORMSWEEP_CACHE_GB. Raises CacheProblem for what is no number."""
+    """The size limit, NORMSWEEP_CACHE_GB. Raises CacheProblem if that is not a positive number."""
     given = os.environ.get(LIMIT_VARIABLE, "")
     try:
         gigabytes = float(given) if given else DEFAULT_LIMIT_GB
@@ -50,13 +51,16 @@ def cache_limit_bytes() -> int:
         gigabytes = -1.0
     if not gigabytes > 0:
         raise CacheProblem(
-            f"{LIMIT_VARIABLE} is {given!r}; it is the cache's size limit in gigabytes, e.g. 200"
+            f"{LIMIT_VARIABLE} is {given!r}. Give the cache's size limit in gigabytes, e.g. 200."
         )
     return int(gigabytes * 1e9)
 
 
 class Cache:
-    """The cache in the folder `root`. What this object gave out stays until it, and the process, are gone."""
+    """The cache in the folder `root`.
+
+    The entries that this object has handed out are kept for as long as it lives.
+    """
 
     def __init__(self, root: Path, limit_bytes: int | None = None) -> None:
         self.root = root
@@ -71,26 +75,28 @@ class Cache:
         *,
         resumable: bool = False,
     ) -> Path:
-        """The folder of the entry `key`, made by `build(folder)` where it is not there yet; it will have `size()` bytes.
+        """The folder of the entry `key`; if it is missing, `build(folder)` makes it.
 
-        Of any number of callers, in any number of processes, one builds and the others wait for it. `resumable`: `build`
-        is given what a killed one has left. Raises CacheProblem, and what `build` raises.
+        `size()` is the number of bytes it will have. Of any number of callers, in any number of
+        processes, one builds and the others wait for it. If `resumable`, `build` continues with
+        what a killed build has left behind. Raises CacheProblem, and whatever `build` raises.
         """
         if not KEY.fullmatch(key):
-            raise ValueError(f"{key!r} is no key of a cache")
+            raise ValueError(f"{key!r} is not a cache key")
         path = self.root / "entries" / key
         with self._mapped():
             (self.root / "entries").mkdir(parents=True, exist_ok=True)
             (self.root / "locks").mkdir(exist_ok=True)
-            while True:
+            while True:  # again if the entry is evicted before it can be locked for use
                 use = self._lock(key)
                 fcntl.flock(use, fcntl.LOCK_SH)
                 if path.is_dir():
-                    os.utime(path)
+                    os.utime(path)  # eviction goes by the time of last use
                     self._held[key] = use
                     return path
                 use.close()
-                # A lock of its own: waiting for a builder must not be waiting for those who use what it has made.
+                # A separate lock: whoever waits for the builder must not also wait for the readers
+                # of what it has made.
                 with self._lock(key, BUILDING) as building:
                     fcntl.flock(building, fcntl.LOCK_EX)
                     if not path.is_dir():
@@ -107,7 +113,7 @@ class Cache:
             build(part)
         except Exception as error:
             full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if full or not resumable:
+            if full or not resumable:  # half an entry would keep the disk full
                 shutil.rmtree(part, ignore_errors=True)
             raise
         (part / RESERVED).unlink()
@@ -116,7 +122,7 @@ class Cache:
         fsync(path.parent)
 
     def _make_room(self, part: Path, needed_bytes: int) -> None:
-        """Evict until `part` fits, and reserve its size. Two builders do so one after the other."""
+        """Evict entries until `part` fits, and reserve its size. Builders do this one at a time."""
         with self._lock("room") as room:
             fcntl.flock(room, fcntl.LOCK_EX)
             present = [
@@ -131,14 +137,15 @@ class Cache:
             if total > self._limit:
                 used = total - needed_bytes
                 raise CacheProblem(
-                    f"{needed_bytes / 1e9:.3f} GB do not fit into the cache {self.root}: its limit is {self._limit / 1e9:.3f} GB, "
-                    f"{used / 1e9:.3f} GB are in use. Raise {LIMIT_VARIABLE}, or name another disk by {CACHE_VARIABLE}."
+                    f"{needed_bytes / 1e9:.3f} GB will not fit in the cache {self.root}: its limit "
+                    f"is {self._limit / 1e9:.3f} GB, and {used / 1e9:.3f} GB are in use. Raise "
+                    f"{LIMIT_VARIABLE}, or set {CACHE_VARIABLE} to a folder on another disk."
                 )
             part.mkdir(exist_ok=True)
             (part / RESERVED).write_text(str(needed_bytes))
 
     def _evict(self, entry: Path) -> bool:
-        """Whether nobody used the entry, or was making it, so that it is gone."""
+        """Delete the entry unless somebody is using or building it; returns whether it is gone."""
         key = entry.name.removesuffix(".part")
         whole, part = entry.with_name(key), entry.with_name(f"{key}.part")
         with self._lock(key) as use, self._lock(key, BUILDING) as building:
@@ -147,11 +154,12 @@ class Cache:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
-            # Seen before it was locked: since then it may have been finished, or given up by its builder.
+            # The entry was listed before it was locked. Since then its builder may have finished
+            # it or given up.
             if part.exists():
                 shutil.rmtree(part)
             if whole.exists():
-                whole.rename(part)  # at once: a reader sees it whole or not at all
+                whole.rename(part)  # in one step: a reader sees all of it or nothing
                 shutil.rmtree(part)
             return True
 
@@ -160,21 +168,22 @@ class Cache:
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:
-        """What the file system refuses, as a sentence."""
+        """Turn errors of the file system into CacheProblem."""
         try:
             yield
         except OSError as error:
-            if error.errno is None:
+            if error.errno is None:  # raised by a library, not by the file system
                 raise
             raise CacheProblem(
-                f"the cache {self.root} cannot be used: {error.strerror} ({error.filename or self.root}). Free or make writable "
-                f"what it names, or name another disk by {CACHE_VARIABLE}"
+                f"the cache {self.root} cannot be used: {error.strerror} "
+                f"({error.filename or self.root}). Free space or make it writable, or set "
+                f"{CACHE_VARIABLE} to a folder on another disk."
             ) from error
 
 
 @dataclass(frozen=True)
 class _Present:
-    """An entry as it was seen, whole or on its way; one that vanished meanwhile takes no room."""
+    """An entry as it was found, complete or unfinished; one that has since vanished has size 0."""
 
     path: Path
     used_s: float
@@ -189,10 +198,10 @@ class _Present:
 
 
 def _size(entry: Path) -> int:
-    """Bytes of an entry; of one on its way, what it will have."""
+    """The size of an entry in bytes; for an unfinished one, the size that it will have."""
     try:
         if (entry / RESERVED).exists():
             return int((entry / RESERVED).read_text() or 0)
         return sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
-    except FileNotFoundError:  # it goes while we look
+    except FileNotFoundError:  # deleted or renamed while we looked
         return 0

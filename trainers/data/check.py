@@ -1,4 +1,4 @@
-"""Checks a data set's folder: decodes every image and reports all problems at once, each with its file."""
+"""Checks a data set's folder: decodes every image and reports all problems, each with its file."""
 
 from __future__ import annotations
 
@@ -12,21 +12,18 @@ from trainers.data.datasets import Dataset, dataset
 from trainers.data.finder import REDUCED, Reduced, is_image, is_reduced
 from trainers.data.given import pair, size_problem
 from trainers.data.images import decode
-from trainers.data.manifests import (
-    MANIFEST,
-    DatasetProblem,
-    ImageFile,
-    ImageSet,
-    SetFolder,
-    look_into,
-)
+from trainers.data.lookup import look_into
+from trainers.data.manifests import MANIFEST, DatasetProblem, ImageFile, ImageSet
 from trainers.data.packed import in_order
+from trainers.data.set_folder import SetFolder
 
 
 @dataclass(frozen=True)
 class Checked:
-    """`source` is the set as far as it can be seen, with the checksums of the bytes that were decoded; `reduced` are the
-    reduced images beside it.
+    """A data set's folder after its check.
+
+    `source` is the set as far as it can be read, with the checksums of the bytes that were decoded;
+    `reduced` are the reduced images beside it.
     """
 
     source: ImageSet
@@ -37,7 +34,7 @@ class Checked:
 @dataclass(frozen=True)
 class _Seen:
     sha256: str = ""
-    size: tuple[int, int] | None = None  # width, height; None where it cannot be decoded
+    size: tuple[int, int] | None = None  # width, height; None if it cannot be decoded
     problem: str = ""
 
 
@@ -48,10 +45,11 @@ def check(
     *,
     partial: bool = False,
 ) -> Checked:
-    """Read and decode every image of the set `name` in its folder, with the reduced images beside them (LR_bicubic/X2 ...).
+    """Read and decode every image of the set `name` in its folder, with reduced images beside it.
 
-    Checked are the count (unless a `partial` copy is meant), the checksums `recorded` in a manifest, partners, and the sizes
-    of pairs and of reduced images. Of a folder of reduced images that the manifest does not know, checksums are new.
+    This checks the number of images (unless a `partial` copy is meant), the checksums `recorded` in
+    a manifest, the partners, and the sizes of pairs and of reduced images. A folder of reduced
+    images (LR_bicubic/X2 ...) that the manifest does not know is new, and not a problem.
     """
     found, problems = look_into(name, folder)
     lots = SetFolder(folder).reduced()
@@ -71,7 +69,7 @@ def check(
         inside = {path: sha256 for path, sha256 in here.items() if ".." not in path.parts}
         problems += _checksum_problems(folder, then, inside)
     problems += [
-        f"{lq.path}: is {_px(seen[lq.path])}, but its partner {gt.name} {_px(seen[gt.path])}"
+        f"{lq.path}: is {_px(seen[lq.path])}, but its partner {gt.name} is {_px(seen[gt.path])}"
         for gt, lq in _partners(found)
         if _differ(seen[gt.path], seen[lq.path])
     ]
@@ -95,7 +93,7 @@ def _paths(found: ImageSet) -> list[Path]:
 
 
 def _partners(found: ImageSet) -> list[tuple[ImageFile, ImageFile]]:
-    """The pairs of which both sides can be read."""
+    """The pairs whose two sides can both be read."""
     by_key = {_key(lq): lq for lq in found.lq_files}
     return [(gt, by_key[_key(gt)]) for gt in found.files if _key(gt) in by_key]
 
@@ -105,12 +103,12 @@ def _key(file: ImageFile) -> str:
 
 
 def _place(path: str, lot: Reduced) -> str:
-    """Where a copy of the set has a reduced image: where it lies below this one's folder, or in a folder of its own."""
+    """The path of a reduced image in a copy of the set, where RCAN's are inside, too."""
     return path if not path.startswith("../") else f"{REDUCED}/X{lot.scale}/{PurePath(path).name}"
 
 
 def _sized(found: ImageSet, seen: Mapping[Path, _Seen]) -> ImageSet:
-    """The set with the sizes that were seen."""
+    """The set with the sizes that were found."""
 
     def sized(files: Sequence[ImageFile]) -> tuple[ImageFile, ...]:
         return tuple(replace(file, px=seen[file.path].size) for file in files)
@@ -135,11 +133,12 @@ def _look(path: Path) -> _Seen:
 
 
 def _count_problems(known: Dataset, found: ImageSet, *, partial: bool) -> list[str]:
-    """What is missing of a whole copy; one that holds too much is refused by the finder."""
+    """The problem with an incomplete copy; the finder has refused one with too many images."""
     lots = list(found.by_scale.values()) or [found.files]
     what = "pairs" if found.lq_files else "images"
     return [
-        f"{found.folder}: holds {len(files)} {what}, a whole copy has {' or '.join(map(str, known.images))}"
+        f"{found.folder}: holds {len(files)} {what}, but a complete copy has "
+        f"{' or '.join(map(str, known.images))}"
         for files in lots
         if known.images
         and not partial
@@ -151,8 +150,10 @@ def _count_problems(known: Dataset, found: ImageSet, *, partial: bool) -> list[s
 def _checksum_problems(
     folder: Path, then: Mapping[PurePath, str], here: Mapping[PurePath, str]
 ) -> list[str]:
-    """What differs between the checksums of the first check and those of now, both by path below the folder."""
-    accept = f"restore it, or remove {MANIFEST} to accept what is there now"
+    """Compare the checksums of the first check with those of now, both by path below the folder."""
+    accept = f"restore it, or remove {MANIFEST} to accept the file as it is now"
+    # Reduced images may be added later, so a folder that the first check did not see is not a
+    # problem. One that has gone is reported once, not once for each of its files.
     checked_then = {path.parent for path in then if is_reduced(path)}
     checked_now = {path.parent for path in here if is_reduced(path)}
     missing = {
@@ -162,6 +163,7 @@ def _checksum_problems(
     new = {
         path for path in here.keys() - then if not is_reduced(path) or path.parent in checked_then
     }
+    # A file without a checksum could not be read, which is reported already.
     changed = {path for path in here.keys() & then if here[path] not in ("", then[path])}
     return sorted(
         [
@@ -178,7 +180,11 @@ def _checksum_problems(
 def _reduced_problems(
     found: ImageSet, folder: Path, lot: Reduced, seen: Mapping[Path, _Seen]
 ) -> list[str]:
-    """Each image has one reduced by the lot's scale (its remainder of rows and columns cropped), under its name or with `x4`."""
+    """Problems with one lot of reduced images.
+
+    Each image of the set must have one reduced by the lot's scale (the remainder of its rows and
+    columns cropped), under the same name or with `x4` at the end.
+    """
     try:
         files = found.at_scale(lot.scale).files
     except DatasetProblem as problem:

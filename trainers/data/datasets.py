@@ -1,7 +1,7 @@
-"""The data sets of the paper: what each is, how many images a whole copy has, and how copies are laid out. Pure.
+"""The data sets of the paper: what each is, how many images it has, and how copies are laid out.
 
-None is shipped: all but the embedded photographs are the user's to get, under their own terms. Any other folder of images is
-a data set as well; it only lacks what is known here.
+Pure. None is shipped: all but the embedded photographs are for the user to get, under their own
+terms. Any other folder of images is a data set as well, but nothing is known about it here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ PATCH_WISE: Mapping[str, int] = MappingProxyType({"denoise": 256, "jpeg": 256})
 
 @dataclass(frozen=True)
 class Layout:
-    """Where images lie below a set's folder, as templates of their paths without suffix: GT in `gt`, and where they come in
-    pairs their partners in `lq`.
+    """Where the images of a set are below its folder, as templates of their paths without suffix.
 
-    `{key}` is what the image is called in the set, folders included. Where there is a `{scale}`, the set holds its images once
-    for each scale, cropped to multiples of it. `alone`: only where nothing else lies there.
+    `gt` is the template for GT and `lq`, in sets of pairs, the one for their partners. `{key}` is
+    the image's name in the set, folders included. With a `{scale}`, the set holds its images once
+    for each scale, cropped to multiples of it. An `alone` layout does not apply if there are other
+    images.
     """
 
     gt: str
@@ -57,10 +58,11 @@ PAIRS = Layout("target/{key}", "input/{key}")
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a published set. `images` are the counts that a whole copy may have; of pairs, the number of pairs.
+    """The known facts about a published set.
 
-    `layouts` are tried in order; `parts` are the sets of which it is made; `crops_px` is, by task, the side of the squares
-    into which images are cut for evaluation, remainders dropped.
+    `images` are the counts that a complete copy may have; in a set of pairs, of pairs. `layouts`
+    are tried in order. `parts` are the sets that it is made of. `crops_px` is, by task, the side of
+    the squares that images are cut into for evaluation; remainders are dropped.
     """
 
     name: str
@@ -107,7 +109,7 @@ _ALL = (
         "https://data.vision.ee.ethz.ch/cvl/DIV2K/",
         (Layout("DIV2K_train_HR/{key}"), *FLAT),
         also_named=("DIV2K_train_HR",),
-        note="0801 to 0900 are its validation part: not to be trained on",
+        note="0801 to 0900 are its validation part: do not train on them",
     ),
     Dataset(
         "Flickr2K",
@@ -120,23 +122,29 @@ _ALL = (
     ),
     Dataset(
         "BSDS400",
-        "Berkeley segmentation set, training and test parts: training",
+        "Berkeley segmentation set, its training and test parts: training",
         (400,),
         BERKELEY,
         "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
-        note="the 100 validation images of BSDS500 are BSD100, and hold CBSD68: all 500 must not be trained on",
+        note="the 100 validation images of BSDS500 are BSD100 and contain CBSD68: "
+        "do not train on all 500",
     ),
     Dataset(
         "Rain13K",
-        "rainy and clean pairs from five sources: training of deraining",
+        "rainy and clean pairs from five sources: training for deraining",
         (13711, 13712),
         ACADEMIC,
         "https://github.com/swz30/MPRNet",
         (PAIRS, Layout("train/Rain13K/target/{key}", "train/Rain13K/input/{key}")),
-        note="papers count 13,712 pairs; one was withdrawn, so that the download has 13,711 (MPRNet issue 74)",
+        note="papers count 13,712 pairs; one was withdrawn, so the download has 13,711 "
+        "(MPRNet issue 74)",
     ),
     Dataset(
-        "Set5", "super-resolution", (5,), CUSTOMARY, "https://people.rennes.inria.fr/Aline.Roumy/results/SR_BMVC12.html"
+        "Set5",
+        "super-resolution",
+        (5,),
+        CUSTOMARY,
+        "https://people.rennes.inria.fr/Aline.Roumy/results/SR_BMVC12.html",
     ),
     Dataset(
         "Set14",
@@ -144,7 +152,7 @@ _ALL = (
         (14,),
         CUSTOMARY,
         "https://sites.google.com/site/romanzeyde/research-interests",
-        note="some copies hold one gray image; it becomes three equal channels",
+        note="some copies contain one gray image, which becomes three equal channels",
     ),
     Dataset(
         "BSD100",
@@ -153,7 +161,7 @@ _ALL = (
         BERKELEY,
         "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
         also_named=("B100",),
-        note="equals the validation part of BSDS500 and holds CBSD68",
+        note="equals the validation part of BSDS500 and contains CBSD68",
     ),
     Dataset(
         "Urban100",
@@ -164,7 +172,11 @@ _ALL = (
         crops_px=PATCH_WISE,
     ),
     Dataset(
-        "Manga109", "drawn pages: super-resolution", (109,), "academic use; no redistribution", "http://www.manga109.org/"
+        "Manga109",
+        "drawn pages: super-resolution",
+        (109,),
+        "academic use; no redistribution",
+        "http://www.manga109.org/",
     ),
     Dataset(
         "CBSD68",
@@ -172,7 +184,7 @@ _ALL = (
         (68,),
         BERKELEY,
         "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/bsds/",
-        note="lies inside the validation part of BSDS500",
+        note="contained in the validation part of BSDS500",
     ),
     Dataset(
         "Kodak24",
@@ -180,7 +192,8 @@ _ALL = (
         (24,),
         "released for free use",
         "https://r0k.us/graphics/kodak/",
-        note="denoising papers use crops of 500 x 500 pixels as well as the originals of 768 x 512: their scores differ",
+        note="denoising papers use crops of 500 x 500 pixels as well as the originals of "
+        "768 x 512; their scores differ",
     ),
     Dataset(
         "McMaster",
@@ -197,7 +210,11 @@ _ALL = (
         "https://live.ece.utexas.edu/research/quality/subjective.htm",
     ),
     Dataset(
-        "Classic5", "JPEG artefact removal, gray", (5,), CUSTOMARY, "https://github.com/jiaxi-jiang/FBCNN",
+        "Classic5",
+        "JPEG artefact removal, gray",
+        (5,),
+        CUSTOMARY,
+        "https://github.com/jiaxi-jiang/FBCNN",
         note="gray becomes three equal channels",
     ),
     Dataset(
@@ -217,7 +234,7 @@ _ALL = (
         "https://github.com/swz30/MPRNet",
         (PAIRS, Layout("test/Rain100L/target/{key}", "test/Rain100L/input/{key}")),
     ),
-)  # fmt: skip
+)
 
 DATASETS: Mapping[str, Dataset] = MappingProxyType({dataset.name: dataset for dataset in _ALL})
 ANY = Dataset("", "a folder of images", (), "", "", (PAIRS, *FLAT))
@@ -230,5 +247,5 @@ def meant(name: str) -> str:
 
 
 def dataset(name: str) -> Dataset:
-    """What is known of the set of this name: little, where it is none of the paper's."""
+    """The known facts about the set of this name; ANY if it is not one of the paper's."""
     return DATASETS.get(name, ANY)

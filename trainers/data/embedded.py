@@ -1,4 +1,4 @@
-"""The photographs inside scikit-image's wheel: sets that are always there."""
+"""The photographs inside scikit-image's wheel: sets that are always available."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def embedded_names() -> tuple[str, ...]:
 
 
 def embedded_sets() -> dict[str, dict[str, str]]:
-    """By set, the checksum of each image by its file's name."""
+    """The checksum of each image, by set and by file name."""
     sets: dict[str, dict[str, str]] = json.loads(
         Path(__file__).with_name("embedded.json").read_bytes()
     )
@@ -20,6 +20,6 @@ def embedded_sets() -> dict[str, dict[str, str]]:
 
 
 def photographs() -> Path | None:
-    """The folder of the installed photographs; None where scikit-image is not installed."""
+    """The folder of the installed photographs; None if scikit-image is not installed."""
     found = importlib.util.find_spec("skimage")
     return None if found is None or found.origin is None else Path(found.origin).parent / "data"

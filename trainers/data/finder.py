@@ -1,7 +1,8 @@
-"""The one finder of images: which files below a data set's folder are its images, and what each is to the others.
+"""The one finder of images: decides which files in a set's folder are its images, and their roles.
 
-Pure, and blind to where the files lie: it looks at their paths alone, from a folder, a manifest or a listing of S3. What it
-cannot tell for certain is a problem that names what was found, never a guess: docs/decisions/0013-one-finder-of-images.md.
+Pure: it sees only paths, whether they come from a folder, a manifest or a listing of S3. Where it
+cannot be certain it never guesses, but reports a problem that names what was found:
+docs/decisions/0013-one-finder-of-images.md.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from trainers.data.templates import WHOLE, Match, match, matches, normal, shorte
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 JUNK = frozenset({
-    "@eadir", "@tmp", "#recycle", "#snapshot", "__macosx", "$recycle.bin", "system volume information", "lost+found",
-    "thumbs.db", "desktop.ini",
+    "@eadir", "@tmp", "#recycle", "#snapshot", "__macosx", "$recycle.bin",
+    "system volume information", "lost+found", "thumbs.db", "desktop.ini",
 })  # fmt: skip
 SERVES_ALL = 12  # GTmod12 is cropped to multiples of 2, 3 and 4 at once
-REDUCED = "LR_bicubic"  # how the names of folders with reduced images end
+REDUCED = "LR_bicubic"  # the names of folders with reduced images end like this
 REDUCED_LAYOUTS = (
     "{prefix}LR_bicubic/x{scale}/{key}",
     "{prefix}LR_bicubic_x{scale}/{key}",
@@ -39,13 +40,13 @@ LR_LIKE = re.compile(
     re.IGNORECASE,
 )
 ADVICE = (
-    f"Put ground truth into HR/ and images reduced from it into {REDUCED}/X<scale>/, or pairs into target/ and input/ "
-    "(docs/data.md)"
+    f"Put ground truth into HR/ and images reduced from it into {REDUCED}/X<scale>/, "
+    "or pairs into target/ and input/ (docs/data.md)"
 )
 
 
 def is_junk(path: PurePath | str) -> bool:
-    """Whether a path below a set's folder is hidden or was left there by a file system, a viewer or an editor."""
+    """Return whether a path in a set's folder is hidden, or left by a file system or a program."""
     parts = path.split("/") if isinstance(path, str) else path.parts
     return any(part.startswith(".") or part.lower() in JUNK for part in parts)
 
@@ -55,19 +56,22 @@ def has_image_suffix(path: PurePath | str) -> bool:
 
 
 def is_image(path: PurePath | str) -> bool:
-    """Whether a path below a set's folder is that of an image which somebody meant to lie there."""
+    """Return whether a path in a set's folder is an image that somebody meant to be there."""
     return has_image_suffix(path) and not is_junk(path)
 
 
 def is_reduced(path: PurePath | str) -> bool:
-    """Whether an image is one reduced from a set's own (LR_bicubic/X2/a.png): checked with them, but not of its identity."""
+    """Return whether an image is one of the set's own, reduced (LR_bicubic/X2/a.png).
+
+    Reduced images are checked with the set but are not part of its identity.
+    """
     below = path if isinstance(path, str) else path.as_posix()
     return f"{REDUCED}/" in below or _reduced(below) is not None
 
 
 @dataclass(frozen=True)
 class Reduced:
-    """The images of one folder that were reduced by `scale`: path to key."""
+    """The images of one folder that were reduced by `scale`, as paths with their keys."""
 
     folder: str
     scale: int
@@ -76,10 +80,11 @@ class Reduced:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """What lies below a set's folder. Names are what identifies an image in its set, paths are below the folder.
+    """The arrangement of the images below a set's folder.
 
-    `gt` holds the images by scale, WHOLE where one lot serves every scale; of `pairs`, both sides. `others` are images that
-    the layout has no place for: not read, but said.
+    Names identify an image within its set; paths are relative to the folder. `gt` holds paths by
+    name for each scale, which is WHOLE if one lot serves every scale. `pairs` has both sides of a
+    set of pairs. `others` are images that the layout has no place for: reported, but not read.
     """
 
     gt: Mapping[int, Mapping[str, str]]
@@ -90,10 +95,11 @@ class Arrangement:
 
 
 def arrange(known: Dataset, paths: Iterable[str], where: str) -> Arrangement:
-    """Sort the image files below the folder `where` of a set by its layouts, the first that fits."""
+    """Arrange the image files in a set's folder `where` by the first of its layouts that fits."""
     images = sorted(path for path in paths if is_image(path))
     reduced = _reduced_folders(images)
     rest = [path for path in images if not is_reduced(path)]
+    # Pairs first: as single images, both of their sides would be ground truth.
     if any(layout.lq for layout in known.layouts) and (sides := sides_of(known.layouts, rest)):
         return _double(known, sides, reduced, rest, where)
     for layout in known.layouts:
@@ -103,12 +109,15 @@ def arrange(known: Dataset, paths: Iterable[str], where: str) -> Arrangement:
     layouts = "; ".join(dict.fromkeys(map(str, known.layouts)))
     why = f"holds no images ({', '.join(sorted(IMAGE_SUFFIXES))})"
     if images:
-        why = f"holds images ({by_folder(images)}), but none where its ground truth should lie: {layouts}"
+        why = (
+            f"holds images ({by_folder(images)}), "
+            f"but none where its ground truth should be: {layouts}"
+        )
     return Arrangement({}, (), reduced, tuple(rest), (f"{where}: {why}",))
 
 
 def holds_itself(known: Dataset, paths: Sequence[str]) -> bool:
-    """Whether a set made of others lies there as one: in a folder such as HR/, not in one folder for each part."""
+    """Return whether a set made of others is there as one (in HR/), not as one folder per part."""
     heads = [
         layout.gt.partition("/")[0].replace("{scale}", r"\d+")
         for layout in known.layouts
@@ -119,15 +128,15 @@ def holds_itself(known: Dataset, paths: Sequence[str]) -> bool:
 
 
 def left_out(junk: Sequence[str], where: str) -> list[str]:
-    """What to say of images that nobody meant to lie in a set."""
+    """A note on images that nobody meant to be in a set, if there are any."""
     if not junk:
         return []
     some = ", ".join(junk[:3]) + (" ..." if len(junk) > 3 else "")
-    return [f"{where}: left out, as hidden or made by a system: {len(junk)} files ({some})"]
+    return [f"{where}: hidden or system files left out: {len(junk)} ({some})"]
 
 
 def by_folder(paths: Sequence[str]) -> str:
-    """How many images lie in which folder, in words: `HR/ 5, LRbicx2/ 5`."""
+    """The number of images in each folder, in words: `HR/ 5, LRbicx2/ 5`."""
     folders = Counter(f"{path.rpartition('/')[0]}/" if "/" in path else "./" for path in paths)
     listed = [f"{folder} {count}" for folder, count in sorted(folders.items())]
     return ", ".join(listed[:8]) + (
@@ -136,14 +145,17 @@ def by_folder(paths: Sequence[str]) -> str:
 
 
 def too_many(known: Dataset, count: int) -> str | None:
-    """What is wrong with a known set that holds more than the published one."""
+    """The problem with a known set that holds more images than the published one, if it does."""
     if not known.images or count <= max(known.images):
         return None
-    return f"holds {count} images, a whole copy has {' or '.join(map(str, known.images))}"
+    return f"holds {count} images, but a complete copy has {' or '.join(map(str, known.images))}"
 
 
 def of_like_names(names: Sequence[str]) -> list[list[str]]:
-    """Names that may be of the same picture: equal but for their folder, or for a scale behind them (`0001`, `0001x4`)."""
+    """Groups of names that may be of the same picture.
+
+    They are equal but for their folder, or for a scale at the end (`0001`, `0001x4`).
+    """
     alike: dict[str, list[str]] = defaultdict(list)
     for name in names:
         alike[re.sub(r"[-_]?[xX][2-9]$", "", PurePosixPath(name).stem)].append(name)
@@ -154,13 +166,13 @@ def of_like_names(names: Sequence[str]) -> list[list[str]]:
 
 
 def _reduced(path: str) -> Match | None:
-    if "LR" not in path:  # as all of the layouts have it: sets have tens of thousands of files
+    if "LR" not in path:  # as in every layout; saves time in sets of tens of thousands of files
         return None
     return next((found for layout in REDUCED_LAYOUTS if (found := match(layout, path))), None)
 
 
 def _reduced_folders(images: Sequence[str]) -> tuple[Reduced, ...]:
-    """The images reduced from others, by folder and scale: LR_bicubic/X4, LRbicx4, image_SRF_4 ..."""
+    """The reduced images, by folder and scale: LR_bicubic/X4, LRbicx4, image_SRF_4 ..."""
     lots: dict[tuple[str, int], dict[str, str]] = defaultdict(dict)
     for path in images:
         if found := _reduced(path):
@@ -203,21 +215,28 @@ def _single(
 
 
 def _of_one_key(found: Sequence[Match], where: str) -> list[str]:
-    """Images of one name, such as a.png and a.jpg: nobody knows which of them a partner, or a saved result, belongs to."""
+    """Problems with images that share a name, such as a.png and a.jpg.
+
+    A partner, or a saved result, could belong to either.
+    """
     seen: dict[str, str] = {}
     problems = []
     for one in found:
         other = seen.setdefault(normal(one.key), one.path)
         if other != one.path:
             problems.append(
-                f"{where}/{one.path}: {PurePosixPath(other).name} ({where}/{other}) has the same name in the set, so that "
-                "either has no partner of its own: keep one, or rename it"
+                f"{where}/{one.path}: {PurePosixPath(other).name} ({where}/{other}) has the same "
+                "name in the set, so a partner could belong to either: keep one, or rename it"
             )
     return shortened(problems)
 
 
 def _look_alikes(found: Sequence[Match], where: str) -> list[str]:
-    """Whether images whose folder or name says that they are reduced or degraded lie among those they were made of."""
+    """The problem with reduced or degraded copies among the images that they were made from.
+
+    Their folders or names give them away. A word such as `noisy` may also describe a photograph, so
+    it only counts if the same name is there without it. `LR` and `bicubic` always count.
+    """
     plain: set[str] = set()
     suspects: list[tuple[Match, str, bool]] = []
     for one in found:
@@ -234,13 +253,17 @@ def _look_alikes(found: Sequence[Match], where: str) -> list[str]:
     others = [one.path for one in found if one.path not in {*twins}]
     return [
         f"{where}: holds {len(twins)} images that look like reduced or degraded copies of others "
-        f"({', '.join(twins[:3])}{' ...' if len(twins) > 3 else ''}; found: {by_folder(twins)}), beside {len(others)} that do not"
-        f"{f' ({by_folder(others)})' if others else ''}: they would be taken for ground truth. {ADVICE}"
+        f"({', '.join(twins[:3])}{' ...' if len(twins) > 3 else ''}; found: {by_folder(twins)}), "
+        f"beside {len(others)} that do not{f' ({by_folder(others)})' if others else ''}: "
+        f"they would be taken for ground truth. {ADVICE}"
     ]
 
 
 def _without_words(stem: str) -> tuple[str, bool, bool]:
-    """A file's name without what tells its side or scale; whether it says LQ, and whether it says that it was reduced."""
+    """Return a file's stem without the words for its side or scale, and what these words said.
+
+    The two booleans are whether it says LQ, and whether it says that the image was reduced.
+    """
     words = SEPARATORS.split(stem)
     lower = [word.lower() for word in words]
     reduced = [bool(re.fullmatch(r"lr(bi|bic)?(x?\d)?|lq|bicubic", word)) for word in lower]

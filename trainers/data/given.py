@@ -1,9 +1,10 @@
-"""LR images that lie beside a set's own, for `lr_mode: given`: which they are, and whether they fit. Decodes no image.
+"""The LR images beside a set's own, for `lr_mode: given`: finds them and checks that they fit.
 
-Where they may lie is in trainers.data.finder.REDUCED_LAYOUTS: LR_bicubic/X<scale>, or a folder whose name ends so
-(DIV2K_train_LR_bicubic/X4), LRbicx4 ... Each is called as its HR image or with x<scale> behind it. Published sets drop the last
-rows and columns of an HR image whose sides are no multiples of the scale, so an LR image has the HR's sides over the scale,
-rounded down.
+No image is decoded. trainers.data.finder.REDUCED_LAYOUTS says where LR images may be:
+LR_bicubic/X<scale>, a folder whose name ends like this (DIV2K_train_LR_bicubic/X4), LRbicx4 ...
+Each has the name of its HR image, with or without x<scale> at the end. Published sets drop the last
+rows and columns of an HR image whose sides are not multiples of the scale, so the sides of an LR
+image are those of the HR image over the scale, rounded down.
 """
 
 from __future__ import annotations
@@ -15,16 +16,9 @@ from pathlib import Path
 
 from trainers.choice import Choice
 from trainers.data.finder import REDUCED, Reduced
-from trainers.data.manifests import (
-    MANIFEST,
-    READERS,
-    DatasetProblem,
-    ImageFile,
-    ImageSet,
-    Px,
-    SetFolder,
-    find_set,
-)
+from trainers.data.lookup import find_set
+from trainers.data.manifests import MANIFEST, DatasetProblem, ImageFile, ImageSet, Px
+from trainers.data.set_folder import READERS, SetFolder
 
 
 def scale_of(task: Choice) -> int:
@@ -35,16 +29,17 @@ def scale_of(task: Choice) -> int:
 
 
 def given_scale(task: Choice) -> int | None:
-    """The scale of the LR images that must lie beside a set's own; None for a task that does not read any."""
+    """The scale of the LR images that must be beside a set's own; None if the task reads none."""
     return int(task["scale"]) if task.knobs.get("lr_mode") == "given" else None
 
 
 def find_for(
     name: str, scale: int | None, roots: Sequence[Path] = (), *, task_scale: int | None = None
 ) -> ImageSet:
-    """The set of this name; for a `given_scale`, with its LR images. Raises DatasetProblem.
+    """The set of this name, with its LR images if `scale` (a task's `given_scale`) is not None.
 
-    `task_scale` is asked of sets that hold their images once for each scale.
+    Otherwise, a set that holds its images once for each scale provides those of `task_scale`.
+    Raises DatasetProblem.
     """
     found = find_set(name, roots)
     if scale is not None:
@@ -53,9 +48,10 @@ def find_for(
 
 
 def with_given(found: ImageSet, scale: int) -> ImageSet:
-    """The set with its LR images of `scale` as the LQ side, each half as large (or a third, ...) as its partner.
+    """The set with its LR images of `scale` as the LQ side.
 
-    Raises DatasetProblem naming every image without a partner, of another size, or whose header cannot be read.
+    Each side of an LR image is half as long (or a third, ...) as its partner's. Raises
+    DatasetProblem that names every image with no partner, a wrong size or an unreadable header.
     """
     if found.parts:
         return replace(_joined(found, scale), parts=found.parts)
@@ -79,7 +75,7 @@ def with_given(found: ImageSet, scale: int) -> ImageSet:
         raise DatasetProblem(
             f"data set {found.name!r}, its given LR images of scale {scale}:\n  {listed}"
         )
-    # Named after their partners: how a copy calls them is not of its identity.
+    # Named after their partners: the names that a copy gives them are not part of its identity.
     lq_files = tuple(
         ImageFile(f"{REDUCED}/X{scale}/{hr.name}", lr.path, lr.sha256, lr.px) for hr, lr in pairs
     )
@@ -89,7 +85,10 @@ def with_given(found: ImageSet, scale: int) -> ImageSet:
 def pair(
     files: Sequence[ImageFile], reduced: Mapping[Path, str], scale: int, below: Path
 ) -> tuple[dict[Path, Path], list[str]]:
-    """The LR image, of those in `below` and their keys, of each HR image, by path, and which have none."""
+    """Match HR images (`files`) with LR images (`reduced`: paths with their keys, in `below`).
+
+    Returns the LR path for each HR path that has one, and the problems: images without a partner.
+    """
     left = {key: path for path, key in reduced.items()}
     problems = [
         f"{path}: {left[key].name} has the same name"
@@ -97,7 +96,8 @@ def pair(
         if left[key] != path
     ]
     found: dict[Path, Path] = {}
-    # Those with x<scale> first: of HR images `a` and `ax2`, `ax2` may be the partner of either.
+    # Names with x<scale> first: given HR images `a` and `ax2`, LR `ax2` could be the partner of
+    # either.
     for ending in (f"x{scale}", f"_x{scale}", f"_LRBI_x{scale}", ""):
         for file in files:
             key = file.name.rpartition(".")[0] + ending
@@ -106,19 +106,23 @@ def pair(
     problems += [
         f"{file.path}: has no partner in {below}/" for file in files if file.path not in found
     ]
-    return found, [*problems, *(f"{path}: reduces no image of the set" for path in left.values())]
+    problems += [f"{path}: belongs to no image of the set" for path in left.values()]
+    return found, problems
 
 
 def size_problem(hr: ImageFile, hr_px: Px, lr: Path, lr_px: Px, scale: int) -> str | None:
-    """What is wrong with the size of an LR image."""
+    """The problem with the size of an LR image, if there is one."""
     wanted = hr_px[0] // scale, hr_px[1] // scale
     if lr_px == wanted:
         return None
-    return f"{lr}: is {lr_px[0]} x {lr_px[1]} pixels, but {hr.name} reduced by {scale} is {wanted[0]} x {wanted[1]}"
+    return (
+        f"{lr}: is {lr_px[0]} x {lr_px[1]} pixels, "
+        f"but {hr.name} reduced by {scale} is {wanted[0]} x {wanted[1]}"
+    )
 
 
 def _joined(found: ImageSet, scale: int) -> ImageSet:
-    """A set made of others, each with its own LR images; every part's problems at once."""
+    """A set made of others, each with its own LR images; all problems are reported at once."""
     parts, problems = [], []
     for part in found.parts:
         try:
@@ -133,26 +137,28 @@ def _joined(found: ImageSet, scale: int) -> ImageSet:
 
 
 def _reduced(found: ImageSet, content: SetFolder, scale: int) -> Reduced:
-    """The folder of LR images below the set's. Raises DatasetProblem."""
+    """The set's LR images of this scale. Raises DatasetProblem for none, or for several folders."""
     there = {reduced.folder: reduced for reduced in content.reduced() if reduced.scale == scale}
-    # Beside DIV2K_train_HR and DIV2K_valid_HR lie the LR folders of both.
+    # DIV2K_train_HR and DIV2K_valid_HR may be side by side, each with an LR folder.
     hr_folder = found.files[0].path.relative_to(found.folder).parts[0]
     own = f"{hr_folder.removesuffix('HR')}{REDUCED}/X{scale}"
     if len(there) == 1 or own in there:
         return there[own] if own in there else next(iter(there.values()))
     if there:
         raise DatasetProblem(
-            f"data set {found.name!r}: {content.address} has LR images of scale {scale} in {' and '.join(there)}: "
-            f"keep those of the set's images, or name their folder {own}"
+            f"data set {found.name!r}: {content.address} has LR images of scale {scale} in "
+            f"{' and '.join(there)}. Keep only those of the set's images, "
+            f"or name their folder {own}."
         )
     again = (
-        f" If they lie there, run `normsweep data check {found.name} {content.address}`."
+        f" If they are there, run `normsweep data check {found.name} {content.address}`."
         if content.elsewhere
         else ""
     )
     raise DatasetProblem(
-        f"data set {found.name!r}: {content.address} has no LR images of scale {scale}, which `lr_mode: given` reads: "
-        f"looked for {REDUCED}/X{scale}/ and *_{REDUCED}/X{scale}/, LRbicx{scale}/, LRx{scale}/.{again}"
+        f"data set {found.name!r}: {content.address} has no LR images of scale {scale}, which "
+        f"`lr_mode: given` reads: looked for {REDUCED}/X{scale}/ and *_{REDUCED}/X{scale}/, "
+        f"LRbicx{scale}/, LRx{scale}/.{again}"
     )
 
 
@@ -176,11 +182,14 @@ def _size_problems(
 
 
 def _size(name: str, file: ImageFile, content: SetFolder) -> Px | str:
-    """Width and height, or why they are not known."""
+    """Width and height, or the reason why they are unknown."""
     if file.px is not None:
         return file.px
     if content.elsewhere:
-        return f"{file.path}: its size is not in {MANIFEST}: run `normsweep data check {name} {content.address}` again"
+        return (
+            f"{file.path}: its size is not in {MANIFEST}: "
+            f"run `normsweep data check {name} {content.address}` again"
+        )
     from trainers.data.headers import image_size  # Pillow, which planning needs for nothing else
 
     try:

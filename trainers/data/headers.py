@@ -1,4 +1,4 @@
-"""How large an image is, from its file's header alone."""
+"""The size of an image, from its file's header alone."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from PIL import Image
 
 
 def image_size(path: Path | IO[bytes]) -> tuple[int, int]:
-    """Width and height that a file's header names. Raises OSError, ValueError."""
+    """Width and height according to a file's header. Raises OSError, ValueError."""
     try:
         with Image.open(path) as image:
             return image.size
     except OSError:
         raise
-    except Exception as error:  # of damaged bytes, any: see trainers.data.images.decode
+    except Exception as error:  # damaged bytes may raise anything: see trainers.data.images.decode
         raise ValueError(str(error) or type(error).__name__) from error

@@ -1,6 +1,6 @@
-"""Images decoded once into one memory-mapped file, so that a training step reads a crop and nothing else.
+"""Images decoded once into one memory-mapped file, so that a training step reads just a crop.
 
-pixels.u8     every image's (H, W, 3) uint8, one after the other
+pixels.u8     every image's (H, W, 3) uint8, one after another
 index.json    their names, heights and widths, in that order
 """
 
@@ -23,7 +23,7 @@ R = TypeVar("R")
 
 
 class PackedImages(Sequence[Pixels]):
-    """The images of a packed folder, read-only views of (H, W, 3) uint8 into one mapped file."""
+    """The images of a packed folder: read-only views, (H, W, 3) uint8, into one mapped file."""
 
     def __init__(self, folder: Path) -> None:
         self.names: list[str] = []
@@ -50,7 +50,7 @@ class PackedImages(Sequence[Pixels]):
 
 
 def pack(images: Iterable[tuple[str, Pixels]], folder: Path) -> None:
-    """Write `images`, by name, as a packed folder."""
+    """Write `images`, given with their names, as a packed folder."""
     index = []
     with (folder / "pixels.u8").open("wb") as file:
         for name, pixels in images:
@@ -60,8 +60,9 @@ def pack(images: Iterable[tuple[str, Pixels]], folder: Path) -> None:
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`work` of every item, in order, on all cores, with no more results waiting than two for each core."""
+    """Yield `work(item)` for every item, in order, on all cores; at most two results each wait."""
     cores = len(os.sched_getaffinity(0))
+    # In chunks: `threads.map` takes all its items at once, and would keep every result in memory.
     remaining = iter(items)
     with ThreadPoolExecutor(cores) as threads:
         while chunk := list(itertools.islice(remaining, 2 * cores)):

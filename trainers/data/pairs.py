@@ -1,4 +1,4 @@
-"""The two sides of a set of pairs, and which image of the one belongs to which of the other: pure, from paths alone."""
+"""The two sides of a set of pairs, and which images belong together. Pure: paths alone decide."""
 
 from __future__ import annotations
 
@@ -16,31 +16,17 @@ GT_WORDS = (
     *("groundtruth", "ground_truth", "reference"),
 )
 LQ_WORDS = (
-    *(
-        "input",
-        "inputs",
-        "lq",
-        "blur",
-        "blur_gamma",
-        "blurry",
-        "noisy",
-        "rain",
-        "rainy",
-        "hazy",
-        "haze",
-        "low",
-    ),
-    "degraded",
+    *("input", "inputs", "lq", "blur", "blur_gamma", "blurry", "noisy"),
+    *("rain", "rainy", "hazy", "haze", "low", "degraded"),
 )
 SEPARATORS = re.compile(r"[-_. ]+")
-CROPS = re.compile(
-    r"[-_](crops?|sub|patches|images?)$"
-)  # behind a word: MPRNet's target_crops, NAFNet's sharp_crops
+# After the word for a side: MPRNet's target_crops, NAFNet's sharp_crops.
+CROPS = re.compile(r"[-_](crops?|sub|patches|images?)$")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images of one key, by path."""
+    """The paths of two images with the same key."""
 
     key: str
     gt: str
@@ -48,7 +34,7 @@ class Pair:
 
     @property
     def names(self) -> tuple[str, str]:
-        """What GT and LQ are called in the set, whatever their sides are called in its folder."""
+        """The names of GT and LQ in the set, whatever the folders of the two sides are called."""
         sides = (("target", self.gt), ("input", self.lq))
         gt, lq = (f"{side}/{self.key}{PurePosixPath(path).suffix}" for side, path in sides)
         return gt, lq
@@ -56,7 +42,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Sides:
-    """Both sides of a set of pairs, not paired yet, and how their folders are called."""
+    """Both sides of a set of pairs, not paired yet, and the names of their folders."""
 
     gt: list[Match]
     lq: list[Match]
@@ -65,7 +51,11 @@ class Sides:
 
 
 def sides_of(layouts: Sequence[Layout], rest: Sequence[str]) -> Sides | None:
-    """Both sides of a set of pairs: by a layout, by words in the names of folders at any depth, or by words in those of files."""
+    """Find both sides of a set of pairs.
+
+    They are recognised by a layout, or else by words in the names of folders at any depth, or else
+    by words in the names of files.
+    """
     for layout in layouts:
         gt, lq = (matches(layout.gt, rest), matches(layout.lq, rest)) if layout.lq else ([], [])
         if gt and lq and layout.lq:
@@ -78,6 +68,7 @@ def sides_of(layouts: Sequence[Layout], rest: Sequence[str]) -> Sides | None:
                 side, word, key = said
                 sides[side].append(Match(path, key))
                 words[side].add(word)
+        # A word in a file's name proves less: all files must have one, and some keys must match.
         shared = {one.key for one in sides["gt"]} & {one.key for one in sides["lq"]}
         of_all = len(sides["gt"]) + len(sides["lq"]) == len(rest)
         if all(sides.values()) and (split is _by_folder or (shared and of_all)):
@@ -87,7 +78,7 @@ def sides_of(layouts: Sequence[Layout], rest: Sequence[str]) -> Sides | None:
 
 
 def _comparable(gt: list[Match], lq: list[Match], gt_folder: str, lq_folder: str) -> Sides:
-    """The sides, with the words left out of their files' names where these differ by them: norain/norain-7, rain/rain-7."""
+    """Drop the word for a side from keys that differ by it: norain/norain-7, rain/rain-7."""
     if not {normal(one.key) for one in gt} & {normal(one.key) for one in lq}:
         said = [[_by_file(f"{one.key}.png") for one in side] for side in (gt, lq)]
         if all(map(all, said)):
@@ -103,7 +94,10 @@ def _comparable(gt: list[Match], lq: list[Match], gt_folder: str, lq_folder: str
 
 
 def _by_folder(path: str) -> tuple[str, str, str] | None:
-    """Side, word and key of `scene/sharp/0.png`: the key is the path without the outermost folder that names a side."""
+    """Side, word and key of `scene/sharp/0.png`.
+
+    The key is the path without the outermost folder that names a side.
+    """
     *folders, file = path.split("/")
     for i, folder in enumerate(folders):
         for side, words in (("gt", GT_WORDS), ("lq", LQ_WORDS)):
@@ -117,7 +111,10 @@ def _by_folder(path: str) -> tuple[str, str, str] | None:
 
 
 def _by_file(path: str) -> tuple[str, str, str] | None:
-    """Side, word and key of `7_clean.png`, `rain-7.png` or `7_GT_SRGB.png`: one word of the name, and not all of it."""
+    """Side, word and key of `7_clean.png`, `rain-7.png` or `7_GT_SRGB.png`.
+
+    Exactly one word of the name must name a side, and it must not be the whole name.
+    """
     folder, _, file = path.rpartition("/")
     words = SEPARATORS.split(PurePosixPath(file).stem)
     for side, named in (("gt", GT_WORDS), ("lq", LQ_WORDS)):
@@ -129,15 +126,20 @@ def _by_file(path: str) -> tuple[str, str, str] | None:
 
 
 def paired(sides: Sides, where: str) -> tuple[list[Pair], list[str]]:
-    """Pairs of equal keys. Whatever has no partner, or could have two, is a problem; so are two of one key."""
+    """Pair images of equal keys, and list the problems.
+
+    An image without a partner is a problem, and so are several images of one key on one side.
+    """
     gt, lq = (_by_key(found) for found in (sides.gt, sides.lq))
     pairs, doubled, unpaired = [], [], []
     for key in sorted(gt.keys() | lq.keys()):
         for several in (gt.get(key, []), lq.get(key, [])):
             if len(several) > 1:
                 first, *more = (f"{where}/{one.path}" for one in several)
-                conflict = f"{' and '.join(more)}: {first} has the same name in the set, and either could be meant"
-                doubled.append(f"{conflict}: keep one of them, or rename it")
+                doubled.append(
+                    f"{' and '.join(more)}: {first} has the same name in the set, "
+                    "and either could be meant: keep one of them, or rename it"
+                )
         if key in gt and key in lq:
             pairs.append(Pair(gt[key][0].key, gt[key][0].path, lq[key][0].path))
         else:

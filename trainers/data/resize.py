@@ -1,6 +1,7 @@
 """Bicubic resizing as MATLAB's imresize does it, which made every public low-resolution set.
 
-torch's antialiased bicubic equals it to 1e-15 after a symmetric pad of 4 * scale, cropped again (protocol section 5).
+torch's antialiased bicubic equals it to 1e-15 if the image is first padded symmetrically by
+4 * scale, and cropped again afterwards (protocol section 5).
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ def resize_axis(
 
 
 def downsample_u8(image: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
-    """(H, W, C) uint8 to (H/scale, W/scale, C), rounded to uint8 after either pass, height first: the public LR sets.
+    """(H, W, C) uint8 to (H/scale, W/scale, C), as in the public LR sets.
 
-    H and W must be multiples of `scale`.
+    Height comes first, and each pass is rounded to uint8. H and W must be multiples of `scale`.
     """
     half = _round_u8(resize_axis(image.astype(np.float64), 0, scale, up=False))
     return _round_u8(resize_axis(half.astype(np.float64), 1, scale, up=False))
@@ -57,4 +58,5 @@ def upsample(image: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
 
 
 def _round_u8(image: NDArray[np.float64]) -> NDArray[np.uint8]:
+    # Halves go up, as in MATLAB; np.round would send them to the even neighbour.
     return np.floor(np.clip(image, 0, 255) + 0.5).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Paths matched against the templates of layouts, and what their parts are compared by."""
+"""Matching paths against the templates of layouts, and how names are compared and sorted."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from functools import cache
 from pathlib import PurePosixPath
 
 WHOLE = 0  # in place of a scale: images that serve every scale
-LISTED = 20  # problems of one kind; a set of thousands has them by the thousand
+LISTED = 20  # of the problems of one kind: a large set may have thousands
 
 
 @dataclass(frozen=True)
 class Match:
-    """A path that fits a template: what the image is called in its set, and its scale where the template has one."""
+    """A path that fits a template: the image's key in its set, and its scale if there is one."""
 
     path: str
     key: str
@@ -28,13 +28,17 @@ class Match:
 
 @cache
 def _compiled(template: str) -> re.Pattern[str]:
-    """A layout's template as a pattern of paths without their suffix. `[...]` may be missing; `x` is also written `X`."""
+    """Compile a layout's template to a pattern for paths without their suffix.
+
+    `[...]` is optional, and the `x` of `x{scale}` may also be `X`.
+    """
     pattern = re.sub(r"x(?=\{scale\})", "[xX]", template.replace("[", "(?:").replace("]", ")?"))
     pattern = (
         pattern.replace("{prefix}", "[^/]*")
         .replace("{folders}", "(?:.*/)?")
         .replace("{key}", "(?P<key>.+?)")
     )
+    # A scale that is there twice is the same in both places.
     return re.compile(
         pattern.replace("{scale}", r"(?P<scale>\d+)", 1).replace("{scale}", "(?P=scale)")
     )
@@ -52,16 +56,16 @@ def matches(template: str, paths: Sequence[str]) -> list[Match]:
 
 
 def order_of(path: str) -> list[str]:
-    """The key by which images are sorted, folder by folder: their order is of a set's identity."""
+    """The key to sort images by, folder by folder: their order is part of a set's identity."""
     return path.split("/")
 
 
 def normal(key: str) -> str:
-    """A key as it is compared: macOS decomposes accents where others do not."""
+    """A key as it is compared: macOS decomposes accents, and other systems do not."""
     return unicodedata.normalize("NFC", key)
 
 
 def shortened(problems: Sequence[str]) -> list[str]:
-    """The problems, the first of them where there are very many."""
+    """The problems, or the first of them and the number of the others if there are very many."""
     more = len(problems) - LISTED
     return [*problems[:LISTED], *([f"and {more} more of this kind"] if more > 0 else [])]

@@ -1,7 +1,7 @@
-"""Whether one picture lies in a set more than once, in other sizes: reduced images that no name gives away.
+"""The same picture in a set in several sizes: finds reduced images that no name gives away.
 
-Only images whose names say that they may be the same are looked at, and of them the first few: equal names in several folders,
-and names that differ by a scale (`0001`, `0001x4`).
+Only images whose names suggest that they may be the same are compared, and only the first few of
+them: equal names in several folders, and names that differ by a scale (`0001`, `0001x4`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from trainers.data.headers import image_size
 from trainers.data.manifests import ImageFile
 
 LOOKED_AT = 3  # names of a set, and as many images of each
-LARGEST_PX = (
-    128  # side of the pictures that are compared, both reduced to the smaller's size, or to this
-)
-ALIKE = 0.9  # correlation of two of them: above 0.999 for Set5's LR images, at most 0.53 between sixty images of BSDS400
-LEAST_STD = 1.0  # of a picture on 0 to 255, below which it is flat and like any other
+# Side of the pictures that are compared: both are reduced to the smaller one's size, or to this.
+LARGEST_PX = 128
+# Correlation of two pictures: above 0.999 for Set5's LR images, at most 0.53 between sixty images
+# of BSDS400.
+ALIKE = 0.9
+LEAST_STD = 1.0  # on 0 to 255: a flatter picture resembles any other
 
 
 def same_in_another_size(alike: Sequence[Sequence[ImageFile]], folder: Path) -> list[str]:
-    """What is wrong with a set of whose images of like names, each lot of them, the first are all one picture in other sizes."""
+    """The problem with a set if the first few groups of like-named images are each one picture."""
     looked_at = alike[:LOOKED_AT]
     same = [pair for found in looked_at if (pair := _same(found))]
     if len(same) < len(looked_at):
@@ -36,14 +37,15 @@ def same_in_another_size(alike: Sequence[Sequence[ImageFile]], folder: Path) -> 
 
 
 def _same(files: Sequence[ImageFile]) -> list[tuple[ImageFile, tuple[int, int]]] | None:
-    """The first two of these images that are one picture in two sizes of the same shape."""
+    """The first two of these images that are one picture in two sizes of the same shape, if any."""
     try:
         sized = [(file, file.px or image_size(file.path)) for file in files]
     except (OSError, ValueError):
-        return None  # told when it is decoded
+        return None  # reported when it is decoded
     largest, largest_px = max(sized, key=lambda both: both[1])
     for file, px in [both for both in sized if both[1] != largest_px][:LOOKED_AT]:
         scale = largest_px[0] / px[0]
+        # The same shape, but for rounding, and much the same pixels.
         if (
             abs(largest_px[1] / scale - px[1]) <= 1
             and _correlation(largest.path, file.path, px) > ALIKE
@@ -53,12 +55,12 @@ def _same(files: Sequence[ImageFile]) -> list[tuple[ImageFile, tuple[int, int]]]
 
 
 def _correlation(one: Path, other: Path, px: tuple[int, int]) -> float:
-    """Of the pixels of two images, both resized to `px`."""
+    """The correlation of the pixels of two images, both resized to `px`."""
     shrink = max(1.0, max(px) / LARGEST_PX)
     size = (max(1, round(px[0] / shrink)), max(1, round(px[1] / shrink)))
     try:
         a, b = (_gray(path, size) for path in (one, other))
-    except Exception:  # of damaged bytes, any: told when they are decoded
+    except Exception:  # damaged bytes may raise anything; reported when they are decoded
         return 0.0
     if min(a.std(), b.std()) < LEAST_STD:
         return 0.0
