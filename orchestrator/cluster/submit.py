@@ -78,7 +78,7 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
         print("The cluster would take it. Nothing was made (--dry-run).")
         return 0
     claim_name(plan, store)
-    clear_outcome(store, job.name)
+    clear_outcome(store, job.name)  # an earlier job of this name may have left one
     keep_initial(plan, store)  # pods do not see this machine's files
     made = _make(kube, job, plan.sweep)
     _give_files(kube, job, made)
