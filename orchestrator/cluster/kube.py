@@ -1,4 +1,4 @@
-"""The part of the Kubernetes API that a sweep needs. No other file imports `kubernetes`.
+"""The part of the Kubernetes API that a sweep needs: no other file imports `kubernetes`.
 
 Every failure becomes a sentence: no cluster, no KubeRay, a right that is missing (which verb on
 what), an object that the API refuses.

@@ -1,6 +1,6 @@
-"""Turns a plan into the objects of its job. Pure.
+"""Turns a plan into the objects of its job: `k8s/rayjob.yaml` filled in, and a ConfigMap. Pure.
 
-They are a RayJob, which is `k8s/rayjob.yaml` with named fields set, and a ConfigMap with the sweep.
+Only named fields of `k8s/rayjob.yaml` are set. The ConfigMap holds the sweep and the user's norms.
 """
 
 from __future__ import annotations

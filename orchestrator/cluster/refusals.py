@@ -1,4 +1,4 @@
-"""What the Kubernetes API refuses or cannot do, as errors that say why and what would help."""
+"""Errors for what the Kubernetes API refuses or cannot do: they say why, and what would help."""
 
 from __future__ import annotations
 

@@ -96,13 +96,13 @@ def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
         if not has_closed:
             close("interrupted", f"ended by {stopped_by.name}")
         print(
-            f"Ended by {stopped_by.name}. What is done is kept; this continues: {the_command()}",
+            f"Ended by {stopped_by.name}. What is done is kept. To continue: {the_command()}",
             file=sys.stderr,
         )
         signals.received = stopped_by
     elif not has_closed:
         close("ray lost", str(death) if death.cause else f"{death}\n{death.log}".rstrip())
-        raise EnvironmentProblem(f"{death}. What is done is kept; this continues: {the_command()}")
+        raise EnvironmentProblem(f"{death}. What is done is kept. To continue: {the_command()}")
     elif code not in SETTLED:
         close("interrupted", f"the driver ended with exit code {code}")
     signals.check()

@@ -1,6 +1,6 @@
-"""`normsweep run` inside a cluster's job.
+"""`normsweep run` inside a cluster's job: its outcome goes to the store, for `submit` and `status`.
 
-It keeps the outcome in the store. An exit code other than 0 asks for a new cluster.
+An exit code other than 0 asks for a new cluster.
 """
 
 from __future__ import annotations

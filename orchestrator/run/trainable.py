@@ -218,7 +218,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._ended = True
 
     def _provenance(self, jobs: Jobs) -> dict[str, Any]:
-        """The attempt's record of itself: where it runs, with which versions, on which placement."""
+        """The record of an attempt: where it runs, with which versions, on which placement."""
         spec = self._trial.spec
         # How a worker's share of a batch is divided, which changes after running out of memory.
         slices = {"micro_batch": spec.micro_batch, "accumulation": spec.accumulation}

@@ -1,7 +1,4 @@
-"""Runs the trials of a sweep under Ray Tune.
-
-Placement groups come from the plan, and the largest trials start first. Failed trials are retried.
-"""
+"""Runs a sweep's trials under Ray Tune: in placement groups, largest first, with retries."""
 
 from __future__ import annotations
 
