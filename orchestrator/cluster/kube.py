@@ -122,9 +122,14 @@ class Kube:
         group, version = CUSTOM[plural]
         with self._mapped("delete", plural, name):
             self._custom.delete_namespaced_custom_object(
-                group, version, self.namespace, plural, name,
-                propagation_policy="Foreground", _request_timeout=DEADLINE_S,
-            )  # fmt: skip
+                group,
+                version,
+                self.namespace,
+                plural,
+                name,
+                propagation_policy="Foreground",
+                _request_timeout=DEADLINE_S,
+            )
 
     # --- any kind of object
 

@@ -54,7 +54,7 @@ def _is(workload: Object, kind: str) -> bool:
 
 
 def _order(workload: Object) -> tuple[int, str]:
-    """Sorts workloads as Kueue takes them: by priority, then by age."""
+    """The key to sort workloads by, as Kueue takes them: priority, then age."""
     return -int(workload["spec"].get("priority") or 0), workload["metadata"]["creationTimestamp"]
 
 

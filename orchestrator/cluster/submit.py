@@ -251,7 +251,7 @@ def _make(kube: Kube, job: Job, sweep: str) -> Object:
 
 
 def _age(rayjob: Object) -> tuple[str, str]:
-    """Sorts jobs by age, and those of the same second by name."""
+    """The key to sort jobs by: their age, and within a second their name."""
     return rayjob["metadata"]["creationTimestamp"], rayjob["metadata"]["name"]
 
 

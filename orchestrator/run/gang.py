@@ -107,7 +107,7 @@ class Worker:
 
     def _visible_devices(self) -> str:
         """The GPUs that Ray gave to this worker, if any, for CUDA_VISIBLE_DEVICES."""
-        # Ray hides nothing from a worker without a GPU, so it would see all of them.
+        # Ray hides no GPU from a worker that was given none, so its rank would see them all.
         if not self._job.spec.placement.gpus:
             return ""
         return ",".join(ray.get_runtime_context().get_accelerator_ids()["GPU"])

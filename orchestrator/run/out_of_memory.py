@@ -57,7 +57,7 @@ def is_fixed(spec: RunSpec) -> bool:
 
 
 def remembered(spec: RunSpec, tried: Iterable[tuple[Attempt, Mapping[str, Any]]]) -> RunSpec:
-    """The trial with the micro-batch that is left after those that ran out of memory.
+    """The spec with the micro-batch that is left after those that ran out of memory.
 
     `tried` has the earlier attempts that did, each with its failure. Attempts on another placement
     do not count, nor do failures that were final: their micro-batch is tried again.

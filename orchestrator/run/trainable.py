@@ -170,9 +170,14 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 break
             time.sleep(POLL_EVERY_S)
         write_failure(
-            self._store, self._trial.id, self._attempt, "interrupted", "stopped from outside",
-            final=False, step=self._checkpoint,
-        )  # fmt: skip
+            self._store,
+            self._trial.id,
+            self._attempt,
+            "interrupted",
+            "stopped from outside",
+            final=False,
+            step=self._checkpoint,
+        )
 
     def _look(self) -> None:
         if time.monotonic() - self._alive_at > ALIVE_EVERY_S:

@@ -23,9 +23,8 @@ from orchestrator.run.progress import Progress
 from orchestrator.run.ray import refuse_split_store
 from orchestrator.run.trainable import GangTrainable, Jobs
 
-SAVE_WITHIN_S = (
-    90.0  # more than a trainable waits for its gang, less than the parent for the driver
-)
+# More than a trainable waits for its gang, less than the parent waits for the driver.
+SAVE_WITHIN_S = 90.0
 # The trainables of one trial that may die. This only bounds what orchestrator.run.outcome decides:
 # whether a failed attempt is repeated.
 MOST_DEATHS = 100
