@@ -1,1 +1,1 @@
-"""A sweep as a job on Kubernetes: made, sent, followed, and put into words."""
+"""Sweeps as jobs on Kubernetes: building, submitting, following and describing them."""

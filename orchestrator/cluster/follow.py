@@ -1,4 +1,4 @@
-"""The verbs on jobs that are there: `list`, `status`, `logs`, `cancel`, and following one to its outcome in the store."""
+"""The verbs on existing jobs: `list`, `status`, `logs`, `cancel`; and waiting for an outcome."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from orchestrator.cluster.kube import ApiAway, Kube, NotThere, Object
+from orchestrator.cluster.kube import Kube, Object
 from orchestrator.cluster.logs import log_lines
 from orchestrator.cluster.names import check_namespace
 from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, TRIALS_NOTE
+from orchestrator.cluster.refusals import ApiAway, NotThere
 from orchestrator.cluster.watch import JobState, Note, job_state
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan.show import trials_in_words
@@ -25,16 +26,17 @@ from orchestrator.store.names import trials_of_sweep
 from orchestrator.store.trials import glances_at, looks_at
 
 LOOK_EVERY_S = 3.0
-AWAY_DEADLINE_S = 900.0  # of the API, while somebody waits for a sweep of days
+AWAY_DEADLINE_S = 900.0  # a sweep takes days: waiting for it should survive a short outage
 PROGRESS_EVERY_S = 20.0  # a look costs a few requests for each trial that has not ended
-OF_JOB = re.compile(r"-[0-9a-f]{6}$")  # what a job's name has behind its sweep's
+OF_JOB = re.compile(r"-[0-9a-f]{6}$")  # what a job's name adds to its sweep's
 HOPELESS_S = 180.0
-FORGOTTEN_S = 60.0
-GONE_DEADLINE_S = 200.0  # more than the pods' grace period: those whose head was lost use it
+FORGOTTEN_S = 60.0  # a cause that was not seen for this long counts as a new one
+# Longer than the workers' grace period (180 s), all of which they use if their head is lost.
+GONE_DEADLINE_S = 200.0
 
 
 def outcome(kube: Kube, name: str) -> int:
-    """Follow a job to its end; the sweep's own exit code. Raises EnvironmentProblem."""
+    """Follow a job to its end; returns the sweep's own exit code. Raises EnvironmentProblem."""
     last_shown: tuple[str, tuple[Note, ...]] | None = None
     away_since: float | None = None
     patience = Patience()
@@ -51,7 +53,8 @@ def outcome(kube: Kube, name: str) -> int:
             if away_since is None:
                 away_since = time.monotonic()
                 print(
-                    f"{error}\n  The sweep goes on by itself; looking again for {AWAY_DEADLINE_S / 60:.0f} minutes.",
+                    f"{error}\n  The sweep goes on by itself. "
+                    f"Retrying for {AWAY_DEADLINE_S / 60:.0f} minutes.",
                     flush=True,
                 )
             if time.monotonic() - away_since > AWAY_DEADLINE_S:
@@ -69,7 +72,7 @@ def outcome(kube: Kube, name: str) -> int:
 
 
 class Progress:
-    """How far a sweep's trials are, said when it has changed; the store is asked now and then."""
+    """Prints how far a sweep's trials are whenever that changes, reading the store now and then."""
 
     def __init__(self) -> None:
         self._looked = -math.inf
@@ -81,7 +84,7 @@ class Progress:
             return
         try:
             line = _in_words(self.states(read_store(state.store), ids))
-        except EnvironmentProblem:  # the store is away from here, which pods may not notice
+        except EnvironmentProblem:  # out of reach from here, though perhaps not for the pods
             return
         finally:
             self._looked = time.monotonic()
@@ -90,7 +93,7 @@ class Progress:
             print(f"  {line}", flush=True)
 
     def states(self, store: Store, ids: Sequence[str]) -> list[State]:
-        """The states of the trials. Those that have ended are not asked for again."""
+        """The states of the trials. Those that have ended are not looked up again."""
         open_ones = [trial for trial in ids if trial not in self._ended]
         states = {
             trial: look.state for trial, look in glances_at(store, open_ones).items()
@@ -100,7 +103,11 @@ class Progress:
 
 
 class Patience:
-    """With pods that cannot start: a certain cause is given some minutes, since an image may be on its way to its registry."""
+    """Gives up waiting for pods that cannot start.
+
+    Even a cause that does not pass by itself gets HOPELESS_S, since an image may be on its way to
+    its registry.
+    """
 
     def __init__(self) -> None:
         self._first_seen: dict[str, float] = {}
@@ -111,26 +118,30 @@ class Patience:
         now = time.monotonic()
         for note in state.notes:
             if note.is_certain:
-                pod = note.text.partition(":")[
-                    0
-                ]  # its words change: an image is tried, waited for, tried again
+                # By pod, since the words change: an image is tried, waited for, tried again.
+                pod = note.text.partition(":")[0]
                 if now - self._last_seen.get(pod, -math.inf) > FORGOTTEN_S:
                     self._first_seen[pod] = now
                 self._last_seen[pod] = now
                 if now - self._first_seen[pod] > HOPELESS_S:
                     raise EnvironmentProblem(
-                        f"{state.name} cannot start, and will not by itself:\n  {note.in_words(datetime.now(UTC))}\n"
-                        f"It is left as it is. Once the cause is mended it starts; or end it: normsweep cancel {state.name}"
+                        f"{state.name} cannot start, and will not by itself:\n"
+                        f"  {note.in_words(datetime.now(UTC))}\n"
+                        "The job is still there and starts once the cause is fixed. "
+                        f"To end it: normsweep cancel {state.name}"
                     )
 
 
 def outcome_of(state: JobState) -> int:
-    """The exit code of a finished job's sweep, as the store has it."""
+    """Print what a finished job's sweep left in the store; returns the sweep's exit code.
+
+    Raises EnvironmentProblem if it left nothing.
+    """
     kept = read_outcome(read_store(state.store), state.name)
     if kept is None:
         notes = "".join(f"\n  {note}" for note in state.lines())
         raise EnvironmentProblem(
-            f"{state.name} ended without an outcome. Submit it again: it continues.{notes}"
+            f"{state.name} ended without an outcome. Submit the sweep again to continue it.{notes}"
         )
     if summary := kept.get("summary"):
         print(summary)
@@ -151,16 +162,17 @@ def list_jobs(kube: Kube) -> int:
     )
     if not jobs:
         check_namespace(kube)
-        print(f"No sweep in namespace {kube.namespace}.")
+        print(f"No sweeps in namespace {kube.namespace}.")
     for job in jobs:
         print_state(job_state(kube, job))
     return 0
 
 
 def show_job(kube: Kube, given: str, store_uri: str) -> int:
-    """The state of one job, and how far its trials are; once it has finished, the exit code of its sweep.
+    """Print the state of a job and how far its trials are.
 
-    Of one that is not on the cluster any more, what the store has of its sweep.
+    If the job is no longer on the cluster, what the store knows of its sweep is printed instead.
+    Returns the sweep's exit code once the job has finished, else 0.
     """
     try:
         job = find_job(kube, given)
@@ -171,15 +183,15 @@ def show_job(kube: Kube, given: str, store_uri: str) -> int:
         )
         if sweep is None:
             raise
-        print(f"{sweep} is not on the cluster (any more). Its store {store_uri} knows:")
-        print(f"  {_trials_told(store_uri, trials_of_sweep(store, sweep))}")
+        print(f"{sweep} is not on the cluster (any more). According to its store {store_uri}:")
+        print(f"  {_trials_in_words(store_uri, trials_of_sweep(store, sweep))}")
         return 0
     state = job_state(kube, job)
     print_state(state)
     try:
-        print(f"  {_trials_told(state.store, _trials_of(job))}")
+        print(f"  {_trials_in_words(state.store, _trials_of(job))}")
     except EnvironmentProblem as error:
-        print(f"  how far its trials are cannot be seen from here: {error}")
+        print(f"  The progress of its trials cannot be seen from here: {error}")
     return outcome_of(state) if state.finished else 0
 
 
@@ -187,8 +199,8 @@ def _trials_of(job: Object) -> list[str]:
     return str(job["metadata"]["annotations"][TRIALS_NOTE]).split(",")
 
 
-def _trials_told(store_uri: str, ids: Sequence[str]) -> str:
-    """Raises EnvironmentProblem."""
+def _trials_in_words(store_uri: str, ids: Sequence[str]) -> str:
+    """Read how far these trials are. Raises EnvironmentProblem."""
     return _in_words(look.state for look in looks_at(read_store(store_uri), ids).values())
 
 
@@ -205,13 +217,18 @@ def show_log(kube: Kube, given: str, *, follow: bool) -> int:
 
 
 def cancel(kube: Kube, given: str, *, remove_finished: bool = False) -> int:
-    """End a job: delete it with all that belongs to it, and wait until it is gone. A finished one stays, unless told otherwise."""
+    """End a job: delete it with all that belongs to it, and wait until it is gone.
+
+    A finished one stays, unless `remove_finished`.
+    """
     job = find_job(kube, given)
     name = job["metadata"]["name"]
     if (state := job_state(kube, job)).finished and not remove_finished:
         print(
-            f"{name} is {state.phase}: there is nothing to cancel. Its record and log stay until the sweep is submitted again;\n"
-            f"`normsweep cancel --remove {given}` deletes them now. Its trials are in {state.store} either way."
+            f"{name} is {state.phase}: there is nothing to cancel. "
+            "Its record and log stay until the sweep is submitted again;\n"
+            f"`normsweep cancel --remove {given}` deletes them now. "
+            f"Its trials are in {state.store} either way."
         )
         return 0
     remove(kube, name)
@@ -219,14 +236,18 @@ def cancel(kube: Kube, given: str, *, remove_finished: bool = False) -> int:
         print(f"The record and the log of {name} are deleted. Its trials stay in {state.store}.")
     else:
         print(
-            f"{name} is gone. What its trials have done is kept, and continues when the sweep is submitted again.\n"
-            f"How far they are: normsweep status {given} --store {state.store}"
+            f"{name} is gone. What its trials have done is kept; "
+            "submit the sweep again to continue them.\n"
+            f"To see how far they are: normsweep status {given} --store {state.store}"
         )
     return 0
 
 
 def remove(kube: Kube, name: str) -> None:
-    """Delete a job with all that belongs to it, and wait until it is gone. Raises EnvironmentProblem."""
+    """Delete a job with all that belongs to it, and wait until it is gone.
+
+    Raises EnvironmentProblem.
+    """
     try:
         kube.delete("rayjobs", name)
     except NotThere:
@@ -244,7 +265,8 @@ def wait_gone(kube: Kube, name: str) -> None:
             return
         time.sleep(0.5)
     raise EnvironmentProblem(
-        f"{name} is being deleted for {GONE_DEADLINE_S:.0f} s: kubectl describe rayjob {name} says why"
+        f"{name} was deleted {GONE_DEADLINE_S:.0f} s ago and is not gone. "
+        f"kubectl describe rayjob {name} says why."
     )
 
 
@@ -264,7 +286,8 @@ def find_job(kube: Kube, given: str) -> Object:
         check_namespace(kube)
         known = ", ".join(str(job["metadata"]["name"]) for job in newest) or "none"
         raise UserError(
-            f"No job or sweep {given!r} in namespace {kube.namespace}. There: {known}.\n"
-            "With its --store (or NORMSWEEP_STORE), `status` tells of one that was cancelled."
+            f"No job or sweep {given!r} in namespace {kube.namespace}. Known: {known}.\n"
+            "Given its --store (or NORMSWEEP_STORE), `status` shows the trials of one that was "
+            "cancelled."
         )
     return found

@@ -1,27 +1,29 @@
-"""The Kubernetes API, as far as a sweep needs it: the one file that imports `kubernetes`.
+"""The part of the Kubernetes API that a sweep needs: no other file imports `kubernetes`.
 
-Every failure is a sentence: no cluster, no KubeRay, no rights (which verb on what), an object that the API refuses.
+Every failure becomes a sentence: no cluster, no KubeRay, a right that is missing (which verb on
+what), an object that the API refuses.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from orchestrator.cluster.refusals import Forbidden, NotThere, Request, refused, unanswered
 from orchestrator.errors import EnvironmentProblem, UserError
 
 Object = dict[str, Any]
 
-DEADLINE_S = 20  # of a request
+DEADLINE_S = 20  # of one request
 CUSTOM = {  # plural -> (group, version)
     "rayjobs": ("ray.io", "v1"),
     "workloads": ("kueue.x-k8s.io", "v1beta2"),
     "localqueues": ("kueue.x-k8s.io", "v1beta2"),
 }
-KINDS = {  # what a job can name -> its path; the namespace's objects, and those of the whole cluster
+KINDS = {  # what a job can name -> its path, in the namespace or in the whole cluster
     "Namespace": "/api/v1/namespaces",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
     "Secret": "/api/v1/namespaces/{namespace}/secrets",
@@ -32,30 +34,14 @@ KINDS = {  # what a job can name -> its path; the namespace's objects, and those
     "WorkloadPriorityClass": "/apis/kueue.x-k8s.io/v1beta2/workloadpriorityclasses",
     "ClusterQueue": "/apis/kueue.x-k8s.io/v1beta2/clusterqueues",
 }
-INSTALL = {
-    "ray.io": "KubeRay is not installed in this cluster: install its operator (docs.ray.io/en/latest/cluster/kubernetes)",
-    "kueue.x-k8s.io": "Kueue is not installed in this cluster: install it (kueue.sigs.k8s.io), or submit without --queue",
-}
-
-
-class ApiAway(EnvironmentProblem):
-    """The API does not answer, or only that it cannot now."""
-
-
-class NotThere(Exception):
-    """The object does not exist."""
-
-
-class Exists(Exception):
-    """An object of that name exists."""
-
-
-class Forbidden(EnvironmentProblem):
-    """The account may not do this."""
 
 
 class Kube:
-    """The API of one cluster, in one namespace. Raises UserError for a context that is none, EnvironmentProblem."""
+    """The API of one cluster, in one namespace.
+
+    Raises UserError if no cluster is configured, or not under this context. Any method may raise
+    EnvironmentProblem.
+    """
 
     def __init__(self, context: str | None, namespace: str) -> None:
         try:
@@ -63,11 +49,12 @@ class Kube:
             from kubernetes.config.config_exception import ConfigException
         except ImportError as error:
             raise EnvironmentProblem(
-                "Kubernetes needs its client: pip install 'normsweep[k8s]'"
+                "The Kubernetes client is not installed: pip install 'normsweep[k8s]'"
             ) from error
         self.namespace = namespace
         try:
             if context is None:
+                # Inside a pod this is its account. Anywhere else it raises: on to the kubeconfig.
                 with contextlib.suppress(ConfigException):
                     config.load_incluster_config()
                     self._open(client)
@@ -75,7 +62,8 @@ class Kube:
             config.load_kube_config(context=context)
         except ConfigException as error:
             raise UserError(
-                f"No cluster: {str(error).rstrip('.')}. Set KUBECONFIG to a file that names one{_contexts(config)}"
+                f"No cluster: {str(error).rstrip('.')}. "
+                f"Set KUBECONFIG to a file that names one{_contexts(config)}"
             ) from error
         self._open(client)
 
@@ -114,28 +102,42 @@ class Kube:
             return found
 
     def create(self, plural: str, body: Object, *, dry_run: bool = False) -> Object:
-        """`dry_run`: the API server admits and validates it, and keeps nothing. Raises Exists."""
+        """With `dry_run`, the API server admits and validates it, no more. Raises Exists."""
         group, version = CUSTOM[plural]
         with self._mapped("create", plural, body["metadata"]["name"]):
             made: Object = self._custom.create_namespaced_custom_object(
-                group, version, self.namespace, plural, body,
-                dry_run="All" if dry_run else None, field_validation="Strict", _request_timeout=DEADLINE_S,
-            )  # fmt: skip
+                group,
+                version,
+                self.namespace,
+                plural,
+                body,
+                dry_run="All" if dry_run else None,
+                field_validation="Strict",
+                _request_timeout=DEADLINE_S,
+            )
             return made
 
     def delete(self, plural: str, name: str) -> None:
-        """With everything that belongs to it; gone once its dependants are. Raises NotThere."""
+        """Delete an object, which is gone once all that belongs to it is. Raises NotThere."""
         group, version = CUSTOM[plural]
         with self._mapped("delete", plural, name):
             self._custom.delete_namespaced_custom_object(
-                group, version, self.namespace, plural, name,
-                propagation_policy="Foreground", _request_timeout=DEADLINE_S,
-            )  # fmt: skip
+                group,
+                version,
+                self.namespace,
+                plural,
+                name,
+                propagation_policy="Foreground",
+                _request_timeout=DEADLINE_S,
+            )
 
     # --- any kind of object
 
     def is_there(self, kind: str, name: str) -> bool | None:
-        """Whether an object of `KINDS` exists; None where the account may not look. No content travels, so no secret does."""
+        """Check whether an object of `KINDS` exists; None if the account may not look.
+
+        Only metadata is asked for, so no secret travels.
+        """
         try:
             self._look(kind, name, as_kind="PartialObjectMetadata")
         except Forbidden:
@@ -145,14 +147,14 @@ class Kube:
         return True
 
     def names(self, kind: str) -> list[str]:
-        """Of every object of a kind of `KINDS`; empty where the account may not look."""
+        """The names of all objects of a kind in `KINDS`; empty if the account may not look."""
         with contextlib.suppress(Forbidden, NotThere):
             found = self._look(kind, as_kind="PartialObjectMetadataList")
             return sorted(str(item["metadata"]["name"]) for item in found["items"])
         return []
 
     def content(self, kind: str, name: str) -> Object | None:
-        """An object of `KINDS`; None where it is not there or the account may not look."""
+        """An object of `KINDS`; None if it does not exist or the account may not look."""
         with contextlib.suppress(Forbidden, NotThere):
             return self._look(kind, name)
         return None
@@ -176,6 +178,7 @@ class Kube:
             )
             response = self._api.call_api(*request, _request_timeout=DEADLINE_S)
             response.read()
+            # `call_api` returns any answer; its status is checked where the answer is deserialised.
             if not 200 <= response.status <= 299:
                 raise ApiException(http_resp=response, body=response.data.decode(errors="replace"))
             found: Object = json.loads(response.data)
@@ -194,7 +197,7 @@ class Kube:
             )
 
     def owners_of_config_map(self, name: str) -> set[str]:
-        """The uids of what it belongs to; empty where it is not there."""
+        """The uids of a ConfigMap's owners; empty if it does not exist."""
         with contextlib.suppress(NotThere), self._mapped("get", "configmaps", name):
             found = self._core.read_namespaced_config_map(
                 name, self.namespace, _request_timeout=DEADLINE_S
@@ -214,7 +217,7 @@ class Kube:
             return items
 
     def events(self, name: str) -> list[Object]:
-        """What was said of the object of this name, oldest first."""
+        """The events about the object of this name, oldest first."""
         with self._mapped("list", "events"):
             found = self._core.list_namespaced_event(
                 self.namespace,
@@ -228,7 +231,7 @@ class Kube:
             )
 
     def log(self, pod: str, container: str, *, follow: bool = False) -> Iterator[str]:
-        """Its lines. Raises NotThere."""
+        """Yield the lines of a container's log. Raises NotThere."""
         with self._mapped("get", "pods/log", pod):
             stream = self._core.read_namespaced_pod_log(
                 pod, self.namespace, container=container, follow=follow, _preload_content=False
@@ -238,93 +241,30 @@ class Kube:
 
     @contextlib.contextmanager
     def _mapped(self, verb: str, what: str, name: str = "") -> Iterator[None]:
+        """Map the client's errors, and the connection's, to ours."""
         from kubernetes.client.exceptions import ApiException
         from urllib3.exceptions import HTTPError
 
         try:
             yield
         except ApiException as error:
-            group = CUSTOM.get(what, ("", ""))[0]
-            said = _message(error)
-            if error.status == 403 and "exceeded quota" in said:
-                raise EnvironmentProblem(
-                    f"A quota of namespace {self.namespace} is used up: {said}\n"
-                    "`normsweep list` shows the sweeps there; `normsweep cancel` ends one, with --remove also what is left of one."
-                ) from error
-            if error.status == 403:
-                raise Forbidden(
-                    f"You may not {verb} {what} in namespace {self.namespace}, if there is such a namespace: {said}\n"
-                    "The role `normsweep-submitter` (k8s/base/accounts.yaml) has the rights that are needed."
-                ) from error
-            if error.status == 401:
-                raise EnvironmentProblem(
-                    f"{self._host}: does not know you: {said}. Log in again."
-                ) from error
-            if (
-                error.status == 404
-                and group
-                and (not name or "could not find the requested resource" in said)
-            ):
-                raise EnvironmentProblem(INSTALL[group]) from error
-            if error.status == 404 and verb == "create":
-                raise UserError(no_namespace(self.namespace)) from error
-            if error.status == 404:
-                raise NotThere(name) from error
-            if error.status == 409:
-                raise Exists(name) from error
-            if error.status == 429 or error.status >= 500:
-                raise ApiAway(
-                    f"The Kubernetes API at {self._host} cannot {verb} {what} now: {said}"
-                ) from error
-            raise EnvironmentProblem(
-                f"The cluster refuses to {verb} {what} {name}: {said}".rstrip()
-            ) from error
+            group, _ = CUSTOM.get(what, ("", ""))
+            request = Request(self._host, self.namespace, verb, what, name, group)
+            raise refused(request, error) from error
         except (HTTPError, OSError) as error:
-            raise ApiAway(
-                f"The Kubernetes API at {self._host} does not answer: {_cause(error)}. Is the context right, and the cluster up?"
-            ) from error
+            raise unanswered(self._host, error) from error
 
 
 def quantity(text: str) -> float:
-    """Kubernetes' `1200m` or `4Gi` as a number of CPUs, bytes, things. Raises ValueError."""
+    """Kubernetes' `1200m` or `4Gi` as a number of CPUs, bytes or things. Raises ValueError."""
     from kubernetes.utils.quantity import parse_quantity
 
     return float(parse_quantity(text))
 
 
-def no_namespace(name: str, known: Sequence[str] = ()) -> str:
-    there = f" There are: {', '.join(known)}." if known else ""
-    return f'There is no namespace {name} on this cluster.{there}\nk8s/README.md, "Services", makes one and what belongs in it.'
-
-
-def _cause(error: BaseException) -> str:
-    """What went wrong with a connection, in the system's words instead of urllib3's."""
-    found: BaseException | None = error
-    while found is not None:
-        if isinstance(found, OSError) and found.strerror:
-            return found.strerror.lower()
-        reason = getattr(found, "reason", None)
-        found = (
-            reason if isinstance(reason, BaseException) else found.__cause__ or found.__context__
-        )
-    kind = type(getattr(error, "reason", error)).__name__
-    return {
-        "ConnectTimeoutError": "no answer in time",
-        "ReadTimeoutError": "no answer in time",
-    }.get(kind, kind)
-
-
-def _message(error: Any) -> str:
-    """What the API said: the message of its Status object."""
-    try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
-        return str(error.body or error.reason).strip()
-
-
 def _contexts(config: Any) -> str:
     try:
         known = [context["name"] for context in config.list_kube_config_contexts()[0]]
-    except Exception:  # there is no file, or none that can be read: the first message says so
+    except Exception:  # no file, or an unreadable one, which the message already says
         return ""
     return f". Known contexts: {', '.join(known)}"

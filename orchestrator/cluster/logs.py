@@ -1,4 +1,4 @@
-"""What a sweep on a cluster prints, without what Ray's command line adds to it."""
+"""The output of a sweep on a cluster, without what Ray's command line adds to it."""
 
 from __future__ import annotations
 
@@ -7,34 +7,36 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 
-from orchestrator.cluster.kube import Kube, NotThere, Object
+from orchestrator.cluster.kube import Kube, Object
+from orchestrator.cluster.refusals import NotThere
 from orchestrator.cluster.watch import ANSI, job_state
 from orchestrator.errors import EnvironmentProblem
 
 LOOK_EVERY_S = 2.0
 SUBMITTER = "ray-job-submitter"
-# What `ray job submit` and `ray job logs` (2.60) say of themselves; with times before it where output is no terminal.
+# What `ray job submit` and `ray job logs` (2.60) say about themselves. Where the output is not a
+# terminal, a time precedes it.
 OF_RAY = re.compile(
     r"(?:\S+ \S+\s+)?(?:(?:INFO|SUCC|ERR|WARN)\w*\s+\S+:\d+ --)?\s*"
-    r"(?:Job submission server address: .*|-{5,}|Job '.*' (?:submitted successfully|succeeded|failed|was stopped)|Next steps|"
-    r"Query the (?:logs|status) of the job:|Request the job to be stopped:|ray job (?:logs|status|stop) \S+|"
+    r"(?:Job submission server address: .*|-{5,}|"
+    r"Job '.*' (?:submitted successfully|succeeded|failed|was stopped)|Next steps|"
+    r"Query the (?:logs|status) of the job:|Request the job to be stopped:|"
+    r"ray job (?:logs|status|stop) \S+|"
     r"Runtime env is setting up\.|Running entrypoint for job .*|WebSocket closed for job .*|"
     r"Tailing logs until the job exits.*|Status for job '.*': \w+)"
     r"|\S+ \S+\s+\w+\s+cli\.py:\d+ --\s*"
 )
-OF_SUBMITTER = (
-    "/ray/dashboard/",
-    "/ray/scripts/",
-    "/aiohttp/",
-)  # whose frames the sweep's tracebacks have not
+# Files whose frames are in the submitter's tracebacks, and not in the sweep's.
+OF_SUBMITTER = ("/ray/dashboard/", "/ray/scripts/", "/aiohttp/")
 CHAINED = ("During handling of the above exception", "The above exception was the direct cause")
-HEAD_IS_GONE = "(the head is gone: no more can be followed from here)"
+HEAD_IS_GONE = "(the head is gone: its output cannot be followed any further)"
 
 
 def log_lines(kube: Kube, job: Object, *, follow: bool) -> Iterator[str]:
-    """The driver's output, as submitters' pods have it: of the newest, or with `follow` of each until the job has finished.
+    """Yield the driver's output from the logs of the submitters' pods.
 
-    Raises EnvironmentProblem where there is none.
+    Without `follow` this is the newest pod's log so far; with it, each pod's in turn until the job
+    has finished. Raises EnvironmentProblem if there is none.
     """
     name, shown = job["metadata"]["name"], set[str]()
     while True:
@@ -64,7 +66,10 @@ def log_lines(kube: Kube, job: Object, *, follow: bool) -> Iterator[str]:
 
 
 def without_ray(lines: Iterable[str]) -> Iterator[str]:
-    """The lines that are the sweep's: not what Ray's command line says of itself, nor its tracebacks when a head goes."""
+    """Yield the sweep's own lines, without what Ray's command line says about itself.
+
+    Its traceback when a head goes is replaced by HEAD_IS_GONE.
+    """
     traceback: list[str] = []
     was_left_out = is_gone = False
     for line in lines:
@@ -92,7 +97,7 @@ def without_ray(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _submitters(kube: Kube, name: str) -> list[Object]:
-    """Oldest first."""
+    """The submitters' pods of a job, oldest first."""
     return sorted(
         kube.pods(f"batch.kubernetes.io/job-name={name}"),
         key=lambda pod: str(pod["metadata"]["creationTimestamp"]),

@@ -1,6 +1,6 @@
-"""The names that a job has for things on the cluster, held against what is there before anything is made.
+"""Checks that whatever a job names exists on the cluster, before anything is made.
 
-Kubernetes takes a job whose priority, account or Secret does not exist, and lets it wait for ever.
+Kubernetes accepts a job whose priority, account or Secret does not exist, and lets it wait forever.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.cluster.kube import Kube, no_namespace
+from orchestrator.cluster.kube import Kube
 from orchestrator.cluster.options import JobOptions
 from orchestrator.cluster.rayjob import Job
+from orchestrator.cluster.refusals import no_namespace
 from orchestrator.errors import UserError
 
 NO_CLUSTER_QUEUE = "ClusterQueueDoesNotExist"
-# How a pod's specification names things: a field that holds the name -> its kind.
+# Fields of a pod's specification that hold a name -> the kind of object that it names.
 OF_POD = {
     "serviceAccountName": "ServiceAccount",
     "priorityClassName": "PriorityClass",
     "runtimeClassName": "RuntimeClass",
 }
-REFERENCES = {  # field -> (kind, where the reference has the name)
+REFERENCES = {  # field -> (kind of object, the key in it that holds the name)
     "secretRef": ("Secret", "name"),
     "secretKeyRef": ("Secret", "name"),
     "secret": ("Secret", "secretName"),
@@ -34,7 +35,7 @@ REFERENCES = {  # field -> (kind, where the reference has the name)
 
 @dataclass(frozen=True, order=True)
 class Named:
-    """A thing that a job names, and the flag or file that named it."""
+    """An object that a job names, and the flag or file that names it."""
 
     kind: str
     name: str
@@ -42,7 +43,7 @@ class Named:
 
 
 def check_namespace(kube: Kube) -> None:
-    """Raises UserError where there is none of this name, as far as the account may look."""
+    """Raise UserError if the namespace does not exist. Passes if the account may not look."""
     if kube.is_there("Namespace", kube.namespace) is False:
         raise UserError(
             f"--namespace {kube.namespace}: {no_namespace(kube.namespace, kube.names('Namespace'))}"
@@ -50,7 +51,10 @@ def check_namespace(kube: Kube) -> None:
 
 
 def check_names(kube: Kube, job: Job, options: JobOptions) -> list[str]:
-    """What could not be looked at, in sentences. Raises UserError with every name that is not there."""
+    """Check all that a job names. Returns sentences about what the account may not look at.
+
+    Raises UserError with every name that does not exist.
+    """
     check_namespace(kube)
     wrong, unseen = list(_queue_problems(kube, options.queue)), []
     for named in sorted(set(_named(job, options))):
@@ -71,14 +75,15 @@ def _queue_problems(kube: Kube, queue: str | None) -> Iterator[str]:
     if queue not in queues:
         yield (
             f"--queue {queue}: there is no LocalQueue of this name in namespace {kube.namespace} "
-            f"(there: {', '.join(queues) or 'none'}). k8s/queues/queues.yaml shows how one is made."
+            f"(there: {', '.join(queues) or 'none'}). k8s/queues/queues.yaml shows how to make one."
         )
         return
     for condition in (queues[queue].get("status") or {}).get("conditions", ()):
         if condition["type"] == "Active" and condition.get("reason") == NO_CLUSTER_QUEUE:
             yield (
-                f"--queue {queue}: its ClusterQueue {queues[queue]['spec'].get('clusterQueue')} does not exist, so that nothing "
-                "would ever start. k8s/queues/queues.yaml shows how one is made."
+                f"--queue {queue}: its ClusterQueue {queues[queue]['spec'].get('clusterQueue')} "
+                "does not exist, so nothing would ever start. k8s/queues/queues.yaml shows how to "
+                "make one."
             )
 
 
@@ -90,16 +95,20 @@ def _missing(kube: Kube, named: Named) -> str:
         if named.kind.endswith("PriorityClass") or named.kind == "RuntimeClass"
         else f" in namespace {kube.namespace}"
     )
-    return f"{named.given}: there is no {named.kind} {named.name}{where}{there}. {_remedy(named)}".rstrip()
+    missing = f"{named.given}: there is no {named.kind} {named.name}{where}{there}."
+    return f"{missing} {_remedy(named)}".rstrip()
 
 
 def _remedy(named: Named) -> str:
     if named.kind == "Secret" and named.given.startswith("--secret"):
-        return f"Make it: kubectl create secret generic {named.name} --from-env-file=s3.env (k8s/README.md, Services)."
+        return (
+            f"Make it: kubectl create secret generic {named.name} --from-env-file=s3.env "
+            "(k8s/README.md, Services)."
+        )
     if named.kind == "ServiceAccount":
-        return "k8s/base/accounts.yaml has those of k8s/rayjob.yaml."
+        return "k8s/base/accounts.yaml has the accounts of k8s/rayjob.yaml."
     if named.kind == "WorkloadPriorityClass":
-        return "k8s/queues/queues.yaml shows how one is made."
+        return "k8s/queues/queues.yaml shows how to make one."
     return ""
 
 
@@ -116,6 +125,7 @@ def _named(job: Job, options: JobOptions) -> Iterator[Named]:
         for kind, name in _in_pod(pod["spec"]):
             if (kind, name) == ("Secret", options.secret):
                 yield Named(kind, name, f"--secret {name}")
+            # Kubernetes itself makes these priority classes and this ConfigMap.
             elif (kind, name) != ("ConfigMap", own) and not name.startswith(
                 ("system-", "kube-root-ca")
             ):
@@ -123,7 +133,7 @@ def _named(job: Job, options: JobOptions) -> Iterator[Named]:
 
 
 def _in_pod(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(kind, name) of all that a pod cannot start without."""
+    """Yield (kind, name) of every object that a pod cannot start without."""
     for field, kind in OF_POD.items():
         if spec.get(field):
             yield kind, str(spec[field])

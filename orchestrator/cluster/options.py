@@ -1,4 +1,4 @@
-"""What a job is made with, beside the sweep: the flags of `normsweep submit`."""
+"""The flags of `normsweep submit` that a job is made with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TEMPLATE = Path(__file__).parents[2] / "k8s" / "rayjob.yaml"
 
 @dataclass(frozen=True)
 class JobOptions:
-    """What a job is made with, beside the sweep."""
+    """The flags that a job is made with, besides the sweep."""
 
     store: str
     tracking: str
@@ -22,14 +22,19 @@ class JobOptions:
     queue: str | None = None
     priority: str | None = None
     replicas: int | None = None
-    most_replicas: int | None = None  # more than `replicas`: the autoscaler's
+    most_replicas: int | None = None  # if more than `replicas`, the autoscaler adds the others
     cache_gib: int = 50
-    spare_gib: int = 2  # a pod's memory beside what the plan estimates for its ranks: Ray, and what it keeps in /dev/shm
+    # The memory of a pod beyond the plan's estimate for its ranks: for Ray and what it keeps in
+    # /dev/shm.
+    spare_gib: int = 2
     template: Path = TEMPLATE
 
 
 def flags_of(options: JobOptions) -> dict[str, Any]:
-    """The flags of `normsweep submit` that a job is made with, as its annotation keeps them; of a template its content's hash."""
+    """The flags that a job is made with, as its annotation keeps them.
+
+    For a template that is a hash of its content.
+    """
     content = (
         None
         if options.template == TEMPLATE

@@ -1,4 +1,4 @@
-"""Where a job stands in its queue, by Kueue, in words."""
+"""A job's place in its Kueue queue, and what it waits for, in words."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ GIB = 1 << 30
 
 
 def queue_notes(kube: Kube, job: Object) -> list[str]:
-    """Where a job stands in its queue, by Kueue."""
+    """Sentences about a job's place in its queue and what it waits for, according to Kueue."""
     queue = job["metadata"]["labels"].get(QUEUE_LABEL)
     if queue is None:
-        return ["suspended from outside: kubectl patch rayjob sets spec.suspend"]
+        return ["suspended, but not by a queue: kubectl patch rayjob can set spec.suspend to false"]
     workloads = [item for item in kube.find("workloads") if item["spec"].get("queueName") == queue]
     mine = next((w for w in workloads if _owner(w) == job["metadata"]["uid"]), None)
     if mine is None:
@@ -31,7 +31,8 @@ def queue_notes(kube: Kube, job: Object) -> list[str]:
         notes += _lacking(kube, queue, mine)
     if (evicted := _condition(mine, "Evicted")) is not None and evicted["status"] == "True":
         notes.append(
-            f"{evicted['reason']}: {evicted['message']}. It continues from the store when there is room."
+            f"{evicted['reason']}: {evicted['message']}. "
+            "It continues from the store when there is room."
         )
     return notes
 
@@ -53,12 +54,16 @@ def _is(workload: Object, kind: str) -> bool:
 
 
 def _order(workload: Object) -> tuple[int, str]:
-    """As Kueue takes them: by priority, then by age."""
+    """The key to sort workloads by, as Kueue takes them: priority, then age."""
     return -int(workload["spec"].get("priority") or 0), workload["metadata"]["creationTimestamp"]
 
 
 def _lacking(kube: Kube, queue: str, workload: Object) -> Iterator[str]:
-    """What there is too little of. Kueue's own words where that cannot be told, e.g. where the account may not see the quota."""
+    """Say what there is too little of.
+
+    Falls back on Kueue's own words where that is not known, e.g. because the account may not see
+    the quota.
+    """
     short = list(_sums(kube, queue, workload))
     if short:
         yield "; ".join(short)
@@ -85,11 +90,12 @@ def _sums(kube: Kube, queue: str, workload: Object) -> Iterator[str]:
     for name, needed in sorted(_needs(workload).items()):
         free = quota.get(name, 0.0) - reserved.get(name, 0.0)
         if needed > free:
-            yield f"needs {_amount(name, needed)}, {_number(name, max(free, 0.0))} of {_number(name, quota.get(name, 0.0))} free"
+            left, total = _number(name, max(free, 0.0)), _number(name, quota.get(name, 0.0))
+            yield f"needs {_amount(name, needed)}, {left} of {total} free"
 
 
 def _total(resources: Iterator[Mapping[str, Any]]) -> dict[str, float]:
-    """By name; of a quota (`nominalQuota`) or of what is used (`total`)."""
+    """Sum resources by name: of a quota (`nominalQuota`) or of what is in use (`total`)."""
     summed: dict[str, float] = {}
     for resource in resources:
         size = quantity(str(resource.get("nominalQuota", resource.get("total", "0"))))
@@ -98,7 +104,11 @@ def _total(resources: Iterator[Mapping[str, Any]]) -> dict[str, float]:
 
 
 def _needs(workload: Object) -> dict[str, float]:
-    """What all pods of a job ask for. Kueue counts a pod's containers, and its init containers where one alone asks for more."""
+    """Sum what all pods of a job ask for.
+
+    As Kueue does, a pod counts as the sum of its containers, or as an init container that alone
+    asks for more.
+    """
     needs: dict[str, float] = {}
     for pod_set in workload["spec"].get("podSets", ()):
         pod = pod_set["template"]["spec"]

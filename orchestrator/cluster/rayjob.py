@@ -1,11 +1,13 @@
-"""A plan to the objects of its job: `k8s/rayjob.yaml` with named fields set, and a ConfigMap with the sweep. Pure."""
+"""Turns a plan into the objects of its job: `k8s/rayjob.yaml` filled in, and a ConfigMap. Pure.
+
+Only named fields of `k8s/rayjob.yaml` are set. The ConfigMap holds the sweep and the user's norms.
+"""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-import math
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -15,10 +17,10 @@ from typing import Any
 
 import yaml
 
+from orchestrator.cluster.groups import WorkerGroup, worker_groups
 from orchestrator.cluster.options import TEMPLATE, JobOptions, flags_of
 from orchestrator.errors import UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
-from orchestrator.plan.fit import ranks_on_one
 from trainers import own
 from trainers.catalog import NORMS
 
@@ -32,11 +34,8 @@ FLAGS_NOTE = "normsweep.io/flags"
 GPU = "nvidia.com/gpu"
 FILES = "/etc/normsweep"
 MOST_FILE_BYTES = 1_000_000  # a ConfigMap holds 1 MiB, its own fields included
-MOST_GROUPS_IN_QUEUE = 16  # Kueue's 18 sets of pods, less the head and the submitter
-GPU_RANK_BYTES = 4 << 30  # assumed: Python, torch, CUDA's context, batches on their way
-LOADER_BYTES = 512 << 20  # assumed: a process that makes patches
-GIB = 1 << 30
-# Ray's autoscaler, a container of the head's pod, asks the API for more workers: its account, as Kubernetes would mount it.
+# Ray's autoscaler, a container in the head's pod, asks the API for more workers. This is its
+# account, and the account's token as Kubernetes would mount it; the pod itself mounts none.
 AUTOSCALER = "normsweep-autoscaler"
 AUTOSCALER_VOLUME: Mapping[str, Any] = {
     "name": "account",
@@ -62,26 +61,11 @@ AUTOSCALER_VOLUME: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class WorkerGroup:
-    """From `replicas` to `most` pods alike: each holds `workers` ranks of `cpus` and `gpus`, a fraction among them."""
-
-    name: str
-    replicas: int
-    most: int
-    workers: int
-    cpus: int
-    gpus: float
-    memory_gib: int
-
-    @property
-    def pod_gpus(self) -> int:
-        """Of a pod: Kubernetes knows whole ones only."""
-        return math.ceil(self.gpus * self.workers)
-
-
-@dataclass(frozen=True)
 class Job:
-    """What is created: the RayJob, and the ConfigMap with the sweep and the norms beside it. `plan` is as placed on `gpus`."""
+    """The objects to create: a RayJob, and a ConfigMap with the sweep file and the user's norms.
+
+    `plan` is the plan as placed on `gpus`.
+    """
 
     name: str
     plan: Plan
@@ -89,14 +73,14 @@ class Job:
     rayjob: Object
     config_map: Object
     groups: tuple[WorkerGroup, ...]
-    files: tuple[
-        str, ...
-    ]  # of the user's: the sweep file, and those of norms, by path below the current folder
+    files: tuple[str, ...]  # the sweep file and the user's norms, by path below the current folder
 
 
 def build_job(plan: Plan, options: JobOptions) -> Job:
-    """The job of a plan. Raises UserError."""
+    """Build the job of a plan. Raises UserError."""
     files = {plan.path.name: plan.path.read_bytes(), **norm_files(plan)}
+    # The name ends in a hash of all that decides what the job does. Weights do, although they are
+    # not in the ConfigMap.
     weights = {f"initial {found.given}": found.sha256.encode() for found in plan.initial}
     name = f"{plan.sweep}-{_hash(files | weights, options.image)}"
     gpus = gpus_of_template(options.template)
@@ -107,7 +91,10 @@ def build_job(plan: Plan, options: JobOptions) -> Job:
 
 
 def gpus_of_template(path: Path) -> Gpus:
-    """What `gpus_per_worker: auto` is in a job: 1 where the template's group of workers has GPUs. Raises UserError."""
+    """Decide what `gpus_per_worker: auto` is in a job. Raises UserError.
+
+    It is 1 if the template's group of workers has GPUs, else 0.
+    """
     (group,) = _template(path)["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     where = "k8s/rayjob.yaml" if path == TEMPLATE else f"--template {path}"
     try:
@@ -118,7 +105,7 @@ def gpus_of_template(path: Path) -> Gpus:
         has_gpus = any(int(limit) > 0 for limit in limits)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{where}: its group of workers has no readable resources.limits: {error!r}"
+            f"{where}: the resources.limits of its workers cannot be read: {error!r}"
         ) from error
     if has_gpus:
         return Gpus(1, f"the workers of {where} have {GPU}")
@@ -126,7 +113,7 @@ def gpus_of_template(path: Path) -> Gpus:
 
 
 def norm_files(plan: Plan) -> dict[str, bytes]:
-    """The files of the user's own norms, which travel along, by path below the folder where they were found.
+    """Read the files of the user's own norms, by path below the folder where they were found.
 
     Raises UserError.
     """
@@ -135,9 +122,10 @@ def norm_files(plan: Plan) -> dict[str, bytes]:
         origin = own.file_of(module)
         if origin is None:
             raise UserError(
-                f"norm {module}: is part of an installed package, which the image may not have. Put its file beside the sweep, or "
-                "build an image with the package (FROM the image of `make image`, RUN pip install) and publish the norm under the "
-                "entry-point group normsweep.norms."
+                f"norm {module}: it is part of an installed package, which the image may not have. "
+                "Put its file beside the sweep; or build an image with the package (FROM the image "
+                "of `make image`, RUN pip install) and publish the norm under the entry-point "
+                "group normsweep.norms."
             )
         here = next(folder for folder in own.folders() if origin.is_relative_to(folder))
         relative = origin.relative_to(here)
@@ -152,74 +140,21 @@ def norm_files(plan: Plan) -> dict[str, bytes]:
             content.decode()
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{path}: is no text ({error}): a compiled norm needs an image with it"
+                f"{path}: not a text file ({error}). A compiled norm needs an image that has it."
             ) from None
     if (size := sum(map(len, files.values()))) > MOST_FILE_BYTES:
         raise UserError(
-            f"The files of your norms have {size} bytes together; a ConfigMap takes {MOST_FILE_BYTES}. "
-            "Build an image with them (FROM the image of `make image`, COPY) and publish them as a package."
+            f"The files of your norms have {size} bytes in all, and a ConfigMap takes "
+            f"{MOST_FILE_BYTES}. Build an image with them (FROM the image of `make image`, COPY) "
+            "and publish them as a package."
         )
     return files
 
 
 def _module(trial: Trial) -> str:
-    """The module of a norm from outside the catalogue; "" for one of the catalogue."""
+    """The module of a norm from outside the catalogue; "" for one in the catalogue."""
     norm = trial.spec.model.norm.name
     return norm.partition(":")[0] if NORMS[norm].open_knobs else ""
-
-
-def worker_groups(plan: Plan, options: JobOptions) -> tuple[WorkerGroup, ...]:
-    """A group for each shape of worker (CPUs and GPUs), with enough pods for its largest gang, or as many as asked for.
-
-    Raises UserError where Kueue could not take them.
-    """
-    shapes: dict[tuple[float, int], list[Trial]] = {}
-    for trial in plan.trials:
-        placement = trial.spec.placement
-        shapes.setdefault((placement.gpus, placement.cpus_per_worker), []).append(trial)
-    groups = []
-    for (gpus, cpus), trials in sorted(shapes.items()):
-        # A gang that must not be split needs a pod that holds it.
-        workers = max(
-            t.spec.placement.workers if t.spec.placement.strategy == "strict_pack" else 1
-            for t in trials
-        )
-        if 0 < gpus < 1:
-            workers = ranks_on_one(gpus)  # trials of one worker, as many as share a GPU
-        largest = max(t.spec.placement.workers for t in trials)
-        # A group's name becomes part of its pods'.
-        name = f"gpu{gpus:g}-cpu{cpus}".replace(".", "p") if gpus else f"cpu{cpus}"
-        replicas = options.replicas or math.ceil(largest / workers)
-        most = max(replicas, options.most_replicas or 0)
-        # Ray puts ranks of any shape where there is room for them, by CPUs and GPUs alone.
-        memory = max(
-            _held(shape, cpus * workers, math.ceil(gpus * workers)) * max(map(_host_bytes, others))
-            for shape, others in shapes.items()
-        )
-        gib = math.ceil(memory / GIB) + options.spare_gib
-        groups.append(WorkerGroup(name, replicas, most, workers, cpus, gpus, gib))
-    if options.queue and len(groups) > MOST_GROUPS_IN_QUEUE:
-        raise UserError(
-            f"{len(groups)} shapes of workers (CPUs and GPUs of a rank), and so groups of pods: Kueue takes "
-            f"{MOST_GROUPS_IN_QUEUE}. Give trials fewer different `resources`, or split the sweep."
-        )
-    return tuple(groups)
-
-
-def _host_bytes(trial: Trial) -> int:
-    """Of a rank, beside its GPU's."""
-    placement = trial.spec.placement
-    if not placement.gpus:
-        return trial.memory_bytes
-    loaders = (
-        placement.cpus_per_worker - 1 if placement.data_workers is None else placement.data_workers
-    )
-    return GPU_RANK_BYTES + loaders * LOADER_BYTES
-
-
-def _held(shape: tuple[float, int], cpus: int, gpus: int) -> int:
-    """How many ranks of a shape (GPUs, CPUs) a pod with so many CPUs and GPUs holds."""
-    return min(cpus // shape[1], gpus * ranks_on_one(shape[0]) if shape[0] else cpus)
 
 
 def _hash(files: Mapping[str, bytes], image: str) -> str:
@@ -237,7 +172,7 @@ def _rayjob(
     groups: tuple[WorkerGroup, ...],
     files: Sequence[str],
 ) -> Object:
-    # By way of JSON, so that what the YAML shares by its aliases is shared no more.
+    # Through JSON, because YAML's aliases make several fields one object.
     job: Object = json.loads(json.dumps(_template(options.template)))
     try:
         return _filled(job, name, plan, options, gpus, groups, files)
@@ -245,7 +180,8 @@ def _rayjob(
         if options.template == TEMPLATE:
             raise
         raise UserError(
-            f"--template {options.template}: lacks a field that k8s/rayjob.yaml has, or has one container too many: {error!r}"
+            f"--template {options.template}: a field of k8s/rayjob.yaml is missing, or there is a "
+            f"container too many: {error!r}"
         ) from error
 
 
@@ -305,8 +241,8 @@ def _filled(
 
 
 def _template(path: Path) -> Object:
-    """Raises UserError for what cannot be filled."""
-    wanted = "a changed copy of k8s/rayjob.yaml is wanted"
+    """Read a template. Raises UserError if it cannot be filled in."""
+    hint = "Give a changed copy of k8s/rayjob.yaml."
     try:
         template: Object = yaml.safe_load(path.read_text())
         if (
@@ -315,10 +251,10 @@ def _template(path: Path) -> Object:
         ):
             return template
     except OSError as error:
-        raise UserError(f"--template {path}: {error.strerror}: {wanted}") from error
+        raise UserError(f"--template {path}: {error.strerror}. {hint}") from error
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"--template {path}: {' '.join(str(error).split())}: {wanted}") from error
-    raise UserError(f"--template {path}: is no RayJob with one group of workers: {wanted}")
+        raise UserError(f"--template {path}: {' '.join(str(error).split())}. {hint}") from error
+    raise UserError(f"--template {path}: not a RayJob with one worker group. {hint}")
 
 
 def _entrypoint(name: str, plan: Plan, options: JobOptions, gpus: Gpus) -> list[str]:
@@ -339,10 +275,8 @@ def _entrypoint(name: str, plan: Plan, options: JobOptions, gpus: Gpus) -> list[
         "--join-deadline-s",
         "900",
     ]
-    command += [
-        "--auto-gpus",
-        str(gpus.auto),
-    ]  # the pods were made for it, and may join one after the other
+    # The pods are made for this decision, and may join one after another: `run` must not decide.
+    command += ["--auto-gpus", str(gpus.auto)]
     for root in options.data_roots:
         command += ["--data", root]
     return command
@@ -372,7 +306,7 @@ def _group(template: Object, group: WorkerGroup) -> Object:
 
 
 def _key(path: str) -> str:
-    """A file's key in the ConfigMap, which may hold no slash; no two modules have the same."""
+    """A file's key in the ConfigMap, which cannot contain a slash. No two modules share a key."""
     return re.sub(r"[^-._a-zA-Z0-9]", "--", path)
 
 

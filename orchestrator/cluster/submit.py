@@ -1,4 +1,4 @@
-"""`normsweep submit`: a sweep as a RayJob, made once, attached to, or replaced."""
+"""`normsweep submit`: makes the RayJob of a sweep, attaches to it, or replaces it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from functools import partial
 from urllib.parse import urlsplit
 
 from orchestrator.cluster.follow import GONE_DEADLINE_S, outcome, remove, wait_gone
-from orchestrator.cluster.kube import Exists, Kube, Object
+from orchestrator.cluster.kube import Kube, Object
 from orchestrator.cluster.names import check_names, check_namespace
 from orchestrator.cluster.options import JobOptions, flags_of
 from orchestrator.cluster.rayjob import FLAGS_NOTE, MANAGED, STORE_NOTE, SWEEP_LABEL, Job, build_job
+from orchestrator.cluster.refusals import Exists
 from orchestrator.cluster.watch import FINISHED, JobState, job_state
 from orchestrator.errors import EnvironmentProblem, TrialsFailed, UserError
 from orchestrator.initial import keep_initial
@@ -42,9 +43,9 @@ class SubmitOptions:
 
 
 def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
-    """Make the job of a plan, or attach to the one that is there. Returns the exit code; with `wait`, the sweep's own.
+    """Make the job of a plan, or attach to the one that is there.
 
-    Raises UserError, EnvironmentProblem.
+    Returns the exit code; with `wait`, the sweep's own. Raises UserError, EnvironmentProblem.
     """
     _check_options(options.job)
     job = build_job(plan, options.job)
@@ -77,23 +78,27 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
         print("The cluster would take it. Nothing was made (--dry-run).")
         return 0
     claim_name(plan, store)
-    clear_outcome(store, job.name)
-    keep_initial(plan, store)  # pods see no file of this machine's
+    clear_outcome(store, job.name)  # an earlier job of this name may have left one
+    keep_initial(plan, store)  # pods do not see this machine's files
     made = _make(kube, job, plan.sweep)
     _give_files(kube, job, made)
     print(
-        f"{job.name} is made. Follow it: normsweep status {job.name}, normsweep logs -f {job.name}"
+        f"Made {job.name}. To follow it: normsweep status {job.name}, normsweep logs -f {job.name}"
     )
     return outcome(kube, job.name) if options.wait else 0
 
 
 def _attach(kube: Kube, job: Job, there: Object, options: SubmitOptions) -> int:
-    """To a job that is unfinished. Raises UserError where it was made with other flags, which would change nothing now."""
+    """Attach to an unfinished job.
+
+    Raises UserError if it was made with other flags, since those given now would have no effect.
+    """
     state = job_state(kube, there)
     if differing := _differing(there, options.job):
         raise UserError(
-            f"{state.name} is {state.phase} already, made with other flags than these:\n{differing}\n"
-            f"Give the same flags to attach to it, or end it first: normsweep cancel {state.name}    (what is done is kept)"
+            f"{state.name} is {state.phase} already, but was made with other flags:\n{differing}\n"
+            "Give the same flags to attach to it, or end it first: "
+            f"normsweep cancel {state.name}    (what is done is kept)"
         )
     print(f"{state.name} is {state.phase} already.")
     if options.dry_run:
@@ -106,9 +111,9 @@ def _attach(kube: Kube, job: Job, there: Object, options: SubmitOptions) -> int:
 
 
 def _differing(there: Object, options: JobOptions) -> str:
-    """Lines of the flags that a job was made with, where they are not those given now.
+    """Lines for the flags whose values are not those that the job was made with.
 
-    A job of before flags were kept has its store only.
+    Jobs from before flags were kept have only their store.
     """
     notes = there["metadata"].get("annotations", {})
     kept = json.loads(notes.get(FLAGS_NOTE) or json.dumps({"--store": notes.get(STORE_NOTE)}))
@@ -127,40 +132,47 @@ def _in_words(value: object) -> str:
 
 
 def _check_options(options: JobOptions) -> None:
-    """Refuse what pods could not reach, and what does not go together. Raises UserError."""
+    """Refuse addresses that pods cannot reach, and flags that clash. Raises UserError."""
     if options.priority and not options.queue:
         raise UserError(f"--priority {options.priority} needs --queue.")
     if options.most_replicas and options.queue:
-        raise UserError("--autoscale: Kueue counts fixed pods: give --replicas with a --queue")
+        raise UserError(
+            "--autoscale does not go with --queue, since Kueue counts fixed pods. Give --replicas."
+        )
     if not is_s3(options.store):
         raise UserError(
-            f"--store {options.store}: pods on several nodes need a store that all reach: s3://BUCKET/PREFIX"
+            f"--store {options.store}: pods on several nodes need a store that all of them reach. "
+            "Give s3://BUCKET/PREFIX."
         )
     if not options.tracking.lower().startswith(("http://", "https://")):
         raise UserError(
-            f"--tracking {options.tracking}: pods need a server: http://mlflow:5000 is the one of k8s/base"
+            f"--tracking {options.tracking}: pods need a server. That of k8s/base is "
+            "http://mlflow:5000."
         )
     address = parse(options.tracking)
     if address.credentials is not None:
         raise UserError(
-            "--tracking: holds a password, which would stand in the job for everyone to read. Put MLFLOW_TRACKING_USERNAME and "
-            f"MLFLOW_TRACKING_PASSWORD into the Secret {options.secret}, and leave them out of the address."
+            "--tracking: the address holds a password, which everyone could read in the job. "
+            "Put MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD into the Secret "
+            f"{options.secret} instead."
         )
     if is_this_machine(urlsplit(address.uri).hostname or ""):
         raise UserError(
-            f"--tracking {options.tracking}: for a pod that is the pod itself; name it as the cluster does"
+            f"--tracking {options.tracking}: for a pod that is the pod itself. "
+            "Give the server's name in the cluster."
         )
     for root in options.data_roots:
         if not is_s3(root):
             raise UserError(
-                f"--data {root}: pods do not see this machine's folders. Stage it: normsweep data stage NAME --to s3://..."
+                f"--data {root}: pods do not see this machine's folders. "
+                "Stage it: normsweep data stage NAME --to s3://..."
             )
 
 
 def _unfinished(kube: Kube, sweep: str, name: str) -> Object | None:
-    """The unfinished job of this very name; one that is being deleted is waited for.
+    """Find the unfinished job of this name, once those being deleted are gone.
 
-    Raises UserError where another one of the sweep is unfinished.
+    Raises UserError if another job of the sweep is unfinished.
     """
     found = None
     for item in kube.find("rayjobs", _of(sweep)):
@@ -179,10 +191,12 @@ def _of(sweep: str) -> str:
 
 def _another(sweep: str, state: JobState) -> str:
     return (
-        f"Another version of the sweep {sweep} is {state.phase}: {state.name} (the file, the image or a norm differs). Either\n"
+        f"Another version of the sweep {sweep} is {state.phase}: {state.name} "
+        "(the file, the image or a norm differs). Either\n"
         f"  wait for it:    normsweep status {state.name}\n"
-        f"  or end it:      normsweep cancel {state.name}    (what is done is kept, and used by the next one)\n"
-        "  or give this one a name of its own: `sweep: ...` in the file"
+        f"  or end it:      normsweep cancel {state.name}    "
+        "(what is done is kept, and the new job uses it)\n"
+        "  or give this one another name: `sweep: ...` in the file"
     )
 
 
@@ -193,7 +207,8 @@ def _is_finished(rayjob: Object) -> bool:
 def _try(kube: Kube, job: Job) -> None:
     """Let the API server admit and validate both objects, without making them.
 
-    Where one of this name exists, to be replaced or attached to, the server would look no further: under another name.
+    If one of this name exists, to be replaced or attached to, the server would look no further, so
+    it is tried under another name.
     """
     for make, body in (
         (partial(kube.create, "rayjobs"), job.rayjob),
@@ -208,7 +223,10 @@ def _try(kube: Kube, job: Job) -> None:
 
 
 def _make(kube: Kube, job: Job, sweep: str) -> Object:
-    """The job, in the place of the sweep's finished ones. Raises UserError where another version was a moment earlier."""
+    """Make the job in place of the sweep's finished ones, or return the one that is there.
+
+    Raises UserError if another version was submitted a moment earlier.
+    """
     while True:
         for item in kube.find("rayjobs", _of(sweep)):
             if _is_finished(item):
@@ -216,10 +234,11 @@ def _make(kube: Kube, job: Job, sweep: str) -> Object:
         try:
             made = kube.create("rayjobs", job.rayjob)
             break
-        except Exists:  # somebody submits the same, or ends it, at the same time
+        except Exists:  # someone else is submitting or ending the same job
             there = _unfinished(kube, sweep, job.name)
             if there is not None:
                 return there
+    # Of two versions that are submitted at once, the older job stays.
     others = [
         item
         for item in kube.find("rayjobs", _of(sweep))
@@ -232,12 +251,15 @@ def _make(kube: Kube, job: Job, sweep: str) -> Object:
 
 
 def _age(rayjob: Object) -> tuple[str, str]:
-    """Orders jobs, also those of the same second."""
+    """The key to sort jobs by: their age, and within a second their name."""
     return rayjob["metadata"]["creationTimestamp"], rayjob["metadata"]["name"]
 
 
 def _give_files(kube: Kube, job: Job, rayjob: Object) -> None:
-    """The ConfigMap with the sweep, which goes when the job goes. Pods wait for it. Raises EnvironmentProblem."""
+    """Make the ConfigMap with the sweep, which pods wait for and which goes when the job goes.
+
+    Raises EnvironmentProblem.
+    """
     uid = rayjob["metadata"]["uid"]
     owner = {
         "apiVersion": rayjob["apiVersion"],
@@ -252,19 +274,20 @@ def _give_files(kube: Kube, job: Job, rayjob: Object) -> None:
         try:
             kube.create_config_map({**job.config_map, "metadata": metadata})
             return
-        except Exists:  # this job's own, or one that goes with the job before
+        except Exists:  # this job's own, or that of an earlier job, which is about to go
             if uid in kube.owners_of_config_map(job.name):
                 return
         time.sleep(0.5)
     raise EnvironmentProblem(
-        f"ConfigMap {job.name} belongs to something else and does not go: kubectl describe it"
+        f"ConfigMap {job.name} belongs to something else and does not go away. "
+        f"kubectl describe configmap {job.name} says to what."
     )
 
 
 def _print_what(
     job: Job, options: JobOptions, reached: Mapping[str, int], *, says_device: bool
 ) -> None:
-    """`reached`: of the trials that are to be trained, the step that each continues from."""
+    """Print what will run where. `reached`: the step that each trial to train continues from."""
     plan = job.plan
     print(
         f"Sweep {plan.sweep}: {trials_in_words(len(plan.trials))}, {len(reached)} to train, "
@@ -274,7 +297,7 @@ def _print_what(
         f"RayJob {job.name}, image {options.image}"
         + (f", queue {options.queue}" if options.queue else "")
     )
-    print(f"  files that travel along: {', '.join(job.files)}")
+    print(f"  files sent along: {', '.join(job.files)}")
     if says_device:
         print(f"Placement: {gpus_in_words(job.gpus)}")
     for warning in too_large_for_a_gpu(plan.trials):
@@ -290,10 +313,12 @@ def _print_what(
         ranks = f"{group.workers} rank{'s' * (group.workers > 1)} each"
         print(f"  {pods} x {group.name}: {cpus} CPU{gpus}, {group.memory_gib} GiB, {ranks}")
     print(
-        f"  store {options.store}; MLflow {options.tracking}; keys and address of S3 from Secret {options.secret}"
+        f"  store {options.store}; MLflow {options.tracking}; "
+        f"S3 keys and address from Secret {options.secret}"
     )
     here = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
     if here.hostname and is_this_machine(here.hostname):
         print(
-            f"  (S3 is {here.geturl()} for this machine: for a pod that is the pod itself, so the Secret must name another)"
+            f"  (S3 is at {here.geturl()} for this machine. For a pod that is the pod itself, "
+            "so the Secret must name another address.)"
         )

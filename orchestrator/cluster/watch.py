@@ -1,4 +1,4 @@
-"""What a sweep's job is doing, in words: KubeRay's and Kueue's states and reasons, and what to do about each."""
+"""The state of a job, in words: what KubeRay, Kueue and pods report, and what to do about it."""
 
 from __future__ import annotations
 
@@ -15,43 +15,62 @@ from orchestrator.plan.show import duration
 FINISHED = frozenset({"Complete", "Failed", "ValidationFailed"})
 CLUSTER_LABEL = "ray.io/cluster"
 REASONS = {
-    "SubmissionFailed": "the submitter could not hand the sweep to the head: `normsweep logs` shows what it said",
-    "DeadlineExceeded": "the job's deadline passed (activeDeadlineSeconds in k8s/rayjob.yaml): submit again, it continues",
-    "PreRunningDeadlineExceeded": "its pods were not running in time: look at the pods below",
-    "AppFailed": "the sweep could not run: `normsweep logs` shows why; submit again once it is mended",
-    "JobStatusCheckTimeoutExceeded": "the head did not answer for minutes: submit again, it continues",
-    "ValidationFailed": "KubeRay refuses the RayJob: its version is older than 1.6, or k8s/rayjob.yaml was changed",
+    "SubmissionFailed": (
+        "the submitter could not pass the sweep to the head: `normsweep logs` shows what it said"
+    ),
+    "DeadlineExceeded": (
+        "the job's deadline passed (activeDeadlineSeconds in k8s/rayjob.yaml): "
+        "submit the sweep again to continue it"
+    ),
+    "PreRunningDeadlineExceeded": "its pods were not running in time: see the pods below",
+    "AppFailed": (
+        "the sweep could not run: `normsweep logs` shows why; fix that and submit the sweep again"
+    ),
+    "JobStatusCheckTimeoutExceeded": (
+        "the head did not answer for minutes: submit the sweep again to continue it"
+    ),
+    "ValidationFailed": (
+        "KubeRay refuses the RayJob: KubeRay is older than 1.6, or k8s/rayjob.yaml was changed"
+    ),
 }
 SHOWN_LINES = 4
-SHORT_S = 60  # what is so for less is not worth a figure
+SHORT_S = 60  # a shorter time is not worth printing
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+NO_IMAGE = "the image cannot be pulled: is its name right, and may the nodes read its registry?"
 WAITING = {
-    "ImagePullBackOff": "the image cannot be pulled: is its name right, and may the nodes read its registry?",
-    "ErrImagePull": "the image cannot be pulled: is its name right, and may the nodes read its registry?",
+    "ImagePullBackOff": NO_IMAGE,
+    "ErrImagePull": NO_IMAGE,
     "ErrImageNeverPull": "the image is not on the node",
-    "InvalidImageName": "the image's name is no name of an image",
-    "CreateContainerConfigError": "something that the pod names is missing, e.g. the Secret with the S3 keys",
+    "InvalidImageName": "the image's name is not valid",
+    "CreateContainerConfigError": (
+        "something that the pod names is missing, e.g. the Secret with the S3 keys"
+    ),
     "CreateContainerError": "the node cannot make the container",
     "RunContainerError": "the node cannot start the container",
-    "CrashLoopBackOff": "the container ends again and again: `normsweep logs` shows why",
+    "CrashLoopBackOff": "the container keeps ending: `normsweep logs` shows why",
 }
-# Nothing but a mended job, image or cluster changes these.
+# These last until someone fixes the job, the image or the cluster.
 CERTAIN = frozenset(WAITING) - {"CreateContainerError", "RunContainerError", "CrashLoopBackOff"}
 CERTAIN_WORDS = re.compile(
-    r'error looking up service account|violates PodSecurity|(secret|configmap|persistentvolumeclaim) "[^"]*" not found'
+    r"error looking up service account|violates PodSecurity|"
+    r'(secret|configmap|persistentvolumeclaim) "[^"]*" not found'
 )
 
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence about a job. `is_certain`: only somebody's hand will change it. `since`: when it began, as the API has it."""
+    """A sentence about a job.
+
+    `is_certain`: it stays true until someone does something about it. `since`: when it began,
+    according to the API.
+    """
 
     text: str
     is_certain: bool = False
     since: str = field(default="", compare=False)
 
     def in_words(self, now: datetime) -> str:
-        """With how long it has been so."""
+        """The sentence, with how long it has been true."""
         if not self.since:
             return self.text
         seconds = (now - datetime.fromisoformat(self.since)).total_seconds()
@@ -64,7 +83,7 @@ class Note:
 
 @dataclass(frozen=True)
 class JobState:
-    """`phase` is one word; `notes` are sentences, what is certain first."""
+    """The state of a job. `phase` is one word; `notes` are sentences, the certain ones first."""
 
     name: str
     sweep: str
@@ -74,7 +93,7 @@ class JobState:
     finished: bool
 
     def lines(self) -> list[str]:
-        """Its notes, as they are at this moment."""
+        """The notes in words, as of now."""
         return [note.in_words(datetime.now(UTC)) for note in self.notes]
 
 
@@ -127,7 +146,10 @@ def _of_event(pod: str, event: Object) -> Note:
 
 
 def _comes_up(pod: Object) -> bool:
-    """Whether a node has the pod and its containers do not say yet what they wait for, e.g. for a volume."""
+    """Check whether a pod is on a node but its containers do not say yet what they wait for.
+
+    They may wait for a volume, for example, which only an event says.
+    """
     status = pod.get("status") or {}
     containers = status.get("containerStatuses", ())
     waiting = {
@@ -142,7 +164,7 @@ def _comes_up(pod: Object) -> bool:
 
 
 def last_lines(message: str) -> list[str]:
-    """Of what the entrypoint printed, as KubeRay's message has it, its end without what Ray adds."""
+    """The last lines that the entrypoint printed, from KubeRay's message, without Ray's own."""
     lines = [ANSI.sub("", line).strip() for line in message.splitlines()]
     return [
         line
@@ -164,7 +186,7 @@ def _warnings(kube: Kube, name: str) -> Sequence[Object]:
 
 
 def pod_notes(pod: Object) -> list[Note]:
-    """What keeps a pod from running, ended a container of it, or made one start again."""
+    """Say what keeps a pod from running, ended one of its containers, or made one start again."""
     name, status, notes = pod["metadata"]["name"], pod.get("status") or {}, []
     conditions = {condition["type"]: condition for condition in status.get("conditions", ())}
     scheduled = conditions.get("PodScheduled", {})
@@ -194,8 +216,10 @@ def _container_notes(pod: str, container: Object, since: str) -> Iterator[Note]:
     for ended in ends:
         if ended.get("reason") == "OOMKilled":
             yield Note(
-                f"{pod}: OOMKilled: {container['name']} went over its memory limit. What was done is kept and continues. More "
-                "memory: submit --spare-gib (workers) or --template (head); less need: resources.micro_batch in the sweep."
+                f"{pod}: OOMKilled: {container['name']} went over its memory limit. "
+                "What is done is kept, and the sweep continues. For more memory, submit it with "
+                "--spare-gib (workers) or --template (head); to need less, set a smaller "
+                "resources.micro_batch in the sweep."
             )
     if restarts := container.get("restartCount", 0):
         last = ends[1]

@@ -1,1 +1,1 @@
-"""Running a sweep: trials trained by Ray Tune, one gang of workers each. Ray is imported nowhere else."""
+"""Running a sweep with Ray Tune, one gang of workers per trial. Ray is imported nowhere else."""

@@ -1,8 +1,10 @@
-"""`normsweep run` as two processes: one works, its parent hears signals, sees how it ends, and leaves no process behind.
+"""`normsweep run` as two processes: a child that works, and a parent that attends to signals.
 
-Ray ends a driver whose raylet or control store dies on the spot, from C++ and with a dump; a SIGTERM in its midst aborts. So
-the driver is a child that signals do not reach: the parent passes the first on, waits for checkpoints a bounded time, and what
-Ray prints on its way out goes to a log. When the parent is killed outright, the kernel kills the child, and Ray with it.
+When its raylet or control store dies, Ray ends the driver on the spot, from C++ and with a dump; a
+SIGTERM in the middle of its work makes it abort. So the driver is a child process that signals do
+not reach. The parent passes the first one on, waits for checkpoints for a bounded time, says how
+the child ended, and leaves no process behind. What Ray prints on its way out goes to a log. If the
+parent is killed outright, the kernel kills the child, and Ray with it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def the_command() -> str:
-    """The command as it was given, for a shell."""
+    """The command as it was given, quoted for a shell."""
     script, *arguments = sys.argv
     if Path(script).name == "__main__.py":
         return shlex.join(sys.orig_argv)
@@ -45,7 +47,7 @@ def the_command() -> str:
 
 @dataclass(frozen=True)
 class Death:
-    """A driver that ended without a word: the status of waitpid, what it knew of the cause, and the end of its log."""
+    """How a driver died: its status from waitpid, the cause if it named one, the end of its log."""
 
     status: int
     cause: str
@@ -64,14 +66,15 @@ class Death:
 
 
 def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
-    """The exit code of `work()`, which runs in a child process and must not raise.
+    """Run `work()` in a child process, where it must not raise, and return its exit code.
 
-    `close(kind, message)` is called here where the child was ended before it had closed its trials' attempts. Raises
-    EnvironmentProblem where the child died, Interrupted where a signal ended it.
+    `close(kind, message)` is called in this process if the child ended before it had closed its
+    trials' attempts. Raises EnvironmentProblem if the child died, Interrupted if a signal ended it.
     """
+    # Blocked from before the fork, so that none is missed: `_wait` takes them by sigtimedwait.
     heard = {*signals.heeded(), signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, {*heard, signals.PASSED_ON})
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    _prctl(PR_SET_CHILD_SUBREAPER, 1)  # orphans of the child become ours, for `_end_all` to find
     said, says = os.pipe()
     with os.fdopen(os.memfd_create("ray"), "w+b") as log:
         parent, child = os.getpid(), os.fork()
@@ -93,13 +96,13 @@ def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
         if not has_closed:
             close("interrupted", f"ended by {stopped_by.name}")
         print(
-            f"Ended by {stopped_by.name}. What is done is kept; this continues: {the_command()}",
+            f"Ended by {stopped_by.name}. What is done is kept. To continue: {the_command()}",
             file=sys.stderr,
         )
         signals.received = stopped_by
     elif not has_closed:
         close("ray lost", str(death) if death.cause else f"{death}\n{death.log}".rstrip())
-        raise EnvironmentProblem(f"{death}. What is done is kept; this continues: {the_command()}")
+        raise EnvironmentProblem(f"{death}. What is done is kept. To continue: {the_command()}")
     elif code not in SETTLED:
         close("interrupted", f"the driver ended with exit code {code}")
     signals.check()
@@ -107,11 +110,11 @@ def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
 
 
 def _work(work: Callable[[], int], parent: int, says: int, log: int) -> None:
-    """In the child; does not return."""
+    """Call `work()` in the child. Does not return."""
     signals.leave_to_parent()
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD, signals.PASSED_ON])
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
+    if os.getppid() != parent:  # which died before the kernel was asked to kill us with it
         os._exit(1)
     separate_stderr(log)
     global _lost
@@ -124,23 +127,22 @@ def _work(work: Callable[[], int], parent: int, says: int, log: int) -> None:
         sys.stderr.flush()
         os.write(says, b"ended")
     finally:
-        os._exit(
-            code
-        )  # nothing is left to tidy, and Ray's part at the end of an interpreter takes half a second
+        # Nothing is left to tidy up, and at an interpreter's usual end Ray takes half a second.
+        os._exit(code)
 
 
 _lost: int | None = None
 
 
 def lost(cause: str) -> None:
-    """End the child at once: what it works with has died. `cause` is a clause."""
+    """End the child at once, because something that it needs has died. `cause` is a clause."""
     if _lost is not None:
         os.write(_lost, f"lost: {cause}".encode())
     os._exit(EnvironmentProblem.exit_code)
 
 
 def _wait(child: int, heard: set[signal.Signals]) -> tuple[int, signal.Signals | None]:
-    """The child's status, and the signal that this process got.
+    """Wait for the child; returns its status, and the signal that this process got, if any.
 
     The child is killed if it takes too long to end, or if Ctrl-C comes after the first signal.
     """
@@ -162,13 +164,13 @@ def _wait(child: int, heard: set[signal.Signals]) -> tuple[int, signal.Signals |
             stopped_by, since = signal.Signals(got.si_signo), time.monotonic()
             os.kill(child, signals.PASSED_ON)
             print(
-                f"{stopped_by.name}: checkpoints are saved first. Ctrl-C ends it at once.",
+                f"{stopped_by.name}: saving checkpoints first. Ctrl-C ends it at once.",
                 file=sys.stderr,
             )
 
 
 def _end_all() -> None:
-    """Kill what the child left; its orphans have become this process's children."""
+    """Kill what the child left behind: its orphans have become this process's children."""
     until = time.monotonic() + KILLED_WITHIN_S
     me = psutil.Process()
     while (left := me.children(recursive=True)) and time.monotonic() < until:

@@ -1,4 +1,7 @@
-"""`normsweep run` inside a cluster's job: its outcome is kept in the store, its exit code asks for a new cluster or not."""
+"""`normsweep run` inside a cluster's job: its outcome goes to the store, for `submit` and `status`.
+
+An exit code other than 0 asks for a new cluster.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,12 @@ from orchestrator.run.runner import Ended
 from orchestrator.store import open_store
 from orchestrator.store.jobs import write_outcome
 
-SETTLED = frozenset(
-    {0, UserError.exit_code, TrialsFailed.exit_code}
-)  # which no new cluster would change
+# A new cluster would not change these.
+SETTLED = frozenset({0, UserError.exit_code, TrialsFailed.exit_code})
 
 
 def run_for_job(job: str, store_uri: str, run: Callable[[], Ended]) -> int:
-    """`run()`; 0 where its outcome is settled and kept, otherwise its exit code."""
+    """Call `run()`. Returns 0 once its outcome is settled and kept, otherwise its exit code."""
     try:
         ended = run()
     except NormsweepError as error:

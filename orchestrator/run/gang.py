@@ -1,8 +1,8 @@
-"""A trial's gang: one Ray actor per worker, in the trial's placement group, each hosting one rank as a process.
+"""A trial's gang: a Ray actor per worker, in the trial's placement group, each hosting one rank.
 
-A rank writes only to its local run folder, in the formats of trainers; the actor ships what is finished to the store. A rank
-dies with its actor. A gang with one dead rank is ended as a whole: the attempt has failed, and the next one continues from
-the newest checkpoint.
+A rank is a process that dies with its actor. It writes only to its local run folder, in the
+formats of trainers; the actor ships what is finished to the store. A gang with one dead rank is
+ended as a whole: the attempt has failed, and the next one continues from the newest checkpoint.
 """
 
 from __future__ import annotations
@@ -52,22 +52,22 @@ class Assignment:
     attempt: int
     spec: RunSpec
     store_uri: str
-    work: str | None  # local run folders are made below; None: the node's temporary folder
-    cache: (
-        str | None
-    )  # what a node keeps for all its trials, unless NORMSWEEP_CACHE names another; None: in the user's cache
+    work: str | None  # local run folders are made in it; None: the node's temporary folder
+    # Where a node keeps data sets for all its trials, unless NORMSWEEP_CACHE names another folder;
+    # None: in the user's home.
+    cache: str | None
     data_roots: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one worker has to tell since the last time."""
+    """One worker's report of what is new since its last one."""
 
     exit_code: int | None
     checkpoints: tuple[Shipped, ...] = ()
     step: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
-    device: str | None = None  # of the rank, once it has journalled that it has started
+    device: str | None = None  # the rank's, once its journal says that it has started
     result: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     log_tail: str = ""
@@ -86,20 +86,18 @@ class Worker:
             tempfile.mkdtemp(prefix=f"{assignment.trial_id}-rank-{rank}-", dir=assignment.work)
         )
         self._cache_root = cache_root(Path(assignment.cache) if assignment.cache else None)
-        self._cache: Cache | None = (
-            None  # while this object lives, nothing that it gave out is evicted
-        )
+        # While this object lives, nothing that it gave out is evicted.
+        self._cache: Cache | None = None
         self._data: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
-        self._listener: socket.socket | None = (
-            None  # of rank 0, from the choice of a port until the rank has it
-        )
+        # Rank 0's, from the choice of a port until the rank has inherited it.
+        self._listener: socket.socket | None = None
         self._shipping = Shipping(
             self._store, assignment.trial_id, assignment.attempt, rank, self._out
         )
 
     def standing(self) -> tuple[str, dict[str, Any]]:
-        """The id of the node that this worker is on, and what is recorded of its rank."""
+        """The id of the node that this worker is on, and what is recorded about its rank."""
         node: str = ray.get_runtime_context().get_node_id()
         return node, {
             "rank": self._rank,
@@ -108,15 +106,17 @@ class Worker:
         }
 
     def _visible_devices(self) -> str:
-        """For CUDA_VISIBLE_DEVICES: the GPUs that Ray gave to this worker, and none where it gave none."""
+        """The GPUs that Ray gave to this worker, if any, for CUDA_VISIBLE_DEVICES."""
+        # Ray hides no GPU from a worker that was given none, so its rank would see them all.
         if not self._job.spec.placement.gpus:
             return ""
         return ",".join(ray.get_runtime_context().get_accelerator_ids()["GPU"])
 
     def rendezvous(self) -> tuple[str, int]:
-        """An address of this node and a port on it, for rank 0, which inherits the listening socket.
+        """An address of this node and a port on it. Rank 0 inherits the listening socket.
 
-        A port that is only chosen here and bound by the rank could be taken by another process in between.
+        If the rank had to bind a port that was only chosen here, another process could take it
+        first.
         """
         address = ray.util.get_node_ip_address()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -126,9 +126,10 @@ class Worker:
         return address, self._listener.getsockname()[1]
 
     def fetch_data(self) -> None:
-        """Fetch the trial's data sets into this node's cache, where they lie on S3; whoever is first does, others wait.
+        """Fetch those of the trial's data sets that are on S3 into this node's cache.
 
-        Raises DatasetProblem, CacheProblem, EnvironmentProblem.
+        The first worker that asks fetches, and others wait. Raises DatasetProblem, CacheProblem,
+        EnvironmentProblem.
         """
         spec = self._job.spec
         self._cache = Cache(self._cache_root)
@@ -137,7 +138,7 @@ class Worker:
         self._data = [str(root) for root in roots]
 
     def start(self, address: str, port: int) -> Start:
-        """Start the rank, from the newest intact checkpoint; returns how it begins."""
+        """Start the rank from the newest intact checkpoint; returns how it begins."""
         found = fetch_checkpoint(self._store, self._job.trial_id, self._out / "resume")
         spec_path = self._out / "spec.json"
         spec_path.write_text(self._job.spec.to_json())
@@ -155,12 +156,13 @@ class Worker:
             command += ["--initial", str(initial)]
         environment = {
             **os.environ,
-            # `-P` keeps modules of the working folder, perhaps a `copy.py`, from standing before the libraries.
+            # `-P` keeps modules of the working folder, perhaps a `copy.py`, from hiding those of
+            # libraries.
             "PYTHONPATH": os.pathsep.join(
                 filter(None, [PROJECT, os.environ.get("PYTHONPATH", "")])
             ),
             "RANK": str(self._rank),
-            "LOCAL_RANK": "0",  # a rank sees its own GPU only
+            "LOCAL_RANK": "0",  # a rank sees only its own GPU
             "CUDA_VISIBLE_DEVICES": self._visible_devices(),
             "WORLD_SIZE": str(self._job.spec.placement.workers),
             "MASTER_ADDR": address,
@@ -181,23 +183,26 @@ class Worker:
                 pass_fds=inherited,
             )
         if self._listener is not None:
-            self._listener.close()  # the rank's copy holds the port; with ours, peers of a dead rank 0 would wait for it
+            # The rank's copy holds the port. If ours did too, peers would wait for a dead rank 0.
+            self._listener.close()
             self._listener = None
         return begins
 
     def _fetch_initial(self, begins: Start) -> Path | None:
-        """The weights that the rank starts from; None where it starts from its seed, or continues from a checkpoint."""
+        """Fetch the weights that the rank starts from.
+
+        None if it starts from its seed or continues from a checkpoint.
+        """
         sha256 = self._job.spec.training.initial
         if sha256 is None or begins.continues:
             return None
         return fetch_initial(self._store, sha256, self._out)
 
     def poll(self) -> Report:
-        """What the rank has done, shipped as far as it is due."""
+        """Ship what is due of what the rank has written, and report what is new."""
         assert self._process is not None
-        exit_code = (
-            self._process.poll()
-        )  # before looking, so that an ended rank's last words are not missed
+        # Asked before looking at its files, so that an ended rank's last words are not missed.
+        exit_code = self._process.poll()
         news = self._shipping.ship(has_ended=exit_code is not None)
         report = Report(
             exit_code,
@@ -214,7 +219,7 @@ class Worker:
         )
 
     def ask_to_end(self) -> None:
-        """SIGTERM: the rank ends after a checkpoint."""
+        """Send SIGTERM, at which the rank saves a checkpoint and ends."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
@@ -226,7 +231,7 @@ class Worker:
         shutil.rmtree(self._out, ignore_errors=True)
 
     def _failure(self) -> dict[str, Any] | None:
-        """What the rank said before it ends, which its peers may do first."""
+        """The failure that the rank reported, before it ends: its peers may end first."""
         return _read_json(self._out / f"failure-rank-{self._rank}.json")
 
     def _log_tail(self) -> str:
@@ -244,14 +249,18 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def draining_nodes() -> set[str]:
-    """Ids of the nodes that were told to end soon. Ray 2.60 has no public call for it; its own Train asks in this way."""
+    """Ids of the nodes that are to end soon.
+
+    Ray (2.60) has no public call for this; Ray Train asks in the same way.
+    """
     return set(ray._private.state.state.get_draining_nodes())
 
 
 class Gang:
-    """All workers of one attempt, on `nodes`. `waiting` is called every ALIVE_EVERY_S while a worker takes its time.
+    """All workers of one attempt, on `nodes`.
 
-    Any method raises ray.exceptions.RayActorError where a worker is dead.
+    `waiting` is called every ALIVE_EVERY_S while a worker takes its time. Any method raises
+    ray.exceptions.RayActorError if a worker is dead.
     """
 
     def __init__(self, assignment: Assignment, waiting: Callable[[], None]) -> None:
@@ -270,12 +279,12 @@ class Gang:
         ]
         self._waiting = waiting
         self.nodes: frozenset[str] = frozenset()
-        self.ranks: list[dict[str, Any]] = []  # where each stands
+        self.ranks: list[dict[str, Any]] = []  # what is recorded about each
 
     def start(self) -> Start:
-        """Fetch the data, start every rank; returns how they begin.
+        """Fetch the data and start every rank; returns how they begin.
 
-        Raises RayTaskError with what was wrong as its cause.
+        Raises RayTaskError, whose cause is what went wrong.
         """
         standing = self._all(worker.standing.remote() for worker in self._workers)
         self.nodes = frozenset(node for node, _ in standing)
@@ -288,7 +297,7 @@ class Gang:
         return starts[0]
 
     def poll(self) -> list[Report]:
-        """What every rank has done since the last time, its finished checkpoints shipped."""
+        """Ship finished checkpoints, and report what every rank has done since the last time."""
         return self._all(worker.poll.remote() for worker in self._workers)
 
     def _all(self, calls: Iterable[ray.ObjectRef]) -> list[Any]:
@@ -304,8 +313,7 @@ class Gang:
     def end(self) -> None:
         """End every rank and worker, whatever state they are in."""
         for worker in self._workers:
-            with contextlib.suppress(
-                ray.exceptions.RayError, TimeoutError
-            ):  # dead already, and its rank with it
+            # One that is dead already took its rank with it.
+            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):
                 ray.get(worker.end.remote(), timeout=10)
             ray.kill(worker)

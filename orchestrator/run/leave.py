@@ -1,8 +1,9 @@
-"""What the pod of a cluster's head does before it ends (preStop in k8s/rayjob.yaml): `python -m orchestrator.run.leave`.
+"""Prepares the end of a head's pod: `python -m orchestrator.run.leave`, preStop in k8s/rayjob.yaml.
 
-Ray's dashboard is silenced first. It would tell what follows as a job that failed, and KubeRay buys a new cluster for that; a
-head that cannot be asked is replaced in the same cluster, whose submitter submits again. (Suspended, not killed: `ray start
---block` ends the whole pod when the dashboard is gone.) Then the sweep's driver is told to end, so that trials leave
+First it silences Ray's dashboard. That would report what follows as a failed job, for which KubeRay
+buys a new cluster; a head that does not answer is replaced in the same cluster, whose submitter
+submits again. The dashboard is suspended, not killed, since `ray start --block` ends the whole pod
+when the dashboard is gone. Then the sweep's driver is asked to end, so that trials leave
 checkpoints and their runs in MLflow are closed.
 """
 
@@ -14,7 +15,7 @@ from contextlib import suppress
 import psutil
 
 DASHBOARD = "ray/dashboard/dashboard.py"
-DRIVER_WITHIN_S = 30.0  # the rest of the pod's grace period is Ray's
+DRIVER_WITHIN_S = 30.0  # the rest of the pod's grace period is left to Ray
 LOOK_EVERY_S = 0.2
 
 

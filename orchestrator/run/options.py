@@ -1,4 +1,4 @@
-"""What a run was asked to do."""
+"""The flags of a run."""
 
 from __future__ import annotations
 
@@ -19,4 +19,4 @@ class RunOptions:
     json_lines: bool = False
     data_roots: tuple[str, ...] = ()
     run: str = ""  # names this run in the attempts that it begins
-    job: str = ""  # of the cluster, in which it runs
+    job: str = ""  # the cluster's job that it runs in; "" outside a cluster

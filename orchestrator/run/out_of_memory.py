@@ -1,7 +1,8 @@
 """CUDA out of memory: the next attempt takes half the micro-batch, until nothing is left to halve.
 
-The effective batch stays, so the trial stays the same one: its steps are computed in more forward passes of fewer images. What
-was learnt is kept in the store (the placement of attempts that ran out of memory), and later runs begin there.
+The effective batch stays the same, and so does the trial: its steps are computed in more forward
+passes of fewer images. The store keeps the placement of attempts that ran out of memory, and later
+runs start from what was left.
 """
 
 from __future__ import annotations
@@ -20,17 +21,19 @@ from trainers.catalog import NORMS
 from trainers.spec import RunSpec
 
 TRAINING = "training"
-# An attempt on another placement says nothing of how much memory this one has or needs.
+# An attempt that differs in one of these says nothing about the memory that this one has or needs.
 SAME_MEMORY = ("workers", "gpus_per_worker", "zero_stage", "activation_checkpointing")
 HELP = {
     "set-up": "the network, its gradients and moments do not fit at all",
-    "evaluation": "whole images are evaluated, which no micro_batch makes smaller; leave the set out of data.evaluate and score "
-    "the trial afterwards (`normsweep evaluate --tile`)",
+    "evaluation": (
+        "whole images are evaluated, which no micro_batch makes smaller; leave the set out of "
+        "data.evaluate and score the trial afterwards (`normsweep evaluate --tile`)"
+    ),
 }
 
 
 def place_of(reports: Sequence[Report]) -> str:
-    """What a rank was doing when it ran out of memory."""
+    """The phase in which a rank ran out of memory; TRAINING if it did not say."""
     failures = [
         report.failure
         for report in reports
@@ -40,18 +43,25 @@ def place_of(reports: Sequence[Report]) -> str:
 
 
 def smaller_micro_batch(spec: RunSpec, micro_batch: int) -> int | None:
-    """The largest divisor of a worker's share of the batch that is at most half of `micro_batch`; None below 2."""
+    """The largest divisor of a worker's share of the batch that is at most half of `micro_batch`.
+
+    None if `micro_batch` is below 2.
+    """
     share = spec.training.batch_size // spec.placement.workers
     return max((n for n in range(1, micro_batch // 2 + 1) if share % n == 0), default=None)
 
 
 def is_fixed(spec: RunSpec) -> bool:
-    """Whether another micro-batch would make another trial."""
+    """Return whether another micro-batch would make another trial."""
     return depends_on_micro_batch(NORMS[spec.model.norm.name])
 
 
 def remembered(spec: RunSpec, tried: Iterable[tuple[Attempt, Mapping[str, Any]]]) -> RunSpec:
-    """The trial with the micro-batch that is left after what earlier (attempt, failure) ran out of memory with."""
+    """The spec with the micro-batch that is left after those that ran out of memory.
+
+    `tried` has the earlier attempts that did, each with its failure. Attempts on another placement
+    do not count, nor do failures that were final: their micro-batch is tried again.
+    """
     if is_fixed(spec):
         return spec
     placement = spec.placement.model_dump(mode="json")
@@ -68,7 +78,10 @@ def remembered(spec: RunSpec, tried: Iterable[tuple[Attempt, Mapping[str, Any]]]
 
 
 def infeasible_because(trial: Trial, place: str) -> str | None:
-    """Why the trial cannot be trained on its placement, and what it would need; None where a smaller micro-batch may do."""
+    """Say why the trial cannot be trained on its placement, and what would help.
+
+    None if a smaller micro-batch may do.
+    """
     spec = trial.spec
     if place != TRAINING:
         why = (
@@ -76,14 +89,20 @@ def infeasible_because(trial: Trial, place: str) -> str | None:
         )
     elif is_fixed(spec):
         why = (
-            f"CUDA out of memory with a micro-batch of {spec.micro_batch}; {spec.model.norm.name} takes its statistics from the "
-            "micro-batch, so that a smaller one would be another trial."
+            f"CUDA out of memory with a micro-batch of {spec.micro_batch}; {spec.model.norm.name} "
+            "takes its statistics from the micro-batch, so a smaller one would make another trial."
         )
     elif smaller_micro_batch(spec, spec.micro_batch) is None:
-        why = f"CUDA out of memory with a micro-batch of {spec.micro_batch}: nothing is left to halve."
+        why = (
+            f"CUDA out of memory with a micro-batch of {spec.micro_batch}: "
+            "nothing is left to halve."
+        )
     else:
         return None
-    return f"{why} A worker takes about {cost_of(spec).memory_bytes / GB:.1f} GB. What would help: {_needed(spec)}."
+    return (
+        f"{why} A worker takes about {cost_of(spec).memory_bytes / GB:.1f} GB. "
+        f"What would help: {_needed(spec)}."
+    )
 
 
 def _needed(spec: RunSpec) -> str:

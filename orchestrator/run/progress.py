@@ -1,4 +1,4 @@
-"""How a run reports progress: a live table in a terminal, plain lines elsewhere, JSON for programs."""
+"""How a run reports progress: a live table in a terminal, plain lines elsewhere, or JSON."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from orchestrator.plan.states import State
 
 LINE_EVERY_S = 15.0
 LONGEST_TABLE = 30
-LEFT_OUT = ("loss", "step")  # of a narrow terminal, in this order: numbers are whole or not there
-SHORTEST_NAME = 16  # characters, of a trial
-PADDING = 2  # of a column
+# Columns that a narrow terminal does without, in this order. Numbers are never cut short.
+LEFT_OUT = ("loss", "step")
+SHORTEST_NAME = 16  # characters of a trial's name; columns are left out to make room for them
+PADDING = 2  # characters around a column
 STYLES = {
     State.RUNNING: "bold",
     State.FAILED: "red",
@@ -46,7 +47,7 @@ PLACES = {  # in the table, from the top
 
 @dataclass
 class _Row:
-    """What is known of one trial."""
+    """The display's record of one trial."""
 
     name: str
     steps: int
@@ -55,16 +56,19 @@ class _Row:
     step: int = 0
     loss: float | None = None
     psnr: float | None = None
-    said: float = field(default=0.0)
+    said: float = field(default=0.0)  # when a line about it was last printed
 
 
 def _at_first(state: State | None) -> State:
-    """Of what the store says, all that this run does not take up again."""
+    """The state in which a trial is first shown: pending, unless no run would train it further."""
     return state if state is not None and state.has_ended else State.PENDING
 
 
 class Progress:
-    """Told of every change of a trial; `quiet` says only what went wrong. A context: leaving it ends the live table."""
+    """Shows every change of a trial; with `quiet`, only what went wrong.
+
+    It is a context manager: leaving it ends the live table.
+    """
 
     def __init__(
         self,
@@ -112,7 +116,7 @@ class Progress:
             self._live.stop()
 
     def placed(self, plan: Plan, gpus: Gpus) -> None:
-        """The same trials, now that it is known what they run on: their estimates may have changed."""
+        """Show what trials run on. Their estimates in `plan` may differ from those known so far."""
         for trial in plan.trials:
             self._rows[trial.id].cost_s = trial.seconds
         trials = [trial for trial in plan.trials if trial.id in self._reached]
@@ -125,17 +129,17 @@ class Progress:
         self.say(f"{trials_in_words(len(trials))} to train, about {left} one after the other.")
 
     def say(self, text: str) -> None:
-        """A sentence for people."""
+        """Print a sentence for people, unless they asked for quiet."""
         if not self._quiet:
             self._console.print(text, markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """A sentence for people, also where they asked for quiet; kept in `warnings`."""
+        """Print a sentence for people, even if they asked for quiet, and keep it in `warnings`."""
         self.warnings.append(text)
         self._console.print(text, style="yellow", markup=False, soft_wrap=True)
 
     def changed(self, trial_id: str, state: State, result: Mapping[str, Any] | None = None) -> None:
-        """A trial went on, or into another state."""
+        """Show that a trial has gone on or changed its state."""
         with self._moving:
             self._moved.add(trial_id)
         row = self._rows[trial_id]
@@ -159,14 +163,15 @@ class Progress:
             self.say(f"{self._clock()}  {row.name}: {self._in_words(row)}   {self._overall()}")
 
     def moved(self) -> frozenset[str]:
-        """Ids of the trials that have changed since the last call. May be called from any thread."""
+        """The ids of the trials that have changed since the last call. Any thread may call it."""
         with self._moving:
             moved, self._moved = self._moved, set()
         return frozenset(moved)
 
     def line(self, record: Mapping[str, Any]) -> None:
-        """One JSON object on stdout, where JSON was asked for."""
+        """Print one JSON object to stdout, if JSON was asked for."""
         if self._json:
+            # NaN is not JSON.
             finite = {k: None if isinstance(v, float) and v != v else v for k, v in record.items()}
             print(json.dumps(finite), file=sys.stdout, flush=True)
 
@@ -189,7 +194,7 @@ class Progress:
         return f"[{done}/{len(self._rows)} ended{self._eta()}]"
 
     def _eta(self) -> str:
-        """What is left, by the plan's estimates scaled by how they have held in this run so far."""
+        """The time left: the plan's estimates, scaled by how they have held in this run so far."""
         total = done = 0.0
         for row in self._rows.values():
             if row.state.is_open or row.said:
@@ -239,12 +244,12 @@ class Progress:
         return table
 
     def _left(self, widths: Mapping[str, int]) -> int:
-        """Characters for the names of trials beside columns of these widths."""
+        """The characters that columns of these widths leave for the names of trials."""
         return self._console.width - sum(width + PADDING for width in widths.values()) - PADDING
 
 
 def _cells(row: _Row) -> dict[str, str]:
-    """What stands behind a trial's name."""
+    """The cells of a trial's row after its name."""
     return {
         "state": row.state,
         "step": f"{row.step}/{row.steps}" if row.step else "",

@@ -1,4 +1,4 @@
-"""The Ray that trials run on: started or joined, large enough for every gang, and seeing the store."""
+"""The Ray cluster that trials run on: started or joined, large enough, and seeing the store."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from trainers import own
 
 SHARED_MARK = ".shared"
 CONNECT_DEADLINE_S = 10.0
-LONGEST_RAY_PATH = 40  # Ray's sockets lie 66 characters deeper, and a socket's path has at most 107
-OBJECT_STORE_BYTES = 100 << 20
-STARTS = 3
+LONGEST_RAY_PATH = 40  # Ray's sockets are 66 characters deeper; a socket's path has at most 107
+OBJECT_STORE_BYTES = 100 << 20  # it holds next to nothing here
+STARTS = 3  # tries at starting a local Ray
 VITAL = ("raylet", "gcs_server")
 WATCH_EVERY_S = 0.5
 KIND = "accelerator_type:"  # Ray's resource of a node that has such an accelerator
@@ -37,14 +37,17 @@ KIND = "accelerator_type:"  # Ray's resource of a node that has such an accelera
 
 @contextmanager
 def work_folder(options: RunOptions) -> Iterator[Path]:
-    """Where ranks and Ray write while a run lasts: beside the store, or in the temporary folder for a remote one."""
+    """Yield the folder that ranks and Ray write to while a run lasts.
+
+    It is in the store's folder, or for a remote store in the temporary one.
+    """
     if "://" in options.store:
         with tempfile.TemporaryDirectory(prefix="normsweep-") as temporary:
             yield Path(temporary)
         return
     top = Path(options.store).absolute() / "work"
     top.mkdir(exist_ok=True)
-    for left in top.iterdir():  # of drivers that were killed
+    for left in top.iterdir():  # left by drivers that were killed
         if left.name.isdigit() and not psutil.pid_exists(int(left.name)):
             shutil.rmtree(left, ignore_errors=True)
     folder = top / str(os.getpid())
@@ -57,7 +60,7 @@ def work_folder(options: RunOptions) -> Iterator[Path]:
 
 @contextmanager
 def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
-    """A local Ray that ends with us, or the one at --address."""
+    """A local Ray cluster that ends with this process, or the one at --address."""
     import ray
 
     settings: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
@@ -68,9 +71,8 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
     else:
         if len(str(own_folder)) > LONGEST_RAY_PATH:
             own_folder = Path(tempfile.mkdtemp(prefix="ns-"))
-        settings["address"] = (
-            "local"  # without it, Ray would join whatever cluster runs on this machine
-        )
+        # Without this, Ray would join whatever cluster runs on this machine.
+        settings["address"] = "local"
         settings["include_dashboard"] = False
         settings["object_store_memory"] = OBJECT_STORE_BYTES
         settings["_temp_dir"] = str(own_folder)
@@ -79,11 +81,12 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
         "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **own.as_environment()}
     }
     try:
-        # Ray (2.60) prints what its processes say of themselves on stdout, whatever `log_to_driver` says.
+        # Ray (2.60) prints what its processes say about themselves to stdout, whatever
+        # `log_to_driver` says. Ours is for results.
         ray._private.worker.print_to_stdstream = lambda data, **_: os.write(
             2, f"{data}\n".encode(errors="replace")
         )
-        with chdir(work):  # Ray puts the working folder before the libraries, on its workers' paths
+        with chdir(work):  # Ray puts the working folder ahead of libraries on its workers' paths
             start(lambda: ray.init(**settings), options.address)
         with _watched():
             yield
@@ -93,9 +96,9 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
 
 
 def start(init: Callable[[], object], address: str | None) -> None:
-    """Start Ray by `init`, again where a busy machine was too slow for it. Raises EnvironmentProblem.
+    """Start Ray by calling `init`, again if a busy machine was too slow. Raises EnvironmentProblem.
 
-    Ray (2.60) gives its processes 30 s, which nothing changes, and says so by a plain Exception.
+    Ray (2.60) gives its processes 30 s, which no setting changes, then raises a plain Exception.
     """
     others = set(psutil.Process().children(recursive=True))
     for left in reversed(range(STARTS if address is None else 1)):
@@ -103,9 +106,8 @@ def start(init: Callable[[], object], address: str | None) -> None:
             init()
             return
         except Exception as error:
-            for process in (
-                set(psutil.Process().children(recursive=True)) - others
-            ):  # of the start that failed
+            # Those of the start that failed.
+            for process in set(psutil.Process().children(recursive=True)) - others:
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
             if left == 0:
@@ -116,13 +118,18 @@ def start(init: Callable[[], object], address: str | None) -> None:
                 )
                 said = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise EnvironmentProblem(
-                    f"Ray cannot be {where}: {said}\nIs the machine too busy, or out of memory or room in {tempfile.gettempdir()}?"
+                    f"Ray cannot be {where}: {said}\n"
+                    "Is the machine too busy, or out of memory or of room in "
+                    f"{tempfile.gettempdir()}?"
                 ) from error
 
 
 @contextmanager
 def _watched() -> Iterator[None]:
-    """End this process with a sentence where one of Ray's dies on which all hangs; Ray itself would end it with a dump."""
+    """End this process with a sentence if one of Ray's vital processes dies.
+
+    Ray itself would end it with a dump.
+    """
     import ray
 
     node = ray._private.worker._global_node
@@ -143,7 +150,8 @@ def _watched() -> Iterator[None]:
                         else f"ended with exit code {code}"
                     )
                     lost(
-                        f"Ray's {kind} (process {process.pid}) {how}, and with it all training on this machine"
+                        f"Ray's {kind} (process {process.pid}) {how}, "
+                        "and with it all training on this machine"
                     )
 
     thread = threading.Thread(target=watch, name="ray-watch", daemon=True)
@@ -156,9 +164,10 @@ def _watched() -> Iterator[None]:
 
 
 def refuse_without_cuda(plan: Plan, todo: AbstractSet[str], options: RunOptions) -> None:
-    """Raises EnvironmentProblem where trials say `device: cuda` and the local ranks, which have this Python's torch, see none.
+    """Raise EnvironmentProblem if trials say `device: cuda` and local ranks would find no CUDA.
 
-    On a cluster each rank finds out for itself (trainers.engine.choose_device), and its trial is given up at once.
+    Local ranks have the torch of this Python. On a cluster each rank finds out for itself
+    (trainers.engine.choose_device), and its trial is given up at once.
     """
     if options.address is not None or not wants_cuda(plan, "", among=todo):
         return
@@ -175,7 +184,10 @@ def refuse_without_cuda(plan: Plan, todo: AbstractSet[str], options: RunOptions)
 
 
 def _check_listening(address: str) -> None:
-    """Ray itself waits minutes for a cluster that is not there. `auto` and other names are left to it."""
+    """Raise EnvironmentProblem if nothing listens there. Ray itself would wait for minutes.
+
+    `auto` and other names are left to Ray.
+    """
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit() or "/" in host:
         return
@@ -188,10 +200,11 @@ def _check_listening(address: str) -> None:
 
 
 def place(plan: Plan, todo: AbstractSet[str], options: RunOptions) -> tuple[Plan, Gpus]:
-    """The plan on the cluster's GPUs, once every gang of the trials `todo` has room there.
+    """Place the plan on the cluster's GPUs, once every gang of the trials `todo` has room there.
 
-    With --address, workers still joining are waited for. Raises EnvironmentProblem, which names every gang that the cluster
-    cannot hold, and UserError where trials that share a GPU need more memory than it has.
+    With --address, it waits for workers that are still joining. Raises EnvironmentProblem, which
+    names every gang that the cluster cannot hold, and UserError if trials that share a GPU need
+    more memory than it has.
     """
     import ray
 
@@ -211,12 +224,14 @@ def place(plan: Plan, todo: AbstractSet[str], options: RunOptions) -> tuple[Plan
                 else ""
             )
             lines = [f"{trial.name}: {why}" for trial, why in too_large]
+            where = "cluster" if options.address else "machine"
             lines.append(
-                f"These gangs are larger than the machine{waited}; change `resources` in the sweep file."
+                f"These gangs do not fit on the {where}{waited}. "
+                "Change `resources` in the sweep file."
             )
             if gpus.auto and any(_asks_by_default(plan, trial) for trial, _ in too_large):
                 lines.append(
-                    f"`gpus_per_worker: auto` is 1, since {gpus.why}: 0 would train on the CPU."
+                    f"`gpus_per_worker: auto` is 1, since {gpus.why}. 0 would train on the CPU."
                 )
             if not gpus.auto:
                 lines += map(
@@ -237,7 +252,10 @@ def _asks_by_default(plan: Plan, trial: Trial) -> bool:
 
 
 def gpus_of(nodes: Sequence[Mapping[str, float]], auto: int | None = None) -> Gpus:
-    """The GPUs of nodes with these resources; `auto` overrules what they say of `gpus_per_worker: auto`."""
+    """The GPUs of nodes with these resources.
+
+    `auto`, if given, decides what `gpus_per_worker: auto` is, whatever the nodes have.
+    """
     having = [node for node in nodes if node.get("GPU", 0) >= 1]
     kinds = {name.removeprefix(KIND) for node in having for name in node if name.startswith(KIND)}
     is_known = all(any(name.startswith(KIND) for name in node) for node in having)
@@ -255,7 +273,7 @@ def gpus_of(nodes: Sequence[Mapping[str, float]], auto: int | None = None) -> Gp
 
 
 def refuse_split_store(options: RunOptions, nodes: list[dict[str, Any]]) -> None:
-    """A folder store serves workers on other hosts only where every one of them sees it. Raises UserError."""
+    """Raise UserError for a folder store on several hosts, unless it is marked as shared."""
     hosts = {node["NodeManagerHostname"] for node in nodes if node["Alive"]}
     if (
         len(hosts) > 1
@@ -263,6 +281,7 @@ def refuse_split_store(options: RunOptions, nodes: list[dict[str, Any]]) -> None
         and not Path(options.store, SHARED_MARK).exists()
     ):
         raise UserError(
-            f"--store {options.store} is a folder, but the cluster has {len(hosts)} hosts. If each of them sees this folder "
-            f"under the same path, say so with: touch {Path(options.store, SHARED_MARK)}"
+            f"--store {options.store} is a folder, but the cluster has {len(hosts)} hosts. "
+            "If each of them sees this folder under the same path, say so with: "
+            f"touch {Path(options.store, SHARED_MARK)}"
         )

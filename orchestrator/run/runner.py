@@ -1,4 +1,4 @@
-"""Runs a sweep: what the store does not hold yet, by Ray Tune, the same on a laptop and on a cluster."""
+"""Runs a sweep: trains with Ray Tune what the store lacks, on a laptop as on a cluster."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ from orchestrator.tracking.mirror import Mirror
 
 MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
-    "RAY_worker_niceness": "0",  # that of the command; with Ray's own 15, ranks starve beside any other process
-    # A busy machine takes longer than Ray waits by itself.
+    # As nice as the command is. With Ray's own 15, ranks starve beside any other process.
+    "RAY_worker_niceness": "0",
+    # A busy machine takes longer than Ray waits by default.
     "RAY_NUM_REDIS_GET_RETRIES": "60",
     "RAY_raylet_start_wait_time_s": "120",
     "RAY_worker_register_timeout_seconds": "300",
@@ -43,7 +44,7 @@ UNLESS_ASKED = {
 
 @dataclass(frozen=True)
 class Ended:
-    """How a run ended: its exit code, what people were warned of, and what came out, in words and as counted."""
+    """How a run ended: its exit code, its warnings, and its outcome in words and as counts."""
 
     exit_code: int
     warnings: tuple[str, ...]
@@ -58,9 +59,9 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     the table. A test counts (tests/integration/test_way.py), so mind where a new call stands.
 
     Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, UserError for
-    an address of MLflow that is none.
+    an address of MLflow that is not valid.
     """
-    shown(options.tracking)  # an address that is none is refused before anything is made
+    shown(options.tracking)  # refuses an address that is not valid, before anything is made
     store = open_store(options.store)
     claim_name(plan, store)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
@@ -91,7 +92,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
             try:
                 if todo:
                     plan = _train(plan, reached, store, options, progress)
-            finally:  # before MLflow is told for the last time
+            finally:  # before MLflow hears from this run for the last time
                 if signals.received is not None:
                     close_attempts(store, todo, options.run, "interrupted", "stopped from outside")
     return _finish(plan, store, options, progress, mirror, trained=len(todo))
@@ -106,7 +107,7 @@ def _finish(
     *,
     trained: int,
 ) -> Ended:
-    """Report and summary, from one look at the store."""
+    """Write the report and the summary, from one look at the store."""
     frame = None
     if signals.received is None:
         from orchestrator.report.frame import read_frame
@@ -140,32 +141,37 @@ def _finish(
 def _where_runs_are(options: RunOptions) -> str:
     address = shown(options.tracking)
     if options.job:
-        return f"{address}, as pods name it: k8s/README.md, Look"
+        return f"{address}, as pods name it (k8s/README.md, Look)"
     return f"normsweep ui --tracking {address}" if is_mlflow(options.tracking) else address
 
 
 def _refusals(
     plan: Plan, store: Store, looks: Mapping[str, Look], refused: AbstractSet[str]
 ) -> list[str]:
-    """Trained on, such a trial would end with points missing; trained anew, it would push out the checkpoints that it has."""
+    """Say which trials are not trained, because they have lost what cannot be made again.
+
+    Trained further, such a trial would end with points missing. Trained anew, it would push out the
+    checkpoints that it has.
+    """
     return [
-        f"damaged: {trial.name} is not trained, since its {looks[trial.id].hindrances[0].key.split('/', 2)[2]} is lost. Put it "
-        f"back from a copy; or, to train the trial anew, move {store.uri}/trials/{trial.id} away."
+        f"damaged: {trial.name} is not trained, since its "
+        f"{looks[trial.id].hindrances[0].key.split('/', 2)[2]} is lost. Put it back from a copy; "
+        f"or, to train the trial anew, move {store.uri}/trials/{trial.id} away."
         for trial in plan.trials
         if trial.id in refused
     ]
 
 
 def _in_words(summary: Mapping[str, Any]) -> str:
-    """How many trials are in which state; rare states only where there is one."""
+    """Say how many trials are in which state, leaving out rare states that none is in."""
     rare = "".join(
         f"{summary[state]} {state}, "
         for state in (State.INFEASIBLE, State.DAMAGED)
         if summary[state]
     )
     return (
-        f"{summary['sweep']}: {summary['done']} done, {summary['diverged']} diverged, {summary['failed']} failed, "
-        f"{rare}{summary['pending']} pending."
+        f"{summary['sweep']}: {summary['done']} done, {summary['diverged']} diverged, "
+        f"{summary['failed']} failed, {rare}{summary['pending']} pending."
     )
 
 
@@ -173,9 +179,9 @@ def _in_words(summary: Mapping[str, Any]) -> str:
 def _mirroring(
     plan: Plan, store: Store, options: RunOptions, looks: Mapping[str, Look], progress: Progress
 ) -> Iterator[Mirror | None]:
-    """MLflow follows the store in a thread of its own, so that a slow server holds no trial up.
+    """Let MLflow follow the store from a thread, so that a slow server does not hold up trials.
 
-    `looks`: what the trials were before this run. Only those that it moves are looked at again.
+    `looks`: the trials before this run. Only those that it moves are looked at again.
     """
     reused = frozenset(trial_id for trial_id, look in looks.items() if look.has_ended)
     try:
@@ -189,7 +195,7 @@ def _mirroring(
     is_away = False
     moved: frozenset[str] = frozenset()  # and not yet mirrored
 
-    def tell_notes() -> None:
+    def show_notes() -> None:
         while mirror.notes:
             progress.warn(mirror.notes.pop(0))
 
@@ -204,14 +210,14 @@ def _mirroring(
                     reused=reused,
                     heard=moved,
                 )
-                tell_notes()
+                show_notes()
                 moved = frozenset()
             except NormsweepError as error:
                 if not is_away:
                     progress.warn(str(error))
                 is_away = True
 
-    tell_notes()
+    show_notes()
     thread = threading.Thread(target=follow, name="mlflow-mirror", daemon=True)
     thread.start()
     try:
@@ -222,7 +228,7 @@ def _mirroring(
         try:
             others = [trial for trial in plan.trials if trial.id not in reused]
             mirror.sync(store, others, reused=reused, heard=moved | progress.moved())
-            tell_notes()
+            show_notes()
         except TrackingUnavailable as error:
             progress.warn(str(error))
 
@@ -230,9 +236,9 @@ def _mirroring(
 def _train(
     plan: Plan, reached: Mapping[str, int], store: Store, options: RunOptions, progress: Progress
 ) -> Plan:
-    """Drive Ray Tune over the trials that are left, each from the step that it has `reached`, until a signal comes.
+    """Train the trials that are left, each from the step that it has `reached`.
 
-    Returns the plan as it was placed.
+    Ends early if a signal comes. Returns the plan as it was placed.
     """
     for name, value in UNLESS_ASKED.items():
         os.environ.setdefault(name, value)
@@ -240,7 +246,9 @@ def _train(
         RAY_USAGE_STATS_ENABLED="0",
         RAY_CHDIR_TO_TRIAL_DIR="0",
         RAY_DEDUP_LOGS="0",
+        # Workers set CUDA_VISIBLE_DEVICES for their ranks; Ray's own way is changing (ray#54868).
         RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+        # The journals have it all, and without Tune's loggers nearly twice as many results pass.
         TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
         TUNE_MAX_PENDING_TRIALS_PG="8",
         RAY_AIR_NEW_OUTPUT="0",

@@ -1,4 +1,4 @@
-"""Ships what a rank writes to its run folder: the journal every few seconds, checkpoints at once."""
+"""Ships what a rank writes to its run folder: its journal every 10 s, its checkpoints at once."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Shipping:
         self._rank = rank
         self._out = out
         self._arrays = ArrayShipper(store, trial_id, attempt)
-        self._read_bytes = 0  # of the journal
-        self._unshipped: list[bytes] = []  # lines of it
+        self._read_bytes = 0  # of the journal, so far
+        self._unshipped: list[bytes] = []  # lines of the journal
         self._shipped_at = -math.inf
         self._shipped: set[str] = set()  # names of checkpoints
         self.device: str | None = None
@@ -59,9 +59,9 @@ class Shipping:
     def ship(self, *, has_ended: bool) -> News:
         """Ship what is due, and say what is new.
 
-        A finished checkpoint is shipped at once, preceded by the journal lines up to it. Other lines
-        wait for SHIP_EVERY_S to pass or the rank to end. Lines lost with a killed worker are of
-        steps after the last checkpoint, which the next attempt trains again.
+        A finished checkpoint is shipped at once, preceded by the journal lines up to it. Other
+        lines wait for SHIP_EVERY_S to pass or the rank to end. Lines lost with a killed worker are
+        of steps after the last checkpoint, which the next attempt trains again.
         """
         # Found before the journal is read: a checkpoint that is finished in between has lines that
         # were not read, and must wait.
@@ -118,9 +118,8 @@ class Shipping:
         return tuple(shipped)
 
     def _ship_checkpoint(self, folder: Path, manifest_path: Path) -> Shipped:
-        self._arrays.ship(
-            self._out / "probes"
-        )  # first: whoever continues from here does not measure them again
+        # First, since an attempt that continues from this checkpoint does not measure them again.
+        self._arrays.ship(self._out / "probes")
         manifest: dict[str, Any] = json.loads(manifest_path.read_bytes())
         prefix = checkpoint_prefix(self._trial_id, manifest["step"], self._attempt)
         files: Files = dict(manifest["files"])

@@ -1,4 +1,4 @@
-"""The Tune trainable: owns one trial's gang, makes its checkpoints and its result count, reports upward."""
+"""The Tune trainable: owns a trial's gang, seals its checkpoints and result, reports to Tune."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ from trainers.data.manifests import DatasetProblem
 POLL_EVERY_S = 0.2
 REPORT_EVERY_S = 2.0
 END_DEADLINE_S = 60.0
-KEPT_CHECKPOINTS = 2
+KEPT_CHECKPOINTS = 2  # one to fall back on if the newest turns out to be damaged
 VERSIONS = ("torch", "deepspeed", "ray", "mlflow", "numpy", "normsweep")
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """What the trials of one run share; `trials` by id."""
+    """The trials of one run by id, and the settings that they share."""
 
     sweep: str
     trials: Mapping[str, Trial]
@@ -60,7 +60,8 @@ class Jobs:
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
     """One attempt at a trial.
 
-    Its results carry `step`, the last `loss` and `psnr`, `notes` that people should read, and the trial's `state`.
+    Its results carry `step`, the last `loss` and `psnr`, `notes` that people should read, and the
+    trial's `state`.
     """
 
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
@@ -75,25 +76,16 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._latest: dict[str, Any] = {"step": 0, "notes": [], "state": State.RUNNING.value}
         if spec.micro_batch < planned.spec.micro_batch:
             self._note(
-                f"{planned.name}: ran out of CUDA memory with a larger micro-batch than {spec.micro_batch}; trains with "
-                f"{spec.micro_batch}, accumulated {spec.accumulation} times, which is the same batch"
+                f"{planned.name}: ran out of CUDA memory with a micro-batch larger than "
+                f"{spec.micro_batch}; now trains with {spec.micro_batch}, accumulated "
+                f"{spec.accumulation} times, which is the same batch"
             )
         self._parts: dict[int, dict[int, Files]] = {}
         self._ended = False
         self._alive_at = 0.0
         self._checkpoint = 0  # the step of the newest one
         self._is_leaving = False
-        placement = self._trial.spec.placement
-        info = {
-            "sweep": jobs.sweep,
-            "run": jobs.run,
-            "host": platform.node(),
-            "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-            "versions": {name: version(name) for name in VERSIONS},
-            "commit": jobs.commit,
-            "placement": {**placement.model_dump(mode="json"), **self._slices()},
-        }
-        self._attempt = new_attempt(self._store, self._trial, info)
+        self._attempt = new_attempt(self._store, self._trial, self._provenance(jobs))
         self._gang = Gang(
             Assignment(
                 self._trial.id,
@@ -106,6 +98,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             ),
             self._say_alive,
         )
+        self._start()
+
+    def _start(self) -> None:
+        """Start the gang, and record how it begins."""
         try:
             begins = self._gang.start()
             write_ranks(self._store, self._trial.id, self._attempt, self._gang.ranks)
@@ -126,7 +122,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._note(f"{self._trial.name}: {begins.sentence}")
 
     def step(self) -> dict[str, Any]:
-        """Wait for progress, at most REPORT_EVERY_S. Raises AttemptFailed where the next attempt may do better."""
+        """Wait for progress, at most REPORT_EVERY_S.
+
+        Raises AttemptFailed if the attempt fails and the next one may do better.
+        """
         until = time.monotonic() + REPORT_EVERY_S
         while not self._ended:
             step = self._latest["step"]
@@ -149,12 +148,14 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._gang.end()
 
     def save_and_end(self) -> None:
-        """Ask a gang that trains for a checkpoint, and wait for it; the attempt ends as interrupted."""
+        """Ask a gang that trains for a checkpoint and wait for it.
+
+        The attempt ends as interrupted.
+        """
         if self._ended:
             return
-        with suppress(
-            RayError, Superseded
-        ):  # nothing to save any more: the newest checkpoint stands
+        # On these there is nothing left to save: the newest checkpoint is what remains.
+        with suppress(RayError, Superseded):
             self._wait_for_checkpoint()
         self._ended = True
         self._latest |= {"state": State.INTERRUPTED.value}
@@ -169,17 +170,21 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 break
             time.sleep(POLL_EVERY_S)
         write_failure(
-            self._store, self._trial.id, self._attempt, "interrupted", "stopped from outside",
-            final=False, step=self._checkpoint,
-        )  # fmt: skip
+            self._store,
+            self._trial.id,
+            self._attempt,
+            "interrupted",
+            "stopped from outside",
+            final=False,
+            step=self._checkpoint,
+        )
 
     def _look(self) -> None:
         if time.monotonic() - self._alive_at > ALIVE_EVERY_S:
             self._say_alive()
             if not self._is_leaving and draining_nodes() & self._gang.nodes:
-                self._is_leaving = (
-                    True  # the ranks save a checkpoint and end; the next attempt goes elsewhere
-                )
+                # The ranks save a checkpoint and end; the next attempt goes elsewhere.
+                self._is_leaving = True
                 self._gang.ask_to_end()
         reports = self._gang.poll()
         self._seal(reports)
@@ -217,11 +222,20 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             }
             self._ended = True
 
-    def _slices(self) -> dict[str, int]:
-        """How each worker's share of a batch is divided, which an attempt out of memory changes for the next."""
+    def _provenance(self, jobs: Jobs) -> dict[str, Any]:
+        """The record of an attempt: where it runs, with which versions, on which placement."""
+        spec = self._trial.spec
+        # How a worker's share of a batch is divided, which changes after running out of memory.
+        slices = {"micro_batch": spec.micro_batch, "accumulation": spec.accumulation}
+        machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
         return {
-            "micro_batch": self._trial.spec.micro_batch,
-            "accumulation": self._trial.spec.accumulation,
+            "sweep": jobs.sweep,
+            "run": jobs.run,
+            "host": platform.node(),
+            "machine": machine,
+            "versions": {name: version(name) for name in VERSIONS},
+            "commit": jobs.commit,
+            "placement": {**spec.placement.model_dump(mode="json"), **slices},
         }
 
     def _say_alive(self) -> None:
@@ -253,6 +267,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
     def _fail(self, kind: str, message: str) -> None:
         """Record the failure; raise AttemptFailed unless it was the last attempt."""
         earlier = read_failures(self._store, self._trial.id, range(1, self._attempt))
+        # Retries are counted per run: running a sweep again gives its trials new ones.
         of_this_run = [failure for failure in earlier if failure["time"] >= self._run_started]
         if is_last(kind, self._checkpoint, of_this_run):
             self._give_up(kind, message, State.FAILED)
@@ -285,21 +300,24 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._latest |= {"state": state.value, "problem": message}
 
     def _check_device(self, device: str | None) -> None:
-        """A rank with a GPU that its torch cannot use trains on the CPU, which nobody should find out from the clock."""
+        """Say so if a rank has a GPU that its torch cannot use, and so trains on the CPU.
+
+        Nobody should have to infer that from the time it takes.
+        """
         placement = self._trial.spec.placement
         if device == "cpu" and placement.gpus and placement.device == "auto":
             self._note(
-                "Workers were given GPUs, but the torch of their nodes sees no CUDA device: they train on the CPU. Install a "
-                "build of torch with CUDA there, or say `gpus_per_worker: 0`."
+                "Workers have GPUs, but the torch of their nodes sees no CUDA device: they train "
+                "on the CPU. Install a build of torch with CUDA there, or say `gpus_per_worker: 0`."
             )
 
     def _note(self, text: str) -> None:
-        """Something that people should know of the trial; said once a run."""
+        """Add a sentence about the trial that people should read; they see it once a run."""
         if text not in self._latest["notes"]:
             self._latest["notes"].append(text)
 
 
 def _shown(values: Mapping[str, float]) -> dict[str, float]:
-    """Of the newest values, those that the live table shows."""
+    """Those of the newest values that the live table shows."""
     names = {"train/loss": "loss", **{name: "psnr" for name in values if name.endswith("/psnr")}}
     return {short: values[name] for name, short in names.items() if name in values}

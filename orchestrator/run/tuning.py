@@ -1,4 +1,4 @@
-"""Ray Tune over the trials of a sweep: placement groups from the plan, largest first, retries, what ends early."""
+"""Runs a sweep's trials under Ray Tune: in placement groups, largest first, with retries."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ from orchestrator.run.progress import Progress
 from orchestrator.run.ray import refuse_split_store
 from orchestrator.run.trainable import GangTrainable, Jobs
 
+# More than a trainable waits for its gang, less than the parent waits for the driver.
 SAVE_WITHIN_S = 90.0
-MOST_DEATHS = 100  # of one trial's trainables; how often an attempt is repeated is decided by orchestrator.run.outcome
+# The trainables of one trial that may die. This only bounds what orchestrator.run.outcome decides:
+# whether a failed attempt is repeated.
+MOST_DEATHS = 100
 STRATEGIES = {"pack": "PACK", "spread": "SPREAD", "strict_pack": "STRICT_PACK"}
-# Tune (2.60) would pass keys of S3 on in its actors' runtime environment, and so in command lines. Every node has its own.
+# Tune (2.60) would pass S3 keys on in its actors' runtime environment, where command lines show
+# them. Every node has its own.
 class_cache.ENV_VARS_TO_PROPAGATE -= {
     name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")
 }
@@ -41,13 +45,17 @@ class Follower(tune.Callback):  # type: ignore[misc]
         self._is_over = False
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune pickles its callbacks into a snapshot; ours is never restored (a run that is started again is the resume)."""
+        """Nothing: Tune pickles its callbacks into a snapshot, which we never restore.
+
+        Running the sweep again is how it resumes.
+        """
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
-        """Where a signal has come, wait for a checkpoint of every trial that trains, then end Tune.
+        """If a signal has come, wait for a checkpoint of every running trial, then end Tune.
 
-        Tune itself (2.60) gives trials some 15 s to end, which a large checkpoint or a far store exceeds.
+        Tune itself (2.60) gives trials some 15 s to end, too little for a large checkpoint or a
+        distant store.
         """
         if signals.received is None or self._is_over:
             return
@@ -57,7 +65,7 @@ class Follower(tune.Callback):  # type: ignore[misc]
         ]
         ends = [actor.save_and_end.remote() for actor in running if actor is not None]
         ray.wait(ends, num_returns=len(ends), timeout=SAVE_WITHIN_S) if ends else None
-        signal.raise_signal(signal.SIGUSR1)  # by which Tune lets itself be ended
+        signal.raise_signal(signal.SIGUSR1)  # on which Tune ends
 
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
@@ -90,7 +98,7 @@ class Follower(tune.Callback):  # type: ignore[misc]
 
 
 def bundles(trial: Trial) -> PlacementGroupFactory:
-    """One bundle per worker. The trainable itself needs nothing: it waits and ships."""
+    """One bundle per worker. The trainable itself needs no resources, since it mostly waits."""
     placement = trial.spec.placement
     worker: dict[str, float] = {"CPU": placement.cpus_per_worker}
     if placement.gpus:
@@ -109,7 +117,10 @@ def tune_trials(
     work: Path,
     commit: str,
 ) -> dict[str, str]:
-    """Train them all, or until a signal comes; returns by trial id why those failed whose retries are used up."""
+    """Train all of `todo`, or until a signal comes.
+
+    Returns, by trial id, why those failed that have used up their retries.
+    """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
     trials = {trial.id: trial for trial in launch_order(todo)}
@@ -136,9 +147,8 @@ def tune_trials(
             name=plan.sweep,
             storage_path=str(work / "tune"),
             verbose=0,
-            checkpoint_config=tune.CheckpointConfig(
-                checkpoint_at_end=False
-            ),  # checkpoints are the store's
+            # Checkpoints are in the store.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
             callbacks=[Follower(progress)],
         ),
@@ -146,7 +156,8 @@ def tune_trials(
     with signals.waited_for():
         results = tuner.fit()
     if signals.received is not None:
-        return {}  # what failed says so in the store; what was interrupted has not used up its retries
+        # Trials that failed say so in the store; interrupted ones have not used up their retries.
+        return {}
     return {
         result.config["trial"]: cause_of(result.error)
         for result in results
@@ -155,6 +166,6 @@ def tune_trials(
 
 
 def cause_of(error: Exception) -> str:
-    """What went wrong, without Ray's frames around it."""
+    """Say what went wrong, without Ray's frames around it."""
     cause = error.__cause__ or error
     return str(cause).strip().splitlines()[-1] if str(cause).strip() else type(cause).__name__

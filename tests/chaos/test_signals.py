@@ -23,7 +23,7 @@ STEPS = 240
 ONLY_WHEN_ASKED = {"steps": STEPS, "checkpoint_every": 10_000}
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 MARK = "NORMSWEEP_TEST_RUN"
-CONTINUES = "this continues: "
+CONTINUES = "To continue: "
 
 
 class Run:

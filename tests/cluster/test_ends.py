@@ -38,7 +38,7 @@ def test_a_cancelled_sweep_is_closed_everywhere_and_continues(lab: Lab, tmp_path
         lab.store("broken-off"),
     )
     new = lab.normsweep(*lab.submission(file, store))
-    assert "files that travel along: broken-off.yaml" in new
+    assert "files sent along: broken-off.yaml" in new
     with lab.start("logs", "-f", "broken-off") as followed:
         lab.wait_checkpoint(store, 2)
         assert set(runs(lab, "broken-off").values()) == {"RUNNING"}

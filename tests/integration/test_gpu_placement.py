@@ -174,6 +174,6 @@ def test_each_rank_of_a_gang_sees_a_gpu_of_its_own_where_nodes_have_them(
     output = run(file, "--address", cluster.address, "--join-deadline-s", "0", expect=3)
     assert "4 workers of 1 CPU and 1 GPU each do not fit on 2 nodes" in output
     assert (
-        "`gpus_per_worker: auto` is 1, since 2 of 2 nodes have 3 GPUs (T4): 0 would train on the CPU"
+        "`gpus_per_worker: auto` is 1, since 2 of 2 nodes have 3 GPUs (T4). 0 would train on the CPU"
         in output
     )

@@ -112,7 +112,7 @@ def test_a_signal_lets_the_work_end_and_is_the_exit_code(number: signal.Signals)
     )  # as `timeout` sends it: at once, which means no more than once
     code, out, err = driver.end()
     assert (code, out) == (128 + number, "")
-    assert f"Ended by {number.name}. What is done is kept; this continues: " in err
+    assert f"Ended by {number.name}. What is done is kept. To continue: " in err
 
 
 def test_ctrl_c_after_a_signal_ends_at_once_what_would_not_end() -> None:
@@ -170,7 +170,7 @@ def soon(look: Callable[[], Any]) -> Any:
 def test_a_work_that_dies_is_a_sentence_and_exit_code_3(work: str, said: str) -> None:
     code, out, err = Driver(work).end()
     assert code == 3
-    assert err.startswith(f"{said}. What is done is kept; this continues: ")
+    assert err.startswith(f"{said}. What is done is kept. To continue: ")
     assert out.startswith(f"closed ray lost {said}")
     assert ("a dump of many lines" in out) == (work == "died"), "kept with the attempt"
     assert "dump" not in err
