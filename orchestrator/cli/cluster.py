@@ -22,61 +22,70 @@ from orchestrator.cli.options import (
 verbs = typer.Typer()
 PANEL = "On Kubernetes"
 
+PodStore = Annotated[
+    str,
+    typer.Option(
+        metavar="s3://...",
+        envvar="NORMSWEEP_STORE",
+        help="Where trials are kept, as seen from pods.",
+    ),
+]
+Image = Annotated[
+    str,
+    typer.Option(
+        envvar="NORMSWEEP_IMAGE", help="The image that `make image` built, as nodes pull it."
+    ),
+]
+PodTracking = Annotated[str, typer.Option(metavar="URL", help="MLflow, as seen from pods.")]
+Secret = Annotated[
+    str, typer.Option(help="The Secret that gives pods AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL etc.")
+]
+Replicas = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang."),
+]
+Autoscale = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Add pods while trials wait for them, up to N of each shape."
+    ),
+]
+Template = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Your copy of k8s/rayjob.yaml, with tolerations, node selectors, deadlines.",
+    ),
+]
+CacheGib = Annotated[int, typer.Option(min=1, help="Disk for data sets in each pod.")]
+SpareGib = Annotated[
+    int, typer.Option(min=1, help="Memory of each pod beyond the plan's estimate.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Let the cluster validate the job; create nothing.")
+]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Follow the job; exit with the sweep's exit code.")
+]
+
 
 @verbs.command(rich_help_panel=PANEL)
 def submit(
     file: File,
-    store: Annotated[
-        str,
-        typer.Option(
-            metavar="s3://...",
-            envvar="NORMSWEEP_STORE",
-            help="Where trials are kept, as seen from pods.",
-        ),
-    ],
-    image: Annotated[
-        str,
-        typer.Option(
-            envvar="NORMSWEEP_IMAGE", help="The image that `make image` built, as nodes pull it."
-        ),
-    ],
-    tracking: Annotated[
-        str, typer.Option(metavar="URL", help="MLflow, as seen from pods.")
-    ] = "http://mlflow:5000",
+    store: PodStore,
+    image: Image,
+    tracking: PodTracking = "http://mlflow:5000",
     data: Data = None,
-    secret: Annotated[
-        str,
-        typer.Option(help="The Secret that gives pods AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL etc."),
-    ] = "normsweep-s3",  # noqa: S107 (a name)
+    secret: Secret = "normsweep-s3",  # noqa: S107 (a name)
     queue: Annotated[str | None, typer.Option(help="A Kueue queue.")] = None,
     priority: Annotated[str | None, typer.Option(help="A Kueue WorkloadPriorityClass.")] = None,
-    replicas: Annotated[
-        int | None,
-        typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang."),
-    ] = None,
-    autoscale: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Add pods while trials wait for them, up to N of each shape."
-        ),
-    ] = None,
-    template: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Your copy of k8s/rayjob.yaml, with tolerations, node selectors, deadlines.",
-        ),
-    ] = None,
-    cache_gib: Annotated[int, typer.Option(min=1, help="Disk for data sets in each pod.")] = 50,
-    spare_gib: Annotated[
-        int, typer.Option(min=1, help="Memory of each pod beyond the plan's estimate.")
-    ] = 2,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Let the cluster validate the job; create nothing.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Follow the job; exit with the sweep's exit code.")
-    ] = False,
+    replicas: Replicas = None,
+    autoscale: Autoscale = None,
+    template: Template = None,
+    cache_gib: CacheGib = 50,
+    spare_gib: SpareGib = 2,
+    dry_run: DryRun = False,
+    wait: Wait = False,
     context: Context = None,
     namespace: Namespace = NAMESPACE,
 ) -> int:

@@ -48,13 +48,14 @@ def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
     `info` is stored as it is, so it must not hold secrets.
     """
     spec = trial.spec.to_json().encode()
+    # A damaged spec.json can be made again, so it is (decision 15).
     if not store.put_once(f"trials/{trial.id}/spec.json", spec) and isinstance(
         kept_spec(store, trial.id), Damaged
     ):
         store.put(f"trials/{trial.id}/spec.json", spec)
     number = newest_attempt(store, trial.id)
     record = {"started": time.time(), "spec": trial.spec.model_dump(mode="json"), **info}
-    while True:
+    while True:  # another caller may take a number first
         number += 1
         if store.put_once(
             attempt_key(trial.id, number, "attempt.json"), sealed({"attempt": number, **record})
@@ -176,7 +177,7 @@ def write_failure(
 
     `final`: trying again unchanged cannot help.
     """
-    said = message.encode(errors="replace").decode()
+    said = message.encode(errors="replace").decode()  # half a surrogate pair cannot be stored
     record = {"kind": kind, "message": said, "final": final, "step": step, "time": time.time()}
     store.put(attempt_key(trial_id, attempt, "failure.json"), sealed(record))
 
@@ -262,7 +263,7 @@ def recorded_specs(
 def damaged_spec(
     trial_id: str, kept: RunSpec | Damaged | None, attempts: Iterable[Attempt]
 ) -> Damaged | None:
-    """What is wrong with spec.json, if anything.
+    """The damage to spec.json, if any.
 
     It must be a spec, and equal to what the attempts trained in all that can change the weights.
     """

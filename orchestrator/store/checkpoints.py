@@ -98,7 +98,7 @@ def folders_among(trial_id: str, keys: Iterable[str]) -> list[Folder]:
 
 
 def read_manifest(store: Store, prefix: str) -> Record | Damaged | None:
-    """What a checkpoint promises; None if it was never finished."""
+    """A checkpoint's manifest; None if the checkpoint was never finished."""
     key = f"{prefix}/{MANIFEST}"
     manifest = read_record(store, key, records.MANIFEST)
     if isinstance(manifest, dict):
@@ -136,7 +136,7 @@ def damaged_file(
 def damaged_checkpoints(
     store: Store, found: Iterable[Folder], *, verify: bool = False, known: FinalFiles | None = None
 ) -> list[Damaged]:
-    """What is wrong with the finished checkpoints.
+    """The damage to finished checkpoints, at most one file of each.
 
     `known`: a checkpoint whose files have been checked already; they are not checked again.
     """

@@ -55,7 +55,7 @@ class FolderStore(Store):
         with self._mapped(), self._written_aside(content) as aside:
             _make_folder(path.parent)
             aside.rename(path)
-            fsync(path.parent)
+            fsync(path.parent)  # so that the new name survives a crash
 
     def put_once(self, key: str, content: bytes) -> bool:
         path = self._path(key)
@@ -74,7 +74,7 @@ class FolderStore(Store):
 
     def replace(self, key: str, content: bytes, tag: str) -> bool:
         checked(key)
-        with self._mapped(), self._lock() as lock:
+        with self._mapped(), self._lock() as lock:  # a file system has no conditional write
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 if _tag(self.get(key)) != tag:

@@ -108,7 +108,7 @@ def check_result(
 
 
 def _damaged_segment(store: Store, key: str, sha256: str, found: str | None) -> Damaged | None:
-    """What is wrong with a segment, if anything. `found`: its checksum, if it has been read."""
+    """The damage to a segment, if any. `found`: its checksum, if it has been read already."""
     if not found:
         content = read_bytes(store, key)
         if not isinstance(content, bytes):

@@ -82,7 +82,7 @@ def _beside_trials(store: Store) -> Iterator[Damaged]:
 def _record(
     store: Store, key: str, pattern: re.Pattern[str], shape: TypeAdapter[Any]
 ) -> Iterator[Damaged]:
-    """What is wrong with a record. A key that does not match `pattern` is not ours: ignored."""
+    """The damage to a record, if any. Keys that do not match `pattern` are not ours."""
     if (match := pattern.match(key)) and KEY.fullmatch(match[0]):
         found = read_record(store, match[0], shape)
         if isinstance(found, Damaged):

@@ -1,4 +1,4 @@
-"""What the store proves about its trials; nothing that cannot be checked is believed.
+"""The states of trials, as the store proves them; what cannot be checked is not believed.
 
     trials/<id>/spec.json, attempts/<n>/            orchestrator.store.attempts
     trials/<id>/attempts/<n>/journal/               orchestrator.store.journals
@@ -49,7 +49,7 @@ def trial_ids(store: Store) -> list[str]:
 
 @dataclass(frozen=True)
 class Look:
-    """What one listing of a trial shows about it; `damaged` has the files that were skipped.
+    """A trial, as one listing of it shows it; `damaged` has the files that were skipped.
 
     A glance reads only what the state depends on. Only `look_at` reads everything, finds all
     damage, and fills `hindrances` and the fields below it.

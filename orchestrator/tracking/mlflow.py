@@ -65,7 +65,7 @@ class MlflowTracker(Tracker):
                 self._address, self._sweep, self._question
             )
             if is_restored:
-                said = f"The experiment {self._sweep} had been deleted in MLflow; it has been restored."
+                said = f"The experiment {self._sweep} was deleted in MLflow; it has been restored."
                 self.notes.append(said)
             runs: dict[str, Run] = {}
             for run in _all_runs(self._client, self._experiment):
@@ -77,6 +77,7 @@ class MlflowTracker(Tracker):
     def find_or_create(
         self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
     ) -> TrackedRun:
+        # No other local process may create the run after it was looked for here.
         with self._mapped(), alone(self._address.database):
             found = self._find(TRIAL, trial_id)
             if found is None:
@@ -131,7 +132,7 @@ class MlflowTracker(Tracker):
         if _is_deleted(run):
             self._client.restore_run(run.info.run_id)
             self.notes.append(
-                f"The run {run.info.run_name} had been deleted in MLflow; it has been restored."
+                f"The run {run.info.run_name} was deleted in MLflow; it has been restored."
             )
         return run
 

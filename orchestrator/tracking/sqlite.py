@@ -139,7 +139,7 @@ def count_runs(database: Path) -> int:
 
 
 def deleted(database: Path) -> list[tuple[str, int | None]]:
-    """What people have deleted of our experiments. Only reads.
+    """Our experiments that somebody deleted, or of which somebody deleted runs. Only reads.
 
     Gives (name, None) for a deleted experiment, (name, number) for one with deleted runs.
     """
