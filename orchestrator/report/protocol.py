@@ -19,8 +19,8 @@ LR_MODES = {
 }
 # Measured on Set5 and Kodak24: 15 % of LR values at x2, 12 % at x3, 10 % at x4.
 LR_MODES_DIFFER = (
-    "lr_mode is u8 unless a sweep says otherwise; 10 to 15 % of LR values differ between u8 and "
-    "f64, nearly all by one level. The paper's authors name their LR folders LRfp64"
+    "the lr_mode is u8 unless a sweep says otherwise; 10 to 15 % of LR values differ between u8 "
+    "and f64, nearly all by one level. The paper's authors name their LR folders LRfp64"
 )
 SAMPLING = {
     "independent": "independent: each patch draws its image anew",
