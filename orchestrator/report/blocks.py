@@ -82,7 +82,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Span:
-    """One head that spans columns and rows of the head; `is_first` if it begins a group."""
+    """One head, with the columns and rows that it spans; `is_first` if it begins a group."""
 
     text: str
     columns: int

@@ -180,7 +180,7 @@ def read_frame(plan: Plan, store: Store) -> Frame:
 def _smaller_micro_batch(tried: Sequence[Attempt]) -> str:
     """`micro-batch 2` if the newest attempt's was smaller than the first one's, else "".
 
-    It is halved when CUDA runs out of memory.
+    CUDA running out of memory halves it (decision 12).
     """
     sizes = [
         size

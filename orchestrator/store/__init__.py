@@ -13,8 +13,7 @@ from orchestrator.store.folder import FolderStore
 def open_store(uri: str) -> Store:
     """Open the store at an address for writing: an S3 prefix, or a folder, made if missing.
 
-    Raises UserError if the address has an unknown scheme, EnvironmentProblem if the store cannot be
-    written.
+    Raises UserError if the address is not valid, EnvironmentProblem if the store cannot be written.
     """
     return _store(uri, to_write=True)
 
@@ -22,7 +21,7 @@ def open_store(uri: str) -> Store:
 def read_store(uri: str) -> Store:
     """Open the store at an address for reading; nothing is created or tried out.
 
-    A missing folder is an empty store. Raises UserError if the address has an unknown scheme,
+    A missing folder is an empty store. Raises UserError if the address is not valid,
     EnvironmentProblem if the store cannot be read.
     """
     return _store(uri, to_write=False)

@@ -1,8 +1,8 @@
 """The sweep file that owns a name in a store, and its trials' ids: `sweeps/<name>/file.json`.
 
-The record is kept beside the sweep's report. The report, the MLflow experiment and the names of
-exported weights all go by the sweep's name, by default that of its file, so two files with the same
-name would overwrite each other's. A file counts as a different one if its path and its content
+The record is kept beside the sweep's report. The report, the MLflow experiment and the names of the
+weights to start from all go by the sweep's name, by default that of its file, so two files with the
+same name would overwrite each other's. A file counts as a different one if its path and its content
 differ from the owner's and the owner is still where it was. So a file may be edited, moved or
 copied, including to the pods of a cluster. Files on two machines cannot be distinguished.
 """

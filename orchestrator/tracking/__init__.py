@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from orchestrator.plan import Plan
     from orchestrator.tracking.base import Tracker
 
-# By the scheme of an address; all other addresses are MLflow's. A new tracker is a file and a line.
+# By the scheme of an address; all other schemes are MLflow's. A new tracker is a file and a line
+# here.
 TRACKERS = {
     "memory": "orchestrator.tracking.memory:MemoryTracker",
 }

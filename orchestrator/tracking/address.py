@@ -44,7 +44,7 @@ DISTRIBUTIONS = {
     "MySQLdb": "mysqlclient",
     "mysql": "mysql-connector-python",
 }
-# The default driver of a database -> advice on another one, which may be easier to install.
+# The default driver of a database -> advice on another one, if it is missing.
 OTHERS = {
     "psycopg": ", or write postgresql+psycopg2:// and pip install psycopg2-binary",
     "MySQLdb": ", or write mysql+pymysql:// and pip install pymysql",

@@ -77,7 +77,7 @@ class MlflowTracker(Tracker):
     def find_or_create(
         self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
     ) -> TrackedRun:
-        # No other local process may create the run after it was looked for here.
+        # Locked, so that no other local process creates the run between the search and the call.
         with self._mapped(), alone(self._address.database):
             found = self._find(TRIAL, trial_id)
             if found is None:
