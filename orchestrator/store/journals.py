@@ -1,4 +1,4 @@
-"""Journals of a trial's attempts: segments of whole lines, written once, named by their checksums.
+"""Journals of a trial's attempts: segments of whole lines, each with its checksum in its name.
 
     trials/<id>/attempts/<n>/journal/<first-seq>-<sha256[:16]>.jsonl               as shipped
     trials/<id>/attempts/<n>/journal/<first-seq>-<last-seq>-<sha256[:16]>.jsonl    joined
