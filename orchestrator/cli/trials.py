@@ -52,7 +52,7 @@ def evaluate(
     tile: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="PX", help="Restore in tiles of PX LQ pixels, which is recorded."
+            min=1, metavar="PX", help="Restore in tiles of PX LQ pixels; the scores record it."
         ),
     ] = None,
     overlap: Annotated[
