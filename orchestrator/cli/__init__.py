@@ -1,4 +1,7 @@
-"""The command line: parse, call, print, exit code. Anything heavy is imported by the verb that needs it."""
+"""The command line: parse, call, print, exit code.
+
+Anything heavy is imported by the verb that needs it, so that `--help` answers at once.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from orchestrator.tracking.address import leave_process_list
 
 app = typer.Typer(
     name="normsweep",
-    help="Sweeps over normalisation layers in image-restoration Transformers: one YAML file in, a report out.",
+    help=(
+        "Sweeps over normalisation layers in image-restoration Transformers: "
+        "one YAML file in, a report out."
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -27,15 +33,16 @@ app.add_typer(data.verbs, name="data")
 
 
 def main() -> int:
-    """The command; its exit codes are those of orchestrator.errors."""
+    """Run the command line; the exit codes are those of orchestrator.errors."""
     guard()
     leave_process_list(sys.argv[1:])
     try:
         os.getcwd()
     except FileNotFoundError:
-        print("The working folder does not exist any more: go to one that does.", file=sys.stderr)
+        print("The working folder no longer exists. Change to one that does.", file=sys.stderr)
         return UserError.exit_code
     code = exit_code(lambda: app(standalone_mode=False))
+    # A command that succeeded but could not print its output has not succeeded.
     if (lost := lost_output()) is not None:
         print(lost, file=sys.stderr)
         return code or EnvironmentProblem.exit_code

@@ -22,62 +22,77 @@ from orchestrator.cli.options import (
 verbs = typer.Typer()
 PANEL = "On Kubernetes"
 
+PodStore = Annotated[
+    str,
+    typer.Option(
+        metavar="s3://...",
+        envvar="NORMSWEEP_STORE",
+        help="Where trials are kept, as seen from pods.",
+    ),
+]
+Image = Annotated[
+    str,
+    typer.Option(
+        envvar="NORMSWEEP_IMAGE", help="The image that `make image` built, as nodes pull it."
+    ),
+]
+PodTracking = Annotated[str, typer.Option(metavar="URL", help="MLflow, as seen from pods.")]
+Secret = Annotated[
+    str, typer.Option(help="The Secret that gives pods AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL etc.")
+]
+Replicas = Annotated[
+    int | None,
+    typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang."),
+]
+Autoscale = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Add pods while trials wait for them, up to N of each shape."
+    ),
+]
+Template = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Your copy of k8s/rayjob.yaml, with tolerations, node selectors, deadlines.",
+    ),
+]
+CacheGib = Annotated[int, typer.Option(min=1, help="Disk for data sets in each pod.")]
+SpareGib = Annotated[
+    int, typer.Option(min=1, help="Memory of each pod beyond the plan's estimate.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Let the cluster validate the job; create nothing.")
+]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Follow the job; exit with the sweep's exit code.")
+]
+
 
 @verbs.command(rich_help_panel=PANEL)
 def submit(
     file: File,
-    store: Annotated[
-        str,
-        typer.Option(
-            metavar="s3://...",
-            envvar="NORMSWEEP_STORE",
-            help="Where trials are kept; as pods name it.",
-        ),
-    ],
-    image: Annotated[
-        str,
-        typer.Option(envvar="NORMSWEEP_IMAGE", help="The image of `make image`, as nodes name it."),
-    ],
-    tracking: Annotated[
-        str, typer.Option(metavar="URL", help="MLflow, as pods name it.")
-    ] = "http://mlflow:5000",
+    store: PodStore,
+    image: Image,
+    tracking: PodTracking = "http://mlflow:5000",
     data: Data = None,
-    secret: Annotated[
-        str, typer.Option(help="The Secret with AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL ... for pods.")
-    ] = "normsweep-s3",  # noqa: S107 (a name)
+    secret: Secret = "normsweep-s3",  # noqa: S107 (a name)
     queue: Annotated[str | None, typer.Option(help="A Kueue queue.")] = None,
     priority: Annotated[str | None, typer.Option(help="A Kueue WorkloadPriorityClass.")] = None,
-    replicas: Annotated[
-        int | None,
-        typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang."),
-    ] = None,
-    autoscale: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="N", help="Up to N pods of each shape, while trials wait for them."
-        ),
-    ] = None,
-    template: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Your own copy of k8s/rayjob.yaml: tolerations, node selectors, deadlines.",
-        ),
-    ] = None,
-    cache_gib: Annotated[int, typer.Option(min=1, help="Room for data sets, in each pod.")] = 50,
-    spare_gib: Annotated[
-        int, typer.Option(min=1, help="Memory of each pod beyond what the plan estimates.")
-    ] = 2,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Let the cluster validate it; make nothing.")
-    ] = False,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Follow it; exit with the sweep's own code.")
-    ] = False,
+    replicas: Replicas = None,
+    autoscale: Autoscale = None,
+    template: Template = None,
+    cache_gib: CacheGib = 50,
+    spare_gib: SpareGib = 2,
+    dry_run: DryRun = False,
+    wait: Wait = False,
     context: Context = None,
     namespace: Namespace = NAMESPACE,
 ) -> int:
-    """Run a sweep on Kubernetes, as a RayJob. Submitted again, it attaches, or trains what is missing."""
+    """Run a sweep on Kubernetes as a RayJob.
+
+    Submitted again, it attaches to the running job, or trains what is missing.
+    """
     from orchestrator.cluster.kube import Kube
     from orchestrator.cluster.options import TEMPLATE, JobOptions
     from orchestrator.cluster.submit import SubmitOptions
@@ -85,7 +100,8 @@ def submit(
     from orchestrator.plan import load_plan
 
     if data:
-        os.environ.pop("NORMSWEEP_DATA", None)  # pods get what is given, so the plan sees no more
+        # Pods get only the given roots, so the plan must not see those of the environment either.
+        os.environ.pop("NORMSWEEP_DATA", None)
     roots = data_roots(data)
     planned = load_plan(file, roots.find, weights(store))
     job = JobOptions(
@@ -107,7 +123,7 @@ def submit(
 
 @verbs.command("list", rich_help_panel=PANEL)
 def list_(context: Context = None, namespace: Namespace = NAMESPACE) -> int:
-    """The sweeps on a cluster, and what each of them is doing."""
+    """List the sweeps on a cluster and what each of them is doing."""
     from orchestrator.cluster.follow import list_jobs
     from orchestrator.cluster.kube import Kube
 
@@ -117,11 +133,13 @@ def list_(context: Context = None, namespace: Namespace = NAMESPACE) -> int:
 @verbs.command(rich_help_panel=PANEL)
 def logs(
     job: JobName,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing until the job ends.")
+    ] = False,
     context: Context = None,
     namespace: Namespace = NAMESPACE,
 ) -> int:
-    """What a sweep on a cluster prints."""
+    """Print the output of a sweep on a cluster."""
     from orchestrator.cluster.follow import show_log
     from orchestrator.cluster.kube import Kube
 
@@ -132,12 +150,12 @@ def logs(
 def cancel(
     job: JobName,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Also delete the record and the log of a finished one.")
+        bool, typer.Option("--remove", help="Also delete a finished job's record and log.")
     ] = False,
     context: Context = None,
     namespace: Namespace = NAMESPACE,
 ) -> int:
-    """End a sweep on a cluster. What is done is kept."""
+    """Stop a sweep on a cluster. What is done is kept."""
     from orchestrator.cluster.follow import cancel as cancel_job
     from orchestrator.cluster.kube import Kube
 

@@ -9,17 +9,19 @@ import typer
 from orchestrator.cli.options import AsJson, Data, data_roots
 
 verbs = typer.Typer(
-    no_args_is_help=True, help="Data sets: which there are, whether a copy is whole, staging."
+    no_args_is_help=True, help="List the known data sets, check copies of them, and stage them."
 )
-Partial = Annotated[bool, typer.Option("--partial", help="A copy with fewer images is meant.")]
+Partial = Annotated[
+    bool, typer.Option("--partial", help="The copy has fewer images than the set, on purpose.")
+]
 SetName = Annotated[
-    str, typer.Argument(metavar="NAME", help="E.g. Set5; `normsweep data list` has them.")
+    str, typer.Argument(metavar="NAME", help="E.g. Set5; see `normsweep data list`.")
 ]
 
 
 @verbs.command("list")
 def data_list(data: Data = None, as_json: AsJson = False) -> int:
-    """The data sets of the field: counts, terms of use, where to get them, and where yours lie."""
+    """List the field's data sets: counts, terms of use, where to get them, where yours are."""
     from orchestrator.datasets.list import list_sets
 
     return list_sets(data_roots(data).all, as_json=as_json)
@@ -30,11 +32,16 @@ def data_check(
     name: SetName,
     place: Annotated[
         str,
-        typer.Argument(metavar="PATH_OR_S3", help="The set's folder or prefix, or one above it."),
+        typer.Argument(
+            metavar="PATH_OR_S3", help="The set's folder or S3 prefix, or one above it."
+        ),
     ],
     partial: Partial = False,
 ) -> int:
-    """Decode every image; check counts, pairs, sizes and kept checksums; tell all problems at once, per file."""
+    """Check a copy of a set and list all problems at once, by file.
+
+    Decodes every image; checks counts, pairs, sizes and the checksums that were kept.
+    """
     from orchestrator.datasets.check import check_set
 
     return check_set(name, place, partial=partial)
@@ -43,19 +50,21 @@ def data_check(
 @verbs.command("stage")
 def data_stage(
     name: SetName,
-    source: Annotated[str, typer.Option("--from", metavar="PATH_OR_S3", help="Where a copy lies.")],
+    source: Annotated[
+        str, typer.Option("--from", metavar="PATH_OR_S3", help="Where the copy is now.")
+    ],
     to: Annotated[
-        str, typer.Option("--to", metavar="PATH_OR_S3", help="The root below which NAME is put.")
+        str, typer.Option("--to", metavar="PATH_OR_S3", help="The root to put NAME below.")
     ],
     partial: Partial = False,
     reduced: Annotated[
         bool,
         typer.Option(
-            "--reduced", help="Bring LR_bicubic/X2, ... as well, which `lr_mode: given` reads."
+            "--reduced", help="Also stage LR_bicubic/X2, ..., which `lr_mode: given` reads."
         ),
     ] = False,
 ) -> int:
-    """Check a copy and bring it elsewhere, whole or not at all. Run again, it continues."""
+    """Check a copy and put it elsewhere, whole or not at all. If run again, it continues."""
     from orchestrator.datasets.stage import stage_set
 
     return stage_set(name, source, to, partial=partial, reduced=reduced)

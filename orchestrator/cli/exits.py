@@ -1,4 +1,4 @@
-"""From whatever a verb raises to an exit code and what is printed."""
+"""Turns whatever a verb raises into an exit code and a message."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from orchestrator.home import usable_home
 
 
 def exit_code(call: Callable[[], int]) -> int:
-    """Of a call that may raise anything: what went wrong is printed, a traceback only for what is our bug."""
+    """The exit code of a call that may raise anything.
+
+    Prints what went wrong; a traceback only if it is our bug.
+    """
     try:
         usable_home()
         code = call()
@@ -27,9 +30,9 @@ def exit_code(call: Callable[[], int]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return 128 + (signals.received or signal.SIGINT)
     except Exception as error:
-        if signals.received is not None:  # what a library made of the signal
+        if signals.received is not None:  # a library has turned the signal into its own error
             return 128 + signals.received
-        if (shown := getattr(error, "show", None)) is None:
+        if (shown := getattr(error, "show", None)) is None:  # typer's errors have it
             traceback.print_exc()
             return 1
         shown()

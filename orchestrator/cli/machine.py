@@ -15,7 +15,7 @@ verbs = typer.Typer()
 def doctor(
     store: StoreUri = STORE, tracking: TrackingUri = TRACKING, as_json: AsJson = False
 ) -> int:
-    """Look at versions, devices, store and tracking, and say what to do about each problem."""
+    """Check versions, devices, store and tracking, and say what to do about each problem."""
     from orchestrator.doctor import run_doctor
 
     return run_doctor(store, tracking, as_json=as_json)

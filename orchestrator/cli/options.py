@@ -1,4 +1,4 @@
-"""What the verbs share: arguments and flags, and how data sets are found."""
+"""Arguments and flags that verbs share, and the finders of data sets and weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,9 @@ TrackingUri = Annotated[
         metavar="URI",
         envvar="NORMSWEEP_TRACKING",
         show_envvar=True,
-        help="MLflow: sqlite:///PATH or http://SERVER. A password goes into MLFLOW_TRACKING_PASSWORD.",
+        help=(
+            "MLflow: sqlite:///PATH or http://SERVER. Put a password into MLFLOW_TRACKING_PASSWORD."
+        ),
     ),
 ]
 Data = Annotated[
@@ -40,13 +42,13 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="ROOT",
-        help="Where data sets lie: a folder or s3://BUCKET/PREFIX; repeatable.",
+        help="Where data sets are: a folder or s3://BUCKET/PREFIX; repeatable.",
     ),
 ]
 Context = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of kubeconfig; default: its current one.")
+    str | None, typer.Option(metavar="NAME", help="A kubeconfig context; default: the current one.")
 ]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="On the cluster.")]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace on the cluster.")]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its sweep's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
 
@@ -56,12 +58,12 @@ NAMESPACE = "normsweep"
 
 
 def finder(data: list[str] | None) -> Callable[[str], ImageSet]:
-    """How planning finds data sets."""
+    """The function with which planning finds data sets."""
     return data_roots(data).find
 
 
 def weights(store: str, *, check: bool = True) -> InitialFinder:
-    """How planning finds weights to start from, and whether it holds them against the networks."""
+    """The finder of weights to start from; with `check`, it compares them with the networks."""
     from orchestrator.initial import Finder
 
     return Finder(store, check=check)

@@ -49,7 +49,7 @@ def validate(
     store: StoreUri = STORE,
     data: Data = None,
 ) -> int:
-    """Check sweep files; every problem of every file, with line and caret."""
+    """Check sweep files and report every problem in every file, with line and caret."""
     from orchestrator.plan import load_plan, show
 
     problems = []
@@ -77,12 +77,10 @@ def plan(
         typer.Option(metavar="A B", help="Compare two trials of the file, field by field."),
     ] = None,
     store: StoreUri = STORE,
-    no_state: Annotated[
-        bool, typer.Option("--no-state", help="Do not look into the store.")
-    ] = False,
+    no_state: Annotated[bool, typer.Option("--no-state", help="Do not read the store.")] = False,
     data: Data = None,
 ) -> int:
-    """Show a sweep's trials: what each is, what it costs, what is done already, and why a point is left out."""
+    """Show a sweep's trials: what each is and costs, what is done, and why points are left out."""
     from orchestrator.plan import gpus, load_plan, show
 
     planned = load_plan(file, finder(data), weights(store))
@@ -95,10 +93,8 @@ def plan(
         from orchestrator.store.trials import damage_in_words, looks_at_plan
 
         looks = looks_at_plan(store, planned)
-        states, damage = (
-            {look.trial: look.state for look in looks.values()},
-            damage_in_words(looks.values()),
-        )
+        states = {look.trial: look.state for look in looks.values()}
+        damage = damage_in_words(looks.values())
     here = gpus.of_this_machine()
     if as_json:
         print(json.dumps({**show.as_json(planned, states, here), "damage": damage}, indent=2))
@@ -116,30 +112,30 @@ def run(
         str | None, typer.Option(help="A running Ray cluster; default: a local one.")
     ] = None,
     max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Trials at a time, at most.")
+        int | None, typer.Option(min=1, help="Run at most this many trials at a time.")
     ] = None,
     auto_gpus: Annotated[
         int | None,
         typer.Option(
             min=0,
             max=1,
-            help="What `gpus_per_worker: auto` is. Default: 1 where a node has GPUs, else 0.",
+            help="The value of `gpus_per_worker: auto`. Default: 1 if a node has GPUs, else 0.",
         ),
     ] = None,
     join_deadline_s: Annotated[
         float, typer.Option(min=0, help="With --address: how long workers may take to join.")
     ] = 300.0,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Only problems and the summary.")
-    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only problems.")] = False,
     as_json: AsJson = False,
     data: Data = None,
     for_job: Annotated[
         str | None,
-        typer.Option(metavar="JOB", help="In a cluster's job: its outcome goes to the store."),
+        typer.Option(
+            metavar="JOB", help="Inside this cluster job: record its outcome in the store."
+        ),
     ] = None,
 ) -> int:
-    """Train what the store does not hold yet, then write the report. Run again, it continues."""
+    """Train what the store does not hold yet, then write the report. If run again, it continues."""
     from orchestrator.run.driver import drive
     from orchestrator.run.options import RunOptions
 
@@ -169,15 +165,15 @@ def _planned(file: Path, data: list[str] | None, store: str) -> Plan:
 
 
 def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
-    """The driver's part; the exit code."""
+    """Run the sweep in this process, the driver; return the exit code."""
 
     def train() -> Ended:
-        plan = planned()  # what is wrong with the file is said before anything heavy is imported
+        plan = planned()  # reports problems of the file before anything heavy is imported
         from orchestrator.run.runner import run_sweep
 
         ended = run_sweep(plan, options)
         _print_end(ended, options)
-        signals.check()  # after a signal a job has no outcome yet
+        signals.check()  # raises after a signal: an interrupted job must not record an outcome
         return ended
 
     if not options.job:
@@ -195,7 +191,7 @@ def _print_end(ended: Ended, options: RunOptions) -> None:
 
 
 def _close(planned: Callable[[], Plan], options: RunOptions, kind: str, message: str) -> None:
-    """Record why the attempts have ended that a driver which died left open."""
+    """Record why the attempts that a dead driver left open have ended."""
     with suppress(NormsweepError):
         from orchestrator.store import open_store
         from orchestrator.store.closing import close_attempts
@@ -216,7 +212,7 @@ def status(
     context: Context = None,
     namespace: Namespace = NAMESPACE,
 ) -> int:
-    """How far a sweep is, from the store alone; or, by the name of a job, what it is doing on the cluster."""
+    """Show how far a sweep is, from the store alone; given a job's name, what the job is doing."""
     if not file.is_file() and file.suffix == "":
         from orchestrator.cluster.follow import show_job
         from orchestrator.cluster.kube import Kube
@@ -267,7 +263,7 @@ def report(
 def sync(
     file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, data: Data = None
 ) -> int:
-    """Bring MLflow up to what the store holds, e.g. after its server was away."""
+    """Bring MLflow up to date with the store, e.g. after its server was down."""
     from orchestrator.plan import load_plan
 
     planned = load_plan(file, finder(data), weights(store, check=False))

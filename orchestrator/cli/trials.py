@@ -15,9 +15,9 @@ verbs = typer.Typer()
 @verbs.command()
 def export(
     trial: Annotated[
-        str, typer.Argument(metavar="TRIAL", help="A trial id, or its unique beginning.")
+        str, typer.Argument(metavar="TRIAL", help="A trial id, or a unique prefix of one.")
     ],
-    to: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="Where the network goes.")],
+    to: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="The file to write.")],
     store: StoreUri = STORE,
 ) -> int:
     """Write a finished trial's EMA weights and spec to one safetensors file."""
@@ -33,7 +33,7 @@ def evaluate(
         str,
         typer.Argument(
             metavar="TRIAL_OR_FILE",
-            help="A trial id, or its unique beginning; or an exported file.",
+            help="A trial id, a unique prefix of one, or an exported file.",
         ),
     ],
     benchmark: Annotated[
@@ -47,23 +47,29 @@ def evaluate(
         ),
     ] = None,
     per_channel: Annotated[
-        bool, typer.Option("--per-channel", help="int8, int4: a step for each channel.")
+        bool, typer.Option("--per-channel", help="For int8 and int4: a step for each channel.")
     ] = False,
     tile: Annotated[
-        int | None, typer.Option(min=1, metavar="PX", help="In tiles of PX LQ pixels; recorded.")
+        int | None,
+        typer.Option(
+            min=1, metavar="PX", help="Restore in tiles of PX LQ pixels; the scores record it."
+        ),
     ] = None,
     overlap: Annotated[
         int, typer.Option(min=0, metavar="PX", help="Context around each tile, in LQ pixels.")
     ] = 16,
     save: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where restored images go.")
+        Path | None, typer.Option(metavar="DIR", help="Write restored images here.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that share the images out.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes to share the images among.")] = 1,
     store: StoreUri = STORE,
     as_json: AsJson = False,
     data: Data = None,
 ) -> int:
-    """Score final weights on benchmarks, whole images, at any precision; each image's score is kept."""
+    """Score final weights on benchmarks at any precision, whole images unless --tile is given.
+
+    Each image's score is kept.
+    """
     from orchestrator.evaluate import EvaluateOptions, evaluate_checkpoint
 
     options = EvaluateOptions(
@@ -85,11 +91,11 @@ def evaluate(
 def check_norm_(
     norm: Annotated[
         str,
-        typer.Argument(metavar="NORM", help="A name of the catalogue, or package.module:Class."),
+        typer.Argument(metavar="NORM", help="A name in the catalogue, or package.module:Class."),
     ],
     knobs: Annotated[str, typer.Option(help="Its knobs, as YAML: '{eps: 1.0e-4}'.")] = "{}",
 ) -> int:
-    """Run the conformance suite on a norm, also on one of your own, and print what holds and what does not."""
+    """Run the conformance suite on a norm, built in or yours, and print which checks hold."""
     from orchestrator.check_norm import check_norm
 
     return check_norm(norm, knobs)

@@ -1,7 +1,7 @@
-"""What a report is made of: tables, figures and texts, in groups and sections.
+"""The blocks of a report: tables, figures and texts, in groups and sections.
 
-Every format is made from these alone, so they hold what any of them needs: a cell has its value
-beside its text, a column its heads and its alignment.
+Every format is made from these alone, so they hold all that any of them needs: a cell has a value
+as well as a text, and a column has heads and an alignment.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar, Literal
 
-INK = "#1b2c3d"  # stands for the page's text colour in a figure
+INK = "#1b2c3d"  # stand-in for the page's text colour, in a figure
 FILE_INK = "#22272e"
 
 
@@ -28,7 +28,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Mark:
-    """A few words of a text that stand out: as the best of a column does, or as code."""
+    """A few words that stand out in a text: like the best value of a column, or as code."""
 
     text: str
     style: Literal["best", "code"]
@@ -39,7 +39,7 @@ Words = tuple[str | Mark, ...]
 
 @dataclass(frozen=True)
 class Text:
-    """Sentences of one kind; a `list` has a line for each, the others are paragraphs."""
+    """Sentences in one style; in a `list` each line is an item, otherwise it is a paragraph."""
 
     kind: ClassVar[str] = "text"
     lines: tuple[Words, ...]
@@ -52,7 +52,7 @@ def text(style: Literal["lead", "method", "list"], *lines: str | Words) -> Text:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its `text`, what stands small beside it and below it, and the `value` behind it."""
+    """One cell: its `text`, small print beside it (`spread`) and below it (`note`), its `value`."""
 
     text: str
     value: Any = None
@@ -60,8 +60,8 @@ class Cell:
     note: str = ""
     is_best: bool = False
     is_code: bool = False
-    style: Style | None = None  # of the norm that it names
-    state: str = ""  # of the trial that it speaks of
+    style: Style | None = None  # of the norm, if the cell names one
+    state: str = ""  # of the trial, if the cell states it
 
     @property
     def is_bad(self) -> bool:
@@ -70,7 +70,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """One column. `heads` go from the top down, and neighbours share equal ones; a label names rows."""
+    """One column. A label's cells name the rows.
+
+    `heads` go from the top down; neighbouring columns share a head if theirs are equal.
+    """
 
     heads: tuple[str, ...]
     align: Literal["left", "right"] = "left"
@@ -79,7 +82,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Span:
-    """One head over so many columns and rows; `is_first` where it begins a group."""
+    """One head, with the columns and rows that it spans; `is_first` if it begins a group."""
 
     text: str
     columns: int
@@ -91,7 +94,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells in rows. A `comparison` has heads in levels; `facts` are names with their values, headless."""
+    """Cells in rows. A `comparison` has heads in levels; `facts` are headless names and values."""
 
     kind: ClassVar[str] = "table"
     columns: tuple[Column, ...]
@@ -105,11 +108,11 @@ class Table:
         return max(len(column.heads) for column in self.columns)
 
     def head_rows(self) -> list[list[Span]]:
-        """The heads, level by level; one that has no others below it reaches down to the cells."""
+        """The heads, level by level; one without others below it reaches down to the cells."""
         return [self._level(level) for level in range(self.levels)]
 
     def begins(self, i: int) -> bool:
-        """Whether a column is the first one below the heads that it shares."""
+        """Whether a column is the first of those that share its upper heads."""
         heads = self.columns[i].heads
         return len(heads) > 1 and (i == 0 or self.columns[i - 1].heads[:-1] != heads[:-1])
 
@@ -134,7 +137,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot with its caption. `svg` has the stand-in ink; see `for_page` and `for_file`."""
+    """A plot with its caption. `svg` is drawn in the stand-in INK: see `for_page`, `for_file`."""
 
     kind: ClassVar[str] = "figure"
     slug: str
@@ -149,12 +152,13 @@ class Figure:
         return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.title)}" ', 1)
 
     def for_file(self) -> str:
+        """The SVG in a fixed dark grey, since a file has no page to take a text colour from."""
         return self.svg.replace(INK, FILE_INK)
 
 
 @dataclass(frozen=True)
 class Group:
-    """Blocks that belong together: side by side, folded away, or under a title of their own."""
+    """Blocks that belong together: side by side, folded away, or under a title."""
 
     kind: ClassVar[str] = "group"
     style: Literal["tables", "columns", "titled", "folded"]
@@ -167,7 +171,7 @@ Block = Table | Figure | Text | Group
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter of the report; `link` is what leads to it, if anything does."""
+    """A chapter of the report; `link` is the text of the link to it, "" for none."""
 
     slug: str
     title: str
@@ -176,7 +180,7 @@ class Section:
 
 
 def figures_in(blocks: Sequence[Block]) -> list[Figure]:
-    """Every figure, groups looked into."""
+    """Every figure, including those in groups."""
     found: list[Figure] = []
     for block in blocks:
         if isinstance(block, Figure):

@@ -1,4 +1,4 @@
-"""What sections are made from: the frame, and what is computed from it once for all of them."""
+"""The contents of a report: the frame, and what is computed from it once for all sections."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from orchestrator.report.frame import Frame
 
 @dataclass(frozen=True)
 class Report:
-    """The numbers of a sweep at one time."""
+    """The numbers of a sweep at one moment."""
 
     plan: Plan
     frame: Frame
@@ -35,7 +35,7 @@ class Report:
         return tuple(figure for figure in self.figures if figure.slug.split("-")[0] == kind)
 
     def label_columns(self) -> tuple[Column, ...]:
-        """The columns that say of what a row is: the norm, and what of the recipe varies."""
+        """The columns that identify a row: the norm, and the parts of the recipe that vary."""
         return tuple(Column((name,), is_label=name == COMPARED) for name in self.frame.rows_by)
 
     def label_cells(self, labels: Mapping[str, Any]) -> tuple[Cell, ...]:
@@ -47,7 +47,7 @@ class Report:
         )
 
     def norm_cell(self, norm: str, text: str = "") -> Cell:
-        """The name of a norm, or `text` instead, beside how the norm is drawn."""
+        """The name of a norm, or `text` instead, with the norm's style beside it."""
         return Cell(text or norm, text or norm, style=norm_styles(self.frame.names(COMPARED))[norm])
 
 

@@ -1,14 +1,17 @@
-"""Divergence against size: how the largest feature mean square at a fixed step goes with parameters, width and depth.
+"""Divergence against size: how the largest features vary with parameters, width and depth.
 
-Paper/protocol section 2 (Fig. 10): max over groups of the trace, log10, Spearman's rank correlation with an interval.
+They are compared at a fixed step, by their mean square. Paper/protocol section 2 (Fig. 10): max
+over groups of the trace, log10, Spearman's rank correlation with an interval.
 
-The unit is a size: of the seeds of one size the median is taken first, so that n counts networks and not repetitions.
-The step is the last one at which every completed trial of a backbone and task has a trace. A trial that has diverged by
-then, or whose value is not finite, counts as infinite: it ranks highest.
+The unit is a size: the median over the seeds of one size is taken first, so that n counts networks,
+not repetitions. The step is the last one at which every completed trial of a backbone and task has
+a trace. A trial that has diverged by then, or whose value is not finite, counts as infinite: it
+ranks highest.
 
-The 95 % interval is Fisher's z with Bonett and Wright's (2000) standard error sqrt((1 + rho^2/2) / (n - 3)). Where rho
-is exactly 1 or -1, z does not exist: rho is then taken half an exchange of neighbouring ranks nearer to zero, which
-keeps small n honest. n = 3 has no interval, and fewer than three sizes or distinct values have no correlation at all.
+The 95 % interval is Fisher's z with Bonett and Wright's (2000) standard error
+sqrt((1 + rho^2/2) / (n - 3)). If rho is exactly 1 or -1, z does not exist: rho is then moved half
+an exchange of neighbouring ranks towards zero, which keeps small n honest. n = 3 has no interval,
+and fewer than three sizes or distinct values have no correlation at all.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ TRACE = "feature/mean_square/group_"
 
 @dataclass(frozen=True)
 class Rank:
-    """Spearman's rho over n pairs, its 95 % interval, and in words what could not be given."""
+    """Spearman's rho over n pairs and its 95 % interval; `note` says what is missing and why."""
 
     n: int
     rho: float | None = None
@@ -49,9 +52,10 @@ class Rank:
 
 @dataclass(frozen=True)
 class Correlation:
-    """One line of correlation.csv. `growth` is the mean square at the largest size over that at the smallest.
+    """One line of correlation.csv.
 
-    `labels` says of which networks: the value of every axis that is neither a size nor a repetition.
+    `growth` is the mean square at the largest size divided by that at the smallest. `labels` says
+    which networks are meant: the value of every axis that is neither a size nor a repetition.
     """
 
     labels: Mapping[str, Any]
@@ -64,7 +68,10 @@ class Correlation:
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> Rank:
-    """Rank correlation of the pairs, with the interval of the docstring above. inf ranks highest, NaN may not be."""
+    """Rank correlation of the pairs, with the interval described above.
+
+    inf ranks highest; NaN is not allowed.
+    """
     n = len(x)
     if n < 3:
         return Rank(n, note=f"n = {n}: no correlation")
@@ -76,7 +83,7 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Rank:
     rho = max(-1.0, min(1.0, rho))
     if n < 4:
         return Rank(n, rho, note="n = 3: no interval")
-    exchange = 6 / (n * (n * n - 1))
+    exchange = 6 / (n * (n * n - 1))  # half of what exchanging two neighbouring ranks takes off 1
     inner = rho if abs(rho) < 1 - exchange else math.copysign(1 - exchange, rho)
     half = float(stats.norm.ppf(0.975)) * math.sqrt((1 + inner**2 / 2) / (n - 3))
     z = math.atanh(inner)
@@ -84,7 +91,10 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Rank:
 
 
 def max_over_groups(frame: Frame) -> pd.DataFrame:
-    """The trace of a trial as one curve: trial, axes, size, step and the largest group's value, or NaN."""
+    """The traces, one curve per trial: trial, axes, size, step and the largest group's value.
+
+    The value is NaN if any group's is.
+    """
     traces = frame.points[frame.points["metric"].str.startswith(TRACE)]
     keys = ["trial", *(axis.name for axis in frame.axes), "size", "step"]
     groups = traces.groupby(keys, sort=False, dropna=False)["value"]
@@ -92,9 +102,10 @@ def max_over_groups(frame: Frame) -> pd.DataFrame:
 
 
 def divergence(frame: Frame) -> pd.DataFrame:
-    """One row per trial with a trace at the fixed step of its backbone, task and recipe: axes, parameters, step, value, log10.
+    """One row per trial with a trace at the fixed step of its backbone, task and recipe.
 
-    Trials still under way are left out as long as any of their backbone, task and recipe has ended.
+    The columns are axes, parameters, step, value and log10. Trials still under way are left out as
+    soon as any trial of their backbone, task and recipe has ended.
     """
     traces = max_over_groups(frame).merge(
         frame.trials[["trial", "parameters", "state"]], on="trial"
@@ -108,6 +119,10 @@ def divergence(frame: Frame) -> pd.DataFrame:
 
 
 def _at_fixed_step(traces: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the last step at which all deciding trials have a trace.
+
+    Completed and stopped trials decide; if there are none, diverged ones; failing those, all.
+    """
     for states in ((State.DONE, State.STOPPED), (State.DIVERGED,), tuple(set(traces["state"]))):
         deciding = traces[traces["state"].isin(states)]
         if not deciding.empty:
@@ -130,12 +145,12 @@ def _at_fixed_step(traces: pd.DataFrame) -> pd.DataFrame:
 
 
 def measures(frame: Frame, rows: pd.DataFrame) -> list[str]:
-    """What of parameters, width and depth varies."""
+    """Those of parameters, width and depth that vary."""
     return [name for name in ("parameters", *frame.sizes) if rows[name].nunique() > 1]
 
 
 def by_size(frame: Frame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The median over the seeds of one size, of networks that differ in nothing else."""
+    """The median over the seeds of one size, whose networks differ in nothing else."""
     keys = [*_apart(frame), "size", *frame.sizes, "parameters", "step"]
     medians: pd.DataFrame = (
         rows.groupby(keys, sort=False, dropna=False)["log10"].median().reset_index()
@@ -144,7 +159,10 @@ def by_size(frame: Frame, rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def correlations(frame: Frame, rows: pd.DataFrame) -> tuple[Correlation, ...]:
-    """Of the rows of `divergence`: a correlation with each measure that varies, of networks that differ in size alone."""
+    """From the rows of `divergence`, a correlation with each measure that varies.
+
+    Each is over networks that differ in size alone.
+    """
     found = []
     shown = measures(frame, rows)
     for _, part in parts(by_size(frame, rows), *frame.tables_by, *frame.panels_by):
@@ -176,7 +194,7 @@ def _apart(frame: Frame) -> list[str]:
 
 
 def as_frame(frame: Frame, found: tuple[Correlation, ...]) -> pd.DataFrame:
-    """As correlation.csv."""
+    """The correlations as correlation.csv has them."""
     columns = [
         *_apart(frame),
         "measure",

@@ -1,7 +1,7 @@
-"""How the plots are drawn: a norm's colour, marker and dash, panels, axes, legend, and the SVG they become.
+"""Draws the plots: a norm's colour, marker and dash, panels, axes and legend, and the final SVG.
 
-Ink (text, axes, grid) is drawn in one stand-in colour, which the page replaces by its own text colour and the files by
-a dark grey. Text stays text: it can be selected, searched and read aloud.
+Ink (text, axes, grid) is drawn in one stand-in colour, which is replaced by the text colour in the
+page and by a dark grey in files. Text stays text: it can be selected, searched and read aloud.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from orchestrator.report.frame import Frame, parts
 
 RC: Any = {
     "svg.fonttype": "none",
-    "svg.hashsalt": "normsweep",
+    "svg.hashsalt": "normsweep",  # fixed, so that the same plot has the same ids
     "font.family": "sans-serif",
     "font.size": 9,
     "text.color": INK,
@@ -51,7 +51,8 @@ PAGE_IN = 11.5
 LINE_PT = 11
 
 
-# Okabe and Ito's palette, blue and purple lifted so that all hold 3:1 against white and near-black.
+# Okabe and Ito's palette, with blue and purple lightened so that the contrast of every colour is at
+# least 3:1 against both white and near-black.
 STYLES = {
     "layer_norm": Style("#d55e00", "o", "-"),
     "rms_norm": Style("#009e73", "s", (0, (5, 1.6))),
@@ -63,7 +64,7 @@ SPARE_DASHES = ((0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)), "-", (0, (3, 1)))
 
 
 def norm_styles(norms: Sequence[str]) -> dict[str, Style]:
-    """A norm's own style, and for those without one the spares in file order."""
+    """The style of each norm; those without a fixed one get the spare styles in file order."""
     others = [norm for norm in norms if norm not in STYLES]
     spare = {
         norm: Style(
@@ -79,6 +80,7 @@ def norm_styles(norms: Sequence[str]) -> dict[str, Style]:
 def draw_norms(
     axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, log: bool, markers: bool
 ) -> None:
+    """Draw each norm's average as a thick line and its trials, if several, as thin ones."""
     average: Callable[[pd.Series], float] = _geometric_mean if log else _mean
     for norm, style in styles.items():
         curves = series[series[COMPARED] == norm]
@@ -92,6 +94,7 @@ def draw_norms(
                     trial["step"], trial["value"], color=style.colour, linewidth=0.7, alpha=0.4
                 )
         mean = curves.groupby("step")["value"].agg(average)
+        # Only steps that all trials have: an average over fewer would jump where one of them ends.
         complete = mean[curves.groupby("step")["trial"].nunique() == len(trials)]
         drawn = complete if len(complete) else mean
         every = max(1, len(drawn) // 5)
@@ -110,6 +113,7 @@ def draw_norms(
 def mark_divergence(
     axes: Axes, frame: Frame, series: pd.DataFrame, styles: dict[str, Style]
 ) -> None:
+    """Mark the last finite value of each trial that diverged."""
     diverged = set(frame.trials.loc[frame.trials["state"] == State.DIVERGED, "trial"])
     for _, curve in parts(series[series["trial"].isin(diverged)], "trial"):
         finite = curve[np.isfinite(curve["value"]) & (curve["value"] > 0)].sort_values("step")
@@ -140,7 +144,10 @@ def dot(style: Style) -> dict[str, Any]:
 def panels(
     rows: int, columns: int, *, widest: float, share: Literal["row", "all"], lines_below: int = 0
 ) -> tuple[Canvas, list[list[Axes]]]:
-    """Panels as wide as the page allows, up to `widest` inches; `lines_below` lines of text need room under each."""
+    """Panels as wide as the page allows, up to `widest` inches each.
+
+    `lines_below`: lines of text that need room under each panel.
+    """
     width = max(2.3, min(widest, PAGE_IN / columns))
     height = 0.28 + 0.55 * width if width > 3 else 0.75 * width
     height += lines_below * LINE_PT / 72
@@ -164,7 +171,7 @@ def step_axis(axes: Axes, label_y: str, *, log: bool, labelled: bool) -> None:
 
 
 def _log_ticks(axes: Axes) -> None:
-    """Decades where there are enough of them, else 1-2-5 steps: no axis without two numbers."""
+    """Tick at decades if there are enough, else at 1-2-5 steps, so that two ticks have numbers."""
     low, high = axes.get_ylim()
     subs = (1.0,) if high / max(low, 1e-300) > 300 else (1.0, 2.0, 5.0)
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
@@ -198,6 +205,7 @@ def legend(canvas: Canvas, styles: dict[str, Style], frame: Frame) -> None:
 
 
 def svg(canvas: Canvas) -> str:
+    """The canvas as SVG, without a date, so that the same plot gives the same text."""
     text = StringIO()
     canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return text.getvalue()

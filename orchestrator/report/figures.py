@@ -1,6 +1,7 @@
-"""The plots of a report: feature traces, divergence against size, channel entropy, quality while training.
+"""The plots of a report: feature traces, divergence against size, channel entropy, quality.
 
-Every one has a panel for each task and size; a norm looks the same in all of them (orchestrator.report.drawing).
+Each has a panel for every task and size. A norm looks the same in all of them
+(orchestrator.report.drawing).
 """
 
 from __future__ import annotations
@@ -55,8 +56,10 @@ def _trace(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
     if series.empty:
         return []
     caption = (
-        "Mean of x² at the output of each group on a fixed probe batch in evaluation mode, raw weights; the largest "
-        "group, log scale. " + _seeds_note(frame, "geometric mean") + _diverged_note(frame)
+        "Mean of x² at the output of each group, on a fixed probe batch in evaluation mode with "
+        "raw weights; the largest over the groups, log scale. "
+        + _seeds_note(frame, "geometric mean")
+        + _diverged_note(frame)
     )
     canvas = _grid(frame, styles, series, "max mean square", log=True)
     return [Figure(_slug("trace", title), f"Feature traces, {title}", caption, drawing.svg(canvas))]
@@ -67,8 +70,8 @@ def _entropy(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
     if series.empty:
         return []
     caption = (
-        "Entropy of the channels' share of energy at the last group, H / ln C, per image and then averaged: 1 where "
-        "all channels carry the same energy, near 0 where a few carry it all. "
+        "Entropy of the channels' shares of energy at the last group, H / ln C, computed per image "
+        "and then averaged: 1 if all channels carry the same energy, near 0 if a few carry it all. "
         + _seeds_note(frame, "mean")
     )
     canvas = _grid(frame, styles, series, "channel entropy, H / ln C", log=False)
@@ -105,7 +108,7 @@ def _quality(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
 
 
 def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
-    """Per group, one row of panels for each task and size."""
+    """The traces of every group: a row of panels for each task and size, a column per group."""
     traces = frame.points[frame.points["metric"].str.startswith(TRACE)]
     if traces.empty:
         return []
@@ -125,7 +128,7 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
                 labelled=line is panels[-1],
             )
     drawing.legend(canvas, styles, frame)
-    caption = "The same traces group by group, from the first to the last; one scale throughout."
+    caption = "The same traces for each group, from the first to the last, all on one scale."
     return [
         Figure(
             _slug("groups", title),
@@ -157,28 +160,10 @@ def _size_plot(
         step = block["step"].iloc[0]
         said = frame.named(frame.panels_by, labels)
         for measure, axes in zip(shown, line, strict=True):
+            medians = where(means, labels)
             for norm, style in styles.items():
-                trials = where(block, {COMPARED: norm})
-                path = where(means, {**labels, COMPARED: norm}).groupby(measure)["log10"].median()
-                path = path[np.isfinite(path)]
-                axes.plot(
-                    path.index, 10**path, color=style.colour, linestyle=style.dash, linewidth=1.4
-                )
-                finite = np.isfinite(trials["value"]) & (trials["value"] > 0)
-                axes.scatter(
-                    trials.loc[finite, measure], trials.loc[finite, "value"], **drawing.dot(style)
-                )
-                gone = trials.loc[~finite, measure]
-                top = axes.get_xaxis_transform()
-                axes.plot(
-                    gone,
-                    [0.97] * len(gone),
-                    "x",
-                    color=style.colour,
-                    transform=top,
-                    markersize=8,
-                    markeredgewidth=2,
-                )
+                chosen = {COMPARED: norm}
+                _draw_sizes(axes, where(block, chosen), where(medians, chosen), measure, style)
             axes.set_title(f"{said}, step {step}")
             axes.set_xscale("log")
             values = sorted(block[measure].unique())
@@ -192,11 +177,12 @@ def _size_plot(
             _write_ranks(axes, ranks, styles)
     drawing.legend(canvas, styles, frame)
     caption = (
-        "Largest group's mean square at the last step that all completed trials share, against size; both axes "
-        "logarithmic, a point per trial, a line through the sizes' medians over seeds. \N{GREEK SMALL LETTER RHO} is "
-        "Spearman's over sizes, with a 95 % interval. "
+        "The largest group's mean square at the last step that all completed trials share, "
+        "against size. Both axes are logarithmic; a point is a trial, and the line joins the "
+        "medians over each size's seeds. \N{GREEK SMALL LETTER RHO} is Spearman's over sizes, "
+        "with a 95 % interval. "
         + (
-            "\N{MULTIPLICATION SIGN} at the top: diverged by then, ranks highest."
+            "\N{MULTIPLICATION SIGN} at the top: a trial that had diverged by then, ranked highest."
             if not np.isfinite(rows["value"]).all()
             else ""
         )
@@ -206,8 +192,29 @@ def _size_plot(
     )
 
 
+def _draw_sizes(
+    axes: Axes, trials: pd.DataFrame, medians: pd.DataFrame, measure: str, style: Style
+) -> None:
+    """Draw one norm: a line through its medians, a point per trial, a cross if it diverged."""
+    path = medians.groupby(measure)["log10"].median()
+    path = path[np.isfinite(path)]
+    axes.plot(path.index, 10**path, color=style.colour, linestyle=style.dash, linewidth=1.4)
+    finite = np.isfinite(trials["value"]) & (trials["value"] > 0)
+    axes.scatter(trials.loc[finite, measure], trials.loc[finite, "value"], **drawing.dot(style))
+    gone = trials.loc[~finite, measure]
+    axes.plot(
+        gone,
+        [0.97] * len(gone),
+        "x",
+        color=style.colour,
+        transform=axes.get_xaxis_transform(),  # the height is a share of the panel's
+        markersize=8,
+        markeredgewidth=2,
+    )
+
+
 def _write_ranks(axes: Axes, found: Sequence[Correlation], styles: dict[str, Style]) -> None:
-    """The correlations under the panel, or the reason once where all have the same one."""
+    """Write the correlations under the panel; a reason why all lack one is written once."""
     notes = {line.rank.note for line in found if line.rank.rho is None}
     same = len(notes) == 1 and all(line.rank.rho is None for line in found)
     texts = (
@@ -233,7 +240,7 @@ def _write_ranks(axes: Axes, found: Sequence[Correlation], styles: dict[str, Sty
 
 
 def _size_ticks(axes: Axes, values: Sequence[float], measure: str) -> None:
-    """The sizes themselves where they are few and apart, else the ends and the middle."""
+    """Tick at the sizes themselves if they are far enough apart, else at the ends and middle."""
     low, high = min(values), max(values)
     apart = all(b / a > (high / low) ** 0.12 for a, b in pairwise(values))
     ticks = values if apart else np.geomspace(low, high, 3)
@@ -261,7 +268,10 @@ def _grid(
     log: bool,
     markers: bool = True,
 ) -> Canvas:
-    """Panels for the sizes of one task (and recipe) after the other, at most four in a row; one curve per norm."""
+    """A panel for each size, one task (and recipe) after the other, with one curve per norm.
+
+    At most four panels are in a row.
+    """
     blocks = [labels for labels, _ in keyed(frame.trials, *frame.panels_by)]
     sizes = frame.names("size")
     columns = min(4, len(sizes))

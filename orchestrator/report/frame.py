@@ -1,9 +1,10 @@
-"""What the store knows of a sweep's trials, as tidy pandas frames. Everything in the report is computed from these.
+"""A sweep's trials, as the store has them, in tidy pandas frames: the source of the whole report.
 
-`trials` has one row per trial of the plan: trial, name, the axes, size, parameters, state, step, steps, ...
-`images` has one row per image and metric of every set that was scored, while training or by `normsweep evaluate`.
-`points` has one row per (trial, metric, step), with the trial's axes beside it. Where two attempts journalled the same
-(metric, step), the first counts: that rule is `orchestrator.store.journals.JournalReader`'s, shared with tracking.
+`trials` has one row per trial of the plan: trial, name, the axes, size, parameters, state, step,
+steps, ... `images` has one row per image and metric of every set that was scored, while training or
+by `normsweep evaluate`. `points` has one row per (trial, metric, step), with the trial's axes
+beside it. If several attempts journalled the same (metric, step), the first counts; that rule is
+`orchestrator.store.journals.JournalReader`'s and is shared with tracking.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ from orchestrator.store.scores import evaluated_scores, trained_scores
 from orchestrator.store.trials import Look, read_trial
 from trainers.spec import RunSpec
 
-# `precision` is a name that an axis has: of training.
+# Not `precision`, which is an axis: that of training.
 SCORE_COLUMNS = ("set", "image", "metric", "value", "step", "source", "inference_precision", "tile")
 
 
 @dataclass(frozen=True)
 class Frame:
-    """A sweep's trials and points, and the attempts they come from (`attempt.json` as it was written).
+    """A sweep's trials and points, and the attempts they come from (`attempt.json` as written).
 
-    `recorded` has the specs that each trial was trained with, by its own record; `damage` a sentence for each damaged file,
-    `looks` what each trial is.
+    `recorded` has the specs that each trial's attempts recorded, `damage` a sentence for each
+    damaged file, `looks` the look at each trial.
     """
 
     trials: pd.DataFrame
@@ -48,17 +49,17 @@ class Frame:
 
     @property
     def tables_by(self) -> list[str]:
-        """The axes whose values have tables and figures of their own: the model's, but for the norm."""
+        """The axes whose values get separate tables and figures: the model's, except the norm."""
         return [name for name in self._apart("model") if name != COMPARED]
 
     @property
     def panels_by(self) -> list[str]:
-        """The axes whose values have a panel of their own."""
+        """The axes whose values get separate panels."""
         return [*self._apart("task"), *self._apart("recipe")]
 
     @property
     def rows_by(self) -> list[str]:
-        """The axes whose values have rows of their own: the norm, and what of the recipe varies."""
+        """The axes whose values get separate rows: the norm, and those of the recipe that vary."""
         return [COMPARED, *self._apart("recipe")]
 
     @property
@@ -67,21 +68,21 @@ class Frame:
 
     @property
     def repeats(self) -> int:
-        """How many repetitions the sweep has: its seeds."""
+        """The number of repetitions, which are the seeds."""
         return len(self.trials[self._of("repeat")].drop_duplicates())
 
     def _of(self, role: Role) -> list[str]:
         return [axis.name for axis in self.axes if axis.role == role]
 
     def _apart(self, role: Role) -> list[str]:
-        """The axes of a role which every sweep has, and of others those that vary."""
+        """The axes of a role: those that every sweep has, and others if they vary."""
         always = {axis.name for axis in self.axes if axis.is_always}
         return [
             name for name in self._of(role) if name in always or self.trials[name].nunique() > 1
         ]
 
     def named(self, axes: Sequence[str], labels: Mapping[str, Any]) -> str:
-        """Labels of some axes as a heading has them: `swinir-tiny`, `sr_x2, lr 0.0001`."""
+        """The labels of some axes in the form of a heading: `swinir-tiny`, `sr_x2, lr 0.0001`."""
         return ", ".join(
             axis.named(labels[name]) for name in axes for axis in self.axes if axis.name == name
         )
@@ -94,17 +95,17 @@ class Frame:
         return self.points[self.points["metric"] == name]
 
     def evaluation_sets(self) -> list[str]:
-        """The evaluation sets of any trial, in file order."""
+        """The evaluation sets of all trials, in file order."""
         return list(dict.fromkeys(name for names in self.trials["evaluate"] for name in names))
 
     def states(self) -> dict[str, int]:
-        """How many trials are in which state, ended ones first."""
+        """The number of trials in each state, ended ones first."""
         counts = self.trials["state"].value_counts()
         return {state.value: int(counts[state]) for state in State if state in counts}
 
 
 def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
-    """The rows grouped by some columns, in the order they first appear."""
+    """The rows grouped by some columns, in order of first appearance."""
     return [(tuple(key), part) for key, part in frame.groupby(list(keys), sort=False, dropna=False)]
 
 
@@ -116,7 +117,7 @@ def where(frame: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def keyed(frame: pd.DataFrame, *keys: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
-    """As `parts`, each with its values by column."""
+    """Like `parts`, but with each group's values by column."""
     return [(dict(zip(keys, values, strict=True)), part) for values, part in parts(frame, *keys)]
 
 
@@ -125,7 +126,7 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def size_label(axes: Sequence[Axis], labels: Mapping[str, Any]) -> str:
-    """`w24 d2`: width and depth, as the backbone counts them."""
+    """Width and depth, as the backbone counts them: `w24 d2`."""
     sizes = [axis for axis in axes if axis.role == "size" and labels.get(axis.name) is not None]
     return " ".join(axis.brief(labels[axis.name]) for axis in sizes) or "as preset"
 
@@ -137,9 +138,10 @@ def in_words(row: Mapping[str, Any]) -> str:
 
 
 def read_frame(plan: Plan, store: Store) -> Frame:
-    """Read every trial of the plan from the store. A trial the store does not know is pending.
+    """Read every trial of the plan from the store. A trial that the store does not know is pending.
 
-    Of a trial whose files are damaged no point is taken: some would be missing, and others repetitions.
+    No points are taken from a damaged trial: some would be missing, and a later attempt's would
+    take the place of lost ones.
     """
     rows, points = [], []
     images: list[list[Any]] = []
@@ -161,11 +163,13 @@ def read_frame(plan: Plan, store: Store) -> Frame:
         if look.state != State.DAMAGED:
             points += [[*labels, p.metric, p.step, p.value, p.time, p.attempt] for p in read]
             images += [[*labels, *astuple(score)] for score in trained_scores(events)]
+        # Evaluations are separate files, so they count even if the trial is damaged.
         images += [[*labels, *astuple(score)] for score in evaluated]
     columns = ["trial", *names, "size", "metric", "step", "value", "time", "attempt"]
     frame = pd.DataFrame(points, columns=columns)
     last = frame.groupby("trial")["step"].max()
     trials = pd.DataFrame(rows)
+    # Without a result, a trial is at the last step that it journalled.
     trials["step"] = [
         row["step"] if row["step"] is not None else last.get(row["trial"]) for row in rows
     ]
@@ -174,7 +178,10 @@ def read_frame(plan: Plan, store: Store) -> Frame:
 
 
 def _smaller_micro_batch(tried: Sequence[Attempt]) -> str:
-    """`micro-batch 2` where the newest attempt's was less than the first one's, which CUDA running out of memory leads to."""
+    """`micro-batch 2` if the newest attempt's was smaller than the first one's, else "".
+
+    CUDA running out of memory halves it (decision 12).
+    """
     sizes = [
         size
         for attempt in tried

@@ -1,9 +1,9 @@
-"""The report of a sweep: one self-contained HTML page, the same in Markdown, the figures and the numbers as files.
+"""The report of a sweep: a self-contained HTML page, the same in Markdown, figures, numbers as CSV.
 
-    index.html                     everything, no request to anywhere
+    index.html                     everything, without any request over the network
     report.md, figures/*.svg       for a pull request or a paper's repository
     table.csv, traces.csv, correlation.csv, trials.csv
-    images.csv                     the scores of single images, where there are any
+    images.csv                     the scores of single images, if there are any
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
 """
@@ -34,12 +34,14 @@ from orchestrator.store import open_store, read_store
 from orchestrator.tracking import is_there
 from trainers.durable import write_aside
 
-UNTRACED = r"train/(?!loss$)"  # what the loop notes of itself; the rest is what probes and evaluations measured
+# The training loop's notes on itself but for the loss: traces.csv has only the loss and what probes
+# and evaluations measured.
+UNTRACED = r"train/(?!loss$)"
 
 
 @dataclass(frozen=True)
 class Written:
-    """A report that was written: where its page is, and the text of each of its files."""
+    """A report that has been written: the place of its page, and the text of each of its files."""
 
     page: str
     files: Mapping[str, str]
@@ -53,11 +55,14 @@ def write_report(
     *,
     frame: Frame | None = None,
 ) -> Written:
-    """Write the report of what the store holds now, to the folder `out` or to `sweeps/<name>/report` in the store.
+    """Write a report on what the store holds now.
 
-    With `tracking_uri` the files become artifacts in the sweep's MLflow experiment too, once a trial began and where its
-    database is there; if MLflow does not answer, that is said on stderr. Raises UserError for an address that is none,
-    EnvironmentProblem where the files cannot be written. `frame`: what the store holds, if it has just been read.
+    It goes to the folder `out`, or to `sweeps/<name>/report` in the store. With `tracking_uri` the
+    files also become artifacts in the sweep's MLflow experiment, if a trial has begun and the
+    address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
+    store holds, if it has just been read.
+
+    Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame
@@ -82,7 +87,7 @@ def _put(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
             store.put(f"{prefix}/{name}", text.encode())
     except EnvironmentProblem as error:
         raise EnvironmentProblem(
-            f"{error}\nThe report of a store that can only be read goes elsewhere: --out DIR."
+            f"{error}\nIf the store is read-only, write the report elsewhere with --out DIR."
         ) from error
 
 
@@ -93,7 +98,8 @@ def _write(files: Mapping[str, str], folder: Path) -> None:
             write_aside(folder / name, text.encode())
     except OSError as error:
         raise EnvironmentProblem(
-            f"The report cannot be written to {folder}: {error.strerror}. Choose another with --out."
+            f"The report cannot be written to {folder}: {error.strerror}. "
+            "Choose another folder with --out."
         ) from error
 
 
@@ -106,11 +112,11 @@ def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
         for note in mirror.notes:
             print(note, file=sys.stderr)
     except EnvironmentProblem as error:
-        print(f"The report is written, but not logged. {error}", file=sys.stderr)
+        print(f"The report has been written, but not logged. {error}", file=sys.stderr)
 
 
 def render(report: Report) -> dict[str, str]:
-    """File name -> text; index.html is the last one."""
+    """The text of each file by name; index.html is the last one."""
     made = sections(report)
     figures = [figure for section in made for figure in figures_in(section.blocks)]
     numbers = _numbers(report)
@@ -138,7 +144,7 @@ def _numbers(report: Report) -> dict[str, pd.DataFrame]:
 
 
 def _csv(frame: pd.DataFrame) -> str:
-    """RFC 4180 with \\n; a number that is not finite is nan, inf or -inf, a missing one is empty."""
+    """RFC 4180, but with \\n. Non-finite numbers are nan, inf or -inf; missing ones are empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(frame.columns)
@@ -150,7 +156,7 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def _template(name: str) -> jinja2.Template:
-    # The Markdown is no HTML: escaping there would show in the text.
+    # Markdown is not HTML: escaped characters would show in the text.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=jinja2.select_autoescape(("html.j2",), default=False),
@@ -163,7 +169,7 @@ def _template(name: str) -> jinja2.Template:
 
 
 def _in_cell(text: str) -> str:
-    """A text in a table of Markdown, where a bar or the end of a line ends the cell and `<` begins a tag."""
+    """Escape a text for a Markdown table: `|` or a line break ends a cell, and `<` opens a tag."""
     return " ".join(text.split("\n")).replace("|", "\\|").replace("<", "&lt;")
 
 

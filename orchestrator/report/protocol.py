@@ -1,4 +1,4 @@
-"""How a sweep's trials were trained and scored, for its report: all that a reader must know to compare them with others."""
+"""How a sweep's trials were trained and scored, for readers who compare them with others."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from orchestrator.plan.expand import Plan, Trial
 from trainers.catalog import TASKS
 from trainers.spec import RunSpec, TrainingSpec
 
-Recorded = Mapping[str, Sequence[RunSpec]]  # by trial: what it was trained with
+Recorded = Mapping[str, Sequence[RunSpec]]  # by trial: the specs it was trained with
 Trained = Sequence[tuple[Trial, RunSpec]]
 
 LR_MODES = {
-    "u8": "MATLAB's bicubic, rounded to 8 bits after either pass, as the public LR sets are",
+    "u8": "MATLAB's bicubic, rounded to 8 bits after each pass, as in the public LR sets",
     "f64": "MATLAB's bicubic in float64, rounded to 8 bits once",
-    "given": "the LR images that lie beside a set's own",
+    "given": "the LR images beside a set's own",
 }
 # Measured on Set5 and Kodak24: 15 % of LR values at x2, 12 % at x3, 10 % at x4.
 LR_MODES_DIFFER = (
-    "lr_mode is u8 unless a sweep says otherwise; 10 to 15 % of LR values differ between u8 and f64, nearly all by one level. "
-    "The paper's authors name their LR folders LRfp64"
+    "the lr_mode is u8 unless a sweep says otherwise; 10 to 15 % of LR values differ between u8 "
+    "and f64, nearly all by one level. The paper's authors name their LR folders LRfp64"
 )
 SAMPLING = {
     "independent": "independent: each patch draws its image anew",
-    "epoch": "epoch: every image once, in a new order, before any again",
+    "epoch": "epoch: every image is drawn once, in a new order, before any is drawn again",
 }
 
 
 def settings(plan: Plan, recorded: Recorded) -> list[tuple[str, str]]:
-    """What the trials were trained with, by their own record; where they differ, all values."""
+    """The settings that the trials recorded, as (name, value); if they differ, with all values."""
     return list(_rows(_trained(plan, recorded)).items())
 
 
 def edited(plan: Plan, recorded: Recorded) -> list[str]:
-    """Where the sweep file says something else by now than what the trials that have begun were trained with."""
+    """The settings that the sweep file now states differently from trials that have begun."""
     begun = [trial for trial in plan.trials if trial.id in recorded]
     if not begun:
         return []
@@ -48,7 +48,7 @@ def edited(plan: Plan, recorded: Recorded) -> list[str]:
 
 
 def _trained(plan: Plan, recorded: Recorded) -> Trained:
-    """Every trial with what it was trained with; one that has not begun, with what the sweep file says."""
+    """Every trial with each spec it was trained with, or, before it has begun, the sweep file's."""
     return [
         (trial, spec) for trial in plan.trials for spec in recorded.get(trial.id) or (trial.spec,)
     ]
@@ -90,7 +90,7 @@ def _rows(trained: Trained) -> dict[str, str]:
 
 
 def evaluation(plan: Plan, recorded: Recorded) -> list[str]:
-    """How each kind of task is scored; for super-resolution, where LQ is from."""
+    """How each kind of task is scored and, for super-resolution, where LQ images come from."""
     trained = _trained(plan, recorded)
     names = {spec.task.name for _, spec in trained}
     lines = [entry.facts["scored"] for entry in TASKS if entry.name in names]
@@ -98,9 +98,8 @@ def evaluation(plan: Plan, recorded: Recorded) -> list[str]:
     default = TASKS["sr"].knobs["lr_mode"].default
     for mode, tasks in by_mode.items():
         also = " (the default)" if mode == default else ""
-        lines.append(
-            f"LQ of {', '.join(tasks)}, in training too: lr_mode {mode}{also}, {LR_MODES.get(mode, mode)}"
-        )
+        how = LR_MODES.get(mode, mode)
+        lines.append(f"LQ of {', '.join(tasks)}, also in training: lr_mode {mode}{also}, {how}")
     return [*lines, LR_MODES_DIFFER] if by_mode else lines
 
 
@@ -123,7 +122,7 @@ def norms(plan: Plan, recorded: Recorded) -> list[dict[str, Any]]:
 
 
 def _tasks_by_lr_mode(trained: Trained) -> dict[str, list[str]]:
-    """The tasks of super-resolution as the sweep calls them, by their `lr_mode`, also where the sweep leaves it out."""
+    """The super-resolution tasks, as the sweep names them, by `lr_mode`, stated or default."""
     found: dict[str, list[str]] = {}
     for trial, spec in trained:
         mode = spec.task.knobs.get("lr_mode")

@@ -1,6 +1,7 @@
-"""The comparison tables: norm x task for each backbone and size, mean and spread over seeds, missing cells named.
+"""The comparison tables: norm x task for each backbone and size, with mean and spread over seeds.
 
-Where a sweep varies the recipe, a norm has a row for each value, since only repetitions are averaged.
+Missing values are named. If a sweep varies the recipe, a norm has a row for each value, since only
+repetitions are averaged.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from trainers.catalog import METRICS
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a comparison: a metric of an evaluation set, for one task. Higher is better in all of them."""
+    """One column of a comparison: a metric of an evaluation set, for one task; higher is better."""
 
     task: str
     dataset: str
@@ -37,9 +38,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """Final values of the seeds of one cell. `sd` is the sample standard deviation, None for fewer than two seeds.
+    """Final values of one cell's seeds.
 
-    `missing` names what the seeds without a value are, e.g. `diverged at step 37`, `2 pending`.
+    `sd` is the sample standard deviation, None for fewer than two seeds. `missing` says why seeds
+    have no value, e.g. `diverged at step 37`, `2 pending`.
     """
 
     mean: float | None
@@ -50,7 +52,7 @@ class Cell:
 
 
 class Row(NamedTuple):
-    """One line of a comparison: `name` says of what in words, `labels` by axis."""
+    """One line of a comparison, identified by `name` in words and by `labels` by axis."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -59,7 +61,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One table: the norms of a backbone at one size. `labels` and `title` say of which backbone."""
+    """One table: the norms of a backbone, named by `labels` and `title`, at one size."""
 
     labels: Mapping[str, Any]
     title: str
@@ -70,7 +72,7 @@ class Comparison:
 
 
 def final_values(frame: Frame, metric: str) -> dict[str, float]:
-    """trial -> value at the end, for the trials that completed. What diverged has no final value."""
+    """The final value of each trial that completed. Diverged trials have none."""
     done = frame.trials.loc[frame.trials["state"] == State.DONE, ["trial", "step"]]
     at_end = frame.metric(metric).merge(done, on=["trial", "step"])
     return dict(zip(at_end["trial"], at_end["value"], strict=True))
@@ -131,7 +133,7 @@ def _why_missing(row: dict[str, Any]) -> str:
 
 
 def _with_best(cells: list[Cell], column: Column) -> list[Cell]:
-    """Mark the highest mean, and what equals it as printed; a lone value is not marked."""
+    """Mark the highest mean and those printed alike; a lone value is not marked."""
     means = [cell.mean for cell in cells if cell.mean is not None and math.isfinite(cell.mean)]
     if len(means) < 2:
         return cells

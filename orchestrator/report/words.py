@@ -1,4 +1,4 @@
-"""Numbers as a reader takes them in."""
+"""Numbers and lists in a form that is easy to read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterable
 
 
 def number(value: float | None) -> str:
-    """Three digits, without an exponent where that can be read."""
+    """Three significant digits, without an exponent if the result is still easy to read."""
     if value is None or math.isnan(value):
         return "\N{EN DASH}"
     return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def count(value: float) -> str:
+    """A whole number, with a narrow space between thousands."""
     return f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
 
 

@@ -11,17 +11,18 @@ from orchestrator.store.folder import FolderStore
 
 
 def open_store(uri: str) -> Store:
-    """The store at an address, to write to: an S3 prefix, or a folder, made if missing.
+    """Open the store at an address for writing: an S3 prefix, or a folder, made if missing.
 
-    Raises UserError for no such address, EnvironmentProblem where it cannot be written.
+    Raises UserError if the address is not valid, EnvironmentProblem if the store cannot be written.
     """
     return _store(uri, to_write=True)
 
 
 def read_store(uri: str) -> Store:
-    """The store at an address, to read from: nothing is made or tried out. A folder that is not there holds nothing.
+    """Open the store at an address for reading; nothing is created or tried out.
 
-    Raises UserError for no such address, EnvironmentProblem where it cannot be read.
+    A missing folder is an empty store. Raises UserError if the address is not valid,
+    EnvironmentProblem if the store cannot be read.
     """
     return _store(uri, to_write=False)
 

@@ -1,8 +1,8 @@
 """A trial's attempts: begun exclusively, alive or silent, ended by a failure or by a result.
 
 trials/<id>/spec.json
-trials/<id>/attempts/<n>/attempt.json     made exclusively: host, time, versions, and the spec that it trains
-trials/<id>/attempts/<n>/ranks.json       where each rank stands, and the GPUs that it sees
+trials/<id>/attempts/<n>/attempt.json     made exclusively: host, time, versions, the spec it trains
+trials/<id>/attempts/<n>/ranks.json       the host of each rank, and the GPUs that it sees
 trials/<id>/attempts/<n>/start.json       how it began: anew, or from which checkpoint
 trials/<id>/attempts/<n>/alive.json       renewed while it runs
 trials/<id>/attempts/<n>/failure.json     why it ended without a result
@@ -23,8 +23,10 @@ from orchestrator.store.records import Damaged, Record, encoded, read_bytes, rea
 from trainers.spec import BadSpec, RunSpec
 
 ALIVE_EVERY_S = 10.0
-SILENT_AFTER_S = 60.0  # an attempt without a sign of life for so long is not running any more
-CLOCKS_DIFFER_S = 3_600.0  # a sign of life from further in the future is none
+SILENT_AFTER_S = 60.0  # an attempt without a sign of life for this long has stopped running
+# Hosts' clocks may differ, so a sign of life may come from the future; further ahead it is ignored.
+CLOCKS_DIFFER_S = 3_600.0
+# A checkpoint's folder names its attempt too, and may be the only trace that is left of it.
 ATTEMPT_NUMBER = re.compile(
     r"trials/[^/]+/(?:attempts/([1-9]\d{0,8})(?:/|$)|checkpoints/step-\d+-([1-9]\d{0,8})/)"
 )
@@ -33,7 +35,7 @@ Attempt = Record
 
 
 class Superseded(Exception):
-    """A newer attempt of the same trial has begun: this one must end and write nothing more."""
+    """A newer attempt at the same trial has begun, so this one must end and write nothing more."""
 
 
 def attempt_key(trial_id: str, attempt: int, file: str) -> str:
@@ -41,15 +43,19 @@ def attempt_key(trial_id: str, attempt: int, file: str) -> str:
 
 
 def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
-    """Begin the next attempt; of two callers at once each gets a number of its own. `info` must hold no secret."""
+    """Begin the next attempt and return its number; two callers never get the same one.
+
+    `info` is stored as it is, so it must not hold secrets.
+    """
     spec = trial.spec.to_json().encode()
+    # A damaged spec.json can be made again, so it is (decision 15).
     if not store.put_once(f"trials/{trial.id}/spec.json", spec) and isinstance(
         kept_spec(store, trial.id), Damaged
     ):
         store.put(f"trials/{trial.id}/spec.json", spec)
     number = newest_attempt(store, trial.id)
     record = {"started": time.time(), "spec": trial.spec.model_dump(mode="json"), **info}
-    while True:
+    while True:  # another caller may take a number first
         number += 1
         if store.put_once(
             attempt_key(trial.id, number, "attempt.json"), sealed({"attempt": number, **record})
@@ -58,7 +64,10 @@ def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
 
 
 def attempt_numbers(store: Store, trial_id: str) -> list[int]:
-    """Of every attempt that left a trace: a number whose attempt.json is lost is not given again."""
+    """The numbers of all attempts that left a trace.
+
+    An attempt whose attempt.json is lost still counts, so its number is never given out again.
+    """
     return numbers_among(store.list(f"trials/{trial_id}"))
 
 
@@ -69,12 +78,15 @@ def numbers_among(keys: Iterable[str]) -> list[int]:
 
 
 def newest_attempt(store: Store, trial_id: str) -> int:
-    """The number of the newest attempt; 0 where there is none."""
+    """The number of the newest attempt; 0 if there is none."""
     return max(attempt_numbers(store, trial_id), default=0)
 
 
 def check_newest(store: Store, trial_id: str, attempt: int) -> None:
-    """The fence before a manifest or a result. Raises Superseded."""
+    """The fence before a manifest or a result is written.
+
+    Raises Superseded if `attempt` is not the newest.
+    """
     newest = newest_attempt(store, trial_id)
     if newest != attempt:
         raise Superseded(f"attempt {newest} of trial {trial_id} has begun; attempt {attempt} ends")
@@ -87,14 +99,14 @@ def read_attempt(store: Store, trial_id: str, attempt: int) -> Attempt | Damaged
     if found is None:
         return Damaged(key, "is missing")
     if not isinstance(found, Damaged) and found["attempt"] != attempt:
-        return Damaged(key, f"is of attempt {found['attempt']}")
+        return Damaged(key, f"belongs to attempt {found['attempt']}")
     return found
 
 
 def read_attempts(
     store: Store, trial_id: str, numbers: Iterable[int] | None = None
 ) -> list[Attempt]:
-    """The undamaged records of the attempts with these numbers, by default of all; oldest first."""
+    """The undamaged records of the attempts with these numbers (default: all), oldest first."""
     numbers = attempt_numbers(store, trial_id) if numbers is None else numbers
     found = (read_attempt(store, trial_id, number) for number in numbers)
     return [attempt for attempt in found if not isinstance(attempt, Damaged)]
@@ -103,20 +115,24 @@ def read_attempts(
 def write_ranks(
     store: Store, trial_id: str, attempt: int, ranks: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Where the ranks of an attempt stand: host, and the GPUs that each sees."""
+    """Record the host of each rank of an attempt, and the GPUs that it sees."""
     store.put_once(attempt_key(trial_id, attempt, "ranks.json"), encoded(list(ranks)))
 
 
 def write_start(
     store: Store, trial_id: str, attempt: int, *, step: int, how: str, note: str = ""
 ) -> None:
-    """How an attempt began: at which step, `how` in a word (`anew`, `resumed`, `converted`), and a `note` for people."""
+    """Record how an attempt began.
+
+    `step`: the step at which it began; `how`: one word (`anew`, `resumed`, `converted`); `note`: a
+    sentence for people.
+    """
     record = {"step": step, "how": how, "note": note}
     store.put(attempt_key(trial_id, attempt, "start.json"), sealed(record))
 
 
 def read_start(store: Store, trial_id: str, attempt: int) -> Record | Damaged | None:
-    """How an attempt began, where it said so."""
+    """How an attempt began; None if it did not record it."""
     return read_record(store, attempt_key(trial_id, attempt, "start.json"), records.START)
 
 
@@ -131,7 +147,10 @@ def read_alive(store: Store, trial_id: str, attempt: int) -> Record | Damaged | 
 
 
 def is_alive(store: Store, trial_id: str, attempt: int) -> bool:
-    """Whether an attempt has given a sign of life lately. A damaged one is none: the next replaces it."""
+    """Whether an attempt has given a sign of life lately.
+
+    A damaged sign of life does not count: the next one replaces it.
+    """
     alive = read_alive(store, trial_id, attempt)
     return is_recent(alive, read_attempt(store, trial_id, attempt) if alive is None else None)
 
@@ -154,8 +173,11 @@ def write_failure(
     final: bool,
     step: int = 0,
 ) -> None:
-    """Why an attempt ended without a result, and at which checkpoint; `final` where trying again unchanged cannot help."""
-    said = message.encode(errors="replace").decode()
+    """Record why an attempt ended without a result, and the step of its last checkpoint.
+
+    `final`: trying again unchanged cannot help.
+    """
+    said = message.encode(errors="replace").decode()  # half a surrogate pair cannot be stored
     record = {"kind": kind, "message": said, "final": final, "step": step, "time": time.time()}
     store.put(attempt_key(trial_id, attempt, "failure.json"), sealed(record))
 
@@ -168,25 +190,24 @@ def give_up(store: Store, trial_id: str, message: str) -> None:
         failure: Record = (
             said if isinstance(said, dict) else {"kind": "unknown", "message": message, "step": 0}
         )
-        write_failure(
-            store, trial_id, attempt, failure["kind"], failure["message"], final=True, step=failure["step"]
-        )  # fmt: skip
+        kind, step = failure["kind"], failure["step"]
+        write_failure(store, trial_id, attempt, kind, failure["message"], final=True, step=step)
 
 
 def failure_at(store: Store, trial_id: str, attempt: int) -> Record | Damaged | None:
-    """Why an attempt ended without a result, where it could say."""
+    """Why an attempt ended without a result; None if it recorded no failure."""
     found = read_record(store, attempt_key(trial_id, attempt, "failure.json"), records.FAILURE)
     return {"step": 0, **found} if isinstance(found, dict) else found
 
 
 def read_failures(store: Store, trial_id: str, attempts: Iterable[int]) -> list[Record]:
-    """Why these attempts ended without a result, of those that could say."""
+    """The intact failure records among those of these attempts."""
     found = (failure_at(store, trial_id, attempt) for attempt in attempts)
     return [failure for failure in found if isinstance(failure, dict)]
 
 
 def read_failed_attempts(store: Store, trial_id: str, kind: str) -> list[tuple[Attempt, Record]]:
-    """The attempts that ended with this kind of failure, and what each said; oldest first."""
+    """The attempts that ended with this kind of failure, each with its failure; oldest first."""
     found = []
     for number in attempt_numbers(store, trial_id):
         attempt, failure = (
@@ -198,11 +219,11 @@ def read_failed_attempts(store: Store, trial_id: str, kind: str) -> list[tuple[A
     return found
 
 
-# --- what was trained -------------------------------------------------------------------------------------------------
+# --- what was trained -----------------------------------------------------------------------------
 
 
 def kept_spec(store: Store, trial_id: str) -> RunSpec | Damaged | None:
-    """The spec of a trial's first attempt, from spec.json; None where there is none."""
+    """The spec of a trial's first attempt, from spec.json; None if there is none."""
     key = f"trials/{trial_id}/spec.json"
     content = read_bytes(store, key)
     if not isinstance(content, bytes):
@@ -210,11 +231,14 @@ def kept_spec(store: Store, trial_id: str) -> RunSpec | Damaged | None:
     try:
         return RunSpec.from_json(content.decode())
     except (BadSpec, UnicodeDecodeError) as error:
-        return Damaged(key, f"is no spec of this version: {str(error).splitlines()[0][:200]}")
+        return Damaged(key, f"is not a spec of this version: {str(error).splitlines()[0][:200]}")
 
 
 def spec_of(attempt: Attempt) -> RunSpec | None:
-    """The spec that an attempt trained; None of an older version's attempt, and where this version cannot have it."""
+    """The spec that an attempt trained.
+
+    None if the attempt is an older version's and recorded none, or if this version cannot read it.
+    """
     if not attempt.get("spec"):
         return None
     try:
@@ -239,7 +263,10 @@ def recorded_specs(
 def damaged_spec(
     trial_id: str, kept: RunSpec | Damaged | None, attempts: Iterable[Attempt]
 ) -> Damaged | None:
-    """What is wrong with spec.json: no spec, or not what the attempts trained, up to what cannot change the weights."""
+    """The damage to spec.json, if any.
+
+    It must be a spec, and equal to what the attempts trained in all that can change the weights.
+    """
     if not isinstance(kept, RunSpec):
         return kept or Damaged(f"trials/{trial_id}/spec.json", "is missing")
     trained = (spec for attempt in attempts if (spec := spec_of(attempt)) is not None)

@@ -12,16 +12,20 @@ KEY = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9_.=-]*(/[A-Za-z0-9_=][A-Za-z0-9_.=-]*)
 
 
 def checked(key: str) -> str:
-    """The key, where it is one: parts of letters, digits and `_ . = -`, joined by `/`, none beginning with a dot."""
+    """The key itself, if it is valid.
+
+    Parts are made of letters, digits and `_ . = -`, are joined by `/`, and begin with neither a dot
+    nor a hyphen. Raises ValueError for anything else.
+    """
     if not KEY.fullmatch(key):
-        raise ValueError(f"{key!r} is no key of a store")
+        raise ValueError(f"{key!r} is not a key of a store")
     return key
 
 
 class Unreadable(EnvironmentProblem):
-    """One blob cannot be read, though the store can: rights are missing, or its disk is failing.
+    """One blob cannot be read though the store can: rights are missing, or its disk is failing.
 
-    `why` follows the blob's key in a sentence.
+    `key` and `why` together read as a sentence.
     """
 
     def __init__(self, key: str, why: str) -> None:
@@ -42,16 +46,17 @@ class Store(ABC):
 
     Promises, checked by tests/contract/test_store.py:
 
-    - A reader sees a blob whole or not at all, whatever happens to the writer; what `put` returned from survives a crash.
+    - A reader sees a blob whole or not at all, whatever happens to the writer.
+    - A blob survives a crash once `put` has returned.
     - `put_once` succeeds for exactly one of any number of callers.
     - `replace` succeeds only if the blob still has the tag that `get_tagged` gave.
-    - `list` gives the keys below a prefix in lexical order, and never a blob half written.
-    - Deleting what is not there is no error.
+    - `list` gives the keys below a prefix in lexical order, and never a half-written blob.
+    - Deleting a blob that is not there is not an error.
     - Keys are checked before anything is touched.
-    - Reading creates nothing, also where the store is not there, or may not be written.
+    - Reading creates nothing, even if the store is missing or may not be written.
 
-    Raises KeyError for a blob that is not there, Unreadable for one that cannot be read, EnvironmentProblem where the service
-    fails.
+    Raises KeyError for a blob that is not there, Unreadable for one that cannot be read,
+    EnvironmentProblem if the service fails.
     """
 
     uri: str
@@ -64,7 +69,7 @@ class Store(ABC):
 
     @abstractmethod
     def put_once(self, key: str, content: bytes) -> bool:
-        """Whether this call made the blob; False where it exists already."""
+        """Make the blob unless it exists already; True if this call made it."""
 
     @abstractmethod
     def get_tagged(self, key: str) -> tuple[bytes, str]:
@@ -72,7 +77,7 @@ class Store(ABC):
 
     @abstractmethod
     def replace(self, key: str, content: bytes, tag: str) -> bool:
-        """Whether the blob had the tag and was replaced."""
+        """Replace the blob if it still has the tag; True if it was replaced."""
 
     @abstractmethod
     def list(self, prefix: str) -> list[str]:
@@ -83,15 +88,18 @@ class Store(ABC):
 
     @abstractmethod
     def size(self, key: str) -> int:
-        """Bytes of the blob."""
+        """The blob's size in bytes."""
 
     @abstractmethod
     def sha256(self, key: str) -> str:
-        """Of the content, in hex; as it was noted on writing where the service keeps content intact by itself."""
+        """The content's SHA-256, in hex.
+
+        A service that keeps content intact by itself may give the checksum noted at writing.
+        """
 
     @abstractmethod
     def put_file(self, key: str, path: Path) -> None:
-        """The content of a local file, however large."""
+        """Store a local file's content, however large."""
 
     @abstractmethod
     def get_file(self, key: str, path: Path) -> None:

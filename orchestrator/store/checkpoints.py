@@ -2,8 +2,8 @@
 
     trials/<id>/checkpoints/step-<n>-<attempt>/    files, then manifest.json
 
-A checkpoint without a manifest was never finished; one that does not hold what its manifest promises is damaged. Both are
-passed over for an older one.
+A checkpoint without a manifest was never finished, and one that does not hold what its manifest
+promises is damaged. Both are passed over in favour of an older one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FOLDER = re.compile(r"trials/[^/]+/checkpoints/(step-(\d{1,15})-([1-9]\d{0,8}))/
 MANIFEST = "manifest.json"
 
 Files = dict[str, dict[str, Any]]  # name -> {"sha256", "bytes"}
-FinalFiles = tuple[str, Files]  # of the checkpoint that a result names: its prefix and files
+FinalFiles = tuple[str, Files]  # prefix and files of the checkpoint that a result names
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Folder:
 
     @property
     def has_manifest(self) -> bool:
-        """Whether there is a manifest, or something in its place."""
+        """Whether there is a manifest, or something else in its place, such as a folder."""
         manifest = f"{self.prefix}/{MANIFEST}"
         return any(key == manifest or key.startswith(f"{manifest}/") for key in self.keys)
 
@@ -98,7 +98,7 @@ def folders_among(trial_id: str, keys: Iterable[str]) -> list[Folder]:
 
 
 def read_manifest(store: Store, prefix: str) -> Record | Damaged | None:
-    """What a checkpoint promises; None where it was never finished."""
+    """A checkpoint's manifest; None if the checkpoint was never finished."""
     key = f"{prefix}/{MANIFEST}"
     manifest = read_record(store, key, records.MANIFEST)
     if isinstance(manifest, dict):
@@ -107,14 +107,18 @@ def read_manifest(store: Store, prefix: str) -> Record | Damaged | None:
             manifest["step"],
             manifest["attempt"],
         ):
-            return Damaged(key, f"is of step {manifest['step']}, attempt {manifest['attempt']}")
+            step, attempt = manifest["step"], manifest["attempt"]
+            return Damaged(key, f"belongs to step {step}, attempt {attempt}")
     return manifest
 
 
 def damaged_file(
     store: Store, prefix: str, files: Mapping[str, Any], *, verify: bool
 ) -> Damaged | None:
-    """The first file of a checkpoint that is not as promised: by its size, with `verify` by its content."""
+    """The first file of a checkpoint that is not as promised, if any.
+
+    Sizes are compared; with `verify` checksums are too, for which every file is read.
+    """
     for name, promised in files.items():
         key = f"{prefix}/{name}"
         try:
@@ -132,7 +136,10 @@ def damaged_file(
 def damaged_checkpoints(
     store: Store, found: Iterable[Folder], *, verify: bool = False, known: FinalFiles | None = None
 ) -> list[Damaged]:
-    """What is wrong with the finished checkpoints; files `known` to be intact are not checked again."""
+    """The damage to finished checkpoints, at most one file of each.
+
+    `known`: a checkpoint whose files have been checked already; they are not checked again.
+    """
     damaged = []
     for folder in found:
         manifest = read_manifest(store, folder.prefix) if folder.has_manifest else None
@@ -140,7 +147,8 @@ def damaged_checkpoints(
             damaged.append(manifest)
         elif manifest is not None and (folder.prefix, manifest["files"]) != known:
             problem = damaged_file(store, folder.prefix, manifest["files"], verify=verify)
-            # Whoever discards a checkpoint takes its manifest first.
+            # If the manifest is gone by now, the checkpoint is being discarded (manifests go
+            # first), and its missing files are not damage.
             damaged += [problem] if problem and read_manifest(store, folder.prefix) else []
     return damaged
 
@@ -148,9 +156,9 @@ def damaged_checkpoints(
 def fetch_checkpoint(
     store: Store, trial_id: str, into: Path, damaged: list[Damaged] | None = None
 ) -> tuple[int, Path] | None:
-    """The newest intact checkpoint's step and its files, in a folder below `into`.
+    """Fetch the newest intact checkpoint; return its step and its folder, which is below `into`.
 
-    A torn one is passed over; a damaged one as well, and is added to `damaged`.
+    Unfinished checkpoints are passed over; so are damaged ones, which are added to `damaged`.
     """
     for found in folders(store, trial_id):
         manifest = read_manifest(store, found.prefix)
@@ -175,7 +183,7 @@ def has_checkpoints(store: Store, trial_id: str) -> bool:
 
 
 def _fetch(store: Store, prefix: str, files: Mapping[str, Any], folder: Path) -> Damaged | None:
-    shutil.rmtree(folder, ignore_errors=True)  # a torn one of the same step
+    shutil.rmtree(folder, ignore_errors=True)  # what is left of a damaged one of the same step
     for name, promised in files.items():
         key, path = f"{prefix}/{name}", folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -191,10 +199,11 @@ def _fetch(store: Store, prefix: str, files: Mapping[str, Any], folder: Path) ->
 
 
 def discard_checkpoints(store: Store, trial_id: str, keep: int) -> None:
-    """Delete all checkpoints that count but the `keep` newest, and those that older attempts left unfinished.
+    """Delete all finished checkpoints but the `keep` newest, and unfinished ones of older attempts.
 
-    The newest attempt's own come first: of an older attempt's, nobody has just seen the content, so that one of a higher step
-    never pushes out what was written a moment ago. It stays until this attempt gets that far.
+    The newest attempt's checkpoints rank first, because their content has just been written, while
+    nobody has checked an older attempt's. So an older attempt's checkpoint never displaces a fresh
+    one, even if its step is higher; it stays until the newest attempt reaches its step.
     """
     keys = store.list(f"trials/{trial_id}")
     newest, found = max(numbers_among(keys), default=0), folders_among(trial_id, keys)
@@ -206,6 +215,8 @@ def discard_checkpoints(store: Store, trial_id: str, keep: int) -> None:
     kept += itertools.islice(behind, max(0, keep - len(own)))
     for folder in found:
         if folder not in kept and (folder.is_sealed or folder.attempt != newest):
+            # The manifest goes first: a kill in between leaves an unfinished checkpoint, not a
+            # damaged one.
             for key in sorted(folder.keys, key=lambda key: not key.endswith(f"/{MANIFEST}")):
                 store.delete(key)
 

@@ -14,7 +14,10 @@ from orchestrator.store.results import read_result
 def close_attempts(
     store: Store, trial_ids: Iterable[str], run: str, kind: str, message: str
 ) -> None:
-    """Record why the open attempts that the run `run` began have ended; those of other runs are left alone."""
+    """Record why the open attempts that the run `run` began have ended.
+
+    Attempts of other runs are left alone.
+    """
     for trial_id in trial_ids:
         listing = listed(store, trial_id)
         number = listing.newest

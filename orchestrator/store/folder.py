@@ -19,22 +19,19 @@ from orchestrator.store.base import InTheWay, Store, Unreadable, checked
 from trainers.durable import fsync, sha256_of
 
 LOCK = "lock"
-ASIDE = (
-    ".aside"  # files on their way; below the root, so that renaming stays within one file system
-)
-OF_WRITING = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG}
-)  # copying names the file that was read, too
-ABANDONED_AFTER_S = (
-    86_400.0  # a file on its way that nobody has written to for so long is a killed writer's
-)
+# Holds files while they are written; below the root, so that renaming stays within one file system.
+ASIDE = ".aside"
+# Errors that only writing can cause, though copyfile's error names the file that was read.
+OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+# A file aside that nobody has written to for this long was left by a killed writer.
+ABANDONED_AFTER_S = 86_400.0
 
 
 class FolderStore(Store):
     """Blobs below `root`. Every process that opens it must see the same file system.
 
-    Opened `to_write`, the folder is made, and whether it can be written is found out at once; otherwise nothing is touched
-    before the first write.
+    If opened `to_write`, the folder is made and a write is tried at once; otherwise nothing is
+    touched before the first write.
     """
 
     def __init__(self, root: Path, *, to_write: bool = True) -> None:
@@ -58,14 +55,14 @@ class FolderStore(Store):
         with self._mapped(), self._written_aside(content) as aside:
             _make_folder(path.parent)
             aside.rename(path)
-            fsync(path.parent)
+            fsync(path.parent)  # so that the new name survives a crash
 
     def put_once(self, key: str, content: bytes) -> bool:
         path = self._path(key)
         with self._mapped(), self._written_aside(content) as aside:
             _make_folder(path.parent)
             try:
-                os.link(aside, path)
+                os.link(aside, path)  # unlike a rename, fails if the blob exists
             except FileExistsError:
                 return False
             fsync(path.parent)
@@ -77,7 +74,7 @@ class FolderStore(Store):
 
     def replace(self, key: str, content: bytes, tag: str) -> bool:
         checked(key)
-        with self._mapped(), self._lock() as lock:
+        with self._mapped(), self._lock() as lock:  # a file system has no conditional write
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 if _tag(self.get(key)) != tag:
@@ -130,10 +127,11 @@ class FolderStore(Store):
         try:
             if not path.is_file():
                 if path.exists():
-                    raise InTheWay(key, "is a folder" if path.is_dir() else "is no file")
+                    raise InTheWay(key, "is a folder" if path.is_dir() else "is not a file")
                 raise KeyError(key)
             yield path
         except OSError as error:
+            # get_file copies inside this block, so the error may be about the file it writes.
             is_of_another = error.filename is not None and Path(os.fsdecode(error.filename)) != path
             if is_of_another or error.errno in OF_WRITING:
                 raise
@@ -157,9 +155,8 @@ class FolderStore(Store):
 
     def _clear_abandoned(self) -> None:
         for path in self._aside.iterdir():
-            with contextlib.suppress(
-                FileNotFoundError
-            ):  # it has been renamed, or cleared by another
+            # Missing: its writer has renamed it, or another process has cleared it.
+            with contextlib.suppress(FileNotFoundError):
                 if path.name != LOCK and time.time() - path.stat().st_mtime > ABANDONED_AFTER_S:
                     path.unlink()
 
@@ -172,14 +169,14 @@ class FolderStore(Store):
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:
-        """What the file system refuses, as a sentence: read-only, no rights, disk full, a file in the way."""
+        """Turn what the file system refuses into an EnvironmentProblem with advice."""
         try:
             yield
         except OSError as error:
             where = error.filename or self._root
             raise EnvironmentProblem(
                 f"The store {self._root} cannot be used: {error.strerror} ({where}). "
-                "Free or make writable what it names, or give another --store."
+                "Make room there or make it writable, or give another --store."
             ) from error
 
 
@@ -188,13 +185,13 @@ def _tag(content: bytes) -> str:
 
 
 def _refused(error: OSError) -> None:
-    """A folder that is not there, or is gone meanwhile, holds nothing; one that may not be read is no empty one."""
+    """Ignore folders that are missing or have just gone: they hold nothing. Raise all else."""
     if not isinstance(error, FileNotFoundError | NotADirectoryError):
         raise error
 
 
 def _make_folder(path: Path) -> None:
-    """The folder and those above it, each of them there after a crash."""
+    """Make the folder and those above it, each of which survives a crash."""
     if not path.is_dir():
         _make_folder(path.parent)
         path.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The journals of a trial's attempts: segments of whole lines, each written once, its checksum in its name.
+"""Journals of a trial's attempts: segments of whole lines, each with its checksum in its name.
 
     trials/<id>/attempts/<n>/journal/<first-seq>-<sha256[:16]>.jsonl               as shipped
     trials/<id>/attempts/<n>/journal/<first-seq>-<last-seq>-<sha256[:16]>.jsonl    joined
@@ -6,8 +6,8 @@
 When a trial ends, each attempt's segments are joined into one and the originals deleted. Originals
 that a kill left behind are skipped: the joined segment's name says that it has their lines.
 
-Older versions called segments `<first-seq>.jsonl`. A segment that is cut, changed or malformed is
-skipped as a whole; a missing one shows in the line numbers around it.
+Older versions named segments `<first-seq>.jsonl`. A segment that is cut, changed or malformed is
+skipped as a whole; a missing one shows as a gap in the line numbers around it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from orchestrator.store.records import Damaged, Record, checked_lines, read_byte
 SEGMENT = re.compile(
     r"trials/[^/]+/attempts/(?P<attempt>[1-9]\d{0,8})/journal/(?P<first>\d{10,15})"
     r"(?:-(?P<last>\d{10,15}))?(?:-(?P<digest>[0-9a-f]{16}))?\.jsonl"
-    r"(?=/|$)"  # of a folder in a segment's place, keys go on
+    r"(?=/|$)"  # a `/` if a folder is in a segment's place
 )
 DIGEST_DIGITS = 16
-READERS = 16  # requests at a time: a store may be far away
+READERS = 16  # requests at a time, because a store may be far away
 
 
 @dataclass(frozen=True)
 class Point:
-    """One value of a metric, as the attempt that was first to journal it wrote it."""
+    """One value of a metric, as written by the first attempt that journalled it."""
 
     metric: str
     step: int
@@ -45,7 +45,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Event:
-    """A line that is no metric, as it was journalled."""
+    """A journal line that is not a metric, as it was written."""
 
     attempt: int
     record: Record
@@ -53,16 +53,16 @@ class Event:
 
 @dataclass(frozen=True, order=True)
 class Segment:
-    """Where a segment is, by its name."""
+    """A segment, as its name describes it."""
 
     attempt: int
     first_seq: int
     key: str
     digest: str | None = field(compare=False)
-    last_seq: int | None = field(default=None, compare=False)  # of a joined one
+    last_seq: int | None = field(default=None, compare=False)  # only of a joined segment
 
     def has_all_of(self, other: Segment) -> bool:
-        """Whether this is a joined segment that includes the other one's lines."""
+        """Whether this is a joined segment that includes all lines of the other one."""
         if (
             self.last_seq is None
             or self.attempt != other.attempt
@@ -86,7 +86,7 @@ def put_segment(store: Store, trial_id: str, attempt: int, first_seq: int, lines
 
 
 def segments_among(keys: Iterable[str]) -> list[Segment]:
-    """Every segment, in the order in which they were journalled."""
+    """Every segment among these keys, in the order in which they were journalled."""
     found = (SEGMENT.match(key) for key in keys)
     return sorted(
         {
@@ -109,7 +109,7 @@ def segments(store: Store, trial_id: str) -> list[Segment]:
 
 
 def without_joined(among: Sequence[Segment]) -> list[Segment]:
-    """The segments whose lines are in no other, joined one."""
+    """The segments, except those whose lines are all in a joined one."""
     joined = [segment for segment in among if segment.last_seq is not None]
     return [segment for segment in among if not any(one.has_all_of(segment) for one in joined)]
 
@@ -132,9 +132,9 @@ def lines_of(segment: Segment, content: bytes) -> list[Record] | Damaged:
 
 
 class JournalReader:
-    """The journals of a trial's attempts as one history, in which every (metric, step) stands once.
+    """The journals of a trial's attempts as one history, in which every (metric, step) occurs once.
 
-    Where two attempts journalled the same one, the first counts. Damaged segments are skipped and
+    If several attempts journalled the same one, the first counts. Damaged segments are skipped and
     listed in `damaged`; `checksums` has the SHA-256 of each segment that was read. `events`, if
     given, receives the lines that are not metrics.
     """
@@ -149,7 +149,7 @@ class JournalReader:
         self.is_behind = False
 
     def has_read(self, segment: Segment) -> bool:
-        """Whether a segment's lines have been read, from it or from those it was joined from."""
+        """Whether a segment's lines have been read, from it or from those that it joins."""
         expected = self._next.get(segment.attempt)
         was_joined = (
             segment.last_seq is not None and expected is not None and segment.last_seq < expected
@@ -160,7 +160,7 @@ class JournalReader:
         """The points in those segments of a fresh listing that have not been read yet.
 
         A listing made while segments arrive may include one and miss its predecessor; one made
-        while they are joined may name some that are gone. If it may wait, the reader stops there
+        while they are joined may name some that are gone. With `may_wait`, the reader stops there
         and sets `is_behind`; if the next listing is no better, it goes on and notes the damage.
         """
         may_wait, self.is_behind = may_wait and not self.is_behind, False
@@ -188,7 +188,7 @@ class JournalReader:
         )
         if isinstance(lines, Damaged):
             self.damaged.append(lines)
-            self._next[segment.attempt] = None  # nobody knows how many lines it had
+            self._next[segment.attempt] = None  # its number of lines is unknown
             return
         self._follow(segment, len(lines))
         for line in lines:
@@ -201,7 +201,7 @@ class JournalReader:
         return expected is not None and segment.first_seq > expected
 
     def _follow(self, segment: Segment, count: int) -> None:
-        """Note a hole before a segment, and lines that another had already."""
+        """Note lines missing before a segment, and lines that an earlier segment had already."""
         expected = self._next.get(segment.attempt, 0)
         if self._is_behind_a_hole(segment):
             lost = f"lacks the lines before it, {expected} to {segment.first_seq - 1}"
@@ -218,7 +218,7 @@ class JournalReader:
                 yield Point(metric, step, float(value), record["time"], attempt, record["seq"])
 
 
-# --- joining ----------------------------------------------------------------------------------------------------------
+# --- joining --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class Joined:
 def join_segments(store: Store, trial_id: str, listed: Sequence[Segment]) -> Joined:
     """Write each attempt's journal as one segment. A damaged journal is left as it is.
 
-    Nothing is deleted: first the trial's result must name the new segments. Raises
+    Nothing is deleted here, because the trial's result must name the new segments first. Raises
     EnvironmentProblem if a segment cannot be read.
     """
     needed = without_joined(listed)
@@ -247,18 +247,19 @@ def join_segments(store: Store, trial_id: str, listed: Sequence[Segment]) -> Joi
             if last is not None and len(parts) > 1:
                 whole = b"".join(contents)
                 digest = hashlib.sha256(whole).hexdigest()[:DIGEST_DIGITS]
-                key = f"trials/{trial_id}/attempts/{attempt}/journal/{0:010d}-{last:010d}-{digest}.jsonl"
+                name = f"{0:010d}-{last:010d}-{digest}.jsonl"
+                key = f"trials/{trial_id}/attempts/{attempt}/journal/{name}"
                 store.put(key, whole)
                 parts, contents = [Segment(attempt, 0, key, digest, last)], [whole]
             for part, content in zip(parts, contents, strict=True):
                 named[part.key] = hashlib.sha256(content).hexdigest()
-            if last is not None:  # of a damaged journal every piece may be needed to mend it
+            if last is not None:  # mending a damaged journal may need every piece of it
                 superseded += [segment.key for segment in there if segment.key not in named]
     return Joined(named, tuple(superseded))
 
 
 def _last_line(parts: Sequence[Segment], contents: Sequence[bytes]) -> int | None:
-    """The last line's number, if the segments are whole and none is missing; otherwise None."""
+    """The last line's number; None if a segment is damaged or missing."""
     expected = 0
     for part, content in zip(parts, contents, strict=True):
         lines = lines_of(part, content)

@@ -11,7 +11,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import Folder, folders_among
 from orchestrator.store.journals import Segment, segments_among
 
-# Up to the file's name: where a folder has it, keys go on.
+# Matches up to the file's name, so that a folder in the file's place is found as well.
 RECORD = re.compile(r"trials/[^/]+/(?:attempts/[1-9]\d{0,8}/)?[a-z]+\.json(?=/|$)")
 
 
@@ -20,8 +20,8 @@ class Listing:
     """A trial's keys at one moment, sorted by kind."""
 
     trial: str
-    records: frozenset[str]  # keys of the JSON files, the trial's and its attempts'
-    attempts: tuple[int, ...]  # their numbers, if only a trace of them is left
+    records: frozenset[str]  # keys of the JSON files of the trial and of its attempts
+    attempts: tuple[int, ...]  # numbers of all attempts that left a trace
     segments: tuple[Segment, ...]
     checkpoints: tuple[Folder, ...]  # newest first
     evaluations: tuple[str, ...]  # keys
@@ -43,7 +43,7 @@ class Listing:
 
 
 def listed(store: Store, trial_id: str) -> Listing:
-    """List a trial: a single request, however much there is."""
+    """List a trial, in a single call however much there is."""
     return _sorted(trial_id, store.list(f"trials/{trial_id}"))
 
 

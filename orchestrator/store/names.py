@@ -1,9 +1,10 @@
-"""Which sweep file a name stands for in a store, and its trials: `sweeps/<name>/file.json`, beside the sweep's report.
+"""The sweep file that owns a name in a store, and its trials' ids: `sweeps/<name>/file.json`.
 
-A sweep's report, its MLflow experiment and the names of its weights go by its name, which by default is its file's: two files
-of one name would replace each other's. A file is another one if it lies elsewhere, says something else, and the one that had the
-name is still where it was. So a file may be edited, moved or copied, also to the pods of a cluster; files on two machines are not
-told apart.
+The record is kept beside the sweep's report. The report, the MLflow experiment and the names of the
+weights to start from all go by the sweep's name, by default that of its file, so two files with the
+same name would overwrite each other's. A file counts as a different one if its path and its content
+differ from the owner's and the owner is still where it was. So a file may be edited, moved or
+copied, including to the pods of a cluster. Files on two machines cannot be distinguished.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from orchestrator.store.records import read_record, sealed
 
 
 def claim_name(plan: Plan, store: Store) -> None:
-    """Note that the sweep's name stands for its file. Raises UserError where it stands for another one."""
+    """Record that the sweep's name belongs to its file.
+
+    Raises UserError if it belongs to another one.
+    """
     file = plan.path.absolute()
     record = {
         "file": str(file),
@@ -31,21 +35,22 @@ def claim_name(plan: Plan, store: Store) -> None:
         path = Path(had["file"])
         if path != file and path.is_file():
             message = (
-                f"the store {store.uri} has a sweep {plan.sweep!r} already, that of {path}: the two would share a report and "
-                "an MLflow experiment. Give this one a name of its own, `sweep: another-name`, or move the other file away"
+                f"the store {store.uri} already has a sweep {plan.sweep!r}, from {path}, and the "
+                "two would share a report and an MLflow experiment. Give this one another name, "
+                "`sweep: another-name`, or move the other file away"
             )
             raise plan.source.error([Problem(("sweep",), message)])
     elif isinstance(had, dict) and had.get("trials") == record["trials"]:
         return
     elif isinstance(had, dict):
-        record["file"] = had[
-            "file"
-        ]  # the same file, perhaps as a pod has it; the grid's ids have changed, e.g. by a norm's code
+        # The same file, perhaps a pod's copy of it; only the trials' ids have changed, for instance
+        # because a norm's code has.
+        record["file"] = had["file"]
     store.put(_key(plan.sweep), sealed(record))
 
 
 def trials_of_sweep(store: Store, sweep: str) -> list[str]:
-    """Ids of the trials that a sweep had when it was last run or submitted; empty where the store does not know."""
+    """Ids of the trials that a sweep had when it was last run or submitted; empty if unknown."""
     had = read_record(store, _key(sweep), records.SWEEP_FILE)
     return list(had.get("trials", [])) if isinstance(had, dict) else []
 

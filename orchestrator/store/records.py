@@ -1,8 +1,8 @@
-"""The JSON files of a store: the shape of each kind, and the one reader of them, which trusts nothing and creates nothing.
+"""The JSON files of a store: a shape for each kind, and their one reader, which trusts nothing.
 
-A file is either whole and of its shape, or it is `Damaged` and nothing of it is used. Records that we write carry
-`content_sha256`, a checksum of the rest of their content; records of older versions, which lack it, are held to their
-shape alone.
+A file is either whole and has its shape, or it is `Damaged` and nothing in it is used. Records that
+we write carry `content_sha256`, a checksum of the rest of their content; records of older versions,
+which lack it, are only checked for their shape.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from orchestrator.store.base import KEY, InTheWay, Store, Unreadable
 
 CHECKSUM = "content_sha256"
-OUT_OF_MEMORY = "cuda_oom"  # the kind of failure; a final one makes the trial infeasible
+OUT_OF_MEMORY = "cuda_oom"  # a kind of failure; if it is final, the trial is infeasible
 
 Record = dict[str, Any]
 T = TypeVar("T")
@@ -26,32 +26,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Damaged:
-    """A file of the store that is passed over, and why, in words that follow its key."""
+    """A file of the store that is passed over, and why; `key` and `why` read as a sentence."""
 
     key: str
     why: str
-    is_in_the_way: bool = False  # no blob: nothing can be written there either
+    is_in_the_way: bool = False  # not a blob, so nothing can be written there either
 
     def __str__(self) -> str:
         return "".join(c if c.isprintable() else "?" for c in f"{self.key} {self.why}")
 
 
 class Shape(BaseModel):
-    """What a record must have; fields that a newer version added are left alone."""
+    """The fields that a record must have; those that a newer version added are left alone."""
 
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Ordinal = Annotated[int, Field(ge=1, lt=10**9)]
-Seconds = Annotated[float, Field(ge=0, lt=1e11)]  # since 1970; no later than what a date can say
-Text = Annotated[
-    str, AfterValidator(lambda text: text.encode().decode())
-]  # fails for half a character
+Seconds = Annotated[float, Field(ge=0, lt=1e11)]  # since 1970; the limit is still a valid date
+# JSON can hold half of a surrogate pair, which cannot be encoded and so fails here.
+Text = Annotated[str, AfterValidator(lambda text: text.encode().decode())]
 Name = Annotated[Text, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$")]
-Value = (
-    Annotated[float, Field(allow_inf_nan=False)] | Literal["nan", "inf", "-inf"]
-)  # as trainers.journal.encoded
+# As trainers.journal.encoded writes it.
+Value = Annotated[float, Field(allow_inf_nan=False)] | Literal["nan", "inf", "-inf"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Key = Annotated[str, Field(pattern=rf"^{KEY.pattern}$")]
 
@@ -92,7 +90,7 @@ class FailureRecord(Shape):
 
 
 class StartRecord(Shape):
-    """How an attempt began: from which step, `how` in one word, and a sentence for people where they should know."""
+    """How an attempt began: at which step, how in one word, and a sentence for people, if any."""
 
     step: Count
     how: Name
@@ -190,7 +188,7 @@ def canonical_sha256(record: Mapping[str, Any]) -> str:
 
 
 def read_bytes(store: Store, key: str) -> bytes | Damaged | None:
-    """The content of a blob; None where there is none."""
+    """The content of a blob; None if there is none."""
     try:
         return store.get(key)
     except Unreadable as error:
@@ -200,7 +198,7 @@ def read_bytes(store: Store, key: str) -> bytes | Damaged | None:
 
 
 def read_record(store: Store, key: str, shape: TypeAdapter[Any]) -> Record | Damaged | None:
-    """The record in a file, whole and of its shape; None where there is none."""
+    """The record in a file, if it is whole and has its shape; None if there is no file."""
     content = read_bytes(store, key)
     if not isinstance(content, bytes):
         return content
@@ -211,7 +209,7 @@ def read_record(store: Store, key: str, shape: TypeAdapter[Any]) -> Record | Dam
 
 
 def checked_record(content: bytes, shape: TypeAdapter[T]) -> Record:
-    """The JSON of a file. Raises ValueError in words that follow the file's name."""
+    """The JSON of a file. Raises ValueError with words that follow the file's name."""
     record: Record = parsed(content)
     _check(record, shape)
     if isinstance(record, dict) and CHECKSUM in record:
@@ -225,7 +223,7 @@ def checked_record(content: bytes, shape: TypeAdapter[T]) -> Record:
 
 
 def checked_lines(content: bytes) -> list[Record]:
-    """The lines of a journal's segment. Raises ValueError in words that follow the segment's name."""
+    """The lines of a journal's segment. Raises ValueError with words that follow its name."""
     if not content.endswith(b"\n"):
         raise ValueError(
             "ends in the middle of a line" if content.strip(b"\0") else _nothing_in(content)
@@ -236,7 +234,7 @@ def checked_lines(content: bytes) -> list[Record]:
 
 
 def parsed(content: bytes) -> Any:
-    """JSON as the standard has it: no NaN, no endless numbers. Raises ValueError."""
+    """JSON as the standard defines it, without NaN or endless numbers. Raises ValueError."""
     if not content.strip(b"\0 \t\r\n"):
         raise ValueError(_nothing_in(content))
     try:
@@ -246,8 +244,8 @@ def parsed(content: bytes) -> Any:
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"is cut off, or no JSON: {error}") from None
-    except ValueError as error:  # int(), of thousands of digits
+        raise ValueError(f"is cut off, or not JSON: {error}") from None
+    except ValueError as error:  # from _refuse, or from int() of thousands of digits
         raise ValueError(
             str(error) if str(error).startswith("holds") else "holds an endless number"
         ) from None
@@ -271,4 +269,4 @@ def _nothing_in(content: bytes) -> str:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"holds {constant}, which is no JSON")
+    raise ValueError(f"holds {constant}, which is not JSON")

@@ -51,9 +51,8 @@ def write_result(
     prefix = checkpoint_prefix(trial_id, step, attempt)
     manifest = read_manifest(store, prefix)
     if not isinstance(manifest, dict):
-        raise EnvironmentProblem(
-            f"{manifest or f'{prefix}/manifest.json is missing'}: trial {trial_id} cannot end with it."
-        )
+        problem = manifest or f"{prefix}/manifest.json is missing"
+        raise EnvironmentProblem(f"{problem}: trial {trial_id} cannot end with this checkpoint.")
     journal = join_segments(store, trial_id, segments(store, trial_id))
     check_newest(store, trial_id, attempt)  # joining thousands of segments takes a while
     result = {
@@ -78,7 +77,7 @@ def result_key(trial_id: str) -> str:
 
 
 def stated_result(store: Store, trial_id: str) -> Record | Damaged | None:
-    """The result as written, without checking what it promises; None if there is none."""
+    """The result as written, without checking the files that it names; None if there is none."""
     key = result_key(trial_id)
     result = read_record(store, key, records.RESULT)
     if not isinstance(result, dict):
@@ -86,16 +85,16 @@ def stated_result(store: Store, trial_id: str) -> Record | Damaged | None:
     if records.CHECKSUM not in result:
         return Damaged(key, f"lacks its {records.CHECKSUM}")
     if result["trial"] != trial_id:
-        return Damaged(key, f"is of trial {result['trial']}")
+        return Damaged(key, f"belongs to trial {result['trial']}")
     return result
 
 
 def check_result(
     store: Store, trial_id: str, *, verify: bool = False, checksums: Mapping[str, str] | None = None
 ) -> Record | Damaged | None:
-    """The result, if it holds what it promises; None if there is none.
+    """The result, if the files that it names are intact; None if there is none.
 
-    `verify` also reads the final checkpoint through. `checksums`: of segments already read.
+    `verify` also reads the final checkpoint through. `checksums`: those of segments already read.
     """
     result = stated_result(store, trial_id)
     if not isinstance(result, dict):
@@ -109,7 +108,7 @@ def check_result(
 
 
 def _damaged_segment(store: Store, key: str, sha256: str, found: str | None) -> Damaged | None:
-    """`found`: the segment's checksum, if it has been read already."""
+    """The damage to a segment, if any. `found`: its checksum, if it has been read already."""
     if not found:
         content = read_bytes(store, key)
         if not isinstance(content, bytes):
@@ -122,13 +121,19 @@ def _damaged_segment(store: Store, key: str, sha256: str, found: str | None) -> 
 
 
 def read_result(store: Store, trial_id: str, *, verify: bool = False) -> Record | None:
-    """The result, where it is there and intact; `verify` also reads the final checkpoint through."""
+    """The result, or None if it is missing or damaged.
+
+    `verify` also reads the final checkpoint through.
+    """
     result = check_result(store, trial_id, verify=verify)
     return result if isinstance(result, dict) else None
 
 
 def trained_spec(store: Store, trial_id: str, attempt: int) -> RunSpec:
-    """The spec with which an attempt trained. Raises EnvironmentProblem where the store does not have it any more."""
+    """The spec with which an attempt trained.
+
+    Raises EnvironmentProblem if the store no longer has it.
+    """
     found = read_attempt(store, trial_id, attempt)
     spec = spec_of(found) if isinstance(found, dict) else None
     if spec is not None:
@@ -143,5 +148,5 @@ def trained_spec(store: Store, trial_id: str, attempt: int) -> RunSpec:
 
 
 def write_evaluation(store: Store, trial_id: str, name: str, evaluation: Mapping[str, Any]) -> None:
-    """Keep what an evaluation of the trial's final weights gave; one of the same name is replaced."""
+    """Keep an evaluation of the trial's final weights, replacing one of the same name."""
     store.put(f"trials/{trial_id}/evaluations/{name}.json", sealed(evaluation))

@@ -1,4 +1,4 @@
-"""A store below an S3 prefix: one object for each blob, and the server's conditional writes where exclusivity matters."""
+"""A store below an S3 prefix: an object for each blob, conditional writes for exclusive ones."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ PROBE = "conditional-writes-hold"
 
 
 class S3Store(Store):
-    """The store below `s3://bucket/prefix`. Raises EnvironmentProblem also where the server ignores conditions on writes."""
+    """The store below `s3://bucket/prefix`.
+
+    Opened `to_write`, it also raises EnvironmentProblem if the server ignores conditional writes.
+    """
 
     def __init__(self, uri: str, *, to_write: bool = True) -> None:
         self._prefix = Prefix(uri)
         self.uri = self._prefix.uri
         if not to_write:
             return
-        # Of a server that ignores the condition either try would succeed, and two attempts could claim one trial.
+        # On a server that ignores the condition both tries succeed, and two attempts could claim
+        # one trial.
         if self.put_once(PROBE, b"") and self.put_once(PROBE, b""):
             raise EnvironmentProblem(
-                f"--store {self.uri}: this server ignores conditional writes (If-None-Match), without which two runs would take "
-                "the same trial. Use a newer version of it, or another one."
+                f"--store {self.uri}: this server ignores conditional writes (If-None-Match), "
+                "without which two runs would take the same trial. Upgrade it, or use another one."
             )
 
     def get(self, key: str) -> bytes:
@@ -43,7 +47,7 @@ class S3Store(Store):
             head = self._prefix.head(checked(key))
             try:
                 return self._prefix.get(key, head), head.etag
-            except Changed:  # in between: the newer one, then
+            except Changed:  # since the head request: get the newer content
                 continue
 
     def replace(self, key: str, content: bytes, tag: str) -> bool:
@@ -59,6 +63,7 @@ class S3Store(Store):
         return self._prefix.head(checked(key)).bytes
 
     def sha256(self, key: str) -> str:
+        # put_file notes it; what `put` wrote is small enough to be read.
         noted = self._prefix.head(checked(key)).about.get(SHA256)
         return noted or hashlib.sha256(self.get(key)).hexdigest()
 
@@ -69,4 +74,4 @@ class S3Store(Store):
 
     def get_file(self, key: str, path: Path) -> None:
         if not list(self._prefix.download({checked(key): (path, None)})):
-            raise EnvironmentProblem(f"{self.uri}/{key}: arrives with a wrong checksum")
+            raise EnvironmentProblem(f"{self.uri}/{key}: arrived with a wrong checksum")

@@ -1,4 +1,4 @@
-"""Scores of single images: from a trial's journals, and from what `normsweep evaluate` kept.
+"""Scores of single images, from a trial's journals and from what `normsweep evaluate` kept.
 
 Every trial is scored on the same images, so trials can be compared image by image.
 """
@@ -26,7 +26,7 @@ from orchestrator.store.records import (
 
 
 class ImageShape(Shape):
-    """One image and its metrics, whichever there are."""
+    """One image and its metrics, whichever it has."""
 
     __pydantic_extra__: dict[str, Value] = Field(init=False)
 
@@ -60,7 +60,10 @@ class Score:
 
 
 def trained_scores(events: Iterable[Event]) -> Iterator[Score]:
-    """What training noted; of two attempts that scored a set at the same step, the first counts."""
+    """The scores that training noted.
+
+    If several attempts scored a set at the same step, the first counts.
+    """
     seen = set()
     for event in events:
         record = event.record
@@ -75,7 +78,7 @@ def trained_scores(events: Iterable[Event]) -> Iterator[Score]:
 
 
 def evaluated_scores(store: Store, evaluations: Iterable[str]) -> tuple[list[Score], list[Damaged]]:
-    """The scores in a trial's evaluations, given their keys, and which of these files are damaged."""
+    """The scores in a trial's evaluations, given their keys, and those that are damaged."""
     scores: list[Score] = []
     damaged = []
     for key in evaluations:
@@ -97,7 +100,7 @@ def evaluated_scores(store: Store, evaluations: Iterable[str]) -> tuple[list[Sco
 
 
 def _tile(record: Record) -> str:
-    """`256+16`: the side of a tile, and what it sees around it, in LQ pixels."""
+    """`256+16`: the side of a tile and the context around it, in LQ pixels; "" without tiles."""
     tile, overlap = record.get("tile_px"), record.get("overlap_px")
     return f"{tile}+{overlap or 0}" if tile else ""
 
@@ -111,7 +114,7 @@ def _of_images(images: list[Record], **common: Any) -> Iterator[Score]:
 
 
 def _fits(value: Any, shape: TypeAdapter[Any]) -> bool:
-    """Whether a record is of a shape that is read here; an older version's may not be."""
+    """Whether a record has a shape that can be read here; an older version's may not."""
     try:
         shape.validate_python(value)
     except ValidationError:

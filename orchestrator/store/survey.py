@@ -1,4 +1,4 @@
-"""Everything in a store that is damaged, for `normsweep doctor`: every file is read through, and nothing is changed."""
+"""All damage in a store, for `normsweep doctor`: reads every file through and changes nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestrator.store.journals import READERS
 from orchestrator.store.records import Damaged, read_record
 from orchestrator.store.trials import look_at, trial_ids
 
-# Up to the file's name: where a folder has it, keys go on.
+# These match up to the file's name, so that a folder in the file's place is found as well.
 EVALUATION = re.compile(r"trials/[^/]+/evaluations/[^/]+\.json(?=/|$)")
 SWEEP_FILE = re.compile(r"sweeps/[^/]+/file\.json(?=/|$)")
 JOB = re.compile(r"jobs/[^/]+\.json(?=/|$)")
@@ -26,7 +26,10 @@ INITIAL_NAMES = re.compile(r"initial/of/[^/]+\.json(?=/|$)")
 
 
 def survey(store: Store) -> list[Damaged]:
-    """Every damaged file of the store, by key. Raises EnvironmentProblem where the store cannot be read."""
+    """Every damaged file of the store, sorted by key.
+
+    Raises EnvironmentProblem if the store cannot be read.
+    """
     with ThreadPoolExecutor(READERS) as readers:
         in_trials = readers.map(lambda trial: list(_in_trial(store, trial)), trial_ids(store))
         found = [
@@ -40,19 +43,20 @@ def survey(store: Store) -> list[Damaged]:
 
 
 def unfinished(store: Store) -> list[str]:
-    """Checkpoints without a manifest: a kill leaves one, the trial's next attempt clears it, and nothing is wrong with that."""
-    return [
-        folder.prefix for trial in trial_ids(store) for folder in folders(store, trial) if not folder.is_sealed
-    ]  # fmt: skip
+    """Checkpoints without a manifest.
+
+    They are not damage: a kill leaves one, and the trial's next attempt clears it.
+    """
+    found = (folder for trial in trial_ids(store) for folder in folders(store, trial))
+    return [folder.prefix for folder in found if not folder.is_sealed]
 
 
 def _in_trial(store: Store, trial_id: str) -> Iterator[Damaged]:
     look = look_at(store, trial_id, verify=True)
     yield from look.damaged
-    for number in look.attempts:
-        if isinstance(
-            alive := read_alive(store, trial_id, number), Damaged
-        ):  # also of an attempt that is not the newest
+    for number in look.attempts:  # look_at reads the newest attempt's sign of life alone
+        alive = read_alive(store, trial_id, number)
+        if isinstance(alive, Damaged):
             yield alive
     for key in look.evaluations:
         yield from _record(store, key, EVALUATION, records.EVALUATION)
@@ -78,7 +82,7 @@ def _beside_trials(store: Store) -> Iterator[Damaged]:
 def _record(
     store: Store, key: str, pattern: re.Pattern[str], shape: TypeAdapter[Any]
 ) -> Iterator[Damaged]:
-    """What is wrong with a record, where the key is one's; files that somebody else put there are none of ours."""
+    """The damage to a record, if any. Keys that do not match `pattern` are not ours."""
     if (match := pattern.match(key)) and KEY.fullmatch(match[0]):
         found = read_record(store, match[0], shape)
         if isinstance(found, Damaged):

@@ -1,4 +1,4 @@
-"""Trials as the store has them: what was written is looked at once, and nothing of it is believed that cannot be checked.
+"""The states of trials, as the store proves them; what cannot be checked is not believed.
 
     trials/<id>/spec.json, attempts/<n>/            orchestrator.store.attempts
     trials/<id>/attempts/<n>/journal/               orchestrator.store.journals
@@ -6,8 +6,8 @@
     trials/<id>/probes/<probe>/                     orchestrator.store.arrays
     trials/<id>/result.json, evaluations/           orchestrator.store.results
 
-A trial whose result does not hold, or whose journal is damaged, is `damaged`. Other damaged files are named, and the state is
-what the rest proves.
+A trial whose result does not hold, or whose journal is damaged, is `damaged`. Other damaged files
+are named, and the state is what the remaining files prove.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ def trial_ids(store: Store) -> list[str]:
 
 @dataclass(frozen=True)
 class Look:
-    """What a trial is, from one listing of it; `damaged` names what was skipped.
+    """A trial, as one listing of it shows it; `damaged` has the files that were skipped.
 
-    A glance reads only what the state depends on. `look_at` reads everything: it alone finds all
+    A glance reads only what the state depends on. Only `look_at` reads everything, finds all
     damage, and fills `hindrances` and the fields below it.
     """
 
@@ -59,15 +59,13 @@ class Look:
     state: State
     attempts: tuple[int, ...] = ()  # their numbers
     step: int = 0  # of the newest finished checkpoint
-    result: Record | None = None  # if it holds what it promises
+    result: Record | None = None  # None unless the files that it names are intact
     failure: Record | None = None  # the newest attempt's
     damaged: tuple[Damaged, ...] = ()
     hindrances: tuple[Damaged, ...] = ()  # damage that forbids training it further: decision 15
     note: str = ""  # on how the newest attempt began
-    tried: tuple[Attempt, ...] = ()  # the attempts' records that are whole, oldest first
-    trained: tuple[
-        RunSpec, ...
-    ] = ()  # the specs it was trained with, as the attempts recorded them
+    tried: tuple[Attempt, ...] = ()  # the attempts' undamaged records, oldest first
+    trained: tuple[RunSpec, ...] = ()  # the specs that its attempts recorded
     evaluations: tuple[str, ...] = ()  # keys of its evaluations; these are not read
 
     @property
@@ -76,7 +74,7 @@ class Look:
 
 
 def glance_at(store: Store, trial_id: str) -> Look:
-    """What a trial is, judged by its result or its newest attempt alone."""
+    """Find a trial's state from its result or its newest attempt alone."""
     return glance(store, listed(store, trial_id))
 
 
@@ -87,10 +85,10 @@ def glance(
     heard: bool = False,
     checksums: Mapping[str, str] | None = None,
 ) -> Look:
-    """What a trial is, given a listing of it.
+    """Find a trial's state, given a listing of it.
 
     `heard`: the newest attempt is known to be alive, so its sign of life is not read. `checksums`:
-    of segments already read.
+    those of segments already read.
     """
     look = Look(listing.trial, State.PENDING, listing.attempts, listing.step)
     if listing.has_result:
@@ -131,9 +129,9 @@ def read_trial(
 ) -> tuple[Look, list[Point]]:
     """A full look at a trial, and its points: each (metric, step) once, incomplete if damaged.
 
-    Files come and go while a trial runs, so a listing may name what has just been deleted and miss
-    what has just arrived. Damage counts only if a second listing confirms it. `events`, if given,
-    receives the journal's events.
+    Files come and go while a trial runs, so a listing may name a file that has just been deleted
+    and miss one that has just arrived. Damage counts only if a second listing confirms it.
+    `events`, if given, receives the journal's events.
     """
     listing = listed(store, trial_id)
     look, points, noted = _read(store, listing, verify)
@@ -255,7 +253,7 @@ def looks_at(store: Store, ids: Sequence[str], *, verify: bool = False) -> dict[
 
 
 def looks_at_plan(store_uri: str, plan: Plan) -> dict[str, Look]:
-    """Look at each trial of a plan. Reads only: a folder that is not there holds nothing."""
+    """Look at each trial of a plan. Only reads; a missing folder is an empty store."""
     return looks_at(read_store(store_uri), [trial.id for trial in plan.trials])
 
 

@@ -1,4 +1,4 @@
-"""Trackers: where people look at the runs of a sweep. The address of one says which it is."""
+"""Trackers: where people look at the runs of a sweep. An address's scheme selects the tracker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from orchestrator.plan import Plan
     from orchestrator.tracking.base import Tracker
 
-# By the scheme of an address; every other address is MLflow's. A new tracker is a file and a line here.
+# By the scheme of an address; all other schemes are MLflow's. A new tracker is a file and a line
+# here.
 TRACKERS = {
     "memory": "orchestrator.tracking.memory:MemoryTracker",
 }
@@ -21,7 +22,7 @@ MLFLOW = "orchestrator.tracking.mlflow:MlflowTracker"
 
 
 def open_tracker(uri: str, plan: Plan) -> Tracker:
-    """The tracker at an address, for one sweep. Raises UserError for an address that is none."""
+    """The tracker at an address, for one sweep. Raises UserError if the address is not valid."""
     module, _, name = TRACKERS.get(_scheme(uri), MLFLOW).partition(":")
     tracker: Tracker = getattr(importlib.import_module(module), name)(
         uri, plan.sweep, plan.question
@@ -30,18 +31,18 @@ def open_tracker(uri: str, plan: Plan) -> Tracker:
 
 
 def shown(uri: str) -> str:
-    """An address as it may be printed, without a password. Raises UserError for one that is none."""
+    """An address as it may be printed, without a password. Raises UserError if it is not valid."""
     return parse(uri).shown if is_mlflow(uri) else masked(uri)
 
 
 def is_there(uri: str) -> bool:
-    """Whether there may be runs at an address: false for a local database that nobody has made yet."""
+    """Whether there may be runs at an address: false for a local database that does not exist."""
     database = parse(uri).database if is_mlflow(uri) else None
     return database is None or Path(database).is_file()
 
 
 def is_mlflow(uri: str) -> bool:
-    """Whether an address is one of MLflow's, right or wrong."""
+    """Whether an address is meant for MLflow, valid or not."""
     return _scheme(uri) not in TRACKERS
 
 

@@ -1,7 +1,8 @@
-"""Where MLflow is: one parser for every verb, which keeps passwords out of what is shown, stored and listed.
+"""MLflow's address: one parser for every verb, which keeps passwords out of all that people see.
 
-A server's user and password go to MLflow through its own variables, MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD,
-so that its address can stand anywhere. A database's address has to keep its password for MLflow, and is shown without.
+A server's user and password are passed to MLflow in its environment variables,
+MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, so its address can be written anywhere. A
+database's address has to keep its password for MLflow, but is shown without it.
 """
 
 from __future__ import annotations
@@ -23,20 +24,27 @@ DATABASES = ("postgresql", "mysql", "mssql")
 FLAG = "--tracking"
 VARIABLE = "NORMSWEEP_TRACKING"
 USERNAME, PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
-KNOWN = "sqlite:///PATH, http://SERVER, https://SERVER, postgresql://..., mysql+pymysql://... or databricks"
+KNOWN = (
+    "sqlite:///PATH, http://SERVER, https://SERVER, postgresql://..., mysql+pymysql://... "
+    "or databricks"
+)
 ADVICE = (
     f"Put user and password into {USERNAME} and {PASSWORD}, or the whole address into {VARIABLE}."
 )
-SIGN_IN = f"Set {USERNAME} and {PASSWORD}, or MLFLOW_TRACKING_TOKEN, to what the server knows."
-HOSTS = "The server does not know itself by this name: start it with --allowed-hosts, or use a name that it knows."
-# Python's name of a driver -> what to install.
+SIGN_IN = f"Set {USERNAME} and {PASSWORD}, or MLFLOW_TRACKING_TOKEN, as the server expects them."
+# Since 3.5 MLflow's server answers 403 to a Host header that it does not know.
+HOSTS = (
+    "The server does not accept this host name: start it with --allowed-hosts, "
+    "or use a name that it accepts."
+)
+# A driver's module -> the distribution to install.
 DISTRIBUTIONS = {
     "psycopg2": "psycopg2-binary",
     "psycopg": "'psycopg[binary]'",
     "MySQLdb": "mysqlclient",
     "mysql": "mysql-connector-python",
 }
-# Of a database whose usual driver is missing: another that may be there.
+# The default driver of a database -> advice on another one, if it is missing.
 OTHERS = {
     "psycopg": ", or write postgresql+psycopg2:// and pip install psycopg2-binary",
     "MySQLdb": ", or write mysql+pymysql:// and pip install pymysql",
@@ -54,7 +62,7 @@ class Address:
     credentials: tuple[str, str | None] | None = field(default=None, repr=False)
 
     def sign_in(self) -> None:
-        """Hand the address's user and password to MLflow in this process and in those that it starts."""
+        """Pass the address's user and password to MLflow in this process and its children."""
         if self.credentials is not None:
             user, password = self.credentials
             os.environ[USERNAME] = user
@@ -63,9 +71,10 @@ class Address:
 
 
 def parse(text: str) -> Address:
-    """An address as the user wrote it; a SQLite path is relative to the current folder, its characters as they are.
+    """Parse an address as the user wrote it.
 
-    Raises UserError for what is none, EnvironmentProblem where the driver of a database is not installed.
+    A SQLite path is taken literally, and is relative to the current folder. Raises UserError if the
+    address is not valid, EnvironmentProblem if a database's driver is not installed.
     """
     scheme, _, rest = text.partition(":")
     scheme = scheme.lower()
@@ -83,7 +92,7 @@ def parse(text: str) -> Address:
 
 
 def _meant(text: str, scheme: str) -> str:
-    """What may have been meant, as a sentence, else ""."""
+    """A "Did you mean ...?" for an address that resembles a valid one, else ""."""
     if scheme == "postgres":
         return f"Did you mean {_shown('postgresql' + text[len(scheme) :])}? "
     if re.fullmatch(r"[\w.-]+:\d+(/\S*)?", text):
@@ -95,12 +104,15 @@ def _meant(text: str, scheme: str) -> str:
             if Path(path).suffix in (".db", ".sqlite", ".sqlite3")
             else str(Path(path, "mlflow.db"))
         )
-        return f"Did you mean {SQLITE}{name}? MLflow keeps runs in a database; folders of files it has given up. "
+        return (
+            f"Did you mean {SQLITE}{name}? "
+            "MLflow keeps runs in a database now, no longer in folders of files. "
+        )
     return ""
 
 
 def _shown(text: str) -> str:
-    """An address that may be wrong anywhere, without what stands before its last `@`."""
+    """An address, perhaps a malformed one, with everything before its last `@` hidden."""
     scheme, separator, rest = text.partition("://")
     if separator and "@" in rest and not scheme.lower().startswith("sqlite"):
         text = f"{scheme}://***@{rest.rpartition('@')[2]}"
@@ -111,18 +123,20 @@ def _sqlite(text: str) -> Address:
     path = text[len(SQLITE) :] if text.lower().startswith(SQLITE) else ""
     if path in ("", "/") or path.startswith((":memory:", "file:")) or "\0" in path:
         raise UserError(
-            f"{FLAG} {text}: not a database in a file. Give {SQLITE}PATH, with three slashes before the path."
+            f"{FLAG} {text}: not a database in a file. "
+            f"Give {SQLITE}PATH, with three slashes before the path."
         )
     if re.search(r"\?\w+=[^/]*$", path) and not Path(path).exists():
         raise UserError(
-            f"{FLAG} {text}: options after `?` are not taken. Give {SQLITE}{path.rpartition('?')[0]}"
+            f"{FLAG} {text}: options after `?` are not supported. "
+            f"Give {SQLITE}{path.rpartition('?')[0]}"
         )
     if not Path(path).parent.is_dir() and Path(unquote(path)).parent.is_dir():
-        path = unquote(path)  # written as an address instead of as a path
+        path = unquote(path)  # the user has percent-encoded it
     database = Path(path).absolute()
     if database.is_dir():
         raise UserError(
-            f"{FLAG} {text}: is a folder. Give a file in it: {SQLITE}{Path(path, 'mlflow.db')}"
+            f"{FLAG} {text}: this is a folder. Give a file in it: {SQLITE}{Path(path, 'mlflow.db')}"
         )
     return Address(SQLITE + quote(str(database)), SQLITE + path, database=database)
 
@@ -145,7 +159,7 @@ def _server(text: str) -> Address:
 
 
 def _split(text: str) -> SplitResult:
-    """An address with a host. Raises UserError."""
+    """The parts of an address that must have a host. Raises UserError if it has none."""
     try:
         parts = urlsplit(text)
         is_whole = bool(parts.hostname) and parts.port != 0 and not re.search(r"\s", text)
@@ -158,7 +172,7 @@ def _split(text: str) -> SplitResult:
         raise UserError(f"{FLAG} {_shown(text)}: {why}.{advice}") from None
     if not is_whole:
         raise UserError(
-            f"{FLAG} {_shown(text)}: names no server. Write {parts.scheme}://SERVER:PORT"
+            f"{FLAG} {_shown(text)}: does not name a server. Write {parts.scheme}://SERVER:PORT"
         )
     return parts
 
@@ -176,7 +190,8 @@ def _database(text: str) -> Address:
         missing = error.name or dialect.driver
         install = f"pip install {DISTRIBUTIONS.get(missing, missing)}"
         raise EnvironmentProblem(
-            f"{FLAG} {_shown(text)}: its driver {missing} is not installed here: {install}{OTHERS.get(missing, '')}"
+            f"{FLAG} {_shown(text)}: its driver {missing} is not installed here: "
+            f"{install}{OTHERS.get(missing, '')}"
         ) from error
     except (ArgumentError, NoSuchModuleError, ValueError):
         raise UserError(
@@ -186,7 +201,7 @@ def _database(text: str) -> Address:
 
 
 def about_access(said: str) -> str:
-    """What to do, as a line, where a server answered what MLflow would not; else ""."""
+    """A line of advice if an error shows that a server refused us or is not MLflow, else ""."""
     if re.search(r"\b40[13]\b", said):
         return f"{HOSTS if 'Host header' in said else SIGN_IN}\n"
     return (
@@ -197,16 +212,17 @@ def about_access(said: str) -> str:
 
 
 def leave_process_list(arguments: Sequence[str]) -> None:
-    """Where a password stands among this process's arguments, start it again without: same process id, same files.
+    """If this process's arguments hold a password, execute it again without.
 
-    Any user of the machine can read arguments, nobody else's environment. `submit` refuses such an address by itself.
+    The process id and open files stay the same. Any user of the machine can read a process's
+    arguments, but not its environment. `submit` refuses such an address itself.
     """
     for index, argument in enumerate(arguments):
         flag, is_one, value = argument.partition("=")
         if flag == FLAG and not is_one:
             value = arguments[index + 1] if index + 1 < len(arguments) else ""
         written = f"{FLAG}={value}" if is_one else value
-        left = sys.orig_argv[1:]  # without it, somebody has called us from Python
+        left = sys.orig_argv[1:]  # lacks the argument if somebody has called us from Python
         if (
             flag != FLAG
             or "submit" in arguments[:2]
@@ -217,15 +233,15 @@ def leave_process_list(arguments: Sequence[str]) -> None:
         at = left.index(written)
         left[at if is_one else at - 1 : at + 1] = _hidden(value)
         print(
-            f"{FLAG} held a password, which others could read in the list of processes. {ADVICE}",
+            f"{FLAG} held a password, which others could read in the process list. {ADVICE}",
             file=sys.stderr,
         )
         os.execv(sys.executable, [sys.executable, *left])  # noqa: S606 (no shell)
 
 
 def _hidden(text: str) -> list[str]:
-    """What to give instead of an address, whose secrets go into this process's environment."""
-    with contextlib.suppress(NormsweepError):  # which the verb says
+    """Put an address's secrets into the environment; return the arguments that replace it."""
+    with contextlib.suppress(NormsweepError):  # the verb will report it
         address = parse(text)
         if address.is_server:
             address.sign_in()

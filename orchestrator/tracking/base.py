@@ -1,8 +1,9 @@
 """The port of trackers: where people look at the runs of a sweep while it trains and afterwards.
 
-A tracker shows one sweep: an experiment, and in it one run per trial. It is a mirror of the store, never a
-source: whatever it loses can be sent again. `orchestrator.tracking.mirror` decides what is sent and when;
-a tracker only keeps it. `tests/contract/test_trackers.py` checks the promises below for every one.
+A tracker shows one sweep as an experiment with one run per trial. It mirrors the store and is never
+a source, so whatever it loses can be sent again. `orchestrator.tracking.mirror` decides what is
+sent and when; a tracker only keeps it. `tests/contract/test_trackers.py` checks the promises below
+for every tracker.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
 class TrackingUnavailable(EnvironmentProblem):
-    """The tracker does not answer. Training can go on: `normsweep sync FILE` catches up from the store."""
+    """The tracker does not answer.
+
+    Training can go on: `normsweep sync FILE` brings the tracker up to date from the store later.
+    """
 
 
 class Value(NamedTuple):
-    """One value of a metric; `time_ms` is when it was journalled, since 1970."""
+    """One value of a metric; `time_ms` is when it was journalled, in ms since 1970."""
 
     metric: str
     step: int
@@ -32,7 +36,7 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """What a tracker has of a trial's run."""
+    """A trial's run, as a tracker has it."""
 
     id: str
     status: RunStatus
@@ -41,12 +45,14 @@ class Run:
 
 
 class Tracker(ABC):
-    """One sweep in a tracker. Its constructor takes `(uri, sweep, question)`, connects to nothing, and raises
-    UserError for an address that is none.
+    """One sweep in a tracker.
 
-    Every method raises TrackingUnavailable where the tracker does not answer, and can be called again then.
-    `notes` collects sentences on what was restored. What somebody deleted in the tracker is restored when it
-    is needed, rather than made a second time.
+    The constructor takes `(uri, sweep, question)`, connects to nothing, and raises UserError if the
+    address is not valid.
+
+    Every method raises TrackingUnavailable if the tracker does not answer, and can then be called
+    again. What somebody deleted in the tracker is restored when it is needed, rather than made a
+    second time; `notes` collects sentences on what was restored.
     """
 
     notes: list[str]
@@ -63,7 +69,7 @@ class Tracker(ABC):
 
     @abstractmethod
     def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """State what the run was trained with; once per run."""
+        """Record what the run was trained with; once per run."""
 
     @abstractmethod
     def log(self, run_id: str, values: Sequence[Value]) -> None:
@@ -75,8 +81,8 @@ class Tracker(ABC):
 
     @abstractmethod
     def set_status(self, run_id: str, status: RunStatus, ended_ms: int | None = None) -> None:
-        """Say that a run goes on (RUNNING) or how it ended, at `ended_ms` or now."""
+        """Record that a run goes on (RUNNING), or how it ended, at `ended_ms` or now."""
 
     @abstractmethod
     def log_report(self, files: Mapping[str, str]) -> None:
-        """Keep the texts of the report, by file name, with a run of their own; the newest replace the others."""
+        """Keep the report's texts, by file name, in a separate run, replacing older ones."""

@@ -1,4 +1,4 @@
-"""Whether MLflow can be used from here, for `normsweep doctor`: looks, changes nothing."""
+"""Checks whether MLflow can be used from here, for `normsweep doctor`; changes nothing."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from orchestrator.tracking.address import Address, about_access, parse
 
 ANSWER_DEADLINE_S = 5.0
 ANOTHER = "Make it writable, or name another database with --tracking."
-REFILL = "Move it away and fill a new one with `normsweep sync FILE`: the store has everything that is in it."
-START = "Start it, or run without: training goes on, and `normsweep sync FILE` catches up later."
-RESTORE = "`normsweep run FILE` or `normsweep sync FILE` restores what is of its sweep; so does "
+REFILL = (
+    "Move it away and fill a new one with `normsweep sync FILE`: "
+    "the store has everything that is in it."
+)
+START = "Start it, or run without it: training goes on, and `normsweep sync FILE` catches up later."
+RESTORE = (
+    "`normsweep run FILE` or `normsweep sync FILE` restores what belongs to its sweep; so does "
+)
 
 
 @dataclass(frozen=True)
 class Health:
-    """Whether all is well, what was found, and what to do where it is not."""
+    """Whether all is well, what was found, and what to do if it is not."""
 
     is_well: bool
     found: str
@@ -59,7 +64,7 @@ def _database(path: Path) -> Health:
 
 
 def _with_deleted(found: str, deleted: list[tuple[str, int | None]]) -> Health:
-    """What people deleted in MLflow of our sweeps: (experiment, None), or (experiment, how many of its runs)."""
+    """The health of an MLflow that answers, given what `sqlite.deleted` found in it."""
     if not deleted:
         return Health(True, found)
     words = [
@@ -68,11 +73,11 @@ def _with_deleted(found: str, deleted: list[tuple[str, int | None]]) -> Health:
     ]
     whole = any(runs is None for _, runs in deleted)
     command = "`mlflow experiments restore`." if whole else "`mlflow runs restore`."
-    return Health(False, f"{found}; of its sweeps: {', '.join(words)}", RESTORE + command)
+    return Health(False, f"{found}; among its sweeps: {', '.join(words)}", RESTORE + command)
 
 
 def _service(address: Address) -> Health:
-    """A server or a database elsewhere."""
+    """The health of a server, or of a database that is not a local file."""
     away = _away(address.uri) if address.is_server else None
     if away is not None:
         return Health(False, f"{address.shown} does not answer: {masked(away)}", START)
@@ -86,7 +91,7 @@ def _service(address: Address) -> Health:
 
 
 def _away(uri: str) -> str | None:
-    """Why nothing answers at a server's address; an answer of any kind is one."""
+    """Why nothing answers at a server's address; None if anything does, even with an error."""
     try:
         urllib.request.urlopen(f"{uri}/health", timeout=ANSWER_DEADLINE_S).close()  # noqa: S310 (http only)
     except urllib.error.HTTPError:

@@ -1,7 +1,8 @@
-"""A tracker in this process's memory: nothing to install, nothing left behind. `--tracking memory:NAME`.
+"""A tracker in this process's memory: nothing to install, nothing left behind.
 
-It keeps every promise of the port, so that it serves a run whose curves nobody needs and tests of what is sent.
-What it holds under a name is there for every tracker of this name until the process ends.
+It is used with `--tracking memory:NAME`. It keeps every promise of the port, so it serves runs
+whose curves nobody needs, and tests of what is sent. All trackers with the same name share what
+they hold, until the process ends.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from orchestrator.tracking.base import Run, RunStatus, Tracker, Value
 
 @dataclass
 class Experiment:
-    """The runs of a sweep, by trial; of each run, by id, its values, params and when it ended; and the report."""
+    """The runs of a sweep by trial; each run's values, params and end by run id; the report."""
 
     runs: dict[str, Run] = field(default_factory=dict)
     values: dict[str, dict[tuple[str, int, int], float]] = field(default_factory=dict)
@@ -28,7 +29,7 @@ EXPERIMENTS: defaultdict[tuple[str, str], Experiment] = defaultdict(Experiment)
 
 
 class MemoryTracker(Tracker):
-    """Of one sweep, at an address `memory:NAME`."""
+    """One sweep, at an address `memory:NAME`."""
 
     def __init__(self, uri: str, sweep: str, question: str = "") -> None:
         self.notes: list[str] = []

@@ -1,8 +1,9 @@
-"""The store, mirrored into a tracker: what is sent, and how far it was sent.
+"""Mirrors the store into a tracker, and remembers how far each trial was sent.
 
-Only the driver writes, and only what it reads from the journals, with the journal's times, so that sending a
-value again adds nothing. The run's tag `normsweep.cursor` says how far a trial was sent. Once it has been sent
-to its end, `normsweep.result` holds the checksum of its result, and it is not looked at again.
+Only the driver writes, and only what it reads from the journals, with the journal's times, so that
+sending a value again adds nothing. The run's tag `normsweep.cursor` says how far a trial was sent.
+Once it has been sent to its end, the tag `normsweep.result` holds the checksum of its result, and
+the trial is not looked at again.
 """
 
 from __future__ import annotations
@@ -36,9 +37,10 @@ CURSOR, RESULT = "normsweep.cursor", "normsweep.result"
 
 
 class Mirror:
-    """One sweep in the tracker at an address. Every method raises TrackingUnavailable where it does not answer.
+    """One sweep in the tracker at an address. `notes` says what was restored.
 
-    Also raises UserError for an address that is none. `notes` says what was restored.
+    Every method raises TrackingUnavailable if the tracker does not answer; the constructor also
+    raises UserError if the address is not valid.
     """
 
     def __init__(self, tracking_uri: str, plan: Plan) -> None:
@@ -64,8 +66,9 @@ class Mirror:
     ) -> None:
         """Send what is new in the store. Trials that were sent to their end are skipped.
 
-        `reused` were done before this sweep came to them. `heard` are known to be alive, or to have
-        been until a moment ago: they are not skipped. `looks`: what the trials are, if known.
+        `reused`: trials that were done before this sweep reached them. `heard`: trials known to be
+        alive, or to have been until a moment ago; they are not skipped. `looks`: what is known of
+        the trials, if they have just been looked at.
         """
         with self._looking_again():
             self._open()
@@ -85,7 +88,7 @@ class Mirror:
                     )
 
     def log_report(self, files: Mapping[str, str]) -> None:
-        """The report's files, by name."""
+        """Send the report's files, by name."""
         with self._looking_again():
             self._open()
             self._tracker.log_report(files)
@@ -104,11 +107,15 @@ class Mirror:
         try:
             yield
         except TrackingUnavailable:
-            self._is_open = False  # somebody may have deleted the experiment or a run: the next call looks again
+            # Somebody may have deleted the experiment or a run, so the next call looks again.
+            self._is_open = False
             raise
 
     def _sync(self, store: Store, trial: Trial, *, is_reused: bool, is_heard: bool) -> None:
-        """Costs one listing, and reads of what is new: segments, a result, else a sign of life."""
+        """Send one trial's news. Costs one listing and reads of the new files.
+
+        These are segments and a result, or, without a result, a sign of life.
+        """
         listing = listed(store, trial.id)
         run = self._runs.get(trial.id)
         if run is None:
@@ -121,7 +128,8 @@ class Mirror:
         run.is_over = listing.has_result and run.has_all_of(stated_result(store, trial.id))
         if run.is_over:
             return
-        # Put back only when all it gave has arrived: otherwise the next call reads from the cursor on once more.
+        # The reader is put back only when all its points have been sent. If sending fails, the next
+        # call starts a new one, which reads everything again and sends what is after the cursor.
         reader, run.reader = run.reader or JournalReader(store), None
         if reader.checksums:  # a segment that came since the last call is a sign of life
             is_heard = is_heard or not all(reader.has_read(segment) for segment in listing.segments)
@@ -141,7 +149,7 @@ class Mirror:
             run.is_over, run.reader = True, None
 
     def _end(self, run: _Mirrored, look: Look) -> None:
-        """Tell the tracker whether the trial runs, or how and when it ended."""
+        """Set the run's status: whether the trial runs, or how and when it ended."""
         status = STATUS.get(look.state, "RUNNING")
         if status == run.status:
             return
@@ -165,7 +173,7 @@ class Mirror:
     def _found_or_created(
         self, trial: Trial, attempts: list[dict[str, Any]], is_reused: bool
     ) -> _Mirrored:
-        """The trial's run, perhaps made since by another process, or by a call whose answer was lost."""
+        """The trial's run; another process, or a call whose answer was lost, may have made it."""
         first = attempts[0]
         tags = {
             "normsweep.trial": trial.id,
@@ -217,7 +225,7 @@ class _Mirrored:
 
 
 def sync_sweep(plan: Plan, store_uri: str, tracking_uri: str) -> list[str]:
-    """Bring the tracker up to what the store holds of a sweep; returns what people should know of it."""
+    """Bring the tracker up to date with the store; return notes on what had to be restored."""
     mirror = Mirror(tracking_uri, plan)
     mirror.sync(read_store(store_uri), plan.trials)
     return mirror.notes

@@ -1,8 +1,8 @@
-"""The tracker MLflow: one experiment per sweep, one run per trial. The only file that imports mlflow.
+"""The MLflow tracker: an experiment per sweep, a run per trial. The only file that imports mlflow.
 
-MLflow's key of a value holds its time, so sending one again adds nothing. A run is found by its tag
-`normsweep.trial` before it is made. What somebody deleted in MLflow is restored, since MLflow keeps its name
-and would refuse a second one.
+MLflow's key for a value includes its time, so sending a value again adds nothing. A run is looked
+up by its tag `normsweep.trial` before it is created. What somebody deleted in MLflow is restored,
+since MLflow keeps the name and would refuse a second one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+# Before the import of mlflow, which starts its telemetry.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
@@ -33,7 +34,7 @@ from orchestrator.tracking.base import Run as TrackedRun
 from orchestrator.tracking.base import RunStatus, Tracker, TrackingUnavailable, Value
 from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
 
-MOST_METRICS = 1_000  # of one log_batch
+MOST_METRICS = 1_000  # MLflow's limit for one log_batch
 TRIAL, REPORT = "normsweep.trial", "normsweep.report"  # tags by which runs are found
 FAILURES = (
     MlflowException,
@@ -64,9 +65,8 @@ class MlflowTracker(Tracker):
                 self._address, self._sweep, self._question
             )
             if is_restored:
-                self.notes.append(
-                    f"MLflow's experiment {self._sweep} had been deleted there: it is restored."
-                )
+                said = f"The experiment {self._sweep} was deleted in MLflow; it has been restored."
+                self.notes.append(said)
             runs: dict[str, Run] = {}
             for run in _all_runs(self._client, self._experiment):
                 trial_id = run.data.tags.get(TRIAL)
@@ -77,6 +77,7 @@ class MlflowTracker(Tracker):
     def find_or_create(
         self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
     ) -> TrackedRun:
+        # Locked, so that no other local process creates the run between the search and the call.
         with self._mapped(), alone(self._address.database):
             found = self._find(TRIAL, trial_id)
             if found is None:
@@ -131,20 +132,21 @@ class MlflowTracker(Tracker):
         if _is_deleted(run):
             self._client.restore_run(run.info.run_id)
             self.notes.append(
-                f"MLflow's run {run.info.run_name} had been deleted there: it is restored."
+                f"The run {run.info.run_name} was deleted in MLflow; it has been restored."
             )
         return run
 
     @contextlib.contextmanager
     def _mapped(self) -> Iterator[None]:
-        """Whatever MLflow and the libraries below it raise, as TrackingUnavailable."""
+        """Turn whatever MLflow and the libraries below it raise into TrackingUnavailable."""
         try:
             yield
         except FAILURES as error:
             line = _first_line(error)
             raise TrackingUnavailable(
                 f"MLflow at {self._address.shown} cannot be used: {line}\n{about_access(line)}"
-                "The store has everything; when it answers again, `normsweep sync FILE` brings it up to date."
+                "The store has everything; when MLflow answers again, "
+                "`normsweep sync FILE` brings it up to date."
             ) from error
 
 
@@ -156,7 +158,7 @@ def _tracked(run: Run) -> TrackedRun:
 
 def _first_line(error: Exception) -> str:
     line = (str(error).splitlines() or [type(error).__name__])[0]
-    return line.partition(" Response body: '<")[0][:300]  # a page for people says nothing here
+    return line.partition(" Response body: '<")[0][:300]  # without the HTML of an error page
 
 
 def _is_deleted(run: Run) -> bool:
@@ -164,7 +166,11 @@ def _is_deleted(run: Run) -> bool:
 
 
 def connected(address: Address) -> MlflowClient:
-    """A client. Raises Unusable or SQLAlchemyError at once for a database that MLflow would try ten times, for 100 s."""
+    """A client of MLflow.
+
+    Raises Unusable or SQLAlchemyError at once if a database cannot be used; MLflow would try to
+    connect ten times, for 100 s.
+    """
     if address.database is not None:
         check_usable(address.database)
     elif (
@@ -175,11 +181,11 @@ def connected(address: Address) -> MlflowClient:
 
 
 def _open(address: Address, sweep: str, question: str) -> tuple[MlflowClient, str, bool]:
-    """A client, the id of the sweep's experiment, and whether that had to be restored."""
+    """A client, the id of the sweep's experiment, and whether the experiment had to be restored."""
     location = None
     if address.database is not None:
         location = artifacts_beside(address.database, sweep)
-    # Several processes that open a new SQLite database at once fail in its migrations, all but one.
+    # If several processes open a new SQLite database at once, all but one fail in its migrations.
     with alone(address.database):
         client = connected(address)
         if address.database is not None:
@@ -196,21 +202,28 @@ def _open(address: Address, sweep: str, question: str) -> tuple[MlflowClient, st
 
 
 def _restore(client: MlflowClient, experiment: Experiment) -> bool:
-    """Whether the experiment had been deleted. Raises MlflowException, with what to do, where it cannot be restored."""
+    """Restore the experiment if it has been deleted; True if it had been.
+
+    Raises MlflowException, which says what to do, if it cannot be restored.
+    """
     if experiment.lifecycle_stage != LifecycleStage.DELETED:
         return False
     try:
         client.restore_experiment(experiment.experiment_id)
     except MlflowException as error:
         raise MlflowException(
-            f"its experiment {experiment.name} is deleted and cannot be restored from here: {_first_line(error)} "
-            f"Restore it with `mlflow experiments restore --experiment-id {experiment.experiment_id}`."
+            f"its experiment {experiment.name} is deleted and cannot be restored from here: "
+            f"{_first_line(error)} Restore it with `mlflow experiments restore "
+            f"--experiment-id {experiment.experiment_id}`."
         ) from error
     return True
 
 
 def deleted_experiments(address: Address) -> list[tuple[str, int | None]]:
-    """What `sqlite.deleted` finds, of a server or another database. Raises TrackingUnavailable with one line."""
+    """The same as `sqlite.deleted`, for a server or another database.
+
+    Raises TrackingUnavailable, whose message is one line.
+    """
     try:
         client = connected(address)
         experiments = {
@@ -232,7 +245,7 @@ def deleted_experiments(address: Address) -> list[tuple[str, int | None]]:
 
 
 def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
-    """The deleted ones too."""
+    """All runs of an experiment, including deleted ones."""
     token = None
     while True:
         page = client.search_runs(

@@ -1,4 +1,7 @@
-"""The SQLite database that MLflow keeps beside a store: usable or not at once, one process at a time, artifacts beside it."""
+"""The SQLite database that MLflow keeps beside a store, with its artifacts beside it.
+
+Tells at once whether it can be used, and lets one process at a time open it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 ARTIFACTS = "mlartifacts"
-PATIENCE_S = 20.0  # with another process that writes
+PATIENCE_S = 20.0  # to wait for another process that writes
 OF_OURS = """
-    SELECT e.name, e.lifecycle_stage = 'deleted' AS is_deleted, sum(r.lifecycle_stage = 'deleted') AS deleted_runs
+    SELECT e.name, e.lifecycle_stage = 'deleted' AS is_deleted,
+        sum(r.lifecycle_stage = 'deleted') AS deleted_runs
     FROM experiments e JOIN runs r ON r.experiment_id = e.experiment_id
     WHERE EXISTS (SELECT 1 FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key LIKE 'normsweep.%')
     GROUP BY e.experiment_id ORDER BY e.name
@@ -21,12 +25,15 @@ OF_OURS = """
 
 
 class Unusable(Exception):
-    """A database that cannot be used: why, and what to do, in a sentence."""
+    """A database cannot be used; the message says why and what to do."""
 
 
 @contextlib.contextmanager
 def alone(database: Path | None) -> Iterator[None]:
-    """Among the processes of this machine that use the same database; without one, a server orders its callers itself."""
+    """Keep out this machine's other processes that use the same database.
+
+    Does nothing without a database: a server handles concurrent callers itself.
+    """
     if database is None:
         yield
         return
@@ -46,12 +53,15 @@ def _make_folder(database: Path) -> None:
 
 
 def artifacts_beside(database: Path, experiment: str) -> str:
-    """Where an experiment's artifacts lie, as a URI."""
+    """Where an experiment's artifacts are kept, as a URI."""
     return (database.parent / ARTIFACTS).as_uri() + f"/{experiment}"
 
 
 def check_usable(database: Path) -> None:
-    """Try what MLflow would try ten times, for 100 s, before it gave up. Raises Unusable."""
+    """Try to lock the database for writing. Raises Unusable.
+
+    MLflow would try it ten times, for 100 s, before it gave up.
+    """
     try:
         _make_folder(database)
         with _connected(database) as connection:
@@ -63,7 +73,8 @@ def check_usable(database: Path) -> None:
         ) from error
     except sqlite3.DatabaseError as error:
         raise Unusable(
-            f"{database}: {error}. Move it away, and fill a new one with `normsweep sync FILE`: the store has everything."
+            f"{database}: {error}. Move it away, and fill a new one with `normsweep sync FILE`: "
+            "the store has everything."
         ) from error
 
 
@@ -77,10 +88,10 @@ def _connected(database: Path, mode: str = "rwc") -> Iterator[sqlite3.Connection
 
 
 def bring_home(database: Path) -> None:
-    """Make a database that was moved or copied keep its artifacts beside it, not where it lay before.
+    """Make a database that was moved or copied keep its artifacts beside it, not at its old place.
 
-    MLflow records absolute addresses. Those of an experiment of ours end with `mlartifacts/<name>`; what lies anywhere else is
-    left as it is. Of a copied store the old one is not touched.
+    MLflow records absolute addresses. Those of our experiments end with `mlartifacts/<name>`;
+    others are left as they are. If the store was copied, the original is not touched.
     """
     if not database.exists():
         return
@@ -89,7 +100,7 @@ def bring_home(database: Path) -> None:
             experiments = connection.execute(
                 "SELECT experiment_id, name, artifact_location FROM experiments"
             ).fetchall()
-        except sqlite3.OperationalError:  # without tables as yet
+        except sqlite3.OperationalError:  # it has no tables yet
             return
         for number, name, old in experiments:
             home = artifacts_beside(database, name)
@@ -97,7 +108,8 @@ def bring_home(database: Path) -> None:
                 continue
             connection.execute("BEGIN IMMEDIATE")
             connection.execute(
-                "UPDATE experiments SET artifact_location = ? WHERE experiment_id = ? AND artifact_location = ?",
+                "UPDATE experiments SET artifact_location = ?"
+                " WHERE experiment_id = ? AND artifact_location = ?",
                 (home, number, old),
             )
             connection.execute(
@@ -109,7 +121,7 @@ def bring_home(database: Path) -> None:
 
 
 def _is_elsewhere(location: str, experiment: str, folder: Path) -> bool:
-    """Whether an experiment's artifacts are to lie where a database of ours was, and this folder is another one."""
+    """Whether an experiment's artifacts are kept beside a database of ours in another folder."""
     ending = f"/{ARTIFACTS}/{experiment}"
     if not location.startswith("file://") or not location.endswith(ending):
         return False
@@ -120,18 +132,21 @@ def _is_elsewhere(location: str, experiment: str, folder: Path) -> bool:
 
 
 def count_runs(database: Path) -> int:
-    """Raises sqlite3.Error. Reads only."""
+    """The number of runs in the database. Only reads. Raises sqlite3.Error."""
     with _connected(database, "ro") as connection:
         (runs,) = connection.execute("SELECT count(*) FROM runs").fetchone()
     return int(runs)
 
 
 def deleted(database: Path) -> list[tuple[str, int | None]]:
-    """Experiments of ours that are deleted, with None, and others that have deleted runs, with how many. Reads only."""
+    """Our experiments that somebody deleted, or of which somebody deleted runs. Only reads.
+
+    Gives (name, None) for a deleted experiment, (name, number) for one with deleted runs.
+    """
     with _connected(database, "ro") as connection:
         try:
             found = connection.execute(OF_OURS).fetchall()
-        except sqlite3.OperationalError:  # not MLflow's tables, or of another version of it
+        except sqlite3.OperationalError:  # not MLflow's tables, or those of another version
             return []
     return [
         (name, None if is_deleted else runs)

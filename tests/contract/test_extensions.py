@@ -320,7 +320,7 @@ def test_a_metric_is_one_file_and_one_line(tmp_path: Path) -> None:
     assert float(cell["mean"]) == value
     assert f"jpeg_10, {SET}, Near" in files["report.md"]
     assert f"{value:.3f}" in files["report.md"]
-    assert "rounded to 8 bit, then near, PSNR and SSIM" in files["index.html"]
+    assert "rounded to 8 bits, then near, PSNR and SSIM" in files["index.html"]
     afterwards = json.loads(copy.normsweep("evaluate", trial["id"], "--benchmark", SET, "--json"))
     assert afterwards["near"] == value
     assert all("near" in image for image in afterwards["images"])

@@ -149,7 +149,7 @@ def test_what_is_no_key_is_refused(store: Store, key: str) -> None:
         lambda k: store.put(k, b""),
         lambda k: store.put_once(k, b""),
     ):
-        with pytest.raises(ValueError, match="is no key"):
+        with pytest.raises(ValueError, match="is not a key"):
             use(key)
 
 
@@ -183,7 +183,7 @@ def test_what_stands_in_the_place_of_a_blob_is_named(tmp_path: Path) -> None:
     with pytest.raises(InTheWay, match="a is a folder"):
         store.get("a")
     os.mkfifo(tmp_path / "store/b")
-    with pytest.raises(InTheWay, match="b is no file"):  # reading it would wait for ever
+    with pytest.raises(InTheWay, match="b is not a file"):  # reading it would wait for ever
         store.get("b")
 
 

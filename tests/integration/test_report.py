@@ -280,11 +280,11 @@ def test_the_protocol_says_lr_mode_also_where_the_sweep_does_not(tmp_path: Path)
     said = protocol_of(tmp_path, "sr_x2, sr_x4, {name: sr_x3, lr_mode: f64}")
     assert "| LR images (lr_mode) | u8: sr_x2, sr_x4; f64: sr_x3[lr_mode=f64] |" in said
     assert (
-        "LQ of sr_x2, sr_x4, in training too: lr_mode u8 (the default), MATLAB's bicubic, rounded to 8 bits"
+        "LQ of sr_x2, sr_x4, also in training: lr_mode u8 (the default), MATLAB's bicubic, rounded to 8 bits"
         in said
     )
     assert (
-        "LQ of sr_x3[lr_mode=f64], in training too: lr_mode f64, MATLAB's bicubic in float64"
+        "LQ of sr_x3[lr_mode=f64], also in training: lr_mode f64, MATLAB's bicubic in float64"
         in said
     )
     assert "10 to 15 % of LR values differ between u8 and f64" in said
@@ -314,7 +314,7 @@ def test_the_protocol_says_how_trials_were_trained(tmp_path: Path) -> None:
     said = protocol_of(tmp_path, "sr_x2", f"{chosen}, precision: bf16")
     for line in (
         "| Augmentation | none |",
-        "| Sampling | epoch: every image once, in a new order, before any again |",
+        "| Sampling | epoch: every image is drawn once, in a new order, before any is drawn again |",
         "| Learning rate | 0.0002, times 0.25 from 0.5 and 0.8 of the steps |",
         "| Gradient clipping | 2-norm of all gradients at most 1 |",
         "| Precision | bf16 |",

@@ -26,7 +26,7 @@ def test_a_deleted_working_folder_is_a_sentence(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (
         2,
-        "The working folder does not exist any more: go to one that does.\n",
+        "The working folder no longer exists. Change to one that does.\n",
     )
 
 

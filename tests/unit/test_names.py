@@ -32,7 +32,7 @@ def test_a_second_file_of_one_name_is_refused_and_another_name_asked_for(
     claimed(store, tmp_path / "a/widths.yaml", "i_ln")
     with pytest.raises(
         UserError,
-        match=r"a sweep 'widths' already, that of .*a/widths\.yaml.*`sweep: another-name`",
+        match=r"already has a sweep 'widths', from .*a/widths\.yaml.*`sweep: another-name`",
     ):
         claimed(store, tmp_path / "b/widths.yaml", "layer_norm")
     with pytest.raises(UserError, match=r"c/other\.yaml:2:8: sweep: "):

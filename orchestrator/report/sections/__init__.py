@@ -1,7 +1,7 @@
 """The sections of a report, in the order of the page. Adding one is a file and a line here.
 
-A section's file is called as its anchor is, and has a function `blocks` from the report's numbers to
-blocks; a section without blocks is left out.
+A section's file has the name of its anchor and a function `blocks`, which turns the report's
+numbers into blocks. A section without blocks is left out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ class Line(NamedTuple):
     link: str
 
     def blocks(self, report: Report) -> tuple[Block, ...]:
-        """Imported by name, as catalogues do, so that a section has one line here and not two."""
+        """The section's blocks.
+
+        The module is imported by name, as in catalogues, so that a section needs one line here, not
+        two.
+        """
         made: tuple[Block, ...] = importlib.import_module(f"{__name__}.{self.slug}").blocks(report)
         return made
 

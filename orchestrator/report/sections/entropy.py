@@ -1,4 +1,4 @@
-"""Whether the channels share the energy of the features."""
+"""Channel entropy: how evenly the channels share the energy of the features."""
 
 from __future__ import annotations
 

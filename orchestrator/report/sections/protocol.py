@@ -11,12 +11,13 @@ from orchestrator.report.words import listed
 from trainers.catalog import METRICS
 
 SCORED = (
-    f"EMA weights; output clamped to [0, 1], rounded to 8 bit, then {listed(entry.facts['gives'] for entry in METRICS)}; "
+    "EMA weights; output clamped to [0, 1], rounded to 8 bits, then "
+    f"{listed(entry.facts['gives'] for entry in METRICS)}; "
     "whole images, no tiling; mean over images."
 )
 OBSERVED = (
     "Features: fixed probe batch, evaluation mode, raw weights, accumulated in float32 or better.",
-    "Where two attempts recorded the same metric and step, the first counts.",
+    "If several attempts recorded the same metric and step, the first counts.",
 )
 
 
@@ -50,12 +51,12 @@ def _norms(report: Report) -> Table:
     )
     columns = (Column(("norm",), is_label=True), *(Column((head,)) for head in heads))
     return Table(
-        columns, tuple(rows), "What each norm changes", "beside the norms inside the blocks"
+        columns, tuple(rows), "What each norm changes", "besides the norms inside the blocks"
     )
 
 
 def _machines(report: Report) -> Table:
-    """The attempts' hosts, commits and versions, with how many attempts ran there."""
+    """Hosts, commits and versions of the attempts, each with the number of attempts."""
     counts: Counter[tuple[str, str, str]] = Counter()
     for attempt in report.frame.attempts:
         versions = attempt.get("versions") or {}

@@ -17,7 +17,7 @@ def blocks(report: Report) -> tuple[Block, ...]:
 
 
 def table(report: Report, comparison: Comparison) -> Table:
-    """One comparison: a row for each norm, its columns by task, set and metric."""
+    """One comparison: a row for each norm, and columns by task, set and metric."""
     columns = (
         Column((column.task, column.dataset, METRICS[column.metric].facts["title"]), "right")
         for column in comparison.columns
@@ -58,6 +58,6 @@ def _lead(seeds: int) -> Words:
     )
     before = (
         f"Final values on whole held-out images, EMA weights. Mean{spread}; higher is better; "
-        "the best of each column is "
+        "the best value in each column is "
     )
     return before, Mark("marked", "best"), f".{one}"

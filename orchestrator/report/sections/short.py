@@ -1,4 +1,4 @@
-"""What stands out, from the numbers of the tables alone."""
+"""The findings that stand out, judged by the numbers of the tables alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def blocks(report: Report) -> tuple[Block, ...]:
 
 
 def _findings(report: Report) -> list[str]:
-    """What stands out, one sentence each, from the numbers of the tables alone."""
+    """A sentence for everything that stands out."""
     found = []
     for task in report.frame.names("task"):
         for dataset in report.frame.evaluation_sets():
@@ -39,20 +39,20 @@ def _findings(report: Report) -> list[str]:
 
 
 def _spread(name: str, divergence: pd.DataFrame) -> list[str]:
-    """From where to where the features of the norms in one panel are."""
+    """The range of the features in one panel, if it has several norms."""
     rows = records(divergence[divergence["value"].map(math.isfinite)])
     if len({row[COMPARED] for row in rows}) < 2:
         return []
     low, top = (choose(rows, key=lambda row: row["value"]) for choose in (min, max))
     where_low, where_top = (f"({row[COMPARED]}, {row['size']})" for row in (low, top))
     return [
-        f"{name}: at step {top['step']} the largest group's mean square is from {number(low['value'])} {where_low} "
-        f"to {number(top['value'])} {where_top}."
+        f"{name}: at step {top['step']} the largest group's mean square ranges from "
+        f"{number(low['value'])} {where_low} to {number(top['value'])} {where_top}."
     ]
 
 
 def _winners(report: Report, column: tables.Column) -> list[str]:
-    """Which norm has the highest value of a column, at how many of the sizes and by how much."""
+    """The norms with the highest values of a column, at how many sizes and by how much."""
     leads: dict[str, list[tuple[float, str]]] = {}
     total = 0
     for table in report.comparisons:
@@ -76,7 +76,8 @@ def _winners(report: Report, column: tables.Column) -> list[str]:
         ]
     else:
         said = [
-            f"{norm} at {len(lead)} of {total} sizes (by {min(lead)[0]:.2f} to {max(lead)[0]:.2f} dB)"
+            f"{norm} at {len(lead)} of {total} sizes "
+            f"(by {min(lead)[0]:.2f} to {max(lead)[0]:.2f} dB)"
             for norm, lead in leads.items()
         ]
     return [f"{column.task}: highest PSNR on {column.dataset}: {'; '.join(said)}."]

@@ -1,4 +1,4 @@
-"""How the largest features go with the size of the network."""
+"""How the largest features vary with the size of the network."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from orchestrator.report.correlation import Correlation
 from orchestrator.report.words import count, number
 
 METHOD = (
-    "The median over the seeds of a size is taken first, so n counts sizes; what diverged ranks "
-    "highest. Interval: Fisher's z with Bonett and Wright's standard error; where "
-    "\N{GREEK SMALL LETTER RHO} is ±1, half an exchange of neighbouring ranks is taken off before z. "
-    "Below three sizes no correlation is given, at three no interval."
+    "The median over the seeds of each size is taken first, so n counts sizes; diverged trials "
+    "rank highest. Intervals are Fisher's z with Bonett and Wright's standard error; if "
+    "\N{GREEK SMALL LETTER RHO} is ±1, it is first moved half an exchange of neighbouring ranks "
+    "towards zero. Below three sizes no correlation is given, at three no interval."
 )
 
 

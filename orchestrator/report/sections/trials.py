@@ -1,4 +1,4 @@
-"""Every trial, how far it is and where something went wrong."""
+"""Every trial, how far it is, and what went wrong."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def blocks(report: Report) -> tuple[Block, ...]:
     )
     rows = tuple(_row(report, row, spans.get(row["trial"])) for row in records(frame.trials))
     damage = [
-        text("method", "Damaged, and passed over:"),
+        text("method", "Damaged files, which were passed over:"),
         text("list", *map(_damage, frame.damage)),
     ]
     return (Table(columns, rows), *(damage if frame.damage else ()))
