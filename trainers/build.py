@@ -165,7 +165,8 @@ def build_trained(
     Raises trainers.backbones.published.NotThisNetwork, a ValueError, where they are not all of the network's, are not finite,
     or where its norm cannot be imported here.
     """
-    from trainers.backbones.published import NotThisNetwork, Weights, checked, fit, network_state
+    from trainers.backbones.keys import network_state
+    from trainers.backbones.published import NotThisNetwork, Weights, checked, fit
 
     norm = spec.model.norm.name
     try:
