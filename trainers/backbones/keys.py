@@ -64,7 +64,7 @@ def is_of_several_norms(keys: Collection[Any]) -> bool:
 
 
 def usual_norm(keys: Collection[Any]) -> str | None:
-    """The norm of a published file with these keys, or None where they are not a published norm's."""
+    """The norm of a published file with these keys, or None if no published norm has such keys."""
     backbone = backbone_of([key for key in keys if isinstance(key, str)])
     shape = BACKBONES[backbone].shape if backbone else None
     usual = {**USUAL_NORMS, **(shape.published_norms if shape else {})}
