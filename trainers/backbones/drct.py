@@ -59,7 +59,7 @@ class DenseGroup(nn.Module):
                 drop_path,
                 make_norm,
             )
-            # Modules under such names, and in no list, because the published keys have them so.
+            # Single attributes, not a list of modules, because the published keys number them so.
             setattr(self, f"swin{k + 1}", block)
             setattr(self, f"adjust{k + 1}", nn.Conv2d(width, gc if k + 1 < NUM_BLOCKS else dim, 1))
 
