@@ -171,7 +171,8 @@ def build_trained(
     Raises trainers.backbones.published.NotThisNetwork, a ValueError, where weights are missing,
     left over or not finite, or where the network's norm cannot be imported here.
     """
-    from trainers.backbones.published import NotThisNetwork, Weights, checked, fit, network_state
+    from trainers.backbones.keys import network_state
+    from trainers.backbones.published import NotThisNetwork, Weights, checked, fit
 
     norm = spec.model.norm.name
     try:

@@ -14,8 +14,9 @@ from tests.tiny import tiny_spec
 from trainers.backbones.attention import WindowAttention
 from trainers.backbones.drct import DenseGroup
 from trainers.backbones.hat import ConvBranch, HybridBlock
+from trainers.backbones.keys import network_state
 from trainers.backbones.network import PatchEmbed, reflect_to_multiple
-from trainers.backbones.published import load_published, network_state
+from trainers.backbones.published import load_published
 from trainers.build import build_model
 from trainers.choice import Choice
 from trainers.norms.base import Normed

@@ -17,7 +17,8 @@ from tests.parity.test_backbones import (
     randomise,
 )
 from tests.tiny import tiny_spec
-from trainers.backbones.published import NotThisNetwork, load_published, norm_of, read_published
+from trainers.backbones.keys import norm_of
+from trainers.backbones.published import NotThisNetwork, load_published, read_published
 from trainers.backbones.restormer import GatedFeedForward, TransposedAttention
 from trainers.backbones.restormer_shape import MULTIPLE_PX
 from trainers.build import build_model

@@ -220,12 +220,12 @@ def test_weights_that_are_not_to_be_found_or_read_are_shown_with_a_caret(tmp_pat
     expected = {
         "none.pth": "none.pth: no such file; looked for none.pth and ",
         "list.pth": "list.pth: not a state dict that torch.save wrote, or damaged",
-        "tensors.pth": "tensors.pth: holds no state dict, neither bare nor under params_ema, params, state_dict",
+        "tensors.pth": "tensors.pth: holds no state dict, either bare or under params_ema, params, state_dict",
         "cut.pth": "cut.pth: not a checkpoint, or one that is damaged or cut short: ",
         "notes.pth": "notes.pth: not a state dict that torch.save wrote, or damaged",
         "nan.pth": "nan.pth: conv.weight: not finite numbers",
         "whole.pth": "whole.pth: nothing in it fits this network: it has conv.weight",
-        "code.pth": "code.pth: holds more than tensors (os.system), which loading would run: it is not loaded",
+        "code.pth": "code.pth: holds more than tensors (os.system), which loading would run: it was not loaded",
         "folder.pth": "folder.pth: cannot be read: Is a directory",
         "weights.onnx": "'weights.onnx' is neither a file (.pth, .pt, .safetensors) nor a trial's id",
         "3f2a": "'3f2a' is neither a file (.pth, .pt, .safetensors) nor a trial's id or its beginning (8 to 16 digits",
@@ -243,7 +243,7 @@ def test_weights_that_do_not_fit_are_refused_by_what_does_not(tmp_path: Path) ->
     x2 = write_weights(tmp_path / "x2.pth", source(tmp_path))
     said = said_of(tmp_path, text_of("initial: x2.pth", task="sr_x4"))
     assert (
-        "starts.yaml:11:12: training.initial: x2.pth is not of this network: upsample.0.bias is [12], not [48]"
+        "starts.yaml:11:12: training.initial: x2.pth does not fit this network: upsample.0.bias is [12], not [48]"
         in said
     )
     assert "`initial_strict: false` lets what does not fit start as drawn from the seed" in said
@@ -251,7 +251,7 @@ def test_weights_that_do_not_fit_are_refused_by_what_does_not(tmp_path: Path) ->
         said = said_of(tmp_path, text_of("initial: x2.pth", norm=norm))
         assert f"x2.pth holds weights of norm layer_norm, and the network has {norm}" in said
     backbone = text_of("initial: x2.pth\ninitial_strict: false").replace("swinir-tiny", "hat-tiny")
-    assert "x2.pth is of another backbone, swinir, not of hat" in said_of(
+    assert "x2.pth holds weights of backbone swinir, and the network is hat" in said_of(
         tmp_path, backbone.replace("8,", "12,")
     )
     said = said_of(

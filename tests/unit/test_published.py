@@ -15,11 +15,11 @@ from torch import nn
 from orchestrator.errors import UserError
 from orchestrator.evaluate import EvaluateOptions, evaluate_checkpoint
 from tests.tiny import tiny_spec
+from trainers.backbones.keys import norm_of
 from trainers.backbones.published import (
     NotThisNetwork,
     fit,
     load_published,
-    norm_of,
     read_published,
 )
 from trainers.build import build_model, load_exported
@@ -220,7 +220,7 @@ def test_a_published_hat_x2_starts_an_x4_but_for_its_second_doubling(
 def test_another_backbone_is_refused_also_where_parts_would_fit(tmp_path: Path) -> None:
     torch.save(hat(1, "layer_norm", "sr_x2").state_dict(), tmp_path / "hat.pth")
     for strict in (True, False):
-        with pytest.raises(NotThisNetwork, match="of another backbone, hat, not of swinir"):
+        with pytest.raises(NotThisNetwork, match="of backbone hat, and the network is swinir"):
             load_published(network(1), tmp_path / "hat.pth", strict=strict)
     torch.save({"some.weight": torch.zeros(3)}, tmp_path / "else.pth")
     with pytest.raises(NotThisNetwork, match="nothing in it fits"):
@@ -288,7 +288,7 @@ STRANGE = {
     "wide": ({FIRST: torch.ones(12, 3, 3, 3)}, f"{FIRST} is [12, 3, 3, 3], not [8, 3, 3, 3]"),
     "whole": (
         {FIRST: torch.ones(8, 3, 3, 3, dtype=torch.int32)},
-        f"{FIRST}: int32 values where weights are wanted",
+        f"{FIRST}: int32 values where weights are expected",
     ),
     "complex": (
         {FIRST: torch.ones(8, 3, 3, 3, dtype=torch.complex64)},
@@ -304,7 +304,7 @@ STRANGE = {
         {FIRST: torch.full((8, 3, 3, 3), 1e300, dtype=torch.float64)},
         f"{FIRST}: not finite numbers",
     ),
-    "number": ({"epoch": 3}, "no tensors under names: epoch"),
+    "number": ({"epoch": 3}, "not named tensors: epoch"),
 }
 
 

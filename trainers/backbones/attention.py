@@ -1,4 +1,4 @@
-"""Attention within windows and relative position bias: what SwinIR, HAT and DRCT share."""
+"""Window attention with a relative position bias, shared by SwinIR, HAT and DRCT."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from trainers.rounding import as_kernel, is_emulated
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-MASKED = -100.0  # the published shift mask: not -inf
-CHUNKED_ON = frozenset({"cpu"})  # device types; elsewhere torch's kernels
+MASKED = -100.0  # the published shift mask adds this to scores, not -inf
+CHUNKED_ON = frozenset({"cpu"})  # device types; torch's kernels serve the others
 
 
 def windows_of(image: Float[Tensor, "I H W C"], size: int) -> Float[Tensor, "I R S y x C"]:
@@ -33,7 +33,7 @@ def windows_of(image: Float[Tensor, "I H W C"], size: int) -> Float[Tensor, "I R
 def larger_windows_of(
     image: Float[Tensor, "I H W C"], size: int, larger: int
 ) -> Float[Tensor, "I R S y x C"]:
-    """Windows of side `larger` around those of side `size`, zeros beyond the border: a view of the padded image."""
+    """Windows of side `larger` centred on those of side `size`: a view of the zero-padded image."""
     border = (larger - size) // 2
     padded = F.pad(image, (0, 0, border, border, border, border))
     return padded.unfold(1, larger, size).unfold(2, larger, size).permute(0, 1, 2, 4, 5, 3)
@@ -45,7 +45,7 @@ def image_of(windows: Float[Tensor, "I R S y x C"]) -> Float[Tensor, "I H W C"]:
 
 
 @lru_cache(maxsize=16)
-@torch.inference_mode(False)  # made while evaluating, it must serve training as well
+@torch.inference_mode(False)  # a tensor cached during an evaluation must serve training as well
 def relative_position_index(size: int, device: torch.device) -> Int[Tensor, "N N"]:
     """Row of the (2*size - 1)^2 bias table for each pair of tokens of a window."""
     rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
@@ -57,7 +57,8 @@ def relative_position_index(size: int, device: torch.device) -> Int[Tensor, "N N
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
 def overlapping_position_index(size: int, larger: int, device: torch.device) -> Int[Tensor, "N M"]:
-    """Row of the (size + larger - 1)^2 table for a token of a window and one of the larger window around it.
+    """Row of the (size + larger - 1)^2 bias table for each token of a window and each of the
+    larger window around it.
 
     The published table is cyclically shifted: rows below 0 count from its end (protocol section 2).
     """
@@ -80,9 +81,10 @@ def overlapping_position_index(size: int, larger: int, device: torch.device) -> 
 def shift_masks(
     size: int, shift: int, device: torch.device, dtype: torch.dtype
 ) -> Float[Tensor, "3 N N"]:
-    """Of windows at the right, at the bottom and in the corner: MASKED where two tokens come from different sides of the image.
+    """Masks of the windows at the right, at the bottom and in the corner of a shifted image.
 
-    All other windows of a shifted image lie within it.
+    They hold MASKED where two tokens come from opposite sides of the image, and 0 elsewhere. The
+    other windows of a shifted image do not wrap around it and need no mask.
     """
     beyond = torch.arange(size) >= size - shift
     row, column = (side.flatten() for side in torch.meshgrid(beyond, beyond, indexing="ij"))
@@ -96,17 +98,18 @@ def attend(
     bias: Float[Tensor, "heads N M"],
     masks: Float[Tensor, "3 N M"] | None,
 ) -> Float[Tensor, "I R S y x C"]:
-    """softmax(q k^T / sqrt(D) + bias + mask) v per head; keys and values from `kv` where that is given.
+    """softmax(q k^T / sqrt(D) + bias + mask) v per head, with keys and values from `kv` if given.
 
-    Torch's kernels on a GPU; ours on a CPU, in float32 at least: there half precision gains little on matrices so narrow.
+    A GPU runs torch's kernels. A CPU runs ours (docs/decisions/0005), in float32 at least: there
+    half precision gains little on matrices this narrow.
     """
     if is_emulated():
         return as_kernel(written_out_attention, qkv, kv, bias, masks)
     if qkv.device.type in CHUNKED_ON and not torch.compiler.is_compiling():
         wide = torch.promote_types(qkv.dtype, torch.float32)
+        given = qkv, kv, bias.to(wide), None if masks is None else masks.to(wide)
         with torch.autocast("cpu", enabled=False):
-            masks = None if masks is None else masks.to(wide)
-            return ChunkedAttention.apply(qkv, kv, bias.to(wide), masks)  # type: ignore[no-untyped-call]
+            return ChunkedAttention.apply(*given)  # type: ignore[no-untyped-call]
     heads, (_, rows, windows) = len(bias), qkv.shape[:3]
     if kv is None:
         q, k, v = heads_of(qkv, 3, heads, qkv.dtype).transpose(1, 2)
@@ -114,7 +117,7 @@ def attend(
         (q,) = heads_of(qkv, 1, heads, qkv.dtype).transpose(1, 2)
         k, v = heads_of(kv, 2, heads, kv.dtype).transpose(1, 2)
     added = bias
-    if masks is not None:
+    if masks is not None:  # the kernel takes a single mask per window: bias and shift mask in one
         added = bias.repeat(len(qkv), rows, windows, 1, 1, 1)
         mask_scores(added, masks[:, None], slice(0, rows), slice(0, windows), (rows, windows))
         added = added.flatten(0, 2)
@@ -133,11 +136,12 @@ def position_bias(
 
 
 class WindowAttention(nn.Module):
-    """Multi-head self-attention within the windows of an image, with a learnt bias per relative position.
+    """Multi-head self-attention within windows of an image, with a learnt relative position bias.
 
-    Windows are shifted where `img_size` is larger than a window, or, if `img_size` is 0, where the image's shorter side is.
-    The published networks go by the `img_size` they are constructed with, whatever the image: with one above `size`, an image
-    of a single window is shifted too, and pixels from opposite sides of it do not see each other.
+    Windows are shifted if `img_size` is larger than a window; with `img_size` 0, if the image's
+    shorter side is. The published networks go by the `img_size` they are constructed with, whatever
+    the image: with one above `size`, even an image of a single window is shifted, and pixels on
+    opposite sides of it do not see each other.
     """
 
     def __init__(self, dim: int, size: int, img_size: int, num_heads: int, qkv_bias: bool) -> None:
@@ -172,7 +176,7 @@ class WindowAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with GELU between."""
+    """Two linear layers with a GELU between them."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()

@@ -1,11 +1,12 @@
-"""Attention within windows on a CPU: a few windows at a time, so that scores stay in the cache and are never kept.
+"""Window attention on a CPU, a few windows at a time, so that scores stay in the cache.
 
-softmax(q k^T / sqrt(D) + bias + mask) v with exact gradients, the bias's among them, which torch's fused CPU kernel does not
-give; its unfused one writes the scores of all windows to memory five times. The backward computes them again from q and k.
-Windows are read from the image and written to it: nothing is rearranged as a whole.
+softmax(q k^T / sqrt(D) + bias + mask) v with exact gradients. One of them is the bias's, which
+torch's fused CPU kernel does not give; its unfused one writes the scores of all windows to memory
+five times. Here scores are never kept: the backward computes them again from q and k. Windows are
+read from the image and written to it, so nothing is rearranged as a whole.
 
-Axis letters: I image, R row of windows, S window of a row, y and x pixel of a window, D channel of a head; W = I*R*S windows,
-N = y*x queries, M keys.
+Axis letters: I image, R row of windows, S window of a row, y and x pixel of a window, D channel of
+a head; W = I*R*S windows, N = y*x queries, M keys.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from torch.autograd.function import once_differentiable
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-SCORES_AT_A_TIME = (
-    1 << 19
-)  # of one head: 2 MiB of float32, three windows of HAT's overlapping attention
+# Of one head: 2 MiB of float32, or three windows of HAT's overlapping attention. With several
+# windows a core works on whole ones; dividing one among cores is slower (docs/decisions/0005).
+SCORES_AT_A_TIME = 1 << 19
 
 Part = tuple[slice, slice, slice]  # of I, R and S
 
@@ -31,7 +32,10 @@ Part = tuple[slice, slice, slice]  # of I, R and S
 def heads_of(
     windows: Float[Tensor, "I R S y x C"], parts: int, heads: int, dtype: torch.dtype
 ) -> Float[Tensor, "parts heads W N D"]:
-    """C = parts*heads*D channels taken apart, windows and pixels put together: a copy, in the order in which they lie."""
+    """Split C = parts*heads*D channels, and flatten windows and pixels.
+
+    The result is a permuted view of a copy that keeps the order of windows, pixels and channels.
+    """
     i, r, s, height, width, c = windows.shape
     windows = windows.to(dtype, memory_format=torch.contiguous_format)
     together = windows.reshape(i * r * s, height * width, parts, heads, c // (parts * heads))
@@ -41,7 +45,10 @@ def heads_of(
 def mask_scores(
     scores: Tensor, masks: Tensor, rows: slice, windows: slice, grid: tuple[int, int]
 ) -> None:
-    """Add to scores (I, R, S, ..., N, M), of these rows and windows of a grid, the masks (right, bottom, corner), in place."""
+    """Add `masks` (right, bottom, corner) to scores (I, R, S, ..., N, M) in place.
+
+    The scores are of these rows and windows of a grid, and only its last ones are masked.
+    """
     right, bottom, corner = masks
     last_row, last_window = rows.stop == grid[0], windows.stop == grid[1]
     if last_window:
@@ -53,12 +60,15 @@ def mask_scores(
 
 
 class ChunkedAttention(torch.autograd.Function):
-    """`qkv` (I, R, S, y, x, 3*heads*D); or queries alone, and `kv` (I, R, S, y', x', 2*heads*D). Views of images.
+    """Attention of `qkv`, `kv` or None, `bias` (heads, N, M) and `masks` (3, N, M) or None.
 
-    bias (heads, N, M), masks (3, N, M) or None -> (I, R, S, y, x, heads*D), a view of an image, of the dtype of `qkv`.
-    Scores and products are of the dtype of the bias, and what they need is brought to it a part at a time. The caller turns
-    autocast off.
-    Products are formed transposed where D would be the side along which the processor's lanes run: it is short.
+    `qkv` is (I, R, S, y, x, 3*heads*D); with `kv` (I, R, S, y', x', 2*heads*D) it holds queries
+    alone, (I, R, S, y, x, heads*D). Both are views of images, and so is the result,
+    (I, R, S, y, x, heads*D), in the dtype of `qkv`.
+
+    Scores and products have the dtype of the bias; their inputs are converted to it a part at a
+    time. The caller turns autocast off. Some products are computed transposed, because D is short
+    and would otherwise be the side along which the processor's vector lanes run.
     """
 
     @staticmethod
@@ -73,9 +83,7 @@ class ChunkedAttention(torch.autograd.Function):
         heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
         out = _image_like(qkv, qkv.shape[-1] // (3 if kv is None else 1))
         for part in _parts(len(qkv), *grid, bias[0].numel()):
-            q, k, v = _queries_keys_values(
-                qkv[part], None if kv is None else kv[part], heads, bias.dtype
-            )
+            q, k, v = _queries_keys_values(qkv, kv, part, heads, bias.dtype)
             results = _room_like(q[None])
             for h in range(heads):
                 probabilities = _probabilities(q[h], k[h], bias[h], masks, part, grid)
@@ -86,7 +94,7 @@ class ChunkedAttention(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    # Without autocast, as the forward, though a caller's backward be within it.
+    # Turns autocast off as in the forward, even if the caller's backward runs under it.
     @custom_bwd(device_type="cpu")  # type: ignore[untyped-decorator]
     def backward(  # type: ignore[override]
         ctx: Any, grad_out: Tensor
@@ -96,18 +104,14 @@ class ChunkedAttention(torch.autograd.Function):
         grad_qkv, grad_bias = _image_like(qkv, qkv.shape[-1]), torch.zeros_like(bias)
         grad_kv = None if kv is None else torch.empty(kv.shape, dtype=kv.dtype)
         for part in _parts(len(qkv), *grid, bias[0].numel()):
-            q, k, v = _queries_keys_values(
-                qkv[part], None if kv is None else kv[part], heads, bias.dtype
-            )
+            q, k, v = _queries_keys_values(qkv, kv, part, heads, bias.dtype)
             (g,) = heads_of(grad_out[part], 1, heads, bias.dtype)
             if kv is None:
                 grads = _room_like(torch.broadcast_to(q, (3, *q.shape)))
                 grad_q, grad_k, grad_v = grads
             else:
-                grads, grads_kv = (
-                    _room_like(q[None]),
-                    _room_like(torch.broadcast_to(k, (2, *k.shape))),
-                )
+                grads = _room_like(q[None])
+                grads_kv = _room_like(torch.broadcast_to(k, (2, *k.shape)))
                 grad_q, grad_k, grad_v = grads[0], *grads_kv
             for h in range(heads):
                 probabilities = _probabilities(q[h], k[h], bias[h], masks, part, grid)
@@ -133,13 +137,14 @@ def written_out_attention(
     bias: Float[Tensor, "heads N M"],
     masks: Float[Tensor, "3 N M"] | None,
 ) -> Tensor:
-    """The same an operation at a time, as published: what half precision is emulated by, on every device. No gradient."""
+    """The same attention one operation at a time, as published, without a gradient.
+
+    The emulation of half precision runs this on every device.
+    """
     heads, grid = len(bias), (qkv.shape[1], qkv.shape[2])
     out = _image_like(qkv, qkv.shape[-1] // (3 if kv is None else 1))
     for part in _parts(len(qkv), *grid, bias.numel()):
-        q, k, v = _queries_keys_values(
-            qkv[part], None if kv is None else kv[part], heads, bias.dtype
-        )
+        q, k, v = _queries_keys_values(qkv, kv, part, heads, bias.dtype)
         scores = (q * q.shape[-1] ** -0.5) @ k.mT + bias[:, None]
         if masks is not None:
             counts = [side.stop - side.start for side in part]
@@ -150,7 +155,10 @@ def written_out_attention(
 
 
 def _parts(images: int, rows: int, windows: int, scores_of_a_window: int) -> Iterator[Part]:
-    """Whole images, whole rows of one image, or windows of one row: as many as SCORES_AT_A_TIME allows, at least one."""
+    """Yield whole images, whole rows of one image, or windows of one row.
+
+    A part is as large as SCORES_AT_A_TIME allows, and has at least one window.
+    """
     at_a_time = max(1, SCORES_AT_A_TIME // scores_of_a_window)
     sides = (images, rows, windows)
     steps = (
@@ -166,10 +174,14 @@ def _parts(images: int, rows: int, windows: int, scores_of_a_window: int) -> Ite
 
 
 def _probabilities(
-    q: Float[Tensor, "W N D"], k: Float[Tensor, "W M D"], bias: Float[Tensor, "N M"], masks: Tensor | None, part: Part,
+    q: Float[Tensor, "W N D"],
+    k: Float[Tensor, "W M D"],
+    bias: Float[Tensor, "N M"],
+    masks: Tensor | None,
+    part: Part,
     grid: tuple[int, int],
-) -> Float[Tensor, "W N M"]:  # fmt: skip
-    """softmax(q k^T / sqrt(D) + bias + mask) of one head in the windows of a part."""
+) -> Float[Tensor, "W N M"]:
+    """softmax(q k^T / sqrt(D) + bias + mask) of one head in the windows of `part`."""
     scores = q.new_empty(len(q), *bias.shape).copy_(bias)
     if masks is not None:
         counts = [side.stop - side.start for side in part]
@@ -178,29 +190,29 @@ def _probabilities(
 
 
 def _queries_keys_values(
-    qkv: Tensor, kv: Tensor | None, heads: int, dtype: torch.dtype
+    qkv: Tensor, kv: Tensor | None, part: Part, heads: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Each (heads, W, N or M, D)."""
+    """The queries, keys and values of a part, each (heads, W, N or M, D)."""
     if kv is None:
-        q, k, v = heads_of(qkv, 3, heads, dtype)
+        q, k, v = heads_of(qkv[part], 3, heads, dtype)
     else:
-        (q,), (k, v) = heads_of(qkv, 1, heads, dtype), heads_of(kv, 2, heads, dtype)
+        (q,), (k, v) = heads_of(qkv[part], 1, heads, dtype), heads_of(kv[part], 2, heads, dtype)
     return q, k, v
 
 
 def _room_like(of_heads: Float[Tensor, "parts heads W N D"]) -> Float[Tensor, "parts heads W N D"]:
-    """Uninitialised, in memory as `heads_of` leaves it."""
+    """An uninitialised tensor with the memory layout of the results of `heads_of`."""
     parts, heads, w, n, d = of_heads.shape
     return of_heads.new_empty(w, n, parts, heads, d).permute(2, 3, 0, 1, 4)
 
 
 def _put(windows: Tensor, part: Part, of_heads: Float[Tensor, "parts heads W N D"]) -> None:
-    """The reverse of `heads_of`, into a part of windows."""
+    """Undo `heads_of` and write the result into a part of `windows`."""
     chosen = windows[part]
     chosen.copy_(of_heads.permute(2, 3, 0, 1, 4).reshape(chosen.shape))
 
 
 def _image_like(windows: Tensor, channels: int) -> Tensor:
-    """Uninitialised (I, R, S, y, x, channels), in memory an image (I, R*y, S*x, channels)."""
+    """An uninitialised (I, R, S, y, x, channels), in memory an image (I, R*y, S*x, channels)."""
     i, r, s, height, width, _ = windows.shape
     return windows.new_empty(i, r, height, s, width, channels).transpose(2, 3)

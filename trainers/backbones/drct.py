@@ -1,4 +1,4 @@
-"""DRCT (Hsu et al., arXiv:2404.00722), with any norm. State-dict keys are those of the published code."""
+"""DRCT (Hsu et al., arXiv:2404.00722), with any norm, under the published state-dict keys."""
 
 from __future__ import annotations
 
@@ -21,16 +21,27 @@ SLOPE = 0.2  # of the leaky ReLU between blocks
 
 
 class DenseGroup(nn.Module):
-    """A residual dense group (RDG): five Swin blocks, each on the group's input and all that the earlier ones made of it.
+    """A residual dense group (RDG): five Swin blocks, each of which sees the group's input and the
+    outputs of all earlier ones.
 
-    Block k (from 0) sees dim + k * gc channels and has heads - (width % heads) heads; blocks 1 and 3 are shifted, blocks 3
-    and 4 have an MLP as wide as their input. A 1 x 1 convolution after each reduces it to gc channels, the last to dim.
+    Block k, counted from 0, sees width = dim + k * gc channels. From block 1 on it has
+    heads - (width % heads) heads. Blocks 1 and 3 are shifted; blocks 3 and 4 have an MLP as wide as
+    their input. A 1 x 1 convolution after each block reduces it to gc channels, the last to dim.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, window_size: int, img_size: int, gc: int, mlp_ratio: float, qkv_bias: bool,
-        drop_path: float, make_norm: MakeNorm, run: Run,
-    ) -> None:  # fmt: skip
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        img_size: int,
+        gc: int,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        drop_path: float,
+        make_norm: MakeNorm,
+        run: Run,
+    ) -> None:
         super().__init__()
         self.run = run
         for k in range(NUM_BLOCKS):
@@ -48,6 +59,7 @@ class DenseGroup(nn.Module):
                 drop_path,
                 make_norm,
             )
+            # Single attributes, not a list of modules, because the published keys number them so.
             setattr(self, f"swin{k + 1}", block)
             setattr(self, f"adjust{k + 1}", nn.Conv2d(width, gc if k + 1 < NUM_BLOCKS else dim, 1))
 
@@ -58,26 +70,24 @@ class DenseGroup(nn.Module):
         for k in range(1, NUM_BLOCKS + 1):
             block, adjust = getattr(self, f"swin{k}"), getattr(self, f"adjust{k}")
             seen = parts[0] if k == 1 else torch.cat(parts, dim=-1)
-            new = to_tokens(
-                adjust(
-                    to_image(
-                        self.run(block, seen, size, None if factors is None else factors[k - 1]),
-                        size,
-                    )
-                )
-            )
+            out = self.run(block, seen, size, None if factors is None else factors[k - 1])
+            new = to_tokens(adjust(to_image(out, size)))
             parts.append(new if k == NUM_BLOCKS else F.leaky_relu(new, SLOPE))
         return torch.add(x, parts[-1], alpha=RESIDUAL_SCALE)
 
 
 def drct(
-    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm, stdnorm: bool, scale: int, recompute: bool,
-    embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6, window_size: int = 16,
-    img_size: int = 0, gc: int = 32, mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
+    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm,
+    stdnorm: bool, scale: int, recompute: bool,
+    embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6,
+    window_size: int = 16, img_size: int = 0, gc: int = 32, mlp_ratio: float = 2.0,
+    qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
 ) -> RestorationTransformer:  # fmt: skip
-    """`num_heads` are those of each group's first block. A group has five blocks: `depths`, as in the published code, only says
-    how drop path grows over the groups: all blocks of one have the rate that its first would have at that depth.
-    `recompute` trades time for memory in training.
+    """A DRCT. `num_heads` are the heads of each group's first block.
+
+    Every group has five blocks. As in the published code, `depths` only decides how drop path grows
+    over the groups: all blocks of a group have the rate that its first block would have if the
+    groups had `depths` blocks. `recompute` trades time for memory in training.
     """
 
     def groups() -> Iterator[DenseGroup]:
@@ -85,9 +95,17 @@ def drct(
         for i, heads in enumerate(num_heads):
             rate = rates[sum(depths[:i])]
             yield DenseGroup(
-                embed_dim, heads, window_size, img_size, gc, mlp_ratio, qkv_bias, rate, make_norm,
+                embed_dim,
+                heads,
+                window_size,
+                img_size,
+                gc,
+                mlp_ratio,
+                qkv_bias,
+                rate,
+                make_norm,
                 recomputed if recompute else kept,
-            )  # fmt: skip
+            )
 
     return RestorationTransformer(
         make_groups=groups,

@@ -1,4 +1,4 @@
-"""DRCT's sizes, what does not fit, and its cost. Torch-free: planning reads it."""
+"""DRCT's sizes, which knobs cannot work, and its cost. Planning reads this without torch."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from trainers.backbones import network_shape
 from trainers.shape import Amount, Blocks, CountNorm, Knobs, convolution
 
 NUM_BLOCKS = 5  # of a dense group
-NUM_WIDE = 3  # of them with an MLP of `mlp_ratio`; the others' is as wide as their input
+NUM_WIDE = 3  # the first ones have an MLP of `mlp_ratio`, the others one as wide as their input
 
 
 def dense_widths(knobs: Knobs) -> list[int]:
-    """Channels of the blocks of a group."""
+    """Channels that each block of a group sees."""
     return [knobs["embed_dim"] + k * knobs["gc"] for k in range(NUM_BLOCKS)]
 
 
 def dense_heads(heads: int, width: int) -> int:
-    """Heads of a block after the first: the published rule, which divides for some widths only."""
+    """Heads of a block after the first, by the published rule: only some widths are a multiple."""
     return heads - width % heads
 
 
@@ -38,7 +38,7 @@ def misfit(knobs: Knobs) -> str | None:
 
 
 def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
-    """Each with the 1 x 1 convolution after it."""
+    """Count the 1 x 1 convolution after each block as part of it."""
     c, gc, last = knobs["embed_dim"], knobs["gc"], NUM_BLOCKS - 1
     for heads, times in Counter[int](knobs["num_heads"]).items():
         for k, width in enumerate(dense_widths(knobs)):
@@ -50,7 +50,7 @@ def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
 
 
 def around(knobs: Knobs, count_embed: CountNorm, count_end: CountNorm, scale: int) -> list[Amount]:
-    """No convolution ends a group."""
+    """Count no convolution per group: DRCT ends none with one."""
     return network_shape.around(knobs, count_embed, count_end, scale, convolutions=0)
 
 

@@ -1,7 +1,10 @@
-"""Drop path (Huang et al., arXiv:1603.09382), its draws data: which branch falls away for which image is handed to the network.
+"""Drop path (Huang et al., arXiv:1603.09382) with draws as data, handed to the network.
 
-So a step is the same however its batch is sliced over ranks and micro-batches, in a backward pass that runs a block again, and
-after a resumption. Axis letters: K block with drop path, in the network's order; B image. A block has two branches.
+The network is given which branch is dropped for which image. So a step is the same however its
+batch is sliced over ranks and micro-batches, in a backward pass that runs a block again, and after
+a resumption.
+
+Axis letters: K block with drop path, in the network's order; B image. A block has two branches.
 """
 
 from __future__ import annotations
@@ -16,11 +19,14 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 BRANCHES = 2  # of a block: attention and MLP
-STREAM = 1  # in Philox's counter; 0 is that of the patches (trainers.tasks.patches)
+STREAM = 1  # in Philox's counter, apart from 0, the stream of the patches (trainers.tasks.patches)
 
 
 class DropPath(nn.Module):
-    """A branch times a factor per image: 0 with probability `rate`, otherwise 1 / (1 - rate). Without factors, the branch."""
+    """A branch times a factor per image: 0 with probability `rate`, otherwise 1 / (1 - rate).
+
+    Without factors, the branch is returned as it is.
+    """
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -38,16 +44,16 @@ class DropPath(nn.Module):
 
 
 def rates_of(network: nn.Module) -> Float[Tensor, " K"]:
-    """The rates of the network's blocks, in the order in which its forward pass reaches them."""
+    """The drop-path rates of the network's blocks, in the order of its forward pass."""
     return torch.tensor([part.rate for part in network.modules() if isinstance(part, DropPath)])
 
 
 def factors_of_step(
     rates: Float[Tensor, " K"], seed: int, step: int, images: slice
 ) -> Float[Tensor, "K 2 B"] | None:
-    """The factors of these images of the step's global batch, each a function of (seed, step, block and branch, image).
+    """The factors for `images` of the step's global batch, or None if no branch can be dropped.
 
-    None where no branch can fall away.
+    Each is a function of (seed, step, block and branch, image).
     """
     if not rates.any():
         return None
@@ -63,6 +69,6 @@ def factors_of_step(
 def factors_of(
     uniform: Float[Tensor, "K 2 B"], rates: Float[Tensor, " K"]
 ) -> Float[Tensor, "K 2 B"]:
-    """Numbers drawn uniformly from [0, 1) to factors."""
+    """Turn numbers drawn uniformly from [0, 1) into factors."""
     rates = rates.to(uniform).view(-1, 1, 1)
     return (uniform >= rates).to(uniform.dtype) / (1 - rates)

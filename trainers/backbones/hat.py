@@ -1,4 +1,4 @@
-"""HAT (Chen et al., arXiv:2205.04437), with any norm. State-dict keys are those of the published code."""
+"""HAT (Chen et al., arXiv:2205.04437), with any norm, under the published state-dict keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trainers.backbones.attention import (
     position_bias_table,
     windows_of,
 )
-from trainers.backbones.blocks import Run, kept, recomputed
+from trainers.backbones.blocks import Run, SwinGroup, kept, recomputed
 from trainers.backbones.drop_path import DropPath
 from trainers.backbones.network import MakeNorm, RestorationTransformer, Size, to_image, to_tokens
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class ChannelAttention(nn.Module):
-    """Each channel times a number in (0, 1) that follows from the means of all of them."""
+    """Each channel times a factor in (0, 1), computed from the spatial means of all channels."""
 
     def __init__(self, dim: int, squeeze_factor: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class ChannelAttention(nn.Module):
 
 
 class ConvBranch(nn.Module):
-    """The convolutional branch of a hybrid block (CAB), beside its attention."""
+    """The convolutional branch (CAB) that a hybrid block has beside its attention."""
 
     def __init__(self, dim: int, compress_ratio: int, squeeze_factor: int) -> None:
         super().__init__()
@@ -65,13 +65,25 @@ class ConvBranch(nn.Module):
 class HybridBlock(nn.Module):
     """HAB: one norm feeds (shifted) window attention and the convolutional branch; then an MLP.
 
-    The norm's scale multiplies the sum of both branches, after drop path and `conv_scale` (protocol section 1).
+    The norm's scale multiplies the sum of both branches, after drop path and `conv_scale`
+    (protocol section 1).
     """
 
     def __init__(
-        self, dim: int, num_heads: int, window_size: int, img_size: int, shifted: bool, compress_ratio: int,
-        squeeze_factor: int, conv_scale: float, mlp_ratio: float, qkv_bias: bool, drop_path: float, make_norm: MakeNorm,
-    ) -> None:  # fmt: skip
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        img_size: int,
+        shifted: bool,
+        compress_ratio: int,
+        squeeze_factor: int,
+        conv_scale: float,
+        mlp_ratio: float,
+        qkv_bias: bool,
+        drop_path: float,
+        make_norm: MakeNorm,
+    ) -> None:
         super().__init__()
         self.shift = window_size // 2 if shifted else 0
         self.conv_scale = conv_scale
@@ -95,12 +107,21 @@ class HybridBlock(nn.Module):
 
 
 class OverlappingBlock(nn.Module):
-    """OCAB: windows attend to larger ones around them; then an MLP. Keys beyond the border are zeros, and not masked."""
+    """OCAB: windows attend to larger ones around them; then an MLP.
+
+    As published, the larger windows see zeros beyond the image's border, which are not masked.
+    """
 
     def __init__(
-        self, dim: int, num_heads: int, window_size: int, overlap_ratio: float, mlp_ratio: float, qkv_bias: bool,
+        self,
+        dim: int,
+        num_heads: int,
+        window_size: int,
+        overlap_ratio: float,
+        mlp_ratio: float,
+        qkv_bias: bool,
         make_norm: MakeNorm,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.window_size = window_size
@@ -126,7 +147,7 @@ class OverlappingBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N C"], size: Size, factors: None = None
     ) -> Float[Tensor, "B N C"]:
-        """Nothing falls away here: `factors` is what `Run` hands to every block."""
+        """`factors` is unused, as no branch is ever dropped here; `Run` hands it to every block."""
         normed = self.norm1(x)
         x = normed.restore(self.attention(normed.tokens, size)) + x
         normed = self.norm2(x)
@@ -134,7 +155,10 @@ class OverlappingBlock(nn.Module):
 
 
 class HybridSequence(nn.Module):
-    """The blocks of a group; a module of its own because the published keys name it."""
+    """The blocks of a group (RHAG) and the overlapping one that ends it.
+
+    A separate module because the published keys name it.
+    """
 
     def __init__(self, blocks: Sequence[HybridBlock], last: OverlappingBlock, run: Run) -> None:
         super().__init__()
@@ -150,44 +174,44 @@ class HybridSequence(nn.Module):
         return self.run(self.overlap_attn, x, size, None)
 
 
-class HybridGroup(nn.Module):
-    """A residual hybrid attention group (RHAG): blocks, every second one shifted, an OCAB, a convolution, around an identity."""
-
-    def __init__(
-        self, dim: int, blocks: Sequence[HybridBlock], last: OverlappingBlock, run: Run
-    ) -> None:
-        super().__init__()
-        self.residual_group = HybridSequence(blocks, last, run)
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
-
-    def forward(
-        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
-    ) -> Float[Tensor, "B N C"]:
-        return to_tokens(self.conv(to_image(self.residual_group(x, size, factors), size))) + x
-
-
 def hat(
-    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm, stdnorm: bool, scale: int, recompute: bool,
-    embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6, window_size: int = 16,
-    img_size: int = 0, compress_ratio: int = 3, squeeze_factor: int = 30, conv_scale: float = 0.01,
-    overlap_ratio: float = 0.5, mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
+    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm,
+    stdnorm: bool, scale: int, recompute: bool,
+    embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6,
+    window_size: int = 16, img_size: int = 0, compress_ratio: int = 3, squeeze_factor: int = 30,
+    conv_scale: float = 0.01, overlap_ratio: float = 0.5, mlp_ratio: float = 2.0,
+    qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
 ) -> RestorationTransformer:  # fmt: skip
-    """`depths` are the hybrid blocks of each group, `num_heads` their heads; `recompute` trades time for memory in training."""
+    """A HAT whose groups have `depths` hybrid blocks of `num_heads` heads, then an overlapping one.
 
-    def groups() -> Iterator[HybridGroup]:
+    Every second hybrid block is shifted. `recompute` trades time for memory in training.
+    """
+
+    def groups() -> Iterator[SwinGroup]:
         rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
         for depth, heads in zip(depths, num_heads, strict=True):
             blocks = [
                 HybridBlock(
-                    embed_dim, heads, window_size, img_size, i % 2 == 1, compress_ratio, squeeze_factor, conv_scale,
-                    mlp_ratio, qkv_bias, next(rates), make_norm,
+                    embed_dim,
+                    heads,
+                    window_size,
+                    img_size,
+                    i % 2 == 1,
+                    compress_ratio,
+                    squeeze_factor,
+                    conv_scale,
+                    mlp_ratio,
+                    qkv_bias,
+                    next(rates),
+                    make_norm,
                 )
                 for i in range(depth)
-            ]  # fmt: skip
+            ]
             last = OverlappingBlock(
                 embed_dim, heads, window_size, overlap_ratio, mlp_ratio, qkv_bias, make_norm
             )
-            yield HybridGroup(embed_dim, blocks, last, recomputed if recompute else kept)
+            sequence = HybridSequence(blocks, last, recomputed if recompute else kept)
+            yield SwinGroup(embed_dim, sequence)
 
     return RestorationTransformer(
         make_groups=groups,

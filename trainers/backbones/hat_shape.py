@@ -1,4 +1,4 @@
-"""HAT's sizes, what does not fit, and its cost. Torch-free: planning reads it."""
+"""HAT's sizes, which knobs cannot work, and its cost. Planning reads this without torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def misfit(knobs: Knobs) -> str | None:
     if overlap % 2:
         return (
             f"overlap_ratio {knobs['overlap_ratio']:g} makes a window of {window} larger by "
-            f"{overlap} pixels, which must be an even number: half of it stands on either side"
+            f"{overlap} pixels, which must be an even number: half of them go on either side"
         )
     return None
 
 
 def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
-    """Hybrid blocks, and the overlapping one that ends each group."""
+    """Yield the hybrid blocks of each kind of group, and the overlapping block that ends it."""
     c, ratio, window = knobs["embed_dim"], knobs["mlp_ratio"], knobs["window_size"]
     inner, squeezed = c // knobs["compress_ratio"], c // knobs["squeeze_factor"]
     gate = Amount(2 * c * squeezed + squeezed + c, 0, c)

@@ -1,4 +1,7 @@
-"""What SwinIR, HAT and DRCT share around their groups: embedding, end, reconstruction head. Keys are the published ones."""
+"""The network around the groups of SwinIR, HAT and DRCT: embedding, end, reconstruction head.
+
+State-dict keys are the published ones.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +31,12 @@ def to_tokens(image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B N C"]:
 
 
 def to_image(tokens: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B C H W"]:
-    """A view, in channels_last order: what convolutions take without a copy."""
+    """A view in channels_last order, which convolutions take without a copy."""
     return tokens.transpose(1, 2).unflatten(2, size)
 
 
 def initialise(module: nn.Module) -> None:
-    """The published start of linear layers: weights truncated normal with std 0.02, biases 0."""
+    """Initialise linear layers as published: weights truncated normal with std 0.02, biases 0."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         if module.bias is not None:
@@ -41,7 +44,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def pixel_shuffle_steps(channels: int, scale: int) -> nn.Sequential:
-    """x2 once or twice, or x3: a convolution and a pixel shuffle each."""
+    """One or two steps of x2, or one of x3; each is a convolution and a pixel shuffle."""
     factors = {2: [2], 3: [3], 4: [2, 2]}[scale]
     steps: list[nn.Module] = []
     for factor in factors:
@@ -50,12 +53,14 @@ def pixel_shuffle_steps(channels: int, scale: int) -> nn.Sequential:
 
 
 def reflect_to_multiple(image: Float[Tensor, "B C H W"], size: int) -> Float[Tensor, "B C H2 W2"]:
-    """Reflect-padded below and to the right to multiples of `size`: more than once where the image is that small."""
+    """Reflect-pad the image below and to the right to multiples of `size`.
+
+    An image too small for that in one go is reflected repeatedly.
+    """
     for axis in (2, 3):
         while missing := -image.shape[axis] % size:
-            reach = (
-                image.shape[axis] - 1
-            )  # the outermost row is not repeated, but where it is the only one
+            # A reflection leaves out the outermost row, so a lone row is replicated instead.
+            reach = image.shape[axis] - 1
             grow = min(missing, max(reach, 1))
             padding = (0, 0, 0, grow) if axis == 2 else (0, grow, 0, 0)
             image = F.pad(image, padding, mode="reflect" if reach else "replicate")
@@ -63,7 +68,10 @@ def reflect_to_multiple(image: Float[Tensor, "B C H W"], size: int) -> Float[Ten
 
 
 class InputScale(nn.Module):
-    """(image - mean) * img_range / std, with the DF2K mean, and its std where `stdnorm`; `undo` is the inverse, for the output."""
+    """(image - mean) * img_range / std, with the DF2K mean, and with its std if `stdnorm`, else 1.
+
+    `undo` is the inverse, for the output.
+    """
 
     mean: Tensor
     std: Tensor
@@ -71,6 +79,7 @@ class InputScale(nn.Module):
     def __init__(self, stdnorm: bool, img_range: float) -> None:
         super().__init__()
         std = torch.tensor(DF2K_STD if stdnorm else (1.0, 1.0, 1.0)) / img_range
+        # Not persistent, so that state dicts keep to the published keys.
         self.register_buffer("mean", torch.tensor(DF2K_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", std.view(1, 3, 1, 1), persistent=False)
 
@@ -82,7 +91,7 @@ class InputScale(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """The norm at the embedding; a module of its own because the published keys name it."""
+    """The norm after the embedding: a separate module because the published keys name it."""
 
     def __init__(self, norm: Norm) -> None:
         super().__init__()
@@ -90,18 +99,30 @@ class PatchEmbed(nn.Module):
 
 
 class RestorationTransformer(nn.Module):
-    """Images (B, 3, H, W) in [0, 1] to (B, 3, scale*H, scale*W); any H and W, reflect-padded to the window.
+    """Images (B, 3, H, W) in [0, 1] to (B, 3, scale*H, scale*W), for any H and W.
 
-    `make_groups` builds the residual groups: modules from tokens (B, N, C), the image's size (H, W) and the drop-path factors
-    of their blocks (K, 2, B), or None, to tokens; the probes look at their outputs. `make_embed_norm` and `make_end_norm` build a
-    norm for a number of channels. With `scale` 1 the output is the input plus what the network adds; otherwise `upsampler` names
-    the head, `pixelshuffle` (a convolution at every doubling) or `pixelshuffledirect` (one for all).
+    Images are reflect-padded to whole windows. `make_groups` builds the residual groups: modules
+    from tokens (B, N, C), the image's size (H, W), and the drop-path factors of their blocks
+    (K, 2, B) or None, to tokens. The probes look at their outputs. `make_embed_norm` and
+    `make_end_norm` build a norm for a number of channels.
+
+    With `scale` 1 the output is the input plus what the network adds. Otherwise `upsampler` names
+    the head: `pixelshuffle` (a convolution for every doubling) or `pixelshuffledirect` (only one).
     """
 
     def __init__(
-        self, *, make_groups: Callable[[], Iterable[nn.Module]], make_embed_norm: MakeNorm, make_end_norm: MakeNorm,
-        stdnorm: bool, img_range: float, scale: int, embed_dim: int, window_size: int, upsampler: str,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        make_groups: Callable[[], Iterable[nn.Module]],
+        make_embed_norm: MakeNorm,
+        make_end_norm: MakeNorm,
+        stdnorm: bool,
+        img_range: float,
+        scale: int,
+        embed_dim: int,
+        window_size: int,
+        upsampler: str,
+    ) -> None:
         super().__init__()
         self.window_size = window_size
         self.scale = scale
@@ -110,6 +131,7 @@ class RestorationTransformer(nn.Module):
         self.conv_first = nn.Conv2d(3, embed_dim, 3, padding=1)
         self.patch_embed = PatchEmbed(make_embed_norm(embed_dim))
         self.layers = nn.ModuleList(make_groups())
+        # Blocks with drop path in each group: how `features` splits the factors.
         self._drop_paths = [
             sum(isinstance(part, DropPath) for part in group.modules()) for group in self.layers
         ]
@@ -137,9 +159,8 @@ class RestorationTransformer(nn.Module):
         self, shallow: Float[Tensor, "B C H W"], factors: Float[Tensor, "K 2 B"] | None = None
     ) -> Float[Tensor, "B C H W"]:
         size = (shallow.shape[2], shallow.shape[3])
-        x = self.patch_embed.norm(
-            to_tokens(shallow)
-        ).tokens.contiguous()  # an affine leaves a convolution's layout
+        # An affine norm would leave tokens in the convolution's layout.
+        x = self.patch_embed.norm(to_tokens(shallow)).tokens.contiguous()
         of_groups = (
             [None] * len(self.layers) if factors is None else factors.split(self._drop_paths)
         )
@@ -159,7 +180,7 @@ class RestorationTransformer(nn.Module):
     def forward(
         self, image: Float[Tensor, "B 3 H W"], factors: Float[Tensor, "K 2 B"] | None = None
     ) -> Float[Tensor, "B 3 sH sW"]:
-        """`factors` are those of drop path; in training mode, without them, they are drawn from torch's generator."""
+        """`factors` are those of drop path; without them, training mode lets torch draw some."""
         h, w = image.shape[2:]
         if self.training and factors is None and (rates := rates_of(self)).any():
             factors = factors_of(

@@ -1,6 +1,6 @@
-"""What the shapes of SwinIR, HAT and DRCT share: groups of window attention, and what is around.
+"""The shared part of the shapes of SwinIR, HAT and DRCT: groups of window attention and the rest.
 
-The pure side of `network.py` and `attention.py`.
+This is the pure side of `network.py` and `attention.py`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ AXES = {
 
 
 def refusal(_task: str, _knobs_of_task: Knobs) -> None:
-    """There is a head for every scale."""
+    """Refuse no task: there is a head for every scale."""
 
 
 def sized(knobs: Knobs, width: int | None, depth: int | None) -> Knobs:
-    """As many groups as `depth`, each like the first. Raises BadSize where they differ."""
+    """Put in `width`, and `depth` groups like the first. Raises BadSize where groups differ."""
     values = dict(knobs)
     if width is not None:
         values["embed_dim"] = width
@@ -45,13 +45,13 @@ def size(knobs: Knobs) -> Size:
 
 
 def multiple_px(knobs: Knobs) -> int:
-    """Whole windows."""
+    """The side of a window: the network pads its input to whole ones."""
     window: int = knobs["window_size"]
     return window
 
 
 def misfit(knobs: Knobs) -> str | None:
-    """Heads, MLP and windows, which the three have alike."""
+    """Check heads, MLP and windows, which are alike in the three backbones."""
     width, depths, heads = knobs["embed_dim"], knobs["depths"], knobs["num_heads"]
     if len(depths) != len(heads):
         return f"depths names {len(depths)} groups, num_heads {len(heads)}"
@@ -71,7 +71,7 @@ def misfit(knobs: Knobs) -> str | None:
 
 
 def undivided(width: int, heads: int) -> str | None:
-    """Why so many heads do not share the channels evenly, or None."""
+    """Say why `heads` cannot share `width` channels evenly, or return None if they can."""
     if width % heads == 0:
         return None
     below, above = width - width % heads, width - width % heads + heads
@@ -80,7 +80,7 @@ def undivided(width: int, heads: int) -> str | None:
 
 
 def groups(knobs: Knobs) -> Iterable[tuple[int, int, int]]:
-    """Blocks and heads of each kind of group, and how many groups are of it."""
+    """Yield the blocks and heads of each kind of group, and the number of groups of that kind."""
     kinds = Counter(zip(knobs["depths"], knobs["num_heads"], strict=True))
     return ((depth, heads, times) for (depth, heads), times in kinds.items())
 
@@ -88,7 +88,10 @@ def groups(knobs: Knobs) -> Iterable[tuple[int, int, int]]:
 def block(
     knobs: Knobs, count_norm: CountNorm, c: int, heads: int, *, ratio: float, larger: int = 0
 ) -> Amount:
-    """Window attention and MLP with their norms; `larger` is the side of the windows of keys."""
+    """Cost of window attention and MLP with their norms.
+
+    `larger` is the side of the windows that keys come from, where it is not `window_size`.
+    """
     window, hidden = knobs["window_size"], int(c * ratio)
     keys = larger or window
     table = (window + keys - 1) ** 2 * heads
@@ -108,7 +111,7 @@ def around(
     convolutions: int,
     upsampler: str = "pixelshuffle",
 ) -> list[Amount]:
-    """Embedding, end and head; `convolutions` are those that end a group."""
+    """Cost of embedding, end and head, and of the `convolutions` that end groups."""
     c = knobs["embed_dim"]
     ends = Amount(count_embed(c) + count_end(c), 0, 2 * c)
     body = convolution(c, c).times(convolutions + 1)
@@ -127,7 +130,8 @@ def _head(c: int, scale: int, upsampler: str) -> list[Amount]:
     return [*convolutions, convolution(NUM_FEATURES, 3, side=side)]
 
 
-# A shape of windows, but for what differs: `small`, `networks`, `first_block`, `misfit`, `blocks`, `around`, `has_keys`.
+# A Shape of a network of windows. Left to give: `small`, `networks`, `first_block`, `misfit`,
+# `blocks`, `around` and `has_keys`.
 windowed = partial(
     Shape, axes=AXES, refusal=refusal, sized=sized, size=size, multiple_px=multiple_px
 )

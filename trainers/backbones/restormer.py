@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def under(name: str, module: nn.Module) -> nn.Sequential:
-    """The module, one step further down in the keys, as the published ones have it."""
+    """Wrap `module` so that its keys begin with `name`, as the published ones do."""
     return nn.Sequential(OrderedDict([(name, module)]))
 
 
@@ -44,7 +44,7 @@ def attend(
     v: Float[Tensor, "B heads D N"],
     temperature: Float[Tensor, "heads 1 1"],
 ) -> Float[Tensor, "B heads D N"]:
-    """softmax(cos(q, k) * temperature) v, the cosines being those of channels over all tokens."""
+    """softmax(cos(q, k) * temperature) v, where cos compares two channels over all tokens."""
     q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)
     scores = (q @ k.transpose(-2, -1)) * temperature
     return scores.softmax(dim=-1) @ v
@@ -97,7 +97,7 @@ class TransformerBlock(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N C"], size: Size, factors: None = None
     ) -> Float[Tensor, "B N C"]:
-        """Nothing falls away here: `factors` is what `Run` hands to every block."""
+        """`factors` is unused, as no branch is ever dropped here; `Run` hands it to every block."""
         normed = self.norm1(x)
         x = x + normed.restore(to_tokens(self.attn(to_image(normed.tokens, size))))
         normed = self.norm2(x)
@@ -118,13 +118,13 @@ class Level(nn.ModuleList):
 
 
 def down(channels: int) -> nn.Sequential:
-    """To half the side and twice the channels."""
+    """Halve the side and double the channels."""
     convolution = nn.Conv2d(channels, channels // 2, 3, padding=1, bias=False)
     return under("body", nn.Sequential(convolution, nn.PixelUnshuffle(2)))
 
 
 def up(channels: int) -> nn.Sequential:
-    """To twice the side and half the channels."""
+    """Double the side and halve the channels."""
     convolution = nn.Conv2d(channels, channels * 2, 3, padding=1, bias=False)
     return under("body", nn.Sequential(convolution, nn.PixelShuffle(2)))
 
@@ -138,12 +138,12 @@ class Restormer(nn.Module):
     """Images (B, 3, H, W) in [0, 1] to the same size; any H and W, reflect-padded to MULTIPLE_PX.
 
     A U of four levels; each level down has half the side and twice the channels. On the way up,
-    what comes from below is put beside what the level made on the way down, and both are reduced to
-    half the channels; on the first level they are not, so it is twice as wide on the way up. The
-    output is the input plus what the network adds. `make_level` builds a level from a width and an
-    index.
+    features from below are concatenated with those that the level computed on the way down, and a
+    convolution halves their channels. The first level has none, so it is twice as wide on the way
+    up. The output is the input plus what the network adds. `make_level` builds a level from a width
+    and an index.
 
-    Published networks take images as they are; with `stdnorm` they are standardised first.
+    As published, images enter unscaled; with `stdnorm` they are standardised first.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class Restormer(nn.Module):
     def forward(
         self, image: Float[Tensor, "B 3 H W"], factors: None = None
     ) -> Float[Tensor, "B 3 H W"]:
-        """`factors` are those of drop path, of which there is none."""
+        """`factors`, those of drop path, is unused: Restormer has none."""
         h, w = image.shape[2:]
         padded = reflect_to_multiple(image, MULTIPLE_PX)
         scaled = padded if self.input_scale is None else self.input_scale(padded)
@@ -221,7 +221,7 @@ def restormer(
     mlp_ratio: float = 2.66,
     bias: bool = False,
 ) -> Restormer:
-    """`depths` are the blocks of each level down to the latent one, `num_heads` their heads.
+    """A Restormer with `depths` blocks of `num_heads` heads on each level down to the latent one.
 
     The published names are `dim`, `num_blocks`, `heads`, `num_refinement_blocks` and
     `ffn_expansion_factor`. `scale` is 1: a spec with another is refused. `recompute` trades time

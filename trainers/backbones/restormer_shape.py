@@ -1,4 +1,4 @@
-"""Restormer's sizes, what does not fit, and its cost. Torch-free: planning reads it."""
+"""Restormer's sizes, which knobs cannot work, and its cost. Planning reads this without torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MULTIPLE_PX: int = 2 ** (NUM_LEVELS - 1)
 
 
 class Level(NamedTuple):
-    """Blocks on one level: their channels and heads, how many, and tokens for one of the input."""
+    """The blocks of one level; `tokens` is how many it has for each token of the input."""
 
     channels: int
     heads: int
@@ -24,7 +24,10 @@ class Level(NamedTuple):
 
 
 def levels(knobs: Knobs) -> Iterator[Level]:
-    """The way down, latent, the way up, refinement. The first level is wider on the way up."""
+    """Yield the levels down, the latent one, those up, and the refinement.
+
+    On the way up, the first level keeps 2 * embed_dim channels: nothing reduces them there.
+    """
     depths, heads, c = knobs["depths"], knobs["num_heads"], knobs["embed_dim"]
     for i in range(NUM_LEVELS):
         yield Level(2**i * c, heads[i], depths[i], Fraction(1, 4**i))
@@ -35,7 +38,7 @@ def levels(knobs: Knobs) -> Iterator[Level]:
 
 
 def hidden_channels(channels: int, mlp_ratio: float) -> int:
-    """Of each half of a gated feed-forward network."""
+    """Channels of each of the two halves of a gated feed-forward network."""
     return int(channels * mlp_ratio)
 
 
@@ -65,7 +68,10 @@ def refusal(task: str, knobs_of_task: Knobs) -> str | None:
 
 
 def sized(knobs: Knobs, width: int | None, depth: int | None) -> Knobs:
-    """`depth` blocks on the first level, the others in proportion. Raises BadSize unless whole."""
+    """Put `depth` blocks on the first level and scale the other levels in proportion.
+
+    Raises BadSize where a level would not have a whole number of blocks, or too many.
+    """
     values = dict(knobs)
     if width is not None:
         values["embed_dim"] = width
@@ -94,15 +100,16 @@ def multiple_px(_knobs: Knobs) -> int:
 
 
 def _block(c: int, heads: int, hidden: int, bias: bool, count_norm: CountNorm) -> Amount:
-    """MDTA and GDFN with their norms, per token of the block's own.
+    """Cost of MDTA and GDFN with their norms, per token of the block's own level.
 
-    Kept are both branches' inputs, normalised or not, and what each operation in them gives out.
+    What is kept: the inputs of both branches, before and after the norm, and the output of each
+    operation in them.
     """
     pointwise = 3 * c * c + c * c + 2 * c * hidden + hidden * c
     depthwise = 9 * (3 * c + 2 * hidden)
     biases = (3 * c + 3 * c + c + 2 * hidden + 2 * hidden + c) * bias
     parameters = 2 * count_norm(c) + heads + pointwise + depthwise + biases
-    attention = 2 * c * c // heads  # scores and what they weigh, of the channels of a head
+    attention = 2 * c * c // heads  # scores between channels of a head, and their product with v
     return Amount(parameters, pointwise + depthwise + attention, 13 * c + 6 * hidden)
 
 
@@ -116,7 +123,7 @@ def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
 def around(
     knobs: Knobs, _count_embed: CountNorm, _count_end: CountNorm, _scale: int
 ) -> Iterator[Amount]:
-    """Embedding, ways down and up with what reduces channels there, output."""
+    """Yield the embedding, the steps down and up with their channel reductions, and the output."""
     c, bias = knobs["embed_dim"], knobs["bias"]
     yield convolution(3, c, bias=False)  # whatever `bias` says, as published
     for i in range(NUM_LEVELS - 1):
@@ -134,7 +141,8 @@ def has_keys(keys: Collection[str]) -> bool:
 
 SHAPE = Shape(
     axes={
-        "width": "`embed_dim`, the channels of the first of four levels; each level down has twice as many",
+        "width": "`embed_dim`, the channels of the first of four levels; each level down has twice "
+        "as many",
         "depth": "the number of blocks on the first level; the other levels and the refinement "
         "keep the preset's proportions",
     },

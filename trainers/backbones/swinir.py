@@ -1,4 +1,4 @@
-"""SwinIR (Liang et al., arXiv:2108.10257), with any norm. State-dict keys are those of the published code."""
+"""SwinIR (Liang et al., arXiv:2108.10257), with any norm, under the published state-dict keys."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from trainers.backbones.blocks import Run, SwinBlock, kept, recomputed
-from trainers.backbones.network import MakeNorm, RestorationTransformer, Size, to_image, to_tokens
+from trainers.backbones.blocks import Run, SwinBlock, SwinGroup, kept, recomputed
+from trainers.backbones.network import MakeNorm, RestorationTransformer, Size
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
 class BlockSequence(nn.Module):
-    """The blocks of a group; a module of its own because the published keys name it."""
+    """The blocks of a group: a separate module because the published keys name it."""
 
     def __init__(self, blocks: Sequence[SwinBlock], run: Run) -> None:
         super().__init__()
@@ -31,27 +31,17 @@ class BlockSequence(nn.Module):
         return x
 
 
-class SwinGroup(nn.Module):
-    """A residual Swin Transformer block (RSTB): blocks, every second one shifted, then a convolution, around an identity."""
-
-    def __init__(self, dim: int, blocks: Sequence[SwinBlock], run: Run) -> None:
-        super().__init__()
-        self.residual_group = BlockSequence(blocks, run)
-        self.conv = nn.Conv2d(dim, dim, 3, padding=1)
-
-    def forward(
-        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
-    ) -> Float[Tensor, "B N C"]:
-        return x + to_tokens(self.conv(to_image(self.residual_group(x, size, factors), size)))
-
-
 def swinir(
-    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm, stdnorm: bool, scale: int, recompute: bool,
-    embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6, window_size: int = 8,
-    img_size: int = 0, mlp_ratio: float = 2.0, qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
-    upsampler: str = "pixelshuffle",
+    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm,
+    stdnorm: bool, scale: int, recompute: bool,
+    embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6,
+    window_size: int = 8, img_size: int = 0, mlp_ratio: float = 2.0, qkv_bias: bool = True,
+    drop_path: float = 0.1, img_range: float = 1.0, upsampler: str = "pixelshuffle",
 ) -> RestorationTransformer:  # fmt: skip
-    """`depths` are the blocks of each group, `num_heads` their heads; `recompute` trades time for memory in training."""
+    """A SwinIR whose groups have `depths` blocks of `num_heads` heads.
+
+    Every second block is shifted. `recompute` trades time for memory in training.
+    """
 
     def groups() -> Iterator[SwinGroup]:
         rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
@@ -70,7 +60,8 @@ def swinir(
                 )
                 for i in range(depth)
             ]
-            yield SwinGroup(embed_dim, blocks, recomputed if recompute else kept)
+            sequence = BlockSequence(blocks, recomputed if recompute else kept)
+            yield SwinGroup(embed_dim, sequence)
 
     return RestorationTransformer(
         make_groups=groups,

@@ -1,4 +1,4 @@
-"""SwinIR's sizes, what does not fit, and its cost. Torch-free: planning reads it."""
+"""SwinIR's sizes, which knobs cannot work, and its cost. Planning reads this without torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def around(knobs: Knobs, count_embed: CountNorm, count_end: CountNorm, scale: in
 
 
 def has_keys(keys: Collection[str]) -> bool:
-    """HAT's groups hold blocks under the same names, and an overlapping one besides."""
+    """Exclude HAT, whose groups have blocks under the same names and an overlapping one besides."""
     has_blocks = any(".residual_group.blocks." in key for key in keys)
     return has_blocks and not any(".overlap_attn." in key for key in keys)
 

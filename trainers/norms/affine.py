@@ -1,4 +1,4 @@
-"""What the published i-LN keeps at the embedding and before the head: a factor and an offset, nothing normalised."""
+"""The published i-LN's affine after the embedding and before the head; nothing is normalised."""
 
 from __future__ import annotations
 

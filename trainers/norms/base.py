@@ -1,4 +1,4 @@
-"""What a norm promises to a residual block.
+"""The promises of a norm to a residual block.
 
 Axis letters: B image, N token (= H * W), C channel.
 """
@@ -23,7 +23,7 @@ _recomputing = ContextVar("recomputing", default=False)
 
 @contextmanager
 def recomputing() -> Iterator[None]:
-    """Say that a forward pass is the second of the same tokens, run for the backward (activation checkpointing)."""
+    """Mark a forward pass as a repetition for the backward pass (activation checkpointing)."""
     token = _recomputing.set(True)
     try:
         yield
@@ -32,7 +32,7 @@ def recomputing() -> Iterator[None]:
 
 
 def is_recomputing() -> bool:
-    """Whether this forward pass is a repetition, and running statistics have seen these tokens already."""
+    """Whether this forward pass is a repetition: running statistics have seen its tokens before."""
     return not torch.compiler.is_compiling() and _recomputing.get()
 
 
@@ -40,24 +40,31 @@ class Normed(NamedTuple):
     """Normalised tokens and, where the variant has one, the factor its branch is multiplied by."""
 
     tokens: Float[Tensor, "B N C"]
-    scale: Float[Tensor, "#B 1 #C"] | None = (
-        None  # i-LN (B,1,1), LayerScale (1,1,C), ReZero (1,1,1); keeps its gradient
-    )
+    # (B, 1, 1) of i-LN, (1, 1, C) of LayerScale, (1, 1, 1) of ReZero. It keeps its gradient.
+    scale: Float[Tensor, "#B 1 #C"] | None = None
 
     def restore(self, branch: Float[Tensor, "B N C"]) -> Float[Tensor, "B N C"]:
         return branch if self.scale is None else branch * self.scale
 
 
+def widened(x: Tensor, weight: Tensor) -> Tensor:
+    """`x` in the dtype of `weight` where that is wider.
+
+    Autocast leaves weights in float32, so a norm takes its statistics in float32 as well.
+    """
+    return x.to(torch.promote_types(x.dtype, weight.dtype))
+
+
 class Norm(nn.Module, ABC):
     """A norm over tokens (B, N, C), built as `Class(dim, **knobs)`.
 
-    It keeps nothing between two calls: what a block needs later travels in the Normed it returns. Whoever cannot promise
-    that says so in the catalogue (`breaks`), as it does of images that influence one another.
+    A norm keeps nothing between two calls: whatever a block needs later travels in the Normed that
+    it returns. One that cannot promise this says so in the catalogue (`breaks`), and so does one
+    through which images influence one another.
     """
 
-    statistics_of_micro_batch: ClassVar[bool] = (
-        False  # True: another micro-batch is another trial, and is never halved
-    )
+    # If True, another size of micro-batch makes another trial, and a micro-batch is never halved.
+    statistics_of_micro_batch: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed: ...

@@ -1,4 +1,4 @@
-"""BatchNorm: statistics over all tokens of all images of a micro-batch, channel by channel."""
+"""BatchNorm: statistics per channel over all tokens of all images in a micro-batch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.norms.base import Norm, Normed, is_recomputing
+from trainers.norms.base import Norm, Normed, is_recomputing, widened
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -17,14 +17,17 @@ MOMENTUM = 0.1
 
 
 class BatchNorm(Norm):
-    """(x - mean_BN) / sqrt(var_BN + eps) * weight + bias, per channel (Ioffe and Szegedy, arXiv:1502.03167).
+    """(x - mean_BN) / sqrt(var_BN + eps) * weight + bias, per channel.
 
-    At evaluation, `eval_stats: running` takes averages of the training's statistics (momentum 0.1, unbiased variance, as
-    torch does); `batch` takes the statistics of the batch at hand, the daggered row of Lee et al. Over ranks, running
-    statistics are averaged after each step.
+    Ioffe and Szegedy, arXiv:1502.03167.
 
-    `ema_buffers` says what the evaluated EMA does with the running statistics: `copied` from the network, `averaged` like
-    the weights, or `untouched`: they stay at 0 and 1, as in published EMA code, which probably made the paper's row of 7 dB.
+    At evaluation, `eval_stats: running` takes averages of the training's statistics (momentum 0.1,
+    unbiased variance, as torch does); `batch` takes the statistics of the batch at hand, the
+    daggered row of Lee et al. Running statistics are averaged over ranks after each step.
+
+    `ema_buffers` says what the evaluated EMA does with the running statistics: they are `copied`
+    from the network, `averaged` like the weights, or `untouched`. In the last case they stay at 0
+    and 1, as in published EMA code, which probably made the paper's row of 7 dB.
     """
 
     statistics_of_micro_batch = True
@@ -43,12 +46,12 @@ class BatchNorm(Norm):
         self.register_buffer("running_var", torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
-        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+        x = widened(x, self.weight)
         of_batch = self.training or self.eval_stats == "batch"
         mean, variance = self.running_mean, self.running_var
-        if of_batch and (
-            is_recomputing() or not self.training
-        ):  # the averages have seen this batch, or must not
+        # torch updates averages in place. A recomputed batch is already in them, and an evaluated
+        # one must not get in: both update copies.
+        if of_batch and (is_recomputing() or not self.training):
             mean, variance = mean.clone(), variance.clone()
         tokens = F.batch_norm(
             x.flatten(0, 1), mean, variance, self.weight, self.bias, of_batch, MOMENTUM, self.eps

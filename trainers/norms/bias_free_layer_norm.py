@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from trainers.norms.base import Norm, Normed
+from trainers.norms.base import Norm, Normed, widened
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -18,7 +18,7 @@ class BiasFreeLayerNorm(Norm):
 
     Restormer's `BiasFree` (Zamir et al., arXiv:2111.09881), which it uses for Gaussian denoising.
     The mean stays in the token, unlike LayerNorm's, but not in the variance, unlike RMSNorm's. So a
-    token whose channels are nearly alike grows by up to 1 / sqrt(eps).
+    token whose channels are nearly alike grows by a factor of up to 1 / sqrt(eps).
     """
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
@@ -27,7 +27,6 @@ class BiasFreeLayerNorm(Norm):
         self.weight = nn.Parameter(torch.ones(dim))
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
-        # Autocast leaves weights in float32, and statistics with them.
-        x = x.to(torch.promote_types(x.dtype, self.weight.dtype))
+        x = widened(x, self.weight)
         variance = x.var(dim=2, correction=0, keepdim=True)
         return Normed(x / (variance + self.eps).sqrt() * self.weight)

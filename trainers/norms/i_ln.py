@@ -8,22 +8,26 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from trainers.norms.base import Norm, Normed
+from trainers.norms.base import Norm, Normed, widened
 from trainers.rounding import is_emulated
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-CHAIN = 128  # tokens whose gradients float32 adds one by one: the error of a sum grows with them
-OFF_CENTRE = 1  # |mean| / scale beyond which sums of g * x, not of g * (x - mean), would cost weight's gradient digits
-FUSED_ON = frozenset({"cpu"})  # device types; elsewhere the affine is folded
+# Tokens whose gradients float32 may add one by one: the error of a sum grows with their number.
+CHAIN = 128
+# |mean| / scale beyond which summing g * x, instead of g * (x - mean), would cost the weight's
+# gradient digits (docs/results/cpu.md).
+OFF_CENTRE = 1
+FUSED_ON = frozenset({"cpu"})  # device types; FoldedImageNorm serves the others
 
 
 def image_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """The plain formula: normalised tokens (B, N, C) and sqrt(var + eps) (B, 1, 1).
 
-    Mean and variance in one pass that subtracts a running mean (Welford): neither cancels where the mean is large.
+    Mean and variance come from one pass that subtracts a running mean (Welford), so that neither
+    cancels where the mean is large.
     """
     mean, scale = _mean_and_scale(x, eps)
     return (x - mean) / scale * weight + bias, scale
@@ -37,14 +41,16 @@ def _mean_and_scale(x: Tensor, eps: float) -> tuple[Tensor, Tensor]:
 class FusedImageNorm(torch.autograd.Function):
     """The same through torch's kernels for a CPU, saving one tensor instead of four.
 
-    Forward, a layer norm over (N, C). Its backward adds gradients of N*C weights; that of a group norm of one group adds C, but
-    token by token. So it is taken with tokens laid side by side as more channels, where N divides into columns short enough.
+    The forward is a layer norm over (N, C). Its backward accumulates gradients of N*C weights; that
+    of a group norm of one group accumulates C, but token by token. So tokens are laid side by side
+    as more channels, and the group norm's is used where N divides into short enough columns.
 
-    Those kernels return mean and 1/scale without a gradient, so the gradient that reaches the scale is added by hand:
-    d scale / d x = (x - mean) / (n * scale), n = N * C.
+    Those kernels return mean and 1/scale without a gradient, so the gradient that reaches the scale
+    is added by hand: d scale / d x = (x - mean) / (n * scale), n = N * C.
 
-    All of them multiply x before they subtract the mean. Where an image lies far from 0 that would cancel, and the batch
-    is computed from centred values instead, at a few times the cost.
+    All of them multiply x before they subtract the mean, which would cancel digits where an image
+    is far from 0. A batch with such an image is computed from centred values instead, at a few
+    times the cost.
     """
 
     @staticmethod
@@ -53,13 +59,14 @@ class FusedImageNorm(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         x = x.contiguous()
         _, n, c = x.shape
+        # Not the group norm's forward, though faster on a single image: it loses digits where one
+        # channel dominates (docs/results/cpu.md).
         tokens, mean, inverse = torch.native_layer_norm(
             x, (n, c), weight.expand(n, c), bias.expand(n, c), eps
         )
         ctx.set_materialize_grads(False)
-        in_half = (
-            torch.finfo(x.dtype).bits < 32
-        )  # then the kernels are wider inside than a formula written out
+        # In half precision the kernels are kept: they are wider inside than a written-out formula.
+        in_half = torch.finfo(x.dtype).bits < 32
         ctx.off_centre = not in_half and bool((mean * inverse).abs().amax() > OFF_CENTRE)
         if ctx.off_centre:
             mean, scale = _mean_and_scale(x, eps)
@@ -83,9 +90,17 @@ class FusedImageNorm(torch.autograd.Function):
         if n <= CHAIN * beside:
             columns = _columns(x, beside)
             turned, *grads = torch.ops.aten.native_group_norm_backward(
-                _columns(grad_tokens, beside), columns, mean.view(b, 1), inverse.view(b, 1), weight.repeat(beside),
-                b, columns.shape[1], columns.shape[2], 1, [True] * 3,
-            )  # fmt: skip
+                _columns(grad_tokens, beside),
+                columns,
+                mean.view(b, 1),
+                inverse.view(b, 1),
+                weight.repeat(beside),
+                b,
+                columns.shape[1],
+                columns.shape[2],
+                1,
+                [True] * 3,
+            )
             grad_x = turned.permute(0, 2, 3, 1).reshape(x.shape)
         else:
             grad_x, *grads = torch.ops.aten.native_layer_norm_backward(
@@ -101,14 +116,16 @@ class FusedImageNorm(torch.autograd.Function):
         grad_weight, grad_bias = (grad.view(-1, c).sum(0) for grad in grads)
         if grad_scale is not None:
             gain = grad_scale * inverse / (n * c)
-            grad_x.addcmul_(x, gain).sub_(
-                mean * gain
-            )  # in place: x - mean would be another tensor of that size
+            # In two steps and in place, because x - mean would be another tensor of that size.
+            grad_x.addcmul_(x, gain).sub_(mean * gain)
         return grad_x, grad_weight, grad_bias, None
 
 
 def _tokens_beside(n: int) -> int:
-    """The power of two into which n tokens divide, so that no more than CHAIN stand in a column, where there is one."""
+    """The number of tokens to lay side by side: a power of two that divides n.
+
+    It leaves at most CHAIN tokens in a column, if any such power does.
+    """
     beside = 1
     while n > CHAIN * beside and n % (2 * beside) == 0:
         beside *= 2
@@ -118,13 +135,16 @@ def _tokens_beside(n: int) -> int:
 def _columns(
     tokens: Float[Tensor, "B N C"], beside: int
 ) -> Float[Tensor, "B {beside}*C N//{beside} 1"]:
-    """A view, in memory what torch calls channels last."""
+    """A view of the tokens in columns, whose memory torch takes for channels last."""
     b, n, c = tokens.shape
     return tokens.view(b, n // beside, 1, beside * c).permute(0, 3, 1, 2)
 
 
 class FoldedImageNorm(torch.autograd.Function):
-    """The same for a GPU, where a layer-norm kernel would give each image one block: reductions over many, a folded affine."""
+    """The same for a GPU: reductions over many blocks, with norm and affine folded into one.
+
+    A layer-norm kernel would give each image a single block.
+    """
 
     @staticmethod
     def forward(
@@ -153,20 +173,17 @@ def _centred_gradients(
     grad_tokens: Tensor | None,
     grad_scale: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of x, weight and bias. With c = x - mean, per image, means over N and C:
+    """The gradients of x, weight and bias. Per image, with c = x - mean and means over N and C:
 
     d x = (g w - mean(g w) - c (mean(g w c) / scale^2 - d scale / n)) / scale.
     """
     n = x.shape[1] * x.shape[2]
     grad_tokens = torch.zeros_like(x) if grad_tokens is None else grad_tokens
     centred = x - mean
-    of_bias, of_gain = (
-        grad_tokens.sum(1),
-        (grad_tokens * centred).sum(1),
-    )  # (B, C): all that is needed of both
-    inner = ((of_gain * weight).sum(1) / n).view_as(
-        scale
-    ) / scale**2  # a product of matrices autocast would halve
+    # Sums over the tokens, (B, C): all that the gradients of weight and bias, and the means, need.
+    of_bias, of_gain = grad_tokens.sum(1), (grad_tokens * centred).sum(1)
+    # Not written as a product of matrices, which autocast would compute in half precision.
+    inner = ((of_gain * weight).sum(1) / n).view_as(scale) / scale**2
     if grad_scale is not None:
         inner = inner - grad_scale / n
     shift = ((of_bias * weight).sum(1) / n).view_as(scale)
@@ -182,8 +199,9 @@ class ImageLayerNorm(Norm):
         norm(x)    = (x - mean) / sqrt(var + eps) * weight + bias
         restore(y) = y * sqrt(var + eps)
 
-    Lee et al., arXiv:2504.06629, eqs. 3-6. The scale keeps its gradient. `rescale=False` leaves the second line out
-    (their Table 6, row 3). Published code keeps eps in a module global and the variance on the module.
+    Lee et al., arXiv:2504.06629, eqs. 3-6. The scale keeps its gradient. `rescale=False` leaves out
+    the second line (their Table 6, row 3). Published code keeps eps in a module global and the
+    variance on the module.
     """
 
     def __init__(self, dim: int, eps: float = 1e-4, rescale: bool = True) -> None:
@@ -194,9 +212,7 @@ class ImageLayerNorm(Norm):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
-        x = x.to(
-            torch.promote_types(x.dtype, self.weight.dtype)
-        )  # autocast leaves weights, so statistics, in float32
+        x = widened(x, self.weight)
         fast = FusedImageNorm if x.device.type in FUSED_ON else FoldedImageNorm
         formula = image_norm if torch.compiler.is_compiling() or is_emulated() else fast.apply
         tokens, scale = formula(x, self.weight, self.bias, self.eps)

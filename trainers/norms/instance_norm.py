@@ -1,4 +1,4 @@
-"""InstanceNorm: statistics over the tokens of one image, channel by channel."""
+"""InstanceNorm: statistics per channel over the tokens of one image."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from trainers.norms.base import Norm, Normed
+from trainers.norms.base import Norm, Normed, widened
 from trainers.rounding import as_operation
 
 if TYPE_CHECKING:
@@ -17,17 +17,18 @@ if TYPE_CHECKING:
 def instance_norm(
     x: Float[Tensor, "B N C"], weight: Tensor, bias: Tensor, eps: float
 ) -> Float[Tensor, "B N C"]:
-    """What `F.instance_norm` computes of (B, C, N)."""
+    """The result of `F.instance_norm`, which takes (B, C, N), without turning tokens around."""
     variance, mean = torch.var_mean(x, dim=1, correction=0, keepdim=True)
     gain = weight * (variance + eps).rsqrt()
     return (x - mean) * gain + bias
 
 
 class InstanceNorm(Norm):
-    """(x - mean_N) / sqrt(var_N + eps) * weight + bias, per image and channel, biased variance; the same at evaluation.
+    """(x - mean_N) / sqrt(var_N + eps) * weight + bias, per image and channel, biased variance.
 
-    Ulyanov et al., arXiv:1607.08022. No running statistics, and no scale is given back. An image's size and padding
-    change its statistics: tiled and untiled results are not comparable.
+    Ulyanov et al., arXiv:1607.08022. It has no running statistics, so evaluation does the same, and
+    gives no scale back. An image's size and padding change its statistics: tiled and untiled
+    results are not comparable.
     """
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
@@ -37,7 +38,5 @@ class InstanceNorm(Norm):
         self.bias = nn.Parameter(torch.zeros(dim))
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
-        x = x.to(
-            torch.promote_types(x.dtype, self.weight.dtype)
-        )  # autocast leaves weights, so statistics, in float32
+        x = widened(x, self.weight)
         return Normed(as_operation(instance_norm, x, self.weight, self.bias, self.eps))

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class LayerNorm(Norm):
     """(x - mean_C) / sqrt(var_C + eps) * weight + bias, per token, biased variance.
 
-    Ba et al., arXiv:1607.06450; eqs. 1-2 of Lee et al., arXiv:2504.06629. The same operation as torch.nn.LayerNorm.
+    Ba et al., arXiv:1607.06450; eqs. 1-2 of Lee et al., arXiv:2504.06629. The same operation as
+    torch.nn.LayerNorm.
     """
 
     def __init__(self, dim: int, eps: float = 1e-5) -> None:

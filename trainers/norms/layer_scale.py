@@ -1,4 +1,4 @@
-"""LayerScale: LayerNorm, and each channel of a branch times a number that starts near zero."""
+"""LayerScale: LayerNorm, and a branch whose channels have factors that start near zero."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 
 class LayerScale(Norm):
-    """A block is x + gamma * f(LN(x)), gamma in R^C starting at `init` (Touvron et al., arXiv:2103.17239, eq. 4).
+    """A block is x + gamma * f(LN(x)), where gamma in R^C starts at `init`.
 
-    `init` is 1e-5 in their deep models; Lee et al. only say "near zero".
+    Touvron et al., arXiv:2103.17239, eq. 4. `init` is 1e-5 in their deep models; Lee et al. only
+    say "near zero".
     """
 
     def __init__(self, dim: int, eps: float = 1e-5, init: float = 1e-5) -> None:

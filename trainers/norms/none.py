@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class NoNorm(Norm):
-    """x: a block is x + f(x)."""
+    """The tokens as they are: a block is x + f(x)."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""ReZero: no normalisation, and every branch begins at nothing."""
+"""ReZero: no normalisation, and every branch starts with a factor of zero."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class ReZero(Norm):
-    """A block is x + weight * f(x), with one number per branch that starts at 0 (Bachlechner et al., arXiv:2003.04887)."""
+    """A block is x + weight * f(x), with one number per branch that starts at 0.
+
+    Bachlechner et al., arXiv:2003.04887.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__()

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class RMSNorm(Norm):
-    """x / sqrt(mean_C(x^2) + eps) * weight, per token; no mean, no bias (Zhang and Sennrich, arXiv:1910.07467)."""
+    """x / sqrt(mean_C(x^2) + eps) * weight, per token, without subtracting a mean or adding a bias.
+
+    Zhang and Sennrich, arXiv:1910.07467.
+    """
 
     def __init__(self, dim: int, eps: float = 1e-6) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a task promises: how a clean image becomes LQ, for training and for benchmarks, and how results are scored."""
+"""The promises of a task: how a clean image becomes LQ, and how results are scored."""
 
 from __future__ import annotations
 
@@ -17,19 +17,26 @@ Random = np.random.Generator | np.random.RandomState
 
 
 class Pair(NamedTuple):
-    """An image's two sides, uint8 (H, W, 3): LQ, as far as it can be made once and for all, and GT."""
+    """The two sides of an image, uint8 (H, W, 3).
+
+    LQ is degraded only as far as that can be done once and for all.
+    """
 
     lq: Pixels
     gt: Pixels
 
 
 class Task(ABC):
-    """A degradation. `scale` is the side of GT over that of LQ; `on_luma` and `border_px` say how results are scored.
+    """A degradation, for training and for benchmarks.
 
-    A training patch is cut out of one that is larger by `margin_px` on the LQ side, after `degrade`. `prepared` names what
-    `prepare` makes of a set's GT, where that is another image: what is kept under that name serves every task with the same.
-    `lq_from_set` says that LQ is not made but comes with the set. `choices` are the decisions that change a score: they stand
-    beside every result.
+    - `scale`: the side of GT over that of LQ.
+    - `prepared`: a name for the LQ that `prepare` returns, or None where that is GT itself. Images
+      kept under this name serve every task that has the same.
+    - `lq_from_set`: LQ is not made but comes with the set.
+    - `choices`: the decisions that change a score; they are shown with every result.
+    - `margin_px`: a training patch is cut, after `degrade`, out of one that is larger by this much
+      on the LQ side.
+    - `on_luma`, `border_px`: how results are scored: on Y or RGB, and without which border.
     """
 
     scale: int = 1
@@ -42,17 +49,20 @@ class Task(ABC):
 
     @abstractmethod
     def prepare(self, gt: Pixels, lq: Pixels | None) -> Pair:
-        """The part of the degradation that is the same at every step, done once for a whole image.
+        """Do the part of the degradation that is the same at every step, once for a whole image.
 
-        `lq` is what the data set has for LQ, where it has pairs; tasks that make their own LQ leave it.
+        `lq` is the LQ of a data set that has pairs; tasks that make their own LQ ignore it.
         """
 
     @abstractmethod
     def degrade(self, lq: Float32, random: Random) -> Float32:
-        """The part that is drawn anew: LQ (3, h, w) in [0, 1] to what the network sees. A function of its arguments."""
+        """Do the part that is drawn anew: LQ (3, h, w) in [0, 1] to the input of the network.
+
+        A function of its arguments alone.
+        """
 
     def how_scored(self) -> dict[str, str | int | float]:
-        """What a reader must know to compare a score: channels, border, and the task's own choices."""
+        """All that is needed to compare a score: channels, border, and the task's own choices."""
         return {
             "compared": "Y" if self.on_luma else "RGB",
             "border_px": self.border_px,

@@ -9,9 +9,10 @@ from trainers.tasks.base import Float32, Pair, Random, Task
 
 
 class Denoising(Task):
-    """LQ = GT + sigma/255 * N(0, 1) on [0, 1]. Scored on RGB, whole images (protocol sections 4 and 5).
+    """LQ = GT + sigma/255 * N(0, 1) on [0, 1].
 
-    The noise of a benchmark image is numpy's seed 0, drawn in the image's own (H, W, C) order.
+    Scored on RGB, whole images (protocol sections 4 and 5). The noise of a benchmark image is
+    numpy's seed 0, drawn in the image's own (H, W, C) order.
     """
 
     def __init__(self, sigma_255: float = 25.0) -> None:

@@ -8,11 +8,14 @@ from skimage.draw import line_aa
 from trainers.data.images import Pixels
 from trainers.tasks.base import Float32, Pair, Random, Task
 
-TILT_DEGREES = 25.0  # of an image's streaks against the vertical, at most
+TILT_DEGREES = 25.0  # the most that streaks may lean away from the vertical
 
 
 class Deraining(Task):
-    """LQ is the rainy image of a pair (Rain13K, Rain100L: `input/` and `target/`). Scored on Y, without a border."""
+    """LQ is the rainy image of a pair (Rain13K, Rain100L: `input/` and `target/`).
+
+    Scored on Y, without a border.
+    """
 
     on_luma = True
     prepared = "input"
@@ -27,10 +30,12 @@ class Deraining(Task):
 
 
 class SyntheticRain(Task):
-    """Bright straight streaks drawn over the image: for development where no rain data set can be had, and no substitute for one.
+    """Bright straight streaks drawn over the image.
 
-    LQ = min(GT + strength * streaks, 1), clipped and not rounded. An image's streaks share one tilt within 25 degrees of the
-    vertical; their length is drawn from length_px / 2 to length_px, their brightness from 0.5 to 1.
+    They are for development where no rain data set can be had, and not a substitute for one.
+    LQ = min(GT + strength * streaks, 1), clipped and not rounded. An image's streaks share one tilt
+    within 25 degrees of the vertical; their length is drawn from length_px / 2 to length_px, their
+    brightness from 0.5 to 1.
     """
 
     on_luma = True
@@ -50,6 +55,7 @@ class SyntheticRain(Task):
         h, w = lq.shape[1:]
         count = max(1, round(self.density * (h + self.length_px) * (w + self.length_px)))
         tilt = np.deg2rad(random.uniform(-TILT_DEGREES, TILT_DEGREES))
+        # Streaks may begin outside the image, or there would be fewer of them at its edges.
         tops = random.uniform(-self.length_px, h, count)
         lefts = random.uniform(-self.length_px / 2, w + self.length_px / 2, count)
         lengths = random.uniform(self.length_px / 2, self.length_px, count)

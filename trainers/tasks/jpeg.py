@@ -1,4 +1,4 @@
-"""JPEG artefact removal: LQ is the image encoded by libjpeg at a quality, with halved chroma (4:2:0)."""
+"""JPEG artefact removal: LQ is the image encoded by libjpeg, with halved chroma (4:2:0)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from PIL import Image
 from trainers.data.images import Pixels
 from trainers.tasks.base import Float32, Pair, Random, Task
 
-BLOCK = 8  # pixels
+BLOCK = 8  # side of a JPEG block, in pixels
 
 
 class JpegArtefacts(Task):
-    """Scored on RGB, whole images (protocol section 5). Training patches are cut from a larger encoded one, so that the phase
-    of the 8 x 8 blocks varies as it does inside an image.
+    """Encoding at a `quality`. Scored on RGB, whole images (protocol section 5).
+
+    A training patch is cut from a larger encoded one, so that the phase of the 8 x 8 blocks varies
+    as it does inside an image.
     """
 
     margin_px = BLOCK

@@ -1,4 +1,7 @@
-"""A training set as packed pairs of LQ and GT, made once per node and shared by every trial with the same set and task."""
+"""A training set as packed pairs of LQ and GT.
+
+They are made once per node and shared by all trials with the same set and task.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,13 @@ from trainers.tasks.base import Pair, Task
 
 
 def packed_pairs(source: ImageSet, task: Task, cache: Cache) -> list[Pair]:
-    """LQ and GT of every image of `source`, in its order, as views into mapped files. GT is not cropped.
+    """LQ and GT of every image of `source`, in its order, as views into mapped files.
 
-    Raises DatasetProblem naming every file that fails, CacheProblem.
+    GT is not cropped. Raises DatasetProblem, which names every file that fails, and CacheProblem.
     """
     name = f"{source.name}-{source.sha256[:16]}"
-    gt_name = f"{source.name}-{replace(source, lq_files=()).sha256[:16]}"  # shared by all that have this GT
+    # Named without the LQ files, so that every set with this GT shares it.
+    gt_name = f"{source.name}-{replace(source, lq_files=()).sha256[:16]}"
     gt = _packed(cache, f"{gt_name}-gt", source.name, source.files)
     if task.prepared is None:
         return [Pair(pixels, pixels) for pixels in gt]
@@ -29,23 +33,14 @@ def packed_pairs(source: ImageSet, task: Task, cache: Cache) -> list[Pair]:
         _check_sizes(source, gt, lq)
     else:
 
-        def reduce(folder: Path) -> None:
-            pack(
-                zip(
-                    gt.names,
-                    in_order(lambda pixels: task.prepare(pixels, None).lq, gt),
-                    strict=True,
-                ),
-                folder,
-            )
+        def prepare(folder: Path) -> None:
+            prepared = in_order(lambda pixels: task.prepare(pixels, None).lq, gt)
+            pack(zip(gt.names, prepared, strict=True), folder)
 
-        lq = PackedImages(
-            cache.entry(
-                f"{name}-{task.prepared}",
-                lambda: sum(p.nbytes for p in gt) // task.scale**2,
-                reduce,
-            )
-        )
+        def expected_bytes() -> int:
+            return sum(pixels.nbytes for pixels in gt) // task.scale**2
+
+        lq = PackedImages(cache.entry(f"{name}-{task.prepared}", expected_bytes, prepare))
     return [Pair(*sides) for sides in zip(lq, gt, strict=True)]
 
 
@@ -63,12 +58,12 @@ def _decoded_bytes(file: ImageFile) -> int:
     try:
         width, height = image_size(file.path)
     except (OSError, ValueError):
-        return 0  # told when it is decoded
+        return 0  # decoding will report the file
     return 3 * width * height
 
 
 def _decoded(files: tuple[ImageFile, ...], problems: list[str]) -> Iterator[tuple[str, Pixels]]:
-    """Every file that can be decoded; what is wrong with the others is added to `problems`."""
+    """Yield every file that can be decoded; faults of the others are added to `problems`."""
     found = in_order(lambda file: read_pixels(file, problems), files)
     return (
         (file.name, pixels) for file, pixels in zip(files, found, strict=True) if pixels is not None

@@ -1,6 +1,7 @@
 """Training patches, each a function of (seed, step, index in the global batch) and of nothing else.
 
-So any slice of a batch is the same on any number of workers, and a continued training sees what an undisturbed one would.
+So any slice of a batch is the same on any number of workers, and a resumed training sees what an
+uninterrupted one would.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ Place = tuple[int, slice]  # a step, and the images of its global batch
 
 @dataclass(frozen=True)
 class Epochs:
-    """Sampling by epoch: every one of `num_images` images once, in an order of `seed` and the epoch, before any again.
+    """Sampling by epoch: every one of `num_images` images once before any of them again.
 
-    Batches lie end to end over the epochs, so that one may hold the last images of an epoch and the first of the next.
+    The order is drawn from `seed` and the epoch. Batches follow one another without a gap, so that
+    one may hold the last images of an epoch and the first of the next.
     """
 
     num_images: int
@@ -37,21 +39,22 @@ class Epochs:
         return int(_order(self.num_images, self.seed, epoch)[place])
 
 
-@functools.lru_cache(
-    maxsize=2
-)  # places come in order: a batch that crosses into the next epoch needs two
+# Places come in order, and a batch that crosses into the next epoch needs two orders.
+@functools.lru_cache(maxsize=2)
 def _order(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    # The second word of the key keeps this apart from the streams of patches, whose key is the seed alone.
+    # The second word of the key keeps this apart from the streams of patches, whose key is the seed
+    # alone.
     return np.random.Generator(
         np.random.Philox(key=[seed, 1], counter=[0, 0, 0, epoch])
     ).permutation(num_images)
 
 
 class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
-    """Random crops, flips and quarter turns of `pairs`, degraded by `task`; patch_size_px is the side on the LQ side.
+    """Random crops, flips and quarter turns of `pairs`, degraded by `task`.
 
-    A pair's GT may reach beyond its LQ to the right and below: what is there is never cut. Without `epochs`, each patch
-    draws its image anew. Without `rotations`, what is left of `flips` is the one from left to right.
+    `patch_size_px` is the side of a patch's LQ. A pair's GT may reach beyond its LQ to the right
+    and below; what is there is never cut out. Without `epochs`, each patch draws its image anew.
+    Without `rotations`, `flips` are from left to right only.
     """
 
     def __init__(
@@ -76,7 +79,10 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
     def stream(
         self, places: Iterable[Place], workers: int, *, pinned: bool
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches at `places`, in order, made ahead by `workers` processes; the same bits for any number of them."""
+        """Yield the batches at `places` in order, made ahead by `workers` processes.
+
+        Any number of them makes the same bits.
+        """
         loader = DataLoader(
             self,
             batch_size=None,
@@ -91,13 +97,16 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
         return self.batch(*place)
 
     def batch(self, step: int, part: slice) -> tuple[Tensor, Tensor]:
-        """LQ (B, 3, p, p) and GT (B, 3, scale*p, scale*p), float32, of the images `part` of the batch of `step`."""
+        """LQ (B, 3, p, p) and GT (B, 3, scale*p, scale*p), float32, of a part of a step's batch."""
         patches = [self._patch_of(step, index) for index in range(part.start, part.stop)]
         return torch.stack([lq for lq, _ in patches]), torch.stack([gt for _, gt in patches])
 
     def _patch_of(self, step: int, index: int) -> tuple[Tensor, Tensor]:
-        """Draws in an order that is part of every trial's identity. What a recipe does without is drawn all the same and
-        dropped, so that the crop, say, is the one that the trial with it has.
+        """LQ and GT of one patch.
+
+        The order of the draws is part of every trial's identity. Draws that a recipe has no use
+        for, such as flips, are made all the same and dropped, so that its crops, say, are those of
+        a recipe that uses them.
         """
         random = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, index, step]))
         drawn = int(random.integers(len(self._pairs)))

@@ -1,4 +1,4 @@
-"""Classical super-resolution: LQ is the MATLAB-bicubic reduction, made here or given by the set."""
+"""Classical super-resolution: LQ is GT reduced as by MATLAB's bicubic, or comes with the set."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from trainers.tasks.base import Float32, Pair, Random, Task
 
 
 class SuperResolution(Task):
-    """GT is cropped to a multiple of `scale` first. Scored on Y, without a border of `scale` pixels (protocol section 5).
+    """GT, first cropped to a multiple of `scale`, is reduced by `scale`.
 
-    `lr_mode`: `u8` rounds to uint8 after either pass of the reduction, as the public sets have it; `f64` at the end only;
-    `given` takes the LR images that lie beside a set's own (trainers.data.given).
+    Scored on Y, without a border of `scale` pixels (protocol section 5). `lr_mode`: `u8` rounds to
+    uint8 after each of the two passes of the reduction, as the public sets have it; `f64` rounds
+    only at the end; `given` takes the LR images that lie beside a set's own (trainers.data.given).
     """
 
     on_luma = True
@@ -31,9 +32,8 @@ class SuperResolution(Task):
         gt = np.ascontiguousarray(gt[:h, :w])
         if self._downsample is not None:
             return Pair(self._downsample(gt, self.scale), gt)
-        assert (
-            lq is not None
-        )  # planning refuses sets without given LR images, or with some of another size
+        # Planning refuses sets without given LR images, or with some of another size.
+        assert lq is not None
         return Pair(lq, gt)
 
     def degrade(self, lq: Float32, random: Random) -> Float32:
