@@ -10,7 +10,8 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,27 +175,30 @@ def _rayjob(
 ) -> Object:
     # Through JSON, because YAML's aliases make several fields one object.
     job: Object = json.loads(json.dumps(_template(options.template)))
+    with _blaming(options.template):
+        _fill_metadata(job["metadata"], name, plan, options)
+        spec = job["spec"]
+        spec["entrypoint"] = shlex.join(_entrypoint(name, plan, options, gpus))
+        spec["submitterPodTemplate"]["spec"]["containers"][0]["image"] = options.image
+        _fill_cluster(spec["rayClusterSpec"], name, options, groups, files)
+    return job
+
+
+@contextmanager
+def _blaming(template: Path) -> Iterator[None]:
+    """Turn errors of a template that lacks a field into a UserError, if it is not ours."""
     try:
-        return _filled(job, name, plan, options, gpus, groups, files)
+        yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if options.template == TEMPLATE:
+        if template == TEMPLATE:
             raise
         raise UserError(
-            f"--template {options.template}: a field of k8s/rayjob.yaml is missing, or there is a "
+            f"--template {template}: a field of k8s/rayjob.yaml is missing, or there is a "
             f"container too many: {error!r}"
         ) from error
 
 
-def _filled(
-    job: Object,
-    name: str,
-    plan: Plan,
-    options: JobOptions,
-    gpus: Gpus,
-    groups: tuple[WorkerGroup, ...],
-    files: Sequence[str],
-) -> Object:
-    metadata = job["metadata"]
+def _fill_metadata(metadata: Object, name: str, plan: Plan, options: JobOptions) -> None:
     metadata["name"] = name
     metadata["labels"] = (
         metadata.get("labels", {}) | dict([MANAGED.split("=")]) | {SWEEP_LABEL: plan.sweep}
@@ -208,9 +212,15 @@ def _filled(
         metadata["labels"]["kueue.x-k8s.io/queue-name"] = options.queue
     if options.priority:
         metadata["labels"]["kueue.x-k8s.io/priority-class"] = options.priority
-    spec = job["spec"]
-    spec["entrypoint"] = shlex.join(_entrypoint(name, plan, options, gpus))
-    cluster = spec["rayClusterSpec"]
+
+
+def _fill_cluster(
+    cluster: Object,
+    name: str,
+    options: JobOptions,
+    groups: tuple[WorkerGroup, ...],
+    files: Sequence[str],
+) -> None:
     head, (template,) = cluster["headGroupSpec"], cluster["workerGroupSpecs"]
     cluster["workerGroupSpecs"] = [_group(template, group) for group in groups]
     if any(group.most > group.replicas for group in groups):
@@ -236,8 +246,6 @@ def _filled(
             *container["env"],
             {"name": "NORMSWEEP_CACHE_GB", "value": str(options.cache_gib)},
         ]
-    spec["submitterPodTemplate"]["spec"]["containers"][0]["image"] = options.image
-    return job
 
 
 def _template(path: Path) -> Object:

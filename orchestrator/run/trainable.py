@@ -169,15 +169,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             if all(report.exit_code is not None for report in reports):
                 break
             time.sleep(POLL_EVERY_S)
-        write_failure(
-            self._store,
-            self._trial.id,
-            self._attempt,
-            "interrupted",
-            "stopped from outside",
-            final=False,
-            step=self._checkpoint,
-        )
+        self._record("interrupted", "stopped from outside", final=False)
 
     def _look(self) -> None:
         if time.monotonic() - self._alive_at > ALIVE_EVERY_S:
@@ -272,32 +264,20 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         if is_last(kind, self._checkpoint, of_this_run):
             self._give_up(kind, message, State.FAILED)
             return
-        write_failure(
-            self._store,
-            self._trial.id,
-            self._attempt,
-            kind,
-            message,
-            final=False,
-            step=self._checkpoint,
-        )
+        self._record(kind, message, final=False)
         self._ended = True
         self._gang.end()
         raise AttemptFailed(kind, message)
 
     def _give_up(self, kind: str, message: str, state: State) -> None:
         """Record a failure that another attempt would meet again."""
-        write_failure(
-            self._store,
-            self._trial.id,
-            self._attempt,
-            kind,
-            message,
-            final=True,
-            step=self._checkpoint,
-        )
+        self._record(kind, message, final=True)
         self._ended = True
         self._latest |= {"state": state.value, "problem": message}
+
+    def _record(self, kind: str, message: str, *, final: bool) -> None:
+        trial, step = self._trial.id, self._checkpoint
+        write_failure(self._store, trial, self._attempt, kind, message, final=final, step=step)
 
     def _check_device(self, device: str | None) -> None:
         """Say so if a rank has a GPU that its torch cannot use, and so trains on the CPU.
