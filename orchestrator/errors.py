@@ -9,21 +9,21 @@ Whatever a user can cause ends in one of these; a traceback is our bug (exit cod
     |   |-- BadSize                    a width or depth that a backbone cannot have
     |   |-- DatasetProblem             a data set that is missing or not what it should be
     |   |-- InitialProblem             weights to start from that are missing or do not fit
-    |   `-- NotThisNetwork             another network's weights (NotAllOfIt: they fit in part)
+    |   `-- NotThisNetwork             another network's weights (NotAllOfIt: they partly fit)
     |-- EnvironmentProblem         3   the machine, the cluster or a service
     |   |-- CacheProblem               a node that cannot hold the decoded data
-    |   |-- Unreadable                 a blob that cannot be read (InTheWay: something else is there)
+    |   |-- Unreadable                 a blob that cannot be read (InTheWay: not a blob at all)
     |   |-- TrackingUnavailable        MLflow does not answer
     |   `-- ApiAway, Forbidden         the Kubernetes API does not answer, or refuses
     `-- TrialsFailed               4   some trials failed, or a gate did not hold
 
     KeyboardInterrupt
-    `-- Interrupted                    ended by a signal: 129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM
+    `-- Interrupted                    by a signal: 129 SIGHUP, 130 SIGINT (Ctrl-C), 143 SIGTERM
 
 The errors of `trainers` are in the same tree, so that no verb has to translate them:
-`orchestrator.cli.exits` prints any of them and ends with its code. A service's errors are mapped only
-where its library is imported: boto's in `objects`, MLflow's in `tracking.mlflow`, Kubernetes' in
-`cluster.kube`. Those of the file system are mapped in `store.folder`.
+`orchestrator.cli.exits` prints any of them and ends with its code. A service's errors are mapped
+only where its library is imported: boto's in `objects`, MLflow's in `tracking.mlflow`, Kubernetes'
+in `cluster.kube`. Those of the file system are mapped in `store.folder`.
 """
 
 from __future__ import annotations

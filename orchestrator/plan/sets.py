@@ -50,7 +50,10 @@ class DataSets:
         if TASKS[task.name].facts.get("pairs"):
             for location, found in self._found.items():
                 if not found.lq_files:
-                    message = f"task {task.name} needs pairs, input/ and target/, which {found.name!r} has not"
+                    message = (
+                        f"task {task.name} needs pairs, input/ and target/, "
+                        f"which {found.name!r} lacks"
+                    )
                     self._problem(location, message)
         as_taken = scale_of(task), given_scale(task) is not None
         if as_taken not in self._checksums:

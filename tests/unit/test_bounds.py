@@ -237,6 +237,6 @@ def test_weights_of_an_impossible_name_are_told_at_their_place(tmp_path: Path) -
     path.write_text(BASE + f"training: {{initial: {'x' * 300}.pth}}\n")
     with pytest.raises(
         UserError,
-        match=r"bad\.yaml:6:21: training\.initial: .*cannot be looked for: File name too long",
+        match=r"bad\.yaml:6:21: training\.initial: .*cannot be opened: File name too long",
     ):
         load_plan(path, initial=Finder(str(tmp_path / "none")))

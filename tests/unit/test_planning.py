@@ -186,7 +186,7 @@ TRAPS = {
     ),
     "deraining without pairs": (
         BASE.replace("sr_x2", "derain"),
-        "task derain needs pairs, input/ and target/, which 'embedded-train' has not",
+        "task derain needs pairs, input/ and target/, which 'embedded-train' lacks",
     ),
     "an exclude that matches nothing": (
         BASE + "exclude: [{norm: rms_norm}]\n",
