@@ -115,7 +115,7 @@ TRAPS = {
     ),
     "a value twice in an axis": (
         BASE + "  seed: [1, 1]\n",
-        "6:13: axes.seed[1]: 1 stands in this axis already",
+        "6:13: axes.seed[1]: 1 is in this axis already",
     ),
     "heads that do not divide": (
         BASE + "  width: [24, 25]\n",
