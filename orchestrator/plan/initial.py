@@ -1,4 +1,4 @@
-"""The weights that each trial starts from: `training.initial`, by content, and what does not fit."""
+"""The weights that each trial starts from: `training.initial`, by content, and what fits."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ TRAPS = {
     ),
     "a backbone of one's own": (
         BASE.replace("swinir-tiny", "'my.code:Net'"),
-        "3:14: axes.backbone[0]: 'my.code:Net': only a norm may be of your own. Known: ",
+        "3:14: axes.backbone[0]: 'my.code:Net': only a norm may be your own class. Known: ",
     ),
     "an unknown knob": (
         BASE.replace("i_ln", "{name: i_ln, epps: 1.0}"),
