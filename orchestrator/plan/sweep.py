@@ -50,13 +50,13 @@ class ModelOverrides(Part):
 
 
 class Data(Part):
-    """Data sets by name; --data and NORMSWEEP_DATA say where they are, not the sweep file."""
+    """Data sets by name. Where they are is given by --data and NORMSWEEP_DATA, not by the sweep."""
 
     train: str = Field("embedded-train", pattern=SET_NAME, description="the training set")
     evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], AsTuple] = Field(
         ("embedded-test",),
         max_length=LONGEST_LIST,
-        description="sets whose images are restored whole, with the EMA weights, and scored",
+        description="the evaluation sets: whole images, restored with the EMA weights and scored",
     )
 
 
