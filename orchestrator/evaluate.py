@@ -66,7 +66,7 @@ class Subject:
     name: str
     step: int | None
     trial: str | None
-    source: str  # what messages call its weights
+    source: str  # the name of its weights in messages
 
 
 @dataclass(frozen=True)
@@ -243,8 +243,10 @@ def _evaluated(job: Job) -> dict[str, Any]:
     if workers == 1:
         parts = [_scores(job, 0)]
     else:
+        # Not forked, since CUDA and torch's threads do not survive that.
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             parts = list(pool.map(_scores, [job] * workers, range(workers)))
+    # Sorted, so that the result does not depend on the number of workers.
     scores = sorted((score for part in parts for score in part), key=lambda score: score["name"])
     options = job.options
     return {

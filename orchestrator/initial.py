@@ -300,7 +300,7 @@ def _built(spec: RunSpec) -> nn.Module:
         return build_model(spec)
     except Exception as error:
         if not NORMS[spec.model.norm.name].open_knobs:
-            raise
+            raise  # a network of ours cannot be built: that is our bug, not the user's
         raise CannotStart(
             f"norm {spec.model.norm.name} cannot be built: {type(error).__name__}: {error}"
         ) from error

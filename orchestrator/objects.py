@@ -271,7 +271,7 @@ def _known(listed: Listed | None) -> list[Any]:
 
     They also save s3transfer its own request for the object's size and tag.
     """
-    from s3transfer.subscribers import BaseSubscriber
+    from s3transfer.subscribers import BaseSubscriber  # which only normsweep[s3] installs
 
     class Known(BaseSubscriber):  # type: ignore[misc]
         def on_queued(self, future: Any, **more: Any) -> None:

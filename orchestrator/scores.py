@@ -55,6 +55,7 @@ def _scores_table(results: Sequence[Mapping[str, Any]], console: Console) -> Ren
         table.add_column(head, justify="left" if i < NAMES else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
+    # Measured at a width that cuts nothing: at the console's own, rich would cut it to fit.
     if Measurement.get(console, console.options.update(width=WIDE), table).maximum <= console.width:
         return table
     paragraphs = []

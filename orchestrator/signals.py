@@ -54,6 +54,7 @@ def leave_to_parent() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    """Raise Interrupted for the first signal; a later one ends the process at once."""
     global received, _received_at
     if received is None:
         received, _received_at = signal.Signals(number), time.monotonic()

@@ -144,6 +144,7 @@ def _serve(command: list[str]) -> int:
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server's process group, by SIGKILL what SIGTERM has not ended."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, sign)

@@ -47,6 +47,7 @@ class Cost:
 
 def cost_of(spec: RunSpec) -> Cost:
     backbone, side = spec.model.backbone, spec.training.patch_size_px
+    # The network pads the sides of its input to a multiple.
     tokens = (side + -side % _shape_of(backbone.name).multiple_px(backbone.knobs)) ** 2
     network = _network(spec)
     parameters, macs = network.parameters, int(tokens * network.macs)

@@ -141,7 +141,7 @@ class _Expansion:
     def plan(self, name: str) -> Plan:
         self.starts.read(name)
         if not self.grid.check_size():
-            self._raise_if_any()
+            self._raise_if_any()  # a grid of this size is not built to look for more problems
         kept, excluded = self.grid.points()
         trials: dict[str, Trial] = {}
         folded: list[Folded] = []
@@ -171,6 +171,7 @@ class _Expansion:
         )
 
     def _problem(self, location: Location, message: str) -> None:
+        # Many points of the grid may have the same problem, which is reported once.
         self.problems.setdefault((location, message), Problem(location, message))
 
     def _raise_if_any(self) -> None:
@@ -181,6 +182,7 @@ class _Expansion:
         task = _resolved("task", point)
         if not self._fits(point, task):
             return None
+        # All three are asked before any answer counts, so that the problems of each are reported.
         train_sha256 = self.sets.train_sha256(task)
         start = self.starts.of(point.labels)
         placed = self.placements.of(point.labels)
@@ -215,7 +217,7 @@ class _Expansion:
                     f"{detail['msg'].removeprefix('Value error, ')} (trial {point.labels})",
                 )
             return None
-        except (ModuleNotFoundError, BadSource) as error:
+        except (ModuleNotFoundError, BadSource) as error:  # about the source of a user's own norm
             self._problem(point.values["norm"].location, str(error))
             return None
         if why := beyond_reach(trial.cost):

@@ -184,6 +184,7 @@ class Grid:
     def _point(self, values: Mapping[str, Value]) -> Point:
         backbone = self._backbone(values)
         labels = {axis: value.label for axis, value in values.items()}
+        # Axes that are left out show the value that the backbone or the task gives them.
         width, depth = _shape(backbone).size(backbone.knobs)
         if labels["width"] is None:
             labels["width"] = width
@@ -208,7 +209,7 @@ class Grid:
             sized = _shape(whole).sized(knobs, values["width"].value, values["depth"].value)
         except BadSize as error:
             self._problem(values[error.axis].location, str(error))
-            return whole
+            return whole  # planning goes on, to find other problems
         return Choice(name=name, knobs=dict(sized))
 
     def _with_knob(

@@ -104,10 +104,9 @@ class Source:
         head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"
         if not 0 < position.line <= len(self.lines):
             return head
-        line, caret = (
-            CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.lines[position.line - 1]),
-            position.column - 1,
-        )
+        # A terminal would act on control characters. One stands for one, so that the caret fits.
+        line = CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.lines[position.line - 1])
+        caret = position.column - 1
         if len(line) > WIDEST:
             cut = max(0, caret - WIDEST // 2)
             line, caret = line[cut : cut + WIDEST], caret - cut
@@ -198,7 +197,7 @@ class _Reader:
     def read(self, location: Location, node: yaml.Node) -> Any:
         place = Position(node.start_mark.line + 1, node.start_mark.column + 1)
         self.positions[location] = place
-        if id(node) in self._seen:
+        if id(node) in self._seen:  # PyYAML composes an alias into the node of its anchor
             self.problems.append(Problem(location, "an alias (*name): write the value out", place))
             return None
         self._seen.add(id(node))
