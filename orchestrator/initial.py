@@ -250,7 +250,7 @@ def _names_key(sweep: str) -> str:
 def _names(store: Store, sweep: str) -> dict[str, str]:
     """Names of files, as the sweep gives them -> the keys of their contents.
 
-    Empty if the record is damaged, which writes it anew.
+    Empty if the record is damaged; `keep_initial` then writes it again.
     """
     names = read_record(store, _names_key(sweep), records.NAMES)
     return names if isinstance(names, dict) else {}

@@ -3,7 +3,7 @@
 The counts, of parameters and multiply-accumulates, follow the published architecture and equal
 torch's (a test compares them). Memory is weights, gradients, Adam's two moments and the EMA in
 float32, and the activations kept for one micro-batch, as if ZeRO sharded nothing; on a GPU,
-RANK_BYTES stands for CUDA's context and libraries. Time is three forward passes of arithmetic per
+RANK_BYTES covers CUDA's context and libraries. Time is three forward passes of arithmetic per
 step at the rates below, which are measured (CPU) or assumed (CUDA) and good to a factor of two. A
 worker with a fraction of a GPU computes at that fraction of its rate.
 """

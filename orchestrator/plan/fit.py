@@ -1,4 +1,4 @@
-"""Whether trials fit on GPUs and nodes, and which trials start first.
+"""Checks that trials fit on GPUs and nodes, and orders their start.
 
 `gpus_per_worker: auto` becomes a number here, gangs need nodes with room, and trials that share a
 GPU must fit into its memory.

@@ -128,7 +128,7 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
 def _too_large(plan: Plan, gpus: Gpus) -> list[str]:
     """Warnings about what would not fit on this machine's GPUs.
 
-    They are no errors, since the sweep may be meant for other machines.
+    They are not errors, since the sweep may be meant for other machines.
     """
     shared = [
         f"On this machine: {problem.message}" for problem in sharing_problems(plan.trials, gpus)

@@ -104,7 +104,8 @@ class Source:
         head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"
         if not 0 < position.line <= len(self.lines):
             return head
-        # A terminal would act on control characters. One stands for one, so that the caret fits.
+        # A terminal would act on control characters. Each is replaced by one character, so that
+        # the caret stays where it belongs.
         line = CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.lines[position.line - 1])
         caret = position.column - 1
         if len(line) > WIDEST:
