@@ -75,7 +75,9 @@ def server_command(address: Address, host: str, port: int) -> list[str]:
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     if not is_loopback(host):
         names = ("localhost", "127.0.0.1", "[[]::1]", socket.gethostname(), socket.getfqdn())
-        own = dict.fromkeys(name for name in (*names, host) if name not in ("0.0.0.0", "::"))  # noqa: S104 (left out)
+        # An address that means every interface is not a name by which a browser asks.
+        everywhere = ("0.0.0.0", "::")  # noqa: S104 (left out)
+        own = dict.fromkeys(name for name in (*names, host) if name not in everywhere)
         command += [
             "--allowed-hosts",
             ",".join([*own, *(f"{name}:*" for name in own), *PRIVATE_HOSTS]),
