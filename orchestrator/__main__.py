@@ -3,7 +3,8 @@
 import os
 import sys
 
-# `python -m` puts the working folder first, whose `copy.py` would stand for Python's; a checkout is found through it, too.
+# `python -m` puts the working folder first on the path, so that a `copy.py` in it would hide
+# Python's own. The entry stays if it is the checkout's root, through which this package is found.
 root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 if (
     __name__ == "__main__"
@@ -17,10 +18,10 @@ from orchestrator.errors import Interrupted  # noqa: E402
 
 
 def main() -> None:
-    """The entry point: heeds signals before anything that takes time is imported."""
+    """The entry point. Signals are heeded before the imports that take time."""
     try:
         signals.install()
-        os.environ.setdefault("PYTHONSAFEPATH", "1")  # for every Python that is started from here
+        os.environ.setdefault("PYTHONSAFEPATH", "1")  # inherited by every Python started from here
         from orchestrator.cli import main as cli
 
         code = cli()

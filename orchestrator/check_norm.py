@@ -1,4 +1,4 @@
-"""`normsweep check-norm`: the conformance suite of this project, run on any norm."""
+"""`normsweep check-norm`: run the project's conformance suite on any norm."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from trainers.norms.base import Norm
 
 
 def check_norm(name: str, knobs: str) -> int:
-    """Print what holds of the norm and what does not; `knobs` is a mapping in YAML. Returns the exit code.
+    """Print which promises the norm keeps and which it breaks; returns the exit code.
 
-    Raises UserError where the norm cannot be built at all.
+    `knobs` is a mapping in YAML. Raises UserError for knobs that the norm does not take, and for a
+    class that cannot be imported or is not a norm.
     """
     own.look_in(Path.cwd())
     norm = _choice(name, knobs)
@@ -48,11 +49,10 @@ def check_norm(name: str, knobs: str) -> int:
             print(f"    {network}: {why}{more}")
     if not broken:
         print(
-            f"\nBlocks, B(50 x) = 50 B(x) up to: {_homogeneity(norm)} of B(x) - x  (about 0 for i-LN, positively homogeneous)"
+            f"\nFirst blocks, |B(50 x) / 50 - B(x)| / |B(x) - x|: {_homogeneity(norm)}"
+            "  (about 0 for i-LN, whose blocks are positively homogeneous)"
         )
-    print(
-        f"\n{norm.name}: {len(PROMISES) - broken} of {len(PROMISES)} promises are as they should be"
-    )
+    print(f"\n{norm.name}: {len(PROMISES) - broken} of {len(PROMISES)} promises are as expected")
     return TrialsFailed.exit_code if broken else 0
 
 
@@ -76,7 +76,7 @@ def _choice(name: str, knobs: str) -> Choice:
 
 
 def _check_class(name: str) -> None:
-    """Whether the class can be imported, and is a norm."""
+    """Raise UserError unless the class can be imported and is a norm."""
     try:
         norm_class = NORMS[name].load()
     except ModuleNotFoundError as error:
@@ -85,10 +85,10 @@ def _check_class(name: str) -> None:
         ) from error
     except AttributeError as error:
         raise UserError(f"{name}: {error}") from error
-    except Exception as error:
+    except Exception as error:  # anything that the user's module does when it is imported
         raise UserError(f"{name}: importing it fails: {type(error).__name__}: {error}") from error
     if not (isinstance(norm_class, type) and issubclass(norm_class, Norm)):
-        raise UserError(f"{name}: is no subclass of trainers.norms.base.Norm (see CONTRIBUTING.md)")
+        raise UserError(f"{name}: not a subclass of trainers.norms.base.Norm (see CONTRIBUTING.md)")
 
 
 def _what_breaks(check: Any, case: Case) -> str | None:
@@ -96,7 +96,7 @@ def _what_breaks(check: Any, case: Case) -> str | None:
         check(case)
     except Broken as error:
         return str(error)
-    except Exception as error:  # the norm's own code; what it raises is the finding
+    except Exception as error:  # raised by the norm's own code: it is the finding
         return f"{type(error).__name__}: {error}".splitlines()[0]
     return None
 

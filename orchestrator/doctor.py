@@ -50,7 +50,10 @@ MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[bold red]
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, and what to do unless it is ok; `details` follow the table."""
+    """One row: what was examined, what was found, and what to do unless it is ok.
+
+    `details` are printed below the table.
+    """
 
     subject: str
     verdict: Verdict
@@ -60,7 +63,7 @@ class Finding:
 
 
 def run_doctor(store_uri: str, tracking_uri: str, *, as_json: bool = False) -> int:
-    """Print every finding; 0, or 3 if something is a problem."""
+    """Print every finding; returns 0, or 3 if something is a problem."""
     findings = examine(store_uri, tracking_uri)
     if as_json:
         found = [asdict(finding) for finding in findings]
@@ -72,7 +75,7 @@ def run_doctor(store_uri: str, tracking_uri: str, *, as_json: bool = False) -> i
 
 
 def _print(findings: Iterable[Finding]) -> int:
-    """Print a table; the number of problems."""
+    """Print the findings as a table; returns the number of problems."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("what", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -120,7 +123,7 @@ def _packages() -> Iterator[Finding]:
             yield Finding(name, "ok", importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             yield Finding(
-                name, "problem", "not installed", "Install normsweep again: pip install normsweep"
+                name, "problem", "not installed", "Reinstall normsweep: pip install normsweep"
             )
 
 
@@ -129,7 +132,7 @@ def _processors() -> Finding:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     advice = (
-        "One core: a gang of two workers does not fit, use --max-concurrent 1."
+        "One core: a gang of two workers does not fit. Use --max-concurrent 1."
         if usable < 2
         else ""
     )
@@ -146,17 +149,18 @@ def _memory() -> Finding:
             "memory",
             "note",
             found,
-            "Ray and two small trials want about 2 GiB: end other programs, or --max-concurrent 1.",
+            "Ray and two small trials need about 2 GiB. End other programs, or use "
+            "--max-concurrent 1.",
         )
     return Finding("memory", "ok", found)
 
 
 def _shared_memory() -> Finding:
     if not Path("/dev/shm").is_dir():  # noqa: S108 (the device, not a place for files)
-        return Finding("shared memory", "ok", "no /dev/shm on this system: Ray uses files")
+        return Finding("shared memory", "ok", "no /dev/shm on this system: Ray uses files instead")
     free = shutil.disk_usage("/dev/shm").free  # noqa: S108
     if free < GIB // 4:
-        advice = "Ray falls back to slow files. In a container: --shm-size=1g."
+        advice = "Ray falls back to files, which are slow. In a container: --shm-size=1g."
         return Finding("shared memory", "note", f"{free / GIB:.2f} GiB free in /dev/shm", advice)
     return Finding("shared memory", "ok", f"{free / GIB:.1f} GiB free in /dev/shm")
 
@@ -169,7 +173,7 @@ def _cuda() -> Finding:
             "devices",
             "problem",
             f"torch cannot be imported: {error}",
-            "Install it again: pip install torch",
+            "Reinstall it: pip install torch",
         )
     if torch.cuda.is_available():
         devices = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
@@ -183,13 +187,13 @@ def _cuda() -> Finding:
 
 
 def _without_cuda(gpus: Gpus, torch_version: str, built_for: str | None) -> Finding:
-    """The devices of a machine whose torch sees no CUDA device."""
+    """The finding about devices where torch sees no CUDA device."""
     if not gpus.auto:
         return Finding(
             "devices", "ok", f"{gpus.why}: trials train on the CPU (`gpus_per_worker: auto` is 0)"
         )
-    advice = "Trials would take a GPU and train on the CPU. " + (
-        "torch finds no usable driver: look at nvidia-smi."
+    advice = "Trials would reserve a GPU but train on the CPU. " + (
+        "torch finds no usable driver: check nvidia-smi."
         if built_for
         else "Install a build of torch with CUDA, or run with --auto-gpus 0."
     )
@@ -201,12 +205,12 @@ def _without_cuda(gpus: Gpus, torch_version: str, built_for: str | None) -> Find
 def _compiler() -> Finding:
     if shutil.which("g++") and shutil.which("ninja"):
         return Finding(
-            "compiler", "ok", "g++ and ninja: DeepSpeed may build its own operators at first use"
+            "compiler", "ok", "g++ and ninja: DeepSpeed may build its own operators on first use"
         )
     return Finding(
         "compiler",
         "ok",
-        "no g++ with ninja: DeepSpeed communicates by gloo, which is enough on CPU",
+        "g++ or ninja is missing: DeepSpeed communicates by gloo, which is enough on the CPU",
     )
 
 
@@ -218,7 +222,7 @@ def _data() -> Finding:
             "embedded data",
             "problem",
             str(problem),
-            "Install scikit-image again: pip install --force-reinstall scikit-image",
+            "Reinstall scikit-image: pip install --force-reinstall scikit-image",
         )
     return Finding(
         "embedded data", "ok", ", ".join(f"{s.name}: {len(s.files)} photographs" for s in sets)
@@ -226,7 +230,7 @@ def _data() -> Finding:
 
 
 def _store(uri: str) -> Finding:
-    """Reads every file of the store and changes nothing."""
+    """The finding about the store, of which every file is read and none is changed."""
     try:
         store = read_store(uri)
         damaged, torn = survey(store), unfinished(store)
@@ -236,26 +240,28 @@ def _store(uri: str) -> Finding:
         )
     if damaged:
         found = f"{uri}: {len(damaged)} damaged file{'s' * (len(damaged) > 1)}, listed below"
-        advice = "Put them back from a copy. Without one: `normsweep run FILE` makes anew what it can, and names what it cannot."
+        advice = (
+            "Restore them from a copy. Without one, `normsweep run FILE` remakes what it can and "
+            "names what it cannot."
+        )
         return Finding(
             "store", "problem", found, advice, tuple(f"damaged: {problem}" for problem in damaged)
         )
     if is_s3(uri):
         return Finding(
-            "store", "ok", f"{uri} can be read; whether it can be written, the first run finds out"
+            "store", "ok", f"{uri} can be read; the first run shows whether it can be written"
         )
     folder = Path(store.uri)
     place = next(place for place in (folder, *folder.parents) if place.exists())
     if not os.access(place, os.W_OK):
-        found = f"{place} is not writable: what it holds can be read"
+        found = f"{place} can be read but not written"
         return Finding(
             "store", "problem", found, "Make it writable, or name another one with --store."
         )
     if torn:
         lines = tuple(f"unfinished: {prefix}" for prefix in torn)
-        advice = (
-            "Killed while they were written, as it happens; the trials' next attempts clear them."
-        )
+        # Attempts are killed at any time: the manifest, written last, would have made them count.
+        advice = "Their attempts were killed while writing. The trials' next attempts remove them."
         return Finding(
             "store",
             "note",
@@ -287,7 +293,7 @@ def _telemetry() -> Finding:
             "telemetry",
             "note",
             ", ".join(on),
-            "normsweep turns both off in what it starts; other programs see this setting.",
+            "normsweep turns both off in all that it starts; other programs obey this setting.",
         )
     return Finding("telemetry", "ok", "Ray's and MLflow's are off in everything normsweep starts")
 
@@ -318,5 +324,5 @@ def _ui_port() -> Finding:
             "port of the ui",
             "note",
             f"{UI_PORT} is {why}",
-            "Give `normsweep ui` another one with --port.",
+            "Give `normsweep ui` another port with --port.",
         )

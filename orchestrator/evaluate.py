@@ -1,7 +1,8 @@
-"""`normsweep evaluate`: the final weights of a trial, or of an exported file, on benchmarks, at any precision.
+"""`normsweep evaluate`: score a trial's final weights, or an exported file, on benchmarks.
 
-Each result holds the score of every image, for paired statistics, and every choice that a reader must know to compare it.
-A trial's results are kept in the store, under `trials/<id>/evaluations/`.
+Each result holds the precision, the score of every image, for paired statistics, and every choice
+that a reader must know to compare it. A trial's results are kept in the store, under
+`trials/<id>/evaluations/`.
 """
 
 from __future__ import annotations
@@ -58,19 +59,19 @@ class EvaluateOptions:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is evaluated: a network, and for a trial of the store its id."""
+    """The network to evaluate; `trial` is its id where it comes from the store."""
 
     spec: RunSpec
     weights: Mapping[str, Tensor]
     name: str
     step: int | None
     trial: str | None
-    source: str  # what messages call its weights
+    source: str  # the name of its weights in messages
 
 
 @dataclass(frozen=True)
 class Job:
-    """One network at one precision on one set: what each of the workers is told."""
+    """One network at one precision on one set: the instructions that every worker receives."""
 
     spec: RunSpec
     weights: Mapping[str, Tensor]
@@ -81,7 +82,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of the result in the store and of the folder of restored images: what was evaluated how."""
+        """The name of the result in the store, and of the folder of restored images."""
         parts = [self.benchmark, self.precision]
         if self.per_channel:
             parts.append("per-channel")
@@ -95,23 +96,23 @@ class Job:
 
 
 def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
-    """Evaluate, keep, and print a table (`json_lines`: a JSON object per result). Returns the exit code.
+    """Evaluate, keep the results, and print a table or, with `json_lines`, an object per result.
 
-    Raises UserError for what is unknown or does not fit together, EnvironmentProblem for what cannot be read or written.
+    Returns the exit code. Raises UserError for names that are unknown and choices that do not fit
+    together, and EnvironmentProblem for files that cannot be read or written.
     """
     precisions = _precisions(options)
     subject = _fitting(_subject(given, options))
     benchmarks = options.benchmarks or subject.spec.observe.evaluate
     if not benchmarks:
         raise UserError(
-            "Name a set: --benchmark Set5. This trial was trained without evaluation sets of its own."
+            "Name a set, e.g. --benchmark Set5: this trial was trained without evaluation sets."
         )
     roots = DataRoots(options.data_roots)
     checksums = _checked_sets(subject.spec, benchmarks, roots)
     cache = Cache(cache_root(_cache_in(options.store)))
-    folders = roots.fetch(
-        benchmarks, cache, given_scale(subject.spec.task)
-    )  # which stay there while the cache lives
+    # Fetched folders stay in the cache for as long as `cache` is alive.
+    folders = roots.fetch(benchmarks, cache, given_scale(subject.spec.task))
     results = []
     for benchmark in dict.fromkeys(benchmarks):
         for precision in precisions:
@@ -133,13 +134,13 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
 
 
 def _cache_in(store: str) -> Path | None:
-    """The cache of a store in a folder, where that is ours to write; None: the user's."""
+    """The cache beside a folder store that can be written; None means the user's cache."""
     is_ours = "://" not in store and os.access(store, os.W_OK)
     return Path(store) / "cache" if is_ours else None
 
 
 def _keep(store_uri: str, trial: str, name: str, result: Mapping[str, Any]) -> None:
-    """Keep a result in the store; a store that can only be read leaves it printed."""
+    """Keep a result in the store; where that cannot be written, printing the result has to do."""
     try:
         write_evaluation(open_store(store_uri), trial, name, result)
     except EnvironmentProblem as error:
@@ -157,10 +158,12 @@ def _precisions(options: EvaluateOptions) -> tuple[str, ...]:
             )
     if options.per_channel and not BITS.keys() & set(asked):
         raise UserError(
-            f"--per-channel is about the weights of {' and '.join(BITS)}, which --precision does not name."
+            f"--per-channel needs --precision {' or '.join(BITS)}: it is about integer weights."
         )
     if options.tile_px is not None and options.tile_px < LEAST_TILE_PX:
-        raise UserError(f"--tile {options.tile_px}: a tile has {LEAST_TILE_PX} LQ pixels or more.")
+        raise UserError(
+            f"--tile {options.tile_px}: a tile needs at least {LEAST_TILE_PX} LQ pixels."
+        )
     return asked
 
 
@@ -175,7 +178,7 @@ def _subject(given: str, options: EvaluateOptions) -> Subject:
             raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
         except ValueError as error:
             raise UserError(
-                f"{path}: {error}. A file of `normsweep export` is wanted, or a trial's id."
+                f"{path}: {error}. Give a file that `normsweep export` wrote, or a trial's id."
             ) from error
         step = metadata.get("step", "")
         name, at = metadata.get("trial") or path.name, int(step) if step.isdecimal() else None
@@ -192,7 +195,10 @@ def _subject(given: str, options: EvaluateOptions) -> Subject:
 
 
 def _fitting(subject: Subject) -> Subject:
-    """The same, its weights held against its network here, where an error is still a sentence. Raises UserError."""
+    """The subject with the weights of the network that is built from it.
+
+    Building it here, before any worker starts, turns weights that do not fit into a UserError.
+    """
     from trainers.build import build_trained
 
     network = build_trained(subject.spec, subject.weights, subject.source)
@@ -200,7 +206,10 @@ def _fitting(subject: Subject) -> Subject:
 
 
 def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) -> dict[str, str]:
-    """The checksum of each set; every one that is missing or does not fit the task is told at once."""
+    """The checksum of each set.
+
+    Raises one UserError that names every set that is missing or does not fit the task.
+    """
     problems, checksums, scale = [], {}, given_scale(spec.task)
     for name in benchmarks:
         try:
@@ -213,7 +222,7 @@ def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) ->
             continue
         if TASKS[spec.task.name].facts.get("pairs") and not found.lq_files:
             problems.append(
-                f"task {spec.task.name} needs pairs, input/ and target/, which {name!r} has not"
+                f"task {spec.task.name} needs pairs, input/ and target/, which {name!r} lacks"
             )
         checksums[name] = found.sha256
         for note in found.notes:
@@ -224,7 +233,7 @@ def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) ->
 
 
 def _evaluated(job: Job) -> dict[str, Any]:
-    """The result of one job, its images dealt out over the workers."""
+    """The result of one job, with its images dealt out to the workers."""
     from trainers.build import build_task
     from trainers.evaluate import means
     from trainers.journal import encoded
@@ -234,8 +243,10 @@ def _evaluated(job: Job) -> dict[str, Any]:
     if workers == 1:
         parts = [_scores(job, 0)]
     else:
+        # Not forked, since CUDA and torch's threads do not survive that.
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             parts = list(pool.map(_scores, [job] * workers, range(workers)))
+    # Sorted, so that the result does not depend on the number of workers.
     scores = sorted((score for part in parts for score in part), key=lambda score: score["name"])
     options = job.options
     return {
@@ -259,7 +270,7 @@ def _evaluated(job: Job) -> dict[str, Any]:
 
 
 def _scores(job: Job, worker: int) -> list[Score]:
-    """This worker's part of the images."""
+    """The scores of this worker's share of the images."""
     import torch
 
     from trainers.build import build_benchmark, build_task, build_trained
@@ -300,19 +311,23 @@ def _scores(job: Job, worker: int) -> list[Score]:
 
 
 def _files_of(names: Sequence[str]) -> dict[str, PurePosixPath]:
-    """Where each restored image is saved. Raises UserError for two in one place: a square of `a.png`, and `a-0-256.png`."""
+    """The file that each restored image is saved to.
+
+    Raises UserError for two images with one file: a square of `a.png`, say, and `a-0-256.png`.
+    """
     files = {name: _file_of(name) for name in names}
     owners: dict[PurePosixPath, str] = {}
     for name, file in files.items():
         if owners.setdefault(file, name) != name:
             raise UserError(
-                f"--save: {owners[file]} and {name} would both be saved as {file}: rename one of them."
+                f"--save: {owners[file]} and {name} would both be saved as {file}. "
+                "Rename one of them."
             )
     return files
 
 
 def _file_of(name: str) -> PurePosixPath:
-    """Where a restored image is saved; one of an image's squares, `a.png[0,256]`, as `a-0-256.png`."""
+    """The file of a restored image; a square of one, `a.png[0,256]`, goes to `a-0-256.png`."""
     square = re.search(r"\[(\d+),(\d+)\]$", name)
     image = PurePosixPath(name[: square.start()] if square else name)
     return image.with_name("-".join([image.stem, *(square.groups() if square else ())]) + ".png")

@@ -1,7 +1,8 @@
-"""A trial's final EMA weights as one safetensors file, which `trainers.build.load_exported` turns into a network.
+"""Write a trial's final EMA weights to one safetensors file.
 
-The metadata holds `spec` (RunSpec JSON), `trial` and `step`. Nothing is unpickled but tensors, and only after the
-checksums that the result names hold.
+`trainers.build.load_exported` turns the file into a network. Its metadata holds `spec` (RunSpec
+JSON), `trial` and `step`. Only tensors are unpickled, and only after their checksum has been found
+equal to the one in the trial's result.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ EMA = "ema.pt"
 
 @dataclass(frozen=True)
 class FinalWeights:
-    """The EMA weights with which a trial ended; `spec` is its RunSpec as JSON."""
+    """The EMA weights that a trial ended with; `spec` is its RunSpec as JSON."""
 
     trial: str
     step: int
@@ -37,19 +38,22 @@ class FinalWeights:
 
 
 def final_weights(store: Store, given: str) -> FinalWeights:
-    """Of a completed trial; `given` may be a prefix of its id that no other has.
+    """The final weights of a completed trial; `given` is its id, or an unambiguous prefix of it.
 
-    Raises UserError for an id that is unknown, ambiguous or not completed, EnvironmentProblem for weights that are damaged.
+    Raises UserError for a trial that is unknown, ambiguous or not completed, and EnvironmentProblem
+    for weights that are damaged.
     """
     trial = _find(store, given)
     result = check_result(store, trial)
     if isinstance(result, Damaged):
         raise EnvironmentProblem(
-            f"{result}: the result of trial {trial} does not hold. Run its sweep again, or put the file back from a copy."
+            f"{result}: the result of trial {trial} is damaged. "
+            "Run its sweep again, or restore the file from a copy."
         )
     if result is None:
         raise UserError(
-            f"Trial {trial} has not ended: it has no final weights. Run its sweep again to continue it."
+            f"Trial {trial} has not ended: it has no final weights. "
+            "Run its sweep again to continue it."
         )
     if result["outcome"] != "completed":
         raise UserError(
@@ -66,8 +70,8 @@ def final_weights(store: Store, given: str) -> FinalWeights:
 def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
     """Write the final EMA weights of a completed trial to `to`.
 
-    Raises UserError as `final_weights` does, and for a target that is a folder; EnvironmentProblem for weights that are
-    damaged and for a target that cannot be written.
+    Raises UserError as `final_weights` does, and for a target that is a folder; EnvironmentProblem
+    for weights that are damaged, and for a target that cannot be written.
     """
     if to.is_dir():
         raise UserError(
@@ -87,8 +91,8 @@ def _find(store: Store, given: str) -> str:
         )
     if len(found) > 1 and given not in found:
         raise UserError(
-            f"{given!r} stands for {len(found)} trials: {', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. "
-            "Give more digits."
+            f"{given!r} is the beginning of {len(found)} trials: "
+            f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. Give more digits."
         )
     return given if given in found else found[0]
 
@@ -100,7 +104,8 @@ def _verified(store: Store, key: str, files: dict[str, dict[str, object]]) -> by
         raise EnvironmentProblem(f"{key} is missing: the store is damaged there.") from None
     if hashlib.sha256(data).hexdigest() != promised:
         raise EnvironmentProblem(
-            f"{key} does not have the checksum that the trial's result names: the store is damaged there."
+            f"{key} does not have the checksum that the trial's result names: "
+            "the store is damaged there."
         )
     return data
 

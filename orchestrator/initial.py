@@ -1,9 +1,10 @@
-"""Weights to start from: found for planning, kept in the store by the driver, fetched from there by workers.
+"""Weights to start from: found for planning, kept in the store by the driver, fetched by workers.
 
-    initial/<sha256>.pth          the content, whatever it was called
-    initial/of/<sweep>.json       the sweep's names of files -> the content's key
+    initial/<sha256>.pth          the content, whatever its file was called
+    initial/of/<sweep>.json       names of files, as the sweep gives them -> the content's key
 
-Workers on other hosts see no file of the driver's, and a file may be gone when a sweep is continued: the store has both.
+They are kept in the store because workers on other hosts cannot see the driver's files, and because
+a file may be gone when its sweep is continued.
 """
 
 from __future__ import annotations
@@ -36,35 +37,35 @@ if TYPE_CHECKING:
 SUFFIXES = (".pth", ".pt", ".safetensors")
 TRIAL_ID = re.compile(r"[0-9a-f]{8,16}")
 EMA = "ema.pt"
-NAMED = 20  # tensors in a warning; the journal has them all
+NAMED = 20  # tensors that a warning names; the journal lists them all
 
 
 class Finder:
-    """Finds what a sweep starts from, in files and in the store at `store_uri`, and holds it against networks.
+    """Finds the weights that a sweep starts from, in files and in the store at `store_uri`.
 
-    torch is imported, and the store opened, only where a sweep starts from weights.
+    It also checks whether they fit the networks of trials. torch is imported, and the store opened,
+    only if a sweep starts from weights.
     """
 
     def __init__(self, store_uri: str, *, check: bool = True) -> None:
         self._uri = store_uri
-        self._check = check  # False: of a sweep that was planned before, only its ids are wanted
-        self._weights: dict[str, Callable[[], Weights]] = {}  # by sha256
-        self._read: dict[str, Weights] = {}
+        self._check = check  # False for a sweep planned before, of which only the ids are needed
+        self._weights: dict[str, Callable[[], Weights]] = {}  # by sha256; called when first needed
+        self._read: dict[str, Weights] = {}  # by sha256
         self._networks: dict[str, nn.Module] = {}
 
     def find(self, given: str, sweep: str, folder: Path) -> Initial:
-        """The weights in a file, beside the sweep file or in the working directory; or those of a trial in the store.
+        """The weights in a file, or those of a trial in the store.
 
-        A file that is gone is looked up in the store, under the sweep's name. Raises CannotStart.
+        A file is looked for beside the sweep file, then in the working directory, and finally in
+        the store, under the sweep's name. Raises CannotStart.
         """
         if Path(given).suffix in SUFFIXES:
             places = dict.fromkeys([(folder / given).absolute(), Path(given).absolute()])
             try:
                 path = next((place for place in places if place.exists()), None)
             except OSError as error:  # a name that is too long, a folder that may not be read
-                raise CannotStart(
-                    f"{shown(given)}: cannot be looked for: {error.strerror}"
-                ) from None
+                raise CannotStart(f"{shown(given)}: cannot be opened: {error.strerror}") from None
             return (
                 self._in_file(given, path)
                 if path is not None
@@ -73,11 +74,15 @@ class Finder:
         if TRIAL_ID.fullmatch(given):
             return self._of_trial(given)
         raise CannotStart(
-            f"{shown(given)} is neither a file ({', '.join(SUFFIXES)}) nor a trial's id or its beginning (8 to 16 digits, 0-9 a-f)"
+            f"{shown(given)} is neither a file ({', '.join(SUFFIXES)}) nor a trial's id or the "
+            "beginning of one (8 to 16 digits, 0-9 a-f)"
         )
 
     def misfits(self, initial: Initial, spec: RunSpec) -> tuple[str, ...]:
-        """What of the weights does not fit the trial's network. Raises CannotStart where the trial does not allow it."""
+        """Sentences about weights that do not fit the trial's network.
+
+        Raises CannotStart if the trial does not allow that they do not fit.
+        """
         if not self._check:
             return ()
         from trainers.initial import InitialProblem, fit_initial
@@ -90,11 +95,10 @@ class Finder:
         except InitialProblem as error:
             raise CannotStart(str(error)) from None
         norm = spec.model.norm.name
-        unsaid = (
-            f"{weights.source} does not say of which norm it is, and is taken for weights of {norm}"
-        )
-        open_norm = [unsaid] if weights.is_ambiguous and norm != weights.usual_norm else []
-        return (*open_norm, *_sentences(weights.source, found))
+        assumed = []
+        if weights.is_ambiguous and norm != weights.usual_norm:
+            assumed = [f"{weights.source} does not name its norm, which is taken to be {norm}"]
+        return (*assumed, *_sentences(weights.source, found))
 
     def _in_file(self, given: str, path: Path) -> Initial:
         from trainers.initial import InitialProblem, read_initial
@@ -108,12 +112,12 @@ class Finder:
         return Initial(given, sha256, f"initial/{sha256}{path.suffix}", path=path)
 
     def _kept(self, given: str, sweep: str, places: list[Path]) -> Initial:
-        """The content that the store has under this name of the sweep's."""
+        """The content that the store has under this name, as the sweep gives it."""
         store = self._store()
         names = read_record(store, _names_key(sweep), records.NAMES) if store is not None else None
         if isinstance(names, Damaged):
             raise CannotStart(
-                f"{given}: no such file, and in the store {names}, which names its copy"
+                f"{given}: no such file, and the store's record of its copy is damaged: {names}"
             )
         key = names.get(given) if names is not None else None
         if store is None or key is None:
@@ -133,12 +137,13 @@ class Finder:
         found = [trial for trial in known if trial.startswith(given)]
         if store is None or not found:
             raise CannotStart(
-                f"{given}: the store {self._uri} has no such trial among its {len(known)}. "
+                f"{given}: no such trial among the {len(known)} in the store {self._uri}. "
                 "Train it first; `normsweep plan FILE` shows the ids of a sweep's trials"
             )
         if len(found) > 1:
             raise CannotStart(
-                f"{given} is the beginning of {len(found)} trials: {', '.join(found)}. Give more digits"
+                f"{given} is the beginning of {len(found)} trials: {', '.join(found)}. "
+                "Give more digits"
             )
         (trial,) = found
         look = glance_at(store, trial)
@@ -151,11 +156,13 @@ class Finder:
             ]
             its = f"its sweep, {sweeps[-1]}," if sweeps else "its sweep"
             raise CannotStart(
-                f"trial {trial} is {look.state}: it has no final weights yet. Run {its} to the end: normsweep run FILE"
+                f"trial {trial} is {look.state}: it has no final weights yet. "
+                f"Run {its} to the end: normsweep run FILE"
             )
         if result["outcome"] != "completed":
             raise CannotStart(
-                f"trial {trial} {result['outcome']} at step {result['step']}: it has no final weights to start from"
+                f"trial {trial} {result['outcome']} at step {result['step']}: "
+                "it has no final weights to start from"
             )
         checkpoint = result["checkpoint"]
         if EMA not in checkpoint["files"]:
@@ -166,11 +173,14 @@ class Finder:
         return Initial(given, sha256, f"initial/{sha256}.pt", blob=blob)
 
     def _store(self) -> Store | None:
-        """The store, to read; None for a folder that is not there, which holds nothing."""
+        """The store, for reading; None for a folder that does not exist, and so holds nothing."""
         return read_store(self._uri) if "://" in self._uri or Path(self._uri).is_dir() else None
 
     def _network(self, spec: RunSpec) -> nn.Module:
-        """With the keys and shapes of the trial's; trials that differ in seed or recipe share it."""
+        """A network with the keys and shapes of the trial's.
+
+        Trials that differ only in seed or recipe share one.
+        """
         key = f"{spec.model.model_dump_json()} {spec.task.model_dump_json()}"
         if key not in self._networks:
             self._networks[key] = _built(spec)
@@ -178,9 +188,10 @@ class Finder:
 
 
 def keep_initial(plan: Plan, store: Store) -> None:
-    """Put the weights that the plan's trials start from into the store, each content once, and note the files' names.
+    """Put the weights that the plan's trials start from into the store, each content once.
 
-    Raises UserError for a file that has changed since it was planned with, EnvironmentProblem for a damaged store.
+    The names of files are recorded with them. Raises UserError for a file that has changed since
+    planning, and EnvironmentProblem for a damaged store.
     """
     there = set(store.list("initial")) if plan.initial else set()
     names = {}
@@ -195,12 +206,16 @@ def keep_initial(plan: Plan, store: Store) -> None:
 
 
 def fetch_initial(store: Store, sha256: str, folder: Path) -> Path:
-    """Fetch weights by content from the store, to a file in `folder`. Raises EnvironmentProblem."""
+    """Fetch weights by their checksum from the store to a file in `folder`.
+
+    Raises EnvironmentProblem if the store does not hold them, or holds other content there.
+    """
     key = next((key for key in store.list("initial") if key.startswith(f"initial/{sha256}.")), None)
     if key is None:
         raise EnvironmentProblem(
-            f"The store {store.uri} does not hold initial/{sha256[:12]}..., from which this trial starts. "
-            "Run the sweep again where its file or trial is."
+            f"The store {store.uri} does not hold initial/{sha256[:12]}..., "
+            "which this trial starts from. "
+            "Run the sweep again on a machine that has its file or trial."
         )
     path = folder / f"initial{Path(key).suffix}"
     store.get_file(key, path)
@@ -212,7 +227,7 @@ def _keep(initial: Initial, store: Store) -> None:
     if initial.path is not None:
         if sha256_of(initial.path) != initial.sha256:
             raise UserError(
-                f"{initial.path}: has changed while the sweep was planned. Run it again."
+                f"{initial.path}: changed while the sweep was being planned. Run it again."
             )
         store.put_file(initial.key, initial.path)
     elif initial.blob is not None:
@@ -233,13 +248,16 @@ def _names_key(sweep: str) -> str:
 
 
 def _names(store: Store, sweep: str) -> dict[str, str]:
-    """What the sweep's files are called -> the keys of their contents; nothing where that is damaged: it is written anew."""
+    """Names of files, as the sweep gives them -> the keys of their contents.
+
+    Empty if the record is damaged; `keep_initial` then writes it again.
+    """
     names = read_record(store, _names_key(sweep), records.NAMES)
     return names if isinstance(names, dict) else {}
 
 
 def _weights_in(store: Store, key: str, given: str) -> Weights:
-    """Raises CannotStart."""
+    """The weights in a blob of the store; messages call them `given`. Raises CannotStart."""
     from dataclasses import replace
 
     from trainers.initial import InitialProblem, read_initial
@@ -250,15 +268,16 @@ def _weights_in(store: Store, key: str, given: str) -> Weights:
             store.get_file(key, path)
             return replace(read_initial(path), source=given)
         except KeyError:
-            raise CannotStart(
-                f"{given}: neither here nor in the store any more, which once had it"
-            ) from None
+            raise CannotStart(f"{given}: no such file, and its copy in the store is gone") from None
         except InitialProblem as error:
             raise CannotStart(str(error)) from None
 
 
 def _weights_of(store: Store, trial: str) -> Weights:
-    """With keys and shapes of a trial's, by its spec: nothing is fetched for planning. Raises CannotStart."""
+    """Weights with the keys and shapes of the trial's final ones, from its spec.
+
+    Planning needs no more, so nothing is fetched. Raises CannotStart.
+    """
     from trainers.backbones.published import Weights
 
     result = read_result(store, trial)
@@ -270,20 +289,25 @@ def _weights_of(store: Store, trial: str) -> Weights:
 
 
 def _built(spec: RunSpec) -> nn.Module:
-    """Raises CannotStart where the norm is the user's own class, which runs only because weights are held against it."""
+    """Build a trial's network.
+
+    Planning runs a user's own norm only here, to check weights against the network. Raises
+    CannotStart for what it raises.
+    """
     from trainers.build import build_model
 
     try:
         return build_model(spec)
     except Exception as error:
         if not NORMS[spec.model.norm.name].open_knobs:
-            raise
+            raise  # a network of ours cannot be built: that is our bug, not the user's
         raise CannotStart(
             f"norm {spec.model.norm.name} cannot be built: {type(error).__name__}: {error}"
         ) from error
 
 
 def _sentences(source: str, found: Fit) -> list[str]:
+    """What does not fit, a sentence for each kind."""
     reshaped = [f"{key} {shapes}" for key, shapes in found.reshaped.items()]
     sentences = [found.other_norm] if found.other_norm else []
     for keys, what in (

@@ -1,4 +1,4 @@
-"""Which hosts are this machine, and nobody else's."""
+"""Which host names and addresses mean this machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the host."""
+    """Whether the host can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -14,7 +14,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether connecting to the host leads back to the machine that does: 0.0.0.0 and :: do, too."""
+    """Whether a connection to the host leads back to this machine, as 0.0.0.0 and :: do too."""
     try:
         return is_loopback(host) or ipaddress.ip_address(host).is_unspecified
     except ValueError:

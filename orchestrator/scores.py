@@ -14,21 +14,20 @@ from rich.text import Text
 from trainers.catalog import METRICS
 
 AGAINST = "psnr"  # the metric whose difference from fp32 is printed
-NAMES = 2  # columns of a printed table that name a result; the others are numbers
-WIDE = 10_000  # characters: of a terminal that cuts nothing
+NAMES = 2  # the first columns of the table name a result; the others are numbers
+WIDE = 10_000  # characters: a terminal so wide that it cuts nothing
 
 
 def print_scores(
     name: str, step: int | None, task: str, results: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Print the results of one network, with how they were scored."""
+    """Print the results of one network, and how they were scored."""
     console = Console(file=sys.stdout)
     first = results[0]
-    tiled = (
-        f"; tiles of {first['tile_px']} + {first['overlap_px']} px: not comparable with whole images"
-        if first["tile_px"]
-        else ""
-    )
+    tiled = ""
+    if first["tile_px"]:
+        tiled = f"; tiles of {first['tile_px']} + {first['overlap_px']} px"
+        tiled += ": not comparable with whole images"
     how = {
         key: value
         for key, value in first.items()
@@ -40,7 +39,7 @@ def print_scores(
 
 
 def _scores_table(results: Sequence[Mapping[str, Any]], console: Console) -> RenderableType:
-    """A row for each result; a paragraph each where the terminal is too narrow for a row, so that no digit is cut."""
+    """A row for each result, or a paragraph where the terminal would cut a row's digits off."""
     heads = ["set", "precision", "images"]
     for metric in METRICS:
         heads += (
@@ -56,6 +55,7 @@ def _scores_table(results: Sequence[Mapping[str, Any]], console: Console) -> Ren
         table.add_column(head, justify="left" if i < NAMES else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
+    # Measured at a width that cuts nothing: at the console's own, rich would cut it to fit.
     if Measurement.get(console, console.options.update(width=WIDE), table).maximum <= console.width:
         return table
     paragraphs = []

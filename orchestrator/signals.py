@@ -1,6 +1,7 @@
-"""How signals end a command: SIGINT, SIGTERM and SIGHUP raise one Interrupted, at the next line of Python.
+"""How signals end a command: the first SIGINT, SIGTERM or SIGHUP raises Interrupted.
 
-Where `normsweep run` works, in a child process (orchestrator.run.driver), they are left to the parent, which passes the first on.
+It does so at the next line of Python. `normsweep run` works in a child process
+(orchestrator.run.driver), which leaves these signals to its parent; the parent passes the first on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from orchestrator.errors import Interrupted
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PASSED_ON = signal.SIGUSR2  # from the parent to the child that works
-# `timeout` and some schedulers send twice at once; a person who means it does so later.
+# `timeout` and some schedulers send a signal twice at once; a person who insists sends it later.
 AGAIN_AFTER_S = 1.0
 
 received: signal.Signals | None = None
@@ -25,13 +26,17 @@ _is_waited_for = False
 
 
 def install() -> None:
-    """Let the signals of ENDING end this process. What nohup has had ignored stays ignored."""
+    """Let the signals of ENDING end this process, except those that nohup ignores."""
     for number in heeded():
         signal.signal(number, _end)
 
 
 def heeded() -> list[signal.Signals]:
-    """Those of ENDING that this process heeds. A shell's `&` has SIGINT ignored, which nobody asked for; SIGHUP is nohup's."""
+    """The signals of ENDING that this process heeds.
+
+    An ignored SIGHUP stays ignored, since that is what nohup is for. An ignored SIGINT is heeded: a
+    shell ignores it for a command with `&`, which nobody asked for.
+    """
     return [
         number
         for number in ENDING
@@ -40,15 +45,16 @@ def heeded() -> list[signal.Signals]:
 
 
 def leave_to_parent() -> None:
-    """In a child: neither this process nor what it starts hears the signals of ENDING, also where its whole group gets them.
+    """In a child: block the signals of ENDING, for this process and all that it starts.
 
-    It ends on PASSED_ON.
+    They stay blocked when the whole process group gets them. PASSED_ON ends this process.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     signal.signal(PASSED_ON, _end)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
+    """Raise Interrupted for the first signal; a later one ends the process at once."""
     global received, _received_at
     if received is None:
         received, _received_at = signal.Signals(number), time.monotonic()
@@ -60,7 +66,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def waited_for() -> Iterator[None]:
-    """A context in which a signal raises nothing: the code inside looks at `received`."""
+    """A context in which signals raise nothing; the code inside looks at `received`."""
     global _is_waited_for
     check()
     _is_waited_for = True
@@ -71,6 +77,9 @@ def waited_for() -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise Interrupted where a signal has come: between stretches of code that might have swallowed it."""
+    """Raise Interrupted if a signal has come.
+
+    For use between stretches of code that may have swallowed the exception.
+    """
     if received is not None:
         raise Interrupted(received)

@@ -1,6 +1,7 @@
-"""What is printed, where nobody reads it: a reader that went away, a full disk, a closed or an ASCII-only stream.
+"""Standard streams that never end the work, even where nothing can be written to them.
 
-Output that cannot be written never ends what is being done: from its first error on, a stream leads nowhere.
+That is so for a reader that went away, a full disk, and a closed or an ASCII-only stream. After its
+first error a stream discards what is written to it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from typing import Any, TextIO, cast
 
 
 class Unbroken:
-    """A text stream whose errors are kept in `problem` instead of raised. Characters that it lacks are written as escapes."""
+    """A text stream that keeps its first error in `problem` instead of raising it.
+
+    Characters that its encoding lacks are written as escapes.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -37,7 +41,10 @@ class Unbroken:
             self._lead_nowhere(error)
 
     def _lead_nowhere(self, error: OSError) -> None:
-        """What still stands in the buffer goes the same way: the interpreter would stumble over it at its end."""
+        """Discard what is written from now on, and what is still in the buffer.
+
+        Otherwise the interpreter would fail to flush that buffer when it ends.
+        """
         self.problem = self.problem or error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
@@ -45,20 +52,23 @@ class Unbroken:
 
 
 def guard() -> None:
-    """Make stdout and stderr unbroken, closed ones included; call once, before anything is opened."""
+    """Make stdout and stderr unbroken, even if closed; call it once, before any file is opened."""
     for number in range(3):
         try:
             os.fstat(number)
-        except (
-            OSError
-        ):  # otherwise the next file that is opened, a database perhaps, gets what is printed
-            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+        except OSError:
+            # A closed descriptor: the next file to be opened, a database perhaps, would take its
+            # number and receive what is printed. os.open takes the lowest free number, this one.
+            os.open(os.devnull, os.O_RDWR)
     sys.stdout = cast(TextIO, Unbroken(sys.stdout or os.fdopen(1, "w", closefd=False)))
     sys.stderr = cast(TextIO, Unbroken(sys.stderr or os.fdopen(2, "w", closefd=False)))
 
 
 def lost_output() -> str | None:
-    """Why stdout could not be written, as a sentence; None where it could, or where its reader had enough of it."""
+    """Why stdout could not be written, as a sentence.
+
+    None if it could, and if its reader closed it, as `head` does.
+    """
     sys.stdout.flush()
     problem = getattr(sys.stdout, "problem", None)
     if problem is None or problem.errno == errno.EPIPE:
@@ -67,7 +77,10 @@ def lost_output() -> str | None:
 
 
 def separate_stderr(log: int) -> None:
-    """Give the descriptor 2, to which libraries of C++ write, to the file `log`; Python goes on writing where it did."""
+    """Send descriptor 2, which C++ libraries write to, to the file `log`.
+
+    Python's own stderr goes on writing where it did.
+    """
     sys.stderr.flush()
     sys.stderr = cast(TextIO, Unbroken(os.fdopen(os.dup(2), "w", buffering=1)))
     os.dup2(log, 2)

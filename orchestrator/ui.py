@@ -1,4 +1,4 @@
-"""`normsweep ui`: print and run the `mlflow server` that shows this project's runs."""
+"""`normsweep ui`: print and run the `mlflow server` command that shows this project's runs."""
 
 from __future__ import annotations
 
@@ -20,54 +20,64 @@ from orchestrator.tracking.address import Address, parse
 from orchestrator.tracking.sqlite import ARTIFACTS, bring_home
 
 STOP_DEADLINE_S = 10.0
-# What `mlflow server` allows by itself; naming hosts replaces its list (mlflow 3.5 and later).
+# The hosts that `mlflow server` allows by default; naming any replaces its list (mlflow 3.5 on).
 PRIVATE_HOSTS = ("10.*", "192.168.*", *(f"172.{i}.*" for i in range(16, 32)))
 
 
 def run_ui(tracking_uri: str, host: str, port: int) -> int:
-    """Serve until interrupted. UserError if there is nothing to show, EnvironmentProblem if the port is taken."""
+    """Serve until interrupted; returns the exit code.
+
+    Raises UserError if there is nothing to show, EnvironmentProblem if the port is taken.
+    """
     if not is_mlflow(tracking_uri):
         raise UserError(
-            f"--tracking {shown(tracking_uri)}: only MLflow has pages: sqlite:///PATH or http://SERVER."
+            f"--tracking {shown(tracking_uri)}: only MLflow has pages. "
+            "Give sqlite:///PATH or http://SERVER."
         )
     address = parse(tracking_uri)
     if address.is_server:
-        print(f"The runs are served already: open {address.shown}", flush=True)
+        print(f"The runs are already served: open {address.shown}", flush=True)
         return 0
     command = server_command(address, host, port)
     _check_port(host, port)
     if address.database is not None:
-        with contextlib.suppress(sqlite3.Error):  # that cannot be written can still be shown
+        with contextlib.suppress(sqlite3.Error):  # a database that is read-only can still be shown
             bring_home(address.database)
     print(shlex.join(command), flush=True)
     print(f"Open http://{_shown(host)}:{port}  (Ctrl-C ends it)", flush=True)
     if not is_loopback(host):
         print(
-            "Anyone who reaches this address can read and change the runs: the server asks for no password.",
+            "Anyone who can reach this address can read and change the runs: "
+            "the server asks for no password.",
             flush=True,
         )
     return _serve(command)
 
 
 def server_command(address: Address, host: str, port: int) -> list[str]:
-    """The command for a local database: absolute addresses, artifacts beside the database, one worker."""
+    """The command for a local database, with its artifacts beside it and one worker process.
+
+    Raises UserError if the address is not that of a database, or the database does not exist.
+    """
     database = address.database
     if database is None:
         raise UserError(
-            f"--tracking {address.shown} is not served from here: `mlflow server` does, and its address can be opened. "
-            "Give that, or sqlite:///PATH."
+            f"--tracking {address.shown}: cannot be served from here. "
+            "Run `mlflow server` and give its address, or give sqlite:///PATH."
         )
     if not database.is_file():
         raise UserError(
             f"There is no tracking database {database}. "
-            "`normsweep run FILE` makes it, `normsweep sync FILE` fills it from the store."
+            "`normsweep run FILE` creates it, `normsweep sync FILE` fills it from the store."
         )
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address.uri]
     command += ["--artifacts-destination", str(database.parent / ARTIFACTS)]
     command += ["--host", host, "--port", str(port), "--workers", "1"]
     if not is_loopback(host):
         names = ("localhost", "127.0.0.1", "[[]::1]", socket.gethostname(), socket.getfqdn())
-        own = dict.fromkeys(name for name in (*names, host) if name not in ("0.0.0.0", "::"))  # noqa: S104 (left out)
+        # An address that means every interface is not a name by which a browser asks.
+        everywhere = ("0.0.0.0", "::")  # noqa: S104 (left out)
+        own = dict.fromkeys(name for name in (*names, host) if name not in everywhere)
         command += [
             "--allowed-hosts",
             ",".join([*own, *(f"{name}:*" for name in own), *PRIVATE_HOSTS]),
@@ -87,27 +97,28 @@ def _check_port(host: str, port: int) -> None:
         _bind(family, host, port)
     except socket.gaierror as error:
         raise UserError(
-            f"--host {host} is no address of this machine: {error.strerror}."
+            f"--host {host} is not an address of this machine: {error.strerror}."
         ) from error
     except PermissionError as error:
         raise EnvironmentProblem(
-            f"Port {port} needs more rights than you have. Take one above 1023: --port 5000"
+            f"You may not open port {port}. Choose one above 1023: --port 5000"
         ) from error
     except OSError as error:
         try:
             free = _bind(family, host, 0)
         except OSError:
+            # No port can be opened on that host at all, so the host is at fault.
             raise UserError(
-                f"--host {host} is no address of this machine: {error.strerror}."
+                f"--host {host} is not an address of this machine: {error.strerror}."
             ) from error
         raise EnvironmentProblem(
-            f"Port {port} on {host} is in use. This one is free: --port {free}"
+            f"Port {port} on {host} is in use. Another one is free: --port {free}"
         ) from error
 
 
 def _bind(family: int, host: str, port: int) -> int:
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # As servers do: a port whose last connections are only closing is free.
+        # As servers do: a port counts as free while its last connections are closing.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
         bound: int = probe.getsockname()[1]
@@ -115,11 +126,10 @@ def _bind(family: int, host: str, port: int) -> int:
 
 
 def _serve(command: list[str]) -> int:
-    """Run the server and all it starts as one process group, and end all of it with us."""
+    """Run the server and all it starts as one process group, which ends when we do."""
     environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
-    environment.setdefault(
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false"
-    )  # seven processes for what nobody here asks of it
+    # It would start seven processes for jobs that nobody here submits.
+    environment.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     with (
         _signals_interrupt() as interrupt,
         subprocess.Popen(command, env=environment, start_new_session=True) as server,
@@ -131,11 +141,12 @@ def _serve(command: list[str]) -> int:
             _end(server)
             return 0
     raise EnvironmentProblem(
-        f"The server ended by itself with exit code {code}; what it said stands above."
+        f"The server ended by itself with exit code {code}; its output is above."
     )
 
 
 def _end(server: subprocess.Popen[bytes]) -> None:
+    """End the server's process group, by SIGKILL what SIGTERM has not ended."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(server.pid, sign)
@@ -144,7 +155,10 @@ def _end(server: subprocess.Popen[bytes]) -> None:
 
 
 class _Interrupt:
-    """A handler of signals that raises KeyboardInterrupt, once it is let go: a signal in the midst of starting waits till then."""
+    """A signal handler that raises KeyboardInterrupt, but not before it is let go.
+
+    A signal that arrives while the server is being started takes effect when it is let go.
+    """
 
     def __init__(self) -> None:
         self._is_held = True
@@ -163,7 +177,7 @@ class _Interrupt:
 
 @contextlib.contextmanager
 def _signals_interrupt() -> Iterator[_Interrupt]:
-    """SIGTERM as Ctrl-C, and Ctrl-C also where a shell's `&` or nohup has had it ignored."""
+    """Treat SIGTERM like Ctrl-C, and heed Ctrl-C even where a shell's `&` or nohup ignored it."""
     interrupt = _Interrupt()
     before = {sign: signal.signal(sign, interrupt) for sign in (signal.SIGINT, signal.SIGTERM)}
     try:

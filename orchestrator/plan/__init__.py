@@ -1,4 +1,7 @@
-"""Planning, pure: a sweep file to its trials, their identity and their cost. No torch, no ray, no service."""
+"""Planning: from a sweep file to its trials, their identity and their cost.
+
+It is pure: no torch, no ray, no service.
+"""
 
 from orchestrator.plan.expand import Plan, Trial, load_plan
 from orchestrator.plan.fit import placed

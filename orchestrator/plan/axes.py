@@ -1,7 +1,7 @@
-"""The axes that a sweep may have: a line of `LINES` each, and every field of `training` by itself.
+"""The axes that a sweep may have: one for each line of `LINES` and for each field of `training`.
 
-A role says what trials that differ in an axis are to each other. The report averages over a `repeat`,
-keeps all others apart, and holds divergence against a `size`.
+An axis' role says how trials that differ in it are related. The report averages over a `repeat`,
+keeps trials that differ in any other axis apart, and relates divergence to a `size`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,12 @@ Role = Literal["model", "task", "recipe", "size", "repeat"]
 NAME_ORDER: tuple[Role, ...] = ("task", "size", "recipe", "model", "repeat")
 LARGEST_GRID = 4_000  # points; planning one takes a millisecond
 COMPARED = "norm"  # what sweeps compare: the rows of a table, the colours of a figure
-OPEN_AXIS = "norm"  # takes `package.module:Class`
+OPEN_AXIS = "norm"  # the one axis that takes `package.module:Class`
 NOT_AXES = {
-    "initial": "cannot be an axis: `training.initial` gives weights to start from, by `match` where they differ",
+    "initial": (
+        "cannot be an axis: `training.initial` gives weights to start from, "
+        "by `match` where trials differ in them"
+    ),
     "initial_strict": "cannot be an axis: it belongs to `training.initial`",
 }
 
@@ -42,13 +45,13 @@ def _as_tuple(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Axis:
-    """One line: what an axis is called and means, which values it takes, and where a value goes.
+    """One line: an axis' name and meaning, the values that it takes, and where a value goes.
 
     `check` is a catalogue, or the type of one value. `place` is `backbone`, `norm` or `task` for an
-    entry of a catalogue, `width` or `depth` for what a backbone makes of it, and otherwise one field:
-    `backbone.window_size`, `training.lr`. `left_out` are the values of a sweep that does not name the
-    axis; None leaves it to the backbone or to `training`. Unless `is_always`, such a sweep does not
-    have the axis at all.
+    entry of a catalogue, `width` or `depth` for a size that each backbone turns into its knobs,
+    and otherwise the name of one field: `backbone.window_size`, `training.lr`. `left_out` are the
+    values of a sweep that does not name the axis; None leaves them to the backbone or to
+    `training`. Unless `is_always`, such a sweep does not have the axis at all.
     """
 
     name: str
@@ -56,7 +59,7 @@ class Axis:
     check: Any
     place: str
     title: str = ""
-    letter: str = ""  # before a value where there is little room
+    letter: str = ""  # before a value where space is short, in place of the name
     left_out: tuple[Any, ...] | None = None
     is_always: bool = False
     meaning: str = "names or {name, knob: value}"
@@ -66,13 +69,13 @@ class Axis:
         return self.check if isinstance(self.check, Catalog) else None
 
     def field_of(self, part: Literal["backbone", "training"]) -> str | None:
-        """The field of a part of the spec that a value goes to, if it goes to that part."""
+        """The field of this part of the spec that a value goes to; None if it goes elsewhere."""
         where, _, field = self.place.partition(".")
         return field or None if where == part else None
 
     @property
     def most(self) -> int:
-        """How many values the axis may have."""
+        """The largest number of values that the axis may have."""
         return LARGEST_GRID if self.catalog is None else LONGEST_LIST
 
     @cached_property
@@ -80,7 +83,7 @@ class Axis:
         return TypeAdapter(self.check, config=ConfigDict(strict=True, allow_inf_nan=False))
 
     def checked(self, value: Any) -> Any:
-        """A value as trials take it. Raises ValueError with what would be right (or pydantic's)."""
+        """A value as trials take it. Raises ValueError (or pydantic's) saying what is allowed."""
         if self.catalog is None:
             return self._adapter.validate_python(value)
         choice = Choice.model_validate(value)
@@ -88,15 +91,16 @@ class Axis:
         return choice
 
     def each(self, wanted: Any) -> list[Any]:
-        """What a match or an `include` gives, a value or a list of them, as a list."""
+        """The values that a match or an `include` gives: one, or a list of them."""
         if not isinstance(wanted, list):
             return [wanted]
+        # Where a value is a list itself (`betas`), only a list of lists is several of them.
         takes_lists = get_origin(getattr(self.check, "__origin__", None)) is tuple
         is_one = takes_lists and not any(isinstance(item, list) for item in wanted)
         return [wanted] if is_one else wanted
 
     def label_of(self, value: Any) -> Any:
-        """How people read and match a value: a name, a number, `[0.9,0.99]`, `none`."""
+        """A value as people read and match it: a name, a number, `[0.9,0.99]`, `none`."""
         if self.role != "recipe":
             return label_of(value)
         if isinstance(value, list | tuple):
@@ -104,21 +108,20 @@ class Axis:
         return str(value).lower() if value is None or isinstance(value, bool) else value
 
     def accepted(self, wanted: Any) -> frozenset[Any]:
-        """The labels that a match accepts which gives `wanted` for this axis."""
+        """The labels that a match with `wanted` for this axis accepts."""
         labels = (self.label_of(as_choice(item)) for item in self.each(wanted))
-        return frozenset(
-            label for label in labels if not isinstance(label, list | dict)
-        )  # no label is one
+        # A list or mapping that is not a valid value equals no label, and cannot be hashed.
+        return frozenset(label for label in labels if not isinstance(label, list | dict))
 
     def brief(self, label: Any) -> str:
-        """A label as short as it can be told: `i_ln`, `w24`, `lr0.0001`, `precision=bf16`."""
+        """The shortest clear form of a label: `i_ln`, `w24`, `lr0.0001`, `precision=bf16`."""
         if self.catalog is not None:
             return str(label)
         between = "=" if str(label)[:1].isalpha() else ""
         return f"{self.letter or self.name + between}{label}"
 
     def named(self, label: Any) -> str:
-        """A label as headings have it: `i_ln`, `lr 0.0001`."""
+        """A label as headings show it: `i_ln`, `lr 0.0001`."""
         return str(label) if self.catalog is not None else f"{self.name} {label}"
 
 
@@ -154,13 +157,13 @@ LINES = (
         letter="s",
         left_out=(0,),
         is_always=True,
-        meaning="of initial weights and of the data's order",
+        meaning="decides the initial weights and the order of the data",
     ),
 )
 
 
 def _recipe() -> Iterator[Axis]:
-    """Every field of `training`, with the bounds that it has there."""
+    """An axis for every field of `training`, with the bounds that it has there."""
     for name, field in Training.model_fields.items():
         if name not in NOT_AXES:
             check: Any = Annotated[(field.annotation, *field.metadata, BeforeValidator(_as_tuple))]
@@ -174,20 +177,23 @@ CATALOGS: Mapping[str, Catalog] = {
 
 
 def axes_named(names: Iterable[str]) -> tuple[Axis, ...]:
-    """The axes of a sweep that names these: they come on top of those that every sweep has."""
+    """The axes of a sweep that names these, including those that every sweep has."""
     named = set(names)
     return tuple(axis for axis in AXES.values() if axis.is_always or axis.name in named)
 
 
 def trial_name(labels: Mapping[str, Any]) -> str:
-    """E.g. `i_ln sr_x2 w24 d2 swinir-tiny s0`: what differs most first, for narrow columns."""
+    """A trial's name, such as `i_ln sr_x2 w24 d2 swinir-tiny s0`.
+
+    What differs most between trials comes first, for narrow columns.
+    """
     axes = axes_named(labels)
     ordered = sorted(axes, key=lambda axis: (axis.name != COMPARED, NAME_ORDER.index(axis.role)))
     return " ".join(axis.brief(labels[axis.name]) for axis in ordered)
 
 
 def _values(axis: Axis) -> tuple[Any, Any]:
-    """The field of `axes` that an axis is in the file."""
+    """The type and default of the axis' field in the file's `axes`."""
     value: Any = axis.check if axis.catalog is None else Choice
     values: Any = Annotated[tuple[value, ...], Field(min_length=1, max_length=axis.most)]
     if axis.catalog is not None:
@@ -202,8 +208,8 @@ def _values(axis: Axis) -> tuple[Any, Any]:
 AXES_MODEL: type[Part] = create_model(  # type: ignore[call-overload]
     "Axes",
     __base__=Part,
-    __doc__="The grid. An axis that is left out has one value: the preset's width and depth, seed 0, "
-    "what `training` says.",
+    __doc__="The grid. An axis that is left out has one value: the preset's width or depth, "
+    "seed 0, or what `training` says.",
     **{axis.name: _values(axis) for axis in AXES.values()},
 )
 Axes = Annotated[Part, GetPydanticSchema(lambda _, handler: handler.generate_schema(AXES_MODEL))]

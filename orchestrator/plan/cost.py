@@ -1,9 +1,11 @@
-"""What a trial costs, from its spec alone: parameters and multiply-accumulates exactly, memory and time as estimates.
+"""The cost of a trial, from its spec alone: exact counts, and estimates of memory and time.
 
-The counts follow the published architecture and equal torch's (a test says so). Memory is weights, gradients, Adam's two
-moments and the EMA in float32, and the activations kept for one micro-batch, as if ZeRO sharded nothing; on a GPU, RANK_BYTES
-stand for CUDA's context and libraries. Time is three forward passes of arithmetic a step at the rates below, which are measured
-(CPU) or assumed (CUDA) and good to a factor of two; a worker with a fraction of a GPU computes at that fraction of its rate.
+The counts, of parameters and multiply-accumulates, follow the published architecture and equal
+torch's (a test compares them). Memory is weights, gradients, Adam's two moments and the EMA in
+float32, and the activations kept for one micro-batch, as if ZeRO sharded nothing; on a GPU,
+RANK_BYTES covers CUDA's context and libraries. Time is three forward passes of arithmetic per
+step at the rates below, which are measured (CPU) or assumed (CUDA) and good to a factor of two. A
+worker with a fraction of a GPU computes at that fraction of its rate.
 """
 
 from __future__ import annotations
@@ -20,20 +22,22 @@ STATES_PER_PARAMETER = 5  # weight, gradient, two moments, EMA
 RANK_BYTES = 600 << 20  # a Python process with torch and DeepSpeed
 OVERHEAD_S = 12.0  # start of a gang, imports, first evaluation
 STEP_OVERHEAD_S = {"cpu": 0.004, "cuda": 0.02}
-MACS_PER_S = {
-    "cpu": 6e9,
-    "cuda": 2e13,
-}  # of a worker: one CPU core; one data-centre GPU in fp32 with TF32 off
+# Of one CPU core (measured), and of one data-centre GPU in fp32 with TF32 off (assumed).
+MACS_PER_S = {"cpu": 6e9, "cuda": 2e13}
 EVALUATIONS_MACS_SHARE = 0.1
 
-# A large network on large patches takes a CPU decades, and is planned for GPUs elsewhere.
+# A thousand years, since a large network on large patches takes a CPU decades, and such a sweep may
+# be planned on a laptop for GPUs elsewhere.
 LONGEST_S = 1_000 * 365 * 86_400
-MOST_BYTES = 32 * 10**12  # of a worker: no machine has more
+MOST_BYTES = 32 * 10**12  # for a worker: no machine has more
 
 
 @dataclass(frozen=True)
 class Cost:
-    """parameters; multiply-accumulates of one forward pass of one patch; bytes per worker; seconds on its placement."""
+    """Parameters, multiply-accumulates of one patch's forward pass, memory and time.
+
+    The memory is that of one worker, the time that of the whole trial on its own placement.
+    """
 
     parameters: int
     macs_per_patch: int
@@ -43,6 +47,7 @@ class Cost:
 
 def cost_of(spec: RunSpec) -> Cost:
     backbone, side = spec.model.backbone, spec.training.patch_size_px
+    # The network pads the sides of its input to a multiple.
     tokens = (side + -side % _shape_of(backbone.name).multiple_px(backbone.knobs)) ** 2
     network = _network(spec)
     parameters, macs = network.parameters, int(tokens * network.macs)
@@ -52,6 +57,7 @@ def cost_of(spec: RunSpec) -> Cost:
     )
     device = "cuda" if spec.placement.gpus else "cpu"
     rate = MACS_PER_S[device] * (spec.placement.gpus or spec.placement.cpus_per_worker)
+    # A backward pass costs two forward passes; recomputed activations cost another one.
     passes = 4 if spec.placement.activation_checkpointing else 3
     step_s = (
         STEP_OVERHEAD_S[device] * spec.accumulation
@@ -62,16 +68,21 @@ def cost_of(spec: RunSpec) -> Cost:
 
 
 def beyond_reach(cost: Cost) -> str | None:
-    """Why no machine could train at this cost, or None: each number is within its bounds, their product is not."""
+    """Why no machine could train at this cost; None if one could.
+
+    Every number of a sweep may be within its own bounds and their product still be absurd.
+    """
     if cost.memory_bytes > MOST_BYTES:
         return (
-            f"a worker would take about {cost.memory_bytes / 10**12:,.0f} TB of memory, more than the "
-            f"{MOST_BYTES // 10**12} TB that a machine could have: a smaller width, depth, patch or micro_batch would help"
+            f"a worker would take about {cost.memory_bytes / 10**12:,.0f} TB of memory, "
+            f"more than the {MOST_BYTES // 10**12} TB that a machine could have. "
+            "A smaller width, depth, patch or micro_batch would help."
         )
     if cost.seconds > LONGEST_S:
         return (
-            f"would take about {cost.seconds / (365 * 86_400):,.0f} years on what `resources` gives it, more than the "
-            "1,000 that are allowed: a smaller width, depth or patch, fewer steps, or more workers would help"
+            f"would take about {cost.seconds / (365 * 86_400):,.0f} years on what `resources` "
+            "gives it, more than the 1,000 that are allowed. "
+            "A smaller width, depth or patch, fewer steps, or more workers would help."
         )
     return None
 
@@ -99,10 +110,9 @@ def _blocks(
     blocks = tuple(_shape_of(name).blocks(dict(knobs), partial(_norm_parameters, NORMS[norm])))
     if not is_recomputed:
         return Amount(0, 0, 0).plus(*(each.times(number) for each, _, number in blocks))
+    # Every block keeps its input only; one at a time is run again, and keeps its activations.
     inputs = (each._replace(kept=entering).times(number) for each, entering, number in blocks)
-    at_once = Amount(
-        0, 0, max(each.kept for each, _, _ in blocks)
-    )  # of the block that is run again
+    at_once = Amount(0, 0, max(each.kept for each, _, _ in blocks))
     return Amount(0, 0, 0).plus(*inputs, at_once)
 
 
@@ -113,14 +123,14 @@ def _shape_of(backbone: str) -> Shape:
 
 
 def _norm_parameters(norm: Entry, channels: int) -> int:
-    """Those of a norm of unknown size count as 0."""
+    """The parameters of a norm; 0 for a norm of unknown size, such as a user's own."""
     return int(norm.facts.get("parameters_per_channel", 0)) * channels + int(
         norm.facts.get("parameters", 0)
     )
 
 
 def _end_parameters(norm: Entry, which: Ends) -> CountNorm:
-    """Of what stands at the embedding or the end."""
+    """How to count the parameters of the norm after the embedding or before the head."""
     if which == "affine":
         return lambda channels: 2 * channels
     if which == "identity":

@@ -1,4 +1,7 @@
-"""A sweep file to its trials: a spec, an id and a cost for each point of its grid, duplicates folded."""
+"""Expand a sweep file into trials: each point of the grid gets a spec, an id and a cost.
+
+Points that are the same trial are folded into one.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,8 @@ from trainers.spec import DataSpec, ModelSpec, ObserveSpec, RunSpec, TrainingSpe
 class Trial:
     """One cell of the grid. `axes` are labels for people, in file order; `spec` is what is trained.
 
-    `gpus_at` is where the sweep file gives its GPUs, `gpu_memory_gb` what the file says of their memory.
+    `gpus_at` is the place in the sweep file that gives its GPUs, `gpu_memory_gb` their memory if
+    the file gives it.
     """
 
     id: str
@@ -91,11 +95,11 @@ class Plan:
 
     @property
     def axes(self) -> tuple[Axis, ...]:
-        """The axes that its trials have."""
+        """The axes of its trials."""
         return axes_named(name for trial in self.trials for name in trial.axes)
 
     def trial(self, prefix: str) -> Trial | None:
-        """The one trial whose id begins with `prefix`."""
+        """The only trial whose id begins with `prefix`; None for no trial or several."""
         found = [trial for trial in self.trials if trial.id.startswith(prefix)]
         return found[0] if len(found) == 1 else None
 
@@ -103,10 +107,10 @@ class Plan:
 def load_plan(
     path: Path, find: Callable[[str], ImageSet] = find_set, initial: InitialFinder | None = None
 ) -> Plan:
-    """Read and expand a sweep file; `find` gives a data set by its name, or raises DatasetProblem; `initial` finds weights
-    to start from.
+    """Read and expand a sweep file.
 
-    Raises UserError with all problems of the file.
+    `find` returns a data set by its name, or raises DatasetProblem. `initial` finds weights to
+    start from. Raises UserError with all problems of the file.
     """
     own.look_in(path.parent, Path.cwd())
     source, sweep, name = read_sweep(path)
@@ -138,7 +142,7 @@ class _Expansion:
     def plan(self, name: str) -> Plan:
         self.starts.read(name)
         if not self.grid.check_size():
-            self._raise_if_any()
+            self._raise_if_any()  # a grid of this size is not built to look for more problems
         kept, excluded = self.grid.points()
         trials: dict[str, Trial] = {}
         folded: list[Folded] = []
@@ -151,6 +155,7 @@ class _Expansion:
             else:
                 trials[trial.id] = trial
         self.placements.finish()
+        # Only where the file itself says how large a GPU is: no machine is known yet.
         for problem in sharing_problems(trials.values()):
             self._problem(problem.location, problem.message)
         warnings = (*self.starts.finish(), *self.sets.notes)
@@ -167,6 +172,7 @@ class _Expansion:
         )
 
     def _problem(self, location: Location, message: str) -> None:
+        # Many points of the grid may have the same problem, which is reported once.
         self.problems.setdefault((location, message), Problem(location, message))
 
     def _raise_if_any(self) -> None:
@@ -177,6 +183,7 @@ class _Expansion:
         task = _resolved("task", point)
         if not self._fits(point, task):
             return None
+        # All three are asked before any answer counts, so that the problems of each are reported.
         train_sha256 = self.sets.train_sha256(task)
         start = self.starts.of(point.labels)
         placed = self.placements.of(point.labels)
@@ -211,7 +218,7 @@ class _Expansion:
                     f"{detail['msg'].removeprefix('Value error, ')} (trial {point.labels})",
                 )
             return None
-        except (ModuleNotFoundError, BadSource) as error:
+        except (ModuleNotFoundError, BadSource) as error:  # about the source of a user's own norm
             self._problem(point.values["norm"].location, str(error))
             return None
         if why := beyond_reach(trial.cost):
@@ -222,7 +229,10 @@ class _Expansion:
         return trial
 
     def _fits(self, point: Point, task: Choice) -> bool:
-        """Whether the backbone takes its size, the task and what the file puts at its ends; what it does not is reported."""
+        """Whether the backbone can have its size, its task and the norms at its ends.
+
+        What it cannot have is reported.
+        """
         backbone, name = point.backbone, point.labels["backbone"]
         if why := misfit(backbone):
             place = "width" if point.values["width"].value is not None else "backbone"
@@ -256,7 +266,7 @@ class _Expansion:
 
 
 def _resolved(axis: str, point: Point) -> Choice:
-    """The point's entry of a catalogue, with all its knobs."""
+    """The point's entry of a catalogue, with all knobs spelled out."""
     choice: Choice = point.values[axis].value
     name, knobs = CATALOGS[axis].resolve(choice.name, choice.knobs)
     return Choice(name=name, knobs=knobs)

@@ -1,6 +1,7 @@
-"""What fits where, and what starts first.
+"""Checks that trials fit on GPUs and nodes, and orders their start.
 
-`gpus_per_worker: auto` becomes a number, gangs need nodes with room, and trials that share a GPU must fit into its memory.
+`gpus_per_worker: auto` becomes a number here, gangs need nodes with room, and trials that share a
+GPU must fit into its memory.
 """
 
 from __future__ import annotations
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from orchestrator.plan.expand import Plan, Trial
 
 GB = 10**9
-LISTED = 5
+LISTED = 5  # trials that a message names
 
 
 def placed(plan: Plan, gpus: Gpus, among: AbstractSet[str] | None = None) -> Plan:
-    """The plan on these GPUs: every placement is a number, and costs are those of the devices.
+    """The plan on these GPUs, with a number for every `auto` and the costs that follow.
 
-    Raises UserError where trials that share a GPU would not fit into its memory; of those with ids `among` these, where given.
+    Raises UserError if trials that share a GPU would not fit into its memory; with `among`, only
+    trials with these ids are checked.
     """
     trials = tuple(_on(trial, gpus) for trial in plan.trials)
     checked = [trial for trial in trials if among is None or trial.id in among]
@@ -50,13 +52,16 @@ def with_placement(spec: RunSpec, **changes: Any) -> RunSpec:
 
 
 def waits_for_gpus(plan: Plan) -> bool:
-    """Whether what the nodes have decides about a trial's device."""
+    """Whether any trial's device depends on the GPUs that nodes turn out to have."""
     placements = (trial.spec.placement for trial in plan.trials)
     return any(p.gpus_per_worker == "auto" and p.device == "auto" for p in placements)
 
 
 def sharing_problems(trials: Iterable[Trial], gpus: Gpus | None = None) -> list[Problem]:
-    """Trials that take a fraction of a GPU, and too much of its memory, where that is known."""
+    """A problem for each trial on a fraction of a GPU that needs more than its share of the memory.
+
+    Trials on GPUs of unknown memory are passed over.
+    """
     sharing = [trial for trial in trials if 0 < trial.spec.placement.gpus < 1]
     alike = len({trial.spec.placement.gpus for trial in sharing}) == 1
     problems = []
@@ -64,7 +69,8 @@ def sharing_problems(trials: Iterable[Trial], gpus: Gpus | None = None) -> list[
         size_gb, fraction = _memory_gb(trial, gpus), trial.spec.placement.gpus
         if size_gb is None:
             continue
-        # Of one fraction a GPU holds so many; with others beside it, none may take more than its own fraction.
+        # With one fraction throughout, a GPU holds a known number of workers, and each may take its
+        # part of the whole. With several, Ray may combine any of them: each has its own fraction.
         share_gb = size_gb / ranks_on_one(fraction) if alike else size_gb * fraction
         if trial.memory_bytes > share_gb * GB:
             problems.append(Problem(trial.gpus_at, _too_much(trial, size_gb, share_gb)))
@@ -72,8 +78,8 @@ def sharing_problems(trials: Iterable[Trial], gpus: Gpus | None = None) -> list[
 
 
 def ranks_on_one(fraction: float) -> int:
-    """How many workers that take this fraction Ray puts on one GPU."""
-    return math.floor(1 / fraction + 1e-9)
+    """The number of workers with this fraction that Ray puts on one GPU."""
+    return math.floor(1 / fraction + 1e-9)  # the quotient may fall just short of a whole number
 
 
 def _too_much(trial: Trial, size_gb: float, share_gb: float) -> str:
@@ -84,16 +90,20 @@ def _too_much(trial: Trial, size_gb: float, share_gb: float) -> str:
     elif fitting:
         fits = "only a whole GPU (1) would fit"
     else:
-        fits = "not even a whole GPU fits: a smaller micro_batch or activation_checkpointing would help"
+        fits = (
+            "not even a whole GPU would do, "
+            "but a smaller micro_batch or activation_checkpointing may help"
+        )
     return (
-        f"{fraction:g} of a GPU of {size_gb:g} GB is {share_gb:.3g} GB, but a worker of {trial.name} takes about "
-        f"{needed_gb:.3g} GB; {fits} (`gpu_memory_gb` says how large a GPU is)"
+        f"{fraction:g} of a GPU of {size_gb:g} GB is {share_gb:.3g} GB, but a worker of "
+        f"{trial.name} takes about {needed_gb:.3g} GB; {fits} "
+        "(`gpu_memory_gb` says how large a GPU is)"
     )
 
 
 def too_large_for_a_gpu(trials: Iterable[Trial], gpus: Gpus | None = None) -> list[str]:
-    """Warnings: trials on whole GPUs whose estimate exceeds the memory of one."""
-    said = []
+    """Warnings about trials on whole GPUs whose estimate exceeds the memory of one."""
+    warnings = []
     for trial in trials:
         size_gb = _memory_gb(trial, gpus)
         if (
@@ -101,24 +111,27 @@ def too_large_for_a_gpu(trials: Iterable[Trial], gpus: Gpus | None = None) -> li
             and size_gb is not None
             and trial.memory_bytes > size_gb * GB
         ):
-            said.append(
-                f"{trial.name}: a worker takes about {trial.memory_bytes / GB:.0f} GB, a GPU has {size_gb:g} GB. It may "
-                "run out of memory, and would then go on with a smaller micro_batch."
+            warnings.append(
+                f"{trial.name}: a worker takes about {trial.memory_bytes / GB:.0f} GB, a GPU has "
+                f"{size_gb:g} GB. It may run out of memory, and would then go on with a smaller "
+                "micro_batch."
             )
-    return (
-        said
-        if len(said) <= LISTED
-        else [*said[:LISTED], f"... and {len(said) - LISTED} more like these."]
-    )
+    if len(warnings) <= LISTED:
+        return warnings
+    return [*warnings[:LISTED], f"... and {len(warnings) - LISTED} more like these."]
 
 
 def _memory_gb(trial: Trial, gpus: Gpus | None) -> float | None:
-    """Of one of the trial's GPUs: what the sweep file says, otherwise what the kind has."""
+    """The memory of one of the trial's GPUs: as the sweep file says, else as its kind has."""
     return trial.gpu_memory_gb or (gpus.memory_gb if gpus else None)
 
 
 def wants_cuda(plan: Plan, why: str, among: AbstractSet[str] | None = None) -> list[Problem]:
-    """`device: cuda`, wherever the file says it of a trial, where there is no CUDA: `why` says so, `this machine has no GPU`."""
+    """A problem at every `device: cuda` of the file, if a trial has it where there is no CUDA.
+
+    `why` says why there is none, as in "this machine has no GPU". With `among`, only trials with
+    these ids count.
+    """
     trials = [
         t.name
         for t in plan.trials
@@ -127,7 +140,10 @@ def wants_cuda(plan: Plan, why: str, among: AbstractSet[str] | None = None) -> l
     if not trials:
         return []
     more = f" and {len(trials) - LISTED} more" if len(trials) > LISTED else ""
-    message = f"cuda, but {why}: {', '.join(trials[:LISTED])}{more} cannot train there. Say auto or cpu, or run where CUDA is"
+    message = (
+        f"cuda, but {why}: {', '.join(trials[:LISTED])}{more} cannot train there. "
+        "Write auto or cpu, or run on a machine with CUDA"
+    )
     resources = plan.source.value.get("resources", {})
     places: list[tuple[Location, Any]] = [(("resources",), resources)]
     places += [
@@ -136,13 +152,13 @@ def wants_cuda(plan: Plan, why: str, among: AbstractSet[str] | None = None) -> l
     ]
     return [
         Problem((*place, "device"), message)
-        for place, said in places
-        if said.get("device") == "cuda"
+        for place, fields in places
+        if fields.get("device") == "cuda"
     ]
 
 
 def does_not_fit(trial: Trial, nodes: Sequence[Mapping[str, float]]) -> str | None:
-    """Why nodes with these resources (`CPU`, `GPU`) can never hold the trial's gang, or None."""
+    """Why nodes with these resources (`CPU`, `GPU`) can never hold the trial's gang; else None."""
     placement = trial.spec.placement
     cpus, gpus, workers = placement.cpus_per_worker, placement.gpus, placement.workers
     room = [
@@ -162,22 +178,28 @@ def does_not_fit(trial: Trial, nodes: Sequence[Mapping[str, float]]) -> str | No
         else f"{len(nodes)} node{'s' * (len(nodes) != 1)}"
     )
     have = "; ".join(f"{node.get('CPU', 0):g} CPU, {node.get('GPU', 0):g} GPU" for node in nodes)
-    many = f"{workers} workers of {each} each do" if workers > 1 else f"a worker of {each} does"
-    return f"{many} not fit on {where} ({have}): {held} would"
+    gang = f"{workers} workers of {each} each do" if workers > 1 else f"a worker of {each} does"
+    return f"{gang} not fit on {where} ({have}): {held} would"
 
 
 def launch_order(trials: Iterable[Trial]) -> list[Trial]:
-    """Largest first, by the time of all workers together: a long trial that starts last would leave the others idle."""
+    """The trials in the order to start them: those that take most worker time first.
+
+    A long trial that started last would leave the other workers idle.
+    """
     return sorted(
         trials, key=lambda trial: trial.seconds * trial.spec.placement.workers, reverse=True
     )
 
 
 def misplaced(placement: Mapping[str, Any]) -> tuple[str, str] | None:
-    """(field, message) where these fields of `resources` contradict each other."""
+    """(field, message) if these fields of `resources` contradict each other; else None."""
     gpus, workers = placement["gpus_per_worker"], placement["workers"]
     if gpus != "auto" and 0 < gpus < 1 and workers > 1:
-        message = f"{gpus:g}: two of the {workers} ranks of a gang could get the same GPU, which NCCL refuses; gangs take 1"
+        message = (
+            f"{gpus:g}: two of the {workers} ranks of a gang could get the same GPU, "
+            "which NCCL refuses. Give each worker of a gang 1"
+        )
         return "gpus_per_worker", message
     if placement["device"] == "cuda" and gpus == 0:
         return (

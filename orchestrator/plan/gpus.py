@@ -1,4 +1,7 @@
-"""The GPUs that trials may count on, and the memory of each kind. This machine's are found without torch."""
+"""The GPUs that trials may count on, and the memory of each kind.
+
+This machine's GPUs are found without torch, which takes seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-# Memory that NVIDIA's data sheets give, in 10^9 bytes, by the names that Ray gives to accelerators. Where a kind was sold with
-# several sizes this is the smallest; `resources.gpu_memory_gb` says otherwise.
+# Memory in 10^9 bytes, from NVIDIA's data sheets, by the names that Ray gives to accelerators. For
+# a kind sold in several sizes it is the smallest, which `resources.gpu_memory_gb` can override.
 MEMORY_GB: Mapping[str, float] = {
     "K80": 12,
     "P4": 8,
@@ -37,7 +40,10 @@ MEMORY_GB: Mapping[str, float] = {
 
 @dataclass(frozen=True)
 class Gpus:
-    """What `gpus_per_worker: auto` is (0 or 1), why, and the memory of the smallest GPU where all kinds are known."""
+    """The value of `gpus_per_worker: auto` (0 or 1), why, and the memory of the smallest GPU.
+
+    The memory is None unless that of every GPU is known.
+    """
 
     auto: int
     why: str
@@ -45,20 +51,23 @@ class Gpus:
 
 
 def counted(gpus: float, kinds: Iterable[str]) -> str:
-    """`2 GPUs (H100)`."""
+    """A number of GPUs and their kinds in words: `2 GPUs (H100)`."""
     listed = ", ".join(sorted(set(kinds)))
     return f"{gpus:g} GPU{'s' * (gpus != 1)}" + (f" ({listed})" if listed else "")
 
 
 def smallest_gb(kinds: Iterable[str]) -> float | None:
-    """The memory of the smallest of these kinds of GPU; None where one is unknown, or none is given."""
+    """The memory of the smallest of these kinds of GPU; None if a kind is unknown or none given."""
     sizes = [MEMORY_GB.get(kind) for kind in kinds]
     known = [size for size in sizes if size is not None]
     return min(known) if known and len(known) == len(sizes) else None
 
 
 def of_this_machine(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> Gpus:
-    """NVIDIA's device files, less what CUDA_VISIBLE_DEVICES hides: Ray counts a local machine's GPUs in the same way."""
+    """The GPUs with an NVIDIA device file, except those that CUDA_VISIBLE_DEVICES hides.
+
+    Ray counts a local machine's GPUs in the same way.
+    """
     found = sum(
         re.fullmatch(r"nvidia\d+", path.name) is not None for path in (root / "dev").glob("nvidia*")
     )
@@ -84,7 +93,7 @@ def of_this_machine(root: Path = Path("/"), environment: Mapping[str, str] = os.
 
 
 def _model(information: Path) -> str:
-    """`NVIDIA H100 80GB HBM3`, from the driver's own description of a GPU."""
+    """The model of a GPU from the driver's description of it: `NVIDIA H100 80GB HBM3`."""
     try:
         found = re.search(
             r"^Model:\s*(.+?)\s*$", information.read_text(errors="replace"), re.MULTILINE
@@ -95,14 +104,14 @@ def _model(information: Path) -> str:
 
 
 def _kind(model: str) -> str | None:
-    """Ray's name of a model: `A100` of `NVIDIA A100-SXM4-40GB`."""
+    """Ray's name for a model: `A100` for `NVIDIA A100-SXM4-40GB`."""
     words = re.sub(r"[^A-Za-z0-9]+", "-", model)
     named = [kind for kind in MEMORY_GB if f"-{kind}-" in f"-{words}-"]
-    return max(named, key=len, default=None)
+    return max(named, key=len, default=None)  # `A100-80G` contains `A100`
 
 
 def _size_gb(model: str) -> float | None:
-    """What the model's name says of its memory, otherwise the least that its kind has."""
+    """The memory that the model's name gives, otherwise the least that its kind has."""
     said = re.search(r"\b(\d+)GB\b", model)
     kind = _kind(model)
     return float(said.group(1)) if said else MEMORY_GB[kind] if kind else None

@@ -1,4 +1,7 @@
-"""The points of a sweep: the product of its axes in file order, minus `exclude`, plus `include`; counted before it is built."""
+"""The points of a sweep: the product of its axes in file order, minus `exclude`, plus `include`.
+
+They are counted before they are built, since a short file can describe billions.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ from trainers.shape import BadSize, Shape
 
 @dataclass(frozen=True)
 class Value:
-    """One value of an axis: what it is, how it is written, where it stands in the file."""
+    """One value of an axis, its label for people, and its place in the file."""
 
     value: Any
     label: Any
@@ -31,7 +34,10 @@ class Value:
 
 @dataclass(frozen=True)
 class Point:
-    """One value per axis; `labels` are what people read, `backbone` has all knobs, at the point's width and depth."""
+    """One value per axis.
+
+    `labels` are what people read; `backbone` has all knobs, at the point's width and depth.
+    """
 
     values: Mapping[str, Value]
     labels: Mapping[str, Any]
@@ -48,7 +54,7 @@ class Excluded:
 
 
 class Grid:
-    """The points of one sweep; what is wrong is given to `problem`."""
+    """The points of one sweep; problems are passed to `problem`."""
 
     def __init__(
         self, source: Source, sweep: Sweep, problem: Callable[[Location, str], None]
@@ -64,11 +70,11 @@ class Grid:
 
     @property
     def size(self) -> int:
-        """How many points there are, those that `exclude` takes out among them. Nothing is built to count them."""
+        """The number of points, including those that `exclude` takes out; none is built for it."""
         return sum(math.prod(map(len, axes.values())) for axes in (self._axes, *self._added))
 
     def points(self) -> tuple[list[Point], list[Excluded]]:
-        """The points to train, and those left out. Only for a grid of at most LARGEST_GRID points."""
+        """The points to train, and those left out. Call it for at most LARGEST_GRID points only."""
         kept: list[Point] = []
         excluded: list[Excluded] = []
         used: set[int] = set()
@@ -84,7 +90,7 @@ class Grid:
         for i in range(len(rules)):
             if i not in used:
                 self._problem(
-                    ("exclude", i), "matches no point of the grid; leave it out, or mend the value"
+                    ("exclude", i), "matches no point of the grid; leave it out, or correct it"
                 )
         for axes in self._added:
             kept += self._product(axes)
@@ -93,15 +99,18 @@ class Grid:
         return kept, excluded
 
     def check_size(self) -> bool:
-        """Whether the grid is small enough to be built, which is reported otherwise."""
+        """Whether the grid is small enough to be built; reports a problem if it is not."""
         if self.size <= LARGEST_GRID:
             return True
-        said = f"{self.size:,}" if self.size < 10**12 else "far more"
-        self._problem(("axes",), f"{said} trials are more than {LARGEST_GRID:,}: split the sweep")
+        if self.size < 10**12:
+            message = f"{self.size:,} trials are more than {LARGEST_GRID:,}: split the sweep"
+        else:
+            message = f"far more than {LARGEST_GRID:,} trials: split the sweep"
+        self._problem(("axes",), message)
         return False
 
     def rule(self, location: Location, rule: Mapping[str, Any]) -> Accepted:
-        """Per axis, the labels that a match accepts: one value or a list of them."""
+        """The labels that a match accepts, by axis; for each it gives a value or a list of them."""
         accepted: dict[str, frozenset[Any]] = {}
         for name, wanted in rule.items():
             if name not in AXES:
@@ -122,12 +131,12 @@ class Grid:
         for i, value in enumerate(given):
             label = axis.label_of(value)
             if label in values:
-                self._problem(("axes", axis.name, i), f"{label} stands in this axis already")
+                self._problem(("axes", axis.name, i), f"{label} is in this axis already")
             values.setdefault(label, Value(value, label, ("axes", axis.name, i)))
         return list(values.values())
 
     def _left_out(self, axis: Axis) -> Value:
-        """What the points have on an axis that `axes` does not name."""
+        """The value of the points on an axis that `axes` does not name."""
         field = axis.field_of("training")
         if field is None:
             return Value(None, None, ("axes",))
@@ -175,6 +184,7 @@ class Grid:
     def _point(self, values: Mapping[str, Value]) -> Point:
         backbone = self._backbone(values)
         labels = {axis: value.label for axis, value in values.items()}
+        # Axes that are left out show the value that the backbone or the task gives them.
         width, depth = _shape(backbone).size(backbone.knobs)
         if labels["width"] is None:
             labels["width"] = width
@@ -199,7 +209,7 @@ class Grid:
             sized = _shape(whole).sized(knobs, values["width"].value, values["depth"].value)
         except BadSize as error:
             self._problem(values[error.axis].location, str(error))
-            return whole
+            return whole  # planning goes on, to find other problems
         return Choice(name=name, knobs=dict(sized))
 
     def _with_knob(
@@ -219,7 +229,7 @@ def _shape(backbone: Choice) -> Shape:
 
 
 def _patch_size_px(task: Choice) -> int:
-    """The side of a training patch where the sweep leaves it to the task."""
+    """The side of a training patch if the sweep leaves it to the task."""
     name, _ = CATALOGS["task"].resolve(task.name, task.knobs)
     side: int = TASKS[name].facts["patch_size_px"]
     return side

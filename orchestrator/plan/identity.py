@@ -1,9 +1,10 @@
-"""What a trial is: the part of its spec that can change the weights, as canonical JSON, hashed.
+"""The identity of a trial: the part of its spec that can change the weights, hashed.
 
-Left out is whatever equals its default, so that spelling a default out, or a field added later, changes no id. Hashed
-besides: the revision of the recipe, a catalogue entry's `revision` above 1, the syntax tree of the source file of any class
-from outside the project, the micro-batch's size where a norm's statistics depend on it, and (inside the spec) the checksum of
-the training set's manifest.
+Whatever equals its default is left out, so that no id changes when a default is spelled out or a
+field is added later. The hash, of canonical JSON, also covers the revision of the recipe, a
+catalogue entry's `revision` above 1, the syntax tree of the source file of any class from outside
+the project, the size of the micro-batch where a norm's statistics depend on it, and (inside the
+spec) the checksum of the training set's manifest.
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ from trainers.choice import Choice
 from trainers.spec import RunSpec, TrainingSpec, default_ends
 
 ID_DIGITS = 16
-RECIPE = 2  # raised when the training loop's numbers change; 1 clipped gradients at norm 1.0 (CHANGELOG, "Numbers")
+# Raised when the training loop's numbers change. 1 clipped gradients at norm 1.0, DeepSpeed's
+# default (CHANGELOG, "Numbers").
+RECIPE = 2
 
 
 def trial_id(spec: RunSpec) -> str:
-    """16 hexadecimal digits of the sha256 of the identity."""
+    """The first 16 hexadecimal digits of the sha256 of the identity."""
     text = json.dumps(identity(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
 def identity(spec: RunSpec) -> dict[str, Any]:
-    """What is hashed, as plain JSON values."""
+    """The values that are hashed, as plain JSON."""
     model, norm = spec.model, NORMS[spec.model.norm.name]
     ends = default_ends(model.backbone, model.norm)
     parts: dict[str, Any] = {
@@ -78,9 +81,8 @@ def _differing(spec: RunSpec) -> dict[str, Any]:
     defaults = {name: field.default for name, field in TrainingSpec.model_fields.items()} | {
         "patch_size_px": patch_size_px
     }
-    values = spec.training.model_dump(
-        mode="json", exclude={"initial_strict"}
-    )  # may refuse weights, not change them
+    # `initial_strict` may refuse weights to start from, but never changes those that are taken.
+    values = spec.training.model_dump(mode="json", exclude={"initial_strict"})
     return {
         name: value
         for name, value in values.items()
@@ -89,10 +91,11 @@ def _differing(spec: RunSpec) -> dict[str, Any]:
 
 
 def depends_on_micro_batch(norm: Entry) -> bool:
-    """Whether a norm takes statistics of the micro-batch, so that another size would be another trial.
+    """Whether a norm's statistics depend on the micro-batch, so that another size is another trial.
 
-    Its line in the catalogue says so, or the body of a class from outside the project: `statistics_of_micro_batch = True`,
-    found without importing it. False where its source cannot be read, which `source_sha256` reports.
+    Its line in the catalogue says so. A class from outside the project says it in its body,
+    `statistics_of_micro_batch = True`, which is found without importing it. False if the source
+    cannot be read, which `source_sha256` reports.
     """
     if not norm.open_knobs:
         return bool(norm.facts.get("statistics_of_micro_batch"))
@@ -127,15 +130,19 @@ def _says_so(source: bytes, name: str) -> bool:
 
 
 class BadSource(ValueError):
-    """The source of a class from outside the project cannot be read; the message says which file, where and why."""
+    """The source of a class from outside the project cannot be read.
+
+    The message names the file, the place and the reason.
+    """
 
 
 def source_sha256(entry: Entry) -> str:
-    """Of the syntax tree of the file that `package.module:Class` names, found without importing it.
+    """Hash the syntax tree of the file that `package.module:Class` names, without importing it.
 
-    Comments, docstrings and formatting do not count (orchestrator.plan.syntax). The modules that the file imports are not seen,
-    not even those of its own package: a class that `package/__init__.py` only passes on is named by the module that defines it.
-    A compiled module is hashed byte by byte. Raises ModuleNotFoundError, BadSource.
+    Comments, docstrings and formatting do not count (orchestrator.plan.syntax). Modules that the
+    file imports are not covered, not even those of its own package. So a class that
+    `package/__init__.py` only re-exports has to be named by the module that defines it. A compiled
+    module is hashed byte by byte. Raises ModuleNotFoundError, BadSource.
     """
     path = _file_of(entry.target.partition(":")[0])
     try:
@@ -156,11 +163,12 @@ def _file_of(module: str) -> Path:
     top, *inner = module.split(".")
     if top == "__main__" or top in sys.stdlib_module_names:
         raise ModuleNotFoundError(
-            f"{module!r} is a module of Python itself, not one of yours: name the file that defines the class"
+            f"{module!r} is a module of Python itself, not one of yours: "
+            "name the module that defines the class"
         )
     try:
         found = importlib.util.find_spec(top)
-    except ValueError as error:  # something has put a module without a spec there
+    except ValueError as error:  # the module is loaded already, but has no spec
         raise ModuleNotFoundError(f"no module {top!r} on the Python path") from error
     if found is None or found.origin is None:
         raise ModuleNotFoundError(f"no module {top!r} on the Python path")

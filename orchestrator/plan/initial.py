@@ -1,4 +1,4 @@
-"""Which weights each trial starts from: `training.initial`, by content, and what of them does not fit."""
+"""The weights that each trial starts from: `training.initial`, by content, and what fits."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ class CannotStart(Exception):
 
 @dataclass(frozen=True)
 class Initial:
-    """Weights to start from: as the sweep file names them, by content, and where the content is now.
+    """Weights to start from: their name in the sweep file, and their content and its place.
 
-    In the store it is, or will be, `key`. Now it is in the local file `path`, or in the blob `blob`.
+    `key` is where the store holds the content, or will hold it. For now it is in the local file
+    `path`, or in the store's blob `blob`.
     """
 
     given: str
@@ -32,22 +33,25 @@ class Initial:
     key: str
     path: Path | None = None
     blob: str | None = None
-    remark: str | None = None  # for people, where something about it may surprise
+    remark: str | None = None  # for people, if something about the weights may surprise them
 
 
 class InitialFinder(Protocol):
-    """What planning asks about weights; it reads neither files nor the store itself."""
+    """Answers what planning, which reads neither files nor the store itself, asks about weights."""
 
     def find(self, given: str, sweep: str, folder: Path) -> Initial:
-        """The weights that the sweep, whose file is in `folder`, names so. Raises CannotStart."""
+        """The weights that a sweep with its file in `folder` calls `given`. Raises CannotStart."""
 
     def misfits(self, initial: Initial, spec: RunSpec) -> tuple[str, ...]:
-        """What does not fit the trial, in sentences, where it allows that. Raises CannotStart where it does not."""
+        """Sentences about what does not fit the trial, if the trial allows that.
+
+        Raises CannotStart if it does not.
+        """
 
 
 @dataclass(frozen=True)
 class Start:
-    """One line of `training.initial`; `weights` is None where they were not found, which has been reported."""
+    """One line of `training.initial`; `weights` is None if they were not found, and reported so."""
 
     location: Location
     accepted: Accepted
@@ -55,7 +59,10 @@ class Start:
 
 
 class Starts:
-    """`training.initial` of a sweep. `report` takes problems; `read_match` gives the labels that a match accepts."""
+    """`training.initial` of a sweep.
+
+    Problems are passed to `report`; `read_match` returns the labels that a match accepts.
+    """
 
     def __init__(
         self,
@@ -73,9 +80,8 @@ class Starts:
         self._read_match = read_match
         self._found: dict[str, Initial | None] = {}
         self._used: set[Location] = set()
-        self._findings: dict[
-            tuple[bool, Location, str], list[str]
-        ] = {}  # (refused?, where, sentence) -> names of trials
+        # (whether it is refused, place, sentence) -> names of trials
+        self._findings: dict[tuple[bool, Location, str], list[str]] = {}
         self._name = ""
         self._starts: list[Start] = []
 
@@ -85,7 +91,9 @@ class Starts:
         given, place = self._sweep.training.initial, ("training", "initial")
         if given is None:
             if ("training", "initial_strict") in self._source.positions:
-                message = "says how to take `initial`, which this file does not have: add it, or leave this out"
+                message = (
+                    "says how to take `initial`, which this file lacks: add it, or leave this out"
+                )
                 self._report(("training", "initial_strict"), message)
         elif isinstance(given, str):
             self._starts.append(Start(place, {}, self._find(place, given)))
@@ -94,13 +102,13 @@ class Starts:
                 self._read_rule((*place, i), rule)
 
     def of(self, labels: Labels) -> Start | None:
-        """What a trial starts from: the last line that matches it. None: from scratch."""
+        """The line that a trial starts from, the last that matches; None to start from its seed."""
         found = [start for start in self._starts if matches(labels, start.accepted)]
         self._used |= {start.location for start in found}
         return found[-1] if found else None
 
     def check(self, start: Start, spec: RunSpec, trial: str) -> None:
-        """Note what does not fit a trial; `finish` reports it."""
+        """Record what does not fit a trial; `finish` reports it."""
         if start.weights is None or self._finder is None:
             return
         try:
@@ -110,7 +118,7 @@ class Starts:
             self._findings.setdefault((True, start.location, str(error)), []).append(trial)
 
     def finish(self) -> tuple[str, ...]:
-        """Report lines that match nothing and weights that do not fit; returns warnings."""
+        """Report lines that match no trial and weights that do not fit; returns warnings."""
         for start in self._starts:
             if start.location not in self._used:
                 self._report((*start.location[:-1], "match"), "matches no trial")
@@ -131,7 +139,7 @@ class Starts:
 
     @property
     def weights(self) -> tuple[Initial, ...]:
-        """All that was found, by what the file calls it; two of them may have one content."""
+        """All weights that were found, one for each name in the file; two may have one content."""
         return tuple(found for found in self._found.values() if found is not None)
 
     def _warning(self, location: Location, message: str) -> str:
@@ -163,7 +171,7 @@ class Starts:
             if self._finder is None:
                 self._report(
                     location,
-                    f"{given!r}: this plan is made without a store or files to find weights in",
+                    f"{given!r}: this plan has no store and no files to find weights in",
                 )
                 return None
             try:

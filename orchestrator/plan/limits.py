@@ -1,8 +1,9 @@
-"""Limits of a sweep file's text, held before anything is built from it: its size, encoding, nesting and lengths.
+"""Limits on a sweep file's text: its size, encoding, nesting and lengths.
 
-Nothing here recurses and nothing is converted: YAML's parsers follow nesting on the machine's stack, and Python refuses whole
-numbers of thousands of digits in words of its own. The bounds of single fields stand on the fields (orchestrator.plan.sweep,
-trainers.spec, trainers.catalog).
+They are checked before anything is built from the text, without recursion and without converting
+values: YAML's parsers follow nesting on the machine's stack, and Python refuses whole numbers of
+thousands of digits with a message of its own. The bounds of single fields are given with the fields
+(orchestrator.plan.sweep, trainers.spec, trainers.catalog).
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 LARGEST_BYTES = 1 << 20
 DEEPEST = 16  # a sweep file needs 8: training.initial[0].match.norm[0].knob[0]
 MOST_VALUES = 20_000
-LONGEST_TEXT = 4_096  # of a path; names have bounds of their own
+LONGEST_TEXT = 4_096  # the longest path; names have tighter bounds
 LONGEST_KEY = 100
 LONGEST_NUMBER = 64  # characters; a float64 needs 24
-ENCODINGS = (  # the longer first: UTF-32's mark begins with UTF-16's
+ENCODINGS = (  # the longer marks first, since UTF-32's begins with UTF-16's
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF32_BE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
@@ -38,7 +39,7 @@ _SHORT.maxlevel = 3
 
 
 class OverLimit(ValueError):
-    """A limit that the text does not keep; `line` and `column` from 1."""
+    """The text exceeds a limit at `line` and `column`, both from 1."""
 
     def __init__(self, message: str, line: int, column: int) -> None:
         self.line = line
@@ -47,19 +48,19 @@ class OverLimit(ValueError):
 
 
 def shown(value: Any) -> str:
-    """`repr` of a value from a file, shortened: a message is read by people."""
+    """The `repr` of a value from a file, shortened for a message that people read."""
     return _SHORT.repr(value)
 
 
 def read_text(path: Path) -> str:
     """A file's text, without the mark that some editors put before UTF-8.
 
-    Raises UserError for a file that is no text of at most LARGEST_BYTES, and OSError.
+    Raises UserError for a file that is larger than LARGEST_BYTES or not UTF-8 text, and OSError.
     """
     with path.open("rb") as file:
-        content = file.read(LARGEST_BYTES + 1)  # of a device there may be no end
+        content = file.read(LARGEST_BYTES + 1)  # a device may have no end
     if len(content) > LARGEST_BYTES:
-        raise UserError(f"{path}: is larger than {LARGEST_BYTES} bytes: no sweep file")
+        raise UserError(f"{path}: is larger than {LARGEST_BYTES} bytes: not a sweep file")
     for mark, encoding in ENCODINGS:
         if content.startswith(mark):
             raise UserError(f"{path}: is {encoding} text: save it as UTF-8")
@@ -73,7 +74,10 @@ def read_text(path: Path) -> str:
 
 
 def check_text(text: str) -> None:
-    """Raises OverLimit for the first limit that a file's text does not keep, yaml.YAMLError where it is not YAML."""
+    """Check a file's text.
+
+    Raises OverLimit for the first limit that it exceeds, yaml.YAMLError if it is not YAML.
+    """
     if found := CONTROL.search(text):
         before = text[: found.start()].splitlines(keepends=True) or [""]
         if not before[-1].endswith(("\n", "\r")):
@@ -92,7 +96,8 @@ def check_text(text: str) -> None:
             depth += 1
             if depth > DEEPEST:
                 raise OverLimit(
-                    f"is nested {depth} levels deep: a sweep file needs 8, {DEEPEST} are allowed",
+                    f"is nested {depth} levels deep: a sweep file needs 8, at most {DEEPEST} "
+                    "are allowed",
                     line,
                     column,
                 )
@@ -109,16 +114,16 @@ def check_text(text: str) -> None:
 
 
 def _unwanted(event: yaml.NodeEvent) -> str | None:
-    """What is wrong with one value, whatever it is for."""
+    """What makes a value wrong in any field; None if nothing does."""
     if (tag := getattr(event, "tag", None)) is not None:
         return f"a tag ({shown(tag)}): write the value plainly"
     if not isinstance(event, yaml.ScalarEvent):
         return None
     text: str = event.value
     if len(text) > LONGEST_NUMBER and not event.style and NUMBER.fullmatch(text):
-        return f"a number of {len(text)} characters: none here has more than {LONGEST_NUMBER}"
+        return f"a number of {len(text)} characters: at most {LONGEST_NUMBER} are allowed"
     if len(text) > LONGEST_TEXT:
-        return f"a text of {len(text)} characters: none here has more than {LONGEST_TEXT}"
-    if found := CONTROL.search(text):  # written as an escape
+        return f"a text of {len(text)} characters: at most {LONGEST_TEXT} are allowed"
+    if found := CONTROL.search(text):  # written as an escape, so not found in the file's text
         return f"a text with a control character (U+{ord(found.group()):04X})"
     return None

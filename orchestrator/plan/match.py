@@ -1,4 +1,4 @@
-"""Labels of the values on a point's axes, and matches on them: `exclude`, `include`, `match`."""
+"""The labels of a point's values, and matches on them: `exclude`, `include`, `match`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Accepted = Mapping[str, frozenset[Any]]  # axis -> the labels that a match accep
 
 
 def label_of(value: Any) -> Any:
-    """How a value is written for people and matched: a name, `i_ln[eps=0.001]`, or a number."""
+    """A value as people read and match it: a name, `i_ln[eps=0.001]`, or a number."""
     if not isinstance(value, Choice):
         return value
     knobs = ",".join(f"{name}={_knob(given)}" for name, given in sorted(value.knobs.items()))
@@ -30,7 +30,7 @@ def _knob(given: Any) -> str:
 
 
 def as_choice(item: Any) -> Any:
-    """A value as a match writes it: a mapping is an entry of a catalogue with knobs, if it can be."""
+    """A value in a match; a mapping becomes an entry of a catalogue with knobs, if it is valid."""
     try:
         return Choice.model_validate(item) if isinstance(item, dict) else item
     except ValidationError:

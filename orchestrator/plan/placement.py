@@ -1,4 +1,4 @@
-"""What each trial runs on: `resources`, changed by the `overrides` that match it."""
+"""The placement of each trial: `resources`, changed by the `overrides` that match it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainers.spec import PlacementSpec
 
 
 class Placed(NamedTuple):
-    """A placement, the memory of its GPUs where the file gives it, and where the file gives its GPUs."""
+    """A placement, the memory of its GPUs if the file gives it, and where the file gives them."""
 
     spec: PlacementSpec
     gpu_memory_gb: float | None
@@ -24,7 +24,7 @@ class Placed(NamedTuple):
 
 
 class Placements:
-    """The placements of one sweep's trials; what is wrong is given to `problem`."""
+    """The placements of one sweep's trials; problems are passed to `problem`."""
 
     def __init__(
         self,
@@ -48,14 +48,14 @@ class Placements:
                 problem(location, "needs `match: {axis: value}`")
 
     def of(self, labels: Mapping[str, Any]) -> Placed | None:
-        """The placement of a trial; None where the file is wrong about it, which has been reported."""
+        """The placement of a trial; None if the file is wrong about it, which has been reported."""
         hits = tuple(i for i, accepted in self._matches.items() if matches(labels, accepted))
         if hits not in self._made:
             self._made[hits] = self._make(hits)
         return self._made[hits] if self._is_whole else None
 
     def finish(self) -> None:
-        """Report overrides that have matched no trial."""
+        """Report overrides that matched no trial."""
         used = {i for hits in self._made for i in hits}
         for i in self._matches.keys() - used:
             self._problem(("resources", "overrides", i, "match"), "matches no trial")
@@ -72,8 +72,12 @@ class Placements:
             except ValidationError as error:
                 for detail in error.errors():
                     is_unknown = detail["type"] == "extra_forbidden"
-                    said = f"{detail['msg'].removeprefix('Value error, ')}, not {shown(detail['input'])}"
-                    message = "unknown field of resources" if is_unknown else said
+                    reason = detail["msg"].removeprefix("Value error, ")
+                    message = (
+                        "unknown field of resources"
+                        if is_unknown
+                        else f"{reason}, not {shown(detail['input'])}"
+                    )
                     self._problem((*location, *detail["loc"]), message)
                 return None
             set_at |= dict.fromkeys(override, location)

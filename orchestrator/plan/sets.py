@@ -1,4 +1,4 @@
-"""The data sets of a sweep, as each of its tasks takes them: alone, in pairs, or with the LR images that lie beside them."""
+"""The data sets of a sweep, as its tasks take them: alone, in pairs, or with given LR images."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ TRAIN: Location = ("data", "train")
 
 
 class DataSets:
-    """The sets that `data` names; what is wrong with one is given to `problem`, with its place in the file."""
+    """The sets that `data` names; problems go to `problem`, with their place in the file."""
 
     def __init__(
         self, data: Data, find: Callable[[str], ImageSet], problem: Callable[[Location, str], None]
     ) -> None:
         self._problem = problem
         self._found: dict[Location, ImageSet] = {}
-        self._checksums: dict[
-            tuple[int, bool], str
-        ] = {}  # of the training set, by scale and whether LR images are given
+        # Of the training set, by scale and whether its LR images are given.
+        self._checksums: dict[tuple[int, bool], str] = {}
         named: list[tuple[Location, str]] = [
             (("data", "evaluate", i), name) for i, name in enumerate(data.evaluate)
         ]
@@ -35,22 +34,25 @@ class DataSets:
                 problem(location, str(error))
             else:
                 if name == data.train and location != TRAIN:
-                    problem(location, f"{name!r} is the training set: scores on it say nothing")
+                    problem(location, f"{name!r} is the training set: scores on it mean nothing")
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What lies among the sets' images and is left out."""
+        """Remarks about files that are among the sets' images and left out."""
         return tuple(dict.fromkeys(note for found in self._found.values() for note in found.notes))
 
     def train_sha256(self, task: Choice) -> str:
-        """The checksum of the training set as `task` takes it; "" where it is not there or does not suit the task.
+        """The checksum of the training set as `task` takes it; "" if it is missing or unsuitable.
 
-        Whether the evaluation sets suit it is looked at as well.
+        The evaluation sets are checked as well.
         """
         if TASKS[task.name].facts.get("pairs"):
             for location, found in self._found.items():
                 if not found.lq_files:
-                    message = f"task {task.name} needs pairs, input/ and target/, which {found.name!r} has not"
+                    message = (
+                        f"task {task.name} needs pairs, input/ and target/, "
+                        f"which {found.name!r} lacks"
+                    )
                     self._problem(location, message)
         as_taken = scale_of(task), given_scale(task) is not None
         if as_taken not in self._checksums:

@@ -1,4 +1,4 @@
-"""A plan for people, and for programs."""
+"""Shows a plan: as text for people, as JSON for programs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,22 @@ from orchestrator.plan.states import State
 
 MIB = 1 << 20
 COUNTED = (
-    State.DONE, State.RUNNING, State.PENDING, State.FAILED, State.DIVERGED, State.STOPPED, State.INFEASIBLE, State.DAMAGED
-)  # fmt: skip
+    State.DONE,
+    State.RUNNING,
+    State.PENDING,
+    State.FAILED,
+    State.DIVERGED,
+    State.STOPPED,
+    State.INFEASIBLE,
+    State.DAMAGED,
+)
 
 
 def counts(plan: Plan, states: Mapping[str, State]) -> dict[str, Any]:
-    """How many trials are in which state; an interrupted one is pending, since running again continues it."""
+    """The number of trials in each state.
+
+    An interrupted trial counts as pending, since running the sweep again continues it.
+    """
     by_state: dict[str, int] = dict.fromkeys(COUNTED, 0)
     for trial in plan.trials:
         state = states.get(trial.id, State.PENDING)
@@ -33,7 +43,7 @@ def counts(plan: Plan, states: Mapping[str, State]) -> dict[str, Any]:
 
 
 def seconds_left(trials: Iterable[Trial], reached: Mapping[str, int]) -> float:
-    """Of the trials with an entry in `reached`, by the plan's estimates, from the steps that they have reached."""
+    """The estimated time of what is left of the trials in `reached`, which gives their steps."""
     return sum(
         trial.seconds * max(0.0, 1 - reached[trial.id] / trial.spec.training.steps)
         for trial in trials
@@ -42,7 +52,7 @@ def seconds_left(trials: Iterable[Trial], reached: Mapping[str, int]) -> float:
 
 
 def as_json(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> dict[str, Any]:
-    """`spec` is what the file says; `resources` and the estimates assume `gpus`."""
+    """The plan as JSON; `spec` is what the file says, `resources` and estimates assume `gpus`."""
     assumed = placed(plan, gpus, among=frozenset())
     return {
         "sweep": plan.sweep,
@@ -70,7 +80,7 @@ def as_json(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> dict[str, An
 
 
 def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
-    """A table and what else is to be said, assuming `gpus`."""
+    """The plan as a table and the remarks below it, assuming `gpus`."""
     is_open = waits_for_gpus(plan)
     plan = placed(plan, gpus, among=frozenset())
     lines = [f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, ""]
@@ -97,7 +107,8 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     total = sum(trial.seconds for trial in left)
     lines += [
         "",
-        f"{trials_in_words(len(plan.trials))}, {len(left)} to run: about {duration(total)} one after the other.",
+        f"{trials_in_words(len(plan.trials))}, {len(left)} to run: "
+        f"about {duration(total)} one after the other.",
     ]
     lines.append("Memory (per worker) and time are estimates (orchestrator/plan/cost.py).")
     if is_open:
@@ -107,7 +118,7 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
         lines += ["", f"Excluded: {len(plan.excluded)}"]
         lines += [f"  {_axes(e.axes)}  by line {e.line}: {_axes(e.rule)}" for e in plan.excluded]
     if plan.folded:
-        lines += ["", f"Folded, being the same trial as another: {len(plan.folded)}"]
+        lines += ["", f"Folded, because they are the same trial as another: {len(plan.folded)}"]
         lines += [f"  {_axes(f.axes)}  is  {f.into}" for f in plan.folded]
     if plan.warnings:
         lines += ["", "Warnings", *(f"  {warning}" for warning in plan.warnings)]
@@ -115,7 +126,10 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
 
 
 def _too_large(plan: Plan, gpus: Gpus) -> list[str]:
-    """What would not fit on this machine's GPUs. The sweep may be meant for others, so nothing is refused for it."""
+    """Warnings about what would not fit on this machine's GPUs.
+
+    They are not errors, since the sweep may be meant for other machines.
+    """
     shared = [
         f"On this machine: {problem.message}" for problem in sharing_problems(plan.trials, gpus)
     ]
@@ -126,7 +140,10 @@ def _too_large(plan: Plan, gpus: Gpus) -> list[str]:
 
 
 def difference(plan: Plan, one: str, other: str) -> str:
-    """The fields in which two trials differ. Raises UserError where an id names none, or several."""
+    """A table of the fields in which two trials differ.
+
+    Raises UserError if a prefix of an id names no trial, or several.
+    """
     a, b = (_trial(plan, prefix) for prefix in (one, other))
     fields_a, fields_b = (dict(_fields("", trial.spec.model_dump(mode="json"))) for trial in (a, b))
     rows: list[tuple[str, ...]] = [("field", a.name, b.name)]
@@ -138,7 +155,7 @@ def difference(plan: Plan, one: str, other: str) -> str:
 
 
 def gpus_in_words(gpus: Gpus) -> str:
-    """What `gpus_per_worker: auto` comes to."""
+    """The meaning of `gpus_per_worker: auto` on these GPUs, as a sentence."""
     what = "a GPU for each worker" if gpus.auto else "training on the CPU"
     return f"{what}, since {gpus.why} (`gpus_per_worker: auto` is {gpus.auto})."
 
@@ -164,7 +181,7 @@ def _trial(plan: Plan, prefix: str) -> Trial:
     trial = plan.trial(prefix)
     if trial is None:
         several = [t.id for t in plan.trials if t.id.startswith(prefix)]
-        why = f"begins {len(several)} trial ids" if several else "is no trial of this file"
+        why = f"begins {len(several)} trial ids" if several else "is not a trial of this file"
         raise UserError(f"--diff: {prefix!r} {why}; `normsweep plan {plan.path}` lists them")
     return trial
 

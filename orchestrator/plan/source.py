@@ -1,7 +1,8 @@
 """A sweep file as plain values, with the place of each; YAML's traps are errors.
 
-One document of plain mappings, sequences and scalars. A key given twice, an anchor, a tag, `1e-5` (text to YAML 1.1) and a
-bare `yes`, `no`, `on` or `off` (booleans to YAML 1.1) are refused with what to write instead.
+The file is one document of plain mappings, sequences and scalars. A key given twice, an anchor, a
+tag, `1e-5` (text to YAML 1.1) and a bare `yes`, `no`, `on` or `off` (booleans to YAML 1.1) are
+refused, and the message says what to write instead.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from orchestrator.plan.limits import (
 )
 
 Location = tuple[str | int, ...]
-MOST_SHOWN = 50  # problems
-WIDEST = 160  # characters of a line of the file, around the caret
+MOST_SHOWN = 50  # problems in one message
+WIDEST = 160  # characters that a message shows of a line of the file, around the caret
 SHIPPED = Path(__file__).parents[2] / "sweeps"
 NUMBER_TAGS = {"tag:yaml.org,2002:int": int, "tag:yaml.org,2002:float": float}
 UNTYPED_NUMBER = re.compile(r"[-+]?(\d[\d_]*)?\.?\d+[eE][-+]?\d+$")
@@ -52,7 +53,7 @@ class Position:
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing wrong with a file: where (a path of keys), and what would be right."""
+    """One thing wrong with a file: its place, as a path of keys, and what would be right."""
 
     location: Location = field(compare=False)
     message: str
@@ -61,7 +62,7 @@ class Problem:
 
 @dataclass
 class Source:
-    """A parsed file: its plain `value`, and where each key's value stands."""
+    """A parsed file: its plain `value`, and the positions of keys and of their values."""
 
     path: Path
     lines: Sequence[str]
@@ -71,12 +72,12 @@ class Source:
 
     @property
     def question(self) -> str:
-        """The first line, where it is a comment: what the sweep asks."""
+        """The question that the sweep asks: the first line, if it is a comment, else ""."""
         first = self.lines[0] if self.lines else ""
         return first.lstrip("# ").strip() if first.startswith("#") else ""
 
     def position(self, location: Location, *, of_key: bool = False) -> Position:
-        """Where `location` stands; of its nearest parent that stands in the file, where it does not itself."""
+        """The position of `location`, or of its nearest parent that is in the file."""
         if of_key and location in self.keys:
             return self.keys[location]
         while location and location not in self.positions:
@@ -84,12 +85,12 @@ class Source:
         return self.positions.get(location, Position(1, 1))
 
     def error(self, problems: Sequence[Problem]) -> UserError:
-        """All problems, in the file's order, each with its line and a caret."""
+        """An error with all problems, in the file's order, each with its line and a caret."""
         placed = [(p.position or self.position(p.location), p) for p in problems]
         placed.sort(key=lambda pair: (pair[0].line, pair[0].column))
         shown = [self._in_context(position, problem) for position, problem in placed[:MOST_SHOWN]]
         if len(placed) > MOST_SHOWN:
-            shown.append(f"... and {len(placed) - MOST_SHOWN} problems more")
+            shown.append(f"... and {len(placed) - MOST_SHOWN} more problems")
         return UserError("\n".join(shown))
 
     def placed(self, problem: Problem) -> str:
@@ -103,10 +104,10 @@ class Source:
         head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"
         if not 0 < position.line <= len(self.lines):
             return head
-        line, caret = (
-            CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.lines[position.line - 1]),
-            position.column - 1,
-        )
+        # A terminal would act on control characters. Each is replaced by one character, so that
+        # the caret stays where it belongs.
+        line = CONTROL.sub("\N{REPLACEMENT CHARACTER}", self.lines[position.line - 1])
+        caret = position.column - 1
         if len(line) > WIDEST:
             cut = max(0, caret - WIDEST // 2)
             line, caret = line[cut : cut + WIDEST], caret - cut
@@ -114,7 +115,7 @@ class Source:
 
 
 def written(location: Location) -> str:
-    """`axes.norm[1]`."""
+    """A location as messages write it: `axes.norm[1]`."""
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -125,7 +126,8 @@ def read_source(path: Path) -> Source:
     """Read and parse a sweep file. Raises UserError with every problem of its YAML."""
     try:
         if not path.exists() and (SHIPPED / path.name).is_file():
-            path = SHIPPED / path.name  # an installed wheel has the sweeps without a checkout
+            # So that `sweeps/quickstart.yaml` works where a wheel is installed, without a checkout.
+            path = SHIPPED / path.name
         text = read_text(path)
     except FileNotFoundError as error:
         shipped = ", ".join(sorted(file.name for file in SHIPPED.glob("*.yaml")))
@@ -148,7 +150,10 @@ def read_source(path: Path) -> Source:
 
 
 def parsed(path: Path, text: str) -> Source:
-    """YAML from anywhere; messages call its place `path`. No positions where it is empty. Raises UserError."""
+    """Parse YAML from anywhere; messages call its source `path`.
+
+    The positions are empty if the text is. Raises UserError with every problem.
+    """
     source = Source(path, text.splitlines(), None, {}, {})
     try:
         check_text(text)
@@ -170,7 +175,7 @@ def parsed(path: Path, text: str) -> Source:
         reader.problems.append(
             Problem(
                 (),
-                "a second document begins here: a sweep is one",
+                "a second document begins here: a sweep file has only one",
                 Position(mark.line + 1, mark.column + 1),
             )
         )
@@ -182,7 +187,7 @@ def parsed(path: Path, text: str) -> Source:
 
 
 class _Reader:
-    """Walks the nodes of a document and notes where each value stands."""
+    """Walks the nodes of a document and records the position of each key and value."""
 
     def __init__(self) -> None:
         self.positions: dict[Location, Position] = {}
@@ -193,7 +198,7 @@ class _Reader:
     def read(self, location: Location, node: yaml.Node) -> Any:
         place = Position(node.start_mark.line + 1, node.start_mark.column + 1)
         self.positions[location] = place
-        if id(node) in self._seen:
+        if id(node) in self._seen:  # PyYAML composes an alias into the node of its anchor
             self.problems.append(Problem(location, "an alias (*name): write the value out", place))
             return None
         self._seen.add(id(node))
@@ -232,6 +237,7 @@ class _Reader:
         return values
 
     def _scalar(self, location: Location, node: yaml.Node, place: Position) -> Any:
+
         tag, text, plain = node.tag, str(node.value), not getattr(node, "style", None)
         if tag == "tag:yaml.org,2002:str":
             if plain and UNTYPED_NUMBER.match(text):
@@ -271,10 +277,11 @@ class _Reader:
         if not math.isfinite(value):
             self.problems.append(
                 Problem(
-                    location, f"{text} is not a number that can be used: numbers are finite", place
+                    location, f"{text} is not a number that can be used: give a finite one", place
                 )
             )
             return None
+        # YAML 1.1 reads 1:30 in base 60, 1_000 as 1000 and 010 in base 8.
         if re.search(r"[:_]", text) or (tag.endswith("int") and re.match(r"[-+]?0\d", text)):
             self.problems.append(
                 Problem(

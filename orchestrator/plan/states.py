@@ -1,7 +1,7 @@
 """The states of a trial, and the words for them.
 
-A trainer's outcome (`completed`, `diverged`, `stopped`) is part of the format of its result, and
-not a state.
+A trainer's outcome (`completed`, `diverged`, `stopped`) is not a state, but part of the format of
+its result.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What a trial is, in the order in which reports list them. The value is what gets printed."""
+    """The states of a trial, in the order in which reports list them. Their values are printed."""
 
     DONE = "done"  # trained to its last step
     DIVERGED = "diverged"
     STOPPED = "stopped"  # early, by its sweep
     RUNNING = "running"
-    RETRYING = "retrying"  # in a run's live table only: between a failed attempt and the next
+    RETRYING = "retrying"  # between a failed attempt and the next; in a run's live table only
     INTERRUPTED = "interrupted"  # the newest attempt left no result and no longer runs
     PENDING = "pending"
     FAILED = "failed"
     INFEASIBLE = "infeasible"  # does not fit into a GPU's memory
-    DAMAGED = "damaged"  # its result or its journal does not hold
+    DAMAGED = "damaged"  # its result or its journal is not as it was written
 
     @staticmethod
     def of_outcome(outcome: str) -> State:

@@ -1,4 +1,4 @@
-"""The schema of `sweeps/*.yaml`: what a sweep file may say, and every problem of one at once."""
+"""The schema of `sweeps/*.yaml`, and its reader, which reports every problem of a file at once."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from trainers.errors import did_you_mean
 from trainers.spec import SET_NAME, Cadences, Gang, Strategy
 
 SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
-SHORT = 60
-MOST_FIELDS = 32  # of a mapping without a schema of its own: more than any has
-LONGEST_NAME = 38  # it becomes a RayJob, whose name may have 47 characters, 7 of them ours
+SHORT = 60  # characters of a value that a message repeats to say what to write
+MOST_FIELDS = 32  # in a mapping that no schema describes; none needs as many
+LONGEST_NAME = 38  # it becomes a RayJob's, which may have 47 characters, 7 of them ours
 
 
 def _as_tuple(value: Any) -> Any:
@@ -35,40 +35,41 @@ Rules = Annotated[tuple[Match, ...], Field(max_length=LONGEST_LIST)]
 
 
 class ModelOverrides(Part):
-    """What stands around the block norms, for all trials; left out, each norm's own default."""
+    """What is around the block norms, for all trials; fields left out take each norm's default."""
 
     embed_norm: Ends | None = Field(
         None,
-        description="after the patch embedding: `same` as the blocks, `affine` or `identity`; default: the norm's own",
+        description="norm after the patch embedding: `same` as in the blocks, `affine` or "
+        "`identity`; default: the norm's own",
     )
     end_norm: Ends | None = Field(
-        None, description="before the head: `same`, `affine` or `identity`; default: the norm's own"
+        None,
+        description="norm before the head: `same`, `affine` or `identity`; default: the norm's own",
     )
     stdnorm: bool | None = Field(None, description="standardise the input; default: the norm's own")
 
 
 class Data(Part):
-    """Data sets by name; where they lie is not the sweep's business (--data, NORMSWEEP_DATA)."""
+    """Data sets by name. Where they are is given by --data and NORMSWEEP_DATA, not by the sweep."""
 
     train: str = Field("embedded-train", pattern=SET_NAME, description="the training set")
     evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], AsTuple] = Field(
         ("embedded-test",),
         max_length=LONGEST_LIST,
-        description="sets of whole images, scored with EMA weights",
+        description="the evaluation sets: whole images, restored with the EMA weights and scored",
     )
 
 
 class Resources(Gang):
-    """What a trial runs on; `overrides` change it for the trials they match, the last one winning."""
+    """What a trial runs on. `overrides` change it for the trials that they match; the last wins."""
 
-    placement: Strategy = Field(
-        "pack", description="how Ray places the workers of a gang over nodes"
-    )
+    placement: Strategy = Field("pack", description="how Ray places the workers of a gang on nodes")
     gpu_memory_gb: float | None = Field(
         None,
         gt=0,
         le=10_000,
-        description="memory of a GPU, in 10^9 bytes; default: what NVIDIA gives for its kind, where Ray knows it",
+        description="memory of a GPU, in 10^9 bytes; default: NVIDIA's figure for its kind, if Ray "
+        "knows the kind",
     )
     overrides: Annotated[Rules, AsTuple] = Field(
         (), description="each `{match: {axis: value}, ...}` with fields of `resources`"
@@ -82,26 +83,27 @@ class Sweep(Part):
         None,
         max_length=LONGEST_NAME,
         pattern=f"^{SWEEP_NAME}$",
-        description="its name; default: the file's",
+        description="the sweep's name; default: the file's",
     )
     axes: Axes = Field(description="the grid")
     exclude: Annotated[Rules, AsTuple] = Field(
-        (), description="partial matches taken out of the grid"
+        (), description="matches; the points that one matches are taken out of the grid"
     )
     include: Annotated[Rules, AsTuple] = Field(
         (), description="points added to the grid; an axis left out takes all its values"
     )
-    model: ModelOverrides = Field(
-        ModelOverrides(), description="what stands around the block norms"
-    )
+    model: ModelOverrides = Field(ModelOverrides(), description="what is around the block norms")
     data: Data = Field(Data(), description="data sets, by name")
-    training: Training = Field(Training(), description="how weights come about")
-    observe: Cadences = Field(Cadences(), description="what is written down, and how often")
+    training: Training = Field(Training(), description="how trials are trained")
+    observe: Cadences = Field(Cadences(), description="what is recorded, and how often")
     resources: Resources = Field(Resources(), description="what a trial runs on")
 
 
 def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
-    """The parsed file, its content, and the sweep's name. Raises UserError with all problems of the schema."""
+    """Read a sweep file: its source, its content and the sweep's name.
+
+    Raises UserError with all its problems with the schema.
+    """
     source = read_source(path)
     if not isinstance(source.value, dict):
         raise source.error([Problem((), "a sweep file is a mapping that begins with `axes:`")])
@@ -115,7 +117,8 @@ def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
         problems.append(
             Problem(
                 (),
-                f"the file's name gives no sweep name ({name!r}): add `sweep: a-name` (a-z, 0-9, -)",
+                f"the file's name cannot be a sweep's ({name!r}): "
+                "add `sweep: a-name` (a-z, 0-9, -)",
             )
         )
     if problems:
@@ -124,7 +127,7 @@ def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
 
 
 def _given_twice(source: Source) -> list[Problem]:
-    """Fields of `training` that are axes too."""
+    """Problems: fields of `training` that are axes too."""
     axes, training = source.value["axes"], source.value.get("training", {})
     message = "is an axis of this sweep as well: give it in `axes` or in `training`, not in both"
     both = (name for name in training if axes.get(name) is not None)
@@ -135,12 +138,15 @@ def _given_twice(source: Source) -> list[Problem]:
 
 
 def unknown_choices(sweep: Sweep) -> list[Problem]:
-    """Names that stand in no catalogue, and knobs that do not fit."""
+    """Problems: names that are in no catalogue, and knobs that do not fit."""
     problems = []
     for axis, catalog in CATALOGS.items():
         for i, choice in enumerate(getattr(sweep.axes, axis)):
             if ":" in choice.name and axis != OPEN_AXIS:
-                message = f"{choice.name!r}: only a norm may be of your own. Known: {', '.join(catalog.names)}."
+                message = (
+                    f"{choice.name!r}: only a norm may be your own class. "
+                    f"Known: {', '.join(catalog.names)}."
+                )
                 problems.append(Problem(("axes", axis, i), message))
                 continue
             try:
@@ -160,12 +166,11 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
 def _problems(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
     problems = []
     for error in errors:
-        location: Location = tuple(
-            part for part in error["loc"] if part != "knobs"
-        )  # which stand beside the name
+        # In the file, knobs are written beside the name and not below `knobs`.
+        location: Location = tuple(part for part in error["loc"] if part != "knobs")
         kind, given, context = error["type"], error["input"], error.get("ctx", {})
         if kind == "too_short" and given:
-            continue  # what it holds is wrong, which is told by itself
+            continue  # its values are wrong, and are reported themselves
         if kind == "extra_forbidden":
             name = str(location[-1])
             is_axis = location[:-1] == ("axes",)
@@ -194,22 +199,26 @@ def _problems(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
                 f"{shown(given)} has {len(given)} characters; at most {context['max_length']} fit"
             )
         else:
-            message = f"{error['msg'].removeprefix('Value error, ').removeprefix('Input ')}, not {shown(given)}"
+            reason = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            message = f"{reason}, not {shown(given)}"
         problems.append(Problem(location, message))
     return problems
 
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    """What to say of a name that is not among `known`."""
+    """The message about a name that is not among `known`."""
     return f"unknown {kind} {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
 
 
 def unknown_axis(name: str) -> str:
-    """What to say of a name that is not an axis."""
+    """The message about a name that is not an axis."""
     if why := NOT_AXES.get(name):
         return f"{name} {why}"
     known = ", ".join(axis.name for axis in LINES)
-    return f"unknown axis {name!r}.{did_you_mean(name, AXES)} Known: {known}, and any field of `training`."
+    return (
+        f"unknown axis {name!r}.{did_you_mean(name, AXES)} "
+        f"Known: {known}, and any field of `training`."
+    )
 
 
 def _plain(value: Any) -> bool:

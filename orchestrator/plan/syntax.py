@@ -1,8 +1,9 @@
-"""A Python source by what it does: the sha256 of its syntax tree, the same on every Python from 3.11.
+"""A hash of what a Python source does: its syntax tree's, the same on every Python from 3.11.
 
-Blind to comments, blank lines, formatting, quotes, parentheses that change nothing, docstrings and other strings that stand alone,
-and `pass`. Any other change changes it, and it says nothing of the modules that the source imports.
-`ast.dump` would not do: what it leaves out has changed with Python 3.13.
+It is blind to comments, blank lines, formatting, quotes, parentheses that change nothing,
+docstrings and other strings that stand alone, and `pass`. Any other change to the source changes
+it. Modules that the source imports are not covered. `ast.dump` would not do: what it leaves out has
+changed with Python 3.13.
 """
 
 from __future__ import annotations
@@ -15,15 +16,12 @@ from functools import lru_cache
 
 Part = ast.AST | str
 
-NO_CODE = (
-    "kind",
-    "type_comment",
-    "type_ignores",
-)  # u"" beside "", and comments that only type checkers read
+# What distinguishes u"" from "", and comments that only type checkers read.
+NO_CODE = ("kind", "type_comment", "type_ignores")
 
 
 class Unparsable(ValueError):
-    """A source that is not Python, at `line` where that is known."""
+    """A source that is not Python; `line` says where, if that is known."""
 
     def __init__(self, line: int | None, message: str) -> None:
         self.line = line
@@ -32,7 +30,7 @@ class Unparsable(ValueError):
 
 @lru_cache(maxsize=64)  # the id of every trial of a grid asks again
 def syntax_sha256(source: bytes) -> str:
-    """Of a file's content, in the encoding that it declares. Raises Unparsable."""
+    """Hash a file's content, in the encoding that it declares. Raises Unparsable."""
     digest = hashlib.sha256()
     for text in _written(_parsed(source)):
         digest.update(text.encode())
@@ -40,26 +38,27 @@ def syntax_sha256(source: bytes) -> str:
 
 
 def _parsed(source: bytes) -> ast.Module:
-    if b"\0" in source:  # which Python words differently from version to version, and gives no line
-        raise Unparsable(
-            source[: source.index(b"\0")].count(b"\n") + 1, "a null byte: not a text file"
-        )
+    if b"\0" in source:  # Python's own error differs between versions, and has no line
+        line = source[: source.index(b"\0")].count(b"\n") + 1
+        raise Unparsable(line, "a null byte: not a text file")
     try:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # of invalid escapes, say: the module's import will show them
+        # Warnings, of invalid escapes for example, appear when the module is imported.
+        with warnings.catch_warnings(action="ignore"):
             return ast.parse(source)
     except SyntaxError as error:
         raise Unparsable(error.lineno or 1, error.msg) from error
     except (
         RecursionError,
         MemoryError,
-    ) as error:  # either is the parser's word for a stack that is too small
+    ) as error:  # the parser raises either when its stack is full
         raise Unparsable(None, "an expression or a block is nested too deeply") from error
 
 
 def _written(tree: ast.AST) -> Iterator[str]:
-    """The tree as text, piece by piece. Without recursion: a tree may be deeper than Python's stack."""
+    """The tree as text, piece by piece.
+
+    This does not recurse, since a tree may be deeper than Python's stack.
+    """
     waiting: list[Part] = [tree]
     while waiting:
         part = waiting.pop()
@@ -77,7 +76,7 @@ def _fields(node: ast.AST) -> Iterator[Part]:
         if isinstance(value, list):
             value = [item for item in value if not _does_nothing(item, node)]
         if name in NO_CODE or value is None or value == []:
-            continue  # a field that a later Python adds is empty in the sources of today
+            continue  # so a field that a later Python adds changes no hash: today's sources lack it
         yield f" {name}="
         yield from _value(value)
 
@@ -91,17 +90,22 @@ def _value(value: object) -> Iterable[Part]:
 
 
 def _does_nothing(item: object, within: ast.AST) -> bool:
-    """Whether it is a docstring, another string that stands alone, `pass`, or nothing between two parts of an f-string."""
+    """Whether it is a string that stands alone, `pass`, or an empty piece of an f-string.
+
+    Docstrings are among the strings that stand alone.
+    """
     if isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant):
         return isinstance(item.value.value, str)
     if isinstance(within, ast.JoinedStr) and isinstance(item, ast.Constant):
-        return item.value == ""  # only Python 3.12 writes them
+        return item.value == ""  # Python 3.12 alone has such pieces in its trees
     return isinstance(item, ast.Pass)
 
 
 def _constant(value: object) -> str:
-    """Type and exact value, in ASCII: which characters `repr` escapes depends on Python's table of Unicode."""
-    exact = (
-        hex(value) if isinstance(value, int) else ascii(value)
-    )  # decimals of an int are limited in number
+    """Type and exact value, in ASCII.
+
+    Which other characters `repr` escapes depends on Python's version of Unicode.
+    """
+    # In hexadecimal, since Python limits the digits of an int that it writes in decimal.
+    exact = hex(value) if isinstance(value, int) else ascii(value)
     return f"{type(value).__name__}:{exact}"

@@ -1,4 +1,4 @@
-"""The part `training` of a sweep file."""
+"""The `training` part of a sweep file."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ def _initial(value: Any) -> Any:
     if isinstance(value, list | tuple) and value and all(isinstance(item, dict) for item in value):
         return tuple(value)
     raise ValueError(
-        "must be a file, a trial's id (in quotes if it is digits only), or a list of {match: {axis: value}, from: ...}"
+        "must be a file, a trial's id (in quotes if it is digits only), "
+        "or a list of {match: {axis: value}, from: ...}"
     )
 
 
 class Training(Recipe):
-    """How weights come about, the same for all trials but for the fields that are axes."""
+    """How trials are trained: the same way, except for fields that are axes."""
 
     patch_size_px: int | None = Field(
         None,
@@ -53,9 +54,11 @@ class Training(Recipe):
     )
     initial: Annotated[Any, BeforeValidator(_initial), WithJsonSchema(INITIAL_SCHEMA)] = Field(
         None,
-        description="weights to start from: a file, a trial's id, or a list of {match, from}; default: drawn from `seed`",
+        description="weights to start from: a file, a trial's id, or a list of {match, from}; "
+        "default: drawn from `seed`",
     )
     initial_strict: bool = Field(
         True,
-        description="refuse `initial` weights that do not fit; false: what does not fit starts as drawn, and is listed",
+        description="refuse `initial` weights that do not fit; "
+        "false: tensors that do not fit start as drawn, and are listed",
     )

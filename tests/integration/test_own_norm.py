@@ -134,7 +134,7 @@ def test_check_norm_prints_what_holds_and_what_does_not(tmp_path: Path) -> None:
 def test_check_norm_says_what_cannot_be_checked(tmp_path: Path) -> None:
     said = {
         "own_norms:Nope": "has no attribute 'Nope'",
-        "own_norms:NoNorm": "is no subclass of trainers.norms.base.Norm",
+        "own_norms:NoNorm": "not a subclass of trainers.norms.base.Norm",
         "nowhere:X": "no module 'nowhere'",
         "iln": "Did you mean 'i_ln'?",
     }

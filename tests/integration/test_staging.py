@@ -363,13 +363,13 @@ def test_addresses_keys_and_buckets_that_are_wrong_are_told(
     staged: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for address in ("s3://", "s3:///x", "s3://a_b!/x", "s3://bucket/x//y", "gs://bucket/x"):
-        with pytest.raises(UserError, match="is no S3 address"):
+        with pytest.raises(UserError, match="not an S3 address"):
             DataRoots([address])
     with pytest.raises(EnvironmentProblem, match="There is no such bucket"):
         DataRoots(["s3://no-such-bucket/x"]).find("Shots")
     for variable, value, said in [
         ("AWS_SECRET_ACCESS_KEY", "wrong", "The secret key is wrong"),
-        ("AWS_ENDPOINT_URL", "nonsense", "Mend AWS_ENDPOINT_URL"),
+        ("AWS_ENDPOINT_URL", "nonsense", "Correct AWS_ENDPOINT_URL"),
         ("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}", "can this machine reach it"),
     ]:
         with monkeypatch.context() as patched:

@@ -176,7 +176,7 @@ def test_a_database_that_is_not_there_is_the_users_error_and_is_not_made(tmp_pat
 
 
 def test_an_address_that_is_none_of_this_machine_is_the_users_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no address of this machine"):
+    with pytest.raises(UserError, match="not an address of this machine"):
         run_ui(database(tmp_path), "192.0.2.1", free_port())
 
 
@@ -227,7 +227,7 @@ def test_a_server_that_is_there_already_is_only_named(capsys: pytest.CaptureFixt
     assert run_ui("http://ada:s3cr3t@tracking.example:5000", "127.0.0.1", 5000) == 0
     assert (
         capsys.readouterr().out
-        == "The runs are served already: open http://tracking.example:5000\n"
+        == "The runs are already served: open http://tracking.example:5000\n"
     )
 
 

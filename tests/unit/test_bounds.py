@@ -98,7 +98,7 @@ def test_a_number_of_thousands_of_digits_is_named_by_its_length(
     said = said_of(tmp_path, BASE + f"training: {{steps: {number}}}\n")
     assert (
         said.splitlines()[0]
-        == f"bad.yaml:6:19: a number of {len(number)} characters: none here has more than 64"
+        == f"bad.yaml:6:19: a number of {len(number)} characters: at most 64 are allowed"
     )
 
 
@@ -210,7 +210,7 @@ def test_what_would_take_a_thousand_years_or_all_memory_is_refused(tmp_path: Pat
 
 def test_many_problems_are_counted_and_long_values_shortened(tmp_path: Path) -> None:
     said = said_of(tmp_path, BASE + "".join(f"field{i}: {'x' * 3_000}\n" for i in range(200)))
-    assert said.splitlines()[-1] == "... and 150 problems more"
+    assert said.splitlines()[-1] == "... and 150 more problems"
     assert len(said) < 50_000
 
 
@@ -237,6 +237,6 @@ def test_weights_of_an_impossible_name_are_told_at_their_place(tmp_path: Path) -
     path.write_text(BASE + f"training: {{initial: {'x' * 300}.pth}}\n")
     with pytest.raises(
         UserError,
-        match=r"bad\.yaml:6:21: training\.initial: .*cannot be looked for: File name too long",
+        match=r"bad\.yaml:6:21: training\.initial: .*cannot be opened: File name too long",
     ):
         load_plan(path, initial=Finder(str(tmp_path / "none")))

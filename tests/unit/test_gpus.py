@@ -247,7 +247,7 @@ def test_a_fraction_is_as_small_as_memory_allows(tmp_path: Path) -> None:
         in said_of(tmp_path, "gpus_per_worker: 0.5, gpu_memory_gb: 1")[0]
     )
     assert (
-        "not even a whole GPU fits"
+        "not even a whole GPU would do"
         in said_of(tmp_path, "gpus_per_worker: 0.5, gpu_memory_gb: 0.5")[0]
     )
 

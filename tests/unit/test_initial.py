@@ -192,7 +192,7 @@ def test_another_norm_may_be_asked_for_and_is_listed(tmp_path: Path) -> None:
 def test_a_bare_file_of_ours_is_taken_for_the_trials_norm_with_a_warning(tmp_path: Path) -> None:
     torch.save(network(source(tmp_path, norm="i_ln")).state_dict(), tmp_path / "copied.pt")
     (warning,) = plan_of(tmp_path, text_of("initial: copied.pt", norm="i_ln")).warnings
-    assert "copied.pt does not say of which norm it is, and is taken for weights of i_ln" in warning
+    assert "copied.pt does not name its norm, which is taken to be i_ln" in warning
     exported = tmp_path / "exported.safetensors"
     spec = source(tmp_path, norm="i_ln").spec
     save_file(
@@ -228,7 +228,7 @@ def test_weights_that_are_not_to_be_found_or_read_are_shown_with_a_caret(tmp_pat
         "code.pth": "code.pth: holds more than tensors (os.system), which loading would run: it was not loaded",
         "folder.pth": "folder.pth: cannot be read: Is a directory",
         "weights.onnx": "'weights.onnx' is neither a file (.pth, .pt, .safetensors) nor a trial's id",
-        "3f2a": "'3f2a' is neither a file (.pth, .pt, .safetensors) nor a trial's id or its beginning (8 to 16 digits",
+        "3f2a": "'3f2a' is neither a file (.pth, .pt, .safetensors) nor a trial's id or the beginning of one (8 to 16 digits",
     }
     for given, message in expected.items():
         said = said_of(tmp_path, text_of(f"initial: {given}"))
@@ -267,7 +267,7 @@ def test_a_trial_that_has_no_final_weights_says_why(tmp_path: Path, runs: Path) 
     place = "starts.yaml:11:12: training.initial: "
     said = said_of(tmp_path, text)
     assert said.startswith(
-        f"{place}{trial.id[:8]}: the store runs has no such trial among its 0. Train it first;"
+        f"{place}{trial.id[:8]}: no such trial among the 0 in the store runs. Train it first;"
     ), said
     store = open_store(str(runs))
     attempt = write_attempt(store, trial, 10)
@@ -466,7 +466,7 @@ def test_a_damaged_copy_is_not_started_from_and_is_mended_by_the_next_run(
     assert sha256_of(fetch_initial(store, sha256, tmp_path)) == sha256
     path.write_bytes(b"another")
     (runs / "initial" / f"{sha256}.pth").unlink()
-    with pytest.raises(UserError, match="has changed while the sweep was planned"):
+    with pytest.raises(UserError, match="changed while the sweep was being planned"):
         keep_initial(planned, store)
 
 

@@ -103,7 +103,7 @@ TRAPS = {
     ),
     "a backbone of one's own": (
         BASE.replace("swinir-tiny", "'my.code:Net'"),
-        "3:14: axes.backbone[0]: 'my.code:Net': only a norm may be of your own. Known: ",
+        "3:14: axes.backbone[0]: 'my.code:Net': only a norm may be your own class. Known: ",
     ),
     "an unknown knob": (
         BASE.replace("i_ln", "{name: i_ln, epps: 1.0}"),
@@ -115,7 +115,7 @@ TRAPS = {
     ),
     "a value twice in an axis": (
         BASE + "  seed: [1, 1]\n",
-        "6:13: axes.seed[1]: 1 stands in this axis already",
+        "6:13: axes.seed[1]: 1 is in this axis already",
     ),
     "heads that do not divide": (
         BASE + "  width: [24, 25]\n",
@@ -186,7 +186,7 @@ TRAPS = {
     ),
     "deraining without pairs": (
         BASE.replace("sr_x2", "derain"),
-        "task derain needs pairs, input/ and target/, which 'embedded-train' has not",
+        "task derain needs pairs, input/ and target/, which 'embedded-train' lacks",
     ),
     "an exclude that matches nothing": (
         BASE + "exclude: [{norm: rms_norm}]\n",

@@ -76,8 +76,8 @@ def test_a_refused_setting_is_named_and_no_other(
     ("text", "named"),
     [
         ("[default\n", "AWS_CONFIG_FILE"),
-        ("[default]\nregion = not a region\n", "Mend region in {}"),
-        ("[default]\nendpoint_url = nope\n", "Mend endpoint_url in {}"),
+        ("[default]\nregion = not a region\n", "Correct region in {}"),
+        ("[default]\nendpoint_url = nope\n", "Correct endpoint_url in {}"),
     ],
 )
 def test_a_bad_configuration_file_is_named_with_its_entry(
