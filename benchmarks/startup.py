@@ -1,4 +1,6 @@
-"""How long the light commands take, beside importing Ray: medians of whole processes, one run after another."""
+"""The time that light commands take, compared with importing Ray: medians of whole processes, one run
+after another.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What all tests share: one thread, photographs for development, and operators that torchvision's CUDA build lacks."""
+"""What all tests share: one thread, development photographs, and the operators that torchvision lacks
+beside a CPU torch.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ TORCHVISION_OPERATORS = (
 
 @pytest.fixture(scope="session")
 def photographs() -> Path:
-    """The folder of development photographs: $NORMSWEEP_DATA, or ../shared/data beside the project."""
+    """The folder of development photographs: $NORMSWEEP_DATA, or ../shared/data."""
     named = os.environ.get("NORMSWEEP_DATA", "").split(os.pathsep)[0]
     folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
     if not (folder / "benchmarks").is_dir():
@@ -45,7 +47,7 @@ def photographs() -> Path:
 
 @pytest.fixture(scope="session")
 def torchvision_operators() -> None:
-    """The torchvision that PyPI has beside a CPU torch comes without its compiled operators."""
+    """Declares the compiled operators that PyPI's torchvision lacks beside a CPU torch."""
     for name in TORCHVISION_OPERATORS:
         torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
 

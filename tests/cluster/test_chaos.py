@@ -14,7 +14,12 @@ import pytest
 import yaml
 
 from tests.cluster.lab import HERE, KUBE, NAMESPACE, POD_VARIABLES, ROOT, Lab, sh
-from tests.cluster.sweeps import assert_same_bits_as_here, disturbed, only_job
+from tests.cluster.sweeps import (
+    assert_same_bits_as_here,
+    disturbed,
+    only_job,
+    submission_of_no_image,
+)
 
 pytestmark = pytest.mark.chaos
 KUEUE = "kueue.x-k8s.io/v1beta2"
@@ -344,17 +349,7 @@ def test_a_quota_that_is_used_up_is_told(lab: Lab, tmp_path: Path) -> None:
 
 def test_an_image_that_no_node_has_is_told(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "imageless.yaml")
-    words = [
-        "submit",
-        file,
-        "--store",
-        lab.store("imageless"),
-        "--data",
-        lab.data,
-        "--image",
-        "localhost/none:1",
-    ]
-    lab.normsweep(*words)
+    lab.normsweep(*submission_of_no_image(lab, file))
     told = lab.wait(lambda: said(lab, "imageless", "the image cannot be pulled"), "status says why")
     assert "localhost/none:1" in told
     with_log = lab.normsweep("logs", "imageless", expect=3)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.cluster.lab import ROOT, Lab
-from tests.cluster.sweeps import disturbed, only_job
+from tests.cluster.sweeps import disturbed, only_job, submission_of_no_image
 
 
 def template(folder: Path, change: str, to: str) -> Path:
@@ -206,25 +206,15 @@ def test_a_pod_whose_image_does_not_exist_ends_the_waiting_within_minutes(
     lab: Lab, tmp_path: Path
 ) -> None:
     file = disturbed(tmp_path / "imageless.yaml", workers=1)
-    file.write_text(
-        file.read_text().replace("cpus_per_worker: 1", "cpus_per_worker: 3")
-    )  # of which no node has as many
+    # More CPUs than any node has.
+    file.write_text(file.read_text().replace("cpus_per_worker: 1", "cpus_per_worker: 3"))
     began = time.monotonic()
-    words = [
-        "submit",
-        file,
-        "--store",
-        lab.store("imageless"),
-        "--data",
-        lab.data,
-        "--image",
-        "localhost/none:1",
-        "--wait",
-    ]
+    words = submission_of_no_image(lab, file, "--wait")
     told = lab.normsweep(*words, expect=3, deadline_s=420)
     assert 150 < time.monotonic() - began < 400
     assert re.search(
-        r"imageless-\w+ cannot start, and will not by itself:\n  imageless-.*the image cannot be pulled",
+        r"imageless-\w+ cannot start, and will not by itself:\n"
+        r"  imageless-.*the image cannot be pulled",
         told,
     )
     status = lab.normsweep("status", "imageless").splitlines()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.sweeps import command, environment
+from tests.sweeps import command, environment, normsweep
 from trainers.data.manifests import MANIFEST, find_set
 
 
@@ -39,17 +39,8 @@ def set5(root: Path, count: int = 5) -> Path:
 
 def data(*arguments: object, expect: int = 0, folder: Path | None = None) -> str:
     """`normsweep data ...` in a folder; what it printed."""
-    done = subprocess.run(
-        command("data", *arguments),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = normsweep(folder, "data", *arguments, expect=expect)
     output = done.stdout + done.stderr
-    assert done.returncode == expect, output
     assert "Traceback" not in output
     return output
 

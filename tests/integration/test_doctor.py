@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.doctor import Finding, examine, run_doctor
 from tests.damage import KINDS, files_of, written
+from tests.s3 import QuietHandler
 
 
 @pytest.fixture
@@ -86,13 +87,10 @@ def test_the_runs_of_a_database_are_counted(runs: Path) -> None:
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    class Health(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Health(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 (http.server's name)
             self.send_response(200 if self.path == "/health" else 404)
             self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health) as served:
         thread = threading.Thread(target=served.serve_forever)

@@ -19,7 +19,7 @@ from orchestrator.evaluate import EvaluateOptions, Job, _files_of, _scores, eval
 from orchestrator.export import export_trial
 from orchestrator.plan import load_plan
 from orchestrator.store.records import CHECKSUM, EVALUATION, checked_record
-from tests.sweeps import command, environment, run, write_sweep
+from tests.sweeps import normsweep, run, write_sweep
 from trainers.build import build_benchmark, build_model
 from trainers.data.images import read_images
 from trainers.data.manifests import find_set
@@ -48,15 +48,7 @@ def trial(trained: Path) -> str:
 
 
 def evaluate(folder: Path, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command("evaluate", *arguments),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
+    done = normsweep(folder, "evaluate", *arguments, expect=expect)
     assert "Traceback" not in done.stderr
     return done
 

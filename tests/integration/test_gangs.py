@@ -4,62 +4,25 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.ranks import wait_for_all
+from tests.ranks import run_gang
 from tests.tiny import tiny_spec
 from trainers import journal
 from trainers.spec import RunSpec
 
-ROOT = Path(__file__).parents[2]
 
-
-def train(folder: Path, spec: RunSpec, what: str) -> list[str]:
-    """Train in `folder`, which its ranks share; what each printed."""
+def train(folder: Path, spec: RunSpec, patch: str) -> list[str]:
+    """Train in `folder`, which the ranks share; returns what each one printed."""
     folder.mkdir(exist_ok=True)
     (folder / "run.json").write_text(spec.to_json())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    arguments = (folder / "run.json", folder / "out", patch)
     workers = spec.placement.workers
-    place = {
-        **os.environ,
-        "WORLD_SIZE": str(workers),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    ranks, logs = (
-        [],
-        [folder / f"rank-{rank}.log" for rank in range(workers)],
-    )  # a full pipe would stop a rank
-    for rank, log in enumerate(logs):
-        with log.open("w") as out:
-            ranks.append(
-                subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-m",
-                        "tests.patched_rank",
-                        str(folder / "run.json"),
-                        str(folder / "out"),
-                        what,
-                    ],
-                    cwd=ROOT,
-                    env={**place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
-                    stdout=out,
-                    stderr=out,
-                )
-            )
-    wait_for_all(ranks, logs, deadline_s=240)
-    return [log.read_text() for log in logs]
+    return run_gang("tests.patched_rank", *arguments, workers=workers, logs=folder)
 
 
 def scales(folder: Path) -> list[float]:

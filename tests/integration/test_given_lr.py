@@ -19,7 +19,7 @@ from orchestrator.errors import UserError
 from orchestrator.plan import load_plan
 from tests.lr_images import write_pairs
 from tests.s3 import Bucket
-from tests.sweeps import command, environment, final_tensors, results, run, write_sweep
+from tests.sweeps import environment, final_tensors, normsweep, results, run, write_sweep
 from trainers.data.cache import Cache
 from trainers.data.given import find_for, with_given
 from trainers.data.manifests import MANIFEST, DatasetProblem, find_set
@@ -87,15 +87,7 @@ def test_trained_on_given_lr_images_a_trial_ends_as_with_u8_where_they_are_the_s
 
 
 def evaluate(folder: Path, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command("evaluate", *arguments),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
+    done = normsweep(folder, "evaluate", *arguments, expect=expect)
     assert "Traceback" not in done.stderr
     return done
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan import Plan
 from orchestrator.store import open_store
-from tests.sweeps import command, environment
+from tests.sweeps import command, environment, plan_of
 from tests.written_store import write_attempt, write_ended
 from trainers.build import build_model
 
@@ -64,8 +64,7 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plan, Path]]:
     """A plan, and a read-only folder with its sweep file and its store: one trial completed, one under way."""
     folder = tmp_path_factory.mktemp("theirs")
-    (folder / "read.yaml").write_text(SWEEP)
-    plan, store = load_plan(folder / "read.yaml"), open_store(str(folder / "runs"))
+    plan, store = plan_of(folder, SWEEP, "read"), open_store(str(folder / "runs"))
     ema = io.BytesIO()
     torch.manual_seed(0)
     torch.save(build_model(plan.trials[0].spec).state_dict(), ema)

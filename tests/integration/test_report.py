@@ -22,6 +22,7 @@ from orchestrator.report.page import write_report
 from orchestrator.store import open_store
 from orchestrator.store.attempts import write_failure
 from tests.damage import files_of, written
+from tests.sweeps import plan_of
 from tests.written_store import write_attempt, write_ended, write_sweep
 from trainers.catalog import METRICS
 
@@ -78,9 +79,7 @@ class Page(HTMLParser):
 
 
 def plan_in(folder: Path) -> Plan:
-    path = folder / "follow.yaml"
-    path.write_text(SWEEP)
-    return load_plan(path)
+    return plan_of(folder, SWEEP, "follow")
 
 
 def complete_in(store: Path, plan: Plan) -> Path:

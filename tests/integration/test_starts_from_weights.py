@@ -16,7 +16,7 @@ from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from orchestrator.store.results import read_result
 from tests.s3 import Bucket
-from tests.sweeps import command, environment, run, start, wait_for
+from tests.sweeps import environment, normsweep, run, start, wait_for
 from tests.tiny import tiny_spec
 from trainers.build import build_model
 from trainers.checkpoint import newest_intact
@@ -46,7 +46,7 @@ def published_x2(path: Path, norm: str = "layer_norm") -> dict[str, Tensor]:
     return state
 
 
-# --- by hand ----------------------------------------------------------------------------------------------------------
+# --- by hand
 
 
 def by_hand(spec: RunSpec, out: Path, *flags: object) -> subprocess.Popen[str]:
@@ -155,7 +155,7 @@ def test_weights_that_are_not_the_specs_are_exit_2_and_nothing_is_trained(tmp_pa
         )
 
 
-# --- by sweep ---------------------------------------------------------------------------------------------------------
+# --- by sweep
 
 SWEEP = """\
 # From weights?
@@ -276,15 +276,6 @@ def test_on_s3_a_driver_killed_outright_continues_without_the_file_to_the_same_b
 def test_every_verb_refuses_what_cannot_start_with_exit_2(tmp_path: Path) -> None:
     write(tmp_path / "bad.yaml", norms="i_ln", task="sr_x4", steps=6, more=", initial: none.pth")
     for verb in ("validate", "plan", "run", "status", "report"):
-        done = subprocess.run(
-            command(verb, "bad.yaml"),
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 2, verb
-        assert "bad.yaml:10:84: training.initial: none.pth: no such file" in done.stderr, (
-            done.stderr
-        )
-        assert "Traceback" not in done.stderr
+        told = normsweep(tmp_path, verb, "bad.yaml", expect=2).stderr
+        assert "bad.yaml:10:84: training.initial: none.pth: no such file" in told, verb
+        assert "Traceback" not in told

@@ -23,7 +23,9 @@ from orchestrator.store import open_store
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.health import look
 from orchestrator.tracking.mirror import Mirror, sync_sweep
-from tests.integration.test_ui import free_port, wait_until_it_answers
+from tests.integration.test_ui import wait_until_it_answers
+from tests.ranks import free_port
+from tests.s3 import QuietHandler
 from tests.sweeps import command, environment, write_sweep
 from tests.written_store import write_ended
 
@@ -48,7 +50,7 @@ class Guarded:
 
 
 def _guard(port: int, guarded: Guarded) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def _answer(self) -> None:
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             guarded.asked.append(self.path)
@@ -72,9 +74,6 @@ def _guard(port: int, guarded: Guarded) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
-
-        def log_message(self, *about: object) -> None:
-            pass
 
     return Handler
 

@@ -19,12 +19,13 @@ import psutil
 import pytest
 
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.plan import load_plan
 from orchestrator.report.page import write_report
 from orchestrator.store import open_store
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.mirror import sync_sweep
 from orchestrator.ui import run_ui, server_command
+from tests.ranks import free_port
+from tests.sweeps import plan_of
 from tests.written_store import write_sweep
 
 START_DEADLINE_S = 120
@@ -34,12 +35,6 @@ data: {evaluate: [embedded-test]}
 training: {steps: 20, batch_size: 4, patch_size_px: 16}
 """
 SERVE = "import sys; from orchestrator.ui import run_ui; sys.exit(run_ui(sys.argv[1], '127.0.0.1', int(sys.argv[2])))"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def ask(port: int, path: str, body: object = None) -> bytes:
@@ -87,8 +82,7 @@ def check_what_is_shown(port: int) -> None:
 def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_started(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "shown.yaml").write_text(SWEEP)
-    plan, store = load_plan(tmp_path / "shown.yaml"), str(tmp_path / "runs")
+    plan, store = plan_of(tmp_path, SWEEP, "shown"), str(tmp_path / "runs")
     tracking, port = f"sqlite:///{store}/mlflow.db", free_port()
     write_sweep(open_store(store), plan)
     sync_sweep(plan, store, tracking)

@@ -1,15 +1,16 @@
-"""Sixty steps through trainers.loop equal sixty steps of a plain PyTorch loop over spandrel's networks (plain_training.py).
+"""Sixty steps through trainers.loop equal sixty steps of a plain PyTorch loop over spandrel's networks
+(plain_training.py).
 
-What differs is the order of sums alone: in float32 a part in 10^8 of a number. A kink of the network or of the loss (ReLU,
-|output - target|) turns that into a finite difference where its argument happens to be within rounding of zero. SEEDS are
-those, of fourteen, at which the plain loop in float64 stays farthest from every kink: at least 6e-7 of the typical argument.
+Only the order of sums differs: in float32 by a part in 10^8 of a number. A kink of the network or of
+the loss (ReLU, |output - target|) turns that into a finite difference where its argument happens to
+be within rounding of zero. Of fourteen seeds, SEEDS are those at which the plain loop in float64
+stays farthest from every kink: at least 6e-7 of the typical argument.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tests.parity.plain_training import Trained, train_plainly
-from tests.ranks import wait_for_all
+from tests.ranks import ROOT, free_port, wait_for_all
 from tests.tiny import tiny_spec
 from trainers import journal
 from trainers.choice import Choice
@@ -44,12 +45,14 @@ SEEDS = {
     ("drct", "layer_norm"): 0,
     ("drct", "i_ln"): 1,
 }
-CLIP = 0.2  # below the norm of nearly every step's gradients
+CLIP = 0.2  # below the gradient norm of nearly every step
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to compute the same steps, and how near it must be: relative to the weights, to the losses, to the EMA."""
+    """One way to compute the same steps. `bound` says how near it must come, relative to the weights,
+    to the losses and to the EMA.
+    """
 
     placement: Mapping[str, Any]
     clip: bool = False
@@ -75,7 +78,8 @@ VARIANTS = {
 }
 
 
-# How steps are divided does not depend on the backbone: SwinIR stands for the others in most of it, but in `make conformance`.
+# How steps are divided does not depend on the backbone, so SwinIR stands for the others in most
+# variants. `make conformance` runs them all.
 FOR_ALL = (
     "alone",
     "alone, clipped",
@@ -109,31 +113,24 @@ def spec_of(backbone: str, norm: str, variant: Variant) -> RunSpec:
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folders of every backbone, norm and variant, trained in three processes: one rank alone, and two together."""
+    """The run folders of every backbone, norm and variant. Three processes train them: one rank
+    alone, and two together.
+    """
     folder = tmp_path_factory.mktemp("ours")
     names: dict[int, list[str]] = {1: [], 2: []}
     for number, (backbone, norm, name) in enumerate(CASES):
         spec = spec_of(backbone, norm, VARIANTS[name])
         (folder / f"{number}.json").write_text(spec.to_json())
         names[spec.placement.workers].append(str(number))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = free_port()
     ranks, logs = [], []
     for workers in names:
         for rank in range(workers):
-            command = [
-                sys.executable,
-                "-m",
-                "tests.parity.train_many",
-                str(folder),
-                str(rank),
-                str(workers),
-                port,
-            ]
+            arguments = [str(argument) for argument in (folder, rank, workers, port)]
+            command = [sys.executable, "-m", "tests.parity.train_many", *arguments]
             logs.append(folder / f"{workers}-{rank}.log")
-            with logs[-1].open("w") as log:  # not a pipe: a full one would stop its rank
-                place = {"cwd": Path(__file__).parents[2], "stdout": log, "stderr": log}
+            with logs[-1].open("w") as log:  # not a pipe: a rank would stop once it is full
+                place = {"cwd": ROOT, "stdout": log, "stderr": log}
                 ranks.append(subprocess.Popen([*command, *names[workers]], **place))
     wait_for_all(ranks, logs, deadline_s=1100)
     return folder
@@ -200,7 +197,7 @@ def test_sixty_steps_equal_a_plain_loop(
 
 
 def test_what_clipping_does_would_be_noticed(plain: dict[tuple[str, str, bool], Trained]) -> None:
-    """The two recipes are a hundred bounds apart and more: the tests above tell them apart."""
+    """With and without clipping, results are over a hundred bounds apart: the tests above see it."""
     for (backbone, norm), _ in SEEDS.items():
         clipped, free = plain[backbone, norm, True], plain[backbone, norm, False]
         assert relative(clipped.weights, free.weights) > 100 * 5e-6

@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from orchestrator.errors import UserError
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan import Plan
 from orchestrator.plan.axes import AXES, LINES, NOT_AXES
 from orchestrator.plan.docs import schema
 from orchestrator.plan.training import Training
+from tests.sweeps import plan_of
 
 BASE = """\
 # A question?
@@ -46,12 +47,6 @@ VALUES = {
 }
 
 
-def plan_of(folder: Path, text: str) -> Plan:
-    path = folder / "a_sweep.yaml"
-    path.write_text(text)
-    return load_plan(path)
-
-
 def said_of(folder: Path, text: str) -> list[str]:
     """The first line of each problem."""
     with pytest.raises(UserError) as caught:
@@ -75,7 +70,7 @@ def axis_of(plan: Plan, name: str) -> list[Any]:
     return [trial.axes[name] for trial in plan.trials]
 
 
-# --- every field of `training` ----------------------------------------------------------------------------------------
+# --- every field of `training`
 
 
 def test_every_field_of_training_is_an_axis_or_says_why_not() -> None:
@@ -170,7 +165,7 @@ def test_the_same_trial_by_two_values_is_folded(tmp_path: Path) -> None:
     assert (len(plan.trials), len(plan.folded)) == (1, 1)
 
 
-# --- matches ----------------------------------------------------------------------------------------------------------
+# --- matches
 
 RATES = (
     "  lr: [1.0e-4, 2.0e-4]\n  betas: [[0.9, 0.99], [0.9, 0.999]]\n  clip_grad_norm: [null, 1]\n"
@@ -263,7 +258,7 @@ def test_the_schema_for_editors_knows_recipe_axes() -> None:
             )
 
 
-# --- a line -----------------------------------------------------------------------------------------------------------
+# --- a line
 
 
 def test_a_sweep_without_recipe_axes_has_none(tmp_path: Path) -> None:

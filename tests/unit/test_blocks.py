@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.plan import load_plan
 from orchestrator.report import sections
 from orchestrator.report.blocks import (
     Cell,
@@ -26,6 +25,7 @@ from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import read_frame
 from orchestrator.report.page import render
 from orchestrator.store import open_store
+from tests.sweeps import plan_of
 
 SWEEP = """# Does it hold?
 axes:
@@ -41,8 +41,7 @@ SVG = '<?xml version="1.0"?>\n<svg viewBox="0 0 1 1"><g id="a"><text fill="#1b2c
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """Of a sweep that has not begun."""
     folder = tmp_path_factory.mktemp("blocks")
-    (folder / "held.yaml").write_text(SWEEP)
-    plan = load_plan(folder / "held.yaml")
+    plan = plan_of(folder, SWEEP, "held")
     return build(
         plan, read_frame(plan, open_store(str(folder / "runs"))), datetime(2026, 1, 2, tzinfo=UTC)
     )

@@ -12,6 +12,7 @@ from orchestrator.initial import Finder
 from orchestrator.plan import load_plan
 from orchestrator.plan.axes import LARGEST_GRID
 from orchestrator.plan.show import duration, trials_in_words
+from tests.sweeps import said_of
 
 BASE = """\
 # A question?
@@ -51,14 +52,6 @@ KNOBS = {
     "num_heads": ("[" + "2, " * 500 + "2]", "has 501 values; at most 100 fit"),
     "img_range": ("1.0e+200", "at most 65535"),
 }
-
-
-def said_of(folder: Path, text: str | bytes) -> str:
-    path = folder / "bad.yaml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UserError) as caught:
-        load_plan(path)
-    return str(caught.value).replace(str(path), "bad.yaml")
 
 
 @pytest.mark.parametrize("text", DEEP.values(), ids=DEEP)

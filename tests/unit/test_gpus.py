@@ -49,7 +49,7 @@ def said_of(folder: Path, resources: str, **more: Any) -> list[str]:
     return str(caught.value).splitlines()
 
 
-# --- auto -------------------------------------------------------------------------------------------------------------
+# --- auto
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_time_is_that_of_the_device(tmp_path: Path) -> None:
     assert MACS_PER_S["cuda"] > MACS_PER_S["cpu"] and on_cpu != on_gpu
 
 
-# --- this machine -----------------------------------------------------------------------------------------------------
+# --- this machine
 
 
 def machine(root: Path, *models: str) -> Path:
@@ -157,7 +157,7 @@ def test_doctor_names_a_torch_that_cannot_use_the_machines_gpus() -> None:
     assert "nvidia-smi" in broken.advice
 
 
-# --- nodes ------------------------------------------------------------------------------------------------------------
+# --- nodes
 
 CPU_NODE = {"CPU": 8.0}
 T4_NODE = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:T4": 1.0}
@@ -200,7 +200,7 @@ def test_what_takes_longest_of_all_workers_together_starts_first(tmp_path: Path)
     assert launch_order([one, gang]) == [gang, one]
 
 
-# --- what may be written ----------------------------------------------------------------------------------------------
+# --- what may be written
 
 
 @pytest.mark.parametrize("value", ["2", "-1", "all", "true", "1.5", "0.00001", "[1]"])
@@ -231,7 +231,7 @@ def test_cuda_without_a_gpu_is_refused(tmp_path: Path) -> None:
     assert "resources.device: cuda, but gpus_per_worker is 0" in said[0]
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory
 
 
 def test_a_fraction_is_as_small_as_memory_allows(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_whole_gpu_that_may_be_too_small_is_warned_of(tmp_path: Path) -> None:
     assert too_large_for_a_gpu(placed(plan_of(tmp_path, ""), SOME).trials, SOME) == []
 
 
-# --- devices ----------------------------------------------------------------------------------------------------------
+# --- devices
 
 
 @pytest.mark.parametrize(

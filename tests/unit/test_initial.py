@@ -86,7 +86,7 @@ def write_weights(path: Path, trial: Trial) -> Path:
     return path
 
 
-# --- what a trial starts from -----------------------------------------------------------------------------------------
+# --- what a trial starts from
 
 
 def test_a_file_is_known_by_its_content_and_not_by_its_name(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_bare_file_of_ours_is_taken_for_the_trials_norm_with_a_warning(tmp_pat
     assert not plan_of(tmp_path, text_of("initial: exported.safetensors", norm="i_ln")).warnings
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused
 
 
 def test_weights_that_are_not_to_be_found_or_read_are_shown_with_a_caret(tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ def test_planning_from_scratch_imports_no_torch_and_makes_no_store(tmp_path: Pat
     assert not (tmp_path / "runs").exists()
 
 
-# --- where the content is ---------------------------------------------------------------------------------------------
+# --- where the content is
 
 
 def test_a_content_with_two_names_is_found_by_either(tmp_path: Path, runs: Path) -> None:
@@ -470,7 +470,7 @@ def test_a_damaged_copy_is_not_started_from_and_is_mended_by_the_next_run(
         keep_initial(planned, store)
 
 
-# --- into a network ---------------------------------------------------------------------------------------------------
+# --- into a network
 
 
 def test_a_network_takes_what_fits_and_keeps_its_draw_elsewhere(tmp_path: Path) -> None:

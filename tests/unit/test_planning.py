@@ -12,6 +12,7 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan, load_plan
 from orchestrator.plan.cost import cost_of
+from tests.sweeps import plan_of, said_of
 from trainers.build import build_model
 from trainers.catalog import NORMS
 
@@ -24,25 +25,11 @@ axes:
 """
 
 
-def plan_of(folder: Path, text: str, name: str = "a_sweep") -> Plan:
-    path = folder / f"{name}.yaml"
-    path.write_text(text)
-    return load_plan(path)
-
-
-def said_of(folder: Path, text: str | bytes, name: str = "bad") -> str:
-    path = folder / f"{name}.yaml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UserError) as caught:
-        load_plan(path)
-    return str(caught.value).replace(str(path), "bad.yaml")
-
-
 def ids(plan: Plan) -> list[str]:
     return [trial.id for trial in plan.trials]
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- reading
 
 TRAPS = {
     "a key twice": (
@@ -250,7 +237,7 @@ def test_a_folder_and_a_missing_file_are_told(tmp_path: Path) -> None:
         load_plan(tmp_path / "none.yaml")
 
 
-# --- expansion --------------------------------------------------------------------------------------------------------
+# --- expansion
 
 
 def test_trials_come_in_the_files_order_and_the_question_is_the_first_line(tmp_path: Path) -> None:
@@ -336,7 +323,7 @@ def test_a_norm_brings_its_ends_along_unless_the_file_says_otherwise(tmp_path: P
     }
 
 
-# --- identity ---------------------------------------------------------------------------------------------------------
+# --- identity
 
 SAME = {
     "key order": "axes: {task: [sr_x2], norm: [layer_norm, i_ln], backbone: [swinir-tiny]}\n",
@@ -506,7 +493,7 @@ def test_ids_never_change(tmp_path: Path) -> None:
     assert {trial.name: trial.id for trial in plan_of(tmp_path, text).trials} == frozen
 
 
-# --- cost -------------------------------------------------------------------------------------------------------------
+# --- cost
 
 
 RESTORMER = (
@@ -577,7 +564,7 @@ def test_multiply_adds_of_restormer_equal_the_published_figure(tmp_path: Path) -
     assert abs((cost.macs_per_patch - seen) / 1e9 - 140.99) < 0.01
 
 
-# --- command line -----------------------------------------------------------------------------------------------------
+# --- command line
 
 
 def normsweep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.plan import Plan, Trial, load_plan
+from orchestrator.plan import Plan, Trial
 from orchestrator.report.contents import build
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.page import render
@@ -22,6 +22,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.journals import put_segment
 from orchestrator.store.results import write_evaluation
 from tests.damage import files_of
+from tests.sweeps import plan_of
 
 SWEEP = """# Does it hold?
 axes:
@@ -36,8 +37,7 @@ MADE = {"host": "bench-1", "versions": {}, "commit": "", "placement": {}}
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    (tmp_path / "held.yaml").write_text(SWEEP)
-    return load_plan(tmp_path / "held.yaml")
+    return plan_of(tmp_path, SWEEP, "held")
 
 
 @pytest.fixture
