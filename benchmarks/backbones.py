@@ -1,10 +1,10 @@
-"""Our backbones against spandrel's modules with the same weights: medians of a training step and of an
-evaluation, in which the two sides take turns.
+"""Our backbones against spandrel's modules with the same weights: medians of a training step and of
+an evaluation, in which the two sides take turns.
 
     python benchmarks/backbones.py [cpu|cuda] [fp32|bf16]
 
-Memory is how far the peak grows over one piece of work, with each side in its own process (on a CPU:
-resident memory, Linux only).
+Memory is how far the peak grows over one piece of work, with each side in its own process (on a
+CPU: resident memory, Linux only).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ warnings.filterwarnings("ignore", message="torch.meshgrid")
 os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
 
 RUNS = 5
-# backbone, knobs, side of the patches (the protocol's for SR x2), batch, side of the image evaluated
+# backbone, knobs, patch size (the protocol's for SR x2), batch, side of the image evaluated
 CASES: dict[str, tuple[str, dict[str, KnobValue], int, int, int]] = {
     "hat-mini, two groups": (
         "hat",

@@ -3,9 +3,9 @@
     python benchmarks/damaged_store.py [COUNT] [RUNS]
 
 First come COUNT seeded damages (default 500) of each kind of file, looked at in this process as
-`status`, `plan` and `report` do. Then RUNS (default 12) stores of a sweep that was really trained are
-each damaged in one file and run again. Prints counts by kind. Exits with 1 if anything raised, or if
-a number changed without a word.
+`status`, `plan` and `report` do. Then RUNS (default 12) stores of a sweep that was really trained
+are each damaged in one file and run again. Prints counts by kind. Exits with 1 if anything raised,
+or if a number changed without a word.
 """
 
 from __future__ import annotations

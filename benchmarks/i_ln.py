@@ -1,5 +1,5 @@
-"""i-LN against torch's LayerNorm: medians of forward and backward at (16, 4096, 180) in float32, taken
-in turn.
+"""i-LN against torch's LayerNorm: medians of forward and backward at (16, 4096, 180) in float32,
+taken in turn.
 
 An image whose mean is more than OFF_CENTRE times its std is computed in another way, with centred
 values. Both ways are timed.

@@ -1,4 +1,5 @@
-"""Puts damaged image files through `decode`, which must give an image or a sentence whatever the bytes.
+"""Puts damaged image files through `decode`, which must give an image or a sentence whatever the
+bytes.
 
     python benchmarks/mutated_images.py [COUNT [SEED]]
 

@@ -1,11 +1,11 @@
-"""Puts 10,000 mutated sweep files through `normsweep plan`: exit codes, tracebacks, the longest time and
-the largest memory.
+"""Puts 10,000 mutated sweep files through `normsweep plan`: exit codes, tracebacks, the longest
+time and the largest memory.
 
     python benchmarks/mutations.py [COUNT [SEED]]
 
 Exits with 1 if a promise is broken: only exit codes 0 and 2, no traceback, never over 5 s of CPU or
-500 MB. Each core has its own process, limited in memory. A process that crashes or hangs is named by
-its last mutation.
+500 MB. Each core has its own process, limited in memory. A process that crashes or hangs is named
+by its last mutation.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Training patches from packed images against reading and decoding the files at every step, as BasicSR does.
+"""Training patches from packed images against reading and decoding the files at every step, as
+BasicSR does.
 
     python benchmarks/patches.py [FOLDER]
 
 Takes the images of FOLDER (by default BSDS400 under NORMSWEEP_DATA, otherwise the embedded
-photographs). Prints the median of patches per second in one process on one core, the two ways taking
-turns, and the peak resident memory of each. That of the packed way includes pages of the mapped file,
-which processes share.
+photographs). Prints the median of patches per second in one process on one core, the two ways
+taking turns, and the peak resident memory of each. That of the packed way includes pages of the
+mapped file, which processes share.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""Half precision of every norm and of windowed attention: errors and overflows by strength of the input.
+"""Half precision of every norm and of windowed attention: errors and overflows by strength of the
+input.
 
 Half precision is emulated (trainers.precision) on this machine, on the CPU's path and on the GPU's,
 with gradients, without, and in inference mode. All of them must give the same bits. Beside it are
 torch's own half-precision kernels on the CPU, where it has them.
 
-An error is that of all finite values relative to float64, with inputs and weights rounded beforehand.
-A share is that of values which are not finite.
+An error is that of all finite values relative to float64, with inputs and weights rounded
+beforehand. A share is that of values which are not finite.
 """
 
 from __future__ import annotations
@@ -142,8 +143,7 @@ def _image_norm(norm: nn.Module, x: Tensor) -> Tensor:
     return tokens * scale
 
 
-# Norms for which torch has one kernel. i-LN is computed by the published operations, and each of them
-# rounds.
+# Norms for which torch has one kernel; i-LN by the published operations, each of which rounds.
 NATIVE: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "layer_norm": _layer_norm,
     "layer_scale": lambda norm, x: _layer_norm(norm, x) * norm.gamma,

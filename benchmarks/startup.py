@@ -1,6 +1,4 @@
-"""The time that light commands take, compared with importing Ray: medians of whole processes, one run
-after another.
-"""
+"""The time that light commands take beside importing Ray: medians of whole processes, in turn."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What all tests share: one thread, development photographs, and the operators that torchvision lacks
-beside a CPU torch.
+"""What all tests share: one thread, development photographs, and the operators that torchvision
+lacks beside a CPU torch.
 """
 
 from __future__ import annotations

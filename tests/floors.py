@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 class Floor:
     """Rooms that stand side by side: packages and single modules, by full name.
 
-    Rooms on one floor do not import each other. `number` counts from the top, through both packages.
+    Rooms on one floor do not import each other. `number` counts from the top, over both packages.
     """
 
     number: int

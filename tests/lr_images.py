@@ -1,4 +1,4 @@
-"""Data sets with LR images for super-resolution beside their HR images, as the public sets have them."""
+"""Data sets with LR images for super-resolution beside their HR images, like the public sets."""
 
 from __future__ import annotations
 

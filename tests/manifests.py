@@ -1,5 +1,5 @@
-"""Everything that a cluster receives: the folders of k8s/ as kubectl renders them, a job of each sort,
-and the schemas of both.
+"""Everything that a cluster receives: the folders of k8s/ as kubectl renders them, a job of each
+sort, and the schemas of both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Seeded mutations of a sweep file: of its bytes, lines, YAML structure, values, sizes and nesting."""
+"""Seeded mutations of a sweep file's bytes, lines, YAML structure, values, sizes and nesting."""
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 
     python -m tests.patched_rank RUN.json OUT PATCH
 
-RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT come from the environment. An intact checkpoint in OUT is
-continued. PATCH is one of:
+RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT come from the environment. An intact checkpoint in OUT
+is continued. PATCH is one of:
 
     restless-scale    fp16's loss scale starts far too high and grows every third step, so that
                       steps are skipped

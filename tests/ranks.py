@@ -1,4 +1,4 @@
-"""The ranks of a gang as processes. They are waited for together: ranks wait days for one another."""
+"""The ranks of a gang as processes. They are waited for together: a rank waits days for another."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 def run_gang(module: str, *arguments: object, workers: int, logs: Path) -> list[str]:
-    """Run `python -m MODULE ARGUMENTS...` as every rank of a gang; returns what each one printed."""
+    """Run `python -m MODULE ARGUMENTS...` as each rank of a gang; returns what each one printed."""
     place = {
         **os.environ,
         "OMP_NUM_THREADS": "1",

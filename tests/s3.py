@@ -1,4 +1,4 @@
-"""A real S3 server for tests, and a proxy before it that counts requests and can falsify answers."""
+"""A real S3 server for tests, and a proxy before it that counts requests and falsifies answers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ACCESS, SECRET = "test", "testtesttest"
 def service(
     name: str, *arguments: str, port: int, host: str = "127.0.0.1", **environment: str
 ) -> Iterator[None]:
-    """A server from the folder of test services, until the block ends. Skips where there is none."""
+    """A server from the folder of test services, until the block ends. Skips if there is none."""
     if not (SERVICES / "run").exists() or shutil.which("zstd") is None:
         pytest.skip(f"no {name} in {SERVICES} (or no zstd): set NORMSWEEP_SERVICES")
     process = subprocess.Popen(
@@ -75,8 +75,8 @@ class Wrong:
 class Bucket:
     """A bucket and the proxy before it.
 
-    `fault(method, key, headers, body)` may replace the server's answer. `before(method, key, headers)`
-    is called before the server is asked.
+    `fault(method, key, headers, body)` may replace the server's answer. `before(method, key,
+    headers)` is called before the server is asked.
     """
 
     name: str
@@ -115,7 +115,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *about: object) -> None:
-        """Be silent: tests kill clients and end servers, and look at what comes of it themselves."""
+        """Be silent: tests kill clients and end servers, and look at what comes of it."""
 
 
 def _proxy(bucket: Bucket, port: int) -> type[BaseHTTPRequestHandler]:

@@ -1,7 +1,7 @@
 """Shapes in annotations, `Float[Tensor, "B N C"]`, are checked at every call (jaxtyping, beartype).
 
-They are checked in the processes of tests alone. The processes that train, which tests start as users
-do, check nothing and need neither package.
+They are checked in the processes of tests alone. The processes that train, which tests start as
+users do, check nothing and need neither package.
 """
 
 from __future__ import annotations

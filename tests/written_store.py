@@ -1,4 +1,4 @@
-"""Writes a folder store as a sweep leaves it, in milliseconds, with curves that look like training."""
+"""Writes a folder store as a sweep leaves it, in milliseconds: its curves look like training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kills in the middle of training: what ends has the bits of an undisturbed run, and MLflow has each point once."""
+"""Kills during training: trials end with an undisturbed run's bits, and MLflow has points once."""
 
 from __future__ import annotations
 

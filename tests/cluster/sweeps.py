@@ -1,4 +1,4 @@
-"""Sweeps that are disturbed while they train, and the same ones trained undisturbed on this machine."""
+"""Sweeps to disturb while they train, and to train undisturbed on this machine as well."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def disturbed(
     workers: int = 2,
     lr: str = "5.0e-4",
 ) -> Path:
-    """A sweep file of gangs over both nodes, long enough that something can happen to them."""
+    """Write a sweep of gangs over both nodes, long enough for something to happen to them."""
     path.write_text(
         SWEEP.format(
             norms=norms, steps=steps, checkpoint_every=checkpoint_every, workers=workers, lr=lr

@@ -1,4 +1,6 @@
-"""What can happen to sweeps on a cluster: nodes cut off, memory limits, killed pods, queues, preemption (`make chaos-cluster`)."""
+"""Sweeps on a cluster survive whatever can happen to them: nodes cut off, memory limits, killed
+pods, queues, preemption (`make chaos-cluster`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,20 +37,15 @@ def cut_a_worker_node_off(lab: Lab, job: str) -> None:
         lab.wait(
             lambda: lab.kubectl("get", "node", node, "-o", ready) != "True", f"{node} is missed", 60
         )
-        until = time.monotonic() + 60  # the disturbance itself is a minute long
+        until = time.monotonic() + 60  # the node stays cut off for a minute
         lab.wait(lambda: time.monotonic() > until, "a minute", 90)
     finally:
         sh(KUBE / "cluster", "mend", node)
 
 
 def kill_a_worker_outright(lab: Lab, job: str) -> None:
-    lab.kubectl(
-        "delete",
-        "pod",
-        lab.pods(job, "worker")[0]["metadata"]["name"],
-        "--grace-period=0",
-        "--force",
-    )
+    name = lab.pods(job, "worker")[0]["metadata"]["name"]
+    lab.kubectl("delete", "pod", name, "--grace-period=0", "--force")
 
 
 def ask_a_worker_to_go(lab: Lab, job: str) -> None:
@@ -55,7 +53,7 @@ def ask_a_worker_to_go(lab: Lab, job: str) -> None:
 
 
 def let_a_rank_grow_too_large(lab: Lab, job: str) -> None:
-    """tests.cluster.hungry_norm does, once, where it finds this file."""
+    """Make the file at the sight of which tests.cluster.hungry_norm takes all memory, once."""
     name = lab.pods(job, "worker")[0]["metadata"]["name"]
     lab.kubectl("exec", name, "--", "touch", "/tmp/be-hungry")
     lab.wait(
@@ -82,7 +80,7 @@ def test_a_disturbed_sweep_ends_with_the_bits_of_an_undisturbed_one(
     file = disturbed(tmp_path / f"{name}.yaml", norms=norms, steps=600)
     store = lab.store(name)
     with lab.start(*lab.submission(file, store, "--wait"), cwd=tmp_path) as submission:
-        hungry = disturb is let_a_rank_grow_too_large  # has one trial
+        hungry = disturb is let_a_rank_grow_too_large  # its sweep has a single trial
         done = lab.wait_checkpoint(store, 2) if hungry else lab.wait_second_trial(store)
         disturb(lab, only_job(lab, name))
         output, _ = submission.communicate(timeout=900)
@@ -120,16 +118,17 @@ def test_a_sweep_with_a_diverged_trial_makes_one_cluster_and_waiting_for_it_exit
     )
 
 
-QUOTA = {"cpu": "3", "memory": "12Gi"}  # for one gang of two
+QUOTA = {"cpu": "3", "memory": "12Gi"}  # enough for one gang of two
 QUOTA_OF_GPUS = {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "1"}
 
 
-def cluster_queue(name: str, flavor: dict[str, Any]) -> dict[str, Any]:
-    covered = [resource["name"] for resource in flavor["resources"]]
+def cluster_queue(name: str, quota: dict[str, str]) -> dict[str, Any]:
+    resources = [{"name": name, "nominalQuota": size} for name, size in quota.items()]
+    flavor = {"name": "default", "resources": resources}
     spec = {
         "namespaceSelector": {},
         "preemption": {"withinClusterQueue": "LowerPriority"},
-        "resourceGroups": [{"coveredResources": covered, "flavors": [flavor]}],
+        "resourceGroups": [{"coveredResources": [*quota], "flavors": [flavor]}],
     }
     return {"apiVersion": KUEUE, "kind": "ClusterQueue", "metadata": {"name": name}, "spec": spec}
 
@@ -144,21 +143,24 @@ def local_queue(name: str) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def queue(lab: Lab, name: str, quota: dict[str, str]) -> Iterator[None]:
+    """A queue with this quota, until the block ends."""
+    lab.apply(json.dumps(cluster_queue(name, quota)))
+    lab.apply(json.dumps(local_queue(name)))
+    yield
+    lab.kubectl("delete", f"localqueue/{name}", f"clusterqueue/{name}")
+
+
 @pytest.fixture
 def narrow_queue(lab: Lab) -> Iterator[str]:
-    """A queue with room for one small sweep; priorities are those of k8s/overlays/kueue."""
-    flavor = {
-        "name": "default",
-        "resources": [{"name": name, "nominalQuota": size} for name, size in QUOTA.items()],
-    }
-    lab.apply(json.dumps(cluster_queue("narrow", flavor)))
-    lab.apply(json.dumps(local_queue("narrow")))
-    yield "narrow"
-    lab.kubectl("delete", "localqueue/narrow", "clusterqueue/narrow")
+    """A queue with room for one small sweep. Priorities are those in k8s/overlays/kueue."""
+    with queue(lab, "narrow", QUOTA):
+        yield "narrow"
 
 
 def cancel_all(lab: Lab, *sweeps: str) -> None:
-    """Cancel sweeps; within a minute each, nothing is left of them."""
+    """Cancel sweeps. Within a minute, nothing must be left of each."""
     for sweep in sweeps:
         began = time.monotonic()
         lab.normsweep("cancel", sweep)
@@ -231,7 +233,7 @@ def test_a_preempted_sweep_continues_to_the_same_bits(
 
 
 def test_gpus_are_planned_placed_and_waited_for(lab: Lab, tmp_path: Path) -> None:
-    """Nodes say that they have GPUs; trials ask for them, and train on the CPU."""
+    """Nodes claim to have GPUs. Trials ask for them, but train on the CPU."""
     capacity = json.dumps({"status": {"capacity": {"nvidia.com/gpu": "2"}}})
     for node in ("node-1", "node-2"):
         lab.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", capacity)
@@ -265,27 +267,22 @@ def test_gpus_are_planned_placed_and_waited_for(lab: Lab, tmp_path: Path) -> Non
 def test_a_quota_of_gpus_lets_a_sweep_wait_and_says_what_is_lacking(
     lab: Lab, tmp_path: Path
 ) -> None:
-    flavor = {
-        "name": "default",
-        "resources": [{"name": name, "nominalQuota": size} for name, size in QUOTA_OF_GPUS.items()],
-    }
-    lab.apply(json.dumps(cluster_queue("few-gpus", flavor)))
-    lab.apply(json.dumps(local_queue("few-gpus")))
     file = disturbed(tmp_path / "gpu-quota.yaml")
     file.write_text(
         file.read_text().replace(
             "device: cpu, cpus_per_worker: 1", "device: auto, gpus_per_worker: 1"
         )
     )
-    lab.normsweep(*lab.submission(file, lab.store("gpu-quota"), "--queue", "few-gpus"))
-    told = lab.wait(lambda: said(lab, "gpu-quota", "needs 2 GPUs, 1 of 1 free"), "status says why")
-    assert "position 1 of 1" in told
-    cancel_all(lab, "gpu-quota")
-    lab.kubectl("delete", "localqueue/few-gpus", "clusterqueue/few-gpus")
+    with queue(lab, "few-gpus", QUOTA_OF_GPUS):
+        lab.normsweep(*lab.submission(file, lab.store("gpu-quota"), "--queue", "few-gpus"))
+        lacking = "needs 2 GPUs, 1 of 1 free"
+        told = lab.wait(lambda: said(lab, "gpu-quota", lacking), "status says why")
+        assert "position 1 of 1" in told
+        cancel_all(lab, "gpu-quota")
 
 
 def said(lab: Lab, job: str, words: str) -> str:
-    """What `status` says, once it says this."""
+    """What `status` says, if it contains these words, else ""."""
     told = lab.normsweep("status", job)
     return told if words in told else ""
 
@@ -305,7 +302,7 @@ def test_pods_are_added_while_trials_wait_for_them(lab: Lab, tmp_path: Path) -> 
 
 
 def template(folder: Path, **spec: object) -> Path:
-    """k8s/rayjob.yaml with other fields."""
+    """k8s/rayjob.yaml with some fields replaced."""
     job = yaml.safe_load((ROOT / "k8s/rayjob.yaml").read_text())
     job["spec"] |= spec
     file = folder / "rayjob.yaml"

@@ -64,7 +64,7 @@ def test_a_program_reads_what_people_read(
     assert problems["store"]
 
 
-def test_a_file_that_is_no_database_is_a_problem(runs: Path) -> None:
+def test_a_file_that_is_not_a_database_is_a_problem(runs: Path) -> None:
     runs.mkdir()
     (runs / "mlflow.db").write_text("not a database, but long enough to be taken for one")
     finding = found("tracking", runs, f"sqlite:///{runs}/mlflow.db")
@@ -100,7 +100,7 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def test_a_server_that_is_none_of_mlflow_is_a_problem(runs: Path, server: str) -> None:
+def test_a_server_that_is_not_mlflow_is_a_problem(runs: Path, server: str) -> None:
     finding = found("tracking", runs, server)
     assert finding.verdict == "problem"
     assert "error code 501" in finding.found
@@ -180,7 +180,9 @@ def test_looking_at_a_store_does_not_make_one(runs: Path) -> None:
     assert not runs.exists()
 
 
-def test_a_checkpoint_that_a_kill_left_unfinished_is_a_note_and_no_problem(tmp_path: Path) -> None:
+def test_a_checkpoint_that_a_kill_left_unfinished_is_a_note_and_not_a_problem(
+    tmp_path: Path,
+) -> None:
     plan, store = written(tmp_path)
     left = store / "trials" / plan.trials[0].id / "checkpoints/step-00000090-2/ema.pt"
     left.parent.mkdir()

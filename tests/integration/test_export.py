@@ -1,4 +1,4 @@
-"""`export_trial` on a real network's weights, and back through `load_exported`."""
+"""`export_trial` on the weights of a real network, and back through `load_exported`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def network(spec: RunSpec) -> torch.nn.Module:
 
 
 def ended(runs: str, plan: Plan, index: int = 0) -> torch.nn.Module:
-    """The trial with this index completed, its final EMA weights those of the network returned."""
+    """Complete the trial with this index; returns the network that has its final EMA weights."""
     model = network(plan.trials[index].spec)
     ema = io.BytesIO()
     torch.save(model.state_dict(), ema)

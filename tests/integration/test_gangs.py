@@ -1,4 +1,4 @@
-"""Ranks that must do the same: skip a step, end a training, wait for one another."""
+"""Ranks do the same: they skip a step, end a training and wait for one another together."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def train(folder: Path, spec: RunSpec, patch: str) -> list[str]:
 
 
 def scales(folder: Path) -> list[float]:
-    """The loss scale after every step, the last word on each."""
+    """The loss scale after every step, as last recorded for it."""
     records = journal.read(folder / "out" / "journal.jsonl")
     by_step = {
         r["step"]: r["values"]["train/loss_scale"]
@@ -66,7 +66,7 @@ def test_fp16_skips_the_same_steps_at_every_stage_and_after_a_resumption(
     assert found == scales(alone)
     changes = [b / a for a, b in itertools.pairwise(found)]
     assert {0.5, 1.0, 2.0} <= set(changes), f"steps are skipped and the scale grows again: {found}"
-    # A run folder as a kill after step 20 leaves it.
+    # The run folder as a kill after step 20 would leave it.
     part = tmp_path / "part"
     shutil.copytree(
         tmp_path / "whole", part, ignore=shutil.ignore_patterns("step-00000024", "result.json")
@@ -94,7 +94,7 @@ def test_a_rank_that_alone_sees_a_divergence_ends_all_of_them_at_that_step(tmp_p
         r for r in journal.read(tmp_path / "out" / "journal.jsonl") if r.get("event") == "diverged"
     ]
     assert [event["step"] for event in events] == [2]
-    # Killed between its last checkpoint and its result, it has diverged all the same.
+    # If it is killed between its last checkpoint and its result, it has diverged all the same.
     (tmp_path / "out" / "result.json").unlink()
     said = train(tmp_path, spec, "patience")
     assert [text.split()[-1] for text in said] == ["diverged", "diverged"]
@@ -102,7 +102,7 @@ def test_a_rank_that_alone_sees_a_divergence_ends_all_of_them_at_that_step(tmp_p
 
 
 def test_every_process_group_waits_for_days(tmp_path: Path) -> None:
-    """Those that DeepSpeed makes as well, at the stage that makes most."""
+    """This includes the groups that DeepSpeed makes, at the stage that makes most of them."""
     for text in train(tmp_path, tiny_spec(placement={"workers": 2, "zero_stage": 3}), "patience"):
         waits = [float(line.split()[1]) for line in text.splitlines() if line.startswith("waits")]
         assert len(waits) > 1

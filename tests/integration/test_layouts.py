@@ -1,4 +1,4 @@
-"""Set5 and BSDS400 renamed into the layouts that their copies come in: the same numbers, to the digit, as in the plain one."""
+"""Set5 and BSDS400 give the same numbers, to the digit, in every layout that copies of them have."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def bring(source: Path, target: Path) -> None:
 
 
 def set5(photographs: Path, root: Path, layout: str) -> Path:
-    """Set5 as links to its files, and what systems leave beside them; returns the set's folder."""
+    """Link Set5 into a layout, with files as systems leave them; returns the set's folder."""
     gt, lr = LAYOUTS[layout]
     source = photographs / "benchmarks/Set5"
     for path in sorted((source / "HR").glob("*.png")):
@@ -59,7 +59,7 @@ def set5(photographs: Path, root: Path, layout: str) -> Path:
 
 
 def scores(root: Path, scale: int, *, given: bool) -> list[Score]:
-    """Of an enlargement that is nobody's network and the same for all."""
+    """Scores of a bilinear enlargement, which stands for a network and is the same everywhere."""
     images = build_benchmark("Set5", "sr", [root], scale=scale, lr_scale=scale if given else None)
     task = SuperResolution(scale, "given" if given else "u8")
     enlarge = nn.Upsample(scale_factor=scale, mode="bilinear")
@@ -140,7 +140,7 @@ def test_bsds400_is_the_same_training_set_in_every_layout(
 def test_scenes_of_bsds400_train_on_their_own_partners_in_the_layout_of_gopro(
     photographs: Path, tmp_path: Path, layout: str
 ) -> None:
-    """Each scene has a 0.png and a 1.png: the plain layout and GoPro's give the same pairs, and the right ones."""
+    """Each scene has a 0.png and a 1.png. The plain layout and GoPro's give the same pairs."""
     files = iter(sorted((photographs / "train/BSDS400").glob("*.jpg")))
     above = layout.partition("{")[0]
     for scene in ("s0", "s1", "s2"):

@@ -1,4 +1,6 @@
-"""A sweep whose store is an S3 prefix: trained, killed, continued, looked at, exported and reported from there alone."""
+"""A sweep whose store is an S3 prefix is trained, killed, continued, looked at, exported and
+reported from there alone.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ def test_a_sweep_on_s3_continues_after_a_kill_to_the_same_bits(
 
 
 @pytest.mark.parametrize("verb", ["run", "status", "report", "plan"])
-def test_a_bucket_that_is_not_there_is_told(tmp_path: Path, bucket: Bucket, verb: str) -> None:
+def test_a_bucket_that_is_not_there_is_reported(tmp_path: Path, bucket: Bucket, verb: str) -> None:
     file = write_sweep(tmp_path)
     done = normsweep(tmp_path, verb, file, "--store", "s3://no-such-bucket/runs", expect=3)
     assert "There is no such bucket" in done.stderr

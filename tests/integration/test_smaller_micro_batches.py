@@ -1,4 +1,6 @@
-"""CUDA out of memory, imitated by a norm that raises torch's error: half the micro-batch, the same batch, or infeasible."""
+"""CUDA out of memory, imitated by a norm that raises torch's error: half the micro-batch with the
+same batch, or infeasible.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def sweep(folder: Path, *norms: str, resources: str = "", evaluate: str = "") ->
 
 
 def tried(folder: Path, limit: int) -> list[dict[str, Any]]:
-    """The placements of the attempts at the trial whose norm takes `limit` images at once."""
+    """The placements of all attempts at the trial whose norm takes `limit` images at once."""
     (spec,) = [
         path
         for path in (folder / "runs/trials").glob("*/spec.json")
@@ -66,7 +68,7 @@ def sizes(folder: Path, limit: int) -> list[tuple[int, int]]:
 def ended(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A sweep of one trial that fits with half its micro-batch, and one that never fits; how its run ended."""
+    """A sweep of a trial that fits with half its micro-batch and one that never fits; its run."""
     folder = tmp_path_factory.mktemp("hungry")
     file = sweep(folder, "images: 2", "images: 0")
     return folder, normsweep(folder, "run", file, expect=4)
@@ -113,7 +115,7 @@ def test_a_later_run_begins_with_the_micro_batch_that_was_left(ended) -> None:
 
 
 def test_a_rank_says_that_it_was_evaluating(tmp_path: Path) -> None:
-    """Whole images do not get smaller with the micro-batch: the run gives up on such a trial (tests/unit)."""
+    """Whole images do not shrink with the micro-batch, so a run gives up on it (tests/unit)."""
     file = sweep(tmp_path, "images: 4, tokens: 64", evaluate="embedded-test")
     plan = json.loads(normsweep(tmp_path, "plan", file, "--json", "--no-state").stdout)
     (tmp_path / "run.json").write_text(json.dumps(plan["trials"][0]["spec"]))

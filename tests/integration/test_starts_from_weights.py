@@ -1,4 +1,6 @@
-"""Trials that start from weights, trained for real: by hand, by sweep, killed and continued, from a folder and from S3."""
+"""Trials that start from weights are trained for real: by hand, by sweep, killed and continued,
+from a folder and from S3.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,7 @@ from trainers.durable import sha256_of
 from trainers.spec import ModelSpec, RunSpec
 
 HAT = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}
-FRESH = {"upsample.2.weight", "upsample.2.bias"}  # the second doubling, which x2 does not have
+FRESH = {"upsample.2.weight", "upsample.2.bias"}  # the second doubling, which x2 lacks
 
 
 def hat_spec(norm: str, task: str, **training: object) -> RunSpec:
@@ -40,7 +42,7 @@ def drawn(spec: RunSpec) -> dict[str, Tensor]:
 
 
 def published_x2(path: Path, norm: str = "layer_norm") -> dict[str, Tensor]:
-    """A file as published, of a network of another seed; returns its tensors."""
+    """Write a file as published, from a network of another seed; returns its tensors."""
     state = drawn(hat_spec(norm, "sr_x2", seed=7))
     torch.save({"params": drawn(hat_spec(norm, "sr_x2", seed=8)), "params_ema": state}, path)
     return state
@@ -52,15 +54,8 @@ def published_x2(path: Path, norm: str = "layer_norm") -> dict[str, Tensor]:
 def by_hand(spec: RunSpec, out: Path, *flags: object) -> subprocess.Popen[str]:
     out.mkdir(parents=True, exist_ok=True)
     (out / "spec.json").write_text(spec.to_json())
-    arguments = [
-        sys.executable,
-        "-m",
-        "trainers",
-        str(out / "spec.json"),
-        "--out",
-        str(out),
-        *map(str, flags),
-    ]
+    trial = map(str, (out / "spec.json", "--out", out, *flags))
+    arguments = [sys.executable, "-m", "trainers", *trial]
     return subprocess.Popen(
         arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -95,7 +90,7 @@ def from_file(path: Path, **training: object) -> RunSpec:
 
 def test_weights_and_ema_begin_as_the_file_says_and_elsewhere_as_drawn(tmp_path: Path) -> None:
     given = published_x2(tmp_path / "x2.pth")
-    spec = from_file(tmp_path / "x2.pth", steps=1, lr=1e-30)  # a step that moves no float32
+    spec = from_file(tmp_path / "x2.pth", steps=1, lr=1e-30)  # a step too small to move a float32
     ended_by_hand(spec, tmp_path / "out", "--initial", tmp_path / "x2.pth")
     fresh = drawn(spec)
     for name, state in tensors(tmp_path / "out").items():
@@ -178,8 +173,11 @@ def write(path: Path, **values: object) -> Path:
 
 
 def x4(folder: Path, trial: str) -> Path:
-    """A sweep of x4: i-LN from the trial, LayerNorm from the file x2.pth."""
-    rules = f'{{match: {{norm: i_ln}}, from: "{trial[:8]}"}}, {{match: {{norm: layer_norm}}, from: x2.pth}}'
+    """Write a sweep of x4: i-LN starts from the trial, and LayerNorm from the file x2.pth."""
+    rules = (
+        f'{{match: {{norm: i_ln}}, from: "{trial[:8]}"}}, '
+        "{match: {norm: layer_norm}, from: x2.pth}"
+    )
     more = f", initial_strict: false, initial: [{rules}]"
     return write(folder / "x4.yaml", norms="i_ln, layer_norm", task="sr_x4", steps=60, more=more)
 
@@ -203,8 +201,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published_x2(folder / "x2.pth")
     output = run(x4(folder, trial))
     assert (
-        f"trial {trial} lacks 2 tensors, drawn from the seed instead: upsample.2.weight, upsample.2.bias"
-        in output
+        f"trial {trial} lacks 2 tensors, drawn from the seed instead: "
+        "upsample.2.weight, upsample.2.bias" in output
     )
     return folder
 

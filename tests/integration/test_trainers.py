@@ -178,7 +178,7 @@ def test_features_beyond_the_limit_end_the_trial_as_diverged(tmp_path: Path) -> 
     assert result_of(out)["outcome"] == "diverged"
 
 
-def test_a_spec_that_cannot_be_is_exit_2_without_a_traceback(tmp_path: Path) -> None:
+def test_a_bad_spec_is_exit_2_without_a_traceback(tmp_path: Path) -> None:
     said = refused(tmp_path, tiny_spec().to_json().replace('"i_ln"', '"iln"'))
     assert "Did you mean 'i_ln'" in said
     assert "Traceback" not in said

@@ -59,7 +59,7 @@ class Times(nn.Module):
 
 
 class HandedDropPath(nn.Module):
-    """spandrel's drop path with factors given to it. It is called for attention, then for the MLP."""
+    """spandrel's drop path with given factors. It is called for attention, then for the MLP."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()

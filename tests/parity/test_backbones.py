@@ -1,5 +1,5 @@
-"""Our SwinIR, HAT and DRCT equal the published ones (spandrel 0.4.2) in output, gradients, parameters
-and state-dict keys.
+"""Our SwinIR, HAT and DRCT equal the published ones (spandrel 0.4.2) in output, gradients,
+parameters and state-dict keys.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def pair(
     variant: Variant,
     img_size: int | tuple[int, int] | None = None,
 ) -> tuple[nn.Module, nn.Module]:
-    """Ours with random weights, and theirs, constructed for `img_size`, with ours loaded into it."""
+    """Ours with random weights, and theirs, constructed for `img_size`, with the same weights."""
     torch.manual_seed(0)
     spec = spec_of(variant)
     ours = build_model(spec).to(dtype)

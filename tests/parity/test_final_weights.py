@@ -1,4 +1,5 @@
-"""The loop may be rewritten, but the weights it trains must not change by a bit (final_weights.json).
+"""The loop may be rewritten, but the weights it trains must not change by a bit
+(final_weights.json).
 
 Libraries are held to the plainest x86 instructions they know, so that processors agree. Some still
 do not, and another torch may sum in another order. So plain torch layers are trained too, with

@@ -1,5 +1,5 @@
-"""Emulated half precision rounds what each mode says, on every path alike. It is compared with float64
-and with torch's own half precision.
+"""Emulated half precision rounds what each mode says, on every path alike. It is compared with
+float64 and with torch's own half precision.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Windows are shifted for the same images as in the published networks, which go by the size that
 they were constructed for.
 
-Ours go by `img_size` in the same way. Where it is 0 they go by the image, like a network constructed
-for the image's padded size. It makes a difference where the shorter side is one window.
+Ours go by `img_size` in the same way. Where it is 0 they go by the image, like a network
+constructed for the image's padded size. It makes a difference where the shorter side is one window.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Metrics, resizing and degradation against float64 formulas and the public low-resolution images."""
+"""Metrics, resizing and degradation against float64 formulas and the public LR images."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def theirs_of(published: Callable[..., nn.Module], spec: RunSpec) -> nn.Module:
 def pair(
     published: Callable[..., nn.Module], dtype: torch.dtype, variant: Variant
 ) -> tuple[nn.Module, nn.Module]:
-    """Ours with random weights, and theirs with ours loaded into it."""
+    """Ours with random weights, and theirs with the same weights."""
     torch.manual_seed(0)
     spec = spec_of(variant)
     ours = build_model(spec).to(dtype)

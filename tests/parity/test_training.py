@@ -1,9 +1,9 @@
-"""Sixty steps through trainers.loop equal sixty steps of a plain PyTorch loop over spandrel's networks
-(plain_training.py).
+"""Sixty steps through trainers.loop equal sixty steps of a plain PyTorch loop over spandrel's
+networks (plain_training.py).
 
-Only the order of sums differs: in float32 by a part in 10^8 of a number. A kink of the network or of
-the loss (ReLU, |output - target|) turns that into a finite difference where its argument happens to
-be within rounding of zero. Of fourteen seeds, SEEDS are those at which the plain loop in float64
+Only the order of sums differs: in float32 by a part in 10^8 of a number. A kink of the network or
+of the loss (ReLU, |output - target|) turns that into a finite difference where its argument happens
+to be within rounding of zero. Of fourteen seeds, SEEDS are those at which the plain loop in float64
 stays farthest from every kink: at least 6e-7 of the typical argument.
 """
 
@@ -50,8 +50,8 @@ CLIP = 0.2  # below the gradient norm of nearly every step
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to compute the same steps. `bound` says how near it must come, relative to the weights,
-    to the losses and to the EMA.
+    """One way to compute the same steps. `bound` says how near it must come, relative to the
+    weights, to the losses and to the EMA.
     """
 
     placement: Mapping[str, Any]
@@ -197,7 +197,7 @@ def test_sixty_steps_equal_a_plain_loop(
 
 
 def test_what_clipping_does_would_be_noticed(plain: dict[tuple[str, str, bool], Trained]) -> None:
-    """With and without clipping, results are over a hundred bounds apart: the tests above see it."""
+    """With and without clipping, results are over a hundred bounds apart, so the tests would see it."""
     for (backbone, norm), _ in SEEDS.items():
         clipped, free = plain[backbone, norm, True], plain[backbone, norm, False]
         assert relative(clipped.weights, free.weights) > 100 * 5e-6

@@ -1,4 +1,4 @@
-"""What no sweep file may hold, whatever its fields mean: numbers, nesting and text beyond what a machine can hold."""
+"""No sweep file may hold numbers, nesting or text that no machine could hold."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_an_axis_of_null_is_as_if_left_out(tmp_path: Path, field: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["seed", "norm"])
-def test_null_where_a_list_is_needed_is_told(tmp_path: Path, field: str) -> None:
+def test_null_where_a_list_is_needed_is_refused(tmp_path: Path, field: str) -> None:
     text = (
         BASE.replace("  norm: [layer_norm, i_ln]", "  norm:")
         if field == "norm"
@@ -133,7 +133,7 @@ def test_null_where_a_list_is_needed_is_told(tmp_path: Path, field: str) -> None
         "x" * 150 + ":X",
     ],
 )
-def test_a_norm_that_cannot_be_one_is_told_with_a_caret(tmp_path: Path, norm: str) -> None:
+def test_a_value_that_cannot_be_a_norm_is_shown_with_a_caret(tmp_path: Path, norm: str) -> None:
     said = said_of(tmp_path, BASE.replace("i_ln", f"'{norm}'"))
     assert said.startswith("bad.yaml:4:22: axes.norm[1]: ")
     assert said.splitlines()[2].index("^") == said.splitlines()[1].index(f"'{norm[:50]}")
@@ -167,7 +167,7 @@ def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
     )
 
 
-def test_a_device_without_an_end_is_no_sweep_file() -> None:
+def test_a_device_without_an_end_is_not_a_sweep_file() -> None:
     with pytest.raises(UserError, match="larger than 1048576 bytes"):
         load_plan(Path("/dev/zero"))
 
@@ -225,7 +225,7 @@ def test_one_trial_is_no_trials_and_long_times_are_years() -> None:
     assert duration(35 * 365 * 86_400) == "35 years"
 
 
-def test_weights_of_an_impossible_name_are_told_at_their_place(tmp_path: Path) -> None:
+def test_weights_of_an_impossible_name_are_reported_at_their_place(tmp_path: Path) -> None:
     path = tmp_path / "bad.yaml"
     path.write_text(BASE + f"training: {{initial: {'x' * 300}.pth}}\n")
     with pytest.raises(

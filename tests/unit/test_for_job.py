@@ -1,4 +1,4 @@
-"""What a job's exit code asks the cluster's operator for, and what the store keeps of it."""
+"""A job's exit code asks for a new cluster where one may help; the store keeps its outcome."""
 
 from __future__ import annotations
 

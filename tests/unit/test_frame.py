@@ -25,7 +25,7 @@ def read(plan: Plan, store: Path) -> Frame:
     return read_frame(plan, open_store(str(store)))
 
 
-def test_trials_stand_in_file_order_with_their_axes(plan: Plan, tmp_path: Path) -> None:
+def test_trials_are_in_file_order_with_their_axes(plan: Plan, tmp_path: Path) -> None:
     frame = read(plan, tmp_path / "runs")
     assert list(frame.trials["trial"]) == [trial.id for trial in plan.trials]
     assert frame.names("norm") == ["layer_norm", "i_ln"]

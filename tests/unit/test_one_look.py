@@ -1,4 +1,4 @@
-"""What a trial is costs one listing, and the reads that its state needs."""
+"""To find out what a trial is costs one listing, and the reads that its state needs."""
 
 from __future__ import annotations
 

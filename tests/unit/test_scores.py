@@ -142,8 +142,8 @@ def test_a_damaged_evaluation_is_named_and_gives_no_scores(
     path.write_bytes(path.read_bytes().replace(b"30.0", b"39.0"))
     frame = read_frame(plan, store)
     assert frame.images.empty
-    said = f"{path.relative_to(tmp_path / 'runs').as_posix()} does not have the checksum that it states"
-    assert said in frame.damage
+    place = path.relative_to(tmp_path / "runs").as_posix()
+    assert f"{place} does not have the checksum that it states" in frame.damage
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a trial is in the store: who may write, what counts, when it has ended."""
+"""A trial in the store: who may write, what counts, and when it has ended."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def line(seq: int, step: int, **values: float | str) -> bytes:
 def save(
     store: Store, trial: Trial, attempt: int, step: int, folder: Path, *, seal: bool = True
 ) -> str:
-    """A checkpoint of one file; returns its prefix."""
+    """Write a checkpoint of one file; returns its prefix."""
     path = folder / "weights.pt"
     path.write_bytes(f"{attempt}/{step}".encode())
     prefix = checkpoints.checkpoint_prefix(trial.id, step, attempt)
@@ -204,7 +204,7 @@ def test_states_follow_what_was_written(
 
 
 def ended(store: Store, plan: Plan) -> set[str]:
-    """Ids of the trials that need no training any more."""
+    """The ids of trials that need no more training."""
     looks = trials.looks_at(store, [trial.id for trial in plan.trials], verify=True)
     return {trial_id for trial_id, look in looks.items() if look.has_ended}
 
