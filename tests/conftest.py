@@ -14,7 +14,11 @@ from tests.shapes import check_shapes
 
 check_shapes()
 
-from tests.s3 import bucket, s3_port  # noqa: E402, F401 (fixtures; after the hook that checks shapes)
+# These come after the hook that checks shapes. bucket and s3_port are fixtures.
+from orchestrator.plan import Plan, Trial  # noqa: E402
+from orchestrator.store import open_store  # noqa: E402
+from orchestrator.store.base import Store  # noqa: E402
+from tests.s3 import bucket, s3_port  # noqa: E402, F401
 
 torch.set_num_threads(1)
 
@@ -33,6 +37,18 @@ TORCHVISION_OPERATORS = (
     "deform_conv2d",
     "_deform_conv2d_backward",
 )
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store, in a folder."""
+    return open_store(str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def trial(plan: Plan) -> Trial:
+    """The first trial of the test's plan."""
+    return plan.trials[0]
 
 
 @pytest.fixture(scope="session")

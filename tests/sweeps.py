@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -119,6 +120,12 @@ def run(file: Path, *flags: object, expect: int = 0) -> str:
     output, _ = process.communicate(timeout=240)
     assert process.returncode == expect, output
     return output
+
+
+def trained(folder: Path, **settings: Any) -> Path:
+    """Write a sweep in `folder` and run it to its end; returns the folder."""
+    run(write_sweep(folder, **settings))
+    return folder
 
 
 def wait_for(

@@ -18,7 +18,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.sweeps import assert_same_bits, command, environment, run, wait_for, write_sweep
+from tests.sweeps import (
+    assert_same_bits,
+    command,
+    environment,
+    run,
+    trained,
+    wait_for,
+    write_sweep,
+)
 from trainers import journal
 
 STEPS = 240
@@ -115,9 +123,8 @@ def continuing(output: str) -> str:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run(write_sweep(folder, **ONLY_WHEN_ASKED))
-    return folder
+    """The same sweep, run without a signal."""
+    return trained(tmp_path_factory.mktemp("undisturbed"), **ONLY_WHEN_ASKED)
 
 
 def test_whatever_ends_a_run_its_printed_command_continues_to_the_same_bits(

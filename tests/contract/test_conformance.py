@@ -1,4 +1,4 @@
-"""Every norm in every backbone keeps the promises of trainers.conformance, or declares them broken."""
+"""Norms keep the promises of trainers.conformance in every backbone, or declare them broken."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ SETTINGS = {
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("promise", PROMISES)
-def test_a_promise_holds_or_is_declared_broken_and_is(
-    promise: str, setting: str, network: str
-) -> None:
+def test_a_promise_holds_or_is_declared_broken(promise: str, setting: str, network: str) -> None:
     case = Case(SETTINGS[setting], network)
     if promise in NORMS[case.norm.name].facts.get("breaks", ()):
         with pytest.raises(Broken):

@@ -17,8 +17,6 @@ from tests.manifests import (
     RENDERED,
     Object,
     changed,
-    each_job,  # noqa: F401 (fixture `job`)
-    each_lot,  # noqa: F401 (fixture `objects`)
     first,
     job_on_cpus,
     render,

@@ -15,9 +15,6 @@ from tests.manifests import (
     Object,
     changed,
     containers_of,
-    each_folder,  # noqa: F401 (fixture `rendered`)
-    each_job,  # noqa: F401 (fixture `job`)
-    each_lot,  # noqa: F401 (fixture `objects`)
     first,
     job_that_scales,
     parts_of,
@@ -268,7 +265,7 @@ KEYS = re.compile(
 
 
 def keys_in(item: Object) -> Iterator[str]:
-    """Places where an object holds what looks like a key, or the value of something named like one."""
+    """Places where an object holds what looks like a key, or a value under the name of one."""
     for where, part in parts_of(item):
         if isinstance(part, str) and KEYS.search(part):
             yield where

@@ -1,4 +1,4 @@
-"""`normsweep run --address` waits for a cluster that is still growing, and names what is missing."""
+"""`normsweep run --address` waits for a cluster that still grows, and names what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials on a Ray that believes it has GPUs: who gets which, how many train at once, what is said."""
+"""Trials on a Ray that believes it has GPUs: who gets which, how many train at once."""
 
 from __future__ import annotations
 

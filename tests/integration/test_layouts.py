@@ -1,10 +1,11 @@
-"""Set5 and BSDS400 give the same numbers, to the digit, in every layout that copies of them have."""
+"""Set5 and BSDS400 give the same numbers, to the digit, in every layout that copies have."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -25,13 +26,23 @@ from trainers.tasks.deraining import Deraining
 from trainers.tasks.packing import packed_pairs
 from trainers.tasks.super_resolution import SuperResolution
 
+
+class Layout(NamedTuple):
+    """Where the ground truth and the LR images of a set are, by an image's name and the scale."""
+
+    gt: str
+    lr: str
+
+
 LAYOUTS = {
-    "plain": ("Set5/{n}.png", "Set5/LR_bicubic/X{s}/{n}x{s}.png"),
-    "HR": ("Set5/HR/{n}.png", "Set5/LRx{s}/{n}x{s}.png"),
-    "BasicSR": ("Set5/GTmod12/{n}.png", "Set5/LRbicx{s}/{n}.png"),
-    "HAT": ("Set5/GTmod{s}/{n}.png", "Set5/LRbicx{s}/{n}.png"),
-    "SelfExSR": ("Set5/image_SRF_{s}/{n}_SRF_{s}_HR.png", "Set5/image_SRF_{s}/{n}_SRF_{s}_LR.png"),
-    "RCAN": ("HR/Set5/x{s}/{n}_HR_x{s}.png", "LR/LRBI/Set5/x{s}/{n}_LRBI_x{s}.png"),
+    "plain": Layout(gt="Set5/{n}.png", lr="Set5/LR_bicubic/X{s}/{n}x{s}.png"),
+    "HR": Layout(gt="Set5/HR/{n}.png", lr="Set5/LRx{s}/{n}x{s}.png"),
+    "BasicSR": Layout(gt="Set5/GTmod12/{n}.png", lr="Set5/LRbicx{s}/{n}.png"),
+    "HAT": Layout(gt="Set5/GTmod{s}/{n}.png", lr="Set5/LRbicx{s}/{n}.png"),
+    "SelfExSR": Layout(
+        gt="Set5/image_SRF_{s}/{n}_SRF_{s}_HR.png", lr="Set5/image_SRF_{s}/{n}_SRF_{s}_LR.png"
+    ),
+    "RCAN": Layout(gt="HR/Set5/x{s}/{n}_HR_x{s}.png", lr="LR/LRBI/Set5/x{s}/{n}_LRBI_x{s}.png"),
 }
 SCALES = (2, 4)
 JUNK = ("@eaDir/0.png", ".ipynb_checkpoints/0.png", "._0.png")

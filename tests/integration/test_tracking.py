@@ -23,14 +23,14 @@ from mlflow import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.plan.states import State
 from orchestrator.report.page import write_report
 from orchestrator.run import runner
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.runner import run_sweep
-from orchestrator.store import attempts, journals, open_store
+from orchestrator.store import attempts, journals
 from orchestrator.store.base import Store
 from orchestrator.store.trials import looks_at, read_trial
 from orchestrator.tracking.address import parse
@@ -51,11 +51,6 @@ def plan(tmp_path: Path) -> Plan:
     return load_plan(file)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "runs"))
-
-
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new MLflow database, made once, since its migrations take seconds."""
@@ -69,6 +64,11 @@ def uri(tmp_path: Path, made: Path) -> str:
     (tmp_path / "runs").mkdir(exist_ok=True)
     shutil.copy(made, tmp_path / "runs/mlflow.db")
     return f"sqlite:///{tmp_path}/runs/mlflow.db"
+
+
+@pytest.fixture
+def mirror(uri: str, plan: Plan) -> Mirror:
+    return Mirror(uri, plan)
 
 
 def runs(uri: str, experiment: str) -> dict[str, object]:
@@ -112,9 +112,8 @@ def test_runs_are_named_tagged_and_hold_the_axes(plan: Plan, store: Store, uri: 
 
 
 def test_sending_again_adds_nothing_even_without_a_cursor(
-    plan: Plan, store: Store, uri: str
+    plan: Plan, trial: Trial, store: Store, uri: str
 ) -> None:
-    trial = plan.trials[0]
     write_attempt(store, trial, 20)
     sync_sweep(plan, store.uri, uri)
     before = points(uri, runs(uri, plan.sweep)[trial.name])
@@ -126,9 +125,9 @@ def test_sending_again_adds_nothing_even_without_a_cursor(
     assert before
 
 
-def test_what_two_attempts_journalled_is_there_once(plan: Plan, store: Store, uri: str) -> None:
-    trial = plan.trials[0]
-    mirror = Mirror(uri, plan)
+def test_what_two_attempts_journalled_is_there_once(
+    plan: Plan, trial: Trial, store: Store, uri: str, mirror: Mirror
+) -> None:
     write_attempt(store, trial, 20)
     mirror.sync(store, plan.trials)
     write_ended(store, trial)
@@ -212,10 +211,10 @@ def test_a_run_mirrors_the_trials_that_move_and_asks_for_no_others(
     assert runs(uri, plan.sweep)[moving.name].info.status == "FINISHED"
 
 
-def test_a_trial_that_is_trained_again_is_noticed(plan: Plan, store: Store, uri: str) -> None:
+def test_a_trial_that_is_trained_again_is_noticed(
+    plan: Plan, trial: Trial, store: Store, uri: str, mirror: Mirror
+) -> None:
     """By the sweep that started it, and by `sync`."""
-    trial = plan.trials[0]
-    mirror = Mirror(uri, plan)
     write_ended(store, trial)
     mirror.sync(store, plan.trials)
     for again in (
@@ -234,10 +233,8 @@ def test_a_trial_that_is_trained_again_is_noticed(plan: Plan, store: Store, uri:
 
 
 def test_every_point_arrives_once_where_the_journals_are_joined_meanwhile(
-    plan: Plan, store: Store, uri: str
+    plan: Plan, trial: Trial, store: Store, uri: str, mirror: Mirror
 ) -> None:
-    trial = plan.trials[0]
-    mirror = Mirror(uri, plan)
     write_attempt(store, trial, 20)
     mirror.sync(store, [trial], heard=frozenset({trial.id}))
     # Joins the journals of both attempts. The first one's was sent from its single segments.
@@ -249,9 +246,8 @@ def test_every_point_arrives_once_where_the_journals_are_joined_meanwhile(
 
 
 def test_a_trial_of_another_sweep_is_shown_in_this_one_and_marked(
-    plan: Plan, store: Store, uri: str, tmp_path
+    plan: Plan, trial: Trial, store: Store, uri: str, tmp_path
 ) -> None:
-    trial = plan.trials[0]
     write_ended(store, trial)
     sync_sweep(plan, store.uri, uri)
     other = load_plan(write_sweep(tmp_path, name="other", norms="layer_norm", steps=40))
@@ -261,9 +257,10 @@ def test_a_trial_of_another_sweep_is_shown_in_this_one_and_marked(
     assert runs(uri, "other")[trial.name].data.tags["normsweep.reused"] == "true"
 
 
-def test_values_that_are_not_finite_arrive(plan: Plan, store: Store, uri: str) -> None:
+def test_values_that_are_not_finite_arrive(
+    plan: Plan, trial: Trial, store: Store, uri: str
+) -> None:
     """NaN stays NaN. MLflow stores an infinity as the largest float."""
-    trial = plan.trials[0]
     write_ended(store, trial, outcome="diverged")
     sync_sweep(plan, store.uri, uri)
     run = runs(uri, plan.sweep)[trial.name]
@@ -318,10 +315,8 @@ def table_away(uri: str, table: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("table", ["metrics", "params"])
 def test_what_could_not_be_sent_is_sent_when_mlflow_is_back(
-    plan: Plan, store: Store, uri: str, table: str
+    plan: Plan, trial: Trial, store: Store, uri: str, table: str, mirror: Mirror
 ) -> None:
-    trial = plan.trials[0]
-    mirror = Mirror(uri, plan)
     write_ended(store, trial)
     with table_away(uri, table), pytest.raises(TrackingUnavailable):
         mirror.sync(store, plan.trials)
@@ -397,9 +392,8 @@ def test_artifacts_that_somebody_keeps_elsewhere_stay_there(
 
 
 def test_a_deleted_experiment_is_restored_with_its_runs_and_a_note(
-    plan: Plan, store: Store, uri: str
+    plan: Plan, trial: Trial, store: Store, uri: str
 ) -> None:
-    trial = plan.trials[0]
     write_attempt(store, trial, 20)
     sync_sweep(plan, store.uri, uri)
     client = MlflowClient(uri)
@@ -420,10 +414,8 @@ def test_a_deleted_experiment_is_restored_with_its_runs_and_a_note(
 
 
 def test_a_run_that_is_deleted_while_the_sweep_goes_on_is_restored(
-    plan: Plan, store: Store, uri: str
+    plan: Plan, trial: Trial, store: Store, uri: str, mirror: Mirror
 ) -> None:
-    trial = plan.trials[0]
-    mirror = Mirror(uri, plan)
     write_attempt(store, trial, 20)
     mirror.sync(store, plan.trials)
     run = runs(uri, plan.sweep)[trial.name]

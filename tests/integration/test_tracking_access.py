@@ -26,7 +26,7 @@ from orchestrator.tracking.mirror import Mirror, sync_sweep
 from tests.integration.test_ui import wait_until_it_answers
 from tests.ranks import free_port
 from tests.s3 import QuietHandler
-from tests.sweeps import command, environment, write_sweep
+from tests.sweeps import start, write_sweep
 from tests.written_store import write_ended
 
 USER, SECRET = "ada", "s3cr3t-w0rd"
@@ -139,7 +139,7 @@ def files_with(secret: str, folder: Path) -> list[Path]:
 
 
 def watched(process: subprocess.Popen[str]) -> tuple[str, set[str]]:
-    """Run it; returns what it printed, and the arguments of all its processes while it ran."""
+    """Wait for a run; returns what it printed, and the arguments of all its processes meanwhile."""
     lines: set[str] = set()
 
     def watch() -> None:
@@ -164,11 +164,7 @@ def test_a_run_signs_in_and_the_password_is_written_nowhere(
 ) -> None:
     file = write_sweep(tmp_path, name="signed", steps=2)
     flags = ["--tracking", guarded.uri_with_password]
-    process = subprocess.Popen(
-        command("run", file, *flags), cwd=tmp_path, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    output, lines = watched(process)
+    output, lines = watched(start(file, *flags))
     assert process.returncode == 0, output
     assert "MLflow at" not in output
     assert f"normsweep ui --tracking {guarded.uri}\n" in output

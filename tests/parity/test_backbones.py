@@ -169,9 +169,7 @@ def assert_near(
 @for_each_dtype
 @for_each_size
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_output_and_gradients_equal_the_published_network(
-    spandrel_archs, variant, size, dtype
-) -> None:
+def test_output_and_gradients_are_the_published_ones(spandrel_archs, variant, size, dtype) -> None:
     ours, theirs = pair(spandrel_archs, dtype, variant)
     assert_output_and_gradients_are_near(ours, theirs, size, dtype)
 
@@ -217,9 +215,7 @@ def assert_output_and_gradients_are_near(
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_saved_state_of_the_published_network_loads_into_ours(
-    spandrel_archs, variant, tmp_path: Path
-) -> None:
+def test_a_published_state_loads_into_ours(spandrel_archs, variant, tmp_path: Path) -> None:
     torch.manual_seed(0)
     spec = spec_of(variant)
     theirs, other = (theirs_of(spandrel_archs, spec, variant) for _ in range(2))

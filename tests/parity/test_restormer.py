@@ -78,7 +78,7 @@ def pair(
 @for_each_dtype
 @for_each_size
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_output_and_gradients_equal_the_published_network(
+def test_output_and_gradients_are_the_published_ones(
     published_restormer, variant, size, dtype
 ) -> None:
     ours, theirs = pair(published_restormer, dtype, variant)
@@ -122,9 +122,7 @@ def test_branches_and_ways_between_levels_are_bit_equal(
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_saved_state_of_the_published_network_loads_into_ours(
-    published_restormer, variant, tmp_path: Path
-) -> None:
+def test_a_published_state_loads_into_ours(published_restormer, variant, tmp_path: Path) -> None:
     torch.manual_seed(0)
     spec = spec_of(variant)
     theirs = theirs_of(published_restormer, spec)

@@ -72,18 +72,18 @@ class Driver:
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            bufsize=0,  # a buffer would keep what follows the first line from communicate()
         )
         assert self.process.stdout is not None
         if "ready" in work or not work.startswith("lambda"):
-            assert self.process.stdout.readline() == "ready\n"
+            assert self.process.stdout.readline() == b"ready\n"
         self.below = psutil.Process(self.process.pid).children(recursive=True)
 
     def end(self) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr; no process is left."""
+        """Wait for its end, at which no process may be left; returns exit code, stdout and stderr."""
         out, err = self.process.communicate(timeout=30)
         assert not [process for process in self.below if process.is_running()]
-        return self.process.returncode, out, err
+        return self.process.returncode, out.decode(), err.decode()
 
 
 def test_a_work_that_ends_by_itself_gives_its_exit_code() -> None:

@@ -36,11 +36,6 @@ def trial(tmp_path: Path) -> Trial:
     return load_plan(write_sweep(tmp_path, norms="layer_norm", steps=STEPS)).trials[0]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "runs"))
-
-
 def about_to_end(store: Store, trial: Trial) -> int:
     """Write two attempts of two segments each and the final checkpoint; returns the newest."""
     write_attempt(store, trial, 20)

@@ -25,11 +25,6 @@ def plan(tmp_path: Path) -> Plan:
 
 
 @pytest.fixture
-def trial(plan: Plan) -> Trial:
-    return plan.trials[0]
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> CountedStore:
     return CountedStore(open_store(str(tmp_path / "runs")))
 

@@ -484,7 +484,7 @@ def test_a_norm_of_an_installed_package_is_known_by_its_entry_point(
 
 
 def test_ids_never_change(tmp_path: Path) -> None:
-    """With other ids everybody's trials would train again. Ids may be added, but none may change."""
+    """With other ids everybody's trials would train again. Ids may be added, but none changed."""
     frozen = json.loads((Path(__file__).with_name("frozen_ids.json")).read_text())
     assert len(frozen) >= 20
     text = (

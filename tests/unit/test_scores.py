@@ -16,7 +16,6 @@ from orchestrator.plan import Plan, Trial
 from orchestrator.report.contents import build
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.page import render
-from orchestrator.store import open_store
 from orchestrator.store.attempts import new_attempt
 from orchestrator.store.base import Store
 from orchestrator.store.journals import put_segment
@@ -38,11 +37,6 @@ MADE = {"host": "bench-1", "versions": {}, "commit": "", "placement": {}}
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return plan_of(tmp_path, SWEEP, "held")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "runs"))
 
 
 def scores(step: int, *images: dict[str, Any], **fields: Any) -> dict[str, Any]:

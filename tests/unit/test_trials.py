@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.cli.sweeps import status
 from orchestrator.plan import Plan, Trial, load_plan
-from orchestrator.store import attempts, checkpoints, journals, open_store, results, trials
+from orchestrator.store import attempts, checkpoints, journals, results, trials
 from orchestrator.store.base import Store
 from orchestrator.store.trials import read_trial
 from tests.sweeps import write_sweep
@@ -20,16 +20,6 @@ from trainers.durable import sha256_of
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return load_plan(write_sweep(tmp_path))
-
-
-@pytest.fixture
-def trial(plan: Plan) -> Trial:
-    return plan.trials[0]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "runs"))
 
 
 MANIFEST = {"step": 10, "world_size": 1, "zero_stage": 0}
