@@ -164,7 +164,8 @@ def test_a_run_signs_in_and_the_password_is_written_nowhere(
 ) -> None:
     file = write_sweep(tmp_path, name="signed", steps=2)
     flags = ["--tracking", guarded.uri_with_password]
-    output, lines = watched(start(file, *flags))
+    process = start(file, *flags)
+    output, lines = watched(process)
     assert process.returncode == 0, output
     assert "MLflow at" not in output
     assert f"normsweep ui --tracking {guarded.uri}\n" in output

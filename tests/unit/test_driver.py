@@ -80,7 +80,7 @@ class Driver:
         self.below = psutil.Process(self.process.pid).children(recursive=True)
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for its end, at which no process may be left; returns exit code, stdout and stderr."""
+        """Wait for the end, at which no process is left; returns exit code, stdout and stderr."""
         out, err = self.process.communicate(timeout=30)
         assert not [process for process in self.below if process.is_running()]
         return self.process.returncode, out.decode(), err.decode()
