@@ -310,7 +310,7 @@ def template(folder: Path, **spec: object) -> Path:
     return file
 
 
-def test_a_deadline_that_passed_is_told(lab: Lab, tmp_path: Path) -> None:
+def test_a_deadline_that_passed_is_reported(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "late.yaml")
     own = template(tmp_path, activeDeadlineSeconds=5)
     output = lab.normsweep(
@@ -321,7 +321,7 @@ def test_a_deadline_that_passed_is_told(lab: Lab, tmp_path: Path) -> None:
     cancel_all(lab, "late")
 
 
-def test_an_address_of_s3_that_pods_cannot_reach_is_told(lab: Lab, tmp_path: Path) -> None:
+def test_an_address_of_s3_that_pods_cannot_reach_is_reported(lab: Lab, tmp_path: Path) -> None:
     values = {name: lab.variables[name] for name in POD_VARIABLES}
     lab.apply_secret(
         "astray", values | {"AWS_ENDPOINT_URL": f"http://{HERE}:9", "AWS_MAX_ATTEMPTS": "2"}
@@ -334,7 +334,7 @@ def test_an_address_of_s3_that_pods_cannot_reach_is_told(lab: Lab, tmp_path: Pat
     cancel_all(lab, "astray")
 
 
-def test_a_quota_that_is_used_up_is_told(lab: Lab, tmp_path: Path) -> None:
+def test_a_quota_that_is_used_up_is_reported(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "greedy.yaml")
     file.write_text(file.read_text().replace("cpus_per_worker: 1", "cpus_per_worker: 40"))
     lab.normsweep(*lab.submission(file, lab.store("greedy")))
@@ -344,7 +344,7 @@ def test_a_quota_that_is_used_up_is_told(lab: Lab, tmp_path: Path) -> None:
     cancel_all(lab, "greedy")
 
 
-def test_an_image_that_no_node_has_is_told(lab: Lab, tmp_path: Path) -> None:
+def test_an_image_that_no_node_has_is_reported(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "imageless.yaml")
     lab.normsweep(*submission_of_no_image(lab, file))
     told = lab.wait(lambda: said(lab, "imageless", "the image cannot be pulled"), "status says why")

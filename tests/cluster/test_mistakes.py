@@ -156,7 +156,7 @@ def test_a_namespace_that_does_not_exist_is_not_an_empty_one(lab: Lab, tmp_path:
     )
 
 
-def test_an_api_that_does_not_answer_is_told_in_words(lab: Lab, tmp_path: Path) -> None:
+def test_an_api_that_does_not_answer_is_reported_in_words(lab: Lab, tmp_path: Path) -> None:
     config = yaml.safe_load(Path(lab.variables["KUBECONFIG"]).read_text())
     config["clusters"][0]["cluster"]["server"] = "https://198.18.7.1:9"
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))

@@ -106,7 +106,7 @@ def test_a_norms_class_and_its_line_agree_on_statistics_of_the_micro_batch() -> 
         ), entry.name
 
 
-def test_every_norm_says_what_stands_at_the_ends_and_what_it_weighs() -> None:
+def test_every_norm_says_what_is_at_the_ends_and_what_it_weighs() -> None:
     for entry in NORMS:
         assert {"ends", "stdnorm", "parameters_per_channel"} <= entry.facts.keys()
         weights = entry.load()(7).parameters()

@@ -226,7 +226,7 @@ def test_the_autoscaler_beside_the_head_is_looked_at(tmp_path: Path) -> None:
         assert breaches([rayjob], of) != []
 
 
-def test_a_node_told_to_end_has_longer_than_ray_waits_for_it(job: Job) -> None:
+def test_a_node_that_is_ending_has_longer_than_ray_waits_for_it(job: Job) -> None:
     _, *nodes = templates(job)
     for pod in [node["spec"] for node in nodes]:
         (container,) = pod["containers"]

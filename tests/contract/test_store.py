@@ -141,7 +141,7 @@ def test_delete_is_idempotent(store: Store) -> None:
 @pytest.mark.parametrize(
     "key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".hidden", "a/.b", "a b", "ä", "a\x00"]
 )
-def test_what_is_no_key_is_refused(store: Store, key: str) -> None:
+def test_what_is_not_a_key_is_refused(store: Store, key: str) -> None:
     for use in (
         store.get,
         store.list,
@@ -177,7 +177,7 @@ def test_reading_a_store_that_is_not_there_makes_nothing(uri: str) -> None:
     assert open_store(uri).list("trials") == []
 
 
-def test_what_stands_in_the_place_of_a_blob_is_named(tmp_path: Path) -> None:
+def test_what_is_in_the_place_of_a_blob_is_named(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     (tmp_path / "store/a").mkdir()
     with pytest.raises(InTheWay, match="a is a folder"):

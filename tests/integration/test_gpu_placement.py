@@ -146,7 +146,9 @@ def test_trials_that_would_share_too_little_memory_are_refused_by_the_kind_of_gp
     assert not list((tmp_path / "runs/trials").glob("*/attempts"))
 
 
-def test_a_device_that_no_rank_sees_fails_at_once_and_is_said(tmp_path: Path, cluster: Any) -> None:
+def test_a_device_that_no_rank_sees_fails_at_once_and_is_named(
+    tmp_path: Path, cluster: Any
+) -> None:
     output = run(sweep(tmp_path, "device: cuda"), "--address", cluster.address, expect=4)
     assert "spec: rank 0: placement.device is cuda, but local rank 0 sees 0 CUDA devices" in output
     assert len(list((tmp_path / "runs/trials").glob("*/attempts/*"))) == 1

@@ -367,7 +367,7 @@ def test_writing_again_replaces_the_report_and_leaves_other_files(
     assert [path.name for path in out.rglob(".*")] == []
 
 
-def test_a_tracking_server_that_does_not_answer_is_said_and_the_report_is_there(
+def test_a_tracking_server_that_does_not_answer_is_reported_and_the_page_is_there(
     plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

@@ -111,7 +111,9 @@ def test_from_s3_to_a_folder_and_to_another_prefix(
     assert DataRoots([f"{staged.uri}/elsewhere"]).find("Shots").sha256 == original
 
 
-def test_an_upload_killed_half_way_is_no_set_and_continues(tmp_path: Path, bucket: Bucket) -> None:
+def test_an_upload_killed_half_way_is_not_a_set_and_continues(
+    tmp_path: Path, bucket: Bucket
+) -> None:
     write_images(tmp_path / "local" / "Shots")
 
     def slow(method: str, key: str, headers: dict[str, str], body: bytes) -> None:

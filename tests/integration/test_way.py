@@ -65,6 +65,6 @@ def test_trials_are_looked_at_in_four_places(way: Way) -> None:
     assert found == ["damage_in_words", "glance", "looks_at", "read_trial"]
 
 
-def test_nothing_below_calls_what_stands_above_but_the_shapes_of_backbones(way: Way) -> None:
+def test_nothing_calls_upward_but_the_shapes_of_backbones(way: Way) -> None:
     found = {(call.caller.partition(":")[0], call.module) for call in way.upward}
     assert found <= UPWARD, "\n".join(map(str, way.upward))

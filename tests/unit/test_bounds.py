@@ -225,7 +225,7 @@ def test_an_include_keeps_the_bounds_of_its_axes(tmp_path: Path) -> None:
     )
 
 
-def test_one_trial_is_no_trials_and_long_times_are_years() -> None:
+def test_one_trial_is_singular_and_long_times_are_years() -> None:
     assert (trials_in_words(1), trials_in_words(0), trials_in_words(1_200)) == (
         "1 trial",
         "0 trials",

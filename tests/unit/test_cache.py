@@ -157,7 +157,7 @@ def test_what_a_killed_builder_left_goes_for_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_what_others_finish_or_give_up_while_room_is_made_is_no_error(
+def test_what_others_finish_or_give_up_while_room_is_made_is_not_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
 ) -> None:
     """Two entries on their way end while the first of them is sized: one before it is looked at,

@@ -93,7 +93,7 @@ def test_a_checkpoint_of_the_same_layout_is_continued_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("workers", "stage"), [(1, 0), (2, 1), (2, 3), (3, 2)])
-def test_a_checkpoint_of_another_layout_is_converted_at_its_step_or_put_aside_and_both_are_said(
+def test_a_checkpoint_of_another_layout_is_converted_or_put_aside_and_both_are_reported(
     workers: int, stage: int
 ) -> None:
     converted = held(2, 2, moments=True).start_of(workers, stage)

@@ -181,7 +181,9 @@ def test_a_damaged_spec_is_written_again_by_the_next_attempt_and_never_exported(
     assert spec.read_text() == whole
 
 
-def test_older_checkpoints_of_a_damaged_one_are_used_and_the_damage_is_said(tmp_path: Path) -> None:
+def test_checkpoints_older_than_a_damaged_one_are_used_and_the_damage_is_reported(
+    tmp_path: Path,
+) -> None:
     plan, path = written(tmp_path)
     store, trial = open_store(str(path)), plan.trials[3]
     write_ended(store, trial, until=60)

@@ -312,7 +312,7 @@ def test_by_hand_each_local_rank_takes_its_own_device() -> None:
         choose_device(tiny_spec(placement={"device": "cuda"}), 0, 0)
 
 
-def test_cuda_where_there_is_none_is_said_with_its_line_before_anything_starts(
+def test_cuda_where_there_is_none_is_reported_with_its_line_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -341,7 +341,7 @@ def test_cuda_where_there_is_none_is_said_with_its_line_before_anything_starts(
     )  # its nodes may have
 
 
-def test_cuda_that_an_override_asks_for_is_said_at_the_override(tmp_path: Path) -> None:
+def test_cuda_that_an_override_asks_for_is_reported_at_the_override(tmp_path: Path) -> None:
     resources = "device: cpu, overrides: [{match: {norm: layer_norm}, device: cuda}]"
     plan = plan_of(tmp_path, resources, norms="i_ln, layer_norm")
     found = wants_cuda(plan, "this machine has no NVIDIA GPU")

@@ -48,7 +48,7 @@ def prints(tmp_path):
     return run
 
 
-def test_a_reader_that_has_enough_is_no_error(prints) -> None:
+def test_a_reader_that_has_enough_is_not_an_error(prints) -> None:
     code, out, err = prints("{} | head -1")
     assert (code, len(out.splitlines()), err) == (0, 1, "said\n")
 

@@ -87,7 +87,7 @@ def only_note(of: Object) -> str:
     return note.text
 
 
-def test_nothing_is_said_of_a_healthy_pod() -> None:
+def test_nothing_is_noted_of_a_healthy_pod() -> None:
     setup = container(terminated("Completed", 0), name="wait-gcs-ready")
     healthy = pod(
         phase="Running",
@@ -99,14 +99,14 @@ def test_nothing_is_said_of_a_healthy_pod() -> None:
 
 
 @pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
-def test_nothing_is_said_of_a_pod_on_its_way(reason: str) -> None:
+def test_nothing_is_noted_of_a_pod_on_its_way(reason: str) -> None:
     coming = pod(
         phase="Pending", conditions=conditions(), containerStatuses=[container(waiting(reason))]
     )
     assert pod_notes(coming) == []
 
 
-def test_nothing_is_said_of_a_pod_that_has_no_status_yet() -> None:
+def test_nothing_is_noted_of_a_pod_that_has_no_status_yet() -> None:
     assert pod_notes({"metadata": {"name": POD}}) == []
     assert pod_notes(pod(phase="Pending")) == []
 
