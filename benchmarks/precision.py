@@ -214,7 +214,7 @@ def main() -> None:
             cells = ["" if figures[column] is None else str(figures[column]) for column in columns]
             print(f"| {name} | {std} | " + " | ".join(cells) + " |", flush=True)
     print(
-        "\nEvery figure holds for the same bits on the CPU's and the CUDA path, "
+        "\nAll figures are of bits that the CPU's path and the CUDA path give alike, "
         "with grad, no_grad and inference_mode."
     )
 

@@ -45,13 +45,13 @@ def floors() -> tuple[Floor, ...]:
 
 
 def room_of(module: str) -> str | None:
-    """The room a module stands in; None for modules of neither package."""
+    """The room that a module belongs to, or None outside both packages."""
     room = ".".join(module.split(".")[:2])
     return room if room in _numbers() else None
 
 
 def floor_of(module: str) -> int | None:
-    """The number of the floor a module stands on; None for modules of neither package."""
+    """The number of the floor that a module is on, or None outside both packages."""
     return _numbers().get(".".join(module.split(".")[:2]))
 
 

@@ -1,3 +1,5 @@
+"""`normsweep doctor` finds what is wrong with a machine, a store and a tracking server."""
+
 from __future__ import annotations
 
 import http.server

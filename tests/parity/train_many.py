@@ -23,7 +23,7 @@ def main() -> None:
     os.environ.update(
         RANK=rank, LOCAL_RANK="0", WORLD_SIZE=world_size, MASTER_ADDR="127.0.0.1", MASTER_PORT=port
     )
-    # DeepSpeed keeps its groups, and they do not survive a second initialisation.
+    # DeepSpeed's groups would not survive a second initialisation.
     torch.distributed.destroy_process_group = lambda: None
     torch.set_num_threads(1)
     cache = Cache(folder / f"cache-{rank}")

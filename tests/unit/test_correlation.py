@@ -1,3 +1,5 @@
+"""Correlations of the largest feature with model size, and the intervals they come with."""
+
 from __future__ import annotations
 
 import math

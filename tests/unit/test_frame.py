@@ -1,3 +1,5 @@
+"""The frame of a sweep: a row for each trial and for each point of its journal."""
+
 from __future__ import annotations
 
 import math

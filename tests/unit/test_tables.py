@@ -1,3 +1,5 @@
+"""Tables that compare norms: what a cell shows, and what it says where a value is missing."""
+
 from __future__ import annotations
 
 from typing import Any
