@@ -89,6 +89,12 @@ def started(line: list[str] | str, folder: Path) -> Iterator[Run]:
             process.kill()
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same sweep, run without a signal."""
+    return trained(tmp_path_factory.mktemp("undisturbed"), **ONLY_WHEN_ASKED)
+
+
 def newest_step(folder: Path) -> int:
     """The step of the newest checkpoint that counts."""
     sealed = (folder / "runs/trials").glob("*/checkpoints/step-*/manifest.json")
@@ -119,12 +125,6 @@ def failures(folder: Path) -> list[dict]:
 
 def continuing(output: str) -> str:
     return output.rpartition(CONTINUES)[2].splitlines()[0]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same sweep, run without a signal."""
-    return trained(tmp_path_factory.mktemp("undisturbed"), **ONLY_WHEN_ASKED)
 
 
 def test_whatever_ends_a_run_its_printed_command_continues_to_the_same_bits(
