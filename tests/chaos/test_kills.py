@@ -1,4 +1,4 @@
-"""Kills during training: trials end with an undisturbed run's bits, and MLflow has points once."""
+"""Kills in training: trials end with an undisturbed run's bits, and MLflow has each point once."""
 
 from __future__ import annotations
 

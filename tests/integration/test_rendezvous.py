@@ -16,7 +16,7 @@ from tests.sweeps import write_sweep
 
 def is_taken(address: str, port: int) -> bool:
     with socket.socket() as other:
-        # Then nothing but a listener is in the way.
+        # With this option only a listener is in the way.
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             other.bind((address, port))

@@ -135,7 +135,7 @@ def test_without_flips_and_rotations_the_noise_is_the_same() -> None:
 
 
 def numbered(count: int) -> list[Pair]:
-    """Images that can be told by their value."""
+    """Images that can be told apart by their value."""
     images = [np.full((12 + i % 3, 12 + i % 5, 3), i, np.uint8) for i in range(count)]
     return [Pair(image, image) for image in images]
 
