@@ -1,8 +1,10 @@
-"""Our backbones against spandrel's modules with the same weights: a training step and an evaluation, in turn, medians.
+"""Our backbones against spandrel's modules with the same weights: medians of a training step and of
+an evaluation, in which the two sides take turns.
 
     python benchmarks/backbones.py [cpu|cuda] [fp32|bf16]
 
-Memory is the growth of the peak over one piece of work, each side in a process of its own (on CPU: resident memory, Linux).
+Memory is how far the peak grows over one piece of work, with each side in its own process (on a
+CPU: resident memory, Linux only).
 """
 
 from __future__ import annotations
@@ -27,12 +29,11 @@ from trainers.choice import Choice
 from trainers.spec import DataSpec, ModelSpec, RunSpec, TrainingSpec
 
 warnings.filterwarnings("ignore", message="torch.meshgrid")
-os.environ["MALLOC_MMAP_THRESHOLD_"] = (
-    "65536"  # of the processes started here: what is freed leaves them
-)
+# In the processes started from here, memory that is freed leaves the process at once.
+os.environ["MALLOC_MMAP_THRESHOLD_"] = "65536"
 
 RUNS = 5
-# backbone, knobs, side of the patches (the protocol's for SR x2), batch, side of the evaluated image
+# backbone, knobs, patch size (the protocol's for SR x2), batch, side of the image evaluated
 CASES: dict[str, tuple[str, dict[str, KnobValue], int, int, int]] = {
     "hat-mini, two groups": (
         "hat",
@@ -73,7 +74,7 @@ def ours(name: str, knobs: dict[str, KnobValue]) -> tuple[nn.Module, RunSpec]:
 
 @cache
 def define_torchvision_operators() -> None:
-    """torchvision beside a CPU torch comes without them."""
+    """PyPI's torchvision lacks its compiled operators beside a CPU torch."""
     for operator in (
         "nms",
         "roi_align",
@@ -102,12 +103,12 @@ def theirs(spec: RunSpec, weights: dict[str, Tensor]) -> nn.Module:
 
 
 def fork_and_join_us() -> float:
-    """What it costs two threads to begin and end an operation together: more where their cores share no cache."""
-    numbers, threads, medians = (
-        torch.ones((1 << 15) + 1),
-        torch.get_num_threads(),
-        {},
-    )  # just enough to be divided
+    """Microseconds that two threads take to begin and end an operation together.
+
+    It is more where their cores share no cache.
+    """
+    numbers = torch.ones((1 << 15) + 1)  # just enough for torch to divide between threads
+    threads, medians = torch.get_num_threads(), {}
     for n in (1, 2):
         torch.set_num_threads(n)
         medians[n] = statistics.median(
@@ -142,26 +143,26 @@ def seconds(work: Callable[[], None], device: torch.device) -> float:
 def peak_bytes(
     case: str, side: str, work: str, autocast: torch.dtype | None, device: str, threads: int
 ) -> int:
-    """Growth of the peak memory over one piece of work of one side, in this process."""
+    """Bytes by which one piece of work on one side raises the peak memory of this process."""
     torch.set_num_threads(threads)
     networks, inputs = prepared(case, torch.device(device))
     network = networks[side]
     network.train(work == "training step")
     small = inputs[work][:1, :, :32, :32]
-    WORK[work](network, small, autocast)  # what is made once is not counted
+    WORK[work](network, small, autocast)  # so that what is made only once is not counted
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.max_memory_allocated()
         WORK[work](network, inputs[work], autocast)
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     before = resident("VmRSS")
     WORK[work](network, inputs[work], autocast)
     return resident("VmHWM") - before
 
 
 def resident(what: str) -> int:
-    """Bytes of this process, VmRSS now or VmHWM at most."""
+    """Resident bytes of this process: now (VmRSS) or at the peak (VmHWM)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
 
@@ -184,7 +185,7 @@ def prepared(case: str, device: torch.device) -> tuple[dict[str, nn.Module], dic
 
 
 def native(device: torch.device) -> bool:
-    """Whether bf16 is computed natively."""
+    """Whether this machine computes bf16 natively."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return (
@@ -212,8 +213,9 @@ def measure(case: str, device: torch.device, autocast: torch.dtype | None) -> No
         ratio = medians["spandrel"] / medians["ours"]
         at_once = device.type == "cpu" and torch.get_num_threads() > 1
         print(
-            f"{case:22s} {work:14s} ours {medians['ours'] * 1e3:8.1f} ms  spandrel {medians['spandrel'] * 1e3:8.1f} ms"
-            f"  {ratio:5.2f} x as fast; peak {peaks['ours'] / 2**20:6.0f} MiB against {peaks['spandrel'] / 2**20:6.0f} MiB"
+            f"{case:22s} {work:14s} ours {medians['ours'] * 1e3:8.1f} ms"
+            f"  spandrel {medians['spandrel'] * 1e3:8.1f} ms  {ratio:5.2f} x as fast"
+            f"; peak {peaks['ours'] / 2**20:6.0f} MiB against {peaks['spandrel'] / 2**20:6.0f} MiB"
             f"{f'; fork and join {fork_and_join_us():.1f} us' if at_once else ''}",
             flush=True,
         )

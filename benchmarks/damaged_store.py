@@ -1,8 +1,11 @@
-"""Every kind of store file damaged in many ways: what `status`, `plan`, `report` and `run` make of it.
+"""Damages every kind of store file in many ways, and watches `status`, `plan`, `report` and `run`.
 
-`python benchmarks/damaged_store.py [COUNT] [RUNS]`: COUNT seeded damages (default 500) of each kind of file, looked at in this
-process as `status`, `plan` and `report` do; then RUNS (default 12) stores of a sweep that was really trained, each damaged in
-one file and run again. Prints counts by kind; exits 1 if anything raised, or a number changed without a word.
+    python benchmarks/damaged_store.py [COUNT] [RUNS]
+
+First come COUNT seeded damages (default 500) of each kind of file, looked at in this process as
+`status`, `plan` and `report` do. Then RUNS (default 12) stores of a sweep that was really trained
+are each damaged in one file and run again. Prints counts by kind. Exits with 1 if anything raised,
+or if a number changed without a word.
 """
 
 from __future__ import annotations
@@ -22,16 +25,7 @@ from orchestrator.report.contents import Report
 from orchestrator.report.page import render
 from orchestrator.store import read_store
 from orchestrator.store.survey import survey
-from tests.damage import (
-    DAMAGES,
-    KINDS,
-    Seen,
-    damaged,
-    files_of,
-    look,
-    numbers_that_changed_unsaid,
-    written,
-)
+from tests import damage
 from tests.sweeps import command, environment, run, write_sweep
 
 SEED = 16
@@ -42,30 +36,29 @@ RUN_DEADLINE_S = 300
 def main(count: int, runs: int) -> int:
     wrong = 0
     with tempfile.TemporaryDirectory() as folder:
-        plan, store = written(Path(folder))
-        before = look(plan, store, tables=True)
+        plan, store = damage.written(Path(folder))
+        before = damage.look(plan, store, tables=True)
         print(
-            f"{'kind':12} {'damages':>8} {'named':>8} {'unnamed':>8} {'raised':>8} {'silent':>8} {'s':>7}"
+            f"{'kind':12} {'damages':>8} {'named':>8} {'unnamed':>8} {'raised':>8}"
+            f" {'silent':>8} {'s':>7}"
         )
-        for kind in KINDS:
+        for kind in damage.KINDS:
             wrong += _kind(kind, count, plan, store, before)
     return 1 if wrong + (_runs(runs) if runs else 0) else 0
 
 
-def _kind(kind: str, count: int, plan, store: Path, before: Seen) -> int:
-    """How many damages of a kind raised, or changed a number without a word."""
+def _kind(kind: str, count: int, plan, store: Path, before: damage.Seen) -> int:
+    """The number of damages of a kind that raised, or changed a number without a word."""
     dice, began = random.Random(f"{SEED} {kind}"), time.monotonic()
     named = unnamed = raised = silent = 0
     for turn in range(count):
-        path, (name, damage) = (
-            dice.choice(files_of(store, kind)),
-            dice.choice([*DAMAGES.items(), ("folder", None)]),
-        )
-        content = damage(path.read_bytes(), dice) if damage else None
+        path = dice.choice(damage.files_of(store, kind))
+        name, spoilt = dice.choice([*damage.DAMAGES.items(), ("folder", None)])
+        content = spoilt(path.read_bytes(), dice) if spoilt else None
         try:
-            with damaged(path, content):
-                after = look(plan, store)
-                if turn % 25 == 0:  # the templates, which are given nothing but the frame
+            with damage.damaged(path, content):
+                after = damage.look(plan, store)
+                if turn % 25 == 0:  # seldom, since the templates see nothing but the frame
                     render(_report(plan, after))
                 found = survey(read_store(str(store)))
         except Exception:
@@ -74,7 +67,7 @@ def _kind(kind: str, count: int, plan, store: Path, before: Seen) -> int:
             traceback.print_exc()
             continue
         named, unnamed = named + bool(found), unnamed + (not found)
-        if changed := numbers_that_changed_unsaid(before, after):
+        if changed := damage.numbers_that_changed_unsaid(before, after):
             silent += 1
             print(f"{kind}: {name} of {path.relative_to(store)} changes {changed} without a word")
     seconds = time.monotonic() - began
@@ -85,8 +78,8 @@ def _kind(kind: str, count: int, plan, store: Path, before: Seen) -> int:
     return raised + silent
 
 
-def _report(plan, seen: Seen) -> Report:
-    """Without figures, which take seconds."""
+def _report(plan, seen: damage.Seen) -> Report:
+    """A report without figures, which would take seconds."""
     rows = correlation.divergence(seen.frame)
     found = correlation.correlations(seen.frame, rows)
     return Report(
@@ -95,17 +88,18 @@ def _report(plan, seen: Seen) -> Report:
 
 
 def _runs(runs: int) -> int:
-    """How many runs of a damaged store raised, or ended with another exit code than they may."""
+    """The number of runs of a damaged store that raised, or exited with a code they must not."""
     wrong, dice = 0, random.Random(SEED)
     with tempfile.TemporaryDirectory() as top:
         trained = Path(top, "trained")
         run(write_sweep(trained, name="held", norms="layer_norm, i_ln"))
-        kinds = [kind for kind in KINDS if files_of(trained / "runs", kind)]
+        kinds = [kind for kind in damage.KINDS if damage.files_of(trained / "runs", kind)]
         for turn in range(runs):
-            kind, (name, damage) = kinds[turn % len(kinds)], dice.choice(list(DAMAGES.items()))
+            kind = kinds[turn % len(kinds)]
+            name, spoilt = dice.choice(list(damage.DAMAGES.items()))
             copy = Path(shutil.copytree(trained, Path(top, str(turn))))
-            path = dice.choice(files_of(copy / "runs", kind))
-            path.write_bytes(damage(path.read_bytes(), dice))
+            path = dice.choice(damage.files_of(copy / "runs", kind))
+            path.write_bytes(spoilt(path.read_bytes(), dice))
             done = subprocess.run(
                 command("run", "held.yaml"),
                 cwd=copy,

@@ -1,6 +1,8 @@
-"""i-LN against torch's LayerNorm: forward and backward at (16, 4096, 180) in float32, in turn, medians.
+"""i-LN against torch's LayerNorm: medians of forward and backward at (16, 4096, 180) in float32,
+taken in turn.
 
-An image whose mean is more than OFF_CENTRE times its std takes another way, with centred values: both are timed.
+An image whose mean is more than OFF_CENTRE times its std is computed in another way, with centred
+values. Both ways are timed.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ def main() -> None:
     print(f"{SHAPE} on {torch.get_num_threads()} CPU threads, forward + backward")
     for name, median in medians.items():
         print(
-            f"{name:30s} {median * 1e3:8.1f} ms   {median / medians['nn.LayerNorm']:5.2f} x nn.LayerNorm"
+            f"{name:30s} {median * 1e3:8.1f} ms"
+            f"   {median / medians['nn.LayerNorm']:5.2f} x nn.LayerNorm"
         )
 
 

@@ -1,6 +1,9 @@
-"""Damaged image files through `decode`: an image or a sentence, whatever the bytes. Prints what 10,000 of them came to.
+"""Puts damaged image files through `decode`, which must give an image or a sentence whatever the
+bytes.
 
-python benchmarks/mutated_images.py [COUNT [SEED]]
+    python benchmarks/mutated_images.py [COUNT [SEED]]
+
+Prints how many of COUNT (default 10,000) files had which outcome.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ FORMATS: dict[str, dict[str, object]] = {
 
 
 def originals(side: int = 24) -> dict[str, bytes]:
-    """A small picture in every format, RGB and gray, with an EXIF block where the format can hold one."""
+    """A small picture in every format, RGB and gray, with EXIF where the format can hold it."""
     pixels = np.random.default_rng(SEED).integers(0, 256, (side, side, 3), dtype=np.uint8)
     exif = Image.Exif()
     exif[0x010E] = "a picture"
@@ -51,8 +54,10 @@ def originals(side: int = 24) -> dict[str, bytes]:
 
 
 def mutations(count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """`count` damaged files: bytes replaced (most of them in the header or in the directory at the end), cut out, doubled,
-    and, in TIFFs, tags of another type.
+    """`count` damaged files.
+
+    Bytes are replaced (most of them in the header or in the directory at the end), cut out or
+    doubled, and TIFFs get tags of another type.
     """
     random = np.random.default_rng(seed)
     files = list(originals().items())
@@ -95,7 +100,7 @@ def _retype(content: bytearray, random: np.random.Generator) -> None:
 
 
 def outcome(content: bytes) -> str:
-    """What became of one file; an exception other than ValueError is a bug, under its own name."""
+    """What became of one file. An exception other than ValueError is a bug, and gives its name."""
     try:
         decode(content)
     except ValueError as error:
@@ -107,7 +112,7 @@ def outcome(content: bytes) -> str:
 
 def main() -> int:
     count, seed = (int(v) for v in (*sys.argv[1:3], *(COUNT, SEED)[len(sys.argv) - 1 :]))
-    warnings.simplefilter("ignore")  # Pillow warns of damage besides
+    warnings.simplefilter("ignore")  # Pillow warns of damage as well
     kinds: Counter[str] = Counter()
     slowest = 0.0
     for _, content in mutations(count, seed):
@@ -116,7 +121,8 @@ def main() -> int:
         slowest = max(slowest, time.perf_counter() - begun)
     peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(
-        f"{kinds.total()} damaged files (seed {seed}); slowest {slowest:.2f} s, peak memory {peak_mb:.0f} MB"
+        f"{kinds.total()} damaged files (seed {seed}); "
+        f"slowest {slowest:.2f} s, peak memory {peak_mb:.0f} MB"
     )
     for kind, number in kinds.most_common():
         print(f"{number:7}  {kind}")

@@ -1,7 +1,11 @@
-"""10,000 mutated sweep files through `normsweep plan`: exit codes, tracebacks, the longest time and the largest memory.
+"""Puts 10,000 mutated sweep files through `normsweep plan`: exit codes, tracebacks, the longest
+time and the largest memory.
 
-`python benchmarks/mutations.py [COUNT [SEED]]`. Exits 1 where a promise is broken: only exit 0 or 2, no traceback, none over 5 s of
-CPU or 500 MB. Each core has a process of its own, limited in memory; one that crashes or hangs is told by its last mutation.
+    python benchmarks/mutations.py [COUNT [SEED]]
+
+Exits with 1 if a promise is broken: only exit codes 0 and 2, no traceback, never over 5 s of CPU or
+500 MB. Each core has its own process, limited in memory. A process that crashes or hangs is named
+by its last mutation.
 """
 
 from __future__ import annotations
@@ -17,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PART = 500  # mutations of one process
+PART = 500  # mutations per process
 DEADLINE_S = 900.0
-MOST_BYTES = 4 << 30  # of address space, which is more than is in memory
+MOST_BYTES = 4 << 30  # of address space, of which only a part is ever in memory
 
 
 def _limit() -> None:
@@ -27,7 +31,7 @@ def _limit() -> None:
 
 
 def part(count: int, seed: int) -> list[dict[str, Any]]:
-    """What each of `count` mutations came to; a process that did not end well is one more, with what is wrong."""
+    """The outcome of each of `count` mutations, and one more if their process did not end well."""
     command = [sys.executable, "-m", "tests.planned", str(count), str(seed)]
     try:
         ran = subprocess.run(

@@ -1,8 +1,12 @@
-"""Training patches from packed images against reading and decoding the files at every step, as BasicSR does.
+"""Training patches from packed images against reading and decoding the files at every step, as
+BasicSR does.
 
-`python benchmarks/patches.py [FOLDER]`: on the images of FOLDER, default BSDS400 under NORMSWEEP_DATA, otherwise the embedded
-photographs. One process on one core; patches per second, in turn, medians; peak resident memory of either way (of
-the packed one, pages of the mapped file included, which processes share).
+    python benchmarks/patches.py [FOLDER]
+
+Takes the images of FOLDER (by default BSDS400 under NORMSWEEP_DATA, otherwise the embedded
+photographs). Prints the median of patches per second in one process on one core, the two ways
+taking turns, and the peak resident memory of each. That of the packed way includes pages of the
+mapped file, which processes share.
 """
 
 from __future__ import annotations
@@ -38,7 +42,10 @@ CASES: dict[str, tuple[Task, int]] = {
 
 
 class Files(Sequence[Pair]):
-    """Pairs that are read and decoded whenever they are asked for; LQ of super-resolution from files of its own."""
+    """Pairs that are read and decoded whenever they are asked for.
+
+    For super-resolution, LQ is read from files as well.
+    """
 
     def __init__(self, source: ImageSet, task: Task, folder: Path) -> None:
         self._gt = [file.path for file in source.files]
@@ -57,7 +64,7 @@ class Files(Sequence[Pair]):
 
 
 def source() -> tuple[ImageSet, str]:
-    """The set that is measured, and what to say of it."""
+    """The set to measure, and a phrase that describes it."""
     if len(sys.argv) > 1:
         images = open_set("BSDS400", Path(sys.argv[1]))
         return images, f"the images of {images.folder}"
@@ -78,7 +85,7 @@ def rate(patches: TrainingPatches, first_step: int, steps: int) -> float:
 def measure(
     pairs: Sequence[Pair], task: Task, patch: int, steps: int, results: multiprocessing.Queue
 ) -> None:
-    """Median rate and peak memory of one way, in a process of its own."""
+    """Median rate and peak memory of one way, measured in its own process."""
     torch.set_num_threads(1)
     patches = TrainingPatches(pairs, task, patch, seed=0)
     rate(patches, 0, 2)
@@ -112,7 +119,8 @@ def main() -> None:
             theirs, their_memory = in_a_process(files, task, patch, 10)
         print(
             f"{name:14s} packed {ours:6.0f} patches/s, {our_memory:4.0f} MiB   "
-            f"files {theirs:6.0f} patches/s, {their_memory:4.0f} MiB   {ours / theirs:5.1f} x   packed once in {packing_s:.1f} s"
+            f"files {theirs:6.0f} patches/s, {their_memory:4.0f} MiB   {ours / theirs:5.1f} x"
+            f"   packed once in {packing_s:.1f} s"
         )
 
 

@@ -1,10 +1,12 @@
-"""Half precision of every norm and of windowed attention, by the strength of what comes in: errors, and what overflows.
+"""Half precision of every norm and of windowed attention: errors and overflows by strength of the
+input.
 
-Emulated (trainers.precision) as the CPU's path and the GPU's would run on this machine, with gradients, without, and in inference
-mode: all of them must give the same bits. Beside it torch's own kernels in half precision on the CPU, where it has them.
+Half precision is emulated (trainers.precision) on this machine, on the CPU's path and on the GPU's,
+with gradients, without, and in inference mode. All of them must give the same bits. Beside it are
+torch's own half-precision kernels on the CPU, where it has them.
 
-An error is that of all finite values relative to float64, of inputs and weights rounded beforehand; a share is of values that are
-not finite.
+An error is that of all finite values relative to float64, with inputs and weights rounded
+beforehand. A share is that of values which are not finite.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ GRAD_MODES = (torch.enable_grad, torch.no_grad, torch.inference_mode)
 
 
 class Restored(nn.Module):
-    """A norm and what it multiplies a branch by: the residual of a block whose branch does nothing."""
+    """A norm and its scale: the residual of a block whose branch does nothing."""
 
     def __init__(self, norm: Norm) -> None:
         super().__init__()
@@ -68,7 +70,7 @@ class Windowed(nn.Module):
 
 
 def modules() -> dict[str, nn.Module]:
-    """Every norm of the catalogue and every kind of attention, with drawn weights."""
+    """Every norm in the catalogue and every kind of attention, with random weights."""
     torch.manual_seed(0)
     found: dict[str, nn.Module] = {
         entry.name: Restored(entry.load()(DIM, **entry.resolve({})))
@@ -93,7 +95,7 @@ def activations(std: float) -> Tensor:
 
 @contextmanager
 def path_of(device: str) -> Iterator[None]:
-    """Take the functions of this device, `cpu` or `cuda`, on the machine at hand."""
+    """Run on this machine the functions meant for a device, `cpu` or `cuda`."""
     with ExitStack() as stack:
         if device == "cuda":
             stack.enter_context(patch.object(i_ln, "FUSED_ON", frozenset()))
@@ -102,7 +104,10 @@ def path_of(device: str) -> Iterator[None]:
 
 
 def emulated(module: nn.Module, precision: str, x: Tensor) -> Tensor:
-    """The module's output at this precision, which all paths and grad modes must give alike: AssertionError otherwise."""
+    """The module's output at this precision.
+
+    Raises AssertionError unless every path and grad mode gives the same bits.
+    """
     outputs = []
     for device in ("cpu", "cuda"):
         for grad_mode in GRAD_MODES:
@@ -115,7 +120,7 @@ def emulated(module: nn.Module, precision: str, x: Tensor) -> Tensor:
 
 
 def as_rounded(module: nn.Module, x: Tensor, dtype: torch.dtype) -> tuple[nn.Module, Tensor]:
-    """Both in float64, of numbers that the format has."""
+    """The module and its input in float64, rounded to numbers that the format has."""
     return copy.deepcopy(module).to(dtype).double(), x.to(dtype).double()
 
 
@@ -138,7 +143,7 @@ def _image_norm(norm: nn.Module, x: Tensor) -> Tensor:
     return tokens * scale
 
 
-# What torch has one kernel for; i-LN by the published operations, each of which rounds.
+# Norms for which torch has one kernel; i-LN by the published operations, each of which rounds.
 NATIVE: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
     "layer_norm": _layer_norm,
     "layer_scale": lambda norm, x: _layer_norm(norm, x) * norm.gamma,
@@ -150,7 +155,10 @@ NATIVE: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
 
 
 def native(name: str, module: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor | None:
-    """Torch's own operations in half precision on the CPU; attention with scaled_dot_product_attention."""
+    """torch's own operations in half precision on the CPU, or None.
+
+    Attention is computed with scaled_dot_product_attention.
+    """
     halved = copy.deepcopy(module).to(dtype)
     with torch.no_grad(), path_of("cuda"):
         if isinstance(halved, Windowed):
@@ -184,7 +192,7 @@ class Figures:
 
 
 def row(name: str, module: nn.Module, std: float) -> dict[str, Figures | None]:
-    """By precision, and by `torch, FORMAT` for torch's own kernels."""
+    """Figures by precision, and as `torch, FORMAT` for torch's own kernels."""
     x, found = activations(std), dict[str, Figures | None]()
     for precision, dtype in HALF.items():
         wide, x64 = as_rounded(module, x, dtype)
@@ -206,7 +214,8 @@ def main() -> None:
             cells = ["" if figures[column] is None else str(figures[column]) for column in columns]
             print(f"| {name} | {std} | " + " | ".join(cells) + " |", flush=True)
     print(
-        "\nEvery figure is of one set of bits: CPU path and CUDA path, grad, no_grad and inference_mode."
+        "\nAll figures are of bits that the CPU's path and the CUDA path give alike, "
+        "with grad, no_grad and inference_mode."
     )
 
 

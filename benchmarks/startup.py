@@ -1,4 +1,4 @@
-"""How long the light commands take, beside importing Ray: medians of whole processes, one run after another."""
+"""The time that light commands take beside importing Ray: medians of whole processes, in turn."""
 
 from __future__ import annotations
 

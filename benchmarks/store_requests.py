@@ -1,15 +1,15 @@
-"""Requests to the store per minute by what follows a sweep: 1,000 trials, 100 running, 900 ended.
+"""Requests per minute that following a sweep costs the store: 1,000 trials, 100 running, 900 ended.
 
 `python benchmarks/store_requests.py [LINES]`: every trial has journalled LINES lines (default
-3,000), one a second. Counted are the requests (list, get, size) of the MLflow mirror in the driver
+3,000), one a second. It counts the requests (list, get, size) of the MLflow mirror in the driver
 and of `normsweep submit --wait`, each at its own cadence; the live table makes none. They are
-counted on 20 trials, 2 of them running, and scaled up, since what a trial costs does not depend on
-how many others there are. The last line says how many segments the running trials write.
+counted on 20 trials, 2 of them running, and scaled up, since the cost of a trial does not depend on
+how many others there are. The last line gives the number of segments that the running trials write.
 
-The `orchestrator` that is imported is the one that is measured. To measure an older commit, put its
-checkout first: `PYTHONPATH=OLDER:. python benchmarks/store_requests.py`. Before journals were
-shipped by time, each of these lines made a segment, and every pass of the mirror looked at all
-trials that had not ended when the run began.
+It measures whichever `orchestrator` is imported. To measure an older commit, put its checkout
+first: `PYTHONPATH=OLDER:. python benchmarks/store_requests.py`. Before journals were shipped by
+time, each of these lines made a segment, and every pass of the mirror looked at all trials that had
+not ended when the run began.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ else:
 
 def ship_every_s() -> float:
     if IS_BEFORE:
-        return 1.0  # every line as it came
+        return 1.0  # an older version, which ships every line as it comes
     from orchestrator.run.shipping import SHIP_EVERY_S
 
     return SHIP_EVERY_S
@@ -96,7 +96,7 @@ class Sweep:
         )
 
     def asked(self) -> Counter[str]:
-        """Requests since the last call, for ended and for running trials."""
+        """Requests since the last call: for ended trials, and for running ones."""
         running = {trial.id for trial in self.running}
         counted: Counter[str] = Counter()
         for (request, key), times in self.store.asked.items():
@@ -112,7 +112,7 @@ def _line(seq: int) -> bytes:
 
 
 def mirrored(sweep: Sweep, tracking: str) -> Counter[str]:
-    """The requests of one pass of a mirror that has caught up."""
+    """Requests in one pass of a mirror that has caught up."""
     mirror = Mirror(tracking, sweep.plan)
     mirror.sync(sweep.store, sweep.plan.trials)
     passes = 3
@@ -130,7 +130,7 @@ def mirrored(sweep: Sweep, tracking: str) -> Counter[str]:
 
 
 def followed(sweep: Sweep) -> Counter[str]:
-    """The requests of one look of `submit --wait`, not the first."""
+    """Requests in one look of `submit --wait`, other than the first."""
     ids = [trial.id for trial in sweep.plan.trials]
     if IS_BEFORE:
         sweep.asked()
@@ -147,7 +147,8 @@ def main(lines: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         sweep = Sweep(Path(folder), lines)
         print(
-            f"{'who':24}{'every':>7}{'an ended trial':>16}{'a running one':>16}{f'{MANY:,} in a minute':>20}"
+            f"{'who':24}{'every':>7}{'an ended trial':>16}{'a running one':>16}"
+            f"{f'{MANY:,} in a minute':>20}"
         )
         total = 0.0
         looks = {
@@ -165,7 +166,8 @@ def main(lines: int) -> None:
         print(f"{'together':63}{total:20,.0f}")
         written = 60 / ship_every_s()
         print(
-            f"Segments that {MANY_RUNNING} running trials write in a minute: {written * MANY_RUNNING:,.0f}."
+            f"Segments that {MANY_RUNNING} running trials write in a minute: "
+            f"{written * MANY_RUNNING:,.0f}."
         )
 
 

@@ -1,4 +1,5 @@
-"""Every norm compiled, without shapes checked: torch.compile cannot follow what checks them.
+"""Compiles every norm, with shapes unchecked: torch.compile cannot follow the code that checks
+them.
 
 `python -m tests.compiled_norms` prints one JSON object: norm -> what went wrong, or null.
 """

@@ -1,4 +1,6 @@
-"""What all tests share: one thread, photographs for development, and operators that torchvision's CUDA build lacks."""
+"""What all tests share: one thread, development photographs, and the operators that torchvision
+lacks beside a CPU torch.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ from tests.shapes import check_shapes
 
 check_shapes()
 
-from tests.s3 import bucket, s3_port  # noqa: E402, F401 (fixtures; after the hook that checks shapes)
+# These come after the hook that checks shapes. bucket and s3_port are fixtures.
+from orchestrator.plan import Plan, Trial  # noqa: E402
+from orchestrator.store import open_store  # noqa: E402
+from orchestrator.store.base import Store  # noqa: E402
+from tests.s3 import bucket, s3_port  # noqa: E402, F401
 
 torch.set_num_threads(1)
 
@@ -33,9 +39,21 @@ TORCHVISION_OPERATORS = (
 )
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store, in a folder."""
+    return open_store(str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def trial(plan: Plan) -> Trial:
+    """The first trial of the test's plan."""
+    return plan.trials[0]
+
+
 @pytest.fixture(scope="session")
 def photographs() -> Path:
-    """The folder of development photographs: $NORMSWEEP_DATA, or ../shared/data beside the project."""
+    """The folder of development photographs: $NORMSWEEP_DATA, or ../shared/data."""
     named = os.environ.get("NORMSWEEP_DATA", "").split(os.pathsep)[0]
     folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
     if not (folder / "benchmarks").is_dir():
@@ -45,7 +63,7 @@ def photographs() -> Path:
 
 @pytest.fixture(scope="session")
 def torchvision_operators() -> None:
-    """The torchvision that PyPI has beside a CPU torch comes without its compiled operators."""
+    """Declares the compiled operators that PyPI's torchvision lacks beside a CPU torch."""
     for name in TORCHVISION_OPERATORS:
         torch.library.define(f"torchvision::{name}", "(Tensor x) -> Tensor")
 

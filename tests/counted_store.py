@@ -1,4 +1,4 @@
-"""A store that counts its requests, and can be made to fail at any of them."""
+"""A store that counts its requests and can be made to fail at any of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.store.base import Store
 
 
 class CountedStore(Store):
-    """`asked` counts each (request, key). `before` is called ahead of each request, and may raise."""
+    """`asked` counts each (request, key). `before` is called before each request, and may raise."""
 
     def __init__(self, inner: Store, before: Callable[[str, str], None] | None = None) -> None:
         self._inner = inner
@@ -27,7 +27,7 @@ class CountedStore(Store):
         return self._inner
 
     def requests(self) -> dict[str, int]:
-        """How many requests of each kind were made since the last call."""
+        """The number of requests of each kind since the last call."""
         counted: Counter[str] = Counter()
         for (request, _), times in self.asked.items():
             counted[request] += times

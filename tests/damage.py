@@ -1,7 +1,10 @@
-"""Damaging the files of a store, each kind in many ways, and looking at it as `status`, `plan` and `report` do."""
+"""Damages each kind of file in a store in many ways, and looks at the store as `status`, `plan` and
+`report` do.
+"""
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orchestrator.plan import Plan, load_plan, show
+from orchestrator.plan import Plan, show
 from orchestrator.plan.gpus import Gpus
 from orchestrator.report import protocol
 from orchestrator.report.frame import Frame, read_frame
@@ -22,6 +25,8 @@ from orchestrator.store.attempts import say_alive, write_failure, write_ranks, w
 from orchestrator.store.jobs import write_outcome
 from orchestrator.store.results import write_evaluation
 from orchestrator.store.trials import Look, damage_in_words, looks_at_plan
+from tests.mutated import children
+from tests.sweeps import plan_of
 from tests.written_store import write_attempt, write_ended
 
 SWEEP = """# Does it hold?
@@ -34,7 +39,7 @@ axes:
 data: {evaluate: [embedded-test]}
 training: {steps: 40, batch_size: 4, patch_size_px: 16}
 """
-# The kinds of file that a trial has, by what its path matches.
+# The kinds of file that a trial has, each with the pattern of its path.
 KINDS = {
     "spec": r"trials/\w+/spec\.json",
     "attempt": r"trials/\w+/attempts/\d+/attempt\.json",
@@ -52,9 +57,11 @@ KINDS = {
 
 
 def written(folder: Path) -> tuple[Plan, Path]:
-    """A sweep of four trials: ended at once, ended by a second attempt, interrupted, failed; every kind of file is there."""
-    (folder / "held.yaml").write_text(SWEEP)
-    plan, path = load_plan(folder / "held.yaml"), folder / "runs"
+    """A sweep of four trials and its store, in which there is every kind of file.
+
+    One trial ended at its first attempt, one at its second, one was interrupted and one failed.
+    """
+    plan, path = plan_of(folder, SWEEP, "held"), folder / "runs"
     store = open_store(str(path))
     for trial in plan.trials[:3]:
         attempt = write_attempt(store, trial, 20)
@@ -75,9 +82,8 @@ def written(folder: Path) -> tuple[Plan, Path]:
     for trial in (plan.trials[0], plan.trials[3]):
         write_ended(store, trial)
         images = [{"name": "a.png", "psnr": 30.0}]
-        write_evaluation(
-            store, trial.id, "Set5-fp32", {"benchmark": "Set5", "precision": "fp32", "images": images}
-        )  # fmt: skip
+        evaluation = {"benchmark": "Set5", "precision": "fp32", "images": images}
+        write_evaluation(store, trial.id, "Set5-fp32", evaluation)
     write_outcome(store, "held-0a1b2c", 0, "")
     return plan, path
 
@@ -87,13 +93,13 @@ def files_of(store: Path, kind: str) -> list[Path]:
     return [path for path in paths if re.fullmatch(KINDS[kind], path.relative_to(store).as_posix())]
 
 
-# --- ways to damage a file --------------------------------------------------------------------------------------------
+# --- ways to damage a file
 
 
 def _structured(
     change: Callable[[Any, random.Random], Any],
 ) -> Callable[[bytes, random.Random], bytes]:
-    """A change of the JSON value, or of one line of a journal; what is no JSON is cut instead."""
+    """Apply `change` to the JSON value, or to one line of a journal. Cut what is not JSON."""
 
     def damage(content: bytes, dice: random.Random) -> bytes:
         lines = content.splitlines(keepends=True)
@@ -110,14 +116,8 @@ def _structured(
 
 
 def _places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    inner = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    return [at, *(place for key, child in inner for place in _places(child, (*at, key)))]
+    below = (_places(child, (*at, key)) for key, child in children(value))
+    return [at, *itertools.chain.from_iterable(below)]
 
 
 ODD = [
@@ -163,7 +163,7 @@ def _without(value: Any, dice: random.Random) -> Any:
 
 
 def _nudged(content: bytes, dice: random.Random) -> bytes:
-    """One digit is another one: what only a checksum sees."""
+    """Change one digit to another, which only a checksum can notice."""
     digits = [i for i, byte in enumerate(content) if chr(byte).isdigit()]
     if not digits:
         return b""
@@ -213,7 +213,7 @@ DAMAGES: dict[str, Callable[[bytes, random.Random], bytes]] = {
 
 @contextmanager
 def damaged(path: Path, content: bytes | None):
-    """The file with this content, or with a folder in its place for None; whole again afterwards."""
+    """Give the file this content (None: put a folder in its place), and restore it afterwards."""
     whole = path.read_bytes()
     if content is None:
         path.unlink()
@@ -229,21 +229,21 @@ def damaged(path: Path, content: bytes | None):
         path.write_bytes(whole)
 
 
-# --- looking ----------------------------------------------------------------------------------------------------------
+# --- looking
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What `status`, `plan` and `report` say of a store."""
+    """Everything that `status`, `plan` and `report` say about a store."""
 
     looks: dict[str, Look]
     text: str
     frame: Frame
-    numbers: dict[str, Any]  # by trial: its points and its state
+    numbers: dict[str, Any]  # the points and the state of each trial
 
 
 def look(plan: Plan, path: Path, *, tables: bool = False) -> Seen:
-    """`tables` as well, which take the longest and are made of nothing but the frame."""
+    """Look at the store. `tables` take the longest and depend on nothing but the frame."""
     looks = looks_at_plan(str(path), plan)
     states = {trial_id: found.state for trial_id, found in looks.items()}
     said = [show.as_text(plan, states, Gpus(0, "there is none")), *damage_in_words(looks.values())]
@@ -270,7 +270,7 @@ def _numbers(frame: Frame) -> dict[str, Any]:
 
 
 def numbers_that_changed_unsaid(before: Seen, after: Seen) -> list[str]:
-    """Trials whose numbers or state are others than before, without a word about damage."""
+    """Trials whose numbers or state have changed without a word about damage."""
     return [
         trial
         for trial, numbers in after.numbers.items()

@@ -1,6 +1,6 @@
 """Draws the floors and rooms as they are, from the imports: the lower part of docs/architecture.md.
 
-`python -m tests.drawing` remakes it, and so does `make generate`. It stands with the tests because
+`python -m tests.drawing` remakes it, and so does `make generate`. It is kept with the tests because
 it needs grimp, which only development installs (import-linter reads the same graph with it).
 """
 
@@ -16,21 +16,24 @@ import grimp
 from tests.floors import ROOT, Floor, contracts, floors, room_of
 
 PAGE = ROOT / "docs" / "architecture.md"
-MARK = "<!-- `make generate` remakes all that follows from the imports; a test says when it is stale. -->\n"
+MARK = (
+    "<!-- `make generate` remakes all that follows from the imports; "
+    "a test says when it is stale. -->\n"
+)
 PACKAGES = ("orchestrator", "trainers")
-WIDTH = 96  # characters, of the drawing
+WIDTH = 96  # of the drawing, in characters
 
 ABOUT_DRAWING = """\
 ## The floors and rooms
 
-A room is a package, or a module that stands alone. Beside each are the rooms it imports from. All of
-them stand on lower floors, since rooms that share a floor do not import each other. A class that a
+A room is a package, or a module that stands alone. Beside each are the rooms it imports from. All
+of them are on lower floors, since rooms that share a floor do not import each other. A class that a
 catalogue names (`"trainers.norms.layer_norm:LayerNorm"`) is not an import.
 """
 
 
 def page() -> str:
-    """The whole page: the part written by hand as it is, the drawing anew."""
+    """The whole page: its handwritten part unchanged, and the drawing made anew."""
     by_hand, mark, _ = PAGE.read_text().partition(MARK)
     if not mark:
         raise SystemExit(f"{PAGE}: the line that the drawing goes under is missing: {MARK}")

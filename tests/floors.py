@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 class Floor:
     """Rooms that stand side by side: packages and single modules, by full name.
 
-    Rooms of one floor do not import each other. `number` counts from the top, through both packages.
+    Rooms on one floor do not import each other. `number` counts from the top, over both packages.
     """
 
     number: int
@@ -25,7 +25,7 @@ class Floor:
 
 
 def contracts() -> list[Mapping[str, Any]]:
-    """All that CI enforces about imports."""
+    """The contracts on imports that CI enforces."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     found: list[Mapping[str, Any]] = settings["tool"]["importlinter"]["contracts"]
     return found
@@ -33,7 +33,7 @@ def contracts() -> list[Mapping[str, Any]]:
 
 @cache
 def floors() -> tuple[Floor, ...]:
-    """From top to bottom: those of orchestrator, then those of trainers, which know nothing of it."""
+    """From top to bottom: orchestrator's floors, then those of trainers, which never import it."""
     found: list[Floor] = []
     for contract in contracts():
         if contract["type"] == "layers":
@@ -45,13 +45,13 @@ def floors() -> tuple[Floor, ...]:
 
 
 def room_of(module: str) -> str | None:
-    """The room a module stands in; None for modules of neither package."""
+    """The room that a module belongs to, or None outside both packages."""
     room = ".".join(module.split(".")[:2])
     return room if room in _numbers() else None
 
 
 def floor_of(module: str) -> int | None:
-    """The number of the floor a module stands on; None for modules of neither package."""
+    """The number of the floor that a module is on, or None outside both packages."""
     return _numbers().get(".".join(module.split(".")[:2]))
 
 

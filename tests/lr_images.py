@@ -1,4 +1,4 @@
-"""Data sets with the LR images of super-resolution beside their HR ones, as the public sets have them."""
+"""Data sets with LR images for super-resolution beside their HR images, like the public sets."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_pairs(
     lr: str = "LR_bicubic",
     seed: int = 0,
 ) -> Path:
-    """`count` HR images, each a little larger than the one before, and their LR: those that `lr_mode: u8` would make."""
+    """`count` HR images, each a little larger than the last, and the LR images of `lr_mode: u8`."""
     random = np.random.default_rng(seed)
     for i in range(count):
         pixels = random.integers(0, 256, (sides[0] + i, sides[1] + 2 * i, 3), dtype=np.uint8)

@@ -1,4 +1,6 @@
-"""What a cluster is given: the folders of k8s/ as kubectl renders them, a job of each sort, and the schemas of both."""
+"""Everything that a cluster receives: the folders of k8s/ as kubectl renders them, a job of each
+sort, and the schemas of both.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,7 @@ from orchestrator.cluster.options import JobOptions
 from orchestrator.cluster.rayjob import Job, build_job
 from orchestrator.plan import load_plan
 from orchestrator.plan.source import LOADER
+from tests.mutated import children
 from tests.readme import write_overlay
 from tests.sweeps import write_sweep
 
@@ -39,7 +42,7 @@ GANGS = """workers: 4, gpus_per_worker: 1, placement: strict_pack, overrides: [
 
 @functools.cache
 def kubectl() -> str:
-    """The kubectl of this machine, or the one of the test cluster. Skips where there is none."""
+    """This machine's kubectl, or the test cluster's. Skips where there is none."""
     if found := shutil.which("kubectl"):
         return found
     archive = KUBE / "bin" / "hyperkube.tar.zst"
@@ -54,7 +57,7 @@ def kubectl() -> str:
 
 @functools.cache
 def render(name: str) -> list[Object]:
-    """The objects of a folder of k8s/, or of the README's overlay, as `kubectl apply -k` sends them."""
+    """The objects that `kubectl apply -k` sends for a folder of k8s/ or the README's overlay."""
     with tempfile.TemporaryDirectory() as folder:
         copied = shutil.copytree(K8S, Path(folder) / "k8s")
         write_overlay(copied)
@@ -73,7 +76,7 @@ def first(items: list[Object], kind: str) -> Object:
 
 
 def changed(item: Object, path: str, value: Any) -> Object:
-    """A copy with another value at `path`, such as spec.containers.0.name; None takes the field away."""
+    """A copy with another value at `path`, such as spec.containers.0.name. None removes it."""
     made = copy.deepcopy(item)
     *parents, last = path.split(".")
     place: Any = made
@@ -98,7 +101,7 @@ def job_on_cpus(folder: Path, name: str = "plain") -> Job:
 
 
 def queued_job_of_gangs(folder: Path) -> Job:
-    """With a group of pods for gangs on GPUs, and one for gangs without."""
+    """A job with one group of pods for gangs on GPUs, and one for gangs without."""
     path = write_sweep(folder, name="gangs", norms="layer_norm, i_ln")
     path.write_text(path.read_text().replace("device: cpu, workers: 1", GANGS))
     return job_of(path, queue="sweeps", priority="urgent", data_roots=("s3://sweeps/data",))
@@ -124,21 +127,17 @@ def templates(job: Job) -> list[Object]:
 
 
 def parts_of(item: Any, where: str = "") -> Iterator[tuple[str, Any]]:
-    """A value and every value inside it, with where it stands."""
+    """A value and every value inside it, each with its place."""
     yield where, item
-    inside = (
-        item.items()
-        if isinstance(item, dict)
-        else enumerate(item)
-        if isinstance(item, list)
-        else ()
-    )
-    for key, value in inside:
+    for key, value in children(item):
         yield from parts_of(value, f"{where}.{key}")
 
 
 def pods_of(item: Object) -> Iterator[tuple[str, Object]]:
-    """Every pod spec inside an object, with where it stands; the autoscaler's container as KubeRay adds it to the head."""
+    """Every pod spec inside an object, with its place.
+
+    The autoscaler's container is included as KubeRay adds it to the head.
+    """
     for where, part in parts_of(item):
         if isinstance(part, dict) and isinstance(part.get("containers"), list):
             yield where, part
@@ -155,20 +154,20 @@ def containers_of(pod: Object) -> list[Object]:
 
 
 def validate(item: Object) -> None:
-    """Raises ValidationError for what an API server would refuse, fields that it does not know among it."""
+    """Raise ValidationError for what an API server would refuse, which includes unknown fields."""
     if item["apiVersion"].partition("/")[0] in ("ray.io", "kueue.x-k8s.io"):
         Draft202012Validator(schemas()[item["apiVersion"], item["kind"]]).validate(item)
-        item = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": item["metadata"],
-        }  # of which CRDs say nothing
+        # CRDs say nothing about metadata, so it is checked as any other object's.
+        item = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": item["metadata"]}
     kubernetes_validate.validate(item, KUBERNETES, strict=True)
 
 
 @functools.cache
 def schemas() -> dict[tuple[str, str], Object]:
-    """(apiVersion, kind) -> the schema of KubeRay's or Kueue's objects, strict. Skips where there are none."""
+    """Strict schemas of KubeRay's and Kueue's objects, by (apiVersion, kind).
+
+    Skips where there are none.
+    """
     files = [KUBE / "manifests" / name for name in ("kuberay-crds.yaml", "kueue.yaml")]
     if not all(file.exists() for file in files):
         pytest.skip(f"no schemas of KubeRay and Kueue in {KUBE / 'manifests'}: set NORMSWEEP_KUBE")
@@ -182,7 +181,10 @@ def schemas() -> dict[tuple[str, str], Object]:
 
 
 def strict(schema: Object) -> Object:
-    """Makes a CRD's schema refuse fields it does not name, as the API server does under fieldValidation=Strict."""
+    """Make a CRD's schema refuse fields that it does not name.
+
+    So does an API server under fieldValidation=Strict.
+    """
     for _, part in parts_of(schema):
         if isinstance(part, dict) and part.get("type") == "object" and "properties" in part:
             part["additionalProperties"] = bool(part.get("x-kubernetes-preserve-unknown-fields"))
@@ -203,7 +205,7 @@ def each_folder(request: pytest.FixtureRequest) -> list[Object]:
 def each_lot(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> list[Object]:
-    """All objects of a folder of k8s/, or of a job."""
+    """All objects in a folder of k8s/, or in a job."""
     if request.param in RENDERED:
         return render(request.param)
     made = JOBS[request.param](tmp_path_factory.mktemp("sweep"))

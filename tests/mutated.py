@@ -1,10 +1,10 @@
-"""Seeded mutations of a sweep file: its bytes, its lines, its YAML structure, its values, sizes and nesting."""
+"""Seeded mutations of a sweep file's bytes, lines, YAML structure, values, sizes and nesting."""
 
 from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import yaml
@@ -75,7 +75,7 @@ VALUES: tuple[Any, ...] = (
     {"match": {}, "from": "x"},
     list(range(3_000)),
 )
-TEXTS = (  # as they stand in the file; what yaml.dump would not write
+TEXTS = (  # put into the file as they are, since yaml.dump would not write them
     "0x" + "f" * 4_000,
     "9" * 5_000,
     "-" + "9" * 4_299,
@@ -131,7 +131,7 @@ AT_ONCE = 3
 
 
 def mutations(texts: list[str], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """`count` mutations, in turn of each kind: what was done, and the file's new content."""
+    """`count` mutations, each kind in turn: what was done, and the file's new content."""
     kinds: tuple[Callable[[str, random.Random], bytes], ...] = (
         *(_bytes, _lines, _structure, _values, _near, _near, _texts, _nesting),
         *(_bytes, _lines, _structure, _values, _near, _near, _texts, _sizes),
@@ -225,7 +225,7 @@ def _values(text: str, source: random.Random) -> bytes:
 
 
 def _near(text: str, source: random.Random) -> bytes:
-    """Values that could be meant: most of these can be planned."""
+    """Values that someone could mean: most of them can be planned."""
     tree = yaml.load(text, LOADER)
     for _ in range(source.randint(1, AT_ONCE)):
         holder, key = source.choice(
@@ -311,12 +311,18 @@ def _nesting(text: str, source: random.Random) -> bytes:
     return ("\n".join(kept) + f"\n{field}: {value}\n").encode()
 
 
+def children(value: Any) -> Iterable[tuple[Any, Any]]:
+    """The items of a mapping or a list, by key or index. Other values have none."""
+    if isinstance(value, dict):
+        return value.items()
+    return enumerate(value) if isinstance(value, list) else ()
+
+
 def _places(tree: Any) -> Iterator[tuple[Any, Any]]:
     """Every (holder, key or index) below the tree's root."""
-    keys = tree if isinstance(tree, dict) else range(len(tree)) if isinstance(tree, list) else ()
-    for key in keys:
+    for key, child in children(tree):
         yield tree, key
-        yield from _places(tree[key])
+        yield from _places(child)
 
 
 def _add(holder: Any, key: str, value: Any) -> None:
@@ -327,7 +333,7 @@ def _add(holder: Any, key: str, value: Any) -> None:
 
 
 class _Plain(DUMPER):
-    """Without anchors: what stands twice is written twice."""
+    """Writes no anchors: a value that is there twice is written twice."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,10 +1,14 @@
-"""One rank of a training in which something happens that a test cannot wait for: `python -m tests.patched_rank RUN.json OUT WHAT`
+"""One rank of a training in which something happens that a test cannot wait for.
 
-RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT are the environment's. An intact checkpoint in OUT is continued. WHAT:
+    python -m tests.patched_rank RUN.json OUT PATCH
 
-    restless-scale    fp16's loss scale starts far too high and grows every third step, so that steps are skipped
+RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT come from the environment. An intact checkpoint in OUT
+is continued. PATCH is one of:
+
+    restless-scale    fp16's loss scale starts far too high and grows every third step, so that
+                      steps are skipped
     one-sees          from the second probe on, rank 1 alone measures features beyond all limits
-    patience          prints how long each process group waits, in seconds
+    patience          prints how many seconds each process group waits
 """
 
 from __future__ import annotations

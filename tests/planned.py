@@ -1,7 +1,10 @@
-"""Planning mutated sweep files.
+"""Plans mutated sweep files.
 
-`python -m tests.planned COUNT SEED` plans so many mutations of the sweeps that ship, one after the other in one process, as the
-command `normsweep plan` does, and prints a line of JSON for each: what was done, exit code, seconds, peak memory, what went wrong.
+    python -m tests.planned COUNT SEED
+
+Plans COUNT mutations of the sweeps that ship, one after another in one process, as the command
+`normsweep plan` does. Prints a line of JSON for each: the mutation, the exit code, seconds, peak
+memory, and what went wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from tests.mutated import mutations
 
 
 def shipped() -> list[str]:
-    """The sweeps that ship, their data sets replaced by those that every machine has."""
+    """The sweeps that ship, with data sets that every machine has."""
     files = sorted((Path(__file__).parents[1] / "sweeps").glob("*.yaml"))
     return [
         path.read_text().replace("BSDS400", "embedded-train").replace("Set5", "embedded-test")
@@ -33,12 +36,14 @@ def shipped() -> list[str]:
 
 
 def plan_in_process(path: Path, verb: str = "plan") -> dict[str, Any]:
-    """What the command does with a file: exit code (None where it raised), CPU seconds, peak memory in bytes, what it printed."""
+    """Run the command on a file: its exit code (None where it raised), CPU seconds, peak memory in
+    bytes, and output.
+    """
     _command()
     said, code = io.StringIO(), None
     sys.argv = ["normsweep", verb, str(path), "--store", str(path.parent / "none")]
     _forget_peak()
-    began = time.process_time()  # planning waits for nothing, and other tests run beside this one
+    began = time.process_time()  # CPU time, since other tests run beside this one
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         try:
             code = cli.main()
@@ -52,7 +57,7 @@ def plan_in_process(path: Path, verb: str = "plan") -> dict[str, Any]:
 
 @functools.cache
 def _command() -> None:
-    """Typer makes its parser anew for every call, which takes longer than planning."""
+    """Make the parser once. Typer makes it for every call, which takes longer than planning."""
     cli.app = typer.main.get_command(cli.app)  # type: ignore[assignment]
 
 
@@ -62,7 +67,7 @@ def _forget_peak() -> None:
 
 
 def _peak() -> int:
-    """Bytes."""
+    """Peak memory in bytes."""
     line = next(
         line
         for line in Path("/proc/self/status").read_text().splitlines()
@@ -74,7 +79,7 @@ def _peak() -> int:
 def wrong_with(
     outcome: dict[str, Any], most_s: float = 5.0, most_bytes: float = 500e6
 ) -> str | None:
-    """Which promise an outcome breaks, if any."""
+    """The promise that an outcome breaks, or None."""
     said = str(outcome["said"])
     if outcome["code"] not in (0, 2):
         return f"exit {outcome['code']}: {said[-2_000:]}"

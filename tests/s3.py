@@ -1,4 +1,4 @@
-"""A real S3 server for tests, and a proxy before it that counts requests and answers some of them wrongly."""
+"""A real S3 server for tests, and a proxy before it that counts requests and falsifies answers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import boto3
 import pytest
 
 from orchestrator import objects
+from tests.ranks import free_port
 
 SERVICES = Path(
     os.environ.get("NORMSWEEP_SERVICES") or Path(__file__).parents[2] / "shared" / "services"
@@ -29,17 +30,11 @@ SERVICES = Path(
 ACCESS, SECRET = "test", "testtesttest"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def service(
     name: str, *arguments: str, port: int, host: str = "127.0.0.1", **environment: str
 ) -> Iterator[None]:
-    """A server of the folder of test services, until the block ends. Skips where there is none."""
+    """A server from the folder of test services, until the block ends. Skips if there is none."""
     if not (SERVICES / "run").exists() or shutil.which("zstd") is None:
         pytest.skip(f"no {name} in {SERVICES} (or no zstd): set NORMSWEEP_SERVICES")
     process = subprocess.Popen(
@@ -78,8 +73,10 @@ class Wrong:
 
 @dataclass
 class Bucket:
-    """A bucket and the proxy before it. `fault(method, key, headers, body)` may put another answer in the server's place;
-    `before(method, key, headers)` is called ahead of the server.
+    """A bucket and the proxy before it.
+
+    `fault(method, key, headers, body)` may replace the server's answer. `before(method, key,
+    headers)` is called before the server is asked.
     """
 
     name: str
@@ -101,21 +98,28 @@ class Bucket:
         self.client.put_object(Bucket=self.name, Key=key, Body=content)
 
     def gets(self) -> dict[str, int]:
-        """How often each object was read."""
+        """The number of times each object was read."""
         return {
             key: count for (method, key), count in self.requests.items() if method == "GET" and key
         }
+
+
+class QuietHandler(BaseHTTPRequestHandler):
+    """Logs no requests."""
+
+    def log_message(self, *about: object) -> None:
+        pass
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *about: object) -> None:
-        """A client that was killed, or a server that has ended: tests look at what comes of it."""
+        """Be silent: tests kill clients and end servers, and look at what comes of it."""
 
 
 def _proxy(bucket: Bucket, port: int) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         protocol_version = "HTTP/1.1"
 
         def _answer(self) -> None:
@@ -152,15 +156,12 @@ def _proxy(bucket: Bucket, port: int) -> type[BaseHTTPRequestHandler]:
 
         do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = _answer  # noqa: N815
 
-        def log_message(self, *about: object) -> None:
-            pass
-
     return Handler
 
 
 @pytest.fixture(scope="session")
 def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Where a real S3 server listens."""
+    """The port on which a real S3 server listens."""
     port = free_port()
     folder = tmp_path_factory.mktemp("s3")
     arguments = ("--port", f"127.0.0.1:{port}", "posix", str(folder))
@@ -172,7 +173,7 @@ def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 
 @pytest.fixture
 def bucket(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """A bucket of this test's own; S3 in this process, and in those it starts, means the proxy before it."""
+    """A bucket for this test alone. This process and those it starts reach S3 through the proxy."""
     use_s3(monkeypatch, s3_port)
     client = boto3.client("s3")
     name = f"test-{uuid.uuid4().hex[:12]}"

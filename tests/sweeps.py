@@ -1,4 +1,4 @@
-"""Running the command `normsweep` on sweeps that train in seconds, and looking at what it left."""
+"""Runs the command `normsweep` on sweeps that train in seconds, and looks at what it left."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
 import torch
 
+from orchestrator.errors import UserError
+from orchestrator.plan import Plan, load_plan
 from trainers import own
 
 SWEEP = """\
@@ -40,7 +44,7 @@ def write_sweep(
     checkpoint_every: int = 20,
     workers: int = 1,
 ) -> Path:
-    """A sweep file of tiny trials in `folder`."""
+    """Write a sweep file of tiny trials in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.yaml"
     path.write_text(
@@ -56,18 +60,50 @@ def write_sweep(
     return path
 
 
+def plan_of(folder: Path, text: str, name: str = "a_sweep") -> Plan:
+    """The plan of a sweep file with this text."""
+    path = folder / f"{name}.yaml"
+    path.write_text(text)
+    return load_plan(path)
+
+
+def said_of(folder: Path, text: str | bytes) -> str:
+    """What planning says of a file that it refuses, which it names `bad.yaml`."""
+    path = folder / "bad.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as caught:
+        load_plan(path)
+    return str(caught.value).replace(str(path), "bad.yaml")
+
+
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "orchestrator", *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:
-    """Of a command: ours, but for where a sweep that was planned in this process has had norms looked for."""
+    """A command's environment: ours, without the folders of norms that planning here has added."""
     ours = {name: value for name, value in os.environ.items() if name != own.FOLDERS}
     return {**ours, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
 
 
+def normsweep(
+    folder: Path, *arguments: object, expect: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in `folder` to its end. Its exit code must be `expect`."""
+    done = subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done
+
+
 def start(file: Path, *flags: object) -> subprocess.Popen[str]:
-    """`normsweep run FILE` in the file's folder, its store there as well."""
+    """Start `normsweep run FILE` in the file's folder, where its store is as well."""
     return subprocess.Popen(
         command("run", file, *flags),
         cwd=file.parent,
@@ -79,11 +115,17 @@ def start(file: Path, *flags: object) -> subprocess.Popen[str]:
 
 
 def run(file: Path, *flags: object, expect: int = 0) -> str:
-    """`normsweep run FILE` to its end; returns what it printed."""
+    """Run `normsweep run FILE` to its end, and return what it printed."""
     process = start(file, *flags)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == expect, output
     return output
+
+
+def trained(folder: Path, **settings: Any) -> Path:
+    """Write a sweep in `folder` and run it to its end; returns the folder."""
+    run(write_sweep(folder, **settings))
+    return folder
 
 
 def wait_for(
@@ -102,7 +144,7 @@ def sealed_checkpoints(folder: Path) -> list[Path]:
 
 
 def ranks(folder: Path) -> list[psutil.Process]:
-    """The rank processes that train for the store in `folder`."""
+    """The processes of ranks that train for the store in `folder`."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
@@ -112,7 +154,7 @@ def ranks(folder: Path) -> list[psutil.Process]:
 
 
 def results(folder: Path) -> dict[str, dict]:
-    """Trial id -> result.json."""
+    """The content of result.json, by trial id."""
     return {
         path.parent.name: json.loads(path.read_text())
         for path in (folder / "runs/trials").glob("*/result.json")
@@ -142,7 +184,7 @@ def assert_same_bits(one: Path, other: Path) -> None:
 
 
 def tracked_points(folder: Path, experiment: str) -> dict[str, Counter[tuple[str, int]]]:
-    """Trial id -> how often MLflow has each (metric, step)."""
+    """How often MLflow has each (metric, step), by trial id."""
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/runs/mlflow.db")

@@ -1,4 +1,4 @@
-"""Specs small enough that a test trains them in seconds."""
+"""Specs small enough for a test to train them in seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records the way of a plan through the modules, while `run_sweep` runs for real in this process.
+"""Records the way of a plan through the modules while `run_sweep` runs for real in this process.
 
 Two things are counted, with the floors of pyproject.toml (`tests/floors.py`):
 
@@ -10,8 +10,8 @@ Two things are counted, with the floors of pyproject.toml (`tests/floors.py`):
   generators made above and read below, and what a catalogue names.
 
 Code outside both packages is looked through: a function of ours that Ray calls counts as called by
-whichever module of ours called Ray. What runs in other processes (Ray's actors, so the trainable and
-its gang, and the ranks) is not seen.
+whichever module of ours called Ray. What runs in other processes (Ray's actors, hence the trainable
+and its gang, and the ranks) is not seen.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Call(NamedTuple):
 
 @dataclass
 class Way:
-    """What was seen: the calls out of `start`, in order, and each different call from any module into another."""
+    """The calls out of `start`, in order, and each distinct call from any module into another."""
 
     start: str
     thread: threading.Thread = field(default_factory=threading.current_thread)
@@ -49,7 +49,7 @@ class Way:
 
     @property
     def climbs(self) -> list[tuple[Call, Call]]:
-        """Each call that leads higher than the call before it, and that one."""
+        """Each call that leads higher than the call before it, together with that one."""
         pairs = zip(self.calls, self.calls[1:], strict=False)
         return [
             (before, call) for before, call in pairs if _floor(call.module) < _floor(before.module)
@@ -64,11 +64,11 @@ class Way:
         ]
 
     def into(self, module: str) -> list[Call]:
-        """The different calls into a module, from anywhere."""
+        """The distinct calls into a module, from anywhere."""
         return [call for call in self.everywhere if call.module == module]
 
     def see(self, frame: FrameType, event: str, _: Any) -> None:
-        """For sys.setprofile."""
+        """Take a frame from sys.setprofile."""
         module = frame.f_globals.get("__name__", "")
         if (
             event != "call"

@@ -1,4 +1,4 @@
-"""A folder store as a sweep leaves it, written by hand: curves that look like training, in milliseconds."""
+"""Writes a folder store as a sweep leaves it, in milliseconds: its curves look like training."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
 
 
 def write_attempt(store: Store, trial: Trial, until: int, *, diverge: bool = False) -> int:
-    """The next attempt's record and its journal, in two segments."""
+    """Write the next attempt's record, and its journal in two segments."""
     attempt = _begin(store, trial)
     lines = list(records(trial, until, diverge))
     for part in (lines[: len(lines) // 2], lines[len(lines) // 2 :]):
@@ -92,14 +92,14 @@ def write_ended(
     until: int | None = None,
     ema: bytes = b"weights",
 ) -> None:
-    """A trial with its result: an attempt, a checkpoint and result.json."""
+    """Write a trial that has ended: an attempt, a checkpoint and result.json."""
     step = trial.spec.training.steps if until is None else until
     attempt = write_attempt(store, trial, step, diverge=outcome == "diverged")
     _end(store, trial, attempt, step, outcome, ema)
 
 
 def write_run(store: Store, trial: Trial, folder: Path) -> None:
-    """A completed trial from the run folder that `python -m trainers` left."""
+    """Write a completed trial from the run folder that `python -m trainers` left."""
     attempt, result = _begin(store, trial), json.loads((folder / "result.json").read_text())
     journals.put_segment(store, trial.id, attempt, 0, (folder / "journal.jsonl").read_bytes())
     ema = folder / "checkpoints" / result["checkpoint"] / "ema.pt"
@@ -124,6 +124,6 @@ def _end(store: Store, trial: Trial, attempt: int, step: int, outcome: str, ema:
 
 
 def write_sweep(store: Store, plan: Plan) -> None:
-    """Every trial of the plan, completed."""
+    """Write every trial of the plan, completed."""
     for trial in plan.trials:
         write_ended(store, trial)

@@ -1,8 +1,10 @@
-"""A few optimiser steps of many small networks in one gang, at every ZeRO stage: what tests/contract/test_zero.py compares.
+"""Trains many small networks for a few steps in one gang, at every ZeRO stage, for
+tests/contract/test_zero.py to compare.
 
     python -m tests.zero_gang OUT MICRO_BATCH [all]          alone, or under torchrun
 
-Writes OUT/<norm>@<backbone>@<stage>.pt, the weights after STEPS steps on a batch of 4 images, and prints nothing.
+Writes OUT/<norm>@<backbone>@<stage>.pt, the weights after STEPS steps on a batch of 4 images, and
+prints nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ STAGES = (0, 1, 2, 3)
 
 
 def chosen(everything: bool) -> Iterator[tuple[str, str]]:
-    """(norm, backbone): every norm on SwinIR, i_ln and layer_norm on the others; with `everything` the whole product."""
+    """Pairs of norm and backbone: every norm on SwinIR, i_ln and layer_norm on the others.
+
+    With `everything`, every norm on every backbone.
+    """
     for entry in NORMS:
         for backbone in NETWORKS:
             if everything or backbone == "swinir" or entry.name in ("i_ln", "layer_norm"):

@@ -1,4 +1,4 @@
-"""Kills in the middle of training: what ends has the bits of an undisturbed run, and MLflow has each point once."""
+"""Kills in training: trials end with an undisturbed run's bits, and MLflow has each point once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tests.sweeps import (
     sealed_checkpoints,
     start,
     tracked_points,
+    trained,
     wait_for,
     write_sweep,
 )
@@ -34,9 +35,7 @@ def assert_tracked_once(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run(write_sweep(folder, **LONG))
-    return folder
+    return trained(tmp_path_factory.mktemp("undisturbed"), **LONG)
 
 
 def test_a_driver_killed_outright_is_continued_by_running_again(
@@ -45,11 +44,11 @@ def test_a_driver_killed_outright_is_continued_by_running_again(
     file = write_sweep(tmp_path, **LONG)
     driver = start(file)
     wait_for(lambda: sealed_checkpoints(tmp_path), driver)
-    trained = ranks(tmp_path)
-    assert len(trained) == 2
+    gang = ranks(tmp_path)
+    assert len(gang) == 2
     driver.kill()
     driver.communicate()
-    for rank in trained:
+    for rank in gang:
         rank.wait(timeout=60)  # no rank outlives its driver
     assert not results(tmp_path)
     run(file)

@@ -1,4 +1,6 @@
-"""Whatever ends `normsweep run`: its exit code, a checkpoint, no process left, and a command that continues to the same bits."""
+"""Whatever ends `normsweep run`, it exits with the promised code, leaves a checkpoint and no
+process, and prints a command that continues to the same bits.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.sweeps import assert_same_bits, command, environment, run, wait_for, write_sweep
+from tests.sweeps import (
+    assert_same_bits,
+    command,
+    environment,
+    run,
+    trained,
+    wait_for,
+    write_sweep,
+)
 from trainers import journal
 
 STEPS = 240
@@ -27,7 +37,7 @@ CONTINUES = "To continue: "
 
 
 class Run:
-    """A run in a process group of its own, whose processes are known by a mark in their environment."""
+    """A run in its own process group. Its processes are known by a mark in their environment."""
 
     def __init__(self, line: list[str] | str, folder: Path) -> None:
         self.folder = folder
@@ -41,16 +51,15 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
-            preexec_fn=lambda: signal.signal(
-                signal.SIGHUP, signal.SIG_DFL
-            ),  # also where these tests run under nohup
+            # These tests may run under nohup, which ignores it.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
         )
 
     def processes(self) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter():
             with suppress(psutil.Error, ProcessLookupError):
-                # Ray's workers write their titles over their environment.
+                # Ray's workers write their titles over their environment, mark and all.
                 is_ours = (
                     process.environ().get(MARK) == self.mark
                     or os.getsid(process.pid) == self.process.pid
@@ -63,7 +72,7 @@ class Run:
         return next(process for process in self.processes() if process.name() == name)
 
     def end(self) -> str:
-        """What it printed, once it has ended; nothing of it is left then."""
+        """Wait for its end, at which no process may be left. Returns what it printed."""
         output, _ = self.process.communicate(timeout=280)
         assert "Traceback" not in output, output
         assert not self.processes()
@@ -80,14 +89,20 @@ def started(line: list[str] | str, folder: Path) -> Iterator[Run]:
             process.kill()
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same sweep, run without a signal."""
+    return trained(tmp_path_factory.mktemp("undisturbed"), **ONLY_WHEN_ASKED)
+
+
 def newest_step(folder: Path) -> int:
-    """Of the newest checkpoint that counts."""
+    """The step of the newest checkpoint that counts."""
     sealed = (folder / "runs/trials").glob("*/checkpoints/step-*/manifest.json")
     return max((json.loads(path.read_text())["step"] for path in sealed), default=0)
 
 
 def journalled_step(folder: Path) -> int:
-    """Of the last line that a rank has written, whether or not it has been shipped."""
+    """The last step that a rank has written down, whether or not it has been shipped."""
     journals = [
         *folder.glob("runs/trials/*/attempts/*/journal/*.jsonl"),
         *folder.glob("runs/work/*/ranks/*/journal.jsonl"),
@@ -100,7 +115,7 @@ def journalled_step(folder: Path) -> int:
 
 
 def failures(folder: Path) -> list[dict]:
-    """By attempt."""
+    """Failures in the order of attempts."""
     written = (folder / "runs/trials").glob("*/attempts/*/failure.json")
     return [
         json.loads(path.read_text())
@@ -110,13 +125,6 @@ def failures(folder: Path) -> list[dict]:
 
 def continuing(output: str) -> str:
     return output.rpartition(CONTINUES)[2].splitlines()[0]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run(write_sweep(folder, **ONLY_WHEN_ASKED))
-    return folder
 
 
 def test_whatever_ends_a_run_its_printed_command_continues_to_the_same_bits(
@@ -134,7 +142,7 @@ def test_whatever_ends_a_run_its_printed_command_continues_to_the_same_bits(
             if isinstance(ending, str):
                 victim = one.named(ending)
                 victim.kill()
-            elif ending == signal.SIGHUP:  # as a terminal that is closed: everything hears it
+            elif ending == signal.SIGHUP:  # as when a terminal closes: every process gets it
                 os.killpg(one.process.pid, ending)
             else:
                 one.process.send_signal(ending)
@@ -171,7 +179,7 @@ def test_a_run_that_has_hardly_begun_ends_at_once(
 
 
 def listens(pid: int) -> bool:
-    """Whether the process has come to our code, which catches or blocks SIGTERM."""
+    """Whether the process has reached our code, which catches or blocks SIGTERM."""
     status = dict(
         line.split(":\t")
         for line in Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -184,9 +192,9 @@ def listens(pid: int) -> bool:
 @pytest.mark.parametrize("ending", SIGNALS)
 @pytest.mark.timeout(7200)
 def test_a_signal_at_any_moment(tmp_path: Path, undisturbed: Path, ending: signal.Signals) -> None:
-    """$NORMSWEEP_MOMENTS (10) moments, half of them of the run's time, the report included, and half of its steps.
+    """Signals at $NORMSWEEP_MOMENTS (10) moments: half by time, the report included, half by step.
 
-    Ray's start takes longer than the training: by time alone few signals would come in its midst.
+    Ray's start takes longer than the training, so by time alone few signals would hit the training.
     """
     moments = random.Random(ending)
     file = write_sweep(tmp_path / "timed", **ONLY_WHEN_ASKED)

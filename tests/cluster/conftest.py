@@ -13,7 +13,7 @@ from tests.cluster.lab import Lab, why_not
 
 @pytest.fixture(scope="session")
 def lab(photographs: Path) -> Iterator[Lab]:
-    """A real cluster with everything of `k8s/` on it. Skips, saying why, where none can be started."""
+    """A real cluster with everything in `k8s/` on it. Skips, with a reason, where none can run."""
     if (reason := why_not()) is not None:
         pytest.skip(reason)
     with started(photographs) as made:

@@ -1,7 +1,7 @@
-"""Brings up a cluster with an S3 server beside it, and our images and manifests on it, as k8s/README.md says.
+"""Brings up a cluster, an S3 server beside it, and our services on it, as k8s/README.md says.
 
-What takes long is kept in `$NORMSWEEP_LAB` (layers of images, the base image) and made again only where
-its source has changed. A cluster that is up already is used, and left up.
+What takes long is kept in `$NORMSWEEP_LAB` (the base image, layers of images) and made again only
+if its source has changed. A cluster that is already up is used, and left up.
 """
 
 from __future__ import annotations
@@ -72,9 +72,12 @@ def started(photographs: Path) -> Iterator[Lab]:
             keys = {"ROOT_ACCESS_KEY": S3_KEY, "ROOT_SECRET_KEY": S3_SECRET}
             with service("versitygw", *server, host=HERE, port=S3_PORT, **keys):
                 client = boto3.client(
-                    "s3", endpoint_url=variables["AWS_ENDPOINT_URL"],
-                    aws_access_key_id=S3_KEY, aws_secret_access_key=S3_SECRET, region_name="us-east-1",
-                )  # fmt: skip
+                    "s3",
+                    endpoint_url=variables["AWS_ENDPOINT_URL"],
+                    aws_access_key_id=S3_KEY,
+                    aws_secret_access_key=S3_SECRET,
+                    region_name="us-east-1",
+                )
                 with contextlib.suppress(client.exceptions.BucketAlreadyOwnedByYou):
                     client.create_bucket(Bucket=BUCKET)
                 lab = Lab(
@@ -105,9 +108,10 @@ def _deploy(lab: Lab, photographs: Path, *, is_new: bool) -> None:
         services = "".join(line for line in lines if " create secret " not in line)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        theirs = "registry.example.org"
         mine = {
-            "registry.example.org/mlflow-server, newTag: 0.1.0": f"{LOCAL}/mlflow-server, newTag: dev",
-            'registry.example.org/postgres, newTag: "17"': f"{LOCAL}/postgres, newTag: dev",
+            f"{theirs}/mlflow-server, newTag: 0.1.0": f"{LOCAL}/mlflow-server, newTag: dev",
+            f'{theirs}/postgres, newTag: "17"': f"{LOCAL}/postgres, newTag: dev",
         }
         readme.write_overlay(shutil.copytree(ROOT / "k8s", folder / "k8s"), mine)
         keys = [f"{key}={lab.variables[key]}\n" for key in POD_VARIABLES]

@@ -1,4 +1,4 @@
-"""A norm of a user's own that, told to by a file, takes more memory than its container may have."""
+"""A user's norm that takes more memory than its container may have, once a file tells it to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The images of k8s/README.md, built on a Debian base and loaded into every node of the test cluster."""
+"""Builds the images of k8s/README.md on a Debian base, and loads them into every node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLAGS = "--isolation chroot --layers"
 
 
 class Images:
-    """Our images, built by `make image` on a Debian base and known to every node; tagged with what is in them."""
+    """Our images, built by `make image`. The tag of normsweep's is a checksum of its contents."""
 
     def __init__(self) -> None:
         listed = sh("git", "ls-files", "--cached", "--others", "--exclude-standard", *INSIDE)
@@ -67,7 +67,7 @@ class Images:
                 yield tag
 
     def _base(self) -> str:
-        """Debian's Python. Imported and committed once, since buildah's cache wants an image with a history."""
+        """Debian's Python, imported and committed once: buildah caches on images with a history."""
         name = f"{LOCAL}/debian-python:bookworm"
         if self._id(name) is None:
             sh(KUBE / "base-image", HOME / "base.tar", deadline_s=900)
@@ -113,7 +113,10 @@ class Images:
 
 
 def built(*words: object) -> None:
-    """A build, which goes on once where buildah 1.28 could not start itself: under load it fails to seal the copy it runs from."""
+    """Run a build, a second time if buildah 1.28 could not start.
+
+    Under load it sometimes fails to seal the copy of itself that it runs from.
+    """
     try:
         sh(*words, deadline_s=1200)
     except AssertionError as error:
@@ -123,7 +126,10 @@ def built(*words: object) -> None:
 
 
 def pip_mounts(file: Path) -> list[str]:
-    """What lets pip inside a build reach what pip reaches here: its settings, written to `file`, and the folders they name."""
+    """The mounts that let pip inside a build reach the index that pip reaches here.
+
+    They are pip's settings, written to `file`, and the folders that these name.
+    """
     settings: dict[str, str] = {}
     for line in sh(sys.executable, "-m", "pip", "config", "list").splitlines():
         key, _, value = line.partition("=")

@@ -107,8 +107,12 @@ class Lab:
     def apply(self, manifest: str) -> None:
         subprocess.run(
             [KUBE_HOME / "bin/kubectl", "--namespace", NAMESPACE, "apply", "-f", "-"],
-            input=manifest, text=True, env={**os.environ, **self.variables}, check=True, capture_output=True,
-        )  # fmt: skip
+            input=manifest,
+            text=True,
+            env={**os.environ, **self.variables},
+            check=True,
+            capture_output=True,
+        )
 
     def apply_secret(self, name: str, values: dict[str, str]) -> None:
         self.apply(
@@ -131,9 +135,10 @@ class Lab:
         )  # fmt: skip
 
     def script(self, lines: str, *, cwd: Path = ROOT, **variables: str) -> subprocess.Popen[str]:
-        """Lines of a shell beside us, ended by the first that fails; it finds `kubectl` and `normsweep`.
+        """Start a shell on these lines, with `kubectl` and `normsweep` on its PATH.
 
-        bash reads them from a pipe, so that no secret is on a command line.
+        The first line that fails ends it. bash reads them from a pipe, so that no secret is on a
+        command line.
         """
         path = f"{KUBE_HOME}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
         reading, writing = os.pipe()
@@ -193,9 +198,11 @@ class Lab:
         """The job's pods of a kind, `head` or `worker`, that are not going away."""
         found = self.objects("pods", f"ray.io/node-type={kind}")
         return [
-            pod for pod in found
-            if pod["metadata"]["name"].startswith(f"{job}-") and "deletionTimestamp" not in pod["metadata"]
-        ]  # fmt: skip
+            pod
+            for pod in found
+            if pod["metadata"]["name"].startswith(f"{job}-")
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
 
     def keys(self, store: str) -> list[str]:
         """Every key of a store."""
@@ -211,7 +218,7 @@ class Lab:
         return content
 
     def can_i(self, verb: str, resource: str, account: str) -> bool:
-        """What `kubectl auth can-i` asks: whether the API would let an account do this in our namespace."""
+        """Ask as `kubectl auth can-i` does: may the account do this in our namespace?"""
         with_part, _, group = resource.partition(".")
         name, _, part = with_part.partition("/")
         asked = {
@@ -270,7 +277,7 @@ class Lab:
         return found
 
     def wait_second_trial(self, store: str) -> list[str]:
-        """Until a trial has ended and another one has a checkpoint; the ids of those that have ended."""
+        """Wait until a trial has ended and another has a checkpoint; the ids that have ended."""
 
         def ended() -> list[str]:
             keys = self.keys(store)

@@ -1,13 +1,15 @@
-"""What can happen to sweeps on a cluster: nodes cut off, memory limits, killed pods, queues, preemption (`make chaos-cluster`)."""
+"""Sweeps on a cluster survive whatever can happen to them: nodes cut off, memory limits, killed
+pods, queues, preemption (`make chaos-cluster`).
+"""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,12 @@ import pytest
 import yaml
 
 from tests.cluster.lab import HERE, KUBE, NAMESPACE, POD_VARIABLES, ROOT, Lab, sh
-from tests.cluster.sweeps import assert_same_bits_as_here, disturbed, only_job
+from tests.cluster.sweeps import (
+    assert_same_bits_as_here,
+    disturbed,
+    only_job,
+    submission_of_no_image,
+)
 
 pytestmark = pytest.mark.chaos
 CGROUPS = Path("/sys/fs/cgroup")
@@ -31,20 +38,15 @@ def cut_a_worker_node_off(lab: Lab, job: str) -> None:
         lab.wait(
             lambda: lab.kubectl("get", "node", node, "-o", ready) != "True", f"{node} is missed", 60
         )
-        until = time.monotonic() + 60  # the disturbance itself is a minute long
+        until = time.monotonic() + 60  # the node stays cut off for a minute
         lab.wait(lambda: time.monotonic() > until, "a minute", 90)
     finally:
         sh(KUBE / "cluster", "mend", node)
 
 
 def kill_a_worker_outright(lab: Lab, job: str) -> None:
-    lab.kubectl(
-        "delete",
-        "pod",
-        lab.pods(job, "worker")[0]["metadata"]["name"],
-        "--grace-period=0",
-        "--force",
-    )
+    name = lab.pods(job, "worker")[0]["metadata"]["name"]
+    lab.kubectl("delete", "pod", name, "--grace-period=0", "--force")
 
 
 def ask_a_worker_to_go(lab: Lab, job: str) -> None:
@@ -52,7 +54,7 @@ def ask_a_worker_to_go(lab: Lab, job: str) -> None:
 
 
 def let_a_rank_grow_too_large(lab: Lab, job: str) -> None:
-    """tests.cluster.hungry_norm does, once, where it finds this file."""
+    """Make the file at the sight of which tests.cluster.hungry_norm takes all memory, once."""
     name = lab.pods(job, "worker")[0]["metadata"]["name"]
     lab.kubectl("exec", name, "--", "touch", "/tmp/be-hungry")
     lab.wait(
@@ -79,7 +81,7 @@ def test_a_disturbed_sweep_ends_with_the_bits_of_an_undisturbed_one(
     file = disturbed(tmp_path / f"{name}.yaml", norms=norms, steps=600)
     store = lab.store(name)
     with lab.start(*lab.submission(file, store, "--wait"), cwd=tmp_path) as submission:
-        hungry = disturb is let_a_rank_grow_too_large  # has one trial
+        hungry = disturb is let_a_rank_grow_too_large  # its sweep has a single trial
         done = lab.wait_checkpoint(store, 2) if hungry else lab.wait_second_trial(store)
         disturb(lab, only_job(lab, name))
         output, _ = submission.communicate(timeout=900)
@@ -117,16 +119,17 @@ def test_a_sweep_with_a_diverged_trial_makes_one_cluster_and_waiting_for_it_exit
     )
 
 
-QUOTA = {"cpu": "3", "memory": "12Gi"}  # for one gang of two
+QUOTA = {"cpu": "3", "memory": "12Gi"}  # enough for one gang of two
 QUOTA_OF_GPUS = {"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "1"}
 
 
-def cluster_queue(name: str, flavor: dict[str, Any]) -> dict[str, Any]:
-    covered = [resource["name"] for resource in flavor["resources"]]
+def cluster_queue(name: str, quota: dict[str, str]) -> dict[str, Any]:
+    resources = [{"name": name, "nominalQuota": size} for name, size in quota.items()]
+    flavor = {"name": "default", "resources": resources}
     spec = {
         "namespaceSelector": {},
         "preemption": {"withinClusterQueue": "LowerPriority"},
-        "resourceGroups": [{"coveredResources": covered, "flavors": [flavor]}],
+        "resourceGroups": [{"coveredResources": [*quota], "flavors": [flavor]}],
     }
     return {"apiVersion": KUEUE, "kind": "ClusterQueue", "metadata": {"name": name}, "spec": spec}
 
@@ -141,21 +144,24 @@ def local_queue(name: str) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def queue(lab: Lab, name: str, quota: dict[str, str]) -> Iterator[None]:
+    """A queue with this quota, until the block ends."""
+    lab.apply(json.dumps(cluster_queue(name, quota)))
+    lab.apply(json.dumps(local_queue(name)))
+    yield
+    lab.kubectl("delete", f"localqueue/{name}", f"clusterqueue/{name}")
+
+
 @pytest.fixture
 def narrow_queue(lab: Lab) -> Iterator[str]:
-    """A queue with room for one small sweep; priorities are those of k8s/queues."""
-    flavor = {
-        "name": "default",
-        "resources": [{"name": name, "nominalQuota": size} for name, size in QUOTA.items()],
-    }
-    lab.apply(json.dumps(cluster_queue("narrow", flavor)))
-    lab.apply(json.dumps(local_queue("narrow")))
-    yield "narrow"
-    lab.kubectl("delete", "localqueue/narrow", "clusterqueue/narrow")
+    """A queue with room for one small sweep. Priorities are those in k8s/queues."""
+    with queue(lab, "narrow", QUOTA):
+        yield "narrow"
 
 
 def cancel_all(lab: Lab, *sweeps: str) -> None:
-    """Cancel sweeps; within a minute each, nothing is left of them."""
+    """Cancel sweeps. Within a minute, nothing must be left of each."""
     for sweep in sweeps:
         began = time.monotonic()
         lab.normsweep("cancel", sweep)
@@ -228,7 +234,7 @@ def test_a_preempted_sweep_continues_to_the_same_bits(
 
 
 def test_gpus_are_planned_placed_and_waited_for(lab: Lab, tmp_path: Path) -> None:
-    """Nodes say that they have GPUs; trials ask for them, and train on the CPU."""
+    """Nodes claim to have GPUs. Trials ask for them, but train on the CPU."""
     capacity = json.dumps({"status": {"capacity": {"nvidia.com/gpu": "2"}}})
     for node in ("node-1", "node-2"):
         lab.kubectl("patch", "node", node, "--subresource=status", "--type=merge", "-p", capacity)
@@ -262,27 +268,22 @@ def test_gpus_are_planned_placed_and_waited_for(lab: Lab, tmp_path: Path) -> Non
 def test_a_quota_of_gpus_lets_a_sweep_wait_and_says_what_is_lacking(
     lab: Lab, tmp_path: Path
 ) -> None:
-    flavor = {
-        "name": "default",
-        "resources": [{"name": name, "nominalQuota": size} for name, size in QUOTA_OF_GPUS.items()],
-    }
-    lab.apply(json.dumps(cluster_queue("few-gpus", flavor)))
-    lab.apply(json.dumps(local_queue("few-gpus")))
     file = disturbed(tmp_path / "gpu-quota.yaml")
     file.write_text(
         file.read_text().replace(
             "device: cpu, cpus_per_worker: 1", "device: auto, gpus_per_worker: 1"
         )
     )
-    lab.normsweep(*lab.submission(file, lab.store("gpu-quota"), "--queue", "few-gpus"))
-    told = lab.wait(lambda: said(lab, "gpu-quota", "needs 2 GPUs, 1 of 1 free"), "status says why")
-    assert "position 1 of 1" in told
-    cancel_all(lab, "gpu-quota")
-    lab.kubectl("delete", "localqueue/few-gpus", "clusterqueue/few-gpus")
+    with queue(lab, "few-gpus", QUOTA_OF_GPUS):
+        lab.normsweep(*lab.submission(file, lab.store("gpu-quota"), "--queue", "few-gpus"))
+        lacking = "needs 2 GPUs, 1 of 1 free"
+        told = lab.wait(lambda: said(lab, "gpu-quota", lacking), "status says why")
+        assert "position 1 of 1" in told
+        cancel_all(lab, "gpu-quota")
 
 
 def said(lab: Lab, job: str, words: str) -> str:
-    """What `status` says, once it says this."""
+    """What `status` says, if it contains these words, else ""."""
     told = lab.normsweep("status", job)
     return told if words in told else ""
 
@@ -302,7 +303,7 @@ def test_pods_are_added_while_trials_wait_for_them(lab: Lab, tmp_path: Path) -> 
 
 
 def template(folder: Path, **spec: object) -> Path:
-    """k8s/rayjob.yaml with other fields."""
+    """k8s/rayjob.yaml with some fields replaced."""
     job = yaml.safe_load((ROOT / "k8s/rayjob.yaml").read_text())
     job["spec"] |= spec
     file = folder / "rayjob.yaml"
@@ -310,7 +311,7 @@ def template(folder: Path, **spec: object) -> Path:
     return file
 
 
-def test_a_deadline_that_passed_is_told(lab: Lab, tmp_path: Path) -> None:
+def test_a_deadline_that_passed_is_reported(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "late.yaml")
     own = template(tmp_path, activeDeadlineSeconds=5)
     output = lab.normsweep(
@@ -321,7 +322,7 @@ def test_a_deadline_that_passed_is_told(lab: Lab, tmp_path: Path) -> None:
     cancel_all(lab, "late")
 
 
-def test_an_address_of_s3_that_pods_cannot_reach_is_told(lab: Lab, tmp_path: Path) -> None:
+def test_an_address_of_s3_that_pods_cannot_reach_is_reported(lab: Lab, tmp_path: Path) -> None:
     values = {name: lab.variables[name] for name in POD_VARIABLES}
     lab.apply_secret(
         "astray", values | {"AWS_ENDPOINT_URL": f"http://{HERE}:9", "AWS_MAX_ATTEMPTS": "2"}
@@ -334,7 +335,7 @@ def test_an_address_of_s3_that_pods_cannot_reach_is_told(lab: Lab, tmp_path: Pat
     cancel_all(lab, "astray")
 
 
-def test_a_quota_that_is_used_up_is_told(lab: Lab, tmp_path: Path) -> None:
+def test_a_quota_that_is_used_up_is_reported(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "greedy.yaml")
     file.write_text(file.read_text().replace("cpus_per_worker: 1", "cpus_per_worker: 40"))
     lab.normsweep(*lab.submission(file, lab.store("greedy")))
@@ -344,19 +345,9 @@ def test_a_quota_that_is_used_up_is_told(lab: Lab, tmp_path: Path) -> None:
     cancel_all(lab, "greedy")
 
 
-def test_an_image_that_no_node_has_is_told(lab: Lab, tmp_path: Path) -> None:
+def test_an_image_that_no_node_has_is_reported(lab: Lab, tmp_path: Path) -> None:
     file = disturbed(tmp_path / "imageless.yaml")
-    words = [
-        "submit",
-        file,
-        "--store",
-        lab.store("imageless"),
-        "--data",
-        lab.data,
-        "--image",
-        "localhost/none:1",
-    ]
-    lab.normsweep(*words)
+    lab.normsweep(*submission_of_no_image(lab, file))
     told = lab.wait(lambda: said(lab, "imageless", "the image cannot be pulled"), "status says why")
     assert "localhost/none:1" in told
     with_log = lab.normsweep("logs", "imageless", expect=3)
@@ -416,7 +407,7 @@ def is_ready(pod: dict[str, Any]) -> bool:
     return any(found["type"] == "Ready" and found["status"] == "True" for found in conditions)
 
 
-@contextlib.contextmanager
+@contextmanager
 def loaded_nodes(cpus: float) -> Iterator[None]:
     """Nodes whose pods share so much of a CPU, as beside other work."""
     quota = round(cpus * 100_000)
@@ -437,7 +428,7 @@ def loaded_nodes(cpus: float) -> Iterator[None]:
 def test_a_start_that_takes_minutes_on_loaded_nodes_replaces_no_pod(
     lab: Lab, tmp_path: Path
 ) -> None:
-    """Ray gives its dashboard a minute, and KubeRay's probes give the head as long as it needs then."""
+    """By default Ray gives its dashboard one minute, and KubeRay the head ten."""
     file, store = disturbed(tmp_path / "patient.yaml", steps=10, workers=1), lab.store("patient")
 
     def pods() -> dict[str, bool]:

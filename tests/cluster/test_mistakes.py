@@ -1,4 +1,6 @@
-"""Mistakes that a newcomer to a cluster makes: each is told before anything is made, or soon after, with what would be right."""
+"""Mistakes that a newcomer to a cluster makes. Each is reported before anything is made, or soon
+after, with what would be right.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +13,18 @@ import pytest
 import yaml
 
 from tests.cluster.lab import ROOT, Lab
-from tests.cluster.sweeps import disturbed, only_job
+from tests.cluster.sweeps import disturbed, only_job, submission_of_no_image
 
 
 def template(folder: Path, change: str, to: str) -> Path:
-    """k8s/rayjob.yaml with one text changed everywhere."""
+    """k8s/rayjob.yaml with one text replaced everywhere."""
     file = folder / "rayjob.yaml"
     file.write_text((ROOT / "k8s/rayjob.yaml").read_text().replace(change, to))
     return file
 
 
 def made(lab: Lab, sweep: str) -> list[str]:
-    """What there is of a sweep."""
+    """The names of a sweep's objects on the cluster."""
     selector = f"normsweep.io/sweep={sweep}"
     return [
         item["metadata"]["name"]
@@ -40,7 +42,8 @@ def made(lab: Lab, sweep: str) -> list[str]:
         ),
         (
             ("--queue", "nope"),
-            "--queue nope: there is no LocalQueue of this name in namespace normsweep (there: sweeps)",
+            "--queue nope: there is no LocalQueue of this name in namespace normsweep "
+            "(there: sweeps)",
         ),
         (
             ("--queue", "nope", "--priority", "neither"),
@@ -80,6 +83,9 @@ def test_a_name_that_the_cluster_does_not_know_is_refused_and_nothing_is_made(
         lab.kubectl("delete", "localqueue/orphan")
 
 
+BEFORE_SHM = "\n            - name: shm "
+
+
 @pytest.mark.parametrize(
     ("change", "to", "words"),
     [
@@ -90,12 +96,12 @@ def test_a_name_that_the_cluster_does_not_know_is_refused_and_nothing_is_made(
         ),
         (
             "- name: shm ",
-            "- {name: more, persistentVolumeClaim: {claimName: photographs}}\n            - name: shm ",
+            f"- {{name: more, persistentVolumeClaim: {{claimName: photographs}}}}{BEFORE_SHM}",
             "PersistentVolumeClaim photographs",
         ),
         (
             "- name: shm ",
-            "- {name: more, configMap: {name: settings}}\n            - name: shm ",
+            f"- {{name: more, configMap: {{name: settings}}}}{BEFORE_SHM}",
             "there is no ConfigMap settings",
         ),
     ],
@@ -150,7 +156,7 @@ def test_a_namespace_that_does_not_exist_is_not_an_empty_one(lab: Lab, tmp_path:
     )
 
 
-def test_an_api_that_does_not_answer_is_told_in_words(lab: Lab, tmp_path: Path) -> None:
+def test_an_api_that_does_not_answer_is_reported_in_words(lab: Lab, tmp_path: Path) -> None:
     config = yaml.safe_load(Path(lab.variables["KUBECONFIG"]).read_text())
     config["clusters"][0]["cluster"]["server"] = "https://198.18.7.1:9"
     (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config))
@@ -160,14 +166,10 @@ def test_an_api_that_does_not_answer_is_told_in_words(lab: Lab, tmp_path: Path) 
 
 
 def test_attached_with_other_flags_a_sweep_says_which(lab: Lab, tmp_path: Path) -> None:
-    """It waits in a queue that holds: nothing of what is given now would reach it."""
-    lab.kubectl(
-        "patch",
-        "clusterqueue/sweeps",
-        "--type=merge",
-        "-p",
-        json.dumps({"spec": {"stopPolicy": "Hold"}}),
-    )
+    """It waits in a queue on hold, so nothing that is given now would reach it."""
+    policy = '{"spec": {"stopPolicy": "%s"}}'
+    patch = ("patch", "clusterqueue/sweeps", "--type=merge", "-p")
+    lab.kubectl(*patch, policy % "Hold")
     try:
         file, store = disturbed(tmp_path / "again.yaml"), lab.store("again")
         flags = ("--queue", "sweeps", "--priority", "nightly")
@@ -191,13 +193,7 @@ def test_attached_with_other_flags_a_sweep_says_which(lab: Lab, tmp_path: Path) 
             job["metadata"]["uid"] for job in lab.objects("rayjobs", "normsweep.io/sweep=again")
         ] == [job["metadata"]["uid"] for job in before]
     finally:
-        lab.kubectl(
-            "patch",
-            "clusterqueue/sweeps",
-            "--type=merge",
-            "-p",
-            json.dumps({"spec": {"stopPolicy": "None"}}),
-        )
+        lab.kubectl(*patch, policy % "None")
         lab.normsweep("cancel", "again")
 
 
@@ -206,25 +202,15 @@ def test_a_pod_whose_image_does_not_exist_ends_the_waiting_within_minutes(
     lab: Lab, tmp_path: Path
 ) -> None:
     file = disturbed(tmp_path / "imageless.yaml", workers=1)
-    file.write_text(
-        file.read_text().replace("cpus_per_worker: 1", "cpus_per_worker: 3")
-    )  # of which no node has as many
+    # More CPUs than any node has.
+    file.write_text(file.read_text().replace("cpus_per_worker: 1", "cpus_per_worker: 3"))
     began = time.monotonic()
-    words = [
-        "submit",
-        file,
-        "--store",
-        lab.store("imageless"),
-        "--data",
-        lab.data,
-        "--image",
-        "localhost/none:1",
-        "--wait",
-    ]
+    words = submission_of_no_image(lab, file, "--wait")
     told = lab.normsweep(*words, expect=3, deadline_s=420)
     assert 150 < time.monotonic() - began < 400
     assert re.search(
-        r"imageless-\w+ cannot start, and will not by itself:\n  imageless-.*the image cannot be pulled",
+        r"imageless-\w+ cannot start, and will not by itself:\n"
+        r"  imageless-.*the image cannot be pulled",
         told,
     )
     status = lab.normsweep("status", "imageless").splitlines()

@@ -1,4 +1,4 @@
-"""A sweep on a real Kubernetes, from its submission to its report; what happens to it on the way; who may do what."""
+"""A sweep on a real Kubernetes, from submission to report, and who may do what there."""
 
 from __future__ import annotations
 
@@ -32,11 +32,16 @@ KINDS = (
 )
 SMOKE = ROOT / "sweeps/cluster-smoke.yaml"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}"
+VERBS = "get list watch create update patch delete deletecollection"
+OTHER_RESOURCES = (
+    "secrets configmaps pods pods/exec rayjobs.ray.io roles.rbac.authorization.k8s.io "
+    "serviceaccounts deployments.apps jobs.batch persistentvolumeclaims nodes namespaces"
+)
 
 
 @dataclass(frozen=True)
 class Smoke:
-    """sweeps/cluster-smoke.yaml after its end: its store, and what was to be seen while it ran."""
+    """sweeps/cluster-smoke.yaml, run to its end: its store, and what could be seen while it ran."""
 
     store: str
     pods: list[dict[str, Any]]
@@ -111,7 +116,8 @@ def test_a_submitted_sweep_ends_with_every_trial_done_and_its_gang_spans_both_no
     counts = status(lab, SMOKE, smoke.store)
     assert counts["done"] == counts["total"] == 6
     assert set(lab.attempts(smoke.store).values()) == {1}
-    # One CPU a pod and two ranks: the gang had a rank in each pod, and each pod was on a node of its own.
+    # Pods have one CPU and the gang has two ranks, so each pod held one of them. Now each pod must
+    # have been on another node.
     workers = [
         pod for pod in smoke.pods if pod["metadata"]["labels"].get("ray.io/node-type") == "worker"
     ]
@@ -181,9 +187,7 @@ def test_submitted_again_nothing_runs_again(lab: Lab, smoke: Smoke) -> None:
 def test_a_norm_added_trains_only_the_new_trials(lab: Lab, smoke: Smoke, tmp_path: Path) -> None:
     content = yaml.safe_load(SMOKE.read_text())
     content["axes"]["norm"].append("rezero")
-    content["sweep"] = (
-        "cluster-smoke-more"  # a file of its own: its trials are shared, its name is not
-    )
+    content["sweep"] = "cluster-smoke-more"  # trials are shared between files, names are not
     file = tmp_path / "cluster-smoke-more.yaml"
     file.write_text(yaml.safe_dump(content))
     output = lab.normsweep(*lab.submission(file, smoke.store, "--wait"))
@@ -237,34 +241,8 @@ def test_a_sweep_whose_head_is_lost_ends_with_the_bits_of_an_undisturbed_one(
 def test_an_account_may_do_what_it_needs_and_nothing_else(
     lab: Lab, account: str, may: dict[str, str]
 ) -> None:
-    resources = {
-        *may,
-        "secrets",
-        "configmaps",
-        "pods",
-        "pods/exec",
-        "rayjobs.ray.io",
-        "roles.rbac.authorization.k8s.io",
-    }
-    resources |= {
-        "serviceaccounts",
-        "deployments.apps",
-        "jobs.batch",
-        "persistentvolumeclaims",
-        "nodes",
-        "namespaces",
-    }
-    for resource in sorted(resources):
-        for verb in (
-            "get",
-            "list",
-            "watch",
-            "create",
-            "update",
-            "patch",
-            "delete",
-            "deletecollection",
-        ):
+    for resource in sorted({*may, *OTHER_RESOURCES.split()}):
+        for verb in VERBS.split():
             answer = lab.can_i(verb, resource, f"{ACCOUNT}:{account}")
             assert answer == (verb in may.get(resource, "").split()), (
                 f"{account}: {verb} {resource}"

@@ -17,7 +17,7 @@ from trainers.conformance import NETWORKS, Case
 from trainers.data.given import scale_of
 from trainers.tasks.base import Task
 
-# What the builder passes besides the knobs.
+# Arguments that the builder passes besides the knobs.
 BUILT = {
     "backbone": {"make_norm", "make_embed_norm", "make_end_norm", "stdnorm", "scale", "recompute"},
     "norm": {"dim"},
@@ -50,8 +50,11 @@ def test_names_and_specs_are_read_without_torch() -> None:
 @pytest.mark.parametrize("entry", BACKBONES, ids=lambda entry: entry.name)
 def test_the_shape_of_a_backbone_is_read_without_torch_or_its_module(entry: Entry) -> None:
     module = entry.target.partition(":")[0]
-    code = f"import sys; from trainers.catalog import BACKBONES; assert BACKBONES[{entry.name!r}].shape; "
-    code += f"print(*({{'torch', 'numpy', {module!r}}} & set(sys.modules)))"
+    code = (
+        "import sys; from trainers.catalog import BACKBONES; "
+        f"assert BACKBONES[{entry.name!r}].shape; "
+        f"print(*({{'torch', 'numpy', {module!r}}} & set(sys.modules)))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not found.stdout.split()
 
@@ -103,7 +106,7 @@ def test_a_norms_class_and_its_line_agree_on_statistics_of_the_micro_batch() -> 
         ), entry.name
 
 
-def test_every_norm_says_what_stands_at_the_ends_and_what_it_weighs() -> None:
+def test_every_norm_says_what_is_at_the_ends_and_what_it_weighs() -> None:
     for entry in NORMS:
         assert {"ends", "stdnorm", "parameters_per_channel"} <= entry.facts.keys()
         weights = entry.load()(7).parameters()
@@ -114,8 +117,8 @@ def test_every_norm_says_what_stands_at_the_ends_and_what_it_weighs() -> None:
 
 
 @pytest.mark.parametrize("name", TASKS.names)
-def test_planning_knows_of_a_task_what_it_is(name: str) -> None:
-    """Scale, pairs and how results are scored: the line says it, and so does the class."""
+def test_a_tasks_line_and_its_class_say_the_same(name: str) -> None:
+    """Scale, pairs and how results are scored: the line says the same as the class."""
     of, knobs = TASKS.resolve(name, {})
     facts, task = TASKS[of].facts, TASKS[of].load()(**knobs)
     assert isinstance(task, Task)
@@ -127,7 +130,7 @@ def test_planning_knows_of_a_task_what_it_is(name: str) -> None:
 
 @pytest.mark.parametrize("entry", METRICS, ids=lambda entry: entry.name)
 def test_a_metric_is_a_number_of_two_images_the_higher_the_nearer_they_are(entry: Entry) -> None:
-    """Whatever the channels and the size that a task compares."""
+    """It takes any number of channels and any size that a task may compare."""
     random = np.random.RandomState(0)
     for channels in (1, 3):
         image = random.randint(0, 256, (24, 32, channels)).astype(np.float64)

@@ -1,4 +1,4 @@
-"""Every norm inside every backbone keeps the promises of trainers.conformance, and breaks those it declares."""
+"""Norms keep the promises of trainers.conformance in every backbone, or declare them broken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trainers.choice import Choice
 from trainers.conformance import NETWORKS, PROMISES, SHAPES, Broken, Case, inhomogeneity, shape
 from trainers.norms.base import Norm, Normed
 
-# The settings of sweeps/zoo.yaml.
+# As in sweeps/zoo.yaml.
 SETTINGS = {
     **{entry.name: Choice(name=entry.name) for entry in NORMS},
     "batch_norm[eval_stats=batch]": Choice(name="batch_norm", knobs={"eval_stats": "batch"}),
@@ -22,9 +22,7 @@ SETTINGS = {
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("setting", SETTINGS)
 @pytest.mark.parametrize("promise", PROMISES)
-def test_a_promise_holds_or_is_declared_broken_and_is(
-    promise: str, setting: str, network: str
-) -> None:
+def test_a_promise_holds_or_is_declared_broken(promise: str, setting: str, network: str) -> None:
     case = Case(SETTINGS[setting], network)
     if promise in NORMS[case.norm.name].facts.get("breaks", ()):
         with pytest.raises(Broken):
@@ -34,7 +32,7 @@ def test_a_promise_holds_or_is_declared_broken_and_is(
 
 
 class AtLeastFloat32(Norm):
-    """Gives tokens of half precision back in float32."""
+    """Returns half-precision tokens in float32."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -44,7 +42,7 @@ class AtLeastFloat32(Norm):
 
 
 class ScaleInFloat64(Norm):
-    """Leaves the tokens as they are, and makes the branch and all that follows float64."""
+    """Leaves the tokens alone, and makes the branch and everything after it float64."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -65,7 +63,8 @@ def test_a_norm_that_changes_the_dtype_breaks_the_promise_of_shape(
 
 @pytest.mark.parametrize("network", [f"{backbone}, same size" for backbone in SHAPES])
 def test_i_ln_blocks_are_positively_homogeneous_and_layer_norm_blocks_are_not(network: str) -> None:
-    assert inhomogeneity(Case(Choice(name="i_ln"), network)) < 1e-6  # eps against a variance of 1e4
+    # What is left is eps against a variance of 1e4.
+    assert inhomogeneity(Case(Choice(name="i_ln"), network)) < 1e-6
     assert inhomogeneity(Case(Choice(name="layer_norm"), network)) > 1e-3
 
 

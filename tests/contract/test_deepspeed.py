@@ -1,4 +1,6 @@
-"""What DeepSpeed would choose for us: every default is known, those that touch a number are stated, and what is stated holds."""
+"""DeepSpeed chooses nothing for us: every default is known, those that can touch a number are
+stated, and what is stated holds.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from trainers import engine
 from trainers.deepspeed_config import ATTRIBUTES, STATED, _leaves, deepspeed_config, differences
 
 SNAPSHOT = Path(__file__).with_name("deepspeed_defaults.json")
-# Fields and sections that cannot touch a number of ours, and why. Everything else must be in STATED.
+# Fields and sections that cannot touch any number of ours, and why. All others must be in STATED.
 CANNOT_MATTER = {
     "train_batch_size": "given by the spec",
     "train_micro_batch_size_per_gpu": "given by the spec",
@@ -71,10 +73,10 @@ CANNOT_MATTER = {
     "zero_config.stage3_gather_fp16_weights_on_model_save": "deprecated",
     "zero_config.gather_16bit_weights_on_model_save": "weights are gathered by us",
     "zero_config.prefetch_bucket_size": "when weights are fetched, not what they are",
-    "zero_config.param_persistence_threshold": "where weights lie between two uses",
-    "zero_config.model_persistence_threshold": "where weights lie between two uses",
-    "zero_config.max_live_parameters": "where weights lie between two uses",
-    "zero_config.max_reuse_distance": "where weights lie between two uses",
+    "zero_config.param_persistence_threshold": "where weights are kept between two uses",
+    "zero_config.model_persistence_threshold": "where weights are kept between two uses",
+    "zero_config.max_live_parameters": "where weights are kept between two uses",
+    "zero_config.max_reuse_distance": "where weights are kept between two uses",
     "zero_config.module_granularity_threshold": "when weights are fetched, not what they are",
     "zero_config.use_all_reduce_for_fetch_params": "how weights are fetched; a sum with zeros",
     "zero_config.allgather_sequential": "how weights are fetched",
@@ -103,15 +105,10 @@ def leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
         for key, inner in value.items():
             yield from leaves(f"{name}.{key}" if name else key, inner)
     elif not name.startswith("_param_dict") and not name.endswith("._load_balance_coeff_explicit"):
+        if isinstance(value, torch.dtype):
+            value = str(value)
         plain = isinstance(value, bool | int | float | str | list) or value is None
-        yield (
-            name,
-            value
-            if plain
-            else str(value)
-            if isinstance(value, torch.dtype)
-            else type(value).__name__,
-        )
+        yield name, value if plain else type(value).__name__
 
 
 def defaults() -> dict[str, Any]:
@@ -119,7 +116,7 @@ def defaults() -> dict[str, Any]:
 
 
 def test_no_default_has_changed_since_it_was_looked_at() -> None:
-    """After an upgrade: look at what differs, state what can touch a number, then write the snapshot anew."""
+    """After an upgrade: see what differs, state what can touch a number, renew the snapshot."""
     assert defaults() == json.loads(SNAPSHOT.read_text())
 
 

@@ -1,4 +1,4 @@
-"""What `make generate` makes is up to date, and the sweeps that ship fit the schema."""
+"""Generated files are up to date, and the sweeps that ship fit the schema."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every line of PROBES promises, in every kind of backbone."""
+"""Every line of PROBES keeps its promises in every kind of backbone."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def measured(model: nn.Module, *names: str, at_once: int | None = None) -> dict[
 
 
 def assert_near(one: Observation, other: Observation, rel: float = 1e-6) -> None:
-    """Features themselves differ by float32's rounding where another number of images goes together."""
+    """Equal up to float32's rounding, which differs with the number of images in a pass."""
     assert dict(one.scalars) == pytest.approx(dict(other.scalars), rel=rel)
     assert one.mean_squares == pytest.approx(other.mean_squares, rel=rel)
     assert one.arrays.keys() == other.arrays.keys()
@@ -54,7 +54,7 @@ def test_a_line_is_a_class_that_is_given_the_network_and_its_knobs(name: str) ->
     assert {p.name: p.default for p in parameters[1:]} == {
         k: v.default for k, v in PROBES[name].knobs.items()
     }
-    assert PROBES[name].facts["gives"], "which the documentation says"
+    assert PROBES[name].facts["gives"], "the documentation needs it"
 
 
 @EVERY

@@ -18,9 +18,6 @@ from tests.manifests import (
     RENDERED,
     Object,
     changed,
-    each_folder,  # noqa: F401 (fixture `rendered`)
-    each_job,  # noqa: F401 (fixture `job`)
-    each_lot,  # noqa: F401 (fixture `objects`)
     first,
     job_on_cpus,
     render,
@@ -52,7 +49,7 @@ def test_every_object_is_valid_to_the_letter(objects: list[Object]) -> None:
 
 
 def test_an_object_of_the_whole_cluster_has_no_namespace(rendered: list[Object]) -> None:
-    """kustomize gives one to every kind that it does not know, where an overlay names a namespace."""
+    """If an overlay names a namespace, kustomize gives it to every kind that it does not know."""
     namespaced = [
         item
         for item in rendered

@@ -1,4 +1,4 @@
-"""Norms against their formulas, and what every one of them promises to a block."""
+"""Norms equal their formulas, and keep what every norm promises to a block."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def test_a_fast_i_ln_passes_gradcheck(fast, offset: float) -> None:
 
 
 def features(kind: str, shape: tuple[int, int, int]) -> torch.Tensor:
-    """In float64, of numbers that float32 has: drawn, or such that errors of a sum have all one sign."""
+    """Numbers that float32 has, in float64: random ones, or such that all errors of a sum have one
+    sign.
+    """
     generator = torch.Generator().manual_seed(0)
     drawn = torch.randn(shape, dtype=torch.float64, generator=generator)
     x = {
@@ -127,7 +129,7 @@ def features(kind: str, shape: tuple[int, int, int]) -> torch.Tensor:
     ],
 )
 def test_i_ln_in_float32_keeps_its_digits(shape: tuple[int, int, int], kind: str, of: str) -> None:
-    """Tokens, scale and gradients within 1e-5 of the largest in float64, the parity tests' tolerance."""
+    """Tokens, scale and gradients are within 1e-5 of float64's largest, as in the parity tests."""
     torch.manual_seed(0)
     x, norm = features(kind, shape), built("i_ln", shape[-1])
     grad = features("drawn", shape) if of == "a drawn gradient" else torch.full_like(x, 2.0**-10)
@@ -149,7 +151,8 @@ def test_i_ln_in_float32_keeps_its_digits(shape: tuple[int, int, int], kind: str
         assert (ours.double() - exact).abs().max() <= 1e-5 * exact.abs().max()
 
 
-ANOTHER_ORDER = 1.05, 1e-7  # of an error, and relative: the same numbers, summed in another order
+# The same numbers, summed in another order: a factor of the error, and a part of the exact value.
+ANOTHER_ORDER = 1.05, 1e-7
 
 
 @pytest.mark.parametrize(
@@ -159,7 +162,7 @@ ANOTHER_ORDER = 1.05, 1e-7  # of an error, and relative: the same numbers, summe
 def test_off_centre_i_lns_gradients_in_float32_are_no_worse_than_the_plain_formulas(
     mean: float, shape: tuple[int, int, int]
 ) -> None:
-    """Of features whose mean is so many times their std; tokens and scale as well."""
+    """Nor are tokens and scale. The mean of the features is `mean` times their std."""
     torch.manual_seed(0)
     x, norm = (features("drawn", shape) + mean).float(), built("i_ln", shape[-1])
     grads = (
@@ -223,7 +226,7 @@ def test_i_ln_of_half_precision_features_is_that_of_the_same_numbers_in_float32(
     dtype: torch.dtype,
 ) -> None:
     norm = built("i_ln").float()
-    features = (tokens() * 100).to(dtype)  # n * x^2 of a larger image leaves float16
+    features = (tokens() * 100).to(dtype)  # n * x^2 of a larger image would overflow
     x, y = features.clone().requires_grad_(), features.float().requires_grad_()
     halves, whole = norm(x), norm(y)
     assert torch.equal(halves.tokens, whole.tokens)
@@ -249,7 +252,7 @@ def test_a_compiled_norm_equals_itself(compiled: dict[str, str | None], name: st
 
 
 def test_a_scale_without_gradient_would_be_noticed() -> None:
-    """The gradient through the scale is not small change: without it the input's gradient is another one."""
+    """The gradient through the scale matters: the input's changes by over 1 % without it."""
     x = tokens(requires_grad=True)
     norm = built("i_ln")
     normed, scale = norm(x)

@@ -1,4 +1,4 @@
-"""What every pod promises: nothing that could be misused, no key written down, room and time enough."""
+"""Every pod is safe from misuse, holds no key, and has enough memory and time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from tests.manifests import (
     Object,
     changed,
     containers_of,
-    each_folder,  # noqa: F401 (fixture `rendered`)
-    each_job,  # noqa: F401 (fixture `job`)
-    each_lot,  # noqa: F401 (fixture `objects`)
     first,
     job_that_scales,
     parts_of,
@@ -42,7 +39,10 @@ VOLUMES = {
 
 
 def not_restricted(pod: Object) -> Iterator[str]:
-    """What Pod Security `restricted` would refuse (kubernetes.io/docs/concepts/security/pod-security-standards)."""
+    """What Pod Security `restricted` would refuse in a pod.
+
+    See kubernetes.io/docs/concepts/security/pod-security-standards.
+    """
     yield from (field for field in ("hostNetwork", "hostPID", "hostIPC") if pod.get(field))
     for volume in pod.get("volumes", ()):
         yield from (
@@ -67,7 +67,7 @@ def not_restricted(pod: Object) -> Iterator[str]:
 
 
 def with_token(pod: Object) -> Iterator[str]:
-    """A token of its account, other than the one that the autoscaler's container mounts."""
+    """Places where a pod holds its account's token. The autoscaler's container may mount it."""
     if pod.get("automountServiceAccountToken") is not False:
         yield "automountServiceAccountToken"
     volumes = {
@@ -89,7 +89,7 @@ def with_token(pod: Object) -> Iterator[str]:
 
 
 def without(*fields: str) -> Check:
-    """Containers that lack one of the fields, or have it as false."""
+    """Find containers that lack one of the fields, or in which it is false."""
 
     def check(pod: Object) -> Iterator[str]:
         for container in containers_of(pod):
@@ -107,7 +107,7 @@ without_probes = without("livenessProbe", "readinessProbe")
 
 
 def breaches(objects: list[Object], of: Check) -> list[str]:
-    """Where a promise is broken. There must be pods to look at."""
+    """Places where a promise is broken. There must be pods to look at."""
     pods = [(f"{item['kind']}{where}", pod) for item in objects for where, pod in pods_of(item)]
     assert pods
     return [f"{where}: {what}" for where, pod in pods for what in of(pod)]
@@ -171,7 +171,7 @@ def test_a_broken_promise_is_noticed(of: Check, path: str, value: Any) -> None:
     assert breaches([changed(item, f"spec.template.spec.{path}", value)], of) != []
 
 
-def test_every_pod_lies_in_a_namespace_that_enforces_restricted(rendered: list[Object]) -> None:
+def test_every_pod_is_in_a_namespace_that_enforces_restricted(rendered: list[Object]) -> None:
     namespaces = [item["metadata"] for item in rendered if item["kind"] == "Namespace"]
     assert {
         metadata["labels"].get("pod-security.kubernetes.io/enforce") for metadata in namespaces
@@ -226,7 +226,7 @@ def test_the_autoscaler_beside_the_head_is_looked_at(tmp_path: Path) -> None:
         assert breaches([rayjob], of) != []
 
 
-def test_a_node_told_to_end_has_longer_than_ray_waits_for_it(job: Job) -> None:
+def test_a_node_that_is_ending_has_longer_than_ray_waits_for_it(job: Job) -> None:
     _, *nodes = templates(job)
     for pod in [node["spec"] for node in nodes]:
         (container,) = pod["containers"]
@@ -257,14 +257,15 @@ KEYS = re.compile(
     | -----BEGIN\ [A-Z ]*PRIVATE\ KEY
     | \beyJ[\w-]{10,}\.eyJ                  # a JWT
     | ://[^/\s:@]+:[^/\s@]+@                # in a URL
-    | (?<![\w+/])(?=[a-z0-9+/]*[A-Z])(?=[A-Z0-9+/]*[a-z])(?=[a-zA-Z+/]*[0-9])[\w+/]{40,}  # of AWS, the secret half
+    # of AWS, the secret half
+    | (?<![\w+/])(?=[a-z0-9+/]*[A-Z])(?=[A-Z0-9+/]*[a-z])(?=[a-zA-Z+/]*[0-9])[\w+/]{40,}
     """,
     re.VERBOSE,
 )
 
 
 def keys_in(item: Object) -> Iterator[str]:
-    """Where an object holds what looks like a key, or gives a literal value to a name that promises one."""
+    """Places where an object holds what looks like a key, or a value under the name of one."""
     for where, part in parts_of(item):
         if isinstance(part, str) and KEYS.search(part):
             yield where
@@ -272,9 +273,8 @@ def keys_in(item: Object) -> Iterator[str]:
             named = {part["name"]: part["value"]} if part.keys() >= {"name", "value"} else {}
             named |= part["data"] if part.get("kind") == "ConfigMap" else {}
             for name, value in named.items():
-                if NAMES_OF_KEYS.search(name) and not str(value).startswith(
-                    "/"
-                ):  # a file's path is no key
+                is_path = str(value).startswith("/")
+                if NAMES_OF_KEYS.search(name) and not is_path:
                     yield f"{where}.{name}"
 
 

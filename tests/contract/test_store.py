@@ -141,7 +141,7 @@ def test_delete_is_idempotent(store: Store) -> None:
 @pytest.mark.parametrize(
     "key", ["", "/a", "a/", "a//b", "../a", "a/../b", ".hidden", "a/.b", "a b", "ä", "a\x00"]
 )
-def test_what_is_no_key_is_refused(store: Store, key: str) -> None:
+def test_what_is_not_a_key_is_refused(store: Store, key: str) -> None:
     for use in (
         store.get,
         store.list,
@@ -177,17 +177,17 @@ def test_reading_a_store_that_is_not_there_makes_nothing(uri: str) -> None:
     assert open_store(uri).list("trials") == []
 
 
-def test_what_stands_in_the_place_of_a_blob_is_named(tmp_path: Path) -> None:
+def test_what_is_in_the_place_of_a_blob_is_named(tmp_path: Path) -> None:
     store = open_store(str(tmp_path / "store"))
     (tmp_path / "store/a").mkdir()
     with pytest.raises(InTheWay, match="a is a folder"):
         store.get("a")
     os.mkfifo(tmp_path / "store/b")
-    with pytest.raises(InTheWay, match="b is not a file"):  # reading it would wait for ever
+    with pytest.raises(InTheWay, match="b is not a file"):  # reading it would block for ever
         store.get("b")
 
 
-def test_a_folder_that_cannot_be_one_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_reported_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EnvironmentProblem, match=r"cannot be used: .*\n?.*another --store"):
         open_store(str(tmp_path / "file"))
@@ -224,8 +224,8 @@ def test_an_s3_server_that_ignores_conditions_is_refused(bucket: Bucket) -> None
 
 
 @pytest.mark.parametrize("action", ["put_once", "replace"])
-def test_a_write_whose_answer_was_lost_is_known_as_ones_own(bucket: Bucket, action: str) -> None:
-    """The server has done it; botocore, which heard nothing of that, asks again and is refused."""
+def test_a_write_whose_answer_was_lost_is_recognised(bucket: Bucket, action: str) -> None:
+    """The server has written it. botocore never heard so, asks again, and is refused."""
     store = open_store(f"{bucket.uri}/store")
     store.put("old", b"1")
     tag = store.get_tagged("old")[1]
@@ -256,7 +256,7 @@ def test_large_files_go_to_s3_in_parts_and_come_back(bucket: Bucket, tmp_path: P
     assert (tmp_path / "back").read_bytes() == content
 
 
-def test_an_address_of_an_unknown_kind_is_told() -> None:
+def test_an_address_of_an_unknown_kind_is_refused() -> None:
     with pytest.raises(UserError, match="give a folder or s3://BUCKET/PREFIX"):
         open_store("ftp://host/path")
 

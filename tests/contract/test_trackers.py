@@ -1,4 +1,4 @@
-"""What every tracker promises (orchestrator.tracking.base), and that the mirror works with each of them."""
+"""Every tracker keeps the promises of orchestrator.tracking.base, and the mirror works with it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Kept = set[tuple[str, int, int, float]]
 
 
 def kept(tracker: Tracker, run_id: str) -> Kept:
-    """What a tracker has of a run, by its own means."""
+    """The values that a tracker has of a run, read by its own means."""
     if isinstance(tracker, MemoryTracker):
         return {(*key, value) for key, value in tracker.experiment.values[run_id].items()}
     assert isinstance(tracker, MlflowTracker)
@@ -65,7 +65,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def opened(plan: Plan, uri: str) -> Callable[[], Tracker]:
-    """The tracker as another process would find it."""
+    """Opens the tracker as another process would find it."""
 
     def again() -> Tracker:
         tracker = open_tracker(uri, plan)
@@ -88,7 +88,7 @@ def test_a_run_is_made_once_and_found_by_whoever_comes_next(
     assert found[1].tags.items() >= tags.items()
 
 
-def test_what_is_sent_twice_stands_once_and_numbers_that_are_none_are_kept(
+def test_what_is_sent_twice_is_there_once_and_values_that_are_not_finite_are_kept(
     opened: Callable[[], Tracker],
 ) -> None:
     run = opened().find_or_create("abc", "a trial", 1_764_000_000_000, {})
@@ -157,9 +157,7 @@ def test_the_mirror_sends_every_point_and_then_asks_for_nothing_more(
     assert store.requests() == {}
 
 
-def test_an_address_that_is_none_is_refused_and_one_of_a_tracker_is_shown(
-    plan: Plan, tmp_path: Path
-) -> None:
+def test_a_bad_address_is_refused_and_a_trackers_is_shown(plan: Plan, tmp_path: Path) -> None:
     with pytest.raises(UserError):
         open_tracker("ftp://nowhere", plan)
     assert shown("memory:mine") == "memory:mine"

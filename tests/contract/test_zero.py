@@ -1,6 +1,7 @@
-"""A gang at every ZeRO stage computes what a single process does: every norm on SwinIR, i-LN and LayerNorm on the others.
+"""A gang at every ZeRO stage computes what a single process does: every norm on SwinIR, i-LN and
+LayerNorm on the other backbones.
 
-The whole product of norms and backbones is `make conformance` (NORMSWEEP_CONFORMANCE=all).
+`make conformance` (NORMSWEEP_CONFORMANCE=all) tests every norm on every backbone.
 """
 
 from __future__ import annotations
@@ -20,37 +21,27 @@ from trainers.conformance import Case
 
 EVERYTHING = os.environ.get("NORMSWEEP_CONFORMANCE") == "all"
 PAIRS = list(chosen(EVERYTHING))
-# Of the whole network's way in three steps. Adam turns gradients that are nothing but rounding (of the keys' biases, which
-# attention ignores) into steps of full length, so single numbers differ; a slice left out or seen twice makes it about 1.
+# A part of the distance that the whole network moves in three steps. Adam turns gradients that are
+# nothing but rounding (of the keys' biases, which attention ignores) into steps of full length, so
+# single numbers differ. A slice left out or seen twice makes it about 1.
 ROUNDING = 0.02
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of weights by how they were trained: `gang` of two, `alone` in the same micro-batches, or `whole` in one."""
+    """Folders of weights, by how they were trained: by a `gang` of two, `alone` in the same
+    micro-batches, or `whole` in one.
+    """
     runs = {"gang": (2, 2), "alone": (1, 2), "whole": (1, 4)}
     folders = {name: tmp_path_factory.mktemp(name) for name in runs}
     everything = ["all"] if EVERYTHING else []
     processes = []
     for name, (ranks, micro_batch) in runs.items():
-        launcher = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={ranks}",
-        ]
-        command = [
-            *launcher,
-            "-m",
-            "tests.zero_gang",
-            str(folders[name]),
-            str(micro_batch),
-            *everything,
-        ]
+        launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+        gang = ["tests.zero_gang", str(folders[name]), str(micro_batch), *everything]
         processes.append(
             subprocess.Popen(
-                command,
+                [sys.executable, "-m", *launcher, "-m", *gang],
                 cwd=Path(__file__).parents[2],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -63,7 +54,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def apart(norm: str, backbone: str, one: Path, other: Path) -> float:
-    """|one - other| over the way from the start, all parameters together."""
+    """|one - other| over the distance from the start, all parameters together."""
     start = dict(Case(Choice(name=norm), NETWORKS[backbone]).build().float().named_parameters())
     a, b = (torch.load(path, weights_only=True) for path in (one, other))
     difference, way = (
@@ -98,7 +89,10 @@ def test_the_micro_batch_matters_only_to_norms_that_say_so(
 def test_running_statistics_are_updated_once_a_step_with_the_mean_over_the_ranks(
     weights: dict[str, Path], stage: int
 ) -> None:
-    """Alone, six micro-batches update them; in the gang, three steps. (That ranks agree is asserted where they run.)"""
+    """Alone, six micro-batches update them; in the gang, three steps do.
+
+    (tests.zero_gang asserts that ranks agree.)
+    """
     gang, alone = (
         torch.load(weights[how] / f"batch_norm@swinir@{of}.pt", weights_only=True)
         for how, of in (("gang", stage), ("alone", 0))

@@ -1,4 +1,6 @@
-"""Arrays of a trial that is killed and continued: each step's are in the store once, and shipped before what covers them."""
+"""Arrays of a trial that is killed and continued: those of each step are in the store once, and are
+shipped before the checkpoint that covers them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from tests.sweeps import write_sweep
 
 
 def attempt(trial: Trial, folder: Path, until_step: int) -> None:
-    """One attempt without Ray: a worker and its rank, killed once the checkpoint of a step counts."""
+    """One attempt without Ray: a worker and its rank, killed once a step's checkpoint counts."""
     store = open_store(str(folder / "runs"))
     number = new_attempt(store, trial, {})
     job = Assignment(
@@ -39,9 +41,8 @@ def attempt(trial: Trial, folder: Path, until_step: int) -> None:
         while True:
             report = worker.poll()
             for part in report.checkpoints:
-                write_manifest(
-                    store, trial.id, number, step=part.step, world_size=1, zero_stage=0, files=part.files
-                )  # fmt: skip
+                layout = {"world_size": 1, "zero_stage": 0}
+                write_manifest(store, trial.id, number, step=part.step, files=part.files, **layout)
                 if part.step >= until_step:
                     return
             assert report.exit_code in (None, 0), report.log_tail

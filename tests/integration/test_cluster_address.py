@@ -1,4 +1,4 @@
-"""`normsweep run --address`: a cluster that is still growing is waited for, and one that never comes is named."""
+"""`normsweep run --address` waits for a cluster that still grows, and names what is missing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_workers_still_joining_are_waited_for_and_then_named(tmp_path: Path, clu
     assert [result["outcome"] for result in results(tmp_path).values()] == ["completed"]
 
 
-def test_an_address_where_nothing_listens_is_told(tmp_path: Path) -> None:
+def test_an_address_where_nothing_listens_is_reported(tmp_path: Path) -> None:
     output = run(write_sweep(tmp_path), "--address", "127.0.0.1:1", expect=3)
     assert "No Ray cluster at --address 127.0.0.1:1" in output
     assert "Traceback" not in output

@@ -1,4 +1,4 @@
-"""`run` on a damaged store: what it leaves alone, it names. No trial is trained here, so no Ray is started."""
+"""`run` on a damaged store names what it leaves alone. No trial is trained, so no Ray starts."""
 
 from __future__ import annotations
 

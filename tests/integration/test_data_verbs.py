@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.sweeps import command, environment
+from tests.sweeps import command, environment, normsweep
 from trainers.data.lookup import find_set
 from trainers.data.manifests import MANIFEST
 
@@ -38,27 +38,21 @@ def set5(root: Path, count: int = 5) -> Path:
     return root / "Set5"
 
 
-def data(*arguments: object, expect: int = 0, folder: Path | None = None) -> str:
-    """`normsweep data ...` in a folder; what it printed."""
-    done = subprocess.run(
-        command("data", *arguments),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+def data(*arguments: object, expect: int = 0, folder: Path = Path()) -> str:
+    """Run `normsweep data ...` in a folder; returns what it printed."""
+    done = normsweep(folder, "data", *arguments, expect=expect)
     output = done.stdout + done.stderr
-    assert done.returncode == expect, output
     assert "Traceback" not in output
     return output
 
 
-def test_the_list_has_every_set_of_the_paper_and_where_yours_lie(tmp_path: Path) -> None:
+def test_the_list_has_every_set_of_the_paper_and_where_yours_are(tmp_path: Path) -> None:
     set5(tmp_path / "benchmarks")
     told = data("list", "--data", tmp_path)
-    names = "DF2K DIV2K Flickr2K BSDS400 Rain13K Set5 Set14 BSD100 Urban100 Manga109 CBSD68 Kodak24 McMaster LIVE1 Classic5"
+    names = (
+        "DF2K DIV2K Flickr2K BSDS400 Rain13K Set5 Set14 BSD100 Urban100 Manga109 "
+        "CBSD68 Kodak24 McMaster LIVE1 Classic5"
+    )
     for name in [*names.split(), "Test100", "Rain100L", "embedded-train", "embedded-test"]:
         assert any(line.startswith(name) for line in told.splitlines()), name
     rows = {row["name"]: row for row in json.loads(data("list", "--data", tmp_path, "--json"))}
@@ -83,7 +77,7 @@ def test_a_copy_in_order_gets_its_checksums(tmp_path: Path) -> None:
     )
 
 
-def test_a_reduced_image_changed_and_a_folder_of_them_gone_are_told_at_a_later_check(
+def test_a_later_check_reports_a_changed_reduced_image_and_a_missing_folder_of_them(
     tmp_path: Path,
 ) -> None:
     folder = set5(tmp_path)
@@ -147,7 +141,7 @@ def test_a_folder_is_known_by_its_name_from_within(tmp_path: Path) -> None:
     assert "1 images, all in order" in data("check", "photos", ".", folder=tmp_path / "photos")
 
 
-def test_every_problem_is_told_at_once_with_its_file(tmp_path: Path) -> None:
+def test_every_problem_is_reported_at_once_with_its_file(tmp_path: Path) -> None:
     folder = set5(tmp_path)
     picture(folder / "HR" / "5.png", mode="P")
     (folder / "HR" / "1.png").write_bytes((folder / "HR" / "1.png").read_bytes()[:200])
@@ -177,7 +171,7 @@ def test_a_later_check_compares_bytes_even_where_size_and_time_are_the_same(tmp_
     victim = folder / "HR/2.png"
     picture(
         victim.with_suffix(".bmp")
-    )  # a format in which any byte can differ and it stays an image
+    )  # in this format any byte can differ and the file is still an image
     victim.with_suffix(".bmp").rename(victim)
     data("check", "Set5", tmp_path)
     stat, content = victim.stat(), victim.read_bytes()
@@ -226,7 +220,7 @@ def test_a_set_made_of_others_is_checked_part_by_part(tmp_path: Path) -> None:
 def test_staging_brings_a_whole_copy_or_none(tmp_path: Path) -> None:
     folder = set5(tmp_path / "from")
     half = tmp_path / "to" / ".Set5.part" / "HR"
-    half.mkdir(parents=True)  # what a killed one has left
+    half.mkdir(parents=True)  # as a killed one leaves it
     shutil.copyfile(folder / "HR/0.png", half / "0.png")
     (half / "1.png").write_bytes((folder / "HR/1.png").read_bytes()[:100])
     picture(half / "stale.png")
@@ -278,5 +272,5 @@ def test_staging_brings_a_whole_copy_or_none(tmp_path: Path) -> None:
         (("stage", "Set5", "--from", "/nowhere", "--to", "/tmp/x"), "/nowhere: not a folder"),
     ],
 )
-def test_what_makes_no_sense_is_told(arguments: tuple[str, ...], said: str) -> None:
+def test_what_makes_no_sense_is_refused(arguments: tuple[str, ...], said: str) -> None:
     assert said in data(*arguments, expect=2)

@@ -1,3 +1,5 @@
+"""`normsweep doctor` finds what is wrong with a machine, a store and a tracking server."""
+
 from __future__ import annotations
 
 import http.server
@@ -12,6 +14,7 @@ import pytest
 
 from orchestrator.doctor import Finding, examine, run_doctor
 from tests.damage import KINDS, files_of, written
+from tests.s3 import QuietHandler
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def test_a_program_reads_what_people_read(
     assert problems["store"]
 
 
-def test_a_file_that_is_no_database_is_a_problem(runs: Path) -> None:
+def test_a_file_that_is_not_a_database_is_a_problem(runs: Path) -> None:
     runs.mkdir()
     (runs / "mlflow.db").write_text("not a database, but long enough to be taken for one")
     finding = found("tracking", runs, f"sqlite:///{runs}/mlflow.db")
@@ -86,13 +89,10 @@ def test_the_runs_of_a_database_are_counted(runs: Path) -> None:
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    class Health(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Health(QuietHandler):
+        def do_GET(self) -> None:  # noqa: N802 (http.server's name)
             self.send_response(200 if self.path == "/health" else 404)
             self.end_headers()
-
-        def log_message(self, *args: object) -> None:
-            pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Health) as served:
         thread = threading.Thread(target=served.serve_forever)
@@ -102,7 +102,7 @@ def server() -> Iterator[str]:
         thread.join()
 
 
-def test_a_server_that_is_none_of_mlflow_is_a_problem(runs: Path, server: str) -> None:
+def test_a_server_that_is_not_mlflow_is_a_problem(runs: Path, server: str) -> None:
     finding = found("tracking", runs, server)
     assert finding.verdict == "problem"
     assert "error code 501" in finding.found
@@ -182,7 +182,9 @@ def test_looking_at_a_store_does_not_make_one(runs: Path) -> None:
     assert not runs.exists()
 
 
-def test_a_checkpoint_that_a_kill_left_unfinished_is_a_note_and_no_problem(tmp_path: Path) -> None:
+def test_a_checkpoint_that_a_kill_left_unfinished_is_a_note_and_not_a_problem(
+    tmp_path: Path,
+) -> None:
     plan, store = written(tmp_path)
     left = store / "trials" / plan.trials[0].id / "checkpoints/step-00000090-2/ema.pt"
     left.parent.mkdir()

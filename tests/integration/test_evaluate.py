@@ -1,4 +1,4 @@
-"""`normsweep evaluate` on trials that trained, through the command; and its parts where a command would be slow."""
+"""`normsweep evaluate` on trials that trained, as a command, and in parts where that is slow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.evaluate import EvaluateOptions, Job, _files_of, _scores, eval
 from orchestrator.export import export_trial
 from orchestrator.plan import load_plan
 from orchestrator.store.records import CHECKSUM, EVALUATION, checked_record
-from tests.sweeps import command, environment, run, write_sweep
+from tests.sweeps import normsweep, run, write_sweep
 from trainers.build import build_benchmark, build_model
 from trainers.data.images import read_images
 from trainers.data.lookup import find_set
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep of one trial, trained for long enough to restore; its store is `runs`."""
+    """The folder of a sweep of one trial, trained long enough to restore. Its store is `runs`."""
     folder = tmp_path_factory.mktemp("trained")
     file = write_sweep(folder, name="evaluated", steps=60)
     file.write_text(file.read_text().replace("evaluate: []", f"evaluate: [{SET}]"))
@@ -48,15 +48,7 @@ def trial(trained: Path) -> str:
 
 
 def evaluate(folder: Path, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command("evaluate", *arguments),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
+    done = normsweep(folder, "evaluate", *arguments, expect=expect)
     assert "Traceback" not in done.stderr
     return done
 
@@ -66,7 +58,7 @@ def results(folder: Path, *arguments: object) -> dict[str, dict]:
     return {result["precision"]: result for result in map(json.loads, lines)}
 
 
-def test_all_precisions_of_a_trial(trained: Path, trial: str) -> None:
+def test_a_trial_is_evaluated_at_all_precisions(trained: Path, trial: str) -> None:
     found = results(trained, trial, "--precision", "all")
     assert list(found) == ["fp32", "bf16", "fp16", "fp16_literal", "int8", "int4"]
     assert found["int4"]["psnr"] < found["fp32"]["psnr"]
@@ -87,7 +79,7 @@ def test_all_precisions_of_a_trial(trained: Path, trial: str) -> None:
     assert f"{found['int4']['psnr'] - found['fp32']['psnr']:+.3f}" in table
 
 
-def test_evaluated_afterwards_as_at_the_end_of_training(trained: Path, trial: str) -> None:
+def test_scores_are_those_of_the_end_of_training(trained: Path, trial: str) -> None:
     segments = (trained / "runs" / "trials" / trial / "attempts").glob("*/journal/*.jsonl")
     lines = [json.loads(line) for segment in segments for line in segment.read_text().splitlines()]
     (in_training,) = [
@@ -130,14 +122,14 @@ def test_two_workers_give_what_one_gives_and_restored_images_are_saved(
     assert np.abs(restored[0].astype(int) - hr).mean() < 20
 
 
-def test_a_folder_that_cannot_be_saved_in_is_told_by_its_flag(trained: Path, trial: str) -> None:
+def test_a_folder_that_cannot_be_saved_in_is_named_by_its_flag(trained: Path, trial: str) -> None:
     (trained / "file").touch()
     for workers in (1, 2):
         done = evaluate(trained, trial, "--save", "file", "--workers", workers, expect=3)
         assert "--save file: Not a directory" in done.stderr
 
 
-def test_an_error_of_the_system_that_is_none_of_saving_is_not_told_as_one(
+def test_an_error_of_the_system_outside_saving_is_not_blamed_on_it(
     trained: Path, trial: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*about: object) -> None:
@@ -203,7 +195,7 @@ def test_what_does_not_fit_is_the_users_error(
     assert told in evaluate(trained, trial, *arguments, expect=2).stderr
 
 
-def test_a_file_that_is_no_export_is_the_users_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_export_is_the_users_error(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(b"no such thing")
     assert (
         "not a safetensors file"

@@ -1,4 +1,4 @@
-"""`export_trial` on a real network's weights, and back through `load_exported`."""
+"""`export_trial` on the weights of a real network, and back through `load_exported`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from safetensors import safe_open
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.export import export_trial
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan import Plan
 from orchestrator.store import open_store
+from tests.sweeps import plan_of
 from tests.written_store import write_attempt, write_ended
 from trainers.build import build_model, load_exported
 from trainers.spec import RunSpec
@@ -31,9 +32,7 @@ training: {steps: 20, batch_size: 4, patch_size_px: 16}
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    path = tmp_path / "export.yaml"
-    path.write_text(SWEEP)
-    return load_plan(path)
+    return plan_of(tmp_path, SWEEP)
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def network(spec: RunSpec) -> torch.nn.Module:
 
 
 def ended(runs: str, plan: Plan, index: int = 0) -> torch.nn.Module:
-    """The trial with this index completed, its final EMA weights those of the network returned."""
+    """Complete the trial with this index; returns the network that has its final EMA weights."""
     model = network(plan.trials[index].spec)
     ema = io.BytesIO()
     torch.save(model.state_dict(), ema)

@@ -1,69 +1,32 @@
-"""Ranks that must do the same: skip a step, end a training, wait for one another."""
+"""Ranks do the same: they skip a step, end a training and wait for one another together."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.ranks import wait_for_all
+from tests.ranks import run_gang
 from tests.tiny import tiny_spec
 from trainers import journal
 from trainers.spec import RunSpec
 
-ROOT = Path(__file__).parents[2]
 
-
-def train(folder: Path, spec: RunSpec, what: str) -> list[str]:
-    """Train in `folder`, which its ranks share; what each printed."""
+def train(folder: Path, spec: RunSpec, patch: str) -> list[str]:
+    """Train in `folder`, which the ranks share; returns what each one printed."""
     folder.mkdir(exist_ok=True)
     (folder / "run.json").write_text(spec.to_json())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    arguments = (folder / "run.json", folder / "out", patch)
     workers = spec.placement.workers
-    place = {
-        **os.environ,
-        "WORLD_SIZE": str(workers),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    ranks, logs = (
-        [],
-        [folder / f"rank-{rank}.log" for rank in range(workers)],
-    )  # a full pipe would stop a rank
-    for rank, log in enumerate(logs):
-        with log.open("w") as out:
-            ranks.append(
-                subprocess.Popen(
-                    [
-                        sys.executable,
-                        "-m",
-                        "tests.patched_rank",
-                        str(folder / "run.json"),
-                        str(folder / "out"),
-                        what,
-                    ],
-                    cwd=ROOT,
-                    env={**place, "RANK": str(rank), "OMP_NUM_THREADS": "1"},
-                    stdout=out,
-                    stderr=out,
-                )
-            )
-    wait_for_all(ranks, logs, deadline_s=240)
-    return [log.read_text() for log in logs]
+    return run_gang("tests.patched_rank", *arguments, workers=workers, logs=folder)
 
 
 def scales(folder: Path) -> list[float]:
-    """The loss scale after every step, the last word on each."""
+    """The loss scale after every step, as last recorded for it."""
     records = journal.read(folder / "out" / "journal.jsonl")
     by_step = {
         r["step"]: r["values"]["train/loss_scale"]
@@ -103,7 +66,7 @@ def test_fp16_skips_the_same_steps_at_every_stage_and_after_a_resumption(
     assert found == scales(alone)
     changes = [b / a for a, b in itertools.pairwise(found)]
     assert {0.5, 1.0, 2.0} <= set(changes), f"steps are skipped and the scale grows again: {found}"
-    # A run folder as a kill after step 20 leaves it.
+    # The run folder as a kill after step 20 would leave it.
     part = tmp_path / "part"
     shutil.copytree(
         tmp_path / "whole", part, ignore=shutil.ignore_patterns("step-00000024", "result.json")
@@ -131,7 +94,7 @@ def test_a_rank_that_alone_sees_a_divergence_ends_all_of_them_at_that_step(tmp_p
         r for r in journal.read(tmp_path / "out" / "journal.jsonl") if r.get("event") == "diverged"
     ]
     assert [event["step"] for event in events] == [2]
-    # Killed between its last checkpoint and its result, it has diverged all the same.
+    # If it is killed between its last checkpoint and its result, it has diverged all the same.
     (tmp_path / "out" / "result.json").unlink()
     said = train(tmp_path, spec, "patience")
     assert [text.split()[-1] for text in said] == ["diverged", "diverged"]
@@ -139,7 +102,7 @@ def test_a_rank_that_alone_sees_a_divergence_ends_all_of_them_at_that_step(tmp_p
 
 
 def test_every_process_group_waits_for_days(tmp_path: Path) -> None:
-    """Those that DeepSpeed makes as well, at the stage that makes most."""
+    """This includes the groups that DeepSpeed makes, at the stage that makes most of them."""
     for text in train(tmp_path, tiny_spec(placement={"workers": 2, "zero_stage": 3}), "patience"):
         waits = [float(line.split()[1]) for line in text.splitlines() if line.startswith("waits")]
         assert len(waits) > 1

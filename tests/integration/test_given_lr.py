@@ -1,4 +1,4 @@
-"""`lr_mode: given` for real: trained through Ray from folders and from S3, evaluated in training and afterwards."""
+"""`lr_mode: given` for real: sweeps train from folders and S3, and are evaluated then and later."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from orchestrator.errors import UserError
 from orchestrator.plan import load_plan
 from tests.lr_images import write_pairs
 from tests.s3 import Bucket
-from tests.sweeps import command, environment, final_tensors, results, run, write_sweep
+from tests.sweeps import environment, final_tensors, normsweep, results, run, write_sweep
 from trainers.data.cache import Cache
 from trainers.data.given import find_for, with_given
 from trainers.data.lookup import find_set
@@ -54,14 +54,14 @@ def trial_of(folder: Path, mode: str) -> str:
 
 
 def scores(folder: Path, trial: str) -> list[dict]:
-    """The score of every image at every evaluation while training."""
+    """The scores of every image at every evaluation during training."""
     segments = sorted((folder / "runs/trials" / trial / "attempts").glob("*/journal/*.jsonl"))
     lines = [json.loads(line) for segment in segments for line in segment.read_text().splitlines()]
     return [image for line in lines if line.get("event") == "scores" for image in line["images"]]
 
 
 def assert_given_equals_u8(folder: Path) -> None:
-    """The public LR images are those that `u8` makes: with either, the same weights and scores."""
+    """The public LR images are those that `u8` makes, so both give the same weights and scores."""
     given, made = trial_of(folder, "given"), trial_of(folder, "u8")
     assert given != made
     a, b = final_tensors(folder, given), final_tensors(folder, made)
@@ -72,7 +72,7 @@ def assert_given_equals_u8(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep of two trials, `u8` and `given`; its data sets are in `data`."""
+    """The folder of a sweep of two trials, `u8` and `given`. Its data sets are in `data`."""
     folder = tmp_path_factory.mktemp("given")
     run(sweep(folder), "--data", sets(folder / "data"))
     return folder
@@ -88,15 +88,7 @@ def test_trained_on_given_lr_images_a_trial_ends_as_with_u8_where_they_are_the_s
 
 
 def evaluate(folder: Path, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        command("evaluate", *arguments),
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == expect, done.stdout + done.stderr
+    done = normsweep(folder, "evaluate", *arguments, expect=expect)
     assert "Traceback" not in done.stderr
     return done
 
@@ -118,13 +110,13 @@ def test_evaluated_afterwards_with_given_lr_images_as_while_training(trained: Pa
         trained, trial, *flags, "--benchmark", "Bare", "--benchmark", "Bench", expect=2
     ).stderr
     assert (
-        f"data set 'Bare': {trained}/data/Bare has no LR images of scale 2, which `lr_mode: given` reads"
-        in said
+        f"data set 'Bare': {trained}/data/Bare has no LR images of scale 2, "
+        "which `lr_mode: given` reads" in said
     )
 
 
 def test_scores_follow_the_given_lr_images(trained: Path, tmp_path: Path) -> None:
-    """With black LR images in place of the set's own a trial with `given` scores otherwise, one with `u8` does not."""
+    """Black LR images in place of the set's change the scores with `given`, but not with `u8`."""
     from PIL import Image
 
     shutil.copytree(trained / "data/Bench", tmp_path / "Bench")
@@ -160,13 +152,13 @@ def test_a_trial_by_hand_whose_lr_images_are_gone_is_exit_2(trained: Path, tmp_p
 
 
 def planned(root: str, scale: int) -> str:
-    """The checksum of Shots with its LR images, as planning sees it."""
+    """The checksum of Shots with its LR images, as planned."""
     roots = DataRoots([root])
     return with_given(roots.find("Shots"), scale).sha256
 
 
 def staged(tmp_path: Path, bucket: Bucket) -> str:
-    """The root on S3 with Shots, Bench and their LR images; no request is counted yet."""
+    """The root on S3 with Shots, Bench and their LR images. No request is counted yet."""
     sets(tmp_path / "data")
     for name in ("Shots", "Bench"):
         stage_set(name, str(tmp_path / "data"), f"{bucket.uri}/sets", reduced=True)
@@ -219,7 +211,7 @@ def test_only_a_task_that_is_given_its_lr_images_fetches_them(
         find_for("Shots", 2, [folder])
 
 
-def test_what_is_wrong_with_lr_images_on_s3_is_told_at_planning_by_its_address(
+def test_what_is_wrong_with_lr_images_on_s3_is_reported_at_planning_by_its_address(
     tmp_path: Path, bucket: Bucket
 ) -> None:
     root = staged(tmp_path, bucket)

@@ -1,4 +1,4 @@
-"""Trials on a Ray that believes it has GPUs: who gets which, how many train at once, what is said."""
+"""Trials on a Ray that believes it has GPUs: who gets which, how many train at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.sweeps import ranks, results, run, start, wait_for, write_sweep
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A Ray cluster with one GPU, of a kind with 16 GB, and CPUs enough."""
+    """A Ray cluster with one GPU, of a kind with 16 GB, and enough CPUs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "disabled")
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
@@ -46,7 +46,7 @@ def sweep(folder: Path, resources: str, *, norms: str = "i_ln", **fields: Any) -
 
 
 def devices(folder: Path) -> dict[str, list[str]]:
-    """Norm -> CUDA_VISIBLE_DEVICES of each rank of its only attempt, as recorded."""
+    """CUDA_VISIBLE_DEVICES of each rank of a norm's only attempt, as recorded."""
     found = {}
     for path in (folder / "runs/trials").glob("*/attempts/*/ranks.json"):
         spec = json.loads((path.parents[2] / "spec.json").read_text())
@@ -57,7 +57,7 @@ def devices(folder: Path) -> dict[str, list[str]]:
 
 
 def placements(folder: Path) -> dict[str, dict[str, Any]]:
-    """Norm -> the placement of its attempt."""
+    """The placement of each norm's attempt."""
     found = {}
     for path in (folder / "runs/trials").glob("*/attempts/*/attempt.json"):
         spec = json.loads((path.parents[2] / "spec.json").read_text())
@@ -66,7 +66,7 @@ def placements(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def most_at_once(folder: Path) -> int:
-    """How many trials trained at the same time, by their attempts' beginnings and their results."""
+    """The most trials that trained at once, going by their attempts' starts and their results."""
     changes = []
     for trial_id, result in results(folder).items():
         attempt = json.loads(
@@ -81,7 +81,7 @@ def most_at_once(folder: Path) -> int:
 
 
 def seen_by_ranks(driver: subprocess.Popen[str], folder: Path, count: int) -> Counter[str]:
-    """CUDA_VISIBLE_DEVICES in the environments of the rank processes, once `count` of them have been seen."""
+    """How many ranks have which CUDA_VISIBLE_DEVICES, once `count` of them have been seen."""
     seen: dict[int, str] = {}
 
     def look() -> bool:
@@ -115,18 +115,12 @@ def test_auto_is_a_gpu_for_each_worker_one_trial_at_a_time_and_zero_hides_it(
         "none": 0,
     }
     ended = results(tmp_path)
-    on_gpu = [
-        key
-        for key in ended
-        if json.loads((tmp_path / f"runs/trials/{key}/spec.json").read_text())["placement"][
-            "gpus_per_worker"
-        ]
-    ]
+    trials = tmp_path / "runs/trials"
+    specs = {key: json.loads((trials / key / "spec.json").read_text()) for key in ended}
+    on_gpu = [key for key in ended if specs[key]["placement"]["gpus_per_worker"]]
     first, second = sorted(on_gpu, key=lambda key: ended[key]["ended"])
-    began = json.loads((tmp_path / f"runs/trials/{second}/attempts/1/attempt.json").read_text())[
-        "started"
-    ]
-    assert began > ended[first]["ended"], "both need the only GPU"
+    attempt = json.loads((trials / second / "attempts/1/attempt.json").read_text())
+    assert attempt["started"] > ended[first]["ended"], "both need the only GPU"
 
 
 def test_halves_of_a_gpu_let_two_trials_train_at_once(tmp_path: Path, cluster: Any) -> None:
@@ -152,7 +146,9 @@ def test_trials_that_would_share_too_little_memory_are_refused_by_the_kind_of_gp
     assert not list((tmp_path / "runs/trials").glob("*/attempts"))
 
 
-def test_a_device_that_no_rank_sees_fails_at_once_and_is_said(tmp_path: Path, cluster: Any) -> None:
+def test_a_device_that_no_rank_sees_fails_at_once_and_is_named(
+    tmp_path: Path, cluster: Any
+) -> None:
     output = run(sweep(tmp_path, "device: cuda"), "--address", cluster.address, expect=4)
     assert "spec: rank 0: placement.device is cuda, but local rank 0 sees 0 CUDA devices" in output
     assert len(list((tmp_path / "runs/trials").glob("*/attempts/*"))) == 1
@@ -174,6 +170,6 @@ def test_each_rank_of_a_gang_sees_a_gpu_of_its_own_where_nodes_have_them(
     output = run(file, "--address", cluster.address, "--join-deadline-s", "0", expect=3)
     assert "4 workers of 1 CPU and 1 GPU each do not fit on 2 nodes" in output
     assert (
-        "`gpus_per_worker: auto` is 1, since 2 of 2 nodes have 3 GPUs (T4). 0 would train on the CPU"
-        in output
+        "`gpus_per_worker: auto` is 1, since 2 of 2 nodes have 3 GPUs (T4). "
+        "0 would train on the CPU" in output
     )

@@ -1,10 +1,11 @@
-"""Set5 and BSDS400 renamed into the layouts that their copies come in: the same numbers, to the digit, as in the plain one."""
+"""Set5 and BSDS400 give the same numbers, to the digit, in every layout that copies have."""
 
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -25,13 +26,23 @@ from trainers.tasks.deraining import Deraining
 from trainers.tasks.packing import packed_pairs
 from trainers.tasks.super_resolution import SuperResolution
 
+
+class Layout(NamedTuple):
+    """Where the ground truth and the LR images of a set are, by an image's name and the scale."""
+
+    gt: str
+    lr: str
+
+
 LAYOUTS = {
-    "plain": ("Set5/{n}.png", "Set5/LR_bicubic/X{s}/{n}x{s}.png"),
-    "HR": ("Set5/HR/{n}.png", "Set5/LRx{s}/{n}x{s}.png"),
-    "BasicSR": ("Set5/GTmod12/{n}.png", "Set5/LRbicx{s}/{n}.png"),
-    "HAT": ("Set5/GTmod{s}/{n}.png", "Set5/LRbicx{s}/{n}.png"),
-    "SelfExSR": ("Set5/image_SRF_{s}/{n}_SRF_{s}_HR.png", "Set5/image_SRF_{s}/{n}_SRF_{s}_LR.png"),
-    "RCAN": ("HR/Set5/x{s}/{n}_HR_x{s}.png", "LR/LRBI/Set5/x{s}/{n}_LRBI_x{s}.png"),
+    "plain": Layout(gt="Set5/{n}.png", lr="Set5/LR_bicubic/X{s}/{n}x{s}.png"),
+    "HR": Layout(gt="Set5/HR/{n}.png", lr="Set5/LRx{s}/{n}x{s}.png"),
+    "BasicSR": Layout(gt="Set5/GTmod12/{n}.png", lr="Set5/LRbicx{s}/{n}.png"),
+    "HAT": Layout(gt="Set5/GTmod{s}/{n}.png", lr="Set5/LRbicx{s}/{n}.png"),
+    "SelfExSR": Layout(
+        gt="Set5/image_SRF_{s}/{n}_SRF_{s}_HR.png", lr="Set5/image_SRF_{s}/{n}_SRF_{s}_LR.png"
+    ),
+    "RCAN": Layout(gt="HR/Set5/x{s}/{n}_HR_x{s}.png", lr="LR/LRBI/Set5/x{s}/{n}_LRBI_x{s}.png"),
 }
 SCALES = (2, 4)
 JUNK = ("@eaDir/0.png", ".ipynb_checkpoints/0.png", "._0.png")
@@ -44,7 +55,7 @@ def bring(source: Path, target: Path) -> None:
 
 
 def set5(photographs: Path, root: Path, layout: str) -> Path:
-    """Set5 as links to its files, and what systems leave beside them; returns the set's folder."""
+    """Link Set5 into a layout, with files as systems leave them; returns the set's folder."""
     gt, lr = LAYOUTS[layout]
     source = photographs / "benchmarks/Set5"
     for path in sorted((source / "HR").glob("*.png")):
@@ -59,7 +70,7 @@ def set5(photographs: Path, root: Path, layout: str) -> Path:
 
 
 def scores(root: Path, scale: int, *, given: bool) -> list[Score]:
-    """Of an enlargement that is nobody's network and the same for all."""
+    """Scores of a bilinear enlargement, which stands for a network and is the same everywhere."""
     images = build_benchmark("Set5", "sr", [root], scale=scale, lr_scale=scale if given else None)
     task = SuperResolution(scale, "given" if given else "u8")
     enlarge = nn.Upsample(scale_factor=scale, mode="bilinear")
@@ -140,7 +151,7 @@ def test_bsds400_is_the_same_training_set_in_every_layout(
 def test_scenes_of_bsds400_train_on_their_own_partners_in_the_layout_of_gopro(
     photographs: Path, tmp_path: Path, layout: str
 ) -> None:
-    """Each scene has a 0.png and a 1.png: the plain layout and GoPro's give the same pairs, and the right ones."""
+    """Each scene has a 0.png and a 1.png. The plain layout and GoPro's give the same pairs."""
     files = iter(sorted((photographs / "train/BSDS400").glob("*.jpg")))
     above = layout.partition("{")[0]
     for scene in ("s0", "s1", "s2"):

@@ -1,24 +1,21 @@
-"""A checkpoint continued by a gang of another ZeRO stage or size: from its step, to the weights of an undisturbed run."""
+"""A checkpoint is continued by a gang of another ZeRO stage or size: from its step, to the weights
+of an undisturbed run.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.ranks import wait_for_all
+from tests.ranks import run_gang
 from tests.tiny import tiny_spec
 from trainers import checkpoint, journal
 from trainers.spec import RunSpec
 
-ROOT = Path(__file__).parents[2]
 CUT, STEPS = 20, 40
 # Sums in another order; 2e-8 and 1e-7 were met. Without the moments weights differ by 1e-3.
 ROUNDING = {"rtol": 1e-5, "atol": 1e-6}
@@ -34,28 +31,11 @@ def spec(workers: int, stage: int, **training: object) -> RunSpec:
 
 
 def train(spec: RunSpec, out: Path) -> Path:
-    """`python -m trainers` of every rank, sharing `out`, from the checkpoint that lies there."""
+    """Run `python -m trainers` as every rank, sharing `out`, from the checkpoint that is there."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "spec.json").write_text(spec.to_json())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    workers = spec.placement.workers
-    place = {
-        **os.environ,
-        "WORLD_SIZE": str(workers),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-    }
-    ranks, logs = [], [out / f"rank-{rank}.log" for rank in range(workers)]
-    for rank, log in enumerate(logs):
-        with log.open("w") as said:
-            command = [sys.executable, "-m", "trainers", str(out / "spec.json"), "--out", str(out)]
-            environment = {**place, "RANK": str(rank), "OMP_NUM_THREADS": "1"}
-            ranks.append(
-                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said)
-            )
-    wait_for_all(ranks, logs, deadline_s=240)
+    arguments = (out / "spec.json", "--out", out)
+    run_gang("trainers", *arguments, workers=spec.placement.workers, logs=out)
     return out
 
 

@@ -1,4 +1,6 @@
-"""A store that can be read and not written, such as a colleague's: what only looks works, and makes nothing anywhere."""
+"""A store that can only be read, such as a colleague's: verbs that only look work, and make nothing
+anywhere.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan import Plan
 from orchestrator.store import open_store
-from tests.sweeps import command, environment
+from tests.sweeps import command, environment, plan_of
 from tests.written_store import write_attempt, write_ended
 from trainers.build import build_model
 
@@ -28,16 +30,16 @@ data: {evaluate: [embedded-test]}
 training: {steps: 20, batch_size: 4, patch_size_px: 8}
 """
 PR_CAPBSET_DROP = 24
-CAP_DAC_OVERRIDE = 1  # by which root writes where the mode forbids it
+CAP_DAC_OVERRIDE = 1  # lets root write where the mode forbids it
 
 
 def like_anybody() -> None:
-    """In a child about to start: modes hold for root too."""
+    """Make modes hold for root too, in a child that is about to start."""
     ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, 0, 0, 0)
 
 
 def normsweep(folder: Path, *arguments: object, expect: int = 0) -> str:
-    """A verb in `folder`; returns what it printed."""
+    """Run a verb in `folder`; returns what it printed."""
     done = subprocess.run(
         command(*arguments),
         cwd=folder,
@@ -62,10 +64,12 @@ def everything(folder: Path) -> dict[str, bytes | None]:
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plan, Path]]:
-    """A plan, and a read-only folder with its sweep file and its store: one trial completed, one under way."""
+    """A plan, and a read-only folder with its sweep file and its store.
+
+    One trial has completed, and one is under way.
+    """
     folder = tmp_path_factory.mktemp("theirs")
-    (folder / "read.yaml").write_text(SWEEP)
-    plan, store = load_plan(folder / "read.yaml"), open_store(str(folder / "runs"))
+    plan, store = plan_of(folder, SWEEP, "read"), open_store(str(folder / "runs"))
     ema = io.BytesIO()
     torch.manual_seed(0)
     torch.save(build_model(plan.trials[0].spec).state_dict(), ema)
@@ -121,7 +125,7 @@ def test_the_report_is_written_elsewhere(theirs: tuple[Plan, Path], mine: Path) 
     assert "<b>1 of 2</b> trials ended" in (mine / "out/index.html").read_text()
 
 
-def test_a_report_that_would_lie_in_it_says_where_it_can_go(
+def test_a_report_that_would_be_written_into_it_says_where_it_can_go(
     theirs: tuple[Plan, Path], mine: Path
 ) -> None:
     plan, folder = theirs

@@ -1,4 +1,4 @@
-"""The port where a gang meets is held from its choice to the end of rank 0: nobody else can take it."""
+"""Nobody can take the port where a gang meets, from its choice to the end of rank 0."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ from tests.sweeps import write_sweep
 
 def is_taken(address: str, port: int) -> bool:
     with socket.socket() as other:
-        other.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # so that only a listener stands in the way
+        # With this option only a listener is in the way.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             other.bind((address, port))
         except OSError as error:
@@ -42,9 +41,8 @@ def test_rank_0_inherits_the_port_and_nobody_can_take_it_in_between(
         assert is_taken(address, port)
         worker.start(address, port)
         assert is_taken(address, port), "this process has closed its socket; the rank holds it"
-        socket.create_connection(
-            (address, port), timeout=5
-        ).close()  # a peer that is early waits in the backlog
+        # A peer that is early waits in the backlog.
+        socket.create_connection((address, port), timeout=5).close()
         until = time.monotonic() + 120
         while (report := worker.poll()).exit_code is None:
             assert time.monotonic() < until, "the rank does not end"

@@ -1,7 +1,7 @@
-"""The report of stores in every state, through load_plan, the folder store and write_report.
+"""Reports on stores in every state, through load_plan, the folder store and write_report.
 
-`python -m tests.integration.test_report` records `page.txt` anew: what the page of a complete sweep says. To be read as a
-change to the page before it is kept.
+`page.txt` records what the page of a complete sweep says. `python -m tests.integration.test_report`
+records it anew. Read the difference as a change to the page before you keep it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from orchestrator.report.page import write_report
 from orchestrator.store import open_store
 from orchestrator.store.attempts import write_failure
 from tests.damage import files_of, written
+from tests.sweeps import plan_of
 from tests.written_store import write_attempt, write_ended, write_sweep
 from trainers.catalog import METRICS
 
@@ -41,7 +42,7 @@ VOID = {"meta", "link", "br", "img", "input", "hr", "line", "rect", "circle", "p
 
 
 class Page(HTMLParser):
-    """Tags in balance, ids, links and what would be fetched."""
+    """Checks that tags are balanced; collects ids, links, and what a browser would fetch."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -78,9 +79,7 @@ class Page(HTMLParser):
 
 
 def plan_in(folder: Path) -> Plan:
-    path = folder / "follow.yaml"
-    path.write_text(SWEEP)
-    return load_plan(path)
+    return plan_of(folder, SWEEP, "follow")
 
 
 def complete_in(store: Path, plan: Plan) -> Path:
@@ -138,12 +137,12 @@ def test_learning_rates_are_told_apart_everywhere_and_n_counts_seeds(rates: Path
         assert f">sr_x2, lr {lr}, w24 d2<" in page
 
 
-def test_the_report_lies_in_the_store_by_default(complete: Path) -> None:
+def test_the_report_is_in_the_store_by_default(complete: Path) -> None:
     assert complete.parts[-4:] == ("sweeps", "follow", "report", "index.html")
 
 
 class Said(HTMLParser):
-    """What a page says and where: its texts, each after the tags that place it. Plots and styles are left out."""
+    """The texts of a page, each after the tags that place it. Plots and styles are left out."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -190,7 +189,7 @@ def said_by(page: Path) -> str:
 
 
 def test_the_page_says_what_it_said_before_it_was_made_of_blocks(complete: Path) -> None:
-    """`page.txt` was recorded then; a change that is meant is recorded anew."""
+    """`page.txt` was recorded then. A change that is intended is recorded anew."""
     assert said_by(complete) == RECORDED.read_text()
 
 
@@ -261,7 +260,10 @@ def test_markdown_tables_have_as_many_cells_as_their_heads(complete: Path) -> No
 
 
 def protocol_of(folder: Path, task: str, training: str = "") -> str:
-    """The protocol section of the report of a sweep that has not begun, in Markdown; the page says the same."""
+    """The section on the protocol, in Markdown, in the report on a sweep that has not begun.
+
+    The page must say the same.
+    """
     path = folder / "asked.yaml"
     text = SWEEP.replace("[sr_x2, denoise_25]", f"[{task}]").replace(
         "patch_size_px: 16", f"patch_size_px: 16{training}"
@@ -280,8 +282,8 @@ def test_the_protocol_says_lr_mode_also_where_the_sweep_does_not(tmp_path: Path)
     said = protocol_of(tmp_path, "sr_x2, sr_x4, {name: sr_x3, lr_mode: f64}")
     assert "| LR images (lr_mode) | u8: sr_x2, sr_x4; f64: sr_x3[lr_mode=f64] |" in said
     assert (
-        "LQ of sr_x2, sr_x4, also in training: lr_mode u8 (the default), MATLAB's bicubic, rounded to 8 bits"
-        in said
+        "LQ of sr_x2, sr_x4, also in training: "
+        "lr_mode u8 (the default), MATLAB's bicubic, rounded to 8 bits" in said
     )
     assert (
         "LQ of sr_x3[lr_mode=f64], also in training: lr_mode f64, MATLAB's bicubic in float64"
@@ -310,11 +312,15 @@ def test_the_protocol_says_how_trials_were_trained(tmp_path: Path) -> None:
         "| Precision | fp32 |",
     ):
         assert line in said
-    chosen = ", flips: false, rotations: false, sampling: epoch, lr_factor: 0.25, halve_lr_at: [0.5, 0.8], clip_grad_norm: 1.0"
+    chosen = (
+        ", flips: false, rotations: false, sampling: epoch, lr_factor: 0.25, "
+        "halve_lr_at: [0.5, 0.8], clip_grad_norm: 1.0"
+    )
     said = protocol_of(tmp_path, "sr_x2", f"{chosen}, precision: bf16")
     for line in (
         "| Augmentation | none |",
-        "| Sampling | epoch: every image is drawn once, in a new order, before any is drawn again |",
+        "| Sampling | epoch: every image is drawn once, in a new order, "
+        "before any is drawn again |",
         "| Learning rate | 0.0002, times 0.25 from 0.5 and 0.8 of the steps |",
         "| Gradient clipping | 2-norm of all gradients at most 1 |",
         "| Precision | bf16 |",
@@ -362,7 +368,7 @@ def test_writing_again_replaces_the_report_and_leaves_other_files(
     assert [path.name for path in out.rglob(".*")] == []
 
 
-def test_a_tracking_server_that_does_not_answer_is_said_and_the_report_is_there(
+def test_a_tracking_server_that_does_not_answer_is_reported_and_the_page_is_there(
     plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -379,7 +385,7 @@ def test_a_folder_that_cannot_be_written_is_named(plan: Plan, tmp_path: Path) ->
 
 
 def edited_after(folder: Path, before: str, after: str) -> Path:
-    """The report's page, of a sweep whose file was edited after it had been trained."""
+    """The page of a report on a sweep whose file was edited after it had been trained."""
     path = folder / "edited.yaml"
     path.write_text(SWEEP + before)
     write_sweep(open_store(str(folder / "runs")), load_plan(path))
@@ -400,7 +406,8 @@ def edited_after(folder: Path, before: str, after: str) -> Path:
             "observe: {probe_every: 10}\n",
             "observe: {probe_every: 20}\n",
             "| Features recorded | every 10 steps |",
-            "Features recorded: the sweep file now says every 20 steps; trials recorded every 10 steps",
+            "Features recorded: the sweep file now says every 20 steps; "
+            "trials recorded every 10 steps",
         ),
         (
             "resources: {workers: 2}\n",
@@ -412,7 +419,8 @@ def edited_after(folder: Path, before: str, after: str) -> Path:
             "",
             "observe: {evaluate_every: 7}\n",
             "| Scores recorded | every 5000 steps |",
-            "Scores recorded: the sweep file now says every 7 steps; trials recorded every 5000 steps",
+            "Scores recorded: the sweep file now says every 7 steps; "
+            "trials recorded every 5000 steps",
         ),
     ],
 )
@@ -441,7 +449,7 @@ def test_scores_of_a_set_that_the_sweep_file_no_longer_names_are_still_reported(
     )
 
 
-def test_a_file_that_was_not_edited_is_not_spoken_of(complete: Path) -> None:
+def test_a_file_that_was_not_edited_is_not_mentioned(complete: Path) -> None:
     assert "sweep file now says" not in complete.read_text()
 
 

@@ -13,6 +13,7 @@ from tests.sweeps import (
     assert_same_bits,
     command,
     environment,
+    normsweep,
     results,
     run,
     tracked_points,
@@ -79,16 +80,7 @@ def test_a_norm_added_trains_only_the_new_trials_and_a_second_sweep_shares(finis
 
 
 def test_status_counts_from_the_store(finished: Path) -> None:
-    done = subprocess.run(
-        command("status", "first.yaml", "--json"),
-        cwd=finished,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    counts = json.loads(done.stdout)
+    counts = json.loads(normsweep(finished, "status", "first.yaml", "--json").stdout)
     assert (counts["sweep"], counts["total"], counts["done"], counts["pending"]) == (
         "first",
         2,

@@ -1,30 +1,23 @@
-"""A sweep whose store is an S3 prefix: trained, killed, continued, looked at, exported and reported from there alone."""
+"""A sweep whose store is an S3 prefix is trained, killed, continued, looked at, exported and
+reported from there alone.
+"""
 
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
 from tests.s3 import Bucket
-from tests.sweeps import command, environment, results, run, start, wait_for, write_sweep
+from tests.sweeps import normsweep, results, run, start, wait_for, write_sweep
 
 
 def sealed(bucket: Bucket) -> list[str]:
     return [
         key for key in bucket.listed() if key.endswith("/manifest.json") and "/checkpoints/" in key
     ]
-
-
-def ask(cwd: Path, *arguments: object) -> str:
-    done = subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_a_sweep_on_s3_continues_after_a_kill_to_the_same_bits(
@@ -43,7 +36,7 @@ def test_a_sweep_on_s3_continues_after_a_kill_to_the_same_bits(
     assert f"{bucket.uri}/lab/runs/sweeps/chaos/report/index.html" in output
     (trial,) = results(undisturbed.parent)
     for folder, store in ((undisturbed.parent, "runs"), (file.parent, f"{bucket.uri}/lab/runs")):
-        ask(folder, "export", trial, "--to", "net.safetensors", "--store", store)
+        normsweep(folder, "export", trial, "--to", "net.safetensors", "--store", store)
     one, other = (
         load_file(folder / "net.safetensors") for folder in (undisturbed.parent, file.parent)
     )
@@ -55,21 +48,16 @@ def test_a_sweep_on_s3_continues_after_a_kill_to_the_same_bits(
     again = run(file, "--store", f"{bucket.uri}/lab/runs")
     assert "1 of 1 trial is done already." in again
     assert not [key for key in bucket.listed() if "/attempts/3/" in key]
-    assert "done 1" in ask(file.parent, "status", file, "--store", f"{bucket.uri}/lab/runs")
-    page = ask(
-        file.parent, "report", file, "--store", f"{bucket.uri}/lab/runs", "--out", "page"
-    ).strip()
+    there = ("--store", f"{bucket.uri}/lab/runs")
+    assert "done 1" in normsweep(file.parent, "status", file, *there).stdout
+    page = normsweep(file.parent, "report", file, *there, "--out", "page").stdout.strip()
     assert "1 of 1</b> trial ended" in (file.parent / page).read_text()
 
 
 @pytest.mark.parametrize("verb", ["run", "status", "report", "plan"])
-def test_a_bucket_that_is_not_there_is_told(tmp_path: Path, bucket: Bucket, verb: str) -> None:
+def test_a_bucket_that_is_not_there_is_reported(tmp_path: Path, bucket: Bucket, verb: str) -> None:
     file = write_sweep(tmp_path)
-    arguments = command(verb, file, "--store", "s3://no-such-bucket/runs")
-    done = subprocess.run(
-        arguments, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 3
+    done = normsweep(tmp_path, verb, file, "--store", "s3://no-such-bucket/runs", expect=3)
     assert "There is no such bucket" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -1,4 +1,6 @@
-"""Data sets on S3, against a real server: staged, killed, resumed, evicted, by several processes, through every fault."""
+"""Data sets on a real S3 server are staged, resumed after a kill and evicted, by several processes
+and through every fault.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from orchestrator.datasets.check import check_set
 from orchestrator.datasets.roots import DataRoots
 from orchestrator.datasets.stage import stage_set
 from orchestrator.errors import EnvironmentProblem, UserError
-from tests.s3 import Bucket, Wrong, free_port, service, use_s3
+from tests.ranks import free_port
+from tests.s3 import Bucket, Wrong, service, use_s3
 from tests.sweeps import command, environment, results, start, wait_for
 from trainers.data.cache import Cache, CacheProblem
 from trainers.data.lookup import find_set
@@ -28,7 +31,7 @@ MANIFEST_KEY = f"sets/Shots/{MANIFEST}"
 
 
 def write_images(folder: Path, count: int = COUNT, side: int = 40) -> Path:
-    """Images of noise, `side` pixels square, so that none compresses to nothing."""
+    """Write square images of noise, which do not compress."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(count)
     for number in range(count):
@@ -39,7 +42,7 @@ def write_images(folder: Path, count: int = COUNT, side: int = 40) -> Path:
 
 @pytest.fixture
 def staged(tmp_path: Path, bucket: Bucket) -> Bucket:
-    """A bucket with the set `Shots` below sets/, staged there; no request is counted yet."""
+    """A bucket with the set `Shots` staged below sets/. No request is counted yet."""
     write_images(tmp_path / "local" / "Shots")
     assert stage_set("Shots", str(tmp_path / "local"), f"{bucket.uri}/sets") == 0
     bucket.requests.clear()
@@ -47,7 +50,7 @@ def staged(tmp_path: Path, bucket: Bucket) -> Bucket:
 
 
 def fetch(bucket: Bucket, cache: Path, limit_bytes: int = 10**9) -> Path:
-    """The set's folder in the cache."""
+    """Fetch the set; returns its folder in the cache."""
     (root,) = DataRoots([f"{bucket.uri}/sets"]).fetch(["Shots"], Cache(cache, limit_bytes))
     return root / "Shots"
 
@@ -109,7 +112,9 @@ def test_from_s3_to_a_folder_and_to_another_prefix(
     assert DataRoots([f"{staged.uri}/elsewhere"]).find("Shots").sha256 == original
 
 
-def test_an_upload_killed_half_way_is_no_set_and_continues(tmp_path: Path, bucket: Bucket) -> None:
+def test_an_upload_killed_half_way_is_not_a_set_and_continues(
+    tmp_path: Path, bucket: Bucket
+) -> None:
     write_images(tmp_path / "local" / "Shots")
 
     def slow(method: str, key: str, headers: dict[str, str], body: bytes) -> None:
@@ -217,7 +222,7 @@ def test_what_passes_is_retried(tmp_path: Path, staged: Bucket, status: int, cod
     assert staged.gets()["sets/Shots/3.png"] == 3
 
 
-def test_what_does_not_pass_is_told_with_its_object(
+def test_what_does_not_pass_is_reported_with_its_object(
     tmp_path: Path, staged: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
@@ -237,7 +242,7 @@ def test_what_does_not_pass_is_told_with_its_object(
 def test_connections_that_break_are_retried(
     tmp_path: Path, staged: Bucket, s3_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every connection ends after 20 kB, so that a transfer of all the images needs many of them."""
+    """Every connection ends after 20 kB, so that fetching all the images takes many of them."""
     write_images(tmp_path / "big" / "Large", count=6, side=70)  # 15 kB each
     stage_set("Large", str(tmp_path / "big"), f"{staged.uri}/sets")
     control, port = free_port(), free_port()
@@ -290,7 +295,7 @@ def flipped(body: bytes) -> bytes:
     return body[:-1] + bytes([body[-1] ^ 1])
 
 
-def test_a_wrong_checksum_is_read_again_and_then_told(tmp_path: Path, staged: Bucket) -> None:
+def test_a_wrong_checksum_is_read_again_and_then_reported(tmp_path: Path, staged: Bucket) -> None:
     def once(method: str, key: str, headers: dict[str, str], body: bytes) -> bytes | None:
         return (
             flipped(body) if key.endswith("3.png") and staged.requests[method, key] == 1 else None
@@ -309,14 +314,14 @@ def test_a_wrong_checksum_is_read_again_and_then_told(tmp_path: Path, staged: Bu
     assert f"{staged.uri}/sets/Shots/5.png" in str(told.value)
 
 
-def test_an_object_changed_between_two_parts_is_told(tmp_path: Path, bucket: Bucket) -> None:
+def test_an_object_changed_between_two_parts_is_reported(tmp_path: Path, bucket: Bucket) -> None:
     write_images(tmp_path / "local" / "Shots", count=1, side=1900)  # 10 MB: fetched in two parts
     stage_set("Shots", str(tmp_path / "local"), f"{bucket.uri}/sets")
     content = (tmp_path / "local/Shots/0.png").read_bytes()
     parts = []
 
     def changes(method: str, key: str, headers: dict[str, str]) -> None:
-        """Before the second part is read."""
+        """Change the object before its second part is read."""
         if method == "GET" and (part := headers.get("Range")):
             parts.append(part)
             if not part.startswith("bytes=0-"):
@@ -353,13 +358,13 @@ def test_objects_that_went_or_changed_since_the_check_are_named_at_planning(
         ),
     ],
 )
-def test_a_damaged_manifest_is_told(staged: Bucket, content: bytes, said: str) -> None:
+def test_a_damaged_manifest_is_reported(staged: Bucket, content: bytes, said: str) -> None:
     staged.put(MANIFEST_KEY, content)
     with pytest.raises(DatasetProblem, match=said):
         DataRoots([f"{staged.uri}/sets"]).find("Shots")
 
 
-def test_addresses_keys_and_buckets_that_are_wrong_are_told(
+def test_addresses_keys_and_buckets_that_are_wrong_are_reported(
     staged: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for address in ("s3://", "s3:///x", "s3://a_b!/x", "s3://bucket/x//y", "gs://bucket/x"):
@@ -415,7 +420,7 @@ def test_a_check_writes_the_manifest_and_later_ones_compare(
     assert f"{bucket.uri}/sets/Shots/5.png: is empty" in str(told.value)
 
 
-def test_reduced_images_are_checked_on_s3_and_are_neither_of_a_set_s_identity_nor_fetched_for_a_run(
+def test_reduced_images_are_checked_on_s3_but_neither_identify_a_set_nor_are_fetched_for_a_run(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NORMSWEEP_CACHE", str(tmp_path / "cache"))
@@ -434,7 +439,7 @@ def test_reduced_images_are_checked_on_s3_and_are_neither_of_a_set_s_identity_no
 
     stage_set(
         "Shots", str(tmp_path), f"{bucket.uri}/sets"
-    )  # has them already; of reduced images it brings and forgets none
+    )  # they are there already, and it neither brings nor forgets reduced images
     bucket.client.delete_object(Bucket=bucket.name, Key="sets/Shots/3.png")
     stage_set("Shots", str(tmp_path), f"{bucket.uri}/sets")
     bucket.client.delete_object(Bucket=bucket.name, Key="sets/Shots/LR_bicubic/X2/3.png")
@@ -481,7 +486,7 @@ def test_hidden_files_on_s3_are_no_images_to_check_planning_or_a_fetch(
 def test_gangs_on_two_nodes_share_one_download_each(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Four trials, each a gang spread over two nodes with caches of their own: every object is read twice in all."""
+    """Four trials, each a gang over two nodes with a cache each: every object is read twice."""
     write_images(tmp_path / "local" / "Shots", side=64)
     write_images(tmp_path / "local" / "Bench", count=2, side=64)
     for name in ("Shots", "Bench"):

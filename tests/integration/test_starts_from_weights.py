@@ -1,4 +1,6 @@
-"""Trials that start from weights, trained for real: by hand, by sweep, killed and continued, from a folder and from S3."""
+"""Trials that start from weights are trained for real: by hand, by sweep, killed and continued,
+from a folder and from S3.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from orchestrator.store.results import read_result
 from tests.s3 import Bucket
-from tests.sweeps import command, environment, run, start, wait_for
+from tests.sweeps import environment, normsweep, run, start, wait_for
 from tests.tiny import tiny_spec
 from trainers.build import build_model
 from trainers.checkpoint import newest_intact
@@ -25,7 +27,7 @@ from trainers.durable import sha256_of
 from trainers.spec import ModelSpec, RunSpec
 
 HAT = {"embed_dim": 8, "depths": (2,), "num_heads": (2,), "window_size": 4}
-FRESH = {"upsample.2.weight", "upsample.2.bias"}  # the second doubling, which x2 does not have
+FRESH = {"upsample.2.weight", "upsample.2.bias"}  # the second doubling, which x2 lacks
 
 
 def hat_spec(norm: str, task: str, **training: object) -> RunSpec:
@@ -40,27 +42,20 @@ def drawn(spec: RunSpec) -> dict[str, Tensor]:
 
 
 def published_x2(path: Path, norm: str = "layer_norm") -> dict[str, Tensor]:
-    """A file as published, of a network of another seed; returns its tensors."""
+    """Write a file as published, from a network of another seed; returns its tensors."""
     state = drawn(hat_spec(norm, "sr_x2", seed=7))
     torch.save({"params": drawn(hat_spec(norm, "sr_x2", seed=8)), "params_ema": state}, path)
     return state
 
 
-# --- by hand ----------------------------------------------------------------------------------------------------------
+# --- by hand
 
 
 def by_hand(spec: RunSpec, out: Path, *flags: object) -> subprocess.Popen[str]:
     out.mkdir(parents=True, exist_ok=True)
     (out / "spec.json").write_text(spec.to_json())
-    arguments = [
-        sys.executable,
-        "-m",
-        "trainers",
-        str(out / "spec.json"),
-        "--out",
-        str(out),
-        *map(str, flags),
-    ]
+    trial = map(str, (out / "spec.json", "--out", out, *flags))
+    arguments = [sys.executable, "-m", "trainers", *trial]
     return subprocess.Popen(
         arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -95,7 +90,7 @@ def from_file(path: Path, **training: object) -> RunSpec:
 
 def test_weights_and_ema_begin_as_the_file_says_and_elsewhere_as_drawn(tmp_path: Path) -> None:
     given = published_x2(tmp_path / "x2.pth")
-    spec = from_file(tmp_path / "x2.pth", steps=1, lr=1e-30)  # a step that moves no float32
+    spec = from_file(tmp_path / "x2.pth", steps=1, lr=1e-30)  # a step too small to move a float32
     ended_by_hand(spec, tmp_path / "out", "--initial", tmp_path / "x2.pth")
     fresh = drawn(spec)
     for name, state in tensors(tmp_path / "out").items():
@@ -155,7 +150,7 @@ def test_weights_that_are_not_the_specs_are_exit_2_and_nothing_is_trained(tmp_pa
         )
 
 
-# --- by sweep ---------------------------------------------------------------------------------------------------------
+# --- by sweep
 
 SWEEP = """\
 # From weights?
@@ -178,8 +173,11 @@ def write(path: Path, **values: object) -> Path:
 
 
 def x4(folder: Path, trial: str) -> Path:
-    """A sweep of x4: i-LN from the trial, LayerNorm from the file x2.pth."""
-    rules = f'{{match: {{norm: i_ln}}, from: "{trial[:8]}"}}, {{match: {{norm: layer_norm}}, from: x2.pth}}'
+    """Write a sweep of x4: i-LN starts from the trial, and LayerNorm from the file x2.pth."""
+    rules = (
+        f'{{match: {{norm: i_ln}}, from: "{trial[:8]}"}}, '
+        "{match: {norm: layer_norm}, from: x2.pth}"
+    )
     more = f", initial_strict: false, initial: [{rules}]"
     return write(folder / "x4.yaml", norms="i_ln, layer_norm", task="sr_x4", steps=60, more=more)
 
@@ -203,8 +201,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published_x2(folder / "x2.pth")
     output = run(x4(folder, trial))
     assert (
-        f"trial {trial} lacks 2 tensors, drawn from the seed instead: upsample.2.weight, upsample.2.bias"
-        in output
+        f"trial {trial} lacks 2 tensors, drawn from the seed instead: "
+        "upsample.2.weight, upsample.2.bias" in output
     )
     return folder
 
@@ -276,15 +274,6 @@ def test_on_s3_a_driver_killed_outright_continues_without_the_file_to_the_same_b
 def test_every_verb_refuses_what_cannot_start_with_exit_2(tmp_path: Path) -> None:
     write(tmp_path / "bad.yaml", norms="i_ln", task="sr_x4", steps=6, more=", initial: none.pth")
     for verb in ("validate", "plan", "run", "status", "report"):
-        done = subprocess.run(
-            command(verb, "bad.yaml"),
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 2, verb
-        assert "bad.yaml:10:84: training.initial: none.pth: no such file" in done.stderr, (
-            done.stderr
-        )
-        assert "Traceback" not in done.stderr
+        told = normsweep(tmp_path, verb, "bad.yaml", expect=2).stderr
+        assert "bad.yaml:10:84: training.initial: none.pth: no such file" in told, verb
+        assert "Traceback" not in told

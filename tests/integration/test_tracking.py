@@ -1,4 +1,6 @@
-"""MLflow mirrors the store: named runs, every point once whatever is sent again, and nothing lost while it is away."""
+"""MLflow mirrors the store: runs have names, every point is there once whatever is sent again, and
+nothing is lost while MLflow is away.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,14 @@ from mlflow import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.plan.states import State
 from orchestrator.report.page import write_report
 from orchestrator.run import runner
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.runner import run_sweep
-from orchestrator.store import attempts, journals, open_store
+from orchestrator.store import attempts, journals
 from orchestrator.store.base import Store
 from orchestrator.store.trials import looks_at, read_trial
 from orchestrator.tracking.address import parse
@@ -49,14 +51,9 @@ def plan(tmp_path: Path) -> Plan:
     return load_plan(file)
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "runs"))
-
-
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A new database of MLflow, whose migrations take seconds."""
+    """A new MLflow database, made once, since its migrations take seconds."""
     path = tmp_path_factory.mktemp("made") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}").search_experiments()
     return path
@@ -67,6 +64,11 @@ def uri(tmp_path: Path, made: Path) -> str:
     (tmp_path / "runs").mkdir(exist_ok=True)
     shutil.copy(made, tmp_path / "runs/mlflow.db")
     return f"sqlite:///{tmp_path}/runs/mlflow.db"
+
+
+@pytest.fixture
+def mirror(uri: str, plan: Plan) -> Mirror:
+    return Mirror(uri, plan)
 
 
 def runs(uri: str, experiment: str) -> dict[str, object]:
@@ -82,6 +84,11 @@ def points(uri: str, run) -> list[tuple[str, int, float, int]]:
         m for name in run.data.metrics for m in client.get_metric_history(run.info.run_id, name)
     ]
     return [(m.key, m.step, m.value, m.timestamp) for m in history]
+
+
+def how_often(uri: str, run) -> Counter[tuple[str, int]]:
+    """The number of points that MLflow has for each (metric, step)."""
+    return Counter((metric, step) for metric, step, _, _ in points(uri, run))
 
 
 def test_runs_are_named_tagged_and_hold_the_axes(plan: Plan, store: Store, uri: str) -> None:
@@ -105,9 +112,8 @@ def test_runs_are_named_tagged_and_hold_the_axes(plan: Plan, store: Store, uri: 
 
 
 def test_sending_again_adds_nothing_even_without_a_cursor(
-    plan: Plan, store: Store, uri: str
+    plan: Plan, trial: Trial, store: Store, uri: str
 ) -> None:
-    trial = plan.trials[0]
     write_attempt(store, trial, 20)
     sync_sweep(plan, store.uri, uri)
     before = points(uri, runs(uri, plan.sweep)[trial.name])
@@ -119,9 +125,9 @@ def test_sending_again_adds_nothing_even_without_a_cursor(
     assert before
 
 
-def test_what_two_attempts_journalled_stands_once(plan: Plan, store: Store, uri: str) -> None:
-    trial = plan.trials[0]
-    mirror = Mirror(uri, plan)
+def test_what_two_attempts_journalled_is_there_once(
+    plan: Plan, trial: Trial, store: Store, uri: str, mirror: Mirror
+) -> None:
     write_attempt(store, trial, 20)
     mirror.sync(store, plan.trials)
     write_ended(store, trial)
@@ -200,15 +206,15 @@ def test_a_run_mirrors_the_trials_that_move_and_asks_for_no_others(
             assert time.monotonic() < until
             time.sleep(0.05)
         assert {key.split("/")[1] for _, key in counted.asked} == {moving.id}
-        write_ended(store, moving)  # and the last that is heard of it comes with the end of the run
+        write_ended(store, moving)  # which is sent when the run ends
         progress.changed(moving.id, State.DONE)
     assert runs(uri, plan.sweep)[moving.name].info.status == "FINISHED"
 
 
-def test_a_trial_that_is_trained_again_is_noticed(plan: Plan, store: Store, uri: str) -> None:
-    """Where its sweep has started it, and where `sync` is asked."""
-    trial = plan.trials[0]
-    mirror = Mirror(uri, plan)
+def test_a_trial_that_is_trained_again_is_noticed(
+    plan: Plan, trial: Trial, store: Store, uri: str, mirror: Mirror
+) -> None:
+    """By the sweep that started it, and by `sync`."""
     write_ended(store, trial)
     mirror.sync(store, plan.trials)
     for again in (
@@ -222,30 +228,26 @@ def test_a_trial_that_is_trained_again_is_noticed(plan: Plan, store: Store, uri:
         write_ended(store, trial)
         again()
         assert runs(uri, plan.sweep)[trial.name].info.status == "FINISHED"
-    counted = Counter((m, s) for m, s, _, _ in points(uri, runs(uri, plan.sweep)[trial.name]))
+    counted = how_often(uri, runs(uri, plan.sweep)[trial.name])
     assert set(counted.values()) == {1}
 
 
 def test_every_point_arrives_once_where_the_journals_are_joined_meanwhile(
-    plan: Plan, store: Store, uri: str
+    plan: Plan, trial: Trial, store: Store, uri: str, mirror: Mirror
 ) -> None:
-    trial = plan.trials[0]
-    mirror = Mirror(uri, plan)
     write_attempt(store, trial, 20)
     mirror.sync(store, [trial], heard=frozenset({trial.id}))
-    write_ended(
-        store, trial
-    )  # both attempts' are, the first of which was sent from its single segments
+    # Joins the journals of both attempts. The first one's was sent from its single segments.
+    write_ended(store, trial)
     mirror.sync(store, [trial])
     sync_sweep(plan, store.uri, uri)
-    sent = Counter((m, s) for m, s, _, _ in points(uri, runs(uri, plan.sweep)[trial.name]))
+    sent = how_often(uri, runs(uri, plan.sweep)[trial.name])
     assert sent == Counter((p.metric, p.step) for p in read_trial(store, trial.id)[1])
 
 
 def test_a_trial_of_another_sweep_is_shown_in_this_one_and_marked(
-    plan: Plan, store: Store, uri: str, tmp_path
+    plan: Plan, trial: Trial, store: Store, uri: str, tmp_path
 ) -> None:
-    trial = plan.trials[0]
     write_ended(store, trial)
     sync_sweep(plan, store.uri, uri)
     other = load_plan(write_sweep(tmp_path, name="other", norms="layer_norm", steps=40))
@@ -255,9 +257,10 @@ def test_a_trial_of_another_sweep_is_shown_in_this_one_and_marked(
     assert runs(uri, "other")[trial.name].data.tags["normsweep.reused"] == "true"
 
 
-def test_values_that_are_not_finite_arrive(plan: Plan, store: Store, uri: str) -> None:
-    """NaN stays NaN; MLflow stores an infinity as the largest float."""
-    trial = plan.trials[0]
+def test_values_that_are_not_finite_arrive(
+    plan: Plan, trial: Trial, store: Store, uri: str
+) -> None:
+    """NaN stays NaN. MLflow stores an infinity as the largest float."""
     write_ended(store, trial, outcome="diverged")
     sync_sweep(plan, store.uri, uri)
     run = runs(uri, plan.sweep)[trial.name]
@@ -302,7 +305,7 @@ def test_two_processes_may_open_a_new_database_at_once(
 
 @contextmanager
 def table_away(uri: str, table: str) -> Iterator[None]:
-    """MLflow's database fails in one place for a while."""
+    """Let MLflow's database fail in one place, until the block ends."""
     for names in ((table, "away"), ("away", table)):
         with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
             database.execute("ALTER TABLE {} RENAME TO {}".format(*names))
@@ -312,10 +315,8 @@ def table_away(uri: str, table: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("table", ["metrics", "params"])
 def test_what_could_not_be_sent_is_sent_when_mlflow_is_back(
-    plan: Plan, store: Store, uri: str, table: str
+    plan: Plan, trial: Trial, store: Store, uri: str, table: str, mirror: Mirror
 ) -> None:
-    trial = plan.trials[0]
-    mirror = Mirror(uri, plan)
     write_ended(store, trial)
     with table_away(uri, table), pytest.raises(TrackingUnavailable):
         mirror.sync(store, plan.trials)
@@ -325,12 +326,13 @@ def test_what_could_not_be_sent_is_sent_when_mlflow_is_back(
     assert experiment is not None
     (run,) = client.search_runs([experiment.experiment_id])
     assert run.data.params["norm"] == trial.axes["norm"]
-    sent = sorted((m, s) for m, s, _, _ in points(uri, run))
-    assert sent == sorted((p.metric, p.step) for p in read_trial(store, trial.id)[1])
+    assert how_often(uri, run) == Counter(
+        (p.metric, p.step) for p in read_trial(store, trial.id)[1]
+    )
     assert run.info.status == "FINISHED"
 
 
-def test_a_server_that_is_away_is_told_quickly(plan: Plan) -> None:
+def test_a_server_that_is_away_is_reported_quickly(plan: Plan) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -342,7 +344,8 @@ def test_a_server_that_is_away_is_told_quickly(plan: Plan) -> None:
 
 def write_all(plan: Plan, runs: Path, text: str) -> None:
     uri = f"sqlite:///{runs}/mlflow.db"
-    _artifact_repos_cache.clear()  # MLflow's, by run: as in a process that has not met the store at its old place
+    # MLflow caches where a run's artifacts are; another process would not know the old place.
+    _artifact_repos_cache.clear()
     sync_sweep(plan, str(runs), uri)
     Mirror(uri, plan).log_report({"index.html": text})
 
@@ -388,10 +391,9 @@ def test_artifacts_that_somebody_keeps_elsewhere_stay_there(
     assert found.artifact_location == elsewhere
 
 
-def test_a_deleted_experiment_is_restored_with_its_runs_and_that_is_said(
-    plan: Plan, store: Store, uri: str
+def test_a_deleted_experiment_is_restored_with_its_runs_and_a_note(
+    plan: Plan, trial: Trial, store: Store, uri: str
 ) -> None:
-    trial = plan.trials[0]
     write_attempt(store, trial, 20)
     sync_sweep(plan, store.uri, uri)
     client = MlflowClient(uri)
@@ -407,15 +409,13 @@ def test_a_deleted_experiment_is_restored_with_its_runs_and_that_is_said(
     assert "restored" in note
     run = runs(uri, plan.sweep)[trial.name]
     assert run.info.status == "FINISHED"
-    assert set(Counter((m, s) for m, s, _, _ in points(uri, run)).values()) == {1}
+    assert set(how_often(uri, run).values()) == {1}
     assert look(uri).is_well
 
 
 def test_a_run_that_is_deleted_while_the_sweep_goes_on_is_restored(
-    plan: Plan, store: Store, uri: str
+    plan: Plan, trial: Trial, store: Store, uri: str, mirror: Mirror
 ) -> None:
-    trial = plan.trials[0]
-    mirror = Mirror(uri, plan)
     write_attempt(store, trial, 20)
     mirror.sync(store, plan.trials)
     run = runs(uri, plan.sweep)[trial.name]
@@ -428,7 +428,7 @@ def test_a_run_that_is_deleted_while_the_sweep_goes_on_is_restored(
     assert [note.split()[0] for note in mirror.notes] == ["MLflow's"]
     after = runs(uri, plan.sweep)
     assert [found.info.run_id for found in after.values()] == [run.info.run_id]
-    assert set(Counter((m, s) for m, s, _, _ in points(uri, after[trial.name])).values()) == {1}
+    assert set(how_often(uri, after[trial.name]).values()) == {1}
 
 
 def test_a_deleted_report_run_is_the_same_one_again(plan: Plan, uri: str) -> None:
@@ -449,7 +449,7 @@ def make_nothing_beside(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [make_garbage, make_nothing_beside, Path.mkdir])
-def test_a_database_that_cannot_be_used_is_said_at_once(
+def test_a_database_that_cannot_be_used_is_reported_at_once(
     plan: Plan, tmp_path: Path, spoil: Callable
 ) -> None:
     path = tmp_path / "other/mlflow.db"

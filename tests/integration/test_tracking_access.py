@@ -1,4 +1,4 @@
-"""MLflow behind a password: a real server, and before it a proxy that asks who one is."""
+"""MLflow behind a password: a real server, and before it a proxy that asks for the password."""
 
 from __future__ import annotations
 
@@ -23,8 +23,10 @@ from orchestrator.store import open_store
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.health import look
 from orchestrator.tracking.mirror import Mirror, sync_sweep
-from tests.integration.test_ui import free_port, wait_until_it_answers
-from tests.sweeps import command, environment, write_sweep
+from tests.integration.test_ui import wait_until_it_answers
+from tests.ranks import free_port
+from tests.s3 import QuietHandler
+from tests.sweeps import start, write_sweep
 from tests.written_store import write_ended
 
 USER, SECRET = "ada", "s3cr3t-w0rd"
@@ -33,7 +35,7 @@ WANTED = "Basic " + base64.b64encode(f"{USER}:{SECRET}".encode()).decode()
 
 @dataclass
 class Guarded:
-    """The proxy: where it is, and what it was asked."""
+    """The proxy's port, and the paths that it was asked for."""
 
     port: int
     asked: list[str] = field(default_factory=list)
@@ -48,7 +50,7 @@ class Guarded:
 
 
 def _guard(port: int, guarded: Guarded) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(QuietHandler):
         def _answer(self) -> None:
             sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             guarded.asked.append(self.path)
@@ -72,9 +74,6 @@ def _guard(port: int, guarded: Guarded) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _answer  # noqa: N815
-
-        def log_message(self, *about: object) -> None:
-            pass
 
     return Handler
 
@@ -116,7 +115,7 @@ def mlflow_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 @pytest.fixture
 def guarded(mlflow_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Guarded]:
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
-        monkeypatch.setenv(name, "")  # so that what `sign_in` sets is taken back afterwards
+        monkeypatch.setenv(name, "")  # so that what `sign_in` sets is undone afterwards
         monkeypatch.delenv(name)
     made = Guarded(0)
     with ThreadingHTTPServer(("127.0.0.1", 0), _guard(mlflow_port, made)) as proxy:
@@ -140,7 +139,7 @@ def files_with(secret: str, folder: Path) -> list[Path]:
 
 
 def watched(process: subprocess.Popen[str]) -> tuple[str, set[str]]:
-    """What it printed, and the arguments of all its processes while it ran."""
+    """Wait for a run; returns what it printed, and the arguments of all its processes meanwhile."""
     lines: set[str] = set()
 
     def watch() -> None:
@@ -160,13 +159,12 @@ def watched(process: subprocess.Popen[str]) -> tuple[str, set[str]]:
     return output, lines
 
 
-def test_a_run_signs_in_and_the_password_stands_nowhere(guarded: Guarded, tmp_path: Path) -> None:
+def test_a_run_signs_in_and_the_password_is_written_nowhere(
+    guarded: Guarded, tmp_path: Path
+) -> None:
     file = write_sweep(tmp_path, name="signed", steps=2)
     flags = ["--tracking", guarded.uri_with_password]
-    process = subprocess.Popen(
-        command("run", file, *flags), cwd=tmp_path, env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+    process = start(file, *flags)
     output, lines = watched(process)
     assert process.returncode == 0, output
     assert "MLflow at" not in output
@@ -174,7 +172,7 @@ def test_a_run_signs_in_and_the_password_stands_nowhere(guarded: Guarded, tmp_pa
     assert SECRET not in output
     assert files_with(SECRET, tmp_path) == []
     listed = [line for line in lines if SECRET in line]
-    assert len(listed) <= 1  # the command itself, until it has taken the password out
+    assert len(listed) <= 1  # the command itself, until it removes the password
     assert any("trainers" in line for line in lines)
     assert any("log-batch" in path for path in guarded.asked)
 

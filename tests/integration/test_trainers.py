@@ -24,15 +24,11 @@ def start(spec: RunSpec, out: Path) -> subprocess.Popen[bytes]:
     """The trial as a user starts it: alone, or under torchrun where it has several workers."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "spec.json").write_text(spec.to_json())
-    launcher = [sys.executable, "-m"]
+    command = [sys.executable, "-m"]
     if spec.placement.workers > 1:
-        launcher += [
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={spec.placement.workers}",
-            "-m",
-        ]
-    command = [*launcher, "trainers", str(out / "spec.json"), "--out", str(out)]
+        ranks = f"--nproc-per-node={spec.placement.workers}"
+        command += ["torch.distributed.run", "--standalone", ranks, "-m"]
+    command += ["trainers", str(out / "spec.json"), "--out", str(out)]
     return subprocess.Popen(
         command, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -43,6 +39,21 @@ def finish(spec: RunSpec, out: Path) -> Path:
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output.decode()
     return out
+
+
+def refused(folder: Path, spec: str) -> str:
+    """What `python -m trainers` says of a spec before it exits with 2."""
+    file, out = folder / "spec.json", folder / "out"
+    file.write_text(spec)
+    done = subprocess.run(
+        [sys.executable, "-m", "trainers", str(file), "--out", str(out)],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 2, done.stderr
+    return done.stderr
 
 
 def result_of(out: Path) -> dict:
@@ -133,14 +144,8 @@ def test_sigterm_ends_with_a_checkpoint_and_running_again_continues(
 ) -> None:
     spec = tiny_spec(observe={"checkpoint_every": 1000})
     process = start(spec, tmp_path)
-    wait_for(
-        lambda: (
-            "train/loss" in (tmp_path / "journal.jsonl").read_text()
-            if (tmp_path / "journal.jsonl").exists()
-            else False
-        ),
-        process,
-    )
+    lines = tmp_path / "journal.jsonl"
+    wait_for(lambda: lines.exists() and "train/loss" in lines.read_text(), process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     if process.returncode == 75:
@@ -156,16 +161,8 @@ def test_the_deepspeed_launcher_starts_the_same_gang(tmp_path: Path) -> None:
     spec = tiny_spec(placement={"workers": 2})
     (tmp_path / "spec.json").write_text(spec.to_json())
     launcher = Path(sys.executable).with_name("deepspeed")
-    command = [
-        launcher,
-        "--num_gpus",
-        "2",
-        "--module",
-        "trainers",
-        tmp_path / "spec.json",
-        "--out",
-        tmp_path / "out",
-    ]
+    arguments = ["trainers", tmp_path / "spec.json", "--out", tmp_path / "out"]
+    command = [launcher, "--num_gpus", "2", "--module", *arguments]
     path = f"{launcher.parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**ENVIRONMENT, "DS_ACCELERATOR": "cpu", "PATH": path}
     root = Path(__file__).parents[2]
@@ -181,39 +178,17 @@ def test_features_beyond_the_limit_end_the_trial_as_diverged(tmp_path: Path) -> 
     assert result_of(out)["outcome"] == "diverged"
 
 
-def test_a_spec_that_cannot_be_is_exit_2_without_a_traceback(tmp_path: Path) -> None:
-    text = tiny_spec().to_json().replace('"i_ln"', '"iln"')
-    (tmp_path / "spec.json").write_text(text)
-    command = [
-        sys.executable,
-        "-m",
-        "trainers",
-        str(tmp_path / "spec.json"),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2
-    assert "Did you mean 'i_ln'" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_bad_spec_is_exit_2_without_a_traceback(tmp_path: Path) -> None:
+    said = refused(tmp_path, tiny_spec().to_json().replace('"i_ln"', '"iln"'))
+    assert "Did you mean 'i_ln'" in said
+    assert "Traceback" not in said
     assert json.loads((tmp_path / "out" / "failure-rank-0.json").read_text())["kind"] == "spec"
 
 
 def test_training_data_other_than_the_spec_names_is_exit_2(tmp_path: Path) -> None:
-    text = json.loads(tiny_spec().to_json())
-    text["data"]["train_sha256"] = "0" * 64
-    (tmp_path / "spec.json").write_text(json.dumps(text))
-    command = [
-        sys.executable,
-        "-m",
-        "trainers",
-        str(tmp_path / "spec.json"),
-        "--out",
-        str(tmp_path / "out"),
-    ]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2, done.stderr
-    assert "embedded-train" in done.stderr
+    spec = json.loads(tiny_spec().to_json())
+    spec["data"]["train_sha256"] = "0" * 64
+    assert "embedded-train" in refused(tmp_path, json.dumps(spec))
 
 
 def test_probes_that_are_asked_for_change_neither_bits_nor_what_others_observe(

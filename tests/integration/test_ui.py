@@ -1,4 +1,4 @@
-"""`run_ui` as a process of its own, asked over HTTP."""
+"""`run_ui` in its own process, asked over HTTP."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ import psutil
 import pytest
 
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.plan import load_plan
 from orchestrator.report.page import write_report
 from orchestrator.store import open_store
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.mirror import sync_sweep
 from orchestrator.ui import run_ui, server_command
+from tests.ranks import free_port
+from tests.sweeps import plan_of
 from tests.written_store import write_sweep
 
 START_DEADLINE_S = 120
@@ -33,13 +34,10 @@ axes: {backbone: [swinir-tiny], norm: [layer_norm, i_ln], task: [sr_x2], width: 
 data: {evaluate: [embedded-test]}
 training: {steps: 20, batch_size: 4, patch_size_px: 16}
 """
-SERVE = "import sys; from orchestrator.ui import run_ui; sys.exit(run_ui(sys.argv[1], '127.0.0.1', int(sys.argv[2])))"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+SERVE = (
+    "import sys; from orchestrator.ui import run_ui; "
+    "sys.exit(run_ui(sys.argv[1], '127.0.0.1', int(sys.argv[2])))"
+)
 
 
 def ask(port: int, path: str, body: object = None) -> bytes:
@@ -66,7 +64,7 @@ def wait_until_it_answers(port: int, server: subprocess.Popen[bytes]) -> None:
 
 
 def check_what_is_shown(port: int) -> None:
-    """The experiment by its name, its runs by names one can tell apart, and the report."""
+    """The experiment is shown by its name, its runs by distinct names, and the report is there."""
     found = json.loads(ask(port, "api/2.0/mlflow/experiments/search", {"max_results": 10}))[
         "experiments"
     ]
@@ -87,8 +85,7 @@ def check_what_is_shown(port: int) -> None:
 def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_started(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "shown.yaml").write_text(SWEEP)
-    plan, store = load_plan(tmp_path / "shown.yaml"), str(tmp_path / "runs")
+    plan, store = plan_of(tmp_path, SWEEP, "shown"), str(tmp_path / "runs")
     tracking, port = f"sqlite:///{store}/mlflow.db", free_port()
     write_sweep(open_store(store), plan)
     sync_sweep(plan, store, tracking)
@@ -125,8 +122,11 @@ def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_starte
 def test_either_signal_ends_the_server_also_where_ctrl_c_was_ignored_at_the_start(
     sign: signal.Signals,
 ) -> None:
-    """As in a shell's background, or under nohup."""
-    serve = "import sys; from orchestrator.ui import _serve; sys.exit(_serve([sys.executable, '-c', 'input()']))"
+    """As in the background of a shell, or under nohup."""
+    serve = (
+        "import sys; from orchestrator.ui import _serve; "
+        "sys.exit(_serve([sys.executable, '-c', 'input()']))"
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -175,7 +175,7 @@ def test_a_database_that_is_not_there_is_the_users_error_and_is_not_made(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_address_that_is_none_of_this_machine_is_the_users_error(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_is_the_users_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not an address of this machine"):
         run_ui(database(tmp_path), "192.0.2.1", free_port())
 
@@ -193,15 +193,17 @@ def test_addresses_are_absolute_wherever_it_is_started(
 def test_a_moved_store_is_shown_with_its_artifacts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen by the addresses that its database holds when the server starts."""
+    """This shows in the addresses that its database has when the server starts."""
     old, new = tmp_path / "old", tmp_path / "new #1"
     new.mkdir()
     with closing(sqlite3.connect(new / "mlflow.db")) as made:
         made.executescript(
             "CREATE TABLE experiments (experiment_id, name, artifact_location);"
             "CREATE TABLE runs (run_uuid, experiment_id, artifact_uri);"
-            f"INSERT INTO experiments VALUES (1, 'swept', '{old.as_uri()}/mlartifacts/swept'), (2, 'other', '{old.as_uri()}/x');"
-            f"INSERT INTO runs VALUES ('a', 1, '{old.as_uri()}/mlartifacts/swept/a/artifacts'), ('b', 1, 's3://x/b');"
+            "INSERT INTO experiments VALUES "
+            f"(1, 'swept', '{old.as_uri()}/mlartifacts/swept'), (2, 'other', '{old.as_uri()}/x');"
+            "INSERT INTO runs VALUES "
+            f"('a', 1, '{old.as_uri()}/mlartifacts/swept/a/artifacts'), ('b', 1, 's3://x/b');"
         )
     monkeypatch.setattr("orchestrator.ui._serve", lambda command: 0)
     assert run_ui(f"sqlite:///{new}/mlflow.db", "127.0.0.1", free_port()) == 0

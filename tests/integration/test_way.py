@@ -1,7 +1,7 @@
 """The way of a plan from `run_sweep` to the report leads down, and climbs back as seldom as it can.
 
-One trial is done before and one is trained, with Ray, DeepSpeed and MLflow for real. (A trial that
-fails adds a climb for its warning, and one for giving it up.)
+One trial is done beforehand and one is trained, with Ray, DeepSpeed and MLflow for real. (A trial
+that fails adds a climb for its warning, and one for giving up on it.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tests.way import Way, recorded
 from tests.written_store import write_ended
 
 MOST_CLIMBS = 3  # to open the live table, to train, to close the table
-# A backbone's shape is found by the name in its catalogue line, and is handed how to count a norm's parameters.
+# A backbone's shape is found by its name in the catalogue, and calls a function that it is given to
+# count a norm's parameters.
 UPWARD = {
     ("trainers.spec", "trainers.backbones.network_shape"),
     ("trainers.backbones.network_shape", "orchestrator.plan.cost"),
@@ -64,6 +65,6 @@ def test_trials_are_looked_at_in_four_places(way: Way) -> None:
     assert found == ["damage_in_words", "glance", "looks_at", "read_trial"]
 
 
-def test_nothing_below_calls_what_stands_above_but_the_shapes_of_backbones(way: Way) -> None:
+def test_nothing_calls_upward_but_the_shapes_of_backbones(way: Way) -> None:
     found = {(call.caller.partition(":")[0], call.module) for call in way.upward}
     assert found <= UPWARD, "\n".join(map(str, way.upward))

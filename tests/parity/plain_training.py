@@ -1,7 +1,8 @@
-"""Training written down once more, with nothing of ours but the data: spandrel's modules, torch's Adam, one loop.
+"""Training written once more from nothing of ours: spandrel's modules, torch's Adam, one loop.
 
-Of the project it takes the initial weights, the patches and the drop-path factors, which are checked elsewhere; the network, the
-loss, the optimiser, the schedule, clipping and the EMA are this file's.
+It takes only the initial weights, the patches and the drop-path factors from the project, which are
+checked elsewhere. The network, the loss, the optimiser, the schedule, clipping and the EMA are its
+own.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ DF2K_MEAN, DF2K_STD = (0.4488, 0.4371, 0.4040), (0.2842, 0.2701, 0.2920)
 
 
 class PlainImageNorm(nn.Module):
-    """Equations 3 and 4 of arXiv:2504.06629; `scale` is that of the last image, for equations 5 and 6."""
+    """Equations 3 and 4 of arXiv:2504.06629. `scale` is the last batch's, for equations 5 and 6."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -43,11 +44,14 @@ class PlainAffine(nn.Module):
 
 
 class Times(nn.Module):
-    """A branch times the scale of the norm at its beginning."""
+    """A branch times the scale of the norm that it begins with."""
 
     def __init__(self, branch: nn.Module, norm: nn.Module) -> None:
         super().__init__()
-        self.branch, self.norm_of_branch = branch, [norm]  # in a list: not a submodule of this one
+        self.branch, self.norm_of_branch = (
+            branch,
+            [norm],
+        )  # in a list, so that it is not a submodule
 
     def forward(self, *inputs: Any) -> Tensor:
         output = self.branch(*inputs)
@@ -55,7 +59,7 @@ class Times(nn.Module):
 
 
 class HandedDropPath(nn.Module):
-    """spandrel's drop path with the factors it is handed: it is called for attention, then for the MLP."""
+    """spandrel's drop path with given factors. It is called for attention, then for the MLP."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
@@ -70,7 +74,9 @@ class HandedDropPath(nn.Module):
 
 
 class PlainNetwork(nn.Module):
-    """spandrel's network; with `i_ln`, the plain formula in its blocks, affines at its ends, inputs standardised."""
+    """spandrel's network. With `i_ln` its blocks use the plain formula, its ends are affine and its
+    inputs are standardised.
+    """
 
     def __init__(self, archs: dict[str, Any], spec: RunSpec) -> None:
         super().__init__()
@@ -125,7 +131,7 @@ class PlainNetwork(nn.Module):
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves: the loss of every step, and weights by name at its beginning, at its end and averaged."""
+    """The loss of every step, and the weights by name: at the start, at the end, and averaged."""
 
     losses: list[float]
     initial: dict[str, Tensor]
@@ -136,7 +142,7 @@ class Trained:
 def train_plainly(
     archs: dict[str, Any], spec: RunSpec, cache: Cache, dtype: torch.dtype = torch.float32
 ) -> Trained:
-    """The whole batch at once, on one process."""
+    """Train with the whole batch at once, in one process."""
     recipe = spec.training
     torch.manual_seed(recipe.seed)
     ours = build_model(spec)

@@ -1,4 +1,6 @@
-"""Our SwinIR, HAT and DRCT equal the published ones (spandrel 0.4.2): output, gradients, parameters, state-dict keys."""
+"""Our SwinIR, HAT and DRCT equal the published ones (spandrel 0.4.2) in output, gradients,
+parameters and state-dict keys.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +24,17 @@ from trainers.choice import Choice
 from trainers.norms.base import Normed
 from trainers.spec import ModelSpec, RunSpec
 
-# Relative to the largest value of each tensor: rounding of another order of the same sums, over two to ten blocks.
+# Relative to the largest value of each tensor. The same sums are rounded in another order, over two
+# to ten blocks.
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-5}
-# A gradient's largest value counts as no less than this part of the largest of all gradients. In float32 those of HAT's channel
-# attention, down to 3e-8 of the largest, are what is left of terms that cancel, and both networks are 1e-4 off in them; an error
-# of a part in 300 in the smallest still fails, and in float64 every gradient counts as it is.
+# A gradient's largest value counts as no less than this part of the largest of all gradients. In
+# float32 those of HAT's channel attention, down to 3e-8 of the largest, are what is left of terms
+# that cancel, and both networks are 1e-4 off in them. An error of a part in 300 in the smallest
+# still fails, and in float64 every gradient counts as it is.
 PART_OF_LARGEST = {torch.float64: 0.0, torch.float32: 1e-5}
+
+for_each_dtype = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+for_each_size = pytest.mark.parametrize("size", [(16, 24), (13, 19)], ids=["whole windows", "odd"])
 
 Variant = tuple[str, int, dict[str, Any]]  # backbone, scale, knobs
 
@@ -84,7 +91,7 @@ THEIR_NAMES = {"drop_path": "drop_path_rate"}
 
 
 class Padded(nn.Module):
-    """Published DRCT leaves padding to its caller."""
+    """A published network that leaves padding to its caller, with that padding."""
 
     def __init__(self, network: nn.Module, window_size: int, scale: int) -> None:
         super().__init__()
@@ -103,16 +110,15 @@ def pair(
     variant: Variant,
     img_size: int | tuple[int, int] | None = None,
 ) -> tuple[nn.Module, nn.Module]:
-    """Ours with random weights, and theirs, constructed for `img_size`, into which ours have been loaded."""
+    """Ours with random weights, and theirs, constructed for `img_size`, with the same weights."""
     torch.manual_seed(0)
     spec = spec_of(variant)
     ours = build_model(spec).to(dtype)
     randomise(ours)
     theirs = theirs_of(archs, spec, variant, img_size).to(dtype)
     missing, unexpected = theirs.load_state_dict(ours.state_dict(), strict=False)
-    assert not network_state(
-        dict.fromkeys(missing, torch.zeros(1))
-    )  # nothing is missing but buffers
+    # Only buffers are missing.
+    assert not network_state(dict.fromkeys(missing, torch.zeros(1)))
     assert not unexpected
     return ours, padded(theirs, spec, variant)
 
@@ -161,12 +167,10 @@ def assert_near(
     assert error <= TOLERANCE[theirs.dtype], f"{what}: {error:.2e}"
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("size", [(16, 24), (13, 19)], ids=["whole windows", "odd"])
+@for_each_dtype
+@for_each_size
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_output_and_gradients_equal_the_published_network(
-    spandrel_archs, variant, size, dtype
-) -> None:
+def test_output_and_gradients_are_the_published_ones(spandrel_archs, variant, size, dtype) -> None:
     ours, theirs = pair(spandrel_archs, dtype, variant)
     assert_output_and_gradients_are_near(ours, theirs, size, dtype)
 
@@ -179,14 +183,17 @@ def assert_output_and_gradients_are_near(
     *,
     scalars: str = "",
 ) -> None:
-    """Parameters whose names end with `scalars` are a number or two, whose gradients are sums of terms that may cancel: in
-    float32 they are measured by the largest of their kind.
+    """Compare a forward and a backward pass on two images of this size.
+
+    Parameters whose names end with `scalars` hold a number or two, and their gradients are sums of
+    terms that may cancel: in float32 they are measured against the largest of their kind.
     """
     image = torch.rand(2, 3, *size, dtype=dtype)
     images = [image.clone().requires_grad_() for _ in range(2)]
     outputs = [network(x) for network, x in zip((ours, theirs), images, strict=True)]
     assert_near(*outputs, "output")
-    # Of one sign: with both, terms of every gradient cancel, and float32 rounds in proportion to the terms.
+    # All of one sign: with both signs, terms cancel in every gradient, while float32 rounds in
+    # proportion to the terms.
     weights = torch.rand_like(outputs[0])
     for output in outputs:
         (output * weights).sum().backward()
@@ -209,9 +216,7 @@ def assert_output_and_gradients_are_near(
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_saved_state_of_the_published_network_loads_into_ours(
-    spandrel_archs, variant, tmp_path: Path
-) -> None:
+def test_a_published_state_loads_into_ours(spandrel_archs, variant, tmp_path: Path) -> None:
     torch.manual_seed(0)
     spec = spec_of(variant)
     theirs, other = (theirs_of(spandrel_archs, spec, variant) for _ in range(2))
@@ -233,12 +238,13 @@ def test_a_saved_state_of_the_published_network_loads_into_ours(
         assert_near(ours.double()(image), expected, f"output of {name}")
 
 
-# Where the order of operations differs, so that rounding may: HAT's block adds its two branches first, and our sums with a
-# factor (its conv_scale, the 0.2 of DRCT's group) are rounded once where the published ones are twice.
+# Where the order of operations differs, so that rounding may: HAT's block adds its two branches
+# first, and our sums with a factor (its conv_scale, the 0.2 of DRCT's group) are rounded once where
+# the published ones are rounded twice.
 OTHER_ORDER = (HybridBlock, DenseGroup)
-# Called with something else than the published modules: tokens instead of windows or an image.
+# These take another input than the published modules: tokens instead of windows or an image.
 OTHER_INTERFACE = (WindowAttention, ConvBranch, PatchEmbed)
-# Classes of ours that are compared at least.
+# Classes of ours that must be among those compared.
 BIT_EQUAL = {
     "swinir": {"SwinGroup", "BlockSequence", "SwinBlock", "LayerNorm", "Mlp", "Linear", "Conv2d"},
     "hat": {"OverlappingBlock", "ChannelAttention", "LayerNorm", "Mlp", "Linear", "Conv2d"},
@@ -249,7 +255,7 @@ BIT_EQUAL = {
 def published_attend(
     qkv: torch.Tensor, kv: torch.Tensor | None, bias: torch.Tensor, masks: torch.Tensor | None
 ) -> torch.Tensor:
-    """What trainers.backbones.attention.attend computes, in the order of the published code."""
+    """Compute what trainers.backbones.attention.attend does, in the published code's order."""
     (images, rows, windows, height, width), heads = qkv.shape[:5], len(bias)
 
     def per_head(x: torch.Tensor, parts: int) -> torch.Tensor:
@@ -268,13 +274,14 @@ def published_attend(
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@for_each_dtype
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_modules_are_bit_equal_where_the_operations_are_the_same(
     spandrel_archs, monkeypatch, variant, dtype
 ) -> None:
-    """Norms, MLPs, convolutions, heads; and with the sums within attention in the published order (ours on a CPU is another:
-    docs/decisions/0005), whole blocks of SwinIR and DRCT, HAT's overlapping ones, whole SwinIRs.
+    """Norms, MLPs, convolutions and heads. With the sums within attention in the published order
+    (ours differs on a CPU: docs/decisions/0005) also whole blocks of SwinIR and DRCT, HAT's
+    overlapping blocks, and whole SwinIRs.
     """
     for module in ("attention", "hat"):
         monkeypatch.setattr(f"trainers.backbones.{module}.attend", published_attend)
@@ -301,9 +308,8 @@ def test_modules_are_bit_equal_where_the_operations_are_the_same(
 
     for name, module in published.named_modules():
         if hasattr(module, "inplace"):
-            module.inplace = (
-                False  # else it changes what the hook of the layer before it still compares
-            )
+            # In place, it would change what the hook of the layer before it still compares.
+            module.inplace = False
         if name in compared:
             module.register_forward_hook(compare(name))
     with torch.no_grad():

@@ -1,8 +1,10 @@
-"""The loop may be rewritten, but not one bit of what it trains (final_weights.json).
+"""The loop may be rewritten, but the weights it trains must not change by a bit
+(final_weights.json).
 
-Trained with the plainest instructions that libraries know on x86, so that processors agree. Some will not all the same,
-and another torch may sum in another order: where a training of plain torch layers, with nothing of ours, has other bits
-than on the machine that recorded, there is nothing to compare with. `python -m tests.parity.test_final_weights` records.
+Libraries are held to the plainest x86 instructions they know, so that processors agree. Some still
+do not, and another torch may sum in another order. So plain torch layers are trained too, with
+nothing of ours: where they end with other bits than on the machine that recorded, there is nothing
+to compare with, and the test skips. `python -m tests.parity.test_final_weights` records anew.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ PLAINEST = {
     "MKL_CBWR": "COMPATIBLE",
 }
 STEPS = 12
-# All that may happen between steps: records, traces, checkpoints, clipping, a lower rate ...
+# Everything that may happen between steps: records, traces, checkpoints, clipping, a lower rate.
 RECIPE = {
     "steps": STEPS,
     "batch_size": 4,
@@ -44,22 +46,9 @@ RECIPE = {
 }
 OBSERVE = {"log_every": 2, "probe_every": 3, "evaluate_every": 5, "checkpoint_every": 4}
 EVALUATED = {**OBSERVE, "evaluate": ("embedded-test",)}
-HAT = {
-    "embed_dim": 8,
-    "depths": (2,),
-    "num_heads": (2,),
-    "window_size": 4,
-    "squeeze_factor": 4,
-    "drop_path": 0.0,
-}
-DRCT = {
-    "embed_dim": 8,
-    "depths": (5,),
-    "num_heads": (2,),
-    "window_size": 4,
-    "gc": 4,
-    "drop_path": 0.0,
-}
+ONE_GROUP = {"embed_dim": 8, "num_heads": (2,), "window_size": 4, "drop_path": 0.0}
+HAT = {**ONE_GROUP, "depths": (2,), "squeeze_factor": 4}
+DRCT = {**ONE_GROUP, "depths": (5,), "gc": 4}
 
 
 def specs() -> dict[str, RunSpec]:
@@ -89,7 +78,7 @@ def specs() -> dict[str, RunSpec]:
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """SHA-256 of names, shapes and bytes: the files that hold them differ by more."""
+    """SHA-256 of names, shapes and bytes. (The files that hold them differ in more than that.)"""
     sha256 = hashlib.sha256()
     for name, tensor in sorted(tensors):
         sha256.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -98,7 +87,7 @@ def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
 
 
 def plain_torch() -> str:
-    """Eight steps of Adam on what the networks are made of, with torch alone."""
+    """Eight steps of Adam on the kinds of layer that the networks are made of, with torch alone."""
     torch.manual_seed(0)
     convolution, linear, norm = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(8, 24), nn.LayerNorm(8)
     out = nn.Conv2d(8, 12, 3, padding=1)
@@ -160,7 +149,8 @@ def test_final_weights_and_ema_have_the_recorded_bits(
     recorded = json.loads(RECORDED.read_text())
     if found["plain torch"] != recorded["plain torch"]:
         pytest.skip(
-            f"plain torch {torch.__version__} has other bits on this machine than on the one that recorded"
+            f"plain torch {torch.__version__} has other bits on this machine "
+            "than on the one that recorded"
         )
     assert found[name] == recorded[name]
 

@@ -1,4 +1,6 @@
-"""Emulated half precision: what each mode rounds, against float64 and torch's own half precision, on every path alike."""
+"""Emulated half precision rounds what each mode says, on every path alike. It is compared with
+float64 and with torch's own half precision.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +31,9 @@ from trainers.precision import HALF, at_precision
 
 MODULES = modules()
 NORMS = [name for name in MODULES if "attention" not in name]
-NATIVE_KERNELS = ("bf16", "fp16")  # whose norms and attention are one kernel
-# In units of the last place that a format keeps: half of one for the rounding, and what float32 errs by near a tie.
+NATIVE_KERNELS = ("bf16", "fp16")  # the modes in which a norm, or attention, is one kernel
+# In units of the last place that a format keeps: half of one for the rounding, and a little for the
+# error of float32 near a tie.
 HALF_A_UNIT = 0.51
 
 
@@ -41,7 +44,7 @@ def test_bits_depend_neither_on_the_path_nor_on_the_grad_mode(name: str, precisi
 
 
 @pytest.mark.parametrize("name", ["i_ln", "attention, shifted"])
-def test_the_paths_compared_are_two(name: str) -> None:
+def test_the_two_paths_compared_differ(name: str) -> None:
     x = activations(1)
     with path_of("cuda"):
         as_on_cuda = MODULES[name](x)
@@ -52,7 +55,7 @@ def test_the_paths_compared_are_two(name: str) -> None:
 @pytest.mark.parametrize(
     "network", ["swinir, pixelshuffledirect", "hat, pixelshuffle", "drct, same size"]
 )
-def test_so_do_those_of_a_network(network: str, norm: str) -> None:
+def test_bits_of_a_network_depend_on_neither_either(network: str, norm: str) -> None:
     model = Case(Choice(name=norm), network).build().float()
     image = torch.rand(1, 3, 9, 14, generator=torch.Generator().manual_seed(0))
     outputs = {precision: emulated(model, precision, image) for precision in HALF}
@@ -90,7 +93,7 @@ def test_attention_is_torchs_in_half_precision_within_rounding(kind: str, precis
 
 @pytest.mark.parametrize("std", STDS)
 def test_literally_i_ln_has_the_bits_of_torchs_half_precision(std: float) -> None:
-    """And so leaves fp16 where the variance does: beyond a std of 256."""
+    """So it overflows in fp16 where the variance does: beyond a std of 256."""
     norm, x = copy.deepcopy(MODULES["i_ln"].norm), activations(std)
     ours = at_precision(norm, "fp16_literal")(x)
     norm.half()
@@ -101,7 +104,7 @@ def test_literally_i_ln_has_the_bits_of_torchs_half_precision(std: float) -> Non
 
 
 def published(module: Windowed, x: Tensor) -> Tensor:
-    """Attention within windows that are not shifted, as published, in the dtype of `x`."""
+    """The published attention within unshifted windows, in the dtype of `x`."""
     attention, (h, w), side = module.of, SIZE, module.of.size
     windows = (
         x.view(-1, h // side, side, w // side, side, DIM)
@@ -137,7 +140,7 @@ def test_literally_attention_is_the_published_formula_in_torchs_half_precision(s
     equal = (ours == theirs) | ~theirs.isfinite()
     assert (
         equal.float().mean() > 0.9
-    )  # a sum in another order ends on another side of a half now and then
+    )  # now and then a sum in another order ends on the other side of a half
 
 
 @pytest.mark.parametrize("precision", HALF)
@@ -179,7 +182,7 @@ def test_one_call_of_torch_is_rounded_once(operation, grad_mode, precision: str)
     torch.manual_seed(0)
     layer, x, dtype = Layer(), activations(1).view(2, *SIZE, DIM), HALF[precision]
     rounded = copy.deepcopy(layer).to(dtype).float()
-    with torch.inference_mode():  # where torch computes it whole, in float32 as well
+    with torch.inference_mode():  # here torch computes it whole, in float32 too
         exact = rounded(x.to(dtype).float())
     with grad_mode():
         ours = at_precision(layer, precision)(x)
@@ -188,7 +191,7 @@ def test_one_call_of_torch_is_rounded_once(operation, grad_mode, precision: str)
 
 
 class Squared(Norm):
-    """A user's: its square leaves fp16 beyond 256, its result does not."""
+    """A user's norm. The square it takes overflows in fp16 beyond 256; its result does not."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -199,7 +202,7 @@ class Squared(Norm):
         return Normed(x / root * self.weight, root)
 
 
-def test_ones_own_norm_is_one_kernel_and_literally_its_operations() -> None:
+def test_a_users_norm_is_one_kernel_and_literally_its_operations() -> None:
     norm, x = Squared(DIM), activations(3000)
     tokens, root = copy.deepcopy(norm).half().float()(x.half().float())
     ours = at_precision(norm, "fp16")(x)

@@ -1,7 +1,8 @@
-"""Which images have their windows shifted: as in the published networks, which go by the size they were constructed for.
+"""Windows are shifted for the same images as in the published networks, which go by the size that
+they were constructed for.
 
-Ours go by `img_size` alike, or where that is 0 by the image, like a network constructed for the image's padded size. It makes a
-difference where the shorter side is one window.
+Ours go by `img_size` in the same way. Where it is 0 they go by the image, like a network
+constructed for the image's padded size. It makes a difference where the shorter side is one window.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from tests.parity.test_backbones import (
     Variant,
     assert_near,
     assert_output_and_gradients_are_near,
+    for_each_dtype,
     pair,
     randomise,
     spec_of,
@@ -35,7 +37,7 @@ NETWORKS = {
     "drct": VARIANTS["drct x2"],
 }
 GRIDS = [(1, 1), (1, 2), (2, 1), (2, 3)]  # rows and columns of windows
-IMAGES = {  # rows and columns of windows, and the pixels that either side lacks
+IMAGES = {  # rows and columns of windows, and how many pixels either side is short of them
     "one window": (1, 1, 0),
     "one window, padded": (1, 1, 1),
     "a row": (1, 3, 0),
@@ -60,12 +62,12 @@ def pair_for(
     img_size: int,
     size: tuple[int, int],
 ) -> tuple[nn.Module, nn.Module]:
-    """Ours with this `img_size`, and theirs constructed for it; where it is 0, for `size` as it will be padded."""
+    """Ours with this `img_size`, and theirs constructed for it (for 0: for `size` once padded)."""
     height, width = (side + -side % variant[2]["window_size"] for side in size)
     return pair(archs, dtype, with_img_size(variant, img_size), img_size or (height, width))
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@for_each_dtype
 @pytest.mark.parametrize(("rows", "columns", "lacking"), IMAGES.values(), ids=IMAGES)
 @pytest.mark.parametrize("windows", CONSTRUCTED_FOR.values(), ids=CONSTRUCTED_FOR)
 @for_each_network
@@ -114,7 +116,7 @@ def test_img_size_matters_where_the_shorter_side_is_one_window_and_nowhere_else(
         output_of(with_img_size(variant, n * window), image) for n in (0, 1, 4)
     )
     assert torch.equal(by_input, unshifted if 1 in grid else shifted)
-    # By so much that the tests above would see it.
+    # The difference is large enough for the tests above to see it.
     assert (shifted - unshifted).abs().max() > 10 * TOLERANCE[torch.float32] * shifted.abs().max()
 
 
@@ -126,12 +128,10 @@ def test_images_of_any_size_up_to_three_windows_equal_the_published_network(
 ) -> None:
     window = variant[2]["window_size"]
     size = data.draw(st.tuples(*[st.integers(1, 3 * window)] * 2), "size")
-    assume(
-        all(-side % window < side for side in size)
-    )  # torch's reflection, and so theirs, reaches no further
-    just_larger = (
-        window + 1 if variant[0] == "hat" else 2 * window
-    )  # the others take whole windows only
+    # torch's reflection, and so theirs, reaches no further.
+    assume(all(-side % window < side for side in size))
+    # HAT takes any size; the others take whole windows only.
+    just_larger = window + 1 if variant[0] == "hat" else 2 * window
     img_size = data.draw(st.sampled_from([0, window, just_larger, 3 * window]), "img_size")
     ours, theirs = pair_for(spandrel_archs, torch.float64, variant, img_size, size)
     image = torch.rand(1, 3, *size, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Metrics, resizing and degradation against float64 formulas and the public low-resolution images."""
+"""Metrics, resizing and degradation against float64 formulas and the public LR images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trainers.tasks.jpeg import JpegArtefacts
 
 
 def gaussian_ssim(x: np.ndarray, y: np.ndarray) -> float:
-    """Wang et al. 2004 in float64: 11 x 11 Gaussian of sigma 1.5, valid area, mean over channels."""
+    """Wang et al. 2004 in float64: 11 x 11 Gaussian of sigma 1.5, valid area, channels averaged."""
     taps = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
     taps /= taps.sum()
 
@@ -35,7 +35,7 @@ def gaussian_ssim(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def check_against_formulas(image: np.ndarray, on_luma: bool, border: int) -> None:
-    """`image` with noise, compared by our metrics and by the formulas in float64."""
+    """Compare `image` with itself plus noise, by our metrics and by the formulas in float64."""
     noise = np.random.default_rng(0).normal(0, 12, image.shape)
     other = np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
     one, two = compared(image, on_luma, border), compared(other, on_luma, border)
@@ -68,7 +68,9 @@ def test_psnr_and_ssim_equal_their_formulas_on_every_image_of_the_benchmarks(
 
 
 def imresize_matrix(length: int, scale: float) -> np.ndarray:
-    """MATLAB's imresize along one axis, in float64: Keys' cubic of a = -0.5, widened where it reduces, edges mirrored."""
+    """MATLAB's imresize along one axis, in float64: Keys' cubic with a = -0.5, widened where it
+    reduces, with mirrored edges.
+    """
     out = math.ceil(length * scale)
     shrink = min(scale, 1.0)
     matrix = np.zeros((out, length))
@@ -104,6 +106,20 @@ def set5(photographs: Path) -> list[tuple[Path, np.ndarray]]:
     return [(path, np.asarray(Image.open(path).convert("RGB"))) for path in files]
 
 
+# Mean PSNR in dB and mean SSIM, by scale and by quality.
+BICUBIC_OF_SET5 = {2: (33.678, 0.9304), 4: (28.431, 0.8113)}
+JPEG_OF_CLASSIC5 = {10: (27.821, 0.7595), 40: (32.428, 0.8849)}
+
+
+def assert_scores_are(
+    pairs: list[tuple[np.ndarray, np.ndarray]], known: tuple[float, float]
+) -> None:
+    """The mean PSNR and SSIM of pairs of images are the known ones."""
+    psnr_db, ssim_value = known
+    assert abs(np.mean([psnr(*pair) for pair in pairs]) - psnr_db) < 0.005
+    assert abs(np.mean([ssim(*pair) for pair in pairs]) - ssim_value) < 0.0002
+
+
 @pytest.mark.parametrize("scale", [2, 4])
 def test_the_public_low_resolution_set5_is_reproduced_to_the_pixel(
     photographs: Path, scale: int
@@ -115,23 +131,16 @@ def test_the_public_low_resolution_set5_is_reproduced_to_the_pixel(
         assert np.array_equal(downsample_u8(image[:h, :w], scale), expected), path.name
 
 
-@pytest.mark.parametrize(
-    ("scale", "psnr_db", "ssim_value"), [(2, 33.678, 0.9304), (4, 28.431, 0.8113)]
-)
-def test_bicubic_upsampling_of_set5_has_the_known_scores(
-    photographs: Path, scale: int, psnr_db: float, ssim_value: float
-) -> None:
-    scores = []
+@pytest.mark.parametrize("scale", BICUBIC_OF_SET5)
+def test_bicubic_upsampling_of_set5_has_the_known_scores(photographs: Path, scale: int) -> None:
+    pairs = []
     for _, image in set5(photographs):
         h, w = (side - side % scale for side in image.shape[:2])
         gt = image[:h, :w]
         restored = upsample(downsample_u8(gt, scale).astype(np.float64), scale)
         pixels = np.round(np.clip(restored, 0, 255)).astype(np.uint8)
-        one, two = compared(pixels, True, scale), compared(gt, True, scale)
-        scores.append((psnr(one, two), ssim(one, two)))
-    mean_psnr, mean_ssim = np.mean(scores, axis=0)
-    assert abs(mean_psnr - psnr_db) < 0.005
-    assert abs(mean_ssim - ssim_value) < 0.0002
+        pairs.append((compared(pixels, True, scale), compared(gt, True, scale)))
+    assert_scores_are(pairs, BICUBIC_OF_SET5[scale])
 
 
 @pytest.mark.parametrize(("sigma", "psnr_db"), [(15.0, 24.62), (25.0, 20.18)])
@@ -145,21 +154,12 @@ def test_noise_has_the_known_strength(photographs: Path, sigma: float, psnr_db: 
     assert abs(np.mean(scores) - psnr_db) < 0.005
 
 
-@pytest.mark.parametrize(
-    ("quality", "psnr_db", "ssim_value"), [(10, 27.821, 0.7595), (40, 32.428, 0.8849)]
-)
-def test_jpeg_of_classic5_has_the_known_scores(
-    photographs: Path, quality: int, psnr_db: float, ssim_value: float
-) -> None:
-    scores = []
+@pytest.mark.parametrize("quality", JPEG_OF_CLASSIC5)
+def test_jpeg_of_classic5_has_the_known_scores(photographs: Path, quality: int) -> None:
+    pairs = []
     for image in read_images(find_set("Classic5", [photographs])):
         gt = image.pixels.transpose(2, 0, 1).astype(np.float32) / 255
         lq = JpegArtefacts(quality).degrade(gt, np.random.RandomState(0)).transpose(1, 2, 0)
-        one, two = (
-            compared(np.round(lq * 255).astype(np.uint8), False, 0),
-            compared(image.pixels, False, 0),
-        )
-        scores.append((psnr(one, two), ssim(one, two)))
-    mean_psnr, mean_ssim = np.mean(scores, axis=0)
-    assert abs(mean_psnr - psnr_db) < 0.005
-    assert abs(mean_ssim - ssim_value) < 0.0002
+        pixels = np.round(lq * 255).astype(np.uint8)
+        pairs.append((compared(pixels, False, 0), compared(image.pixels, False, 0)))
+    assert_scores_are(pairs, JPEG_OF_CLASSIC5[quality])

@@ -1,4 +1,4 @@
-"""Our Restormer equals the published one (spandrel_extra_arches 0.2.0) in output, gradients and keys."""
+"""Our Restormer equals the published one (spandrel_extra_arches 0.2.0): output, gradients, keys."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from tests.parity.test_backbones import (
     Padded,
     assert_near,
     assert_output_and_gradients_are_near,
+    for_each_dtype,
+    for_each_size,
     randomise,
 )
 from tests.tiny import tiny_spec
@@ -25,10 +27,7 @@ from trainers.build import build_model
 from trainers.choice import Choice
 from trainers.spec import ModelSpec, RunSpec
 
-KIND = {
-    "layer_norm": "WithBias",
-    "bias_free_layer_norm": "BiasFree",
-}  # the published names of norms
+PUBLISHED_NAMES = {"layer_norm": "WithBias", "bias_free_layer_norm": "BiasFree"}
 SMALL = {"embed_dim": 12, "depths": (1, 2, 1, 2), "num_heads": (1, 2, 2, 4), "refinement_depth": 2}
 Variant = tuple[str, dict[str, Any]]  # norm, knobs
 VARIANTS: dict[str, Variant] = {
@@ -60,14 +59,14 @@ def theirs_of(published: Callable[..., nn.Module], spec: RunSpec) -> nn.Module:
         num_refinement_blocks=knobs["refinement_depth"],
         ffn_expansion_factor=knobs["mlp_ratio"],
         bias=knobs["bias"],
-        LayerNorm_type=KIND[spec.model.norm.name],
+        LayerNorm_type=PUBLISHED_NAMES[spec.model.norm.name],
     )
 
 
 def pair(
     published: Callable[..., nn.Module], dtype: torch.dtype, variant: Variant
 ) -> tuple[nn.Module, nn.Module]:
-    """Ours with random weights, and theirs, into which ours have been loaded."""
+    """Ours with random weights, and theirs with the same weights."""
     torch.manual_seed(0)
     spec = spec_of(variant)
     ours = build_model(spec).to(dtype)
@@ -77,10 +76,10 @@ def pair(
     return ours, theirs
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-@pytest.mark.parametrize("size", [(16, 24), (13, 19)], ids=["whole", "odd"])
+@for_each_dtype
+@for_each_size
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_output_and_gradients_equal_the_published_network(
+def test_output_and_gradients_are_the_published_ones(
     published_restormer, variant, size, dtype
 ) -> None:
     ours, theirs = pair(published_restormer, dtype, variant)
@@ -91,12 +90,12 @@ def test_output_and_gradients_equal_the_published_network(
     )
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@for_each_dtype
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
 def test_branches_and_ways_between_levels_are_bit_equal(
     published_restormer, variant, dtype
 ) -> None:
-    """Given the published network's inputs. LayerNorm is not: it rounds in another order."""
+    """Each is given the published network's inputs. LayerNorm is left out: its rounding differs."""
     ours, theirs = pair(published_restormer, dtype, variant)
     kinds = (nn.Conv2d, TransposedAttention, GatedFeedForward, nn.Sequential)
     compared = {
@@ -124,9 +123,7 @@ def test_branches_and_ways_between_levels_are_bit_equal(
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_a_saved_state_of_the_published_network_loads_into_ours(
-    published_restormer, variant, tmp_path: Path
-) -> None:
+def test_a_published_state_loads_into_ours(published_restormer, variant, tmp_path: Path) -> None:
     torch.manual_seed(0)
     spec = spec_of(variant)
     theirs = theirs_of(published_restormer, spec)
@@ -169,5 +166,5 @@ def test_the_default_has_the_published_number_of_parameters(
     """26.13 M with bias, as deraining uses it; 26.11 M bias-free, as Gaussian denoising does."""
     expected = {"layer_norm": 26_126_644, "bias_free_layer_norm": 26_111_668}[norm]
     spec = spec_of((norm, {}), task)
-    for network in (build_model(spec), published_restormer(LayerNorm_type=KIND[norm])):
+    for network in (build_model(spec), published_restormer(LayerNorm_type=PUBLISHED_NAMES[norm])):
         assert sum(parameter.numel() for parameter in network.parameters()) == expected

@@ -1,15 +1,16 @@
-"""Sixty steps through trainers.loop equal sixty steps of a plain PyTorch loop over spandrel's networks (plain_training.py).
+"""Sixty steps through trainers.loop equal sixty steps of a plain PyTorch loop over spandrel's
+networks (plain_training.py).
 
-What differs is the order of sums alone: in float32 a part in 10^8 of a number. A kink of the network or of the loss (ReLU,
-|output - target|) turns that into a finite difference where its argument happens to be within rounding of zero. SEEDS are
-those, of fourteen, at which the plain loop in float64 stays farthest from every kink: at least 6e-7 of the typical argument.
+Only the order of sums differs: in float32 by a part in 10^8 of a number. A kink of the network or
+of the loss (ReLU, |output - target|) turns that into a finite difference where its argument happens
+to be within rounding of zero. Of fourteen seeds, SEEDS are those at which the plain loop in float64
+stays farthest from every kink: at least 6e-7 of the typical argument.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from tests.parity.plain_training import Trained, train_plainly
-from tests.ranks import wait_for_all
+from tests.ranks import ROOT, free_port, wait_for_all
 from tests.tiny import tiny_spec
 from trainers import journal
 from trainers.choice import Choice
@@ -37,19 +38,19 @@ BACKBONES: Mapping[str, Mapping[str, Any]] = {
     "drct": {**SWINIR, "gc": 4},
 }
 SEEDS = {
-    ("swinir", "layer_norm"): 0,
-    ("swinir", "i_ln"): 6,
-    ("hat", "layer_norm"): 1,
-    ("hat", "i_ln"): 2,
-    ("drct", "layer_norm"): 0,
-    ("drct", "i_ln"): 1,
+    "swinir": {"layer_norm": 0, "i_ln": 6},
+    "hat": {"layer_norm": 1, "i_ln": 2},
+    "drct": {"layer_norm": 0, "i_ln": 1},
 }
-CLIP = 0.2  # below the norm of nearly every step's gradients
+PAIRS = [(backbone, norm) for backbone, seeds in SEEDS.items() for norm in seeds]
+CLIP = 0.2  # below the gradient norm of nearly every step
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to compute the same steps, and how near it must be: relative to the weights, to the losses, to the EMA."""
+    """One way to compute the same steps. `bound` says how near it must come, relative to the
+    weights, to the losses and to the EMA.
+    """
 
     placement: Mapping[str, Any]
     clip: bool = False
@@ -75,7 +76,8 @@ VARIANTS = {
 }
 
 
-# How steps are divided does not depend on the backbone: SwinIR stands for the others in most of it, but in `make conformance`.
+# How steps are divided does not depend on the backbone, so SwinIR stands for the others in most
+# variants. `make conformance` runs them all.
 FOR_ALL = (
     "alone",
     "alone, clipped",
@@ -86,7 +88,7 @@ FOR_ALL = (
 EVERYTHING = os.environ.get("NORMSWEEP_CONFORMANCE") == "all"
 CASES = [
     (*pair, name)
-    for pair in SEEDS
+    for pair in PAIRS
     for name in VARIANTS
     if EVERYTHING or name in FOR_ALL or pair[0] == "swinir"
 ]
@@ -98,7 +100,7 @@ def spec_of(backbone: str, norm: str, variant: Variant) -> RunSpec:
         "steps": STEPS,
         "lr": 2e-4,
         "ema_decay": 0.95,
-        "seed": SEEDS[backbone, norm],
+        "seed": SEEDS[backbone][norm],
         "clip_grad_norm": clip,
     }
     observe = {"log_every": 1, "probe_every": STEPS, "checkpoint_every": STEPS}
@@ -109,31 +111,24 @@ def spec_of(backbone: str, norm: str, variant: Variant) -> RunSpec:
 
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folders of every backbone, norm and variant, trained in three processes: one rank alone, and two together."""
+    """The run folders of every backbone, norm and variant. Three processes train them: one rank
+    alone, and two together.
+    """
     folder = tmp_path_factory.mktemp("ours")
     names: dict[int, list[str]] = {1: [], 2: []}
     for number, (backbone, norm, name) in enumerate(CASES):
         spec = spec_of(backbone, norm, VARIANTS[name])
         (folder / f"{number}.json").write_text(spec.to_json())
         names[spec.placement.workers].append(str(number))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = free_port()
     ranks, logs = [], []
     for workers in names:
         for rank in range(workers):
-            command = [
-                sys.executable,
-                "-m",
-                "tests.parity.train_many",
-                str(folder),
-                str(rank),
-                str(workers),
-                port,
-            ]
+            arguments = [str(argument) for argument in (folder, rank, workers, port)]
+            command = [sys.executable, "-m", "tests.parity.train_many", *arguments]
             logs.append(folder / f"{workers}-{rank}.log")
-            with logs[-1].open("w") as log:  # not a pipe: a full one would stop its rank
-                place = {"cwd": Path(__file__).parents[2], "stdout": log, "stderr": log}
+            with logs[-1].open("w") as log:  # not a pipe: a rank would stop once it is full
+                place = {"cwd": ROOT, "stdout": log, "stderr": log}
                 ranks.append(subprocess.Popen([*command, *names[workers]], **place))
     wait_for_all(ranks, logs, deadline_s=1100)
     return folder
@@ -148,7 +143,7 @@ def plain(
         (backbone, norm, clip): train_plainly(
             spandrel_archs, spec_of(backbone, norm, Variant({}, clip)), cache
         )
-        for backbone, norm in SEEDS
+        for backbone, norm in PAIRS
         for clip in (False, True)
     }
 
@@ -200,7 +195,7 @@ def test_sixty_steps_equal_a_plain_loop(
 
 
 def test_what_clipping_does_would_be_noticed(plain: dict[tuple[str, str, bool], Trained]) -> None:
-    """The two recipes are a hundred bounds apart and more: the tests above tell them apart."""
-    for (backbone, norm), _ in SEEDS.items():
+    """Clipping moves results by over a hundred bounds, so the tests above would see it."""
+    for backbone, norm in PAIRS:
         clipped, free = plain[backbone, norm, True], plain[backbone, norm, False]
         assert relative(clipped.weights, free.weights) > 100 * 5e-6

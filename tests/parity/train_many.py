@@ -1,6 +1,8 @@
-"""Trains several specs in one process, one rank of each: `python -m tests.parity.train_many DIR RANK WORLD_SIZE PORT NAME...`
+"""Trains several specs in one process, one rank of each.
 
-DIR holds `<name>.json`, and gets `<name>/`, the run folder.
+    python -m tests.parity.train_many DIR RANK WORLD_SIZE PORT NAME...
+
+DIR holds `<name>.json`; the run folder is written to `<name>/`.
 """
 
 from __future__ import annotations
@@ -21,9 +23,8 @@ def main() -> None:
     os.environ.update(
         RANK=rank, LOCAL_RANK="0", WORLD_SIZE=world_size, MASTER_ADDR="127.0.0.1", MASTER_PORT=port
     )
-    torch.distributed.destroy_process_group = lambda: (
-        None
-    )  # DeepSpeed's groups do not survive a second one
+    # DeepSpeed's groups would not survive a second initialisation.
+    torch.distributed.destroy_process_group = lambda: None
     torch.set_num_threads(1)
     cache = Cache(folder / f"cache-{rank}")
     for name in names:

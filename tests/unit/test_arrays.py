@@ -1,4 +1,4 @@
-"""Arrays of probes on their way: from a run folder to the store, each step once."""
+"""Arrays of probes are brought from a run folder to the store, each step once."""
 
 from __future__ import annotations
 

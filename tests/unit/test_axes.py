@@ -14,10 +14,11 @@ import pytest
 import yaml
 
 from orchestrator.errors import UserError
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan import Plan
 from orchestrator.plan.axes import AXES, LINES, NOT_AXES
 from orchestrator.plan.docs import schema
 from orchestrator.plan.training import Training
+from tests.sweeps import plan_of
 
 BASE = """\
 # A question?
@@ -26,7 +27,7 @@ axes:
   norm: [i_ln]
   task: [sr_x2]
 """
-# Of each field two values, as YAML, and what a trial's name has of them.
+# Two values of each field, as YAML, and how they appear in the names of trials.
 VALUES = {
     "steps": ("[1000, 2000]", "steps1000 steps2000"),
     "batch_size": ("[8, 16]", "batch_size8 batch_size16"),
@@ -44,12 +45,6 @@ VALUES = {
     "feature_limit": ("[null, 1.0e+6]", "feature_limit=none feature_limit1000000.0"),
     "patch_size_px": ("[16, 32]", "patch_size_px16 patch_size_px32"),
 }
-
-
-def plan_of(folder: Path, text: str) -> Plan:
-    path = folder / "a_sweep.yaml"
-    path.write_text(text)
-    return load_plan(path)
 
 
 def said_of(folder: Path, text: str) -> list[str]:
@@ -75,7 +70,7 @@ def axis_of(plan: Plan, name: str) -> list[Any]:
     return [trial.axes[name] for trial in plan.trials]
 
 
-# --- every field of `training` ----------------------------------------------------------------------------------------
+# --- every field of `training`
 
 
 def test_every_field_of_training_is_an_axis_or_says_why_not() -> None:
@@ -115,7 +110,9 @@ WRONG = {
 
 
 @pytest.mark.parametrize("field", WRONG)
-def test_a_wrong_value_is_told_as_in_training_at_its_place(tmp_path: Path, field: str) -> None:
+def test_a_wrong_value_is_reported_as_in_training_and_at_its_place(
+    tmp_path: Path, field: str
+) -> None:
     before = {"training": f"training: {{{field}: ", "axes": f"  {field}: ["}
     (in_training,) = said_of(tmp_path, BASE + before["training"] + WRONG[field] + "}\n")
     (in_axes,) = said_of(tmp_path, BASE + before["axes"] + WRONG[field] + "]\n")
@@ -129,12 +126,15 @@ def test_a_field_in_axes_and_in_training_is_an_error(tmp_path: Path) -> None:
     assert said_of(
         tmp_path, BASE + "  lr: [1.0e-4, 2.0e-4]\ntraining: {steps: 10, lr: 1.0e-4}\n"
     ) == [
-        "7:23: training.lr: is an axis of this sweep as well: give it in `axes` or in `training`, not in both"
+        "7:23: training.lr: is an axis of this sweep as well: "
+        "give it in `axes` or in `training`, not in both"
     ]
 
 
 @pytest.mark.parametrize("place", ["axes", "exclude", "include", "match"])
-def test_initial_is_no_axis_and_the_message_says_where_it_goes(tmp_path: Path, place: str) -> None:
+def test_initial_is_not_an_axis_and_the_message_says_where_it_goes(
+    tmp_path: Path, place: str
+) -> None:
     text = {
         "axes": "  initial: [a.pth, b.pth]\n",
         "exclude": "exclude: [{initial: a.pth}]\n",
@@ -170,7 +170,7 @@ def test_the_same_trial_by_two_values_is_folded(tmp_path: Path) -> None:
     assert (len(plan.trials), len(plan.folded)) == (1, 1)
 
 
-# --- matches ----------------------------------------------------------------------------------------------------------
+# --- matches
 
 RATES = (
     "  lr: [1.0e-4, 2.0e-4]\n  betas: [[0.9, 0.99], [0.9, 0.999]]\n  clip_grad_norm: [null, 1]\n"
@@ -221,7 +221,7 @@ def test_an_include_keeps_the_bounds_of_training(tmp_path: Path) -> None:
     ]
 
 
-def test_a_match_on_a_field_that_is_no_axis_here_says_so(tmp_path: Path) -> None:
+def test_a_match_on_a_field_that_is_not_an_axis_here_says_so(tmp_path: Path) -> None:
     said = "6:16: exclude[0].lr: is not an axis of this sweep: add `lr` to `axes`"
     assert said in said_of(tmp_path, BASE + "exclude: [{lr: 1.0e-4}]\n")
 
@@ -263,7 +263,7 @@ def test_the_schema_for_editors_knows_recipe_axes() -> None:
             )
 
 
-# --- a line -----------------------------------------------------------------------------------------------------------
+# --- a line
 
 
 def test_a_sweep_without_recipe_axes_has_none(tmp_path: Path) -> None:
@@ -273,14 +273,17 @@ def test_a_sweep_without_recipe_axes_has_none(tmp_path: Path) -> None:
 
 
 def test_an_axis_is_one_line(tmp_path: Path) -> None:
-    """A knob of backbones becomes an axis; sweeps that do not name it are as they were."""
+    """A knob of backbones becomes an axis. Sweeps that do not name it stay as they were."""
     root = Path(__file__).parents[2]
     for package in ("orchestrator", "trainers", "sweeps"):
         shutil.copytree(
             root / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
         )
     lines = tmp_path / "orchestrator/plan/axes.py"
-    line = '    Axis("window", "model", Annotated[int, Field(ge=2, le=64)], "backbone.window_size", letter="win"),\n'
+    line = (
+        '    Axis("window", "model", Annotated[int, Field(ge=2, le=64)], '
+        '"backbone.window_size", letter="win"),\n'
+    )
     lines.write_text(lines.read_text().replace("LINES = (\n", "LINES = (\n" + line))
 
     def trials(text: str) -> list[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""Sections make blocks, and the page and the Markdown are made of blocks alone."""
+"""Sections make blocks, and the page and the Markdown are made of nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.plan import load_plan
 from orchestrator.report import sections
 from orchestrator.report.blocks import (
     Cell,
@@ -26,6 +25,7 @@ from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import read_frame
 from orchestrator.report.page import render
 from orchestrator.store import open_store
+from tests.sweeps import plan_of
 
 SWEEP = """# Does it hold?
 axes:
@@ -34,15 +34,17 @@ axes:
   task: [sr_x2]
 data: {evaluate: [embedded-test]}
 """
-SVG = '<?xml version="1.0"?>\n<svg viewBox="0 0 1 1"><g id="a"><text fill="#1b2c3d">x</text></g></svg>'
+SVG = (
+    '<?xml version="1.0"?>\n<svg viewBox="0 0 1 1">'
+    '<g id="a"><text fill="#1b2c3d">x</text></g></svg>'
+)
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Of a sweep that has not begun."""
+    """The report on a sweep that has not begun."""
     folder = tmp_path_factory.mktemp("blocks")
-    (folder / "held.yaml").write_text(SWEEP)
-    plan = load_plan(folder / "held.yaml")
+    plan = plan_of(folder, SWEEP, "held")
     return build(
         plan, read_frame(plan, open_store(str(folder / "runs"))), datetime(2026, 1, 2, tzinfo=UTC)
     )
@@ -125,8 +127,8 @@ def test_a_section_is_a_function_and_a_line(
     assert f'{best} <span class="spread">± 0.10</span><span class="note">n = 2</span></td>' in page
     assert '<p class="method">See <code>x.py</code>.</p>' in page
     assert (
-        '<svg role="img" aria-label="Mine" viewBox="0 0 1 1"><g id="mine-1-a"><text fill="currentColor">'
-        in page
+        '<svg role="img" aria-label="Mine" viewBox="0 0 1 1">'
+        '<g id="mine-1-a"><text fill="currentColor">' in page
     )
     assert "<ul><li>one</li><li>two</li></ul>" in page
     assert "| what | how much |\n|---|---:|\n| a\\|b&lt;c | **2.50** ± 0.10 (n = 2) |\n" in markdown
@@ -138,7 +140,7 @@ def test_a_section_is_a_function_and_a_line(
 
 
 def test_a_cell_has_its_value_beside_its_text(report: Report) -> None:
-    """What makes other formats need not read numbers out of texts."""
+    """So other formats need not read numbers out of texts."""
     (trials,) = (section for section in sections.sections(report) if section.slug == "trials")
     (table,) = trials.blocks
     assert isinstance(table, Table)

@@ -1,4 +1,4 @@
-"""The cache of a node: made once, whole or not there, evicted by age, and never while in use."""
+"""A node's cache makes entries once, whole or not at all, and evicts the oldest that is unused."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def test_of_many_processes_one_builds(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "built\n"
 
 
-def test_one_that_saw_nothing_there_does_not_wait_for_the_user_of_what_came(
+def test_one_that_found_nothing_does_not_wait_for_the_user_of_what_was_built_since(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both look at once; the slow one asks for the lock to build when the fast one has built, and uses what it built."""
+    """Both look at once. By the time the slow one may build, the fast one has, and it uses that."""
     both_looked, mine, fast_has_it, got = (
         threading.Barrier(2),
         threading.local(),
@@ -136,7 +136,7 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     assert entries(tmp_path) == {"b", "c", "d"}
 
 
-def test_what_is_in_use_stays_and_what_does_not_fit_is_told(tmp_path: Path) -> None:
+def test_what_is_in_use_stays_and_what_does_not_fit_is_reported(tmp_path: Path) -> None:
     user = Cache(tmp_path, 350)
     for key in "abc":
         entry(user, key)
@@ -157,10 +157,12 @@ def test_what_a_killed_builder_left_goes_for_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_what_others_finish_or_give_up_while_room_is_made_is_no_error(
+def test_what_others_finish_or_give_up_while_room_is_made_is_not_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: bool
 ) -> None:
-    """Two entries on their way end while the first of them is sized: one before it is looked at, one before it is evicted."""
+    """Two entries on their way end while the first of them is sized: one before it is looked at,
+    the other before it is evicted.
+    """
     for key in "ab":
         (tmp_path / "entries" / f"{key}.part").mkdir(parents=True)
         (tmp_path / "entries" / f"{key}.part" / "bytes").write_bytes(b"x" * 300)
@@ -181,7 +183,7 @@ def test_what_others_finish_or_give_up_while_room_is_made_is_no_error(
     assert not list((tmp_path / "entries").glob("*.part"))
 
 
-def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         (folder / "bytes").write_bytes(b"half")
         Path("/dev/full").write_bytes(b"x")
@@ -204,7 +206,7 @@ def test_a_build_that_fails_leaves_nothing_and_may_be_tried_again(tmp_path: Path
 
 
 @pytest.mark.parametrize("given", ["much", "-1", "0", "nan"])
-def test_a_limit_that_is_none_is_told(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_limit_is_reported(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NORMSWEEP_CACHE_GB", given)
     with pytest.raises(CacheProblem, match="NORMSWEEP_CACHE_GB"):
         cache_limit_bytes()

@@ -1,4 +1,4 @@
-"""`check-norm --knobs`: whatever stands there, a sentence."""
+"""`check-norm --knobs` answers whatever is written there with a sentence."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ WRONG = {
 
 
 @pytest.mark.parametrize("knobs", WRONG)
-def test_knobs_that_cannot_be_are_a_sentence(knobs: str) -> None:
+def test_bad_knobs_are_answered_with_a_sentence(knobs: str) -> None:
     with pytest.raises(UserError, match=re.escape(WRONG[knobs])) as refused:
         check_norm("i_ln", knobs)
     assert "pydantic" not in str(refused.value)
 
 
 @pytest.mark.parametrize("knobs", ["{a: {b: 1}}", "{a: [x]}", "{a: [[1]]}", "{a: null}"])
-def test_knobs_of_a_norm_of_ones_own_are_plain_values(knobs: str) -> None:
+def test_knobs_of_a_users_norm_are_plain_values(knobs: str) -> None:
     with pytest.raises(UserError, match="--knobs: "):
         check_norm("norms_of_mine:Gain", knobs)
 
 
-def test_a_name_that_is_none_is_a_sentence() -> None:
+def test_a_bad_name_is_answered_with_a_sentence() -> None:
     with pytest.raises(UserError, match="Did you mean 'i_ln'"):
         check_norm("iln", "{}")

@@ -1,4 +1,4 @@
-"""Which checkpoints of a run folder count."""
+"""Of the checkpoints in a run folder, the intact ones count."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000200"]
 
 
-def test_no_checkpoint_is_none(tmp_path: Path) -> None:
+def test_without_checkpoints_none_is_found(tmp_path: Path) -> None:
     assert checkpoint.newest_intact(tmp_path / "checkpoints") is None
 
 
@@ -93,7 +93,7 @@ def test_a_checkpoint_of_the_same_layout_is_continued_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(("workers", "stage"), [(1, 0), (2, 1), (2, 3), (3, 2)])
-def test_a_checkpoint_of_another_layout_is_converted_at_its_step_or_put_aside_and_both_are_said(
+def test_a_checkpoint_of_another_layout_is_converted_or_put_aside_and_both_are_reported(
     workers: int, stage: int
 ) -> None:
     converted = held(2, 2, moments=True).start_of(workers, stage)

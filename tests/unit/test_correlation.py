@@ -1,3 +1,5 @@
+"""Correlations of the largest feature with model size, and the intervals they come with."""
+
 from __future__ import annotations
 
 import math
@@ -24,7 +26,10 @@ def frame_of(
     curves: dict[tuple[str, int, int], dict[int, tuple[float, ...]]],
     states: dict[Any, str] | None = None,
 ) -> Frame:
-    """A frame from (norm, width, seed) -> step -> mean square of each group; done unless `states` says else."""
+    """A frame from the mean square of each group, by (norm, width, seed) and step.
+
+    Trials are done unless `states` says otherwise.
+    """
     trials, points = [], []
     for key, curve in curves.items():
         norm, width, seed = key
@@ -170,7 +175,7 @@ def test_n_counts_sizes_and_not_seeds() -> None:
 
 
 def with_axis(frames: dict[Any, Frame], name: str) -> Frame:
-    """One frame of several, apart by an axis."""
+    """Join frames into one, told apart by an axis."""
     trials, points = (
         pd.concat(
             [

@@ -1,4 +1,4 @@
-"""What a plan says a trial costs: numbers that do not move when the arithmetic does."""
+"""The cost that a plan states for a trial does not change when the code that computes it does."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def specs() -> Iterator[tuple[str, RunSpec]]:
 
 
 def test_costs_never_change_unless_the_estimate_does() -> None:
-    """Parameters, multiply-adds of a patch, bytes of a worker, seconds. New lines may be added."""
+    """Parameters, multiply-adds per patch, bytes per worker, seconds. New lines may be added."""
     frozen = json.loads(FROZEN.read_text())
     for name, spec in specs():
         cost = cost_of(spec)

@@ -47,7 +47,7 @@ SEED = 16
 
 @pytest.fixture(scope="module")
 def held(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path, Seen]:
-    """A sweep, its store undamaged, and what is seen of it."""
+    """A sweep, its undamaged store, and what is seen of it."""
     plan, store = written(tmp_path_factory.mktemp("held"))
     seen = look(plan, store)
     assert [found.state for found in seen.looks.values()] == [
@@ -181,7 +181,9 @@ def test_a_damaged_spec_is_written_again_by_the_next_attempt_and_never_exported(
     assert spec.read_text() == whole
 
 
-def test_older_checkpoints_of_a_damaged_one_are_used_and_the_damage_is_said(tmp_path: Path) -> None:
+def test_checkpoints_older_than_a_damaged_one_are_used_and_the_damage_is_reported(
+    tmp_path: Path,
+) -> None:
     plan, path = written(tmp_path)
     store, trial = open_store(str(path)), plan.trials[3]
     write_ended(store, trial, until=60)
@@ -258,10 +260,8 @@ def test_a_segment_has_its_checksum_in_its_name(tmp_path: Path) -> None:
     assert re.fullmatch(r"trials/t/attempts/1/journal/0000000007-[0-9a-f]{16}\.jsonl", key)
 
 
-def test_half_a_character_is_damage_where_it_would_be_printed_and_none_in_the_name_of_an_image() -> (
-    None
-):
-    """A lone surrogate is legal JSON and no text; file names that are not UTF-8 become such."""
+def test_half_a_character_is_damage_where_it_is_printed_but_not_in_an_images_name() -> None:
+    """A lone surrogate is legal JSON but not text. File names that are not UTF-8 contain some."""
     line = {
         "seq": 0,
         "time": 1.0,

@@ -1,4 +1,6 @@
-"""Data sets: what is found, what is refused, and patches that depend on nothing but (seed, step, index)."""
+"""Data sets: what is found, what is refused, and patches that depend on nothing but (seed, step,
+index).
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ def test_an_unknown_set_says_where_it_was_looked_for(
 @pytest.mark.parametrize(
     ("name", "meant"), [("Set15", "Set5"), ("urban100", "Urban100"), ("DIV2k", "DIV2K")]
 )
-def test_a_misspelt_set_is_told_which_may_be_meant(tmp_path: Path, name: str, meant: str) -> None:
+def test_for_a_misspelt_set_the_message_says_which_may_be_meant(
+    tmp_path: Path, name: str, meant: str
+) -> None:
     with pytest.raises(DatasetProblem, match=f"no data set '{name}'. Did you mean '{meant}'?"):
         find_set(name, [tmp_path])
 
@@ -104,7 +108,7 @@ def test_a_folder_without_images_is_a_problem(tmp_path: Path) -> None:
         find_set("photos", [tmp_path])
 
 
-def test_what_looks_like_an_image_file_and_is_none_is_named_at_once(tmp_path: Path) -> None:
+def test_what_only_looks_like_an_image_file_is_named_at_once(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, good=whole())
     (folder / "dangling.png").symlink_to(tmp_path / "nowhere.png")
     (folder / "folder.png").mkdir()
@@ -222,8 +226,8 @@ def test_an_image_changed_since_planning_is_a_problem(tmp_path: Path) -> None:
         read_images(planned)
 
 
-@pytest.mark.filterwarnings("ignore")  # Pillow warns of damage besides
-def test_a_damaged_file_is_an_image_or_told_and_nothing_else() -> None:
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of damage as well
+def test_a_damaged_file_is_an_image_or_a_problem_and_nothing_else() -> None:
     damaged = [content for _, content in mutations(600, seed=7)]
     kinds = Counter(map(outcome, damaged))
     assert not [kind for kind in kinds if kind.startswith("BUG")]
@@ -236,7 +240,9 @@ def test_a_damaged_file_is_an_image_or_told_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("type_", [2, 5, 11, 12], ids=["text", "fraction", "float", "double"])
 @pytest.mark.parametrize("tag", [257, 258, 259, 273, 277, 278, 279])
-def test_a_tiff_whose_tags_are_of_another_type_is_an_image_or_told(tag: int, type_: int) -> None:
+def test_a_tiff_whose_tags_are_of_another_type_is_an_image_or_a_problem(
+    tag: int, type_: int
+) -> None:
     file = io.BytesIO()
     whole(24).save(file, "TIFF")
     content = bytearray(file.getvalue())
@@ -357,7 +363,9 @@ def test_training_noise_has_the_asked_strength() -> None:
 
 
 def test_jpeg_patches_are_of_an_encoded_larger_one_whose_blocks_begin_anywhere() -> None:
-    """At the lowest quality a block is nearly flat, so its borders show: they must not always lie at the same column."""
+    """At the lowest quality a block is nearly flat, so its borders show. They must not always be at
+    the same column.
+    """
     gradient = np.tile(np.arange(0, 160, 1, dtype=np.uint8), (160, 1))
     image = np.stack([gradient] * 3, axis=-1)
     lq, gt = TrainingPatches(pairs_of(JpegArtefacts(1), image), JpegArtefacts(1), 32, seed=0).batch(

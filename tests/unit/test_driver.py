@@ -1,4 +1,6 @@
-"""However the process that works ends, its parent says so, leaves no process behind, and exits as promised."""
+"""However the working process ends, its parent says so, leaves no process behind, and exits as
+promised.
+"""
 
 from __future__ import annotations
 
@@ -83,18 +85,18 @@ class Driver:
             env=environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            bufsize=0,  # a buffer would keep what follows the first line from communicate()
         )
         assert self.process.stdout is not None
         if "ready" in work or not work.startswith("lambda"):
-            assert self.process.stdout.readline() == "ready\n"
+            assert self.process.stdout.readline() == b"ready\n"
         self.below = psutil.Process(self.process.pid).children(recursive=True)
 
     def end(self) -> tuple[int, str, str]:
-        """Exit code, stdout and stderr; no process is left."""
+        """Wait for the end, at which no process is left; returns exit code, stdout and stderr."""
         out, err = self.process.communicate(timeout=30)
         assert not [process for process in self.below if process.is_running()]
-        return self.process.returncode, out, err
+        return self.process.returncode, out.decode(), err.decode()
 
 
 def test_a_work_that_ends_by_itself_gives_its_exit_code() -> None:
@@ -107,9 +109,7 @@ def test_a_work_that_ends_by_itself_gives_its_exit_code() -> None:
 def test_a_signal_lets_the_work_end_and_is_the_exit_code(number: signal.Signals) -> None:
     driver = Driver("willing")
     driver.process.send_signal(number)
-    driver.process.send_signal(
-        number
-    )  # as `timeout` sends it: at once, which means no more than once
+    driver.process.send_signal(number)  # as `timeout` does: twice at once, which counts as once
     code, out, err = driver.end()
     assert (code, out) == (128 + number, "")
     assert f"Ended by {number.name}. What is done is kept. To continue: " in err
@@ -177,7 +177,10 @@ def test_a_work_that_dies_is_a_sentence_and_exit_code_3(work: str, said: str) ->
 
 
 def test_what_nohup_had_ignored_stays_ignored(tmp_path: Path) -> None:
-    program = "import os, signal; from orchestrator import signals; signals.install(); os.kill(os.getpid(), signal.SIGHUP)"
+    program = (
+        "import os, signal; from orchestrator import signals; "
+        "signals.install(); os.kill(os.getpid(), signal.SIGHUP)"
+    )
     line = ["nohup", sys.executable, "-c", program]
     assert (
         subprocess.run(line, env=environment(), cwd=tmp_path, capture_output=True).returncode == 0

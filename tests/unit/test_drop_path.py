@@ -1,4 +1,4 @@
-"""Drop path as data: what is drawn, for whom, and where it acts."""
+"""Drop path as data: what is drawn, for which images, and where it acts."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_rates_grow_from_0_over_the_blocks_that_have_them(backbone: str) -> None
 
 @pytest.mark.parametrize("backbone", BLOCKS)
 def test_every_factor_acts_on_its_block_its_branch_and_its_image(backbone: str) -> None:
-    """The gradient of an image's output by its factors: none is left out, none reaches another image."""
+    """By the gradients of an image's output, no factor is left out or reaches another image."""
     model = network(backbone)
     factors = torch.ones(BLOCKS[backbone], 2, 3, dtype=torch.float64, requires_grad=True)
     output = model(torch.rand(3, 3, 8, 8, dtype=torch.float64), factors)

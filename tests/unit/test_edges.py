@@ -1,4 +1,6 @@
-"""Where a command is started: a folder that is gone, a user without a name or a home, a machine too busy for Ray."""
+"""Commands start anywhere: in a folder that is gone, for a user without a name or a home, on a
+machine too busy for Ray.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,15 @@ def test_a_deleted_working_folder_is_a_sentence(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that does not exist")
-def test_a_user_without_a_name_has_a_name_and_a_home_of_its_own() -> None:
+def test_a_user_without_a_name_is_given_a_name_and_a_home() -> None:
     program = (
         HOME + "home = pathlib.Path.home(); (home / 'x').touch(); print(getpass.getuser(), home)"
     )
-    # As somebody who may read everything: the interpreter lies in root's home on some machines.
-    become = "setpriv --reuid 12345 --regid 12345 --clear-groups --inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
+    # As somebody who may read everything, since some machines have the interpreter in root's home.
+    become = (
+        "setpriv --reuid 12345 --regid 12345 --clear-groups "
+        "--inh-caps=+dac_read_search --ambient-caps=+dac_read_search"
+    )
     done = subprocess.run(
         [
             *become.split(),

@@ -1,4 +1,4 @@
-"""Errors that are not our bug: one tree, each with its exit code, drawn whole where one looks for it."""
+"""Errors other than our bugs form one tree with an exit code each, and errors.py draws it whole."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
 from trainers.data.cache import CacheProblem
 from trainers.data.manifests import DatasetProblem
 
-LEFT_OUT = {"orchestrator.__main__", "orchestrator.run.leave"}  # which act when they are imported
+LEFT_OUT = {"orchestrator.__main__", "orchestrator.run.leave"}  # importing them has effects
 
 
 def every_error() -> set[type[NormsweepError]]:

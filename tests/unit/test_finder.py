@@ -1,4 +1,4 @@
-"""The finder of images: what is one, which lie on which side, what belongs together, and what it refuses to guess."""
+"""The finder of images: what is one, on which side, what belongs together, what is not guessed."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def picture(path: Path, seed: int = 0, side: int = 40) -> Path:
         ".Set5.part/HR/0.png",
     ],
 )
-def test_what_a_system_or_an_editor_has_left_is_no_image(path: str) -> None:
+def test_what_a_system_or_an_editor_left_is_not_an_image(path: str) -> None:
     assert not is_image(Path(path))
     assert named(arranged("0.png", path)) == {0: ["0.png"]}
 
@@ -71,7 +71,7 @@ def test_a_folder_with_nothing_but_them_holds_no_images(tmp_path: Path) -> None:
         find_set("Mine", [tmp_path])
 
 
-def test_what_was_left_out_is_said_and_changes_no_identity(tmp_path: Path) -> None:
+def test_what_was_left_out_is_reported_and_changes_no_identity(tmp_path: Path) -> None:
     picture(tmp_path / "Mine/0.png")
     before = find_set("Mine", [tmp_path])
     assert before.notes == ()
@@ -87,7 +87,7 @@ def test_what_was_left_out_is_said_and_changes_no_identity(tmp_path: Path) -> No
     )
 
 
-def test_a_hidden_folder_of_a_root_is_no_place_of_sets(tmp_path: Path) -> None:
+def test_sets_are_not_looked_for_in_a_hidden_folder_of_a_root(tmp_path: Path) -> None:
     picture(tmp_path / ".trash/Mine/0.png")
     picture(tmp_path / "@eaDir/Mine/0.png")
     with pytest.raises(DatasetProblem, match="no data set 'Mine'"):
@@ -109,7 +109,7 @@ def test_a_linked_subfolder_is_followed_and_its_images_have_the_names_of_the_lin
     ]
 
 
-def test_links_that_lead_back_or_twice_to_one_folder_end_and_are_said(tmp_path: Path) -> None:
+def test_links_that_lead_back_or_twice_to_one_folder_end_and_are_reported(tmp_path: Path) -> None:
     picture(tmp_path / "Mine/scene/0.png")
     (tmp_path / "Mine/scene/up").symlink_to(tmp_path / "Mine")
     (tmp_path / "Mine/above").symlink_to(tmp_path)
@@ -385,7 +385,7 @@ def test_other_pictures_of_equal_names_in_another_size_are_a_set_of_scenes(tmp_p
     assert len(find_set("Mine", [tmp_path]).files) == 9
 
 
-def test_what_a_layout_has_no_place_for_is_said(tmp_path: Path) -> None:
+def test_what_a_layout_has_no_place_for_is_reported(tmp_path: Path) -> None:
     for path in ("HR/0.png", "HR/1.png", "preview.png", "figures/a.png"):
         picture(tmp_path / "Mine" / path)
     found = find_set("Mine", [tmp_path])

@@ -1,4 +1,4 @@
-"""What a job's exit code asks the cluster's operator for, and what the store keeps of it."""
+"""A job's exit code asks for a new cluster where one may help; the store keeps its outcome."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_what_no_new_cluster_would_change_ends_the_job_well_with_its_outcome_kep
 
 
 @pytest.mark.parametrize("run", [raising(EnvironmentProblem("S3 is away")), lambda: Ended(130, ())])
-def test_what_a_new_cluster_may_cure_is_no_outcome(
+def test_what_a_new_cluster_may_cure_is_not_an_outcome(
     tmp_path: Path, run: Callable[[], Ended]
 ) -> None:
     assert run_for_job("sweep-0a1b2c", str(tmp_path), run) in (3, 130)

@@ -1,3 +1,5 @@
+"""The frame of a sweep: a row for each trial and for each point of its journal."""
+
 from __future__ import annotations
 
 import math
@@ -5,36 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan import Plan
 from orchestrator.plan.axes import AXES, axes_named
 from orchestrator.report.frame import Frame, in_words, read_frame, size_label
 from orchestrator.store import open_store
+from tests import damage
+from tests.sweeps import plan_of
 from tests.written_store import write_attempt, write_ended
 
-SWEEP = """# Does it hold?
-axes:
-  backbone: [swinir-tiny]
-  norm: [layer_norm, i_ln]
-  task: [sr_x2]
-  width: [12, 24]
-  depth: [2]
-data: {evaluate: [embedded-test]}
-training: {steps: 40, batch_size: 4, patch_size_px: 16}
-"""
+SWEEP = damage.SWEEP.replace("depth: [1]", "depth: [2]")
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    path = tmp_path / "small.yaml"
-    path.write_text(SWEEP)
-    return load_plan(path)
+    return plan_of(tmp_path, SWEEP)
 
 
 def read(plan: Plan, store: Path) -> Frame:
     return read_frame(plan, open_store(str(store)))
 
 
-def test_trials_stand_in_file_order_with_their_axes(plan: Plan, tmp_path: Path) -> None:
+def test_trials_are_in_file_order_with_their_axes(plan: Plan, tmp_path: Path) -> None:
     frame = read(plan, tmp_path / "runs")
     assert list(frame.trials["trial"]) == [trial.id for trial in plan.trials]
     assert frame.names("norm") == ["layer_norm", "i_ln"]
@@ -42,11 +35,8 @@ def test_trials_stand_in_file_order_with_their_axes(plan: Plan, tmp_path: Path) 
 
 
 def test_every_axis_of_the_plan_is_a_column_of_trials_and_points(tmp_path: Path) -> None:
-    path = tmp_path / "rates.yaml"
-    path.write_text(
-        SWEEP.replace("  depth: [2]", "  lr: [1.0e-4, 2.0e-4]\n  clip_grad_norm: [null, 1.0]")
-    )
-    plan = load_plan(path)
+    rates = "  lr: [1.0e-4, 2.0e-4]\n  clip_grad_norm: [null, 1.0]"
+    plan = plan_of(tmp_path, SWEEP.replace("  depth: [2]", rates))
     write_ended(open_store(str(tmp_path / "runs")), plan.trials[3])
     frame = read(plan, tmp_path / "runs")
     assert frame.names("lr") == [1e-4, 2e-4]

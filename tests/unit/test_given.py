@@ -1,4 +1,4 @@
-"""LR images that lie beside a set's own: which belong together, what is refused, and that they are of the identity."""
+"""LR images beside HR images: which belong together, what is refused, how they enter identity."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_benchmark_has_its_given_lr_images_only_where_they_are_asked_for(tmp_p
 
 
 def test_sets_of_pairs_leave_super_resolution_its_own_lq(tmp_path: Path) -> None:
-    """Rain sets have rainy images, which are nobody's LR."""
+    """Sets for deraining have rainy images, which are not LR images of anything."""
     for side in ("input", "target"):
         write_pairs(tmp_path / "Rain", hr=side, scales=())
     for path in (tmp_path / "Rain/input").iterdir():
@@ -167,7 +167,7 @@ def test_sets_of_pairs_leave_super_resolution_its_own_lq(tmp_path: Path) -> None
 # --- identity
 
 
-def test_given_lr_images_are_of_the_identity_of_the_trials_that_take_them_and_of_no_other(
+def test_given_lr_images_are_part_of_the_identity_of_trials_that_take_them_and_of_no_other(
     tmp_path: Path,
 ) -> None:
     folder = write_pairs(tmp_path / "Shots", scales=(2, 4))
@@ -190,7 +190,7 @@ def test_given_lr_images_are_of_the_identity_of_the_trials_that_take_them_and_of
     assert {task for task in before if before[task] != after[task]} == {"sr_x2[lr_mode=given]"}
 
 
-def test_how_a_copy_names_its_lr_images_is_not_of_the_identity(tmp_path: Path) -> None:
+def test_how_a_copy_names_its_lr_images_is_not_part_of_the_identity(tmp_path: Path) -> None:
     write_pairs(tmp_path / "one/Shots", hr="GT", lr="Shots_LR_bicubic")
     write_pairs(tmp_path / "two/Shots", hr="GT")
     for path in (tmp_path / "two/Shots/LR_bicubic/X2").iterdir():
@@ -217,7 +217,7 @@ def test_a_checked_copy_has_the_same_identity_and_is_planned_from_its_manifest(
 # --- what is refused
 
 
-def test_everything_wrong_with_given_lr_images_is_told_at_planning_with_its_place(
+def test_everything_wrong_with_given_lr_images_is_reported_at_planning_with_its_place(
     tmp_path: Path,
 ) -> None:
     folder = write_pairs(tmp_path / "Shots", count=6)
@@ -259,14 +259,14 @@ def test_a_benchmark_without_given_lr_images_is_refused_where_the_sweep_names_it
     assert len(plan_of(tmp_path, "sr_x2", "Bench, embedded-test").trials) == 1
 
 
-def test_a_set_that_is_not_there_is_told_once(tmp_path: Path) -> None:
+def test_a_set_that_is_not_there_is_reported_once(tmp_path: Path) -> None:
     write_pairs(tmp_path / "Shots")
     said = refused(tmp_path, evaluate="Nowhere")
     assert said.count("data.evaluate[0]: no data set 'Nowhere'") == 1
     assert len(said.splitlines()) == 3
 
 
-def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
+def test_two_files_of_one_name_are_reported(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "Shots")
     Image.open(folder / "LR_bicubic/X2/1x2.png").save(folder / "LR_bicubic/X2/1x2.bmp")
     assert "1x2.bmp: 1x2.png has the same name" in refused(tmp_path)
@@ -275,7 +275,7 @@ def test_two_files_of_one_name_are_told(tmp_path: Path) -> None:
     assert "a partner could belong to either" in refused(tmp_path)
 
 
-def test_a_manifest_with_sizes_that_are_none_is_damaged(tmp_path: Path, capsys) -> None:
+def test_a_manifest_with_bad_sizes_is_damaged(tmp_path: Path, capsys) -> None:
     folder = write_pairs(tmp_path / "Shots")
     check_set("Shots", str(folder))
     text = (folder / "normsweep.json").read_text()
@@ -284,7 +284,7 @@ def test_a_manifest_with_sizes_that_are_none_is_damaged(tmp_path: Path, capsys) 
         find_set("Shots", [tmp_path])
 
 
-def test_an_unreadable_lr_file_and_one_that_changes_later_are_told(tmp_path: Path) -> None:
+def test_an_unreadable_lr_file_and_one_that_changes_later_are_reported(tmp_path: Path) -> None:
     folder = write_pairs(tmp_path / "Shots")
     (folder / "LR_bicubic/X2/dangling.png").symlink_to(tmp_path / "nowhere.png")
     with pytest.raises(DatasetProblem, match=r"dangling\.png: cannot be read: No such file"):

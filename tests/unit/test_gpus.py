@@ -1,4 +1,4 @@
-"""GPUs on paper: what `gpus_per_worker` may be, what `auto` becomes, what shares a GPU, who takes which device."""
+"""GPUs on paper: what `gpus_per_worker` may be, what `auto` becomes, who shares and takes which."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def plan_of(folder: Path, resources: str, norms: str = "i_ln") -> Plan:
 
 
 def said_of(folder: Path, resources: str, **more: Any) -> list[str]:
-    """The lines of the error that planning ends with."""
+    """The lines of the error with which planning ends."""
     with pytest.raises(UserError) as caught:
         plan_of(folder, resources, **more)
     return str(caught.value).splitlines()
 
 
-# --- auto -------------------------------------------------------------------------------------------------------------
+# --- auto
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_a_plan_says_what_it_assumed_and_keeps_what_the_file_says(tmp_path: Path
     assert "Assumed" not in show.as_text(plan_of(tmp_path, "device: cpu"), {}, SOME)
 
 
-def test_time_is_that_of_the_device(tmp_path: Path) -> None:
+def test_the_estimated_time_is_that_of_the_device(tmp_path: Path) -> None:
     spec = plan_of(tmp_path, "").trials[0].spec
     on_cpu, on_gpu, on_half = (
         cost_of(with_placement(spec, gpus_per_worker=gpus)).seconds for gpus in (0.0, 1.0, 0.5)
@@ -99,7 +99,7 @@ def test_time_is_that_of_the_device(tmp_path: Path) -> None:
     assert MACS_PER_S["cuda"] > MACS_PER_S["cpu"] and on_cpu != on_gpu
 
 
-# --- this machine -----------------------------------------------------------------------------------------------------
+# --- this machine
 
 
 def machine(root: Path, *models: str) -> Path:
@@ -157,7 +157,7 @@ def test_doctor_names_a_torch_that_cannot_use_the_machines_gpus() -> None:
     assert "nvidia-smi" in broken.advice
 
 
-# --- nodes ------------------------------------------------------------------------------------------------------------
+# --- nodes
 
 CPU_NODE = {"CPU": 8.0}
 T4_NODE = {"CPU": 8.0, "GPU": 2.0, "accelerator_type:T4": 1.0}
@@ -200,15 +200,15 @@ def test_what_takes_longest_of_all_workers_together_starts_first(tmp_path: Path)
     assert launch_order([one, gang]) == [gang, one]
 
 
-# --- what may be written ----------------------------------------------------------------------------------------------
+# --- what may be written
 
 
 @pytest.mark.parametrize("value", ["2", "-1", "all", "true", "1.5", "0.00001", "[1]"])
-def test_what_is_no_share_of_a_gpu_is_refused_with_a_caret(tmp_path: Path, value: str) -> None:
+def test_what_is_not_a_share_of_a_gpu_is_refused_with_a_caret(tmp_path: Path, value: str) -> None:
     said = said_of(tmp_path, f"gpus_per_worker: {value}")
     assert (
-        "resources.gpus_per_worker: must be auto, 0, 1, or the fraction of a GPU that a worker takes"
-        in said[0]
+        "resources.gpus_per_worker: "
+        "must be auto, 0, 1, or the fraction of a GPU that a worker takes" in said[0]
     )
     assert said[2].index("^") == said[1].index("gpus_per_worker: ") + len("gpus_per_worker: ")
 
@@ -216,11 +216,12 @@ def test_what_is_no_share_of_a_gpu_is_refused_with_a_caret(tmp_path: Path, value
 def test_a_gang_on_fractions_is_refused_where_it_stands(tmp_path: Path) -> None:
     said = said_of(tmp_path, "workers: 2, gpus_per_worker: 0.5")
     assert (
-        "gpus_per_worker: 0.5: two of the 2 ranks of a gang could get the same GPU, which NCCL refuses"
-        in said[0]
+        "gpus_per_worker: 0.5: "
+        "two of the 2 ranks of a gang could get the same GPU, which NCCL refuses" in said[0]
     )
     assert said[2].index("^") == said[1].index("0.5")
-    text = "gpus_per_worker: 0.5, overrides: [{match: {norm: i_ln}, workers: 2, gpus_per_worker: 0.25}]"
+    override = "{match: {norm: i_ln}, workers: 2, gpus_per_worker: 0.25}"
+    text = f"gpus_per_worker: 0.5, overrides: [{override}]"
     said = said_of(tmp_path, text, norms="layer_norm, i_ln")
     assert "resources.overrides[0].gpus_per_worker" in said[0]
     assert said[2].index("^") == said[1].index("0.25")
@@ -231,7 +232,7 @@ def test_cuda_without_a_gpu_is_refused(tmp_path: Path) -> None:
     assert "resources.device: cuda, but gpus_per_worker is 0" in said[0]
 
 
-# --- memory -----------------------------------------------------------------------------------------------------------
+# --- memory
 
 
 def test_a_fraction_is_as_small_as_memory_allows(tmp_path: Path) -> None:
@@ -253,7 +254,7 @@ def test_a_fraction_is_as_small_as_memory_allows(tmp_path: Path) -> None:
 
 
 def test_different_fractions_on_one_gpu_take_no_more_than_their_own(tmp_path: Path) -> None:
-    """0.6 and 0.4 may meet: one trial of 0.6 alone could have had the whole GPU."""
+    """0.6 and 0.4 may share a GPU that a trial of 0.6 alone could have had whole."""
     alone = "gpus_per_worker: 0.6, gpu_memory_gb: 1.0"
     plan_of(tmp_path, alone, norms="layer_norm, i_ln")
     both = f"{alone}, overrides: [{{match: {{norm: i_ln}}, gpus_per_worker: 0.4}}]"
@@ -279,7 +280,7 @@ def test_a_whole_gpu_that_may_be_too_small_is_warned_of(tmp_path: Path) -> None:
     assert too_large_for_a_gpu(placed(plan_of(tmp_path, ""), SOME).trials, SOME) == []
 
 
-# --- devices ----------------------------------------------------------------------------------------------------------
+# --- devices
 
 
 @pytest.mark.parametrize(
@@ -311,7 +312,7 @@ def test_by_hand_each_local_rank_takes_its_own_device() -> None:
         choose_device(tiny_spec(placement={"device": "cuda"}), 0, 0)
 
 
-def test_cuda_where_there_is_none_is_said_with_its_line_before_anything_starts(
+def test_cuda_where_there_is_none_is_reported_with_its_line_before_anything_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -340,7 +341,7 @@ def test_cuda_where_there_is_none_is_said_with_its_line_before_anything_starts(
     )  # its nodes may have
 
 
-def test_cuda_that_an_override_asks_for_is_said_at_the_override(tmp_path: Path) -> None:
+def test_cuda_that_an_override_asks_for_is_reported_at_the_override(tmp_path: Path) -> None:
     resources = "device: cpu, overrides: [{match: {norm: layer_norm}, device: cuda}]"
     plan = plan_of(tmp_path, resources, norms="i_ln, layer_norm")
     found = wants_cuda(plan, "this machine has no NVIDIA GPU")

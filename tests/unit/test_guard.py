@@ -1,4 +1,4 @@
-"""Whether a trial has diverged: the loss, the features, and what other ranks have seen."""
+"""The guard decides whether a trial has diverged: by loss, features, and what other ranks saw."""
 
 from __future__ import annotations
 

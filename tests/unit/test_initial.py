@@ -1,4 +1,4 @@
-"""`training.initial` at planning: whose weights they are, what they do to a trial's id, and what is refused, and how."""
+"""`training.initial` at planning: whose weights, what they do to a trial's id, what is refused."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def network(trial: Trial, seed: int = 1) -> nn.Module:
 
 
 def source(folder: Path, *, norm: str = "layer_norm", task: str = "sr_x2") -> Trial:
-    """A trial of another sweep, from scratch."""
+    """A trial of another sweep, trained from scratch."""
     return plan_of(folder, text_of(norm=norm, task=task), "source").trials[0]
 
 
 def done(folder: Path, *, norm: str = "layer_norm", task: str = "sr_x2") -> Trial:
-    """Such a trial, in the store with the weights of a network."""
+    """Such a trial, completed in the store with the weights of a network."""
     trial, ema = source(folder, norm=norm, task=task), io.BytesIO()
     torch.save(network(trial).state_dict(), ema)
     write_ended(open_store(str(folder / "runs")), trial, ema=ema.getvalue())
@@ -86,7 +86,7 @@ def write_weights(path: Path, trial: Trial) -> Path:
     return path
 
 
-# --- what a trial starts from -----------------------------------------------------------------------------------------
+# --- what a trial starts from
 
 
 def test_a_file_is_known_by_its_content_and_not_by_its_name(tmp_path: Path) -> None:
@@ -171,8 +171,9 @@ def test_what_is_allowed_not_to_fit_is_listed_and_changes_no_id(tmp_path: Path) 
     )
     (warning,) = planned.warnings
     assert warning.replace(f"{tmp_path}/", "") == (
-        f"starts.yaml:11:12: training.initial: trial {trial.id} has 2 tensors of another shape, drawn from the seed "
-        "instead: upsample.0.weight [12, 8, 3, 3], not [48, 8, 3, 3], upsample.0.bias [12], not [48] "
+        f"starts.yaml:11:12: training.initial: trial {trial.id} has 2 tensors of another shape, "
+        "drawn from the seed instead: "
+        "upsample.0.weight [12, 8, 3, 3], not [48, 8, 3, 3], upsample.0.bias [12], not [48] "
         f"(trial {planned.trials[0].name})"
     )
 
@@ -203,10 +204,10 @@ def test_a_bare_file_of_ours_is_taken_for_the_trials_norm_with_a_warning(tmp_pat
     assert not plan_of(tmp_path, text_of("initial: exported.safetensors", norm="i_ln")).warnings
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused
 
 
-def test_weights_that_are_not_to_be_found_or_read_are_shown_with_a_caret(tmp_path: Path) -> None:
+def test_weights_that_cannot_be_found_or_read_are_shown_with_a_caret(tmp_path: Path) -> None:
     with (tmp_path / "list.pth").open("wb") as file:
         pickle.dump([1, 2], file)
     torch.save({"params": [torch.zeros(3)]}, tmp_path / "tensors.pth")
@@ -220,15 +221,19 @@ def test_weights_that_are_not_to_be_found_or_read_are_shown_with_a_caret(tmp_pat
     expected = {
         "none.pth": "none.pth: no such file; looked for none.pth and ",
         "list.pth": "list.pth: not a state dict that torch.save wrote, or damaged",
-        "tensors.pth": "tensors.pth: holds no state dict, either bare or under params_ema, params, state_dict",
+        "tensors.pth": "tensors.pth: holds no state dict, "
+        "either bare or under params_ema, params, state_dict",
         "cut.pth": "cut.pth: not a checkpoint, or one that is damaged or cut short: ",
         "notes.pth": "notes.pth: not a state dict that torch.save wrote, or damaged",
         "nan.pth": "nan.pth: conv.weight: not finite numbers",
         "whole.pth": "whole.pth: nothing in it fits this network: it has conv.weight",
-        "code.pth": "code.pth: holds more than tensors (os.system), which loading would run: it was not loaded",
+        "code.pth": "code.pth: holds more than tensors (os.system), "
+        "which loading would run: it was not loaded",
         "folder.pth": "folder.pth: cannot be read: Is a directory",
-        "weights.onnx": "'weights.onnx' is neither a file (.pth, .pt, .safetensors) nor a trial's id",
-        "3f2a": "'3f2a' is neither a file (.pth, .pt, .safetensors) nor a trial's id or the beginning of one (8 to 16 digits",
+        "weights.onnx": "'weights.onnx' is neither a file (.pth, .pt, .safetensors) "
+        "nor a trial's id",
+        "3f2a": "'3f2a' is neither a file (.pth, .pt, .safetensors) "
+        "nor a trial's id or the beginning of one (8 to 16 digits",
     }
     for given, message in expected.items():
         said = said_of(tmp_path, text_of(f"initial: {given}"))
@@ -243,8 +248,8 @@ def test_weights_that_do_not_fit_are_refused_by_what_does_not(tmp_path: Path) ->
     x2 = write_weights(tmp_path / "x2.pth", source(tmp_path))
     said = said_of(tmp_path, text_of("initial: x2.pth", task="sr_x4"))
     assert (
-        "starts.yaml:11:12: training.initial: x2.pth does not fit this network: upsample.0.bias is [12], not [48]"
-        in said
+        "starts.yaml:11:12: training.initial: "
+        "x2.pth does not fit this network: upsample.0.bias is [12], not [48]" in said
     )
     assert "`initial_strict: false` lets what does not fit start as drawn from the seed" in said
     for norm in ("i_ln", "instance_norm"):
@@ -290,8 +295,8 @@ def test_an_ambiguous_trial_asks_for_more_digits(tmp_path: Path, runs: Path) -> 
         store.put(f"trials/{trial}/spec.json", b"{}")
     said = said_of(tmp_path, text_of("initial: 3f2a9c0d"))
     assert (
-        "3f2a9c0d is the beginning of 2 trials: 3f2a9c0d00000000, 3f2a9c0d00000001. Give more digits"
-        in said
+        "3f2a9c0d is the beginning of 2 trials: "
+        "3f2a9c0d00000000, 3f2a9c0d00000001. Give more digits" in said
     )
 
 
@@ -337,7 +342,7 @@ RULES = {
 
 
 @pytest.mark.parametrize(("training", "expected"), RULES.values(), ids=RULES)
-def test_what_is_wrong_with_a_line_is_told_where_and_how(
+def test_what_is_wrong_with_a_line_is_reported_where_and_how(
     tmp_path: Path, training: str, expected: str
 ) -> None:
     write_weights(tmp_path / "x2.pth", source(tmp_path))
@@ -349,7 +354,8 @@ def test_what_is_wrong_with_a_line_is_told_where_and_how(
 def test_planning_from_scratch_imports_no_torch_and_makes_no_store(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text(text_of())
     code = (
-        "import sys; from pathlib import Path; from orchestrator.initial import Finder; from orchestrator.plan import load_plan; "
+        "import sys; from pathlib import Path; "
+        "from orchestrator.initial import Finder; from orchestrator.plan import load_plan; "
         "load_plan(Path('s.yaml'), initial=Finder('runs')); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, timeout=60)
@@ -365,13 +371,16 @@ def test_planning_from_scratch_imports_no_torch_and_makes_no_store(tmp_path: Pat
     assert not (tmp_path / "runs").exists()
 
 
-# --- where the content is ---------------------------------------------------------------------------------------------
+# --- where the content is
 
 
 def test_a_content_with_two_names_is_found_by_either(tmp_path: Path, runs: Path) -> None:
     one = write_weights(tmp_path / "one.pth", source(tmp_path))
     (tmp_path / "two.pth").write_bytes(one.read_bytes())
-    lines = "initial:\n  - {match: {norm: layer_norm}, from: one.pth}\n  - {match: {seed: 0}, from: two.pth}"
+    lines = (
+        "initial:\n  - {match: {norm: layer_norm}, from: one.pth}\n"
+        "  - {match: {seed: 0}, from: two.pth}"
+    )
     before = plan_of(tmp_path, text_of(lines))
     runs.mkdir()
     keep_initial(before, open_store(str(runs)))
@@ -380,7 +389,7 @@ def test_a_content_with_two_names_is_found_by_either(tmp_path: Path, runs: Path)
     assert plan_of(tmp_path, text_of(lines)).trials[0].id == before.trials[0].id
 
 
-def test_a_norm_of_ones_own_that_cannot_be_built_is_a_sentence(
+def test_a_users_norm_that_cannot_be_built_is_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_weights(tmp_path / "x2.pth", source(tmp_path))
@@ -470,7 +479,7 @@ def test_a_damaged_copy_is_not_started_from_and_is_mended_by_the_next_run(
         keep_initial(planned, store)
 
 
-# --- into a network ---------------------------------------------------------------------------------------------------
+# --- into a network
 
 
 def test_a_network_takes_what_fits_and_keeps_its_draw_elsewhere(tmp_path: Path) -> None:

@@ -36,13 +36,8 @@ def trial(tmp_path: Path) -> Trial:
     return load_plan(write_sweep(tmp_path, norms="layer_norm", steps=STEPS)).trials[0]
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "runs"))
-
-
 def about_to_end(store: Store, trial: Trial) -> int:
-    """Two attempts with two segments each, and the final checkpoint; returns the newest attempt."""
+    """Write two attempts of two segments each and the final checkpoint; returns the newest."""
     write_attempt(store, trial, 20)
     attempt = write_attempt(store, trial, STEPS)
     store.put(f"{checkpoint_prefix(trial.id, STEPS, attempt)}/ema.pt", b"weights")
@@ -62,7 +57,7 @@ def segments_of(store: Store, trial: Trial) -> list[tuple[int, str]]:
 
 
 def identities(points: list[Point]) -> list[tuple[int, int, str, int]]:
-    """What MLflow's cursor and the report go by."""
+    """The identities of lines, which MLflow's cursor and the report go by."""
     return [(p.attempt, p.seq, p.metric, p.step) for p in points]
 
 
@@ -118,7 +113,7 @@ def test_a_kill_at_any_write_of_an_end_loses_doubles_and_damages_nothing(
         assert look.damaged == ()
         assert identities(points) == identities(whole)
         states.append(look.state)
-        end(inner, trial, attempt)  # as by what continues it
+        end(inner, trial, attempt)  # as whatever continues it does
         look, points = read_trial(inner, trial.id)
         assert (look.state, look.damaged) == (State.DONE, ())
         assert identities(points) == identities(whole)
@@ -135,7 +130,7 @@ def test_a_look_that_listed_before_the_journals_were_joined_sees_no_damage(
 
     def ends_meanwhile(request: str, key: str) -> None:
         nonlocal is_first
-        if request == "get" and is_first:  # the listing was made
+        if request == "get" and is_first:  # the listing has been made
             is_first = False
             end(store, trial, attempt)
 
@@ -192,7 +187,8 @@ def test_a_journal_of_many_segments_that_an_older_version_left_is_read_as_before
             content = json.dumps(line).encode() + b"\n"
             journals.put_segment(store, trial.id, number, line["seq"], content)
             digest = hashlib.sha256(content).hexdigest()
-            key = f"trials/{trial.id}/attempts/{number}/journal/{line['seq']:010d}-{digest[:16]}.jsonl"
+            segment = f"{line['seq']:010d}-{digest[:16]}.jsonl"
+            key = f"trials/{trial.id}/attempts/{number}/journal/{segment}"
             named[key] = digest
     store.put(f"trials/{trial.id}/result.json", sealed({**look.result, "journal": named}))
     assert len(segments_of(store, trial)) == len(named) > 10
@@ -228,7 +224,7 @@ def test_a_damaged_journal_is_not_joined_and_nothing_of_it_is_deleted(
 def test_a_joined_segment_that_is_damaged_takes_no_single_ones_with_it(
     store: Store, trial: Trial
 ) -> None:
-    """Left beside them by a kill, and spoilt since."""
+    """A kill left them beside it, and it was spoilt afterwards."""
     attempt = about_to_end(store, trial)
     joined = journals.join_segments(store, trial.id, journals.segments(store, trial.id))
     spoilt = next(iter(joined.segments))

@@ -1,4 +1,4 @@
-"""The switches that decide which kernels torch takes; each test in a process of its own, for they are global."""
+"""Switches that choose torch's kernels. They are global, so each test has its own process."""
 
 from __future__ import annotations
 

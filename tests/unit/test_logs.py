@@ -1,11 +1,12 @@
-"""What `normsweep logs` leaves out, as Ray 2.60 prints it, and what it does not."""
+"""`normsweep logs` leaves out Ray's advice, as Ray 2.60 prints it, and nothing else."""
 
 from __future__ import annotations
 
 from orchestrator.cluster.logs import HEAD_IS_GONE, without_ray
 
 SUBMITTED = """\
-2026-11-24 10:00:05,123\tINFO cli.py:41 -- Job submission server address: http://smoke-head-svc.normsweep.svc.cluster.local:8265
+2026-11-24 10:00:05,123\tINFO cli.py:41 -- \
+Job submission server address: http://smoke-head-svc.normsweep.svc.cluster.local:8265
 2026-11-24 10:00:07,001\tSUCC cli.py:65 --
 2026-11-24 10:00:07,001\tSUCC cli.py:66 -- -----------------------------------------------
 2026-11-24 10:00:07,001\tSUCC cli.py:67 -- Job 'smoke-x7k2p' submitted successfully
@@ -17,9 +18,12 @@ SUBMITTED = """\
 2026-11-24 10:00:07,002\tINFO cli.py:341 --     ray job stop smoke-x7k2p
 
 2026-11-24 10:00:06,574\tINFO job_manager.py:581 -- Runtime env is setting up.
-Running entrypoint for job smoke-x7k2p: normsweep run /etc/normsweep/smoke.yaml --address auto --for-job smoke-1f2e3d
-2026-11-24 10:02:22,928\tINFO sdk.py:520 -- WebSocket closed for job smoke-x7k2p with close code 1000
-2026-11-24 10:00:07,002\tINFO cli.py:351 -- Tailing logs until the job exits (disable with --no-wait):
+Running entrypoint for job smoke-x7k2p: \
+normsweep run /etc/normsweep/smoke.yaml --address auto --for-job smoke-1f2e3d
+2026-11-24 10:02:22,928\tINFO sdk.py:520 -- \
+WebSocket closed for job smoke-x7k2p with close code 1000
+2026-11-24 10:00:07,002\tINFO cli.py:351 -- \
+Tailing logs until the job exits (disable with --no-wait):
 """
 SWEEP = """\
 6 trials to train, about 3 min one after the other.
@@ -29,22 +33,26 @@ SWEEP = """\
 """
 OURS = """\
 Traceback (most recent call last):
-  File "/opt/normsweep/lib/python3.11/site-packages/orchestrator/run/runner.py", line 60, in run_sweep
+  File "/opt/normsweep/lib/python3.11/site-packages/orchestrator/run/runner.py", \
+line 60, in run_sweep
     claim_name(plan, store)
 ValueError: of ours
 """
 OF_THE_SUBMITTER = """\
 Traceback (most recent call last):
-  File "/opt/normsweep/lib/python3.11/site-packages/aiohttp/connector.py", line 1532, in _create_direct_connection
+  File "/opt/normsweep/lib/python3.11/site-packages/aiohttp/connector.py", \
+line 1532, in _create_direct_connection
     hosts = await self._resolve_host(host, port, traces=traces)
 OSError: [Errno -2] Name or service not known
 
 The above exception was the direct cause of the following exception:
 
 Traceback (most recent call last):
-  File "/opt/normsweep/lib/python3.11/site-packages/ray/dashboard/modules/job/sdk.py", line 489, in tail_job_logs
+  File "/opt/normsweep/lib/python3.11/site-packages/ray/dashboard/modules/job/sdk.py", \
+line 489, in tail_job_logs
     ws = await session.ws_connect(
-aiohttp.client_exceptions.ClientConnectorDNSError: Cannot connect to host smoke-head-svc.normsweep.svc.cluster.local:8265
+aiohttp.client_exceptions.ClientConnectorDNSError: \
+Cannot connect to host smoke-head-svc.normsweep.svc.cluster.local:8265
 """
 
 

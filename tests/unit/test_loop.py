@@ -1,4 +1,4 @@
-"""The parts of the loop that are numbers alone: learning rate, slices, EMA; and whole images scored."""
+"""Parts of the loop that are numbers alone: learning rate, slices, EMA; and scores of images."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_the_noise_of_benchmarks_is_numpys_seed_0_in_pixel_order() -> None:
     noise = np.random.RandomState(0).randn(20, 24, 3)
     expected = np.round(np.clip(128 / 255 + 25 / 255 * noise, 0, 1) * 255)
     off = np.abs(restore(nn.Identity(), Denoising(25.0), image, CPU)[0].astype(int) - expected)
-    assert off.max() <= 1  # a half is rounded either way, by the last bit of float32
+    assert off.max() <= 1  # the last bit of float32 decides which way a half is rounded
     assert (off > 0).mean() < 0.001
 
 

@@ -1,4 +1,4 @@
-"""Whatever stands in a sweep file, `normsweep plan` plans it or says what is wrong, soon and in little memory."""
+"""`normsweep plan` plans any sweep file or says what is wrong, quickly and in little memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEED = 16
 
 @pytest.mark.timeout(600)
 def test_two_thousand_mutated_sweep_files_are_planned_or_refused_in_words() -> None:
-    """In a process of its own: its memory is measured, and a crash of the interpreter is seen."""
+    """In their own process, so that memory is measured and a crash of the interpreter seen."""
     root = Path(__file__).parents[2]
     ran = subprocess.run(
         [sys.executable, "-m", "tests.planned", str(COUNT), str(SEED)],

@@ -8,7 +8,6 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.plan import load_plan
-from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from orchestrator.store.names import claim_name
 
@@ -19,11 +18,6 @@ def claimed(store: Store, path: Path, norm: str, sweep: str = "") -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(TEXT.format(f"sweep: {sweep}\n" if sweep else "", norm))
     claim_name(load_plan(path), store)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "runs"))
 
 
 def test_a_second_file_of_one_name_is_refused_and_another_name_asked_for(

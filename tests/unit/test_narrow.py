@@ -1,4 +1,4 @@
-"""In a narrow terminal names are shortened and columns left out, but no number is cut."""
+"""In a narrow terminal names are shortened and columns left out, but no number is cut off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a trial is costs one listing, and the reads that its state needs."""
+"""To find out what a trial is costs one listing, and the reads that its state needs."""
 
 from __future__ import annotations
 
@@ -22,11 +22,6 @@ from tests.written_store import write_attempt, write_ended
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return load_plan(write_sweep(tmp_path, norms="layer_norm, i_ln", steps=40))
-
-
-@pytest.fixture
-def trial(plan: Plan) -> Trial:
-    return plan.trials[0]
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What is tried after CUDA ran out of memory, what is remembered, and when a trial is given up."""
+"""After CUDA ran out of memory: what is tried next, what is remembered, when a run gives up."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_norm_of_the_micro_batch_is_infeasible_at_once(tmp_path: Path) -> None
     assert remembered(of_batches.spec, [attempt(of_batches.spec)]) is of_batches.spec
 
 
-def test_a_trial_is_given_up_where_a_smaller_micro_batch_cannot_help(tmp_path: Path) -> None:
+def test_a_trial_is_given_up_on_where_a_smaller_micro_batch_cannot_help(tmp_path: Path) -> None:
     assert infeasible_because(trial(tmp_path), "training") is None
     why = infeasible_because(trial(tmp_path, micro_batch=1), "training")
     assert (
@@ -164,7 +164,17 @@ def test_infeasible_is_a_state_that_runs_again(tmp_path: Path) -> None:
     assert attempts.read_failed_attempts(store, only.id, "killed") == []
 
 
-OWN = "from trainers.norms.base import Norm\n\n\nclass Own(Norm):\n    {}\n\n\nclass Other(Norm):\n    pass\n"
+OWN = """\
+from trainers.norms.base import Norm
+
+
+class Own(Norm):
+    {}
+
+
+class Other(Norm):
+    pass
+"""
 
 
 @pytest.mark.parametrize(
@@ -176,7 +186,7 @@ OWN = "from trainers.norms.base import Norm\n\n\nclass Own(Norm):\n    {}\n\n\nc
         ("pass", False),
     ],
 )
-def test_a_norm_of_ones_own_may_say_that_its_micro_batch_is_not_to_be_halved(
+def test_a_users_norm_may_say_that_its_micro_batch_is_not_to_be_halved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, is_fixed: bool
 ) -> None:
     (tmp_path / "norms_of_mine.py").write_text(OWN.format(body))

@@ -1,4 +1,4 @@
-"""What the reports of a gang mean for its attempt."""
+"""The outcome of an attempt follows from the reports of its gang."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_what_a_rank_says_of_itself_is_believed_before_its_peers_broken_connecti
     assert failure_of(reports) == ("data", "rank 1: cut.png: is empty")
 
 
-def test_a_surprise_is_told_with_its_traceback_and_bad_input_without() -> None:
+def test_a_surprise_is_reported_with_its_traceback_and_bad_input_without() -> None:
     for kind in ("bug", "cuda_oom"):
         assert "Traceback" in failure_of([failed(kind, "x")])[1]
     for kind in GIVE_UP:
@@ -46,7 +46,7 @@ def test_a_killed_and_a_preempted_rank_are_named() -> None:
     assert failure_of([Report(75)])[0] == "preempted"
 
 
-def test_a_rank_that_says_nothing_is_told_with_the_end_of_its_log() -> None:
+def test_a_rank_that_says_nothing_is_reported_with_the_end_of_its_log() -> None:
     kind, message = failure_of([Report(1, log_tail="last words")])
     assert kind == "unknown"
     assert "last words" in message

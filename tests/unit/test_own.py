@@ -1,4 +1,4 @@
-"""Where modules of the user's own come from: their folders, by full name, and never in the place of a library."""
+"""A user's modules come from the user's folders, by full name, and never replace a library's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainers.catalog import NORMS
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """The sweep's and the working one, both looked in."""
+    """The sweep's folder and the working folder, in both of which modules are looked for."""
     monkeypatch.setenv(own.FOLDERS, "")
     sweep, here = tmp_path / "sweep", tmp_path / "here"
     for folder in (sweep, here):
@@ -45,7 +45,10 @@ def test_a_module_with_a_librarys_name_is_the_users_and_the_library_stays(
     (sweep / "package" / "__init__.py").write_text("")
     (sweep / "package" / "inner.py").write_text("from . import other\nNorm = other.THREE\n")
     (sweep / "package" / "other.py").write_text("THREE = 3\n")
-    program = "from trainers.catalog import NORMS; print(NORMS['copy:Norm'].load(), NORMS['package.inner:Norm'].load())"
+    program = (
+        "from trainers.catalog import NORMS; "
+        "print(NORMS['copy:Norm'].load(), NORMS['package.inner:Norm'].load())"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**environment(), **own.as_environment()},

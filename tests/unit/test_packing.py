@@ -1,4 +1,4 @@
-"""Packed training images: the pixels of the files, made once, and the same patches for any number of workers."""
+"""Packed training images have the files' pixels, are made once, and serve any number of workers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_is_packed_is_not_read_again_and_shared_between_tasks(tmp_path: Pat
     assert len(list((tmp_path / "cache/entries").iterdir())) == 2  # GT, and LQ of x2
 
 
-def test_every_bad_file_is_told_and_nothing_stays(tmp_path: Path) -> None:
+def test_every_bad_file_is_reported_and_nothing_stays(tmp_path: Path) -> None:
     write_images(tmp_path / "photos")
     (tmp_path / "photos/1.png").write_bytes(b"")
     (tmp_path / "photos/2.png").write_bytes((tmp_path / "photos/2.png").read_bytes()[:200])
@@ -87,7 +87,7 @@ def test_every_bad_file_is_told_and_nothing_stays(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own with room for 1 MB. Skips where none can be mounted."""
+    """A file system with room for 1 MB. Skips where none can be mounted."""
     mount = shutil.which("mount")
     if os.geteuid() != 0 or mount is None:
         pytest.skip("mounting a small file system needs root and mount(8)")
@@ -107,7 +107,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     )  # lazily: packed images may still be mapped
 
 
-def test_a_disk_that_fills_while_packing_is_told_leaves_nothing_and_is_used_once_it_has_room(
+def test_a_disk_that_fills_while_packing_is_reported_left_empty_and_used_once_it_has_room(
     tmp_path: Path, small_disk: Path
 ) -> None:
     write_images(tmp_path / "photos", side=400)  # 1.4 MB decoded

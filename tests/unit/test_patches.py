@@ -1,4 +1,4 @@
-"""Training patches: today's bits, what a recipe may do without, and sampling by epoch."""
+"""Training patches: bits that never change, what a recipe may do without, and sampling by epoch."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ SAME = [Pair(pair.gt, pair.gt) for pair in X2]
 def test_the_patches_of_a_default_recipe_never_change(
     task: Task, pairs: list[Pair], digests: str
 ) -> None:
-    """Recorded when flips, rotations and sampling were not yet a choice."""
+    """They were recorded when flips, rotations and sampling were not yet a choice."""
     for (seed, step, index), digest in zip(
         [(0, 0, 0), (0, 3, 1), (7, 299_999, 15), (0, PROBE_STEP, 2)], digests.split(), strict=True
     ):
@@ -65,7 +65,7 @@ def test_the_patches_of_a_default_recipe_never_change(
 
 
 def turned(pair: tuple[torch.Tensor, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """A patch as drawn, and flipped and turned in every other way: flipped ones last."""
+    """A patch as drawn, and flipped and turned in every other way. Flipped ones come last."""
     flipped = [side.flip(-1) for side in pair]
     sides = [
         [torch.rot90(side, k, (-2, -1)) for side in made]
@@ -76,7 +76,7 @@ def turned(pair: tuple[torch.Tensor, torch.Tensor]) -> list[tuple[torch.Tensor, 
 
 
 def ways(flips: bool, rotations: bool) -> set[int]:
-    """Which of the eight ways of `turned` a recipe's patches are of the plain crops, over many patches."""
+    """The ways of `turned`, of eight, in which many patches of a recipe differ from plain crops."""
     crops = TrainingPatches(X2, SuperResolution(2), 8, seed=3, flips=False, rotations=False)
     chosen = TrainingPatches(X2, SuperResolution(2), 8, seed=3, flips=flips, rotations=rotations)
     seen = set()
@@ -135,7 +135,7 @@ def test_without_flips_and_rotations_the_noise_is_the_same() -> None:
 
 
 def numbered(count: int) -> list[Pair]:
-    """Images that are known by their value."""
+    """Images that can be told apart by their value."""
     images = [np.full((12 + i % 3, 12 + i % 5, 3), i, np.uint8) for i in range(count)]
     return [Pair(image, image) for image in images]
 
@@ -179,7 +179,9 @@ def test_an_epochs_order_follows_the_seed() -> None:
 
 
 def test_first_places_are_evenly_spread_over_the_images() -> None:
-    """Over 3,000 epochs of six images each comes first 500 times, give or take five standard deviations (20 each)."""
+    """Over 3,000 epochs of six images each comes first 500 times, give or take five standard
+    deviations of 20.
+    """
     epochs = Epochs(6, 6, seed=11)
     first = Counter(epochs.image(step, 0) for step in range(3000))
     assert all(abs(first[image] - 500) < 100 for image in range(6))
@@ -227,7 +229,7 @@ def test_workers_and_accumulation_together_see_every_image_once_an_epoch(
 
 
 def test_an_epochs_crops_are_those_of_independent_sampling_where_the_image_is_the_same() -> None:
-    """The image that independent sampling would take is drawn as well, and dropped."""
+    """The image that independent sampling would take is drawn all the same, and dropped."""
     one = [Pair(picture(30, 30), picture(30, 30))]
     independent = TrainingPatches(one, JpegArtefacts(30), 8, seed=2)
     epoch = TrainingPatches(one, JpegArtefacts(30), 8, seed=2, epochs=Epochs(1, 4, 2))

@@ -1,4 +1,4 @@
-"""From a sweep file to trials: what is read, what is refused and how, who is who."""
+"""From a sweep file to trials: what is read, what is refused and how, which trials are the same."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan, load_plan
 from orchestrator.plan.cost import cost_of
+from tests.sweeps import plan_of, said_of
 from trainers.build import build_model
 from trainers.catalog import NORMS
 
@@ -22,27 +23,14 @@ axes:
   norm: [layer_norm, i_ln]
   task: [sr_x2]
 """
-
-
-def plan_of(folder: Path, text: str, name: str = "a_sweep") -> Plan:
-    path = folder / f"{name}.yaml"
-    path.write_text(text)
-    return load_plan(path)
-
-
-def said_of(folder: Path, text: str | bytes, name: str = "bad") -> str:
-    path = folder / f"{name}.yaml"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UserError) as caught:
-        load_plan(path)
-    return str(caught.value).replace(str(path), "bad.yaml")
+RESTORMER = BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
 
 
 def ids(plan: Plan) -> list[str]:
     return [trial.id for trial in plan.trials]
 
 
-# --- reading ----------------------------------------------------------------------------------------------------------
+# --- reading
 
 TRAPS = {
     "a key twice": (
@@ -101,7 +89,7 @@ TRAPS = {
         BASE.replace("i_ln", "iln"),
         "4:22: axes.norm[1]: unknown norm 'iln'. Did you mean 'i_ln'?",
     ),
-    "a backbone of one's own": (
+    "a user's backbone": (
         BASE.replace("swinir-tiny", "'my.code:Net'"),
         "3:14: axes.backbone[0]: 'my.code:Net': only a norm may be your own class. Known: ",
     ),
@@ -131,7 +119,8 @@ TRAPS = {
     ),
     "heads that do not divide a dense block": (
         BASE.replace("swinir-tiny", "{name: drct-tiny, num_heads: [6, 6], gc: 7}"),
-        "6 heads and gc 7 give a block of 31 channels 5 heads (num_heads - width % num_heads), which do not divide it; gc 12",
+        "6 heads and gc 7 give a block of 31 channels 5 heads (num_heads - width % num_heads), "
+        "which do not divide it; gc 12",
     ),
     "an MLP without channels": (
         BASE.replace("swinir-tiny", "{name: swinir-tiny, mlp_ratio: 0.01}"),
@@ -150,24 +139,23 @@ TRAPS = {
         BASE.replace("swinir-tiny", "swinir-tiny, restormer-tiny").replace(
             "sr_x2", "denoise_25, sr_x2"
         ),
-        "5:22: axes.task[1]: restormer-tiny: restormer gives an image of its input's size, and sr asks for 2 times that",
+        "5:22: axes.task[1]: restormer-tiny: restormer gives an image of its input's size, "
+        "and sr asks for 2 times that",
     ),
     "a width that a U cannot halve": (
-        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
-        + "  width: [48, 25]\n",
-        "6:15: axes.width[1]: restormer: embed_dim 25 is not a multiple of 2, which halving the channels and num_heads "
-        "[1, 2, 4, 8] need; 24 or 26 would fit",
+        RESTORMER + "  width: [48, 25]\n",
+        "6:15: axes.width[1]: restormer: embed_dim 25 is not a multiple of 2, "
+        "which halving the channels and num_heads [1, 2, 4, 8] need; 24 or 26 would fit",
     ),
     "a depth at which levels lose their proportions": (
-        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
-        + "  depth: [2, 3]\n",
-        "6:14: axes.depth[1]: depths [4, 6, 6, 8] and refinement_depth 4 keep their proportions where depth is a multiple "
-        "of 2, not at 3",
+        RESTORMER + "  depth: [2, 3]\n",
+        "6:14: axes.depth[1]: depths [4, 6, 6, 8] and refinement_depth 4 keep their proportions "
+        "where depth is a multiple of 2, not at 3",
     ),
     "a depth beyond what a level may have": (
-        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
-        + "  depth: [100]\n",
-        "6:11: axes.depth[0]: depths [4, 6, 6, 8] and refinement_depth 4 become up to 200 at depth 100; at most 100 fit",
+        RESTORMER + "  depth: [100]\n",
+        "6:11: axes.depth[0]: depths [4, 6, 6, 8] and refinement_depth 4 become up to 200 "
+        "at depth 100; at most 100 fit",
     ),
     "levels that a U lacks": (
         BASE.replace("swinir-tiny", "{name: restormer-tiny, depths: [1, 1]}").replace(
@@ -176,8 +164,7 @@ TRAPS = {
         "3:14: axes.backbone[0]: restormer-tiny[depths=1-1]: depths names 2 levels; there are 4",
     ),
     "a norm at an end that a backbone lacks": (
-        BASE.replace("swinir-tiny", "restormer-tiny").replace("sr_x2", "denoise_25")
-        + "model: {end_norm: same}\n",
+        RESTORMER.replace("restormer", "restormer-tiny") + "model: {end_norm: same}\n",
         "6:19: model.end_norm: restormer-tiny has no norm there: leave it out, or write identity",
     ),
     "an axis `depth` over groups that differ": (
@@ -223,7 +210,7 @@ TRAPS = {
 
 
 @pytest.mark.parametrize(("text", "expected"), TRAPS.values(), ids=TRAPS)
-def test_what_is_wrong_is_told_where_and_how(
+def test_what_is_wrong_is_reported_where_and_how(
     tmp_path: Path, text: str | bytes, expected: str
 ) -> None:
     assert expected in said_of(tmp_path, text)
@@ -235,7 +222,7 @@ def test_a_problem_shows_its_line_and_a_caret(tmp_path: Path) -> None:
     assert lines[2].index("^") == lines[1].index("iln]")
 
 
-def test_all_problems_are_told_at_once_in_the_files_order(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once_in_the_files_order(tmp_path: Path) -> None:
     said = said_of(
         tmp_path, BASE + "training: {steps: 0, lrr: 1.0}\nobserve: {log_every: -1}\nmodell: {}\n"
     )
@@ -243,18 +230,21 @@ def test_all_problems_are_told_at_once_in_the_files_order(tmp_path: Path) -> Non
     assert found == ["6", "6", "7", "8"]
 
 
-def test_a_folder_and_a_missing_file_are_told(tmp_path: Path) -> None:
+def test_a_folder_and_a_missing_file_are_reported(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder, not a sweep file"):
         load_plan(tmp_path)
     with pytest.raises(UserError, match="no such file"):
         load_plan(tmp_path / "none.yaml")
 
 
-# --- expansion --------------------------------------------------------------------------------------------------------
+# --- expansion
 
 
 def test_trials_come_in_the_files_order_and_the_question_is_the_first_line(tmp_path: Path) -> None:
-    text = "# A question?\naxes:\n  norm: [i_ln, layer_norm]\n  width: [24, 12]\n  backbone: [swinir-tiny]\n  task: [sr_x2]\n"
+    text = (
+        "# A question?\naxes:\n  norm: [i_ln, layer_norm]\n  width: [24, 12]\n"
+        "  backbone: [swinir-tiny]\n  task: [sr_x2]\n"
+    )
     plan = plan_of(tmp_path, text)
     assert [(t.axes["norm"], t.axes["width"]) for t in plan.trials] == [
         ("i_ln", 24),
@@ -276,7 +266,7 @@ def test_width_is_embed_dim_and_depth_the_number_of_groups(tmp_path: Path) -> No
 
 
 def test_the_width_and_depth_of_a_u_are_those_of_its_first_level(tmp_path: Path) -> None:
-    text = BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
+    text = RESTORMER
     assert plan_of(tmp_path, text).trials[0].name == "layer_norm denoise_25 w48 d4 restormer s0"
     (trial, *_) = plan_of(tmp_path, text + "  width: [24]\n  depth: [2]\n").trials
     backbone = trial.spec.model.backbone
@@ -289,7 +279,7 @@ def test_the_width_and_depth_of_a_u_are_those_of_its_first_level(tmp_path: Path)
 
 
 def test_a_backbone_without_ends_has_none_whatever_the_norm(tmp_path: Path) -> None:
-    text = BASE.replace("swinir-tiny", "restormer-tiny").replace("sr_x2", "denoise_25")
+    text = RESTORMER.replace("restormer", "restormer-tiny")
     models = [trial.spec.model for trial in plan_of(tmp_path, text).trials]
     assert [(m.embed_norm, m.end_norm, m.stdnorm) for m in models] == [
         ("identity", "identity", False),
@@ -313,7 +303,7 @@ def test_an_include_adds_points_and_takes_all_values_of_an_axis_left_out(tmp_pat
     ]
 
 
-def test_the_same_trial_under_two_names_is_folded_and_said(tmp_path: Path) -> None:
+def test_the_same_trial_under_two_names_is_folded_and_reported(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, BASE.replace("i_ln", "i_ln, {name: i_ln, eps: 1.0e-4}"))
     assert len(plan.trials) == 2
     assert [(f.axes["norm"], f.into) for f in plan.folded] == [
@@ -336,7 +326,7 @@ def test_a_norm_brings_its_ends_along_unless_the_file_says_otherwise(tmp_path: P
     }
 
 
-# --- identity ---------------------------------------------------------------------------------------------------------
+# --- identity
 
 SAME = {
     "key order": "axes: {task: [sr_x2], norm: [layer_norm, i_ln], backbone: [swinir-tiny]}\n",
@@ -345,14 +335,14 @@ SAME = {
     + "training: {steps: 300000, lr: 2.0e-4, ema_decay: 0.999, patch_size_px: 32}\n",
     "a preset spelled out": BASE.replace(
         "swinir-tiny",
-        "{name: swinir, embed_dim: 24, depths: [2, 2], num_heads: [2, 2], upsampler: pixelshuffledirect}",
+        "{name: swinir, embed_dim: 24, depths: [2, 2], num_heads: [2, 2], "
+        "upsampler: pixelshuffledirect}",
     ),
     "shifts by each input, spelled out": BASE.replace(
         "swinir-tiny", "{name: swinir-tiny, img_size: 0}"
     ),
     "the preset's own width and depth": BASE + "  width: [24]\n  depth: [2]\n",
-    "an end spelled out": BASE.replace("[layer_norm, i_ln]", "[layer_norm, i_ln]")
-    + "observe: {log_every: 3}\n",
+    "a cadence of the log": BASE + "observe: {log_every: 3}\n",
     "cadences": BASE + "observe: {probe_every: 7, checkpoint_every: 9, evaluate_every: 11}\n",
     "evaluation sets": BASE + "data: {evaluate: []}\n",
     "placement": BASE + "resources: {workers: 2, zero_stage: 1, device: cpu}\n",
@@ -381,7 +371,7 @@ def test_identity_sees(tmp_path: Path, text: str) -> None:
 
 
 def publish(folder: Path, name: str, target: str) -> None:
-    """A package that is installed in `folder`, with a norm of this name."""
+    """Install a package in `folder` that publishes a norm of this name."""
     info = folder / "published_norms-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: published-norms\nVersion: 1.0\n")
@@ -399,16 +389,15 @@ def test_identity_follows_the_code_of_a_users_own_norm(
         (tmp_path / "own_norms_for_a_test.py").write_text(content)
         return ids(plan_of(tmp_path, BASE.replace("i_ln", repr(norm))))[1]
 
-    code = "raise RuntimeError('planning must not import this')\ndef scale(x, by=2): return x.size * by\n"
+    code = (
+        "raise RuntimeError('planning must not import this')\n"
+        "def scale(x, by=2): return x.size * by\n"
+    )
     first = id_with(code)
-    assert (
-        id_with('"""Norms."""\n\n' + code.replace("\ndef", "  # indeed\n\n\ndef").replace("'", '"'))
-        == first
-    )
-    assert (
-        id_with(code.replace("return x.size * by", "\n    'Doubled.'\n    return ((x.size) * by)"))
-        == first
-    )
+    commented = code.replace("\ndef", "  # indeed\n\n\ndef").replace("'", '"')
+    assert id_with('"""Norms."""\n\n' + commented) == first
+    spread = code.replace("return x.size * by", "\n    'Doubled.'\n    return ((x.size) * by)")
+    assert id_with(spread) == first
     changes = [
         ("by=2", "by=3"),
         ("x.size", "x.shape"),
@@ -437,7 +426,7 @@ def test_identity_sees_the_file_of_the_module_that_a_norm_is_named_by_and_no_oth
     assert seen[0][1] != seen[1][1]
 
 
-def test_a_norm_whose_source_is_not_there_or_not_python_is_told_at_the_axis(
+def test_a_norm_whose_source_is_missing_or_not_python_is_reported_at_the_axis(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "bad_norms_for_a_test.py"
@@ -459,7 +448,7 @@ def test_a_norm_whose_source_is_not_there_or_not_python_is_told_at_the_axis(
     assert "4:22: axes.norm[1]: no module" in said_of(
         tmp_path, text.replace("bad_norms", "missing_norms")
     )
-    done = normsweep("validate", "bad.yaml", cwd=tmp_path)  # finds the module beside the file
+    done = normsweep("validate", "bad.yaml", cwd=tmp_path)  # it finds the module beside the file
     assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert "axes.norm[1]: " in done.stderr
 
@@ -495,38 +484,42 @@ def test_a_norm_of_an_installed_package_is_known_by_its_entry_point(
 
 
 def test_ids_never_change(tmp_path: Path) -> None:
-    """A changed id would train everybody's trials again. A new one may be added; none may change."""
+    """With other ids everybody's trials would train again. Ids may be added, but none changed."""
     frozen = json.loads((Path(__file__).with_name("frozen_ids.json")).read_text())
     assert len(frozen) >= 20
     text = (
-        "axes:\n  backbone: [swinir, swinir-light, swinir-tiny]\n  norm: [layer_norm, rms_norm, i_ln]\n"
+        "axes:\n  backbone: [swinir, swinir-light, swinir-tiny]\n"
+        "  norm: [layer_norm, rms_norm, i_ln]\n"
         "  task: [sr_x2, denoise_25]\n  seed: [0, 7]\nmodel: {stdnorm: false}\n"
         "training: {steps: 1000, precision: bf16, feature_limit: 1.0e+6}\n"
     )
     assert {trial.name: trial.id for trial in plan_of(tmp_path, text).trials} == frozen
 
 
-# --- cost -------------------------------------------------------------------------------------------------------------
+# --- cost
 
 
-RESTORMER = (
-    "{name: restormer-tiny, embed_dim: 24, depths: [1, 2, 3, 1], num_heads: [3, 1, 4, 2], refinement_depth: 2, "
-    "bias: true, mlp_ratio: 1.5}"
+SMALL_RESTORMER = (
+    "{name: restormer-tiny, embed_dim: 24, depths: [1, 2, 3, 1], num_heads: [3, 1, 4, 2], "
+    "refinement_depth: 2, bias: true, mlp_ratio: 1.5}"
 )
 
 
 def test_parameters_equal_torchs(tmp_path: Path) -> None:
     text = (
         "axes:\n  backbone:\n    - swinir-tiny\n    - hat-tiny\n    - drct-tiny\n"
-        "    - {name: swinir-tiny, upsampler: pixelshuffle, qkv_bias: false, mlp_ratio: 1.5, window_size: 4}\n"
-        "    - {name: hat-tiny, qkv_bias: false, mlp_ratio: 1.5, window_size: 4, overlap_ratio: 1.0, compress_ratio: 5}\n"
-        "    - {name: drct-tiny, embed_dim: 12, num_heads: [6], depths: [2], qkv_bias: false, mlp_ratio: 1.5, gc: 8}\n"
+        "    - {name: swinir-tiny, upsampler: pixelshuffle, qkv_bias: false, mlp_ratio: 1.5,\n"
+        "       window_size: 4}\n"
+        "    - {name: hat-tiny, qkv_bias: false, mlp_ratio: 1.5, window_size: 4,\n"
+        "       overlap_ratio: 1.0, compress_ratio: 5}\n"
+        "    - {name: drct-tiny, embed_dim: 12, num_heads: [6], depths: [2], qkv_bias: false,\n"
+        "       mlp_ratio: 1.5, gc: 8}\n"
         "    - restormer-tiny\n"
-        f"    - {RESTORMER}\n"
+        f"    - {SMALL_RESTORMER}\n"
         f"  norm: [{', '.join(NORMS.entries)}]\n  task: [sr_x2, sr_x3, sr_x4, jpeg_10]\n"
         "exclude:\n"
     )
-    for name in ("restormer-tiny", RESTORMER):
+    for name in ("restormer-tiny", SMALL_RESTORMER):
         text += f"  - {{backbone: {name}, task: [sr_x2, sr_x3, sr_x4]}}\n"
     for trial in plan_of(tmp_path, text).trials:
         assert sum(p.numel() for p in build_model(trial.spec).parameters()) == trial.parameters, (
@@ -555,11 +548,8 @@ def test_macs_equal_the_published_figures(tmp_path: Path, preset: str, gmacs: fl
 
 
 def test_multiply_adds_of_restormer_equal_the_published_figure(tmp_path: Path) -> None:
-    """140.99 G for 256 x 256 pixels, in which profilers do not see attention's products of matrices: 13.89 G more."""
-    text = (
-        BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
-        + "training: {patch_size_px: 256}\n"
-    )
+    """140.99 G for 256 x 256 pixels. Profilers miss the products within attention: 13.89 G more."""
+    text = RESTORMER + "training: {patch_size_px: 256}\n"
     seen = 0
     levels = [
         (48, 1, 4),
@@ -577,7 +567,7 @@ def test_multiply_adds_of_restormer_equal_the_published_figure(tmp_path: Path) -
     assert abs((cost.macs_per_patch - seen) / 1e9 - 140.99) < 0.01
 
 
-# --- command line -----------------------------------------------------------------------------------------------------
+# --- command line
 
 
 def normsweep(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -618,7 +608,7 @@ def test_diff_shows_what_differs_and_nothing_else(tmp_path: Path) -> None:
     assert normsweep("plan", "s.yaml", "--diff", one, "zzz", cwd=tmp_path).returncode == 2
 
 
-def test_validate_tells_of_every_file_and_exits_with_2(tmp_path: Path) -> None:
+def test_validate_reports_on_every_file_and_exits_with_2(tmp_path: Path) -> None:
     (tmp_path / "good.yaml").write_text(BASE)
     for name in ("one", "two"):
         (tmp_path / f"{name}.yaml").write_text(BASE.replace("i_ln", "iln"))
@@ -642,5 +632,8 @@ def test_wrong_flags_and_missing_files_exit_with_2(tmp_path: Path, arguments: li
 
 def test_planning_imports_nothing_heavy() -> None:
     heavy = "{'torch', 'ray', 'mlflow', 'deepspeed', 'numpy', 'kubernetes', 'boto3'}"
-    code = f"import orchestrator.plan, trainers.spec, trainers.catalog, sys; assert not {heavy} & set(sys.modules)"
+    code = (
+        "import orchestrator.plan, trainers.spec, trainers.catalog, sys; "
+        f"assert not {heavy} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

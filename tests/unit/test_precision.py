@@ -72,12 +72,12 @@ def test_half_precision_is_that_of_torchs_kernels_within_rounding(
     with torch.no_grad():
         ours = at_precision(layer, precision)(x)
     theirs, dtype = native(layer, HALF[precision], x), HALF[precision]
-    assert torch.equal(ours, ours.to(dtype).float())  # every value is one that the format has
+    assert torch.equal(ours, ours.to(dtype).float())  # the format has every value
     unit = torch.finfo(dtype).eps * theirs.abs().max()
     assert (ours - theirs).abs().max() <= unit
     assert (
         ours == theirs
-    ).float().mean() > 0.9  # a sum in another order ends on another side of a half now and then
+    ).float().mean() > 0.9  # now and then a sum in another order ends on the other side of a half
 
 
 def test_beyond_65504_fp16_is_infinite_and_bf16_is_not() -> None:

@@ -1,4 +1,4 @@
-"""How a run is told where there is no terminal."""
+"""How a run reports progress where there is no terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def told(plan: Plan, *, quiet: bool = False, json_lines: bool = False) -> None:
         progress.line({"event": "summary", "done": 1})
 
 
-def test_plain_lines_tell_changes_of_state_and_how_much_is_left(
+def test_plain_lines_report_changes_of_state_and_how_much_is_left(
     plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told(plan)
@@ -38,10 +38,10 @@ def test_plain_lines_tell_changes_of_state_and_how_much_is_left(
     lines = err.splitlines()
     assert f"{plan.trials[0].name}: done, loss 0.2000, PSNR 30.00" in lines[1]
     assert "[1/2 ended" in lines[1]
-    assert len(lines) == 4  # a step forward within seconds is not told
+    assert len(lines) == 4  # a step forward within seconds is not reported
 
 
-def test_quiet_tells_only_what_is_wrong(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_reports_only_what_is_wrong(plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
     told(plan, quiet=True)
     out, err = capsys.readouterr()
     assert (out, err.strip()) == ("", "look at this")
@@ -58,7 +58,7 @@ def test_json_lines_stand_alone_on_stdout(plan: Plan, capsys: pytest.CaptureFixt
     assert err.strip() == "look at this"
 
 
-def test_which_trials_have_moved_is_told_once(plan: Plan) -> None:
+def test_each_move_of_a_trial_is_reported_once(plan: Plan) -> None:
     first, second = plan.trials
     with Progress(plan, {second.id: State.DONE}, quiet=True, json_lines=False) as progress:
         assert progress.moved() == frozenset(), "what the store says is no movement"

@@ -1,4 +1,6 @@
-"""Published checkpoints: wrappers, buffers and the names in i-LN are understood; what does not fit is refused, and harmless."""
+"""Published checkpoints: wrappers, buffers and the names in i-LN are understood. What does not fit
+is refused, and harmless.
+"""
 
 from __future__ import annotations
 
@@ -198,9 +200,19 @@ def test_a_published_hat_x2_starts_an_x4_but_for_its_second_doubling(
     spandrel_archs, tmp_path: Path
 ) -> None:
     theirs = spandrel_archs["hat"](
-        img_size=8, embed_dim=8, depths=(2,), num_heads=(2,), window_size=4, compress_ratio=3, squeeze_factor=6,
-        overlap_ratio=0.5, mlp_ratio=2, upscale=2, upsampler="pixelshuffle", resi_connection="1conv",
-    )  # fmt: skip
+        img_size=8,
+        embed_dim=8,
+        depths=(2,),
+        num_heads=(2,),
+        window_size=4,
+        compress_ratio=3,
+        squeeze_factor=6,
+        overlap_ratio=0.5,
+        mlp_ratio=2,
+        upscale=2,
+        upsampler="pixelshuffle",
+        resi_connection="1conv",
+    )
     torch.save({"params_ema": theirs.state_dict()}, tmp_path / "HAT_x2.pth")
     weights = read_published(tmp_path / "HAT_x2.pth")
     assert weights.norm == "layer_norm"
@@ -232,7 +244,7 @@ class Harmful:
         return (exec, ("raise SystemExit('code in a checkpoint was run')",))
 
 
-def test_code_in_a_file_is_not_run_and_what_is_no_checkpoint_is_told(tmp_path: Path) -> None:
+def test_code_in_a_file_is_not_run_and_what_is_not_a_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({"params": Harmful()}, tmp_path / "harmful.pth")
     torch.save({"params": {"step": 3}}, tmp_path / "numbers.pth")
     (tmp_path / "text.pth").write_text("not a checkpoint")

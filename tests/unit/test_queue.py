@@ -1,4 +1,4 @@
-"""What Kueue lacks for a sweep, in words: its objects are as Kueue 0.19 gives them."""
+"""Notes on a queue say what Kueue lacks for a sweep. Objects are as Kueue 0.19 gives them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from orchestrator.cluster.kube import quantity
 from orchestrator.cluster.queue import queue_notes
 
 Object = dict[str, Any]
-KUEUE_SAID = "couldn't assign flavors to pod set head: insufficient unused quota for cpu in flavor default, 1200m more needed"
+KUEUE_SAID = (
+    "couldn't assign flavors to pod set head: "
+    "insufficient unused quota for cpu in flavor default, 1200m more needed"
+)
 
 
 def pod_set(name: str, count: int, **requests: str) -> Object:
@@ -45,7 +48,7 @@ JOB: Object = {"metadata": {"uid": "u-1", "labels": {"kueue.x-k8s.io/queue-name"
 
 
 class Cluster:
-    """As far as a queue's notes ask: what lies there, and whether the account may see quotas."""
+    """A cluster as notes on a queue need it. An account that may not see quotas gets None."""
 
     def __init__(self, cluster_queue: Object | None) -> None:
         self.cluster_queue = cluster_queue
@@ -76,7 +79,7 @@ def test_a_queue_that_is_full_says_what_is_needed_and_what_is_free() -> None:
 @pytest.mark.parametrize(
     "seen", [None, cluster_queue("0")], ids=["quota not seen", "nothing lacking"]
 )
-def test_where_that_cannot_be_told_kueues_own_words_stand(seen: Object | None) -> None:
+def test_where_that_is_unknown_kueues_own_words_are_shown(seen: Object | None) -> None:
     assert queue_notes(Cluster(seen), JOB)[1] == f"Pending: {KUEUE_SAID}"  # type: ignore[arg-type]
 
 

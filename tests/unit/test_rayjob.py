@@ -54,7 +54,7 @@ def job(
 
 @pytest.fixture
 def own_norms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder from which modules are found, as the command finds them beside the sweep."""
+    """A folder in which modules are found, as the command finds them beside the sweep."""
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
     for name in [name for name in sys.modules if name.startswith("travelling")]:
@@ -96,7 +96,8 @@ def test_there_is_a_group_for_each_shape_with_pods_for_its_largest_gang(tmp_path
         tmp_path,
         norms="i_ln, none, rms_norm",
         resources=(
-            "cpus_per_worker: 2, overrides: [{match: {norm: none}, gpus_per_worker: 1, workers: 4}, "
+            "cpus_per_worker: 2, overrides: ["
+            "{match: {norm: none}, gpus_per_worker: 1, workers: 4}, "
             "{match: {norm: rms_norm}, workers: 2, cpus_per_worker: 4, placement: strict_pack}]"
         ),
     )
@@ -118,7 +119,7 @@ def test_there_is_a_group_for_each_shape_with_pods_for_its_largest_gang(tmp_path
 
 
 def with_gpus(folder: Path, count: int) -> Path:
-    """A copy of the template whose workers have so many GPUs."""
+    """A copy of the template whose workers have `count` GPUs."""
     template = yaml.safe_load(TEMPLATE.read_text())
     (group,) = template["spec"]["rayClusterSpec"]["workerGroupSpecs"]
     (container,) = group["template"]["spec"]["containers"]
@@ -128,10 +129,10 @@ def with_gpus(folder: Path, count: int) -> Path:
     return path
 
 
-def test_auto_takes_gpus_where_the_templates_workers_have_them_and_the_run_is_told(
+def test_auto_takes_gpus_where_the_templates_workers_have_them_and_the_run_keeps_to_it(
     tmp_path: Path,
 ) -> None:
-    """The pods are made for it, so what has joined when the run begins must not decide again."""
+    """The pods are made for this choice, so nodes that join later must not change it."""
     plain, on_gpus = (
         job(tmp_path, resources="workers: 2", **more)
         for more in ({}, {"template": with_gpus(tmp_path, 8)})
@@ -182,7 +183,7 @@ def test_a_group_grows_only_where_the_autoscaler_may(tmp_path: Path) -> None:
     )
 
 
-def test_norms_of_ones_own_travel_with_the_packages_around_them(own_norms: Path) -> None:
+def test_a_users_norms_travel_with_the_packages_around_them(own_norms: Path) -> None:
     (own_norms / "travelling").mkdir()
     (own_norms / "travelling/__init__.py").write_text("")
     (own_norms / "travelling/norms.py").write_text(NORM)

@@ -1,4 +1,4 @@
-"""What is left of a trial: a journal, and a result where training has ended."""
+"""A trial leaves a journal, and a result if training has ended."""
 
 from __future__ import annotations
 

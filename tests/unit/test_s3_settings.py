@@ -1,4 +1,4 @@
-"""A setting that boto3 refuses is named: the variable, or the file and its entry. No server is needed for that."""
+"""A setting that boto3 refuses is named: the variable, or the file and its entry."""
 
 from __future__ import annotations
 

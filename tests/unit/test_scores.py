@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from orchestrator.plan import Plan, Trial, load_plan
+from orchestrator.plan import Plan, Trial
 from orchestrator.report.contents import build
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.page import render
-from orchestrator.store import open_store
 from orchestrator.store.attempts import new_attempt
 from orchestrator.store.base import Store
 from orchestrator.store.journals import put_segment
 from orchestrator.store.results import write_evaluation
 from tests.damage import files_of
+from tests.sweeps import plan_of
 
 SWEEP = """# Does it hold?
 axes:
@@ -36,13 +36,7 @@ MADE = {"host": "bench-1", "versions": {}, "commit": "", "placement": {}}
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    (tmp_path / "held.yaml").write_text(SWEEP)
-    return load_plan(tmp_path / "held.yaml")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "runs"))
+    return plan_of(tmp_path, SWEEP, "held")
 
 
 def scores(step: int, *images: dict[str, Any], **fields: Any) -> dict[str, Any]:
@@ -142,8 +136,8 @@ def test_a_damaged_evaluation_is_named_and_gives_no_scores(
     path.write_bytes(path.read_bytes().replace(b"30.0", b"39.0"))
     frame = read_frame(plan, store)
     assert frame.images.empty
-    said = f"{path.relative_to(tmp_path / 'runs').as_posix()} does not have the checksum that it states"
-    assert said in frame.damage
+    place = path.relative_to(tmp_path / "runs").as_posix()
+    assert f"{place} does not have the checksum that it states" in frame.damage
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,10 @@ def test_every_module_with_shapes_is_checked_and_every_kind_of_shape_is_known() 
 
 
 def test_a_trial_needs_neither_jaxtyping_nor_beartype() -> None:
-    without = "import sys; sys.modules.update(jaxtyping=None, beartype=None); import trainers.__main__, trainers.loop"
+    without = (
+        "import sys; sys.modules.update(jaxtyping=None, beartype=None); "
+        "import trainers.__main__, trainers.loop"
+    )
     modules = [
         f"trainers.{place}.{name}" for place, name in (("backbones", "hat"), ("backbones", "drct"))
     ]

@@ -16,7 +16,7 @@ from trainers.journal import Journal
 
 
 class Rank:
-    """What it writes, and a clock."""
+    """A rank's run folder, written by hand, and a clock."""
 
     def __init__(self, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.out = out
@@ -44,7 +44,7 @@ def store(tmp_path: Path) -> CountedStore:
 
 
 def steps(store: CountedStore) -> list[int]:
-    """Of the lines in the store."""
+    """The steps of the lines in the store."""
     return [
         json.loads(line)["step"]
         for key in store.list("trials/t")

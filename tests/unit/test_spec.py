@@ -1,4 +1,4 @@
-"""RunSpec, the wire format: what is written is read back, and what cannot be is a BadSpec that names the field."""
+"""RunSpec, the wire format: what is written is read back, and a BadSpec names a wrong field."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_what_is_not_json_is_a_bad_spec(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("text", ["null", "[]", "5", '"i_ln"', "{}"])
-def test_json_that_is_no_spec_is_a_bad_spec(text: str) -> None:
+def test_json_that_is_not_a_spec_is_a_bad_spec(text: str) -> None:
     with pytest.raises(BadSpec):
         RunSpec.from_json(text)
 
@@ -199,7 +199,7 @@ def test_a_wrong_field_is_named_with_what_would_be_right(place: str, value: Any,
     assert str(caught.value).startswith(said)
 
 
-def test_all_wrong_fields_are_told_at_once() -> None:
+def test_all_wrong_fields_are_reported_at_once() -> None:
     spec = json.loads(tiny_spec().to_json())
     spec["training"]["steps"] = spec["placement"]["zero_stage"] = -1
     spec["task"] = "srx2"

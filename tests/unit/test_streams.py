@@ -26,7 +26,7 @@ if (lost := streams.lost_output()) is not None:
 
 @pytest.fixture
 def prints(tmp_path):
-    """A program's exit code, stdout's first line and stderr, run by a shell that treats its output as `{}` says."""
+    """Runs a program in place of `{}` in a line of shell: exit code, stdout, stderr."""
 
     def run(shell: str, lines: int = 20_000, **more: str) -> tuple[int, str, str]:
         program = tmp_path / "prints.py"
@@ -41,14 +41,14 @@ def prints(tmp_path):
         assert b"Traceback" not in done.stderr
         assert b"Exception ignored" not in done.stderr
         assert (tmp_path / "worked").read_text() == "worked", (
-            "what it does is done, and goes into its own file"
+            "its work is done, and written to a file"
         )
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     return run
 
 
-def test_a_reader_that_has_enough_is_no_error(prints) -> None:
+def test_a_reader_that_has_enough_is_not_an_error(prints) -> None:
     code, out, err = prints("{} | head -1")
     assert (code, len(out.splitlines()), err) == (0, 1, "said\n")
 

@@ -1,4 +1,4 @@
-"""What of a Python source counts as code: the identity of a norm from outside the project."""
+"""The parts of a Python source that count as code, for the identity of a norm from outside."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Mine(nn.Module):
                 return (x * (self.weight + self.eps)) ** 2
         return {**x, 1: "a"}
 '''
-# What stands in NORM, and what is put there.
+# Texts in NORM, and what replaces them.
 SAME = {
     "a comment": ("import torch\n", "import torch  # for tensors\n"),
     "blank lines": ("from torch import nn\n", "\n\n\nfrom torch import nn\n\n"),
@@ -102,17 +102,17 @@ def changed(change: tuple[str, str]) -> bytes:
 
 
 @pytest.mark.parametrize("change", SAME.values(), ids=SAME)
-def test_it_is_blind_to(change: tuple[str, str]) -> None:
+def test_the_identity_is_blind_to(change: tuple[str, str]) -> None:
     assert changed(change) != NORM.encode()
     assert syntax_sha256(changed(change)) == syntax_sha256(NORM.encode())
 
 
 @pytest.mark.parametrize("change", OTHER.values(), ids=OTHER)
-def test_it_sees(change: tuple[str, str]) -> None:
+def test_the_identity_sees(change: tuple[str, str]) -> None:
     assert syntax_sha256(changed(change)) != syntax_sha256(NORM.encode())
 
 
-def test_every_change_of_code_gives_another() -> None:
+def test_every_change_of_code_gives_another_identity() -> None:
     assert len({syntax_sha256(changed(change)) for change in OTHER.values()}) == len(OTHER)
 
 
@@ -122,8 +122,8 @@ def test_the_encoding_that_a_source_declares_is_used() -> None:
     assert syntax_sha256(latin) != syntax_sha256(b"unit = '\\xb6'\n")
 
 
-def test_it_never_changes() -> None:
-    """Whatever the Python, from 3.11: it is part of trials' ids."""
+def test_the_identity_of_a_source_never_changes() -> None:
+    """It is part of trials' ids, so it is the same on every Python from 3.11."""
     assert (
         syntax_sha256(NORM.encode())
         == "9dfbd1ead90f53be15da8e1e2cb87a1479cc8897e15be7579775571bdb1244a7"

@@ -1,3 +1,5 @@
+"""Tables that compare norms: what a cell shows, and what it says where a value is missing."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,7 +17,7 @@ SET = "embedded-test"
 def trial(
     norm: str, psnr: float | None = None, *, task: str = "sr_x2", seed: int = 0, **fields: Any
 ) -> dict[str, Any]:
-    """A row of `trials`, with the final PSNR it is to have."""
+    """A row of `trials`, with the final PSNR that it shall have."""
     axes = {
         "backbone": "swinir-tiny",
         "norm": norm,
@@ -56,7 +58,7 @@ def compared(*rows: dict[str, Any], recipe: tuple[str, ...] = ()) -> Comparison:
 
 
 def cells(table: Comparison, task: str = "sr_x2") -> dict[str, Cell]:
-    """By row, the cells of a task's PSNR, whatever other metrics there are."""
+    """The cells of a task's PSNR, by row, whatever other metrics there are."""
     columns = [(found.task, found.metric) for found in table.columns]
     return {row.name: row.cells[columns.index((task, "psnr"))] for row in table.rows}
 
@@ -138,7 +140,7 @@ def test_a_norm_that_a_size_lacks_still_has_its_row() -> None:
     assert cells(tables[0])["i_ln"].missing == ("not in the sweep",)
 
 
-def test_norms_and_tasks_stand_in_file_order() -> None:
+def test_norms_and_tasks_are_in_file_order() -> None:
     table = compared(
         *(
             trial(norm, 30.0, task=task)

@@ -1,4 +1,4 @@
-"""Addresses of MLflow: parsed once, refused in a sentence, and shown without what must not be seen."""
+"""Addresses of MLflow are parsed once, refused in a sentence, and shown without their passwords."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_path_may_be_written_as_an_address_is(tmp_path: Path) -> None:
         ("mysql:///", "does not name a server"),
     ],
 )
-def test_what_is_no_address_is_refused_with_what_would_be_one(text: str, says: str) -> None:
+def test_a_bad_address_is_refused_with_what_would_be_right(text: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         parse(text)
 
@@ -101,7 +101,7 @@ def test_what_is_no_address_is_refused_with_what_would_be_one(text: str, says: s
         ("mssql+pyodbc://u:{}@host/db", "pip install pyodbc"),
     ],
 )
-def test_a_driver_that_is_not_installed_is_said_with_what_to_install(
+def test_for_a_driver_that_is_not_installed_the_message_says_what_to_install(
     text: str, installs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("psycopg", "psycopg2", "pymysql", "MySQLdb", "pyodbc"):
@@ -151,14 +151,17 @@ def test_an_address_without_a_password_changes_no_variable(monkeypatch: pytest.M
 @pytest.mark.parametrize(
     "text", ["http://host:5000/x?user=a@b", "s3://bucket/a@b", "sqlite:////home/a:b@c/x.db"]
 )
-def test_what_is_no_password_is_not_masked(text: str) -> None:
+def test_what_is_not_a_password_is_not_masked(text: str) -> None:
     assert masked(text) == text
 
 
 def test_a_message_that_quotes_an_address_holds_no_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said = f"HTTPConnectionPool: GET 'http://ada:{SECRET}@host:5000/api' and postgresql://ada:12345@db/x?password=12345 failed"
+    said = (
+        f"HTTPConnectionPool: GET 'http://ada:{SECRET}@host:5000/api' "
+        "and postgresql://ada:12345@db/x?password=12345 failed"
+    )
     assert SECRET not in str(UserError(said))
     assert "12345" not in str(UserError(said))
     assert "host:5000/api" in str(UserError(said))
@@ -184,15 +187,8 @@ def test_a_password_leaves_the_list_of_processes(
     uri = f"{scheme}://ada:{SECRET}@host"
     for name in ("NORMSWEEP_TRACKING", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
         monkeypatch.delenv(name, raising=False)
-    command = [
-        sys.executable,
-        "-c",
-        LISTED,
-        "run",
-        "x.yaml",
-        *(part.format(uri) for part in flag),
-        "--quiet",
-    ]
+    words = ["run", "x.yaml", *(part.format(uri) for part in flag), "--quiet"]
+    command = [sys.executable, "-c", LISTED, *words]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -1,4 +1,4 @@
-"""What a trial is in the store: who may write, what counts, when it has ended."""
+"""A trial in the store: who may write, what counts, and when it has ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.cli.sweeps import status
 from orchestrator.plan import Plan, Trial, load_plan
-from orchestrator.store import attempts, checkpoints, journals, open_store, results, trials
+from orchestrator.store import attempts, checkpoints, journals, results, trials
 from orchestrator.store.base import Store
 from orchestrator.store.trials import read_trial
 from tests.sweeps import write_sweep
@@ -20,16 +20,6 @@ from trainers.durable import sha256_of
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return load_plan(write_sweep(tmp_path))
-
-
-@pytest.fixture
-def trial(plan: Plan) -> Trial:
-    return plan.trials[0]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "runs"))
 
 
 MANIFEST = {"step": 10, "world_size": 1, "zero_stage": 0}
@@ -47,7 +37,7 @@ def line(seq: int, step: int, **values: float | str) -> bytes:
 def save(
     store: Store, trial: Trial, attempt: int, step: int, folder: Path, *, seal: bool = True
 ) -> str:
-    """A checkpoint of one file; returns its prefix."""
+    """Write a checkpoint of one file; returns its prefix."""
     path = folder / "weights.pt"
     path.write_bytes(f"{attempt}/{step}".encode())
     prefix = checkpoints.checkpoint_prefix(trial.id, step, attempt)
@@ -204,7 +194,7 @@ def test_states_follow_what_was_written(
 
 
 def ended(store: Store, plan: Plan) -> set[str]:
-    """Ids of the trials that need no training any more."""
+    """The ids of trials that need no more training."""
     looks = trials.looks_at(store, [trial.id for trial in plan.trials], verify=True)
     return {trial_id for trial_id, look in looks.items() if look.has_ended}
 

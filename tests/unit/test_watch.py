@@ -1,4 +1,4 @@
-"""What is said of a pod that does not run: the statuses are as Kubernetes 1.34 gives them."""
+"""Notes on pods that do not run. Their statuses are as Kubernetes 1.34 gives them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def only_note(of: Object) -> str:
     return note.text
 
 
-def test_nothing_is_said_of_a_healthy_pod() -> None:
+def test_nothing_is_noted_of_a_healthy_pod() -> None:
     setup = container(terminated("Completed", 0), name="wait-gcs-ready")
     healthy = pod(
         phase="Running",
@@ -99,14 +99,14 @@ def test_nothing_is_said_of_a_healthy_pod() -> None:
 
 
 @pytest.mark.parametrize("reason", ["ContainerCreating", "PodInitializing"])
-def test_nothing_is_said_of_a_pod_on_its_way(reason: str) -> None:
+def test_nothing_is_noted_of_a_pod_on_its_way(reason: str) -> None:
     coming = pod(
         phase="Pending", conditions=conditions(), containerStatuses=[container(waiting(reason))]
     )
     assert pod_notes(coming) == []
 
 
-def test_nothing_is_said_of_a_pod_that_has_no_status_yet() -> None:
+def test_nothing_is_noted_of_a_pod_that_has_no_status_yet() -> None:
     assert pod_notes({"metadata": {"name": POD}}) == []
     assert pod_notes(pod(phase="Pending")) == []
 
@@ -178,7 +178,7 @@ def test_an_image_is_named_where_kubernetes_says_nothing_of_it() -> None:
     )
 
 
-def test_what_only_a_hand_can_mend_is_told_apart_from_what_may_pass() -> None:
+def test_what_only_a_person_can_mend_is_told_apart_from_what_may_pass() -> None:
     def is_certain(reason: str) -> bool:
         (note,) = pod_notes(
             pod(
@@ -252,7 +252,10 @@ def test_a_secret_that_is_missing_is_named() -> None:
 
 
 def test_a_pod_that_no_node_takes_says_what_the_nodes_lack() -> None:
-    message = "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. preemption: 0/2 nodes are available."
+    message = (
+        "0/2 nodes are available: 2 Insufficient nvidia.com/gpu. "
+        "preemption: 0/2 nodes are available."
+    )
     scheduling = conditions(scheduled=False, reason="Unschedulable", message=message)
     assert (
         only_note(pod(phase="Pending", conditions=scheduling))
@@ -265,8 +268,11 @@ def test_a_pod_that_no_node_takes_has_a_reason_without_a_message() -> None:
     assert only_note(pod(phase="Pending", conditions=scheduling)).endswith("SchedulingGated")
 
 
-def test_a_pod_that_its_node_put_out_says_why() -> None:
-    message = "The node was low on resource: ephemeral-storage. Threshold quantity: 1Gi, available: 812Mi."
+def test_for_an_evicted_pod_the_note_says_why() -> None:
+    message = (
+        "The node was low on resource: ephemeral-storage. "
+        "Threshold quantity: 1Gi, available: 812Mi."
+    )
     note = only_note(
         pod(phase="Failed", reason="Evicted", message=message, conditions=conditions())
     )
@@ -286,7 +292,7 @@ def test_a_waiting_init_container_keeps_the_pod_from_running() -> None:
     assert message in only_note(stuck)
 
 
-def test_every_container_of_a_pod_that_waits_is_told() -> None:
+def test_every_waiting_container_of_a_pod_is_reported() -> None:
     secret = waiting("CreateContainerConfigError", 'secret "normsweep-s3" not found')
     image = waiting("ImagePullBackOff", f'Back-off pulling image "{IMAGE}"')
     statuses = [container(secret, name="ray-head"), container(image, name="autoscaler")]

@@ -1,4 +1,6 @@
-"""What SwinIR promises beside equality with the published network: any image size, nothing left of an earlier pass."""
+"""SwinIR keeps promises beside equality with the published network: any image size, and nothing
+left over from an earlier pass.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ def test_a_network_trains_after_it_was_evaluated(norm: str) -> None:
 
 
 def output_and_gradients(name: str) -> list[torch.Tensor]:
-    """Of a network of every kind of block in float64, on two images of 3 x 4 windows."""
+    """Those of a network with every kind of block, in float64, on two images of 3 x 4 windows."""
     model = Case(Choice(name="layer_norm"), name).build()
     output = model(
         torch.rand(2, 3, 12, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -111,7 +113,9 @@ def test_gradients_under_autocast_are_those_of_float32_rounded_wherever_backward
         gradients(True, within=True),
     )
     assert all(torch.equal(one, other) for one, other in zip(outside, inside, strict=True))
-    least = 1e-4 * max(gradient.norm() for gradient in exact)  # below it is rounding of the others
+    least = 1e-4 * max(
+        gradient.norm() for gradient in exact
+    )  # smaller ones are rounding of the others
     for rounded, gradient in zip(outside, exact, strict=True):
         assert (rounded - gradient).norm() <= HALF_ROUNDING * max(gradient.norm(), least)
 

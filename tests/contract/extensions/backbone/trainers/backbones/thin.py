@@ -44,9 +44,16 @@ class ThinGroup(nn.Module):
 
 
 def thin(
-    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm, stdnorm: bool, scale: int,
-    recompute: bool, embed_dim: int = 8, depth: int = 2,
-) -> RestorationTransformer:  # fmt: skip
+    *,
+    make_norm: MakeNorm,
+    make_embed_norm: MakeNorm,
+    make_end_norm: MakeNorm,
+    stdnorm: bool,
+    scale: int,
+    recompute: bool,
+    embed_dim: int = 8,
+    depth: int = 2,
+) -> RestorationTransformer:
     def groups() -> Iterator[ThinGroup]:
         for _ in range(depth):
             yield ThinGroup(ThinBlock(embed_dim, make_norm), recomputed if recompute else kept)
