@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -292,18 +293,21 @@ class Lab:
         return self.wait(ended, f"a second trial in {store}", deadline_s=400)  # type: ignore[no-any-return]
 
     def wait_checkpoint(self, store: str, count: int = 1) -> None:
-        """Until so many checkpoints of the store count."""
+        """Wait until the store holds this many sealed checkpoints. A trial keeps two at most."""
+        what = f"{count} checkpoints in {store}"
+        self.wait(lambda: len(self.checkpoint_steps(store)) >= count, what, deadline_s=300)
+
+    def wait_step(self, store: str, step: int) -> None:
+        """Wait until the store holds a sealed checkpoint of this step or a later one."""
+        what = f"a checkpoint of step {step} in {store}"
         self.wait(
-            lambda: (
-                sum(
-                    key.endswith("/manifest.json") and "/checkpoints/" in key
-                    for key in self.keys(store)
-                )
-                >= count
-            ),
-            f"{count} checkpoints in {store}",
-            deadline_s=300,
+            lambda: max(self.checkpoint_steps(store), default=0) >= step, what, deadline_s=300
         )
+
+    def checkpoint_steps(self, store: str) -> list[int]:
+        """The steps of the sealed checkpoints in the store."""
+        sealed = re.compile(r"/checkpoints/step-(\d+)-\d+/manifest\.json$")
+        return [int(found[1]) for key in self.keys(store) if (found := sealed.search(key))]
 
     @contextlib.contextmanager
     def port_forward(self, service_name: str, port: int) -> Iterator[int]:

@@ -69,9 +69,9 @@ def test_a_head_that_is_deleted_is_replaced_in_the_same_cluster(
     lab: Lab, tmp_path: Path, moment: int
 ) -> None:
     sweep = f"beheaded-{moment}"
-    file, store = disturbed(tmp_path / f"{sweep}.yaml", steps=800, workers=1), lab.store(sweep)
+    file, store = disturbed(tmp_path / f"{sweep}.yaml", steps=1000, workers=1), lab.store(sweep)
     with lab.start(*lab.submission(file, store, "--wait")) as submission:
-        lab.wait_checkpoint(store, 1 + 2 * moment)
+        lab.wait_step(store, 40 + 80 * (moment % 10))
         job = only_job(lab, sweep)
         (head,) = lab.pods(job, "head")
         (cluster,) = lab.objects("rayclusters", f"ray.io/originated-from-cr-name={job}")
