@@ -295,7 +295,7 @@ class Lab:
     def wait_checkpoint(self, store: str, count: int = 1) -> None:
         """Wait until the store holds this many sealed checkpoints. A trial keeps two at most."""
         what = f"{count} checkpoints in {store}"
-        self.wait(lambda: len(self.checkpoint_steps(store)) >= count, what, deadline_s=300)
+        self.wait(lambda: len(self.checkpoint_steps(store)) >= count, what, 300)
 
     def wait_step(self, store: str, step: int) -> None:
         """Wait until the store holds a sealed checkpoint of this step or a later one."""
