@@ -1,1 +1,4 @@
-"""Numbers in, intervals and decisions out: pure functions on numpy and scipy, each with formula and source."""
+"""Numbers in, intervals and decisions out: pure functions, each with formula and source.
+
+They import numpy, scipy and each other.
+"""
