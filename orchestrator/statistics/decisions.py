@@ -14,14 +14,17 @@ level 1 - 2 alpha lying within the margins.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import special
+from scipy import optimize, special
 
 from orchestrator.statistics.interval import Interval, Unknown
 
 Verdict = Literal["holds", "fails", "undecided"]
+
+SMALLEST_LOG_P = -100.0  # a smaller p changes no verdict, and t has no quantiles further out
 
 
 @dataclass(frozen=True)
@@ -88,11 +91,28 @@ def p_less(difference: Interval, value: float = 0.0) -> float:
 
 
 def _tail(excess: float, difference: Interval) -> float:
-    """P(T > excess / standard error); 1 for an interval without an error, which is no evidence."""
+    """P(T > excess / standard error); 1 for an interval without an error, which is no evidence.
+
+    With several parts it is the p at which the half width of level 1 - 2 p is the excess.
+    """
     if difference.standard_error == 0:
         return 1.0
-    t = excess / difference.standard_error
-    return float(special.stdtr(difference.degrees_of_freedom, -t))
+    if not difference.parts:
+        t = excess / difference.standard_error
+        return float(special.stdtr(difference.degrees_of_freedom, -t))
+    if excess < 0:
+        return 1 - _tail(-excess, difference)
+
+    def beyond(log_p: float) -> float:
+        halves = (
+            float(special.stdtrit(part.degrees_of_freedom, math.exp(log_p))) ** 2 * part.squared
+            for part in difference.parts
+        )
+        return math.sqrt(sum(halves)) - excess
+
+    if beyond(SMALLEST_LOG_P) < 0:
+        return math.exp(SMALLEST_LOG_P)
+    return math.exp(optimize.brentq(beyond, SMALLEST_LOG_P, math.log(0.5)))
 
 
 def _undecided(difference: Interval | Unknown, margin: float) -> Decision:

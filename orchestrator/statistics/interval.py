@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Part(NamedTuple):
+    """A part of a squared standard error, and the degrees of freedom it was estimated with."""
+
+    squared: float
+    degrees_of_freedom: float
 
 
 @dataclass(frozen=True)
@@ -14,6 +22,10 @@ class Interval:
     a normal distribution. `n_images` is 0 where images are no source of variation. `generalises_to`
     completes the sentence "95 of 100 such intervals contain the true value for ...", for example
     "other seeds, these images". Estimates and bounds may be infinite, never NaN.
+
+    `parts` is empty where the interval is that of one t. Where several estimated variances add up,
+    the degrees of freedom depend on the level: those given are of this one, and tests at another
+    level (orchestrator.statistics.decisions) go by the parts.
 
     Raises:
         ValueError: a number is NaN, the bounds are in the wrong order, or a level, an error or a
@@ -29,6 +41,7 @@ class Interval:
     n_seeds: int
     n_images: int
     generalises_to: str
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         if math.isnan(self.estimate) or not self.low <= self.high:

@@ -74,7 +74,8 @@ def best_set(
         p_i = (K - 1) min_j P(T > t_ji)    for "no norm beats i",  then Holm over the K norms
 
     By Bonferroni p_i is valid, and Holm's steps are the closed test of all subsets of best norms.
-    For fewer than ten norms this costs at most 4 % in width against a studentised range.
+    Against the studentised range, which needs equal variances, this costs 3 % in width at many
+    degrees of freedom; at six, 12 % for four norms and 25 % for nine.
 
     Hsu's multiple comparisons with the best (1984, Ann. Statist. 12:1136) would be shorter, but it
     takes all differences to have one variance, and here a norm that diverges has a larger one; and

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from orchestrator.statistics.interval import Interval, Unknown
+from orchestrator.statistics.interval import Interval, Part, Unknown
 from orchestrator.statistics.moderation import Prior, moderated
 
 OTHER_SEEDS = "other seeds, these images"
@@ -30,6 +30,7 @@ Table = NDArray[np.float64]
 # Scores are float64 of about 30 dB, so that a difference carries an error of some 1e-14. What
 # varies by less than this varies by rounding alone, in dB and in SSIM.
 ROUNDING = 1e-10
+LARGEST = 1e100  # its square is still a float
 
 
 def other_seeds(
@@ -56,9 +57,8 @@ def other_seeds(
         variance, degrees = posterior.variance, posterior.degrees_of_freedom
     elif constant(table.mean(axis=1)):
         return Unknown(f"the {seeds} seeds have equal means: their variation cannot be estimated")
-    return t_interval(
-        float(table.mean()), variance / seeds, degrees, level, (seeds, images), OTHER_SEEDS
-    )
+    part = Part(variance / seeds, degrees)
+    return t_interval(float(table.mean()), (part,), level, (seeds, images), OTHER_SEEDS)
 
 
 def other_images(differences: ArrayLike, *, level: float = 0.95) -> Interval | Unknown:
@@ -76,10 +76,8 @@ def other_images(differences: ArrayLike, *, level: float = 0.95) -> Interval | U
     means = table.mean(axis=0)
     if constant(means):
         return Unknown(f"the {images} images have equal means: they are no sample of others")
-    variance = float(means.var(ddof=1))
-    return t_interval(
-        float(table.mean()), variance / images, images - 1, level, (seeds, images), OTHER_IMAGES
-    )
+    part = Part(float(means.var(ddof=1)) / images, images - 1.0)
+    return t_interval(float(table.mean()), (part,), level, (seeds, images), OTHER_IMAGES)
 
 
 def seed_variance(differences: ArrayLike) -> tuple[float, float]:
@@ -108,6 +106,9 @@ def checked(differences: ArrayLike) -> Table | Unknown:
         return Unknown(f"{missing} of {table.size} differences are missing or not a number")
     if infinite:
         return Unknown(f"{infinite} of {table.size} differences are infinite")
+    largest = float(np.abs(table).max())
+    if largest > LARGEST:
+        return Unknown(f"a difference of {largest:.3g} is too large to compute with")
     if table.size > 1 and constant(table):
         return Unknown(
             f"all {table.size} differences equal {table.flat[0]:.6g}: without variation there is "
@@ -123,23 +124,36 @@ def constant(values: Table) -> bool:
 
 def t_interval(
     estimate: float,
-    squared_error: float,
-    degrees_of_freedom: float,
+    parts: tuple[Part, ...],
     level: float,
     counts: tuple[int, int],
     generalises_to: str,
 ) -> Interval | Unknown:
-    """estimate +- t((1 + level) / 2) sqrt(squared_error); `counts` are seeds and images."""
-    half = float(special.stdtrit(degrees_of_freedom, (1 + level) / 2)) * math.sqrt(squared_error)
+    """estimate +- half, where half^2 is the sum of t((1 + level) / 2)^2 of each part times it.
+
+    With one part this is the interval of t. With several it is Banerjee's (1961, Sankhya A 23:359),
+    which holds at least as often as it says, whatever the true sizes of the parts, at every level.
+    `counts` are seeds and images. The degrees of freedom are those of a t with this half width.
+    """
+    squared = sum(part.squared for part in parts)
+    quantiles = [float(special.stdtrit(part.degrees_of_freedom, (1 + level) / 2)) for part in parts]
+    half = math.hypot(
+        *(t * math.sqrt(part.squared) for t, part in zip(quantiles, parts, strict=True))
+    )
     if not math.isfinite(half):
-        return Unknown(f"differences around {estimate:.3g} are too large to compute with")
+        few = min(part.degrees_of_freedom for part in parts)
+        return Unknown(f"{few:.3g} degrees of freedom: the interval has no end")
+    degrees = parts[0].degrees_of_freedom
+    if len(parts) > 1:
+        degrees = float(special.stdtridf((1 + level) / 2, half / math.sqrt(squared)))
     return Interval(
         estimate,
         estimate - half,
         estimate + half,
-        math.sqrt(squared_error),
-        float(degrees_of_freedom),
+        math.sqrt(squared),
+        degrees,
         level,
         *counts,
         generalises_to,
+        parts if len(parts) > 1 else (),
     )

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from scipy import optimize, special
 
-from orchestrator.statistics.crossed import Part, combined
-from orchestrator.statistics.interval import Interval, Unknown
+from orchestrator.statistics.crossed import parts_of
+from orchestrator.statistics.interval import Interval, Part, Unknown
+from orchestrator.statistics.paired import t_interval
 
 
 def power_of(
@@ -76,18 +77,11 @@ def seeds_needed(
         raise ValueError(f"{spread}: variances are finite and not negative")
     if spread.seeds == 0:
         return Unknown("the seeds' variance is zero: it cannot be judged how many are needed")
-    images = Part(spread.images, spread.image_degrees)
 
     def found(seeds: int) -> bool:
-        squared, degrees = combined(
-            spread.seeds / seeds,
-            seeds - 1 + spread.prior_degrees,
-            images,
-            Part(0.0, 1.0),
-            1,
-            1 - alpha,
-        )
-        return power_of(difference, math.sqrt(squared), degrees, alpha) >= power
+        expected = _expected(spread, seeds, 1 - alpha)
+        error, degrees = expected.standard_error, expected.degrees_of_freedom
+        return power_of(difference, error, degrees, alpha) >= power
 
     if not found(most):
         error = math.sqrt(spread.images + spread.seeds / most)
@@ -100,6 +94,18 @@ def seeds_needed(
         middle = (low + high) // 2
         low, high = (low, middle) if found(middle) else (middle, high)
     return high
+
+
+def _expected(spread: Spread, seeds: int, level: float) -> Interval:
+    """The interval around zero that so many seeds would give, if they vary as expected."""
+    of_seeds = Part(spread.seeds / seeds, seeds - 1 + spread.prior_degrees)
+    parts: tuple[Part, ...] = (of_seeds,)
+    if spread.images:
+        parts = parts_of(of_seeds, Part(spread.images, spread.image_degrees), Part(0.0, 1.0))
+    found = t_interval(0.0, parts, level, (seeds, 0), "")
+    if isinstance(found, Unknown):
+        raise ValueError(f"{spread}: {found.reason}")
+    return found
 
 
 def _noncentrality(degrees_of_freedom: float, power: float, alpha: float) -> float:
