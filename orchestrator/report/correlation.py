@@ -6,48 +6,24 @@ over groups of the trace, log10, Spearman's rank correlation with an interval.
 The unit is a size: the median over the seeds of one size is taken first, so that n counts networks,
 not repetitions. The step is the last one at which every completed trial of a backbone and task has
 a trace. A trial that has diverged by then, or whose value is not finite, counts as infinite: it
-ranks highest.
-
-The 95 % interval is Fisher's z with Bonett and Wright's (2000) standard error
-sqrt((1 + rho^2/2) / (n - 3)). If rho is exactly 1 or -1, z does not exist: rho is then moved half
-an exchange of neighbouring ranks towards zero, which keeps small n honest. n = 3 has no interval,
-and fewer than three sizes or distinct values have no correlation at all.
+ranks highest. The correlation and its interval are those of orchestrator.statistics.correlation.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from orchestrator.plan.states import State
 from orchestrator.report.frame import Frame, keyed, parts
+from orchestrator.statistics.correlation import Rank, spearman
 
 TRACE = "feature/mean_square/group_"
-
-
-@dataclass(frozen=True)
-class Rank:
-    """Spearman's rho over n pairs and its 95 % interval; `note` says what is missing and why."""
-
-    n: int
-    rho: float | None = None
-    low: float | None = None
-    high: float | None = None
-    note: str = ""
-
-    def __str__(self) -> str:
-        if self.rho is None:
-            return self.note
-        interval = (
-            f" [{self.low:+.2f}, {self.high:+.2f}]" if self.low is not None else f" ({self.note})"
-        )
-        return f"\N{GREEK SMALL LETTER RHO} = {self.rho:+.2f}{interval}, n = {self.n}"
 
 
 @dataclass(frozen=True)
@@ -65,29 +41,6 @@ class Correlation:
     largest: float
     growth: float
     rank: Rank
-
-
-def spearman(x: Sequence[float], y: Sequence[float]) -> Rank:
-    """Rank correlation of the pairs, with the interval described above.
-
-    inf ranks highest; NaN is not allowed.
-    """
-    n = len(x)
-    if n < 3:
-        return Rank(n, note=f"n = {n}: no correlation")
-    if len(set(x)) < 3 or len(set(y)) < 2:
-        return Rank(
-            n, note=f"n = {n} with {min(len(set(x)), len(set(y)))} distinct values: no correlation"
-        )
-    rho = float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
-    rho = max(-1.0, min(1.0, rho))
-    if n < 4:
-        return Rank(n, rho, note="n = 3: no interval")
-    exchange = 6 / (n * (n * n - 1))  # half of what exchanging two neighbouring ranks takes off 1
-    inner = rho if abs(rho) < 1 - exchange else math.copysign(1 - exchange, rho)
-    half = float(stats.norm.ppf(0.975)) * math.sqrt((1 + inner**2 / 2) / (n - 3))
-    z = math.atanh(inner)
-    return Rank(n, rho, min(rho, math.tanh(z - half)), max(rho, math.tanh(z + half)))
 
 
 def max_over_groups(frame: Frame) -> pd.DataFrame:

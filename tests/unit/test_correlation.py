@@ -17,9 +17,9 @@ from orchestrator.report.correlation import (
     correlations,
     divergence,
     max_over_groups,
-    spearman,
 )
 from orchestrator.report.frame import Frame
+from orchestrator.statistics.correlation import spearman
 
 
 def frame_of(

@@ -1,0 +1,249 @@
+"""Divergence: whether the features of a norm still grow at the end of training.
+
+The curve of one trial is the mean square of its largest group, m(t) = max over groups of the mean
+of x^2 (paper/protocol section 2). Norms start at different scales (layer_norm at 3.0, i_ln at 0.4),
+so growth is m(end) / m(0), in decades: log10. It says how far features got, and nothing about
+whether they have settled. That is the slope b of
+
+    log m(t) = a + b log t        over end / 2 <= t <= end,
+
+by least squares, one number per seed: m grows by a factor 2^b when training is twice as long. The
+interval is Student's t over the slopes of the seeds,
+
+    mean(b) +- t(n - 1) sd(b) / sqrt(n),
+
+so a seed counts once. The points of one trace follow each other (autocorrelation), and the standard
+error of a single fit would be far too small; it is not used.
+
+A trial that has diverged by `end`, or whose features are not finite at any step up to it, has
+infinite growth and an infinite slope. It is never left out: the mean over seeds is then infinite,
+and the lower limit is that of the finite seeds alone, which a mean with infinite ones exceeds.
+
+The verdict compares the 95 % interval of the slope with one margin (equivalence with one bound; see
+docs/decisions/0020 for its value):
+
+    bounded     the upper limit is below MARGIN
+    growing     the lower limit is above MARGIN, or more than DIVERGED_SHARE of trainings diverge
+    undecided   otherwise, and `sentence` says why
+
+More than DIVERGED_SHARE: the lower limit of Clopper and Pearson's (1934) 95 % interval is above it.
+That takes 2 of up to 5 seeds, and is never said from one. Each wrong verdict has at most 2.5 %,
+and "growing", which has two ways, at most 5 %.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from orchestrator.statistics.interval import Interval, Unknown
+
+MARGIN = 0.5  # d log m / d log t
+DIVERGED_SHARE = 0.05
+LEVEL = 0.95
+OTHER_SEEDS = "other seeds"
+
+Verdict = Literal["bounded", "growing", "undecided"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The mean squares of one trial: `groups[g][i]` is that of group g after `steps[i]` steps.
+
+    A value that is not a number counts as infinite, as in the report. `diverged_at` is the step at
+    which the trial was ended as diverged, if it was.
+
+    Raises:
+        ValueError: there is no group, a group has another length than `steps`, or the steps do not
+            increase from 0 or more.
+    """
+
+    seed: int
+    steps: tuple[int, ...]
+    groups: tuple[tuple[float, ...], ...]
+    diverged_at: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.groups or any(len(group) != len(self.steps) for group in self.groups):
+            raise ValueError(f"seed {self.seed}: every group needs a value for each step")
+        if any(step < 0 for step in self.steps) or any(a >= b for a, b in pairwise(self.steps)):
+            raise ValueError(f"seed {self.seed}: steps must increase from 0 or more")
+
+    def largest(self, end: int) -> dict[int, float]:
+        """The largest group's mean square by step, up to `end`; infinite if any is not finite."""
+        columns = zip(self.steps, zip(*self.groups, strict=True), strict=True)
+        return {
+            step: max(values) if all(map(math.isfinite, values)) else math.inf
+            for step, values in columns
+            if step <= end
+        }
+
+
+@dataclass(frozen=True)
+class SeedGrowth:
+    """One trial: log10 of m(end) / m(0), and the slope over the last half. Both may be infinite."""
+
+    seed: int
+    log10_growth: float | Unknown
+    slope: float | Unknown
+
+    @property
+    def diverged(self) -> bool:
+        return self.slope == math.inf
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The trials of one norm and size, and what they say together."""
+
+    seeds: tuple[SeedGrowth, ...]
+    log10_growth: Interval | Unknown
+    slope: Interval | Unknown
+    margin: float
+    verdict: Verdict
+    sentence: str
+
+
+def growth(traces: Sequence[Trace], end: int, margin: float = MARGIN) -> Growth:
+    """Growth, slope and verdict from the traces of trials that differ in their seed alone.
+
+    `end` is the step at which training is judged, usually its last. A trace that stops earlier
+    without having diverged is left out, and `sentence` says so.
+
+    Raises:
+        ValueError: `end` is below 1, or a seed comes twice.
+    """
+    if end < 1:
+        raise ValueError(f"end is {end}: training is judged after at least one step")
+    if len({trace.seed for trace in traces}) < len(traces):
+        raise ValueError("a seed is given twice: each trial counts once")
+    seeds = tuple(_of_seed(trace, end) for trace in traces)
+    slope = over_seeds([(seed.seed, seed.slope) for seed in seeds])
+    num_diverged, known = sum(s.diverged for s in seeds), sum(_is_known(s.slope) for s in seeds)
+    verdict = _verdict(slope, num_diverged, known, margin)
+    return Growth(
+        seeds,
+        over_seeds([(seed.seed, seed.log10_growth) for seed in seeds]),
+        slope,
+        margin,
+        verdict,
+        _sentence(seeds, slope, verdict, num_diverged, known, margin),
+    )
+
+
+def _of_seed(trace: Trace, end: int) -> SeedGrowth:
+    curve = trace.largest(end)
+    start = curve.get(0)
+    if start is None:
+        first: Unknown | None = Unknown("no mean square at step 0")
+    elif not 0 < start < math.inf:
+        first = Unknown(f"the mean square at step 0 is {start:g}: nothing to compare with")
+    else:
+        first = None
+    gone = trace.diverged_at is not None and trace.diverged_at <= end
+    if gone or math.inf in curve.values():
+        return SeedGrowth(trace.seed, first or math.inf, math.inf)
+    if end not in curve:
+        last = f"ends at step {max(curve)}" if curve else "is empty"
+        early = Unknown(f"its trace {last}, not at {end}")
+        return SeedGrowth(trace.seed, early, early)
+    slope = _slope(curve, end)
+    if first is None and curve[end] <= 0:
+        first = Unknown("a mean square of 0 has no logarithm")
+    return SeedGrowth(trace.seed, first or math.log10(curve[end] / curve[0]), slope)
+
+
+def _slope(curve: dict[int, float], end: int) -> float | Unknown:
+    """Least squares on log-log axes over the last half of training."""
+    half = {step: value for step, value in curve.items() if step > 0 and 2 * step >= end}
+    if len(half) < 2:
+        return Unknown(f"{len(half)} point in the last half of training: no slope")
+    if min(half.values()) <= 0:
+        return Unknown("a mean square of 0 has no logarithm")
+    x, y = np.log(list(half)), np.log(list(half.values()))
+    x -= x.mean()
+    return float(x @ (y - y.mean()) / (x @ x))
+
+
+def over_seeds(values: Sequence[tuple[int, float | Unknown]]) -> Interval | Unknown:
+    """Student's t over seeds; infinite ones make the mean infinite (see the top of this module).
+
+    One seed, or seeds that are all equal, show no spread: there is no interval then.
+    """
+    known = [value for _, value in values if not isinstance(value, Unknown)]
+    if not known:
+        reasons = [
+            f"seed {seed}: {value.reason}" for seed, value in values if isinstance(value, Unknown)
+        ]
+        return Unknown("; ".join(reasons) or "no trial")
+    if len(known) == 1:
+        return Unknown("one seed: no spread over seeds to judge from")
+    finite = np.array([value for value in known if value < math.inf])
+    n = len(finite)
+    middle = float(finite.mean()) if n else math.inf
+    error = float(finite.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    spread = error > 1e-12 * max(1.0, abs(middle))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error if spread else math.inf
+    if n == len(known):
+        if not spread:
+            return Unknown(f"{n} seeds with equal values: no spread over seeds to judge from")
+        return Interval(
+            middle, middle - half, middle + half, error, n - 1, LEVEL, n, 0, OTHER_SEEDS
+        )
+    low = middle - half if n else math.inf
+    freedom = max(n - 1, 1)
+    return Interval(math.inf, low, math.inf, math.inf, freedom, LEVEL, len(known), 0, OTHER_SEEDS)
+
+
+def _is_known(value: float | Unknown) -> bool:
+    return not isinstance(value, Unknown)
+
+
+def share_limit(num_diverged: int, n: int) -> float:
+    """Clopper and Pearson's lower limit of the share of trainings that diverge."""
+    if num_diverged == 0:
+        return 0.0
+    return float(stats.beta.ppf((1 - LEVEL) / 2, num_diverged, n - num_diverged + 1))
+
+
+def _verdict(slope: Interval | Unknown, num_diverged: int, n: int, margin: float) -> Verdict:
+    if isinstance(slope, Unknown):
+        return "undecided"
+    if slope.low > margin or share_limit(num_diverged, n) > DIVERGED_SHARE:
+        return "growing"
+    return "bounded" if slope.high < margin else "undecided"
+
+
+def _sentence(
+    seeds: Sequence[SeedGrowth],
+    slope: Interval | Unknown,
+    verdict: Verdict,
+    num_diverged: int,
+    n: int,
+    margin: float,
+) -> str:
+    diverged = f"{num_diverged} of {n} {'seeds' if n > 1 else 'seed'} diverged"
+    if isinstance(slope, Unknown):
+        said = f"{slope.reason}, and {diverged}" if num_diverged else slope.reason
+    elif num_diverged:
+        said = f"{diverged}, and the slope of the others is {_limits(slope)}"
+        if n == num_diverged:
+            said = diverged
+    else:
+        where = {"bounded": "below", "growing": "above", "undecided": "not clear of"}[verdict]
+        said = f"the slope is {slope.estimate:.2f} [{slope.low:.2f}, {slope.high:.2f}] over {n} "
+        said += f"seeds, {where} the margin of {margin:g}"
+    left_out = [f"seed {s.seed} ({s.slope.reason})" for s in seeds if isinstance(s.slope, Unknown)]
+    if left_out and n:
+        said += f"; left out: {', '.join(left_out)}"
+    return f"{verdict}: {said}"
+
+
+def _limits(slope: Interval) -> str:
+    return "not known" if slope.low == -math.inf else f"at least {slope.low:.2f}"
