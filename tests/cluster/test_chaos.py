@@ -25,7 +25,6 @@ from tests.cluster.sweeps import (
 )
 
 pytestmark = pytest.mark.chaos
-CGROUPS = Path("/sys/fs/cgroup")
 KUEUE = "kueue.x-k8s.io/v1beta2"
 
 
@@ -400,53 +399,3 @@ def test_a_person_without_rights_is_told_which_one_is_missing(lab: Lab, tmp_path
     output = lab.normsweep(*words, expect=3, KUBECONFIG=str(tmp_path / "kubeconfig"))
     assert f"You may not list rayjobs in namespace {NAMESPACE}" in output
     assert "normsweep-submitter" in output
-
-
-def is_ready(pod: dict[str, Any]) -> bool:
-    conditions = pod["status"].get("conditions", ())
-    return any(found["type"] == "Ready" and found["status"] == "True" for found in conditions)
-
-
-@contextmanager
-def loaded_nodes(cpus: float) -> Iterator[None]:
-    """Nodes whose pods share so much of a CPU, as beside other work."""
-    quota = round(cpus * 100_000)
-    new = [
-        (CGROUPS / f"test-kube-{n}" / "cpu.max", f"{quota} 100000", "max 100000") for n in (1, 2)
-    ]
-    old = [(CGROUPS / f"cpu/test-kube-{n}" / "cpu.cfs_quota_us", str(quota), "-1") for n in (1, 2)]
-    files = new if new[0][0].exists() else old
-    for file, loaded, _ in files:
-        file.write_text(loaded)
-    try:
-        yield
-    finally:
-        for file, _, free in files:
-            file.write_text(free)
-
-
-def test_a_start_that_takes_minutes_on_loaded_nodes_replaces_no_pod(
-    lab: Lab, tmp_path: Path
-) -> None:
-    """By default Ray gives its dashboard one minute, and KubeRay the head ten."""
-    file, store = disturbed(tmp_path / "patient.yaml", steps=10, workers=1), lab.store("patient")
-
-    def pods() -> dict[str, bool]:
-        """Pod -> whether it is ready, of those that Ray runs in."""
-        job = only_job(lab, "patient")
-        found = [*lab.pods(job, "head"), *lab.pods(job, "worker")]
-        return {pod["metadata"]["name"]: is_ready(pod) for pod in found}
-
-    with loaded_nodes(0.2):
-        lab.normsweep(*lab.submission(file, store))
-        began = time.monotonic()
-        first = lab.wait(lambda: len(found := pods()) == 2 and found, "two pods", 300)
-        lab.wait(lambda: all(pods().values()), "a head and a worker that are ready", 900)
-        took_s = time.monotonic() - began
-        assert took_s > 90, f"{took_s:.0f} s: nothing was slow"
-    assert pods().keys() == first.keys()
-    pods_now = lab.objects("pods", "ray.io/node-type")
-    restarts = [s["restartCount"] for pod in pods_now for s in pod["status"]["containerStatuses"]]
-    assert not any(restarts)
-    assert "1 done" in lab.normsweep(*lab.submission(file, store, "--wait"))
-    assert list(lab.attempts(store).values()) == [1]
