@@ -310,7 +310,7 @@ def test_a_wrong_checksum_is_read_again_and_then_reported(tmp_path: Path, staged
     )
     with pytest.raises(DatasetProblem) as told:
         fetch(staged, tmp_path / "second")
-    assert str(told.value).count("arrives with another checksum") == 2
+    assert str(told.value).count("arrives with a checksum that is not its manifest's") == 2
     assert f"{staged.uri}/sets/Shots/5.png" in str(told.value)
 
 
