@@ -155,7 +155,8 @@ def read_exported(path: Path) -> tuple[RunSpec, dict[str, str], dict[str, Tensor
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+            names = file.keys()  # the file itself is not iterable
+            weights = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"not a safetensors file: {error}") from error
     if "spec" not in metadata:

@@ -22,7 +22,14 @@ from numpy.typing import ArrayLike
 
 from orchestrator.statistics.interval import Interval, Part, Unknown
 from orchestrator.statistics.moderation import Prior, moderated
-from orchestrator.statistics.paired import Table, checked, constant, t_interval
+from orchestrator.statistics.paired import (
+    ONE_SEED,
+    Table,
+    checked,
+    constant,
+    no_sample_of_images,
+    t_interval,
+)
 
 OTHER_SEEDS_AND_IMAGES = "other seeds and other images"
 
@@ -69,15 +76,10 @@ def other_seeds_and_images(
     if isinstance(table, Unknown):
         return table
     seeds, images = table.shape
-    if images == 1:
-        return Unknown("one image: nothing tells how much other images would differ")
+    if (none := no_sample_of_images(table)) is not None:
+        return none
     if seeds == 1 and prior is None:
-        return Unknown(
-            "one seed: nothing tells how much other seeds would differ, and no other cells are "
-            "there to pool from"
-        )
-    if constant(table.mean(axis=0)):
-        return Unknown(f"the {images} images have equal means: they are no sample of others")
+        return ONE_SEED
     if seeds > 1 and prior is None and constant(table.mean(axis=1)):
         return Unknown(f"the {seeds} seeds have equal means: their variation cannot be estimated")
     squares = mean_squares(table)

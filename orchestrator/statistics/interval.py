@@ -1,4 +1,4 @@
-"""What every question of this room is answered with: an interval, or why there is no number."""
+"""The answer of every function here: an interval, or the reason why there is no number."""
 
 from __future__ import annotations
 

@@ -25,6 +25,11 @@ from orchestrator.statistics.moderation import Prior, moderated
 OTHER_SEEDS = "other seeds, these images"
 OTHER_IMAGES = "other images, these weights"
 
+ONE_SEED = Unknown(
+    "one seed: nothing tells how much other seeds would differ, and no other cells are there to "
+    "pool from"
+)
+
 Table = NDArray[np.float64]
 
 # Scores are float64 of about 30 dB, so that a difference carries an error of some 1e-14. What
@@ -47,10 +52,7 @@ def other_seeds(
         return table
     seeds, images = table.shape
     if seeds == 1 and prior is None:
-        return Unknown(
-            "one seed: nothing tells how much other seeds would differ, and no other cells are "
-            "there to pool from"
-        )
+        return ONE_SEED
     variance, degrees = seed_variance(table)
     if prior is not None:
         posterior = moderated(variance, degrees, prior)
@@ -71,11 +73,9 @@ def other_images(differences: ArrayLike, *, level: float = 0.95) -> Interval | U
     if isinstance(table, Unknown):
         return table
     seeds, images = table.shape
-    if images == 1:
-        return Unknown("one image: nothing tells how much other images would differ")
+    if (none := no_sample_of_images(table)) is not None:
+        return none
     means = table.mean(axis=0)
-    if constant(means):
-        return Unknown(f"the {images} images have equal means: they are no sample of others")
     part = Part(float(means.var(ddof=1)) / images, images - 1.0)
     return t_interval(float(table.mean()), (part,), level, (seeds, images), OTHER_IMAGES)
 
@@ -115,6 +115,16 @@ def checked(differences: ArrayLike) -> Table | Unknown:
             "nothing to judge their uncertainty by"
         )
     return table
+
+
+def no_sample_of_images(table: Table) -> Unknown | None:
+    """Why the images (columns) say nothing about others, if they do not."""
+    images = table.shape[1]
+    if images == 1:
+        return Unknown("one image: nothing tells how much other images would differ")
+    if constant(table.mean(axis=0)):
+        return Unknown(f"the {images} images have equal means: they are no sample of others")
+    return None
 
 
 def constant(values: Table) -> bool:

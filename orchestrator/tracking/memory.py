@@ -63,4 +63,5 @@ class MemoryTracker(Tracker):
         self.experiment.report |= files
 
     def _replace(self, run_id: str, **changes: object) -> None:
-        self.experiment.runs[run_id] = replace(self.experiment.runs[run_id], **changes)  # type: ignore[arg-type]
+        runs = self.experiment.runs
+        runs[run_id] = replace(runs[run_id], **changes)  # type: ignore[arg-type]
