@@ -19,6 +19,7 @@ from trainers.spec import Cadences
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "sweep-file.md"
 SCHEMA = ROOT / "sweeps" / "schema.json"
+OWN_CLASS = {"type": "string", "pattern": r"^[\w.]+:\w+$"}
 
 HEAD = """\
 # The sweep file
@@ -141,6 +142,11 @@ Its file is looked for beside the sweep file, then in the working directory, the
 packages. It may import files beside it, and its name cannot clash with another module's: a
 `copy.py` is fine. The code of its source file is part of the trial's identity; comments, docstrings
 and formatting do not count, and the modules that it imports are not covered.
+
+Your own probe is written and found in the same way, in `observe.probes`; an installed package may
+publish one under the entry-point group `normsweep.probes`. It implements
+`trainers/probes/base.py`, and no two probes may give scalars of the same name. Its code is not part
+of a trial's identity. Its arrays lie in a folder whose name has a dot in place of the colon.
 """
 
 
@@ -207,7 +213,9 @@ def schema() -> dict[str, Any]:
     for axis, catalog in CATALOGS.items():
         items = made["$defs"]["Axes"]["properties"][axis]["items"] = _choice(catalog)
         assert items
-    made["$defs"]["Cadences"]["properties"]["probes"]["items"] = {"enum": list(PROBES.names)}
+    made["$defs"]["Cadences"]["properties"]["probes"]["items"] = {
+        "anyOf": [{"enum": list(PROBES.names)}, OWN_CLASS]
+    }
     made["$defs"].pop("Choice", None)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -219,7 +227,7 @@ def schema() -> dict[str, Any]:
 def _choice(catalog: Catalog) -> dict[str, Any]:
     names: dict[str, Any] = {"enum": list(catalog.names)}
     if catalog.kind == OPEN_AXIS:
-        names = {"anyOf": [names, {"type": "string", "pattern": r"^[\w.]+:\w+$"}]}
+        names = {"anyOf": [names, OWN_CLASS]}
     return {
         "anyOf": [names, {"type": "object", "properties": {"name": names}, "required": ["name"]}]
     }

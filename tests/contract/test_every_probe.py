@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from tests.tiny import tiny_spec
+from trainers.autocast import Network
 from trainers.build import build_model, build_probes
 from trainers.catalog import BACKBONES, NORMS, PROBES
 from trainers.choice import Choice
@@ -107,6 +108,18 @@ def test_probes_that_share_a_pass_see_what_each_sees_alone_and_the_network_runs_
 def test_no_two_probes_have_a_scalar_of_one_name() -> None:
     names = [name for seen in measured(network(), *PROBES.names).values() for name in seen.scalars]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_under_autocast_is_measured_under_the_same_names(dtype: torch.dtype) -> None:
+    model = network()
+    plain = measured(model, *PROBES.names)
+    half = measured(Network(model, torch.device("cpu"), dtype), *PROBES.names)
+    for name, seen in half.items():
+        assert seen.scalars.keys() == plain[name].scalars.keys()
+        assert seen.arrays.keys() == plain[name].arrays.keys()
+        assert all(array.dtype in (np.float64, np.float32) for array in seen.arrays.values())
+        assert dict(seen.scalars) == pytest.approx(dict(plain[name].scalars), rel=0.1)
 
 
 @EVERY

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from trainers.spec import BadSpec
+
 if TYPE_CHECKING:
     from jaxtyping import Float, Shaped
 
@@ -92,12 +94,25 @@ class ProbeBatch:
         self._parts = lq.split(at_once or len(lq))
 
     def measure(self, makers: Mapping[str, Callable[[nn.Module], Probe]]) -> dict[str, Observation]:
-        """The observation of each probe, by name, from one forward pass."""
+        """The observation of each probe, by name, from one forward pass.
+
+        Raises BadSpec where two have scalars of the same name.
+        """
         probes = {name: make(self._network) for name, make in makers.items()}
         with _watched(self._network, probes.values()), torch.no_grad():
             for part in self._parts:
                 self._network(part)
-        return {name: probe.observation() for name, probe in probes.items()}
+        observed = {name: probe.observation() for name, probe in probes.items()}
+        _check_names(observed)
+        return observed
+
+
+def _check_names(observed: Mapping[str, Observation]) -> None:
+    owners: dict[str, str] = {}
+    for probe, observation in observed.items():
+        for scalar in observation.scalars:
+            if (other := owners.setdefault(scalar, probe)) != probe:
+                raise BadSpec(f"probes {other} and {probe} both measure {scalar!r}: rename one")
 
 
 @contextmanager
