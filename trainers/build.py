@@ -15,7 +15,7 @@ from trainers.data.images import NamedImage, in_squares, read_images
 from trainers.data.manifests import DatasetProblem
 from trainers.norms.affine import Affine
 from trainers.norms.none import NoNorm
-from trainers.spec import RunSpec
+from trainers.spec import BadSpec, RunSpec
 from trainers.tasks.packing import packed_pairs
 from trainers.tasks.patches import Epochs, TrainingPatches
 
@@ -64,10 +64,26 @@ def build_model(spec: RunSpec) -> nn.Module:
 def build_probes(spec: RunSpec) -> dict[str, Callable[[nn.Module], Probe]]:
     """Constructors of probes by name: those of the spec, and those by which the guard judges.
 
-    So whether a trial has diverged does not depend on what is observed of it.
+    So whether a trial has diverged does not depend on what is observed of it. Raises BadSpec where
+    one of the user's own cannot be imported, or is not a probe.
     """
     judging = (entry.name for entry in PROBES if entry.facts.get("guards"))
-    return {name: PROBES[name].load() for name in (*spec.observe.probes, *judging)}
+    return {name: _probe_class(name) for name in (*spec.observe.probes, *judging)}
+
+
+def _probe_class(name: str) -> type[Probe]:
+    from trainers.probes.base import Probe
+
+    entry = PROBES[name]
+    try:
+        found = entry.load()
+    except (ImportError, AttributeError) as error:
+        if not entry.open_knobs:
+            raise
+        raise BadSpec(f"probe {name} cannot be imported here: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Probe)):
+        raise BadSpec(f"probe {name} is not a subclass of trainers.probes.base.Probe")
+    return found
 
 
 def build_patches(spec: RunSpec, roots: Sequence[Path], cache: Cache) -> TrainingPatches:

@@ -1,4 +1,4 @@
-"""The tables of what exists: backbones, norms, tasks, probes, metrics.
+"""The tables of what exists: backbones, norms, tasks; probes and metrics are in trainers.observed.
 
 Pure: planning reads it without torch. Adding something takes one file and one line here (a backbone
 has two files, see trainers.shape). The line carries the knobs with their defaults and ranges, and a
@@ -20,12 +20,14 @@ from trainers.entries import (
     entry,
     preset,
 )
+from trainers.observed import METRICS, PROBES
 
 __all__ = [
     "BACKBONES",
     "DEEPEST",
     "METRICS",
     "NORMS",
+    "PROBES",
     "TASKS",
     "WIDEST",
     "BadKnob",
@@ -296,48 +298,4 @@ TASKS = Catalog(
     preset("jpeg_20", "jpeg", quality=20),
     preset("jpeg_30", "jpeg", quality=30),
     preset("jpeg_40", "jpeg", quality=40),
-)
-
-# Facts of a probe: `gives` is for the documentation. `guards` says that the guard judges by what it
-# measures, so that it runs even where no one asked for it.
-PROBES = Catalog(
-    "probe",
-    entry(
-        "features",
-        "trainers.probes.features:Features",
-        facts={
-            "gives": "mean of x² and max of \\|x\\| at each group's output, "
-            "channel entropy at the last",
-            "guards": True,
-        },
-    ),
-    entry(
-        "channels",
-        "trainers.probes.channels:Channels",
-        facts={"gives": "arrays: mean of x² of each channel at each group's output"},
-    ),
-)
-
-# A metric is a function from the two images, as a task compares them
-# (trainers.metrics.image_quality.compared), to a number: the higher, the nearer they are.
-# Facts: `title` and `decimals` are for tables; those of `normsweep evaluate` have `fine` decimals.
-# `gives` is for the report and the documentation.
-METRICS = Catalog(
-    "metric",
-    entry(
-        "psnr",
-        "trainers.metrics.image_quality:psnr",
-        facts={"title": "PSNR (dB)", "decimals": 2, "fine": 3, "gives": "PSNR"},
-    ),
-    entry(
-        "ssim",
-        "trainers.metrics.image_quality:ssim",
-        facts={
-            "title": "SSIM",
-            "decimals": 4,
-            "fine": 4,
-            "gives": "SSIM (11 \N{MULTIPLICATION SIGN} 11 Gaussian, "
-            "\N{GREEK SMALL LETTER SIGMA} 1.5, valid area)",
-        },
-    ),
 )

@@ -6,7 +6,7 @@ import inspect
 import traceback
 from pathlib import Path
 
-from trainers.catalog import NORMS
+from trainers.catalog import NORMS, PROBES, Entry
 from trainers.durable import write_json
 from trainers.spec import RunSpec
 
@@ -34,11 +34,12 @@ def write_failure(out: Path, rank: int, kind: str, error: BaseException, **more:
 
 
 def write_unexpected(out: Path, rank: int, error: Exception, spec: RunSpec) -> None:
-    """Write the file of an unforeseen error: out of memory, one in a user's norm, or our bug."""
+    """Write the file of an unforeseen error: of memory, in a user's norm or probe, or our bug."""
     if is_out_of_memory(error):
         write_failure(out, rank, "cuda_oom", error, during=_place_of(error))
-    elif of_norm := _of_own_norm(error, spec):
-        write_failure(out, rank, "norm", error, **of_norm)
+    elif found := _of_own_class(error, spec):
+        kind, of_class = found
+        write_failure(out, rank, kind, error, **of_class)
     else:
         write_failure(out, rank, "bug", error)
 
@@ -61,14 +62,20 @@ def _place_of(error: BaseException) -> str:
     return "training"
 
 
-def _of_own_norm(error: Exception, spec: RunSpec) -> dict[str, str] | None:
-    """Message and traceback of an error in a user's norm, from its first frame on; else None."""
-    norm = NORMS[spec.model.norm.name]
-    if not norm.open_knobs:
-        return None
-    files = {
-        part.__code__.co_filename for part in vars(norm.load()).values() if inspect.isfunction(part)
-    }
+def _of_own_class(error: Exception, spec: RunSpec) -> tuple[str, dict[str, str]] | None:
+    """The kind of a user's class that an error is in, with message and traceback; else None."""
+    entries = [("norm", NORMS[spec.model.norm.name])]
+    entries += [("probe", PROBES[name]) for name in spec.observe.probes]
+    for kind, entry in entries:
+        if entry.open_knobs and (found := _of_class(error, kind, entry)) is not None:
+            return kind, found
+    return None
+
+
+def _of_class(error: Exception, kind: str, entry: Entry) -> dict[str, str] | None:
+    """Message and traceback of an error in the class of `entry`, from its first frame on."""
+    parts = vars(entry.load()).values()
+    files = {part.__code__.co_filename for part in parts if inspect.isfunction(part)}
     frames = list(traceback.walk_tb(error.__traceback__))
     own = [depth for depth, (frame, _) in enumerate(frames) if frame.f_code.co_filename in files]
     ours = [
@@ -76,7 +83,7 @@ def _of_own_norm(error: Exception, spec: RunSpec) -> dict[str, str] | None:
         for depth, (frame, _) in enumerate(frames)
         if frame.f_globals.get("__name__", "").startswith("trainers.")
     ]
-    # A frame of ours below the norm's last one: the error is in what the norm called.
+    # A frame of ours below the class's last one: the error is in what it called.
     if not own or max(ours, default=-1) > own[-1]:
         return None
     tail = error.__traceback__
@@ -85,6 +92,6 @@ def _of_own_norm(error: Exception, spec: RunSpec) -> dict[str, str] | None:
     frame, line = frames[own[-1]]
     where = f"{Path(frame.f_code.co_filename).name}, line {line}"
     return {
-        "message": f"the norm {norm.name} raised {type(error).__name__}: {error} ({where})",
+        "message": f"the {kind} {entry.name} raised {type(error).__name__}: {error} ({where})",
         "traceback": "".join(traceback.format_exception(type(error), error, tail)),
     }

@@ -20,6 +20,7 @@ class Recorder:
         self._out = out
         self._journal = Journal(out / "journal.jsonl") if rank == 0 else None
         self._last: dict[str, float] = {}
+        self._undefined: dict[str, Mapping[str, str]] = {}  # by probe, as last written
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         self._last.update(values)
@@ -27,8 +28,14 @@ class Recorder:
             self._journal.metrics(step, values)
 
     def observation(self, step: int, probe: str, observation: Observation) -> None:
+        """Record what a probe has measured, and once why it has not measured the rest."""
         if observation.scalars:
             self.metrics(step, observation.scalars)
+        if observation.undefined != self._undefined.get(probe, {}):
+            self._undefined[probe] = observation.undefined
+            self.event(step, "undefined", probe=probe, reasons=dict(observation.undefined))
+        for name in observation.undefined:
+            self._last.pop(name, None)  # an older value is not the last one
         if observation.arrays and self._journal is not None:
             write_arrays(self._out, probe, step, observation.arrays)
 

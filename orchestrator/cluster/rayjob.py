@@ -1,6 +1,7 @@
 """Turns a plan into the objects of its job: `k8s/rayjob.yaml` filled in, and a ConfigMap. Pure.
 
-Only named fields of `k8s/rayjob.yaml` are set. The ConfigMap holds the sweep and the user's norms.
+Only named fields of `k8s/rayjob.yaml` are set. The ConfigMap holds the sweep and the user's
+own files.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from orchestrator.cluster.options import TEMPLATE, JobOptions, flags_of
 from orchestrator.errors import UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
 from trainers import own
-from trainers.catalog import NORMS
+from trainers.catalog import NORMS, PROBES
 
 Object = dict[str, Any]
 
@@ -63,7 +64,7 @@ AUTOSCALER_VOLUME: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Job:
-    """The objects to create: a RayJob, and a ConfigMap with the sweep file and the user's norms.
+    """The objects to create: a RayJob, and a ConfigMap with the sweep and the user's files.
 
     `plan` is the plan as placed on `gpus`.
     """
@@ -74,12 +75,13 @@ class Job:
     rayjob: Object
     config_map: Object
     groups: tuple[WorkerGroup, ...]
-    files: tuple[str, ...]  # the sweep file and the user's norms, by path below the current folder
+    # The sweep file, the user's norms and probes, by path below the current folder.
+    files: tuple[str, ...]
 
 
 def build_job(plan: Plan, options: JobOptions) -> Job:
     """Build the job of a plan. Raises UserError."""
-    files = {plan.path.name: plan.path.read_bytes(), **norm_files(plan)}
+    files = {plan.path.name: plan.path.read_bytes(), **own_files(plan)}
     # The name ends in a hash of all that decides what the job does. Weights do, although they are
     # not in the ConfigMap.
     weights = {f"initial {found.given}": found.sha256.encode() for found in plan.initial}
@@ -113,20 +115,20 @@ def gpus_of_template(path: Path) -> Gpus:
     return Gpus(0, f"the workers of {where} have no {GPU} among their limits")
 
 
-def norm_files(plan: Plan) -> dict[str, bytes]:
-    """Read the files of the user's own norms, by path below the folder where they were found.
+def own_files(plan: Plan) -> dict[str, bytes]:
+    """Read the files of the user's norms and probes, by path below the folder where they are.
 
     Raises UserError.
     """
     files: dict[str, bytes] = {}
-    for module in sorted({_module(trial) for trial in plan.trials} - {""}):
+    for kind, module in sorted({found for trial in plan.trials for found in _modules(trial)}):
         origin = own.file_of(module)
         if origin is None:
             raise UserError(
-                f"norm {module}: it is part of an installed package, which the image may not have. "
-                "Put its file beside the sweep; or build an image with the package (FROM the image "
-                "of `make image`, RUN pip install) and publish the norm under the entry-point "
-                "group normsweep.norms."
+                f"{kind} {module}: it is part of an installed package, which the image may not "
+                "have. Put its file beside the sweep; or build an image with the package (FROM the "
+                f"image of `make image`, RUN pip install) and publish the {kind} under the "
+                f"entry-point group normsweep.{kind}s."
             )
         here = next(folder for folder in own.folders() if origin.is_relative_to(folder))
         relative = origin.relative_to(here)
@@ -141,21 +143,25 @@ def norm_files(plan: Plan) -> dict[str, bytes]:
             content.decode()
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{path}: not a text file ({error}). A compiled norm needs an image that has it."
+                f"{path}: not a text file ({error}). A compiled module needs an image that has it."
             ) from None
     if (size := sum(map(len, files.values()))) > MOST_FILE_BYTES:
         raise UserError(
-            f"The files of your norms have {size} bytes in all, and a ConfigMap takes "
+            f"The files of your norms and probes have {size} bytes in all, and a ConfigMap takes "
             f"{MOST_FILE_BYTES}. Build an image with them (FROM the image of `make image`, COPY) "
             "and publish them as a package."
         )
     return files
 
 
-def _module(trial: Trial) -> str:
-    """The module of a norm from outside the catalogue; "" for one in the catalogue."""
-    norm = trial.spec.model.norm.name
-    return norm.partition(":")[0] if NORMS[norm].open_knobs else ""
+def _modules(trial: Trial) -> list[tuple[str, str]]:
+    """The modules of norms and probes that are named by their class, each after its kind.
+
+    One that a package publishes under a name is in the image, or planning there would fail.
+    """
+    named = [("norm", NORMS[trial.spec.model.norm.name])]
+    named += [("probe", PROBES[name]) for name in trial.spec.observe.probes]
+    return [(kind, entry.name.partition(":")[0]) for kind, entry in named if ":" in entry.name]
 
 
 def _hash(files: Mapping[str, bytes], image: str) -> str:

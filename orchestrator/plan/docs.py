@@ -19,6 +19,7 @@ from trainers.spec import Cadences
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "sweep-file.md"
 SCHEMA = ROOT / "sweeps" / "schema.json"
+OWN_CLASS = {"type": "string", "pattern": r"^[\w.]+:\w+$"}
 
 HEAD = """\
 # The sweep file
@@ -127,7 +128,10 @@ training:
 
 TAIL = """\
 Arrays are files in the store, `trials/<id>/probes/<probe>/step-<n>-<attempt>.safetensors`. Whether
-a trial has diverged does not depend on which probes are chosen.
+a trial has diverged does not depend on which probes are chosen. Where a network has nothing to
+measure (no bias in the final norm, no position bias tables), there is no number, and the trial's
+journal gives the reason in an event `undefined`. Files are written at every probe: those of
+`position_bias` have 2 MB for `hat`, which `probe_every: 50` makes 12 GB over 300,000 steps.
 
 A backbone's `img_size` is the side in pixels that a published network was constructed for. If that
 is larger than a window, windows are shifted in every other block, otherwise never. With 0 the
@@ -138,6 +142,11 @@ Its file is looked for beside the sweep file, then in the working directory, the
 packages. It may import files beside it, and its name cannot clash with another module's: a
 `copy.py` is fine. The code of its source file is part of the trial's identity; comments, docstrings
 and formatting do not count, and the modules that it imports are not covered.
+
+Your own probe is written and found in the same way, in `observe.probes`; an installed package may
+publish one under the entry-point group `normsweep.probes`. It implements
+`trainers/probes/base.py`, and no two probes may give scalars of the same name. Its code is not part
+of a trial's identity. Its arrays lie in a folder whose name has a dot in place of the colon.
 """
 
 
@@ -204,7 +213,9 @@ def schema() -> dict[str, Any]:
     for axis, catalog in CATALOGS.items():
         items = made["$defs"]["Axes"]["properties"][axis]["items"] = _choice(catalog)
         assert items
-    made["$defs"]["Cadences"]["properties"]["probes"]["items"] = {"enum": list(PROBES.names)}
+    made["$defs"]["Cadences"]["properties"]["probes"]["items"] = {
+        "anyOf": [{"enum": list(PROBES.names)}, OWN_CLASS]
+    }
     made["$defs"].pop("Choice", None)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -216,7 +227,7 @@ def schema() -> dict[str, Any]:
 def _choice(catalog: Catalog) -> dict[str, Any]:
     names: dict[str, Any] = {"enum": list(catalog.names)}
     if catalog.kind == OPEN_AXIS:
-        names = {"anyOf": [names, {"type": "string", "pattern": r"^[\w.]+:\w+$"}]}
+        names = {"anyOf": [names, OWN_CLASS]}
     return {
         "anyOf": [names, {"type": "object", "properties": {"name": names}, "required": ["name"]}]
     }

@@ -16,14 +16,14 @@ from orchestrator.plan.axes import AXES, CATALOGS, Axis, axes_named, trial_name
 from orchestrator.plan.cost import Cost, beyond_reach, cost_of
 from orchestrator.plan.fit import sharing_problems
 from orchestrator.plan.grid import Excluded, Grid, Point
-from orchestrator.plan.identity import BadSource, trial_id
+from orchestrator.plan.identity import BadSource, trial_id, why_missing
 from orchestrator.plan.initial import Initial, InitialFinder, Start, Starts
 from orchestrator.plan.placement import Placements
 from orchestrator.plan.sets import DataSets
 from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.sweep import Sweep, read_sweep
 from trainers import own
-from trainers.catalog import BACKBONES, TASKS
+from trainers.catalog import BACKBONES, PROBES, TASKS
 from trainers.choice import Choice
 from trainers.data.lookup import find_set
 from trainers.data.manifests import ImageSet
@@ -141,6 +141,9 @@ class _Expansion:
 
     def plan(self, name: str) -> Plan:
         self.starts.read(name)
+        for i, probe in enumerate(self.sweep.observe.probes):
+            if why := why_missing(PROBES[probe]):
+                self._problem(("observe", "probes", i), why)
         if not self.grid.check_size():
             self._raise_if_any()  # a grid of this size is not built to look for more problems
         kept, excluded = self.grid.points()

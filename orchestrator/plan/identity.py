@@ -22,6 +22,7 @@ from orchestrator.plan.syntax import Unparsable, syntax_sha256
 from trainers import own
 from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog, Entry
 from trainers.choice import Choice
+from trainers.errors import did_you_mean
 from trainers.spec import RunSpec, TrainingSpec, default_ends
 
 ID_DIGITS = 16
@@ -155,6 +156,42 @@ def source_sha256(entry: Entry) -> str:
     except Unparsable as error:
         place = f"{path}:{error.line}" if error.line else str(path)
         raise BadSource(f"{place}: cannot be parsed: {error}") from error
+
+
+def why_missing(entry: Entry) -> str:
+    """Why a class from outside the project is not where its name says; "" if it may be there.
+
+    Nothing is imported. Of an installed package only the file is looked for.
+    """
+    module, _, name = entry.target.partition(":")
+    if not entry.open_knobs or ":" not in entry.name:
+        return ""
+    try:
+        source_sha256(entry)
+        path = own.file_of(module)
+        bound = None if path is None else _names_in(path.read_bytes())
+    except (ModuleNotFoundError, BadSource) as error:
+        return str(error)
+    if bound is None or name in bound:
+        return ""
+    return f"{path} has no {name!r}.{did_you_mean(name, sorted(bound))}"
+
+
+def _names_in(source: bytes) -> set[str] | None:
+    """The names that a module binds anywhere outside functions; None where a `*` hides some."""
+    names: set[str] = set()
+    open_nodes: list[ast.AST] = [ast.parse(source)]
+    while open_nodes:
+        for node in ast.iter_child_nodes(open_nodes.pop()):
+            if isinstance(node, ast.ImportFrom | ast.Import):
+                names |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                names.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            else:
+                open_nodes.append(node)
+    return None if "*" in names else names
 
 
 def _file_of(module: str) -> Path:

@@ -8,13 +8,35 @@ A later attempt trains some steps again, but does not ship arrays that an earlie
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from orchestrator.store.base import Store
 
 ARRAYS = re.compile(
-    r"trials/[^/]+/probes/([a-z][a-z0-9_]{0,63})/step-(\d{1,15})-[1-9]\d{0,8}\.safetensors"
+    r"trials/[^/]+/probes/(?P<probe>[A-Za-z_][\w.]{0,199})"
+    r"/step-(?P<step>\d{1,15})-(?P<attempt>[1-9]\d{0,8})\.safetensors"
 )
+
+
+class ArrayFile(NamedTuple):
+    """A file of arrays: what measured them, after which step, and the attempt that shipped them."""
+
+    probe: str
+    attempt: int
+    step: int
+    key: str
+
+
+def arrays_among(keys: Iterable[str]) -> list[ArrayFile]:
+    """The files of arrays among these keys; a probe's are in the order in which it shipped them."""
+    found = (ARRAYS.fullmatch(key) for key in keys)
+    return sorted(
+        ArrayFile(match["probe"], int(match["attempt"]), int(match["step"]), match[0])
+        for match in found
+        if match
+    )
 
 
 class ArrayShipper:
@@ -41,5 +63,4 @@ class ArrayShipper:
 
     def _in_store(self) -> set[tuple[str, int]]:
         """Probe and step of each array that this attempt or an earlier one has shipped."""
-        found = (ARRAYS.fullmatch(key) for key in self._store.list(self._prefix))
-        return {(match[1], int(match[2])) for match in found if match}
+        return {(file.probe, file.step) for file in arrays_among(self._store.list(self._prefix))}

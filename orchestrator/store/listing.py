@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from orchestrator.store.arrays import ArrayFile, arrays_among
 from orchestrator.store.attempts import numbers_among
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import Folder, folders_among
@@ -25,6 +26,7 @@ class Listing:
     segments: tuple[Segment, ...]
     checkpoints: tuple[Folder, ...]  # newest first
     evaluations: tuple[str, ...]  # keys
+    arrays: tuple[ArrayFile, ...]
     is_empty: bool
 
     @property
@@ -56,5 +58,6 @@ def _sorted(trial_id: str, keys: Iterable[str]) -> Listing:
         segments=tuple(segments_among(keys)),
         checkpoints=tuple(folders_among(trial_id, keys)),
         evaluations=tuple(key for key in keys if key.startswith(f"trials/{trial_id}/evaluations/")),
+        arrays=tuple(arrays_among(keys)),
         is_empty=not keys,
     )

@@ -76,6 +76,10 @@ class Tracker(ABC):
         """Add values. One that was sent before adds nothing."""
 
     @abstractmethod
+    def log_file(self, run_id: str, path: str, content: bytes) -> None:
+        """Keep a file among the run's artifacts, replacing the one at that path; parts are `/`."""
+
+    @abstractmethod
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set tags, replacing those of the same names."""
 

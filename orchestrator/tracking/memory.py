@@ -16,10 +16,11 @@ from orchestrator.tracking.base import Run, RunStatus, Tracker, Value
 
 @dataclass
 class Experiment:
-    """The runs of a sweep by trial; each run's values, params and end by run id; the report."""
+    """The runs of a sweep by trial; each run's values, files, params and end by id; the report."""
 
     runs: dict[str, Run] = field(default_factory=dict)
     values: dict[str, dict[tuple[str, int, int], float]] = field(default_factory=dict)
+    files: defaultdict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     params: dict[str, Mapping[str, str]] = field(default_factory=dict)
     ended_ms: dict[str, int | None] = field(default_factory=dict)
     report: dict[str, str] = field(default_factory=dict)
@@ -51,6 +52,9 @@ class MemoryTracker(Tracker):
 
     def log(self, run_id: str, values: Sequence[Value]) -> None:
         self.experiment.values[run_id] |= {(v.metric, v.step, v.time_ms): v.value for v in values}
+
+    def log_file(self, run_id: str, path: str, content: bytes) -> None:
+        self.experiment.files[run_id][path] = content
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         self._replace(run_id, tags={**self.experiment.runs[run_id].tags, **tags})

@@ -3,23 +3,26 @@
 Only the driver writes, and only what it reads from the journals, with the journal's times, so that
 sending a value again adds nothing. The run's tag `normsweep.cursor` says how far a trial was sent.
 Once it has been sent to its end, the tag `normsweep.result` holds the checksum of its result, and
-the trial is not looked at again.
+the trial is not looked at again. Arrays of probes become artifacts `probes/<probe>/step-<n>...`;
+the tag `normsweep.arrays.<probe>` says how far a probe's were sent.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from orchestrator.plan import Plan, Trial
 from orchestrator.plan.states import State
 from orchestrator.store import read_store
+from orchestrator.store.arrays import ArrayFile
 from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
 from orchestrator.store.journals import JournalReader, Point
 from orchestrator.store.listing import listed
-from orchestrator.store.records import CHECKSUM, Damaged, Record
+from orchestrator.store.records import CHECKSUM, Damaged, Record, read_bytes
 from orchestrator.store.results import stated_result
 from orchestrator.store.trials import Look, glance
 from orchestrator.tracking import open_tracker
@@ -33,7 +36,7 @@ STATUS: dict[State, RunStatus] = {
     State.INTERRUPTED: "KILLED",
     State.DAMAGED: "KILLED",
 }
-CURSOR, RESULT = "normsweep.cursor", "normsweep.result"
+CURSOR, RESULT, ARRAYS = "normsweep.cursor", "normsweep.result", "normsweep.arrays."
 
 
 class Mirror:
@@ -126,6 +129,7 @@ class Mirror:
         if not run.has_params:
             self._describe(run, trial)
         run.is_over = listing.has_result and run.has_all_of(stated_result(store, trial.id))
+        self._send_arrays(store, run, listing.arrays)
         if run.is_over:
             return
         # The reader is put back only when all its points have been sent. If sending fails, the next
@@ -170,6 +174,21 @@ class Mirror:
         run.cursor = max((p.attempt, p.seq) for p in points)
         self._tracker.set_tags(run.id, {CURSOR: "{}/{}".format(*run.cursor)})
 
+    def _send_arrays(self, store: Store, run: _Mirrored, arrays: Iterable[ArrayFile]) -> None:
+        """Send the files that are new, in the order in which each probe's were shipped."""
+        for probe, files in groupby(arrays, key=lambda file: file.probe):
+            last = run.arrays.get(probe, (0, -1))
+            fresh = [file for file in files if (file.attempt, file.step) > last]
+            for file in fresh:
+                content = read_bytes(store, file.key)
+                if isinstance(content, bytes):
+                    path = f"probes/{probe}/step-{file.step:08d}.safetensors"
+                    self._tracker.log_file(run.id, path, content)
+            if fresh:
+                run.arrays[probe] = (fresh[-1].attempt, fresh[-1].step)
+                last_sent = "{}/{}".format(*run.arrays[probe])
+                self._tracker.set_tags(run.id, {f"{ARRAYS}{probe}": last_sent})
+
     def _found_or_created(
         self, trial: Trial, attempts: list[dict[str, Any]], is_reused: bool
     ) -> _Mirrored:
@@ -209,8 +228,13 @@ class _Mirrored:
         self.id = run.id
         self.status: RunStatus = run.status
         self.has_params = run.has_params
-        attempt, _, seq = run.tags.get(CURSOR, "0/-1").partition("/")
-        self.cursor = (int(attempt), int(seq))
+        self.cursor = _cursor(run.tags.get(CURSOR, "0/-1"))  # attempt and line
+        # By probe: attempt and step.
+        self.arrays = {
+            name.removeprefix(ARRAYS): _cursor(text)
+            for name, text in run.tags.items()
+            if name.startswith(ARRAYS)
+        }
         self.result = run.tags.get(RESULT, "")
         self.is_over = False
         self.reader: JournalReader | None = None
@@ -222,6 +246,11 @@ class _Mirrored:
         ):
             return False
         return bool(self.result == result[CHECKSUM])
+
+
+def _cursor(tag: str) -> tuple[int, int]:
+    attempt, _, number = tag.partition("/")
+    return int(attempt), int(number)
 
 
 def sync_sweep(plan: Plan, store_uri: str, tracking_uri: str) -> list[str]:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 # Before the import of mlflow, which starts its telemetry.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -98,6 +100,14 @@ class MlflowTracker(Tracker):
         with self._mapped():
             for start in range(0, len(metrics), MOST_METRICS):
                 self._client.log_batch(run_id, metrics=metrics[start : start + MOST_METRICS])
+
+    def log_file(self, run_id: str, path: str, content: bytes) -> None:
+        folder, _, name = path.rpartition("/")
+        # MLflow sends bytes only from a file, and names the artifact after it.
+        with self._mapped(), tempfile.TemporaryDirectory() as aside:
+            file = Path(aside, name)
+            file.write_bytes(content)
+            self._client.log_artifact(run_id, str(file), folder or None)
 
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         with self._mapped():

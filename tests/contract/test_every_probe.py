@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from tests.tiny import tiny_spec
+from trainers.autocast import Network
 from trainers.build import build_model, build_probes
-from trainers.catalog import BACKBONES, PROBES
+from trainers.catalog import BACKBONES, NORMS, PROBES
 from trainers.choice import Choice
 from trainers.probes.base import Observation, ProbeBatch
 from trainers.spec import ModelSpec
@@ -42,6 +43,7 @@ def assert_near(one: Observation, other: Observation, rel: float = 1e-6) -> None
     """Equal up to float32's rounding, which differs with the number of images in a pass."""
     assert dict(one.scalars) == pytest.approx(dict(other.scalars), rel=rel)
     assert one.mean_squares == pytest.approx(other.mean_squares, rel=rel)
+    assert one.undefined == other.undefined
     assert one.arrays.keys() == other.arrays.keys()
     for name, array in one.arrays.items():
         np.testing.assert_allclose(array, other.arrays[name], rtol=rel)
@@ -63,11 +65,28 @@ def test_of_a_sound_network_something_is_observed_and_all_of_it_is_finite(
     name: str, backbone: str
 ) -> None:
     seen = measured(network(backbone), name)[name]
-    assert seen.scalars or seen.arrays
+    assert seen.scalars or seen.arrays or seen.undefined
+    assert not seen.scalars.keys() & seen.undefined.keys()
+    assert all(len(why) > 10 for why in seen.undefined.values()), "a sentence"
     assert all(math.isfinite(value) for value in (*seen.scalars.values(), *seen.mean_squares))
     for array in seen.arrays.values():
-        assert array.dtype == np.float64
+        assert array.dtype in (np.float64, np.float32)
         assert np.isfinite(array).all()
+
+
+@pytest.mark.parametrize("norm", [entry.name for entry in NORMS])
+def test_of_every_norm_something_is_said(norm: str) -> None:
+    for seen in measured(network(norm=norm), *PROBES.names).values():
+        assert seen.scalars or seen.arrays or seen.undefined
+        assert all(math.isfinite(value) for value in seen.scalars.values())
+
+
+@pytest.mark.parametrize("broken", [math.inf, math.nan])
+def test_a_network_that_is_not_finite_is_measured_and_nothing_raises(broken: float) -> None:
+    model = network()
+    nn.init.constant_(model.conv_first.bias, broken)
+    for seen in measured(model, *PROBES.names).values():
+        assert seen.scalars or seen.arrays or seen.undefined
 
 
 @EVERY
@@ -91,6 +110,18 @@ def test_no_two_probes_have_a_scalar_of_one_name() -> None:
     assert len(names) == len(set(names))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_network_under_autocast_is_measured_under_the_same_names(dtype: torch.dtype) -> None:
+    model = network()
+    plain = measured(model, *PROBES.names)
+    half = measured(Network(model, torch.device("cpu"), dtype), *PROBES.names)
+    for name, seen in half.items():
+        assert seen.scalars.keys() == plain[name].scalars.keys()
+        assert seen.arrays.keys() == plain[name].arrays.keys()
+        assert all(array.dtype in (np.float64, np.float32) for array in seen.arrays.values())
+        assert dict(seen.scalars) == pytest.approx(dict(plain[name].scalars), rel=0.1)
+
+
 @EVERY
 @pytest.mark.parametrize("training", [True, False])
 def test_looking_leaves_mode_weights_gradients_and_hooks_alone(name: str, training: bool) -> None:
@@ -98,7 +129,7 @@ def test_looking_leaves_mode_weights_gradients_and_hooks_alone(name: str, traini
     before = {key: value.clone() for key, value in model.state_dict().items()}
     assert_near(measured(model, name)[name], measured(model, name)[name], rel=0.0)
     assert all(module.training == training for module in model.modules())
-    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
@@ -119,7 +150,7 @@ def test_a_failing_network_is_left_without_hooks_and_in_its_mode(name: str) -> N
     with pytest.raises(RuntimeError):
         measured(model, name)
     assert model.training
-    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
 @pytest.mark.parametrize("probes", [(), ("channels",), ("features",), ("channels", "features")])

@@ -90,13 +90,13 @@ LINES = {
         'facts={"patch_size_px": 64, "scored": "dim: RGB"}, light=0.5),\n',
     ),
     "probe": Line(
-        "trainers/catalog.py",
+        "trainers/observed.py",
         'PROBES = Catalog(\n    "probe",\n',
         '    entry("absolute", "trainers.probes.absolute:Absolute", '
         'facts={"gives": "mean of \\\\|x\\\\|"}),\n',
     ),
     "metric": Line(
-        "trainers/catalog.py",
+        "trainers/observed.py",
         'METRICS = Catalog(\n    "metric",\n',
         '    entry("near", "trainers.metrics.near:near", '
         'facts={"title": "Near", "decimals": 3, "fine": 5, "gives": "near"}),\n',

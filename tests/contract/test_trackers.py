@@ -38,6 +38,18 @@ def kept(tracker: Tracker, run_id: str) -> Kept:
     return {(m.key, m.step, m.timestamp, m.value) for m in history}
 
 
+def kept_files(tracker: Tracker, run_id: str, folder: Path) -> dict[str, bytes]:
+    """A run's artifacts by path, read by the tracker's own means."""
+    if isinstance(tracker, MemoryTracker):
+        return dict(tracker.experiment.files[run_id])
+    assert isinstance(tracker, MlflowTracker)
+    folder.mkdir()
+    client = MlflowClient(tracker._address.uri)
+    found = Path(client.download_artifacts(run_id, "", str(folder)))
+    files = (path for path in found.rglob("*") if path.is_file())
+    return {path.relative_to(found).as_posix(): path.read_bytes() for path in files}
+
+
 def report_of(tracker: Tracker, tmp_path: Path) -> dict[str, str]:
     if isinstance(tracker, MemoryTracker):
         return tracker.experiment.report
@@ -155,6 +167,69 @@ def test_the_mirror_sends_every_point_and_then_asks_for_nothing_more(
     store.requests()
     mirror.sync(store, [first])
     assert store.requests() == {}
+
+
+def test_a_file_is_kept_at_its_path_and_the_newest_replaces_the_others(
+    opened: Callable[[], Tracker], tmp_path: Path
+) -> None:
+    run = opened().find_or_create("abc", "a trial", 1_764_000_000_000, {})
+    opened().log_file(run.id, "probes/own.Mine/step-00000010.safetensors", b"one")
+    opened().log_file(run.id, "probes/own.Mine/step-00000010.safetensors", b"two\0")
+    opened().log_file(run.id, "top.bin", b"")
+    assert kept_files(opened(), run.id, tmp_path / "found") == {
+        "probes/own.Mine/step-00000010.safetensors": b"two\0",
+        "top.bin": b"",
+    }
+
+
+def test_the_mirror_sends_every_array_once_whenever_it_comes(
+    plan: Plan, uri: str, tmp_path: Path
+) -> None:
+    store, trial = CountedStore(open_store(str(tmp_path / "runs"))), plan.trials[0]
+    expected: dict[str, bytes] = {}
+
+    def put(probe: str, step: int, attempt: int) -> None:
+        content = f"{probe} {step}".encode()
+        key = f"trials/{trial.id}/probes/{probe}/step-{step:08d}-{attempt}.safetensors"
+        store.put_once(key, content)
+        expected[f"probes/{probe}/step-{step:08d}.safetensors"] = content
+
+    def read() -> int:
+        return sum(n for (how, key), n in store.asked.items() if how == "get" and "/probes/" in key)
+
+    write_attempt(store, trial, 20)
+    put("channels", 0, 1)
+    put("channels", 10, 1)
+    mirror = Mirror(uri, plan)
+    mirror.sync(store, plan.trials)
+    put("blocks", 10, 1)  # of a step of which channels have been sent already
+    put("channels", 20, 2)  # an attempt that continues
+    put("own.Mine", 5, 2)
+    mirror.sync(store, plan.trials)
+    mirror.sync(store, plan.trials)
+    assert read() == len(expected) == 5
+    write_ended(store, trial)
+    put("channels", 30, 2)
+    Mirror(uri, plan).sync(store, plan.trials)  # another process
+    assert read() == len(expected) == 6
+    tracker = open_tracker(uri, plan)
+    run = tracker.open()[trial.id]
+    assert kept_files(tracker, run.id, tmp_path / "found") == expected
+    assert run.status == "FINISHED"
+
+
+def test_arrays_of_a_trial_that_was_sent_to_its_end_without_them_are_sent_after_all(
+    plan: Plan, uri: str, tmp_path: Path
+) -> None:
+    """As by a version that did not mirror arrays."""
+    store, trial = open_store(str(tmp_path / "runs")), plan.trials[0]
+    write_ended(store, trial)
+    Mirror(uri, plan).sync(store, plan.trials)
+    store.put_once(f"trials/{trial.id}/probes/channels/step-00000000-1.safetensors", b"late")
+    Mirror(uri, plan).sync(store, plan.trials)
+    tracker = open_tracker(uri, plan)
+    found = kept_files(tracker, tracker.open()[trial.id].id, tmp_path / "found")
+    assert found == {"probes/channels/step-00000000.safetensors": b"late"}
 
 
 def test_a_bad_address_is_refused_and_a_trackers_is_shown(plan: Plan, tmp_path: Path) -> None:

@@ -203,6 +203,27 @@ def test_a_users_norms_travel_with_the_packages_around_them(own_norms: Path) -> 
     assert job(own_norms, norms="'travelling.norms:Same'").name != made.name
 
 
+def test_a_probe_of_ones_own_travels_with_the_norm(own_norms: Path) -> None:
+    (own_norms / "travelling_norm.py").write_text(NORM)
+    (own_norms / "travelling_probe.py").write_text("class Mine: ...\n")
+    file = write_sweep(own_norms, norms="'travelling_norm:Same'")
+    observing = "probes: [features, 'travelling_probe:Mine'], probe_every: 20"
+    file.write_text(file.read_text().replace("probe_every: 20", observing))
+    made = build_job(load_plan(file), options())
+    assert set(made.files) == {"chaos.yaml", "travelling_norm.py", "travelling_probe.py"}
+    file.write_text(file.read_text().replace(observing, "probe_every: 20"))
+    assert set(build_job(load_plan(file), options()).files) == {"chaos.yaml", "travelling_norm.py"}
+
+
+def test_a_probe_that_a_package_publishes_is_in_the_image(
+    own_norms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainers.entries._published", lambda *_: {"theirs": "their.probes:One"})
+    file = write_sweep(own_norms)
+    file.write_text(file.read_text().replace("probe_every: 20", "probes: [theirs]"))
+    assert set(build_job(load_plan(file), options()).files) == {"chaos.yaml"}
+
+
 def test_norms_larger_than_a_config_map_are_refused_with_the_way_out(own_norms: Path) -> None:
     (own_norms / "travelling_large.py").write_text(NORM + "#" * MOST_FILE_BYTES)
     with pytest.raises(UserError, match=r"a ConfigMap takes .*\n?.*Build an image"):
@@ -214,7 +235,7 @@ def test_a_norm_of_an_installed_package_is_refused_with_the_way_out(own_norms: P
     elsewhere.mkdir()
     (own_norms / "travelling_installed.py").write_text(NORM)
     file = write_sweep(elsewhere, norms="'travelling_installed:Same'")
-    with pytest.raises(UserError, match=r"installed package.*FROM the image"):
+    with pytest.raises(UserError, match=r"installed package.*FROM the "):
         build_job(load_plan(file), options())
 
 

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 from trainers import journal
+from trainers.probes.base import Observation
 from trainers.recorder import Recorder
 
 
@@ -49,3 +50,27 @@ def test_a_trial_that_will_be_continued_has_no_result(tmp_path: Path) -> None:
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
     recorded(tmp_path, rank=1)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_undefined_is_said_once_and_again_when_it_changes(tmp_path: Path) -> None:
+    recorder, why = Recorder(tmp_path, 0), {"bias/pearson": "the final norm has no bias"}
+    recorder.observation(0, "bias", Observation(undefined=why))
+    recorder.observation(5, "bias", Observation(undefined=why))
+    recorder.observation(10, "bias", Observation({"bias/pearson": 0.5}))
+    recorder.observation(15, "bias", Observation({"bias/pearson": 0.6}))
+    recorder.observation(20, "bias", Observation(undefined=why))
+    recorder.end(20, "completed", final=True)
+    lines = list(journal.read(tmp_path / "journal.jsonl"))
+    said = [(line["step"], line["probe"], line["reasons"]) for line in lines if "reasons" in line]
+    assert said == [(0, "bias", why), (10, "bias", {}), (20, "bias", why)]
+    values = [line["step"] for line in lines if line["kind"] == "metrics"]
+    assert values == [10, 15], "no value stands for one that is undefined"
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["metrics"] == {}, "0.6 is not the value of the last step"
+
+
+def test_a_probe_that_measures_everything_says_nothing_of_what_is_undefined(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 0)
+    recorder.observation(0, "features", Observation({"feature/entropy": 1.0}))
+    recorder.end(0, "preempted", final=False)
+    assert "undefined" not in (tmp_path / "journal.jsonl").read_text()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -135,6 +136,20 @@ def position_bias(
     return table.t().contiguous()[:, index.flatten()].view(-1, *index.shape)
 
 
+@runtime_checkable
+class HasPositionMaps(Protocol):
+    """A module with a position bias table of its own."""
+
+    def position_maps(self) -> Float[Tensor, "heads S S"]:
+        """The table as an image of offsets for each head, with offset 0 in the middle."""
+        ...
+
+
+def as_maps(table: Float[Tensor, "rows heads"]) -> Float[Tensor, "heads S S"]:
+    side = math.isqrt(len(table))
+    return table.t().reshape(-1, side, side)
+
+
 class WindowAttention(nn.Module):
     """Multi-head self-attention within windows of an image, with a learnt relative position bias.
 
@@ -153,6 +168,10 @@ class WindowAttention(nn.Module):
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
+
+    def position_maps(self) -> Float[Tensor, "heads S S"]:
+        """Offsets of the query from the key."""
+        return as_maps(self.relative_position_bias_table)
 
     def forward(
         self, tokens: Float[Tensor, "B N C"], size: tuple[int, int], shift: int

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from trainers.backbones.attention import (
     Mlp,
     WindowAttention,
+    as_maps,
     attend,
     image_of,
     larger_windows_of,
@@ -135,6 +136,15 @@ class OverlappingBlock(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.norm2 = make_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def position_maps(self) -> Float[Tensor, "heads S S"]:
+        """Offsets of the key from the query, equally far in all directions.
+
+        The published table begins (larger - 2) rows and columns further on (protocol section 2).
+        """
+        side = self.window_size + self.larger - 1
+        rolled_by = (self.larger - 2) * (side + 1)
+        return as_maps(self.relative_position_bias_table.roll(rolled_by, 0))
 
     def attention(self, tokens: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
         (h, w), (b, n, c), side = size, tokens.shape, self.window_size

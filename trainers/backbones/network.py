@@ -155,6 +155,11 @@ class RestorationTransformer(nn.Module):
     def groups(self) -> nn.ModuleList:
         return self.layers
 
+    @property
+    def end_norm(self) -> Norm:
+        """The norm before the head."""
+        return self.norm
+
     def features(
         self, shallow: Float[Tensor, "B C H W"], factors: Float[Tensor, "K 2 B"] | None = None
     ) -> Float[Tensor, "B C H W"]:

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from trainers.probes.base import Largest, Look, Mean, Observation, Probe, groups_of
+from trainers.probes.base import Largest, Look, Mean, Observation, Probe, groups_of, largest_abs
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
-def channel_entropy(x: Float[Tensor, "B N C"]) -> float:
-    """Mean over images of H = -sum_c p_c ln p_c, in nats.
-
-    p_c is the share of channel c in an image's sum of squares.
-    """
+def channel_shares(x: Float[Tensor, "B N C"]) -> Float[Tensor, "B C"]:
+    """The share of each channel in its image's sum of squares; NaN where all of that is 0."""
     energy = x.double().square().sum(dim=1)
-    share = energy / energy.sum(dim=1, keepdim=True)
-    entropy: float = torch.special.entr(share).sum(dim=1).mean().item()
+    return energy / energy.sum(dim=1, keepdim=True)
+
+
+def channel_entropy(x: Float[Tensor, "B N C"]) -> float:
+    """Mean over images of H = -sum_c p_c ln p_c, in nats; p_c are the shares of its channels."""
+    entropy: float = torch.special.entr(channel_shares(x)).sum(dim=1).mean().item()
     return entropy
 
 
@@ -50,7 +51,7 @@ class Features(Probe):
 
     def _look(self, number: int, x: Float[Tensor, "B N C"]) -> None:
         self._mean_squares[number].add(x.double().square().mean(), len(x))
-        self._largest[number].add(x.abs().max())
+        self._largest[number].add(largest_abs(x))
         if number == len(self._groups) - 1:
             self._num_channels = x.shape[2]
             entropy = channel_entropy(x)

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from trainers.checkpoint import folder_name
 from trainers.durable import write_aside
+from trainers.probes.base import Array
 
 
-def write_arrays(
-    out: Path, probe: str, step: int, arrays: Mapping[str, NDArray[np.float64]]
-) -> None:
+def folder_of(probe: str) -> str:
+    """The folder of a probe; that of `package.module:Class` is `package.module.Class`."""
+    return probe.replace(":", ".")
+
+
+def write_arrays(out: Path, probe: str, step: int, arrays: Mapping[str, Array]) -> None:
     """Keep what a probe measured after `step`."""
-    path = out / "probes" / probe / f"{folder_name(step)}.safetensors"
+    path = out / "probes" / folder_of(probe) / f"{folder_name(step)}.safetensors"
     # A trial that continues from a checkpoint may measure a step again.
     if path.exists():
         return

@@ -46,6 +46,9 @@ class LinesTracker(Tracker):
         for value in values:
             self._keep("value", run_id, value)
 
+    def log_file(self, run_id: str, path: str, content: bytes) -> None:
+        self._keep("file", run_id, [path, len(content)])
+
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         self._keep("tags", run_id, tags)
 
