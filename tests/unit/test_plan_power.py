@@ -54,16 +54,21 @@ def sweep(folder: Path, name: str = "a_sweep", **axes: str) -> Plan:
 
 
 def write(
-    store: Store, plan: Plan, scores: Scores, *, only: Callable[[Trial], bool] = lambda _: True
+    store: Store,
+    plan: Plan,
+    scores: Scores,
+    *,
+    only: Callable[[Trial], bool] = lambda _: True,
+    outcome: str = "completed",
 ) -> None:
-    """Write the plan's trials as completed, with these scores of the images at the last step."""
+    """Write trials of the plan that ended, with these scores of the images at the last step."""
     for trial in plan.trials:
         if only(trial):
             images = {
                 f"{i:02}": {"psnr": value, "ssim": value / 50}
                 for i, value in enumerate(map(float, scores(trial)))
             }
-            write_scored(store, trial, {"embedded-test": images})
+            write_scored(store, trial, {"embedded-test": images}, outcome=outcome)
 
 
 def noisy(sd_seed: float = 0.03, sd_image: float = 0.0, sd_rest: float = 0.0) -> Scores:
@@ -346,7 +351,7 @@ def test_a_trial_has_the_labels_of_its_sweep_file(
 def test_an_empty_store_says_what_to_train_first(tmp_path: Path, store: Store) -> None:
     power = asked(sweep(tmp_path, width="24, 12"), store)
     text = show.as_text(power)
-    assert "cannot be told: no trial has ended" in text
+    assert "cannot be told: the store has no trial of this task" in said(power)
     assert "Train two seeds first" in text
     (line,) = [
         line for line in text.splitlines() if line.startswith("  sr_x2 w12 d2 swinir-tiny: ")
@@ -406,6 +411,29 @@ def test_one_image_says_nothing_of_others(tmp_path: Path, store: Store) -> None:
     assert isinstance(found.other_seeds, int)
     assert isinstance(found.other_seeds_and_images, Unknown)
     assert "one image" in found.other_seeds_and_images.reason
+
+
+def test_a_norm_that_diverges_is_named(tmp_path: Path, store: Store) -> None:
+    plan = sweep(tmp_path, norm="layer_norm, i_ln, none")
+    write(store, plan, noisy(), only=lambda t: t.axes["norm"] != "none")
+    write(store, plan, noisy(), only=lambda t: t.axes["norm"] == "none", outcome="diverged")
+    place = the_place(asked(plan, store))
+    (why,) = source_of(place).passed_over
+    assert why.startswith("none and layer_norm: ")
+    assert "diverged at step 40" in why
+    assert [one.is_own for one in place.norms] == [True, False]
+
+
+def test_norms_that_share_no_seeds_with_the_baseline_are_compared_with_each_other(
+    tmp_path: Path, store: Store
+) -> None:
+    plan = sweep(tmp_path, norm="layer_norm, i_ln, none")
+    write(
+        store, plan, noisy(), only=lambda t: t.axes["norm"] != "layer_norm" or t.axes["seed"] == 0
+    )
+    place = the_place(asked(plan, store))
+    assert {trial.norm for trial in source_of(place).trials} == {"i_ln", "none"}
+    assert [one.is_own for one in place.norms] == [False, False]
 
 
 def test_a_difference_too_small_for_any_number_of_seeds_is_a_sentence(
@@ -549,7 +577,7 @@ def test_the_command_prints_text_in_80_columns_and_json_under_power(
     small, large = document["places"]
     assert small["source"]["is_own"]
     assert large["source"]["differs_in"]
-    assert {trial["sweep"] for trial in large["source"]["trials"]} == {"a_sweep"}
+    assert {trial["sweep"] for trial in large["source"]["trials"]} == {"written"}
     assert small["other_seeds"]["seeds"] >= 2
     assert document["total"]["other_seeds"]["trials"] > 0
 
