@@ -90,6 +90,17 @@ def test_the_largest_group_counts_and_not_the_first(tmp_path: Path) -> None:
     assert list(curve["value"][:3]) == [3.0, 30.0, 60.0]
 
 
+def test_a_group_that_is_not_a_number_is_not_hidden_by_the_others(tmp_path: Path) -> None:
+    plan = planned(tmp_path, seeds="0")
+    write_curve(
+        open_store(str(tmp_path / "runs")),
+        plan.trials[0],
+        power(1.0),
+        extra={"feature/mean_square/group_2": math.nan},
+    )
+    assert set(largest_groups(read(plan, tmp_path))["value"]) == {math.inf}
+
+
 def test_one_seed_is_undecided_with_its_own_numbers(tmp_path: Path) -> None:
     plan = planned(tmp_path, seeds="4")
     write_curves(open_store(str(tmp_path / "runs")), plan, as_usual)
