@@ -7,9 +7,8 @@ from typing import Any
 
 from orchestrator.plan.axes import CATALOGS
 from orchestrator.plan.match import label_of
-from trainers.catalog import BACKBONES
+from trainers.catalog import BACKBONES, KnobValue
 from trainers.choice import Choice
-from trainers.entries import KnobValue
 from trainers.shape import BadSize
 from trainers.spec import RunSpec
 

@@ -351,7 +351,7 @@ def test_a_trial_has_the_labels_of_its_sweep_file(
 def test_an_empty_store_says_what_to_train_first(tmp_path: Path, store: Store) -> None:
     power = asked(sweep(tmp_path, width="24, 12"), store)
     text = show.as_text(power)
-    assert "cannot be told: the store has no trial of this task" in said(power)
+    assert "Cannot be told: the store has no trial of this task" in said(power)
     assert "Train two seeds first" in text
     (line,) = [
         line for line in text.splitlines() if line.startswith("  sr_x2 w12 d2 swinir-tiny: ")

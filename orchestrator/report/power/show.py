@@ -34,8 +34,14 @@ def as_text(power: Power) -> str:
             f"be sure' takes the upper end of its one-sided {_percent(SURE)} interval.",
         ]
     sources = _numbered(power)
+    unknown: dict[str, list[AtPlace]] = {}
     for at in power.places:
-        lines += ["", *_at_place(at, power.question.unit, sources)]
+        if isinstance(at.source, Unknown):
+            unknown.setdefault(at.source.reason, []).append(at)
+        else:
+            lines += ["", *_at_place(at, at.source, power.question.unit, sources)]
+    for reason, places in unknown.items():
+        lines += ["", f"Cannot be told: {reason}", *(f"  {_head(at)}" for at in places)]
     lines += ["", *_totals(power)] if sources else [""]
     if power.first:
         lines.append("Train two seeds first, for example `seed: [0, 1]`, of the smallest size:")
@@ -48,27 +54,31 @@ def as_text(power: Power) -> str:
 
 
 def _at_place(
-    at: AtPlace, unit: str, sources: Mapping[tuple[str, ...], tuple[Source, int]]
+    at: AtPlace,
+    source: Source,
+    unit: str,
+    sources: Mapping[tuple[str, ...], tuple[Source, int]],
 ) -> Iterator[str]:
-    cell = at.cell
-    seeds = f"{cell.num_seeds} seed{'s' * (cell.num_seeds != 1)}"
-    yield f"{_name(cell)}, on {at.set}: {len(cell.norms)} norms, {seeds} in the file"
-    if isinstance(at.source, Unknown):
-        yield f"  cannot be told: {at.source.reason}"
-        return
+    yield _head(at)
     assert at.other_seeds is not None
     assert at.sure is not None
     assert at.other_seeds_and_images is not None
     yield f"  other seeds, these images: {_answer(at.other_seeds)}"
     yield f"    to be sure: {_answer(at.sure)}"
     yield f"  other seeds and other images: {_answer(at.other_seeds_and_images)}"
-    _, number = sources[_key(at.source)]
-    whose = "its own trials" if not at.source.how else f"the nearest trials ({at.source.how})"
+    _, number = sources[_key(source)]
+    whose = "its own trials" if not source.how else f"the nearest trials ({source.how})"
     yield f"  from {whose}: [{number}]"
     for one in at.norms:
         yield f"  {_noise(one, unit)}"
-    for why in at.source.passed_over:
+    for why in source.passed_over:
         yield f"  passed over: {why}"
+
+
+def _head(at: AtPlace) -> str:
+    cell = at.cell
+    seeds = f"{cell.num_seeds} seed{'s' * (cell.num_seeds != 1)}"
+    return f"{_name(cell)}, on {at.set}: {len(cell.norms)} norms, {seeds} in the file"
 
 
 def _noise(one: OfNorm, unit: str) -> str:
