@@ -579,6 +579,11 @@ def test_the_command_prints_text_in_80_columns_and_json_under_power(
     assert large["source"]["differs_in"]
     assert {trial["sweep"] for trial in large["source"]["trials"]} == {"written"}
     assert small["other_seeds"]["seeds"] >= 2
+    for place in (small, large):
+        for kind in ("other_seeds", "sure", "other_seeds_and_images"):
+            answer = place[kind]
+            assert (answer["seeds"] is None) == (answer["trials"] is None) == bool(answer["reason"])
+            assert place["norms"][0][kind]["seeds"] == answer["seeds"]
     assert document["total"]["other_seeds"]["trials"] > 0
 
 

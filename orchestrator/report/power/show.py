@@ -235,7 +235,7 @@ def _norm_json(one: OfNorm) -> dict[str, Any]:
     of_images = None if isinstance(noise.images, Unknown) else noise.images
     return {
         "norm": one.norm,
-        "is_own": one.is_own,
+        "is_of_this_norm": one.is_own,
         "variance_of_seeds": noise.seeds,
         "degrees_of_freedom": noise.degrees,
         "variance_of_images": of_images,
@@ -254,8 +254,10 @@ def _seeds_json(seeds: int | Unknown) -> dict[str, Any]:
 
 
 def _answer_json(answer: Answer) -> dict[str, Any]:
-    cost = {} if answer.cost is None else _cost_json(answer.cost)
-    return {**_seeds_json(answer.seeds), "norm": answer.norm, **cost}
+    cost = _cost_json(answer.cost or Cost(0, 0, 0.0, 0.0, 0.0))
+    if answer.cost is None:
+        cost = dict.fromkeys(cost, None)
+    return {**cost, **_seeds_json(answer.seeds), "norm": answer.norm}
 
 
 def _cost_json(cost: Cost) -> dict[str, Any]:
