@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from statistics import fmean
 
 from scipy import special
@@ -89,6 +90,7 @@ def mean_noise(noises: Sequence[Noise]) -> Noise:
     )
 
 
+@lru_cache(maxsize=4_096)  # places without trials of their own share the noise of others
 def needed(difference: float, noise: Noise, other_cells: int) -> Needed:
     """The seeds for a true difference, with POWER at ALPHA (two-sided).
 

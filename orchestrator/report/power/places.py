@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from orchestrator.plan.axes import AXES, COMPARED
@@ -33,13 +34,13 @@ class Cell:
     def size(self) -> str:
         return size_label(tuple(AXES.values()), self.labels)
 
-    @property
+    @cached_property
     def apart_from_size(self) -> str:
         """Equal for the cells whose differences moderate each other's variance."""
         kept = [f"{k} {v}" for k, v in self.labels.items() if AXES[k].role != "size"]
         return ", ".join(kept)
 
-    @property
+    @cached_property
     def candidates(self) -> Mapping[str, str]:
         """The norms that are compared with the baseline, each with its key."""
         return {
