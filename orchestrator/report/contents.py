@@ -16,6 +16,7 @@ from orchestrator.report.blocks import Cell, Column, Figure
 from orchestrator.report.drawing import norm_styles
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
+from orchestrator.report.paper.beside import Beside, besides
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Report:
     correlations: tuple[correlation.Correlation, ...]
     figures: list[Figure]
     written: datetime
+    paper: tuple[Beside, ...]
 
     def drawn(self, kind: str) -> tuple[Figure, ...]:
         """The figures of one kind: `trace`, `size`, `entropy`, `loss`, `psnr`, `groups`."""
@@ -62,4 +64,5 @@ def build(plan: Plan, frame: Frame, written: datetime) -> Report:
         found,
         all_figures(frame, rows, found),
         written,
+        besides(plan, frame),
     )

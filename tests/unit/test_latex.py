@@ -26,7 +26,13 @@ COMPARISON = Table(
     tuple(Column(heads, "right" if i else "left", not i) for i, heads in enumerate(HEADS)),
     (
         (Cell("i_ln"), Cell("32.10", 32.1, "± 0.02"), Cell("0.9"), Cell("-1.5"), Cell("3")),
-        (Cell("x:Y", is_code=True), Cell("3", is_best=True), Cell(""), Cell("", note=ODD), Cell("")),
+        (
+            Cell("x:Y", is_code=True),
+            Cell("3", is_best=True),
+            Cell(""),
+            Cell("", note=ODD),
+            Cell(""),
+        ),
     ),
     "HAT & 50 %",
     "in dB",
@@ -37,9 +43,7 @@ FACTS = Table(
     ((Cell("Training set"), Cell("long " * 30)), (Cell("[0.9]"), Cell("*"))),
     style="facts",
 )
-LONG = Table(
-    (Column(("trial",)), Column(("state",))), ((Cell("a"), Cell("done")),) * 100, "Many"
-)
+LONG = Table((Column(("trial",)), Column(("state",))), ((Cell("a"), Cell("done")),) * 100, "Many")
 SECTION = Section(
     "quality",
     "Quality",
@@ -51,7 +55,7 @@ SECTION = Section(
 def plain(source: str) -> str:
     """What LaTeX would print, by an independent reader, which has its own ways with two signs."""
     printed: str = LatexNodes2Text(keep_comments=False).latex_to_text(source)
-    return printed.replace("x^2", "x²").replace("ˆ", "^")
+    return printed.replace("x^2", "x²").replace("\N{MODIFIER LETTER CIRCUMFLEX ACCENT}", "^")
 
 
 def rows_of(source: str) -> list[str]:
@@ -76,8 +80,8 @@ def files() -> dict[str, str]:
     "words",
     [
         ODD,
-        "ρ = 0.9 ± 0.1, ×3, x² ≤ 4",
-        "–—…",
+        "\N{GREEK SMALL LETTER RHO} = 0.9 ± 0.1, \N{MULTIPLICATION SIGN}3, x² ≤ 4",
+        "\N{EN DASH}—…",
         "val/a_b/psnr",
         "package.module:Class",
         "~/.cache\\x",
