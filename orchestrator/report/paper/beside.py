@@ -137,8 +137,10 @@ def as_frame(rows: tuple[Beside, ...]) -> pd.DataFrame:
 
 
 def _line(row: Beside) -> dict[str, Any]:
-    of, ours, difference = row.printed, row.ours, row.difference
-    is_known, has_interval = isinstance(ours, Scores), isinstance(difference, Interval)
+    of = row.printed
+    ours = row.ours if isinstance(row.ours, Scores) else None
+    interval = row.difference if isinstance(row.difference, Interval) else None
+    no_interval = row.difference.reason if isinstance(row.difference, Unknown) else ""
     first: Trial | None = None
     if row.network is not None and row.norm is not None:
         first = row.network.of(row.norm)[0]
@@ -155,13 +157,13 @@ def _line(row: Beside) -> dict[str, Any]:
         "paper": of.text,
         "ours": row.mean,
         "difference": row.margin,
-        "low": difference.low if isinstance(difference, Interval) else None,
-        "high": difference.high if isinstance(difference, Interval) else None,
-        "seeds": " ".join(map(str, ours.seeds)) if isinstance(ours, Scores) else "",
-        "images": ours.table.shape[1] if isinstance(ours, Scores) else None,
-        "missing": ours.reason if isinstance(ours, Unknown) else "",
-        "left_out": "; ".join(ours.left_out) if isinstance(ours, Scores) else "",
-        "no_interval": difference.reason if is_known and not has_interval else "",
+        "low": interval.low if interval else None,
+        "high": interval.high if interval else None,
+        "seeds": " ".join(map(str, ours.seeds)) if ours else "",
+        "images": len(ours.images) if ours else None,
+        "missing": row.ours.reason if isinstance(row.ours, Unknown) else "",
+        "left_out": "; ".join(ours.left_out) if ours else "",
+        "no_interval": no_interval if ours else "",
         "our_backbone": first.axes["backbone"] if first else "",
         "our_norm": first.axes[COMPARED] if first else "",
         "our_task": first.axes["task"] if first else "",
@@ -169,5 +171,5 @@ def _line(row: Beside) -> dict[str, Any]:
         "our_depth": first.axes.get("depth") if first else None,
         "parameters": first.parameters if first else None,
         "steps": first.spec.training.steps if first else None,
-        "trials": " ".join(ours.trials) if isinstance(ours, Scores) else "",
+        "trials": " ".join(ours.trials) if ours else "",
     }

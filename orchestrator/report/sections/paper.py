@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from orchestrator.plan.axes import COMPARED
@@ -51,6 +52,8 @@ LEVELS = {
 }
 MINUS = "\N{MINUS SIGN}"
 NOTHING = Cell("")
+DIFFERENCE = Cell("difference", "difference")
+NO_INTERVAL = "no interval"
 
 
 def blocks(report: Report) -> tuple[Block, ...]:
@@ -159,8 +162,7 @@ def _lines(
     whose = Cell("here", "here", note="; ".join(common))
     lines.append((*_ours(report, labels, rows[0]), whose, *mine))
     if with_numbers:
-        apart = (_difference(cell) if cell else NOTHING for cell in cells)
-        lines.append((*(NOTHING for _ in labels), Cell("difference", "difference"), *apart))
+        lines.append((*(NOTHING for _ in labels), *_differences(cells)))
     return lines
 
 
@@ -207,18 +209,28 @@ def _decimals(row: Beside) -> int:
     return max(row.printed.decimals, digits)
 
 
-def _difference(row: Beside) -> Cell:
+def _differences(cells: Sequence[Beside | None]) -> list[Cell]:
+    """The third line: what is the same for all its cells is said once."""
+    made = [
+        NOTHING if cell is None or cell.margin is None else _difference(cell, cell.margin)
+        for cell in cells
+    ]
+    notes = {cell.note for cell in made if cell.text}
+    common = notes.pop() if len(notes) == 1 else ""
+    if not common.startswith(NO_INTERVAL):
+        return [DIFFERENCE, *made]
+    return [replace(DIFFERENCE, note=common), *(replace(cell, note="") for cell in made)]
+
+
+def _difference(row: Beside, margin: float) -> Cell:
     """Ours minus the paper's, and the interval below, or why there is none."""
-    if row.margin is None:
-        return NOTHING
     digits = _decimals(row)
 
     def signed(value: float) -> str:
         return f"{value:+.{digits}f}".replace("-", MINUS)
 
     if isinstance(row.difference, Interval):
-        low, high = signed(row.difference.low), signed(row.difference.high)
-        note = f"[{low},\N{NO-BREAK SPACE}{high}]"
+        note = f"{signed(row.difference.low)} to {signed(row.difference.high)}"
     else:
-        note = f"no interval: {row.difference.reason.partition(':')[0]}"
-    return Cell(signed(row.margin), row.margin, note=note)
+        note = f"{NO_INTERVAL}: {row.difference.reason.partition(':')[0]}"
+    return Cell(signed(margin), margin, note=note)
