@@ -15,6 +15,7 @@ from orchestrator.report.drawing import norm_styles
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend, growths, trends
+from orchestrator.report.paper.beside import Beside, besides
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Report:
     trends: tuple[NormTrend, ...]
     figures: list[Figure]
     written: datetime
+    paper: tuple[Beside, ...]
 
     def drawn(self, kind: str) -> tuple[Figure, ...]:
         """The figures of one kind: `trace`, `size`, `entropy`, `loss`, `psnr`, `groups`."""
@@ -61,4 +63,5 @@ def build(plan: Plan, frame: Frame, written: datetime) -> Report:
         found,
         all_figures(frame, grown, found),
         written,
+        besides(plan, frame),
     )

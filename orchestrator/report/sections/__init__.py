@@ -33,6 +33,7 @@ class Line(NamedTuple):
 LINES = (
     Line("short", "In short", ""),
     Line("quality", "Quality", "Quality"),
+    Line("paper", "Beside the paper", "Paper"),
     Line("features", "Feature traces", "Features"),
     Line("size", "Divergence against size", "Size"),
     Line("entropy", "Channel entropy", "Entropy"),
