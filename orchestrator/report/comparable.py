@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.plan.states import State
-from orchestrator.report.frame import Frame, in_words, records
+from orchestrator.report.frame import Frame, in_words, parts, records
 from trainers.catalog import METRICS
 from trainers.spec import RunSpec
 
@@ -129,7 +129,7 @@ def _scored(
     rows = rows[(rows["source"] == "evaluation") | (rows["step"] == last)]
     by = ["source", "trial", "set", "metric", "inference_precision", "tile"]
     by += ["step", "how_scored", "set_sha256"]
-    for values, part in rows.groupby(by, sort=False, dropna=False):
+    for values, part in parts(rows, *by):
         source, trial, name, metric, precision, tile, step, how, sha256 = values
         key = Key(trial, name, metric, precision or FP32, tile)
         scores = dict(zip(part["image"], map(float, part["value"]), strict=True))
@@ -168,8 +168,8 @@ def facts_of(frame: Frame, trial: str) -> dict[str, str]:
     for spec in frame.recorded.get(trial, ()):
         for name, value in _fields(spec):
             facts.setdefault(name, []).append(_short(value))
-    look = frame.looks.get(trial)
-    commits = [_short(attempt.get("commit") or NOT_RECORDED) for attempt in look.tried if look]
+    tried = frame.looks[trial].tried if trial in frame.looks else ()
+    commits = [_short(attempt.get("commit") or NOT_RECORDED) for attempt in tried]
     facts["commit"] = commits or [NOT_RECORDED]
     return {name: ", then ".join(dict.fromkeys(values)) for name, values in facts.items()}
 

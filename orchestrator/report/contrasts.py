@@ -69,6 +69,9 @@ def contrast(frame: Frame, place: Place, candidate: str, reference: str) -> Cont
     pair = paired(index, place, candidate, reference)
     prior = _prior(index, place, candidate, reference, pair.images)
     found = pair.differences
+    seeds: Interval | Unknown
+    crossed: Interval | Unknown
+    images: Interval | Unknown
     if isinstance(found, Unknown):
         seeds = crossed = images = found
     else:
