@@ -8,6 +8,7 @@ these were scored.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,6 +45,12 @@ class Final:
     facts: Mapping[str, str]
     set_sha256: str = ""
 
+    @property
+    def mean(self) -> float:
+        """Over the images; infinite or NaN if any of them is."""
+        values = self.values.values()
+        return math.fsum(values) / len(values) if all(map(math.isfinite, values)) else sum(values)
+
 
 @dataclass(frozen=True)
 class Key:
@@ -54,6 +61,11 @@ class Key:
     metric: str
     precision: str = FP32
     tile: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is about fp32 on whole images."""
+        return (self.precision, self.tile) == (FP32, "")
 
 
 def finals(frame: Frame) -> dict[Key, Final | str]:

@@ -14,8 +14,10 @@ from orchestrator.plan.expand import Plan
 from orchestrator.report import correlation, tables
 from orchestrator.report.blocks import Cell, Column, Figure
 from orchestrator.report.drawing import norm_styles
+from orchestrator.report.families import Family, families
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
+from orchestrator.report.spreads import Spread, spreads
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class Report:
 
     plan: Plan
     frame: Frame
+    families: tuple[Family, ...]
     comparisons: tuple[tables.Comparison, ...]
+    spreads: tuple[Spread, ...]
     divergence: pd.DataFrame
     correlations: tuple[correlation.Correlation, ...]
     figures: list[Figure]
@@ -54,10 +58,13 @@ class Report:
 def build(plan: Plan, frame: Frame, written: datetime) -> Report:
     rows = correlation.divergence(frame)
     found = correlation.correlations(frame, rows)
+    differences = families(frame)
     return Report(
         plan,
         frame,
-        tables.comparisons(frame),
+        differences,
+        tables.comparisons(frame, differences),
+        spreads(frame),
         rows,
         found,
         all_figures(frame, rows, found),

@@ -2,7 +2,8 @@
 
     index.html                     everything, without any request over the network
     report.md, figures/*.svg       for a pull request or a paper's repository
-    table.csv, traces.csv, correlation.csv, trials.csv
+    table.csv, differences.csv, components.csv
+    traces.csv, correlation.csv, trials.csv
     images.csv                     the scores of single images, if there are any
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
@@ -25,7 +26,7 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import correlation, tables
+from orchestrator.report import correlation, families, spreads, tables
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
@@ -136,6 +137,8 @@ def _numbers(report: Report) -> dict[str, pd.DataFrame]:
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
         "table.csv": tables.as_frame(report.comparisons),
+        "differences.csv": families.as_frame(frame, report.families),
+        "components.csv": spreads.as_frame(frame, report.spreads),
         "traces.csv": traced.drop(columns=["time", "size"]),
         "correlation.csv": correlation.as_frame(frame, report.correlations),
         "trials.csv": frame.trials.drop(columns=["evaluate"]),
