@@ -178,7 +178,9 @@ def as_frame(frame: Frame, found: Sequence[Family]) -> pd.DataFrame:
     """Every difference from the baseline in long form, as differences.csv."""
     rows = [_row(frame, one) for family in found for one in family.differences.values()]
     axes = [axis.name for axis in frame.axes if axis.name != COMPARED and axis.role != "repeat"]
-    return pd.DataFrame(rows, columns=None if rows else [*axes, "size", "set", "metric"])
+    return pd.DataFrame(
+        rows, columns=None if rows else [*axes, "size", "set", "metric"], dtype=object
+    )
 
 
 def _row(frame: Frame, one: Difference) -> dict[str, Any]:

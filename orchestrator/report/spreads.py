@@ -52,7 +52,7 @@ def as_frame(frame: Frame, found: Sequence[Spread]) -> pd.DataFrame:
     axes = [axis.name for axis in frame.axes if axis.role != "repeat"]
     columns = [*axes, "size", "set", "metric", "inference_precision", "tile", "seeds", "images"]
     rows = [row for spread in found for row in _rows(spread)]
-    return pd.DataFrame(rows, columns=[*columns, *COLUMNS])
+    return pd.DataFrame(rows, columns=[*columns, *COLUMNS], dtype=object)
 
 
 def _rows(spread: Spread) -> list[dict[str, Any]]:

@@ -179,4 +179,4 @@ def as_frame(tables: tuple[Comparison, ...]) -> pd.DataFrame:
         for row in table.rows
         for column, cell in zip(table.columns, row.cells, strict=True)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, dtype=object)  # None stays, and is empty in a file
