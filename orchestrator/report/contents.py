@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import pandas as pd
-
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
-from orchestrator.report import correlation, tables
+from orchestrator.report import tables
 from orchestrator.report.blocks import Cell, Column, Figure
 from orchestrator.report.drawing import norm_styles
 from orchestrator.report.families import Family, families
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
+from orchestrator.report.growths import NormGrowth, NormTrend, growths, trends
 from orchestrator.report.spreads import Spread, spreads
 
 
@@ -29,8 +28,8 @@ class Report:
     families: tuple[Family, ...]
     comparisons: tuple[tables.Comparison, ...]
     spreads: tuple[Spread, ...]
-    divergence: pd.DataFrame
-    correlations: tuple[correlation.Correlation, ...]
+    growths: tuple[NormGrowth, ...]
+    trends: tuple[NormTrend, ...]
     figures: list[Figure]
     written: datetime
 
@@ -56,8 +55,8 @@ class Report:
 
 
 def build(plan: Plan, frame: Frame, written: datetime) -> Report:
-    rows = correlation.divergence(frame)
-    found = correlation.correlations(frame, rows)
+    grown = growths(frame)
+    found = trends(frame, grown)
     differences = families(frame)
     return Report(
         plan,
@@ -65,8 +64,8 @@ def build(plan: Plan, frame: Frame, written: datetime) -> Report:
         differences,
         tables.comparisons(frame, differences),
         spreads(frame),
-        rows,
+        grown,
         found,
-        all_figures(frame, rows, found),
+        all_figures(frame, grown, found),
         written,
     )
