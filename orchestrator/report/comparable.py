@@ -210,6 +210,8 @@ def _short(value: Any) -> str:
 def differing(one: Final, other: Final, name: str, other_name: str) -> str:
     """What two trials disagree in, with both values: `commit aa for i_ln, bb for rms_norm`."""
     names = [*one.facts, *(fact for fact in other.facts if fact not in one.facts)]
+    if one.facts == other.facts:
+        names = []  # as it nearly always is: of a thousand trials, 16,000 pairs are asked about
     unlike = {
         fact: f"{fact} {one.facts.get(fact, 'none')} for {name}, "
         f"{other.facts.get(fact, 'none')} for {other_name}"
