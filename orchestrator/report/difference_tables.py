@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.plan.axes import COMPARED
-from orchestrator.report.blocks import Block, Cell, Column, Group, Table, text
+from orchestrator.report.blocks import Block, Cell, Column, Group, Mark, Table, Words, text
 from orchestrator.report.contents import Report
 from orchestrator.report.families import Difference, Family
 from orchestrator.report.tables import Column as Scored
@@ -12,13 +12,15 @@ from orchestrator.report.words import listed
 from orchestrator.statistics.interval import Interval, Unknown
 from trainers.catalog import METRICS
 
-METHOD = (
+METHOD: Words = (
     "Differences are paired by seed and image, with 95 % intervals for other seeds on these "
     "images: t over the seeds, whose variance is moderated by that of the other cells of the same "
     "task, set and recipe (Smyth 2004). p is corrected by Holm's method over the table; below 0.05 "
     "it says that the norm differs. Otherwise it is undecided, which does not mean that there is "
-    "no difference: `detectable` is the true difference that such a test would find in 80 % of "
-    "cases (at 5 %, not corrected). `differences.csv` has the intervals for other images as well."
+    "no difference: the detectable one would be found by such a test in 80 % of cases (at 5 %, not "
+    "corrected). ",
+    Mark("differences.csv", "code"),
+    " has the intervals for other images as well.",
 )
 
 

@@ -208,7 +208,7 @@ def test_one_seed_is_undecided_and_other_images_are_spoken_of_apart(
     page = files["report.md"]
     assert "nothing is marked" in page
     assert "(undecided: one seed, other images: [+0.2" in page
-    assert "PSNR on embedded-test: i_ln at w12 d2 and w24 d2: undecided: one seed." in page
+    assert "PSNR on embedded-test: undecided: one seed." in page
     assert "**" not in page
     for row in numbers(files["differences.csv"]):
         assert (row["low"], row["p"], row["differs"], row["detectable"]) == ("", "", "", "")
@@ -281,7 +281,7 @@ def test_what_cannot_be_compared_is_a_sentence_without_number_or_mark(
     files = render(reported(plan, store))
     page = files["report.md"]
     assert words in page
-    assert "i_ln at w12 d2 and w24 d2: cannot be compared" in page
+    assert "- sr_x2, PSNR on embedded-test: cannot be compared.\n" in page
     psnr = [row for row in numbers(files["differences.csv"]) if row["metric"] == "psnr"]
     for row, column in itertools.product(psnr, ("estimate", "low", "p", "differs", "detectable")):
         assert row[column] == ""
@@ -291,6 +291,17 @@ def test_what_cannot_be_compared_is_a_sentence_without_number_or_mark(
     if what != "infinite":  # SSIM can be compared then
         assert "**" not in page
         assert "Nothing is marked: no two norms can be compared." in page
+
+
+def test_what_is_told_stands_beside_what_cannot_be_compared(tmp_path: Path, store: Store) -> None:
+    plan = plan_of(tmp_path, SWEEP.replace("[sr_x2, denoise_25]", "[sr_x2]"))
+    values = drawn(plan, APART, SETS)
+    for trial in plan.trials:
+        later = trial.axes["norm"] == "i_ln" and trial.axes["width"] == 24
+        write_scored(store, trial, values[trial.id], commit="dead" * 10 if later else "beef" * 10)
+    page = render(reported(plan, store))["report.md"]
+    said = r"i_ln is above layer_norm at w12 d2 \([^)]*\); i_ln at w24 d2: cannot be compared\."
+    assert re.search(f"- sr_x2, PSNR on embedded-test: {said}\n", page)
 
 
 def test_equal_values_everywhere_mark_nothing_and_say_why(plan: Plan, store: Store) -> None:

@@ -82,8 +82,8 @@ def _lead(report: Report) -> Words:
         )
     if seeds == 1:
         return (
-            f"{before}One seed per cell: no spread can be given, differences may be those of "
-            "seeds, and nothing is marked.",
+            f"{before}One seed per cell: no spread can be given, differences may be seed "
+            "noise, and nothing is marked.",
         )
     if any(family.best for family in report.families if family.is_plain):
         return (f"{before}Nothing is marked: in no column can a norm be told from the best.",)
@@ -137,7 +137,7 @@ def _variances(spread: Spread) -> tuple[Cell, ...]:
         else Cell(
             number(variance.estimate),
             variance.estimate,
-            spread=f"[{number(variance.low)}, {number(variance.high)}]",
+            note=f"{number(variance.low)} to {number(variance.high)}",
         )
         for variance in (found[name] for name in ("seed", "image", "rest"))
     )

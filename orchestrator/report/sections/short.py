@@ -103,14 +103,16 @@ def _told(report: Report, column: tables.Column) -> list[str]:
             told = [(at, one) for at, one in own if one.is_told and sign * _mean(one) > 0]
             if told:
                 said.append(f"{norm} is {word} {base} {_where(told, len(own), column)}")
-    if open_ones := [one for _, _, one in judged if not one.is_told]:
-        found_by = _detectable(open_ones, column)
+    if untold := [one for _, _, one in judged if not one.is_told]:
+        found_by = _detectable(untold, column)
         said.append(
             f"other differences are undecided{found_by}"
             if said
             else f"no norm can be told from {base}{found_by}"
         )
-    said += _undecided([one for one in found if one[2].p is None and one[2].both_scored])
+    open_ones = [one for one in found if one[2].p is None and one[2].both_scored]
+    reasons = {difference_tables.undecided(one) for _, _, one in open_ones}
+    said += reasons if len(reasons) == 1 and len(open_ones) == len(found) else _undecided(open_ones)
     return [f"{column.task}, PSNR on {column.dataset}: {'; '.join(said)}."] if said else []
 
 
