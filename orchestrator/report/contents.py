@@ -12,10 +12,12 @@ from orchestrator.plan.expand import Plan
 from orchestrator.report import tables
 from orchestrator.report.blocks import Cell, Column, Figure
 from orchestrator.report.drawing import norm_styles
+from orchestrator.report.families import Family, families
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend, growths, trends
 from orchestrator.report.paper.beside import Beside, besides
+from orchestrator.report.spreads import Spread, spreads
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class Report:
 
     plan: Plan
     frame: Frame
+    families: tuple[Family, ...]
     comparisons: tuple[tables.Comparison, ...]
+    spreads: tuple[Spread, ...]
     growths: tuple[NormGrowth, ...]
     trends: tuple[NormTrend, ...]
     figures: list[Figure]
@@ -55,10 +59,13 @@ class Report:
 def build(plan: Plan, frame: Frame, written: datetime) -> Report:
     grown = growths(frame)
     found = trends(frame, grown)
+    differences = families(frame)
     return Report(
         plan,
         frame,
-        tables.comparisons(frame),
+        differences,
+        tables.comparisons(frame, differences),
+        spreads(frame),
         grown,
         found,
         all_figures(frame, grown, found),

@@ -3,7 +3,8 @@
     index.html                     everything, without any request over the network
     report.md, figures/*.svg       for a pull request or a paper's repository
     tables.tex, latex/*.tex        every table, for a paper
-    table.csv, traces.csv, growth.csv, correlation.csv, trials.csv
+    table.csv, differences.csv, components.csv
+    traces.csv, growth.csv, correlation.csv, trials.csv
     images.csv                     the scores of single images, if there are any
     paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
 
@@ -27,7 +28,7 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import growth_tables, latex, tables
+from orchestrator.report import families, growth_tables, latex, spreads, tables
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
@@ -146,6 +147,8 @@ def _numbers(report: Report) -> dict[str, pd.DataFrame]:
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
         "table.csv": tables.as_frame(report.comparisons),
+        "differences.csv": families.as_frame(frame, report.families),
+        "components.csv": spreads.as_frame(frame, report.spreads),
         "traces.csv": traced.drop(columns=["time", "size"]),
         "growth.csv": growth_tables.growth_csv(frame, report.growths),
         "correlation.csv": growth_tables.trend_csv(frame, report.trends),
