@@ -75,13 +75,13 @@ class Job:
     rayjob: Object
     config_map: Object
     groups: tuple[WorkerGroup, ...]
-    # The sweep file, the user's norms and probes, by path below the current folder.
+    # The sweep file, the user's claims, norms and probes, by path below the current folder.
     files: tuple[str, ...]
 
 
 def build_job(plan: Plan, options: JobOptions) -> Job:
     """Build the job of a plan. Raises UserError."""
-    files = {plan.path.name: plan.path.read_bytes(), **own_files(plan)}
+    files = {plan.path.name: plan.path.read_bytes(), **own_files(plan), **_claims(plan)}
     # The name ends in a hash of all that decides what the job does. Weights do, although they are
     # not in the ConfigMap.
     weights = {f"initial {found.given}": found.sha256.encode() for found in plan.initial}
@@ -152,6 +152,11 @@ def own_files(plan: Plan) -> dict[str, bytes]:
             "and publish them as a package."
         )
     return files
+
+
+def _claims(plan: Plan) -> dict[str, bytes]:
+    """The file of claims that the sweep names, by its path below the sweep file's folder."""
+    return {} if plan.claims is None else {plan.claims.given: plan.claims.text.encode()}
 
 
 def _modules(trial: Trial) -> list[tuple[str, str]]:

@@ -13,6 +13,9 @@ from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
 from orchestrator.report import correlation, tables
 from orchestrator.report.blocks import Cell, Column, Figure
+from orchestrator.report.claims.answer import answer
+from orchestrator.report.claims.judging import Judged, claims
+from orchestrator.report.claims.lines import Claim
 from orchestrator.report.drawing import norm_styles
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
@@ -29,6 +32,12 @@ class Report:
     correlations: tuple[correlation.Correlation, ...]
     figures: list[Figure]
     written: datetime
+    claims: tuple[Judged, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """The answer to the sweep's question in one sentence."""
+        return answer(self.plan, self.claims)
 
     def drawn(self, kind: str) -> tuple[Figure, ...]:
         """The figures of one kind: `trace`, `size`, `entropy`, `loss`, `psnr`, `groups`."""
@@ -51,7 +60,10 @@ class Report:
         return Cell(text or norm, text or norm, style=norm_styles(self.frame.names(COMPARED))[norm])
 
 
-def build(plan: Plan, frame: Frame, written: datetime) -> Report:
+def build(
+    plan: Plan, frame: Frame, written: datetime, own: tuple[Claim, ...] | None = None
+) -> Report:
+    """Compute what the sections need. `own` claims are, by default, those that the sweep names."""
     rows = correlation.divergence(frame)
     found = correlation.correlations(frame, rows)
     return Report(
@@ -62,4 +74,5 @@ def build(plan: Plan, frame: Frame, written: datetime) -> Report:
         found,
         all_figures(frame, rows, found),
         written,
+        claims(plan, frame, own),
     )
