@@ -63,8 +63,8 @@ def write_report(
     It goes to the folder `out`, or to `sweeps/<name>/report` in the store. With `tracking_uri` the
     files also become artifacts in the sweep's MLflow experiment, if a trial has begun and the
     address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
-    store holds, if it has just been read. `own`: the user's claims; by default those of the file that
-    the sweep names.
+    store holds, if it has just been read. `own`: the user's claims; by default those of the file
+    that the sweep names.
 
     Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """

@@ -17,10 +17,10 @@ from orchestrator.plan.states import State
 from orchestrator.report import contrasts
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.comparable import Final, differing, facts_of
-from orchestrator.report.contrasts import Contrast, Place, Scores
+from orchestrator.report.contrasts import Contrast, Place
 from orchestrator.report.frame import Frame, in_words, records
 from orchestrator.report.growths import NormGrowth, NormTrend, growths, trends
-from orchestrator.statistics.interval import Unknown
+from orchestrator.report.pairs import index_of
 from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog
 from trainers.choice import Choice
 
@@ -49,7 +49,7 @@ class Material:
 
     plan: Plan
     frame: Frame
-    _contrasts: dict[tuple[int, str, str], Contrast] = field(default_factory=dict)
+    _contrasts: dict[tuple[int, str, str], Contrast] = field(default_factory=dict, repr=False)
 
     @cached_property
     def growths(self) -> tuple[NormGrowth, ...]:
@@ -64,13 +64,14 @@ class Material:
         return contrasts.places(self.frame)
 
     def contrast(self, place: Place, candidate: str, reference: str) -> Contrast:
-        key = (self.places.index(place), candidate, reference)
+        key = (id(place), candidate, reference)  # `places` keeps each of them alive
         if key not in self._contrasts:
             self._contrasts[key] = contrasts.contrast(self.frame, place, candidate, reference)
         return self._contrasts[key]
 
-    def scores(self, place: Place, norm: str) -> Scores | Unknown:
-        return contrasts.scores(self.frame, place, norm)
+    def final(self, trial: Trial, place: Place) -> Final | str:
+        """A trial's final scores at a place, or why it has none."""
+        return index_of(self.frame).final(self.rows[trial.id], place)
 
     @cached_property
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -146,13 +147,22 @@ class Material:
         return (*norms, *tasks, *backbones)
 
     def growth_of(self, cell: Cell) -> NormGrowth:
-        key = self._key(cell.labels)
-        return next(one for one in self.growths if self._key(one.labels) == key)
+        return self._growths_by_key[self._key(cell.labels)]
 
     def places_of(self, cell: Cell) -> list[Place]:
         """The places of scores that have a cell's labels, but for the norm."""
-        key = self._key(cell.labels, COMPARED)
-        return [place for place in self.places if self._key(place.labels, COMPARED) == key]
+        return self._places_by_key.get(self._key(cell.labels, COMPARED), [])
+
+    @cached_property
+    def _growths_by_key(self) -> dict[Key, NormGrowth]:
+        return {self._key(one.labels): one for one in self.growths}
+
+    @cached_property
+    def _places_by_key(self) -> dict[Key, list[Place]]:
+        found: dict[Key, list[Place]] = {}
+        for place in self.places:
+            found.setdefault(self._key(place.labels, COMPARED), []).append(place)
+        return found
 
     def _key(self, labels: Labels, *without: str) -> Key:
         """Labels as a key, without the repetitions. pandas makes NaN of a missing number."""
@@ -183,8 +193,10 @@ class Material:
         )
 
     def values(self, metric: str) -> dict[tuple[str, int], float]:
-        """A scalar's value by trial and step."""
+        """A scalar's value by trial and step, at step 0 and at the trials' last ones."""
         rows = self.frame.metric(metric)
+        ends = {trial.spec.training.steps for trial in self.plan.trials}
+        rows = rows[rows["step"].isin({0, *ends})]
         keys = zip(rows["trial"], rows["step"], strict=True)
         return {
             (str(trial), int(step)): float(value)

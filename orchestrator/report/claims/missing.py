@@ -48,10 +48,10 @@ def missing(
             f"({_names(waiting)}): {cost}"
         )
     sentences += _broken(trials.values(), material)
-    if undecided:
-        sentences += dict.fromkeys(line for part in undecided for line in _reasons(part, material))
-        sentences += dict.fromkeys(line for part in undecided for line in part.advice)
-    more, doubts = _seeds(undecided)
+    ended = [part for part in undecided if not _waits(part, material)]
+    sentences += _reasons(ended)
+    sentences += dict.fromkeys(line for part in ended for line in part.advice)
+    more, doubts = _seeds(ended)
     if more:
         most = max(more.values())
         number = sum(more.values())
@@ -74,13 +74,21 @@ def nowhere(claim: Claim) -> str:
     return "these norms at these places"
 
 
-def _reasons(part: Part, material: Material) -> list[str]:
-    """Why a part has no numbers, unless that is only because trials have not ended."""
-    if isinstance(part.evidence, Evidence):
-        return []
-    if any(material.state(trial).is_open for trial in part.planned):
-        return []
-    return [f"{part.where}: {part.evidence.reason}"]
+def _waits(part: Part, material: Material) -> bool:
+    """Whether trials of a part have not ended, so that nothing else is asked for yet."""
+    return any(material.state(trial).is_open for trial in part.planned)
+
+
+def _reasons(parts: Sequence[Part]) -> list[str]:
+    """Why parts have no numbers, those with the same reason together."""
+    wheres: dict[str, list[str]] = {}
+    for part in parts:
+        if isinstance(part.evidence, Unknown):
+            wheres.setdefault(part.evidence.reason, []).append(part.where)
+    return [
+        f"{where[0]}{f' and {len(where) - 1} more' if where[1:] else ''}: {reason}"
+        for reason, where in wheres.items()
+    ]
 
 
 def _broken(trials: Iterable[Trial], material: Material) -> list[str]:

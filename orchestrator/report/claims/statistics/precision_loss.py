@@ -3,7 +3,8 @@
     (fp32 - low) of the reference - (fp32 - low) of the candidate
 
 for each seed and image, from `normsweep evaluate`. The interval is that for other seeds on these
-images (orchestrator.statistics.paired). Scores of both precisions come from the same weights.
+images (orchestrator.statistics.paired). Both precisions score the same weights on the same images
+in the same way, and the two norms' trials are comparable (orchestrator.report.comparable).
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from orchestrator.plan.expand import Trial
 from orchestrator.report.claims.lines import Metric, Number, OfTwo, Precision, Sets
-from orchestrator.report.claims.material import Cell, Material
+from orchestrator.report.claims.material import Cell, Material, seeds_of
 from orchestrator.report.claims.parts import Part, beyond
 from orchestrator.report.claims.statistics.difference import places_of, unit_of, versus
-from orchestrator.report.contrasts import Place, Scores
-from orchestrator.statistics.interval import Unknown
+from orchestrator.report.comparable import Final, differing
+from orchestrator.report.contrasts import Place
+from orchestrator.statistics.interval import Interval, Unknown
 from orchestrator.statistics.paired import other_seeds
 
-Table = NDArray[np.float64]
 FULL = "fp32"
+# A field of evaluations at half precision alone: it says which version computed them.
+OF_HALF = "half_revision"
+Losses = dict[str, float]  # by image
 
 
 class Shape(OfTwo):
@@ -41,53 +45,62 @@ def parts(claim: Shape, material: Material) -> tuple[Part, ...]:
         found += [_part(claim, pair, place, material) for place in places]
         if not places:
             reason = Unknown(f"no evaluation at {claim.precision}")
-            found.append(
-                Part(
-                    versus(pair, material), unit_of(claim.metric), reason, pair, advice=_how(claim)
-                )
-            )
+            where = versus(pair, material, claim.precision)
+            found.append(Part(where, unit_of(claim.metric), reason, pair, advice=_how(claim)))
     return tuple(found)
 
 
 def _part(claim: Shape, pair: tuple[Cell, Cell], place: Place, material: Material) -> Part:
-    full = replace(place, precision=FULL)
-    scores = [material.scores(at, cell.norm) for cell in pair for at in (full, place)]
-    known = [one for one in scores if isinstance(one, Scores)]
-    left_out = tuple(dict.fromkeys(line for one in known for line in one.left_out))
+    rows: list[list[float]] = []
+    images: list[str] = []
+    trials: list[str] = []
+    left_out: list[str] = []
+    for seed, both in seeds_of(pair).items():
+        found = _difference(both, place, material)
+        if isinstance(found, Unknown):
+            left_out.append(f"seed {seed}: {found.reason}")
+            continue
+        images = images or list(found)
+        if set(found) != set(images):
+            left_out.append(f"seed {seed}: scored on other images than the seeds before it")
+            continue
+        rows.append([found[image] for image in images])
+        trials += [trial.id for trial in both]
+    interval: Interval | Unknown = Unknown("; ".join(left_out) or "no seed that both norms have")
+    if rows:
+        interval = other_seeds(np.array(rows))
     where = versus(pair, material, place.set, claim.precision)
-    lacking = [
-        f"{cell.norm} at {precision}: {one.reason}"
-        for (cell, precision), one in zip(
-            ((cell, p) for cell in pair for p in (FULL, claim.precision)), scores, strict=True
-        )
-        if isinstance(one, Unknown)
-    ]
-    unit = unit_of(claim.metric)
-    if lacking:
-        return Part(where, unit, Unknown("; ".join(lacking)), pair, (), left_out, _how(claim))
-    losses = loss_difference(known)
-    interval = losses if isinstance(losses, Unknown) else other_seeds(losses)
-    trials = tuple(dict.fromkeys(trial for one in known for trial in one.trials))
-    return Part(where, unit, beyond(interval, claim.above), pair, trials, left_out, _how(claim))
+    unit, evidence = unit_of(claim.metric), beyond(interval, claim.above)
+    advice = () if rows and not left_out else _how(claim)
+    return Part(where, unit, evidence, pair, tuple(trials), tuple(left_out), advice)
 
 
-def loss_difference(scores: list[Scores]) -> Table | Unknown:
-    """The differences (S, I), from the scores of candidate and reference, each in full and low."""
-    seeds = [s for s in scores[0].seeds if all(s in one.seeds for one in scores)]
-    images = [i for i in scores[0].images if all(i in one.images for one in scores)]
-    if any(set(one.images) != set(images) for one in scores):
-        return Unknown("the precisions were scored on different images: cannot be compared")
-    if not seeds:
-        return Unknown("no seed has scores of both norms at both precisions")
-    candidate_full, candidate_low, full, low = (_table(one, seeds, images) for one in scores)
-    with np.errstate(invalid="ignore"):
-        return np.asarray((full - low) - (candidate_full - candidate_low), dtype=float)
+def _difference(both: tuple[Trial, ...], place: Place, material: Material) -> Losses | Unknown:
+    """The reference's loss minus the candidate's, by image, for one seed."""
+    losses, finals = [], []
+    for trial in both:
+        full, low = (material.final(trial, at) for at in (replace(place, precision=FULL), place))
+        norm = trial.axes["norm"]
+        if isinstance(full, str) or isinstance(low, str):
+            said = dict.fromkeys(why for why in (full, low) if isinstance(why, str))
+            return Unknown(f"{norm} {', '.join(said)}")
+        if unlike := differing(_without_half(full), _without_half(low), FULL, place.precision):
+            return Unknown(f"{norm}: {unlike}")
+        losses.append({image: full.values[image] - low.values[image] for image in full.values})
+        finals.append(low)
+    names = [str(trial.axes["norm"]) for trial in both]
+    if unlike := differing(finals[0], finals[1], names[0], names[1]):
+        return Unknown(unlike)
+    candidate, reference = losses
+    return {image: reference[image] - candidate[image] for image in candidate}
 
 
-def _table(scores: Scores, seeds: list[int], images: list[str]) -> Table:
-    rows = [scores.seeds.index(seed) for seed in seeds]
-    columns = [scores.images.index(image) for image in images]
-    return np.asarray(scores.table, dtype=float)[np.ix_(rows, columns)]
+def _without_half(final: Final) -> Final:
+    facts = {
+        name: ", ".join(part for part in value.split(", ") if not part.startswith(OF_HALF))
+        for name, value in final.facts.items()
+    }
+    return replace(final, facts=facts)
 
 
 def _how(claim: Shape) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`scalar` and `scalar_change`: a probe's scalar at the end of training, or its change since step 0.
+"""`scalar`, `scalar_change`: a probe's scalar at the end of training, and its change since step 0.
 
 One value for each seed, from the trials that were trained to their last step; Student's t over
 seeds (orchestrator.statistics.growth.over_seeds), against the threshold `above` or `below`.
@@ -41,13 +41,10 @@ class Shape(OverNorms):
 
 
 def parts(claim: Shape, material: Material) -> tuple[Part, ...]:
-    values = material.values(claim.metric)
     of_trial = change if claim.statistic == "scalar_change" else at_end
-    return tuple(
-        _part(claim, cell, values, of_trial, material)
-        for norm in claim.norms
-        for cell in material.cells_of(claim, norm)
-    )
+    cells = [cell for norm in claim.norms for cell in material.cells_of(claim, norm)]
+    values = material.values(claim.metric) if cells else {}
+    return tuple(_part(claim, cell, values, of_trial, material) for cell in cells)
 
 
 def _part(
@@ -62,7 +59,7 @@ def _part(
     interval = summary([(trial.spec.training.seed, one) for trial, one in found])
     return Part(
         material.named(cell.labels),
-        claim.metric,
+        f"change of {claim.metric}" if claim.statistic == "scalar_change" else claim.metric,
         beyond(interval, value, "above" if is_above else "below"),
         (cell,),
         tuple(trial.id for trial, one in found if not isinstance(one, Unknown)),

@@ -33,8 +33,9 @@ class Shape(OfTwo):
 
 
 def parts(claim: Shape, material: Material) -> tuple[Part, ...]:
-    values = material.values(claim.metric)
-    return tuple(_part(claim, pair, values, material) for pair in material.pairs(claim))
+    pairs = material.pairs(claim)
+    values = material.values(claim.metric) if pairs else {}
+    return tuple(_part(claim, pair, values, material) for pair in pairs)
 
 
 def _part(claim: Shape, pair: tuple[Cell, Cell], values: Values, material: Material) -> Part:
@@ -59,7 +60,7 @@ def _part(claim: Shape, pair: tuple[Cell, Cell], values: Values, material: Mater
     value, is_above = threshold(claim)
     return Part(
         versus(pair, material),
-        claim.metric,
+        f"difference of {claim.metric}",
         beyond(summary(differences), value, "above" if is_above else "below"),
         pair,
         tuple(trials),
