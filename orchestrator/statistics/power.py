@@ -28,7 +28,9 @@ def power_of(
     shift = abs(difference) / standard_error
     if math.isinf(degrees_of_freedom):
         return float(special.ndtr(shift - special.ndtri(1 - alpha / 2)))
-    return 1 - float(special.nctdtr(degrees_of_freedom, shift, critical))
+    below = float(special.nctdtr(degrees_of_freedom, shift, critical))
+    # scipy gives NaN where this is below 1e-280 (a shift of about 38; 1.17).
+    return 1.0 if math.isnan(below) else 1 - below
 
 
 def smallest_detectable(
