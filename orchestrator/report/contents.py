@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import pandas as pd
-
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
-from orchestrator.report import correlation, tables
+from orchestrator.report import tables
 from orchestrator.report.blocks import Cell, Column, Figure
 from orchestrator.report.claims.answer import answer
-from orchestrator.report.claims.judging import Judged, claims
+from orchestrator.report.claims.judging import Judged, judge_all
 from orchestrator.report.claims.lines import Claim
+from orchestrator.report.claims.material import Material
 from orchestrator.report.drawing import norm_styles
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
+from orchestrator.report.growths import NormGrowth, NormTrend
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Report:
     plan: Plan
     frame: Frame
     comparisons: tuple[tables.Comparison, ...]
-    divergence: pd.DataFrame
-    correlations: tuple[correlation.Correlation, ...]
+    growths: tuple[NormGrowth, ...]
+    trends: tuple[NormTrend, ...]
     figures: list[Figure]
     written: datetime
     claims: tuple[Judged, ...] = ()
@@ -64,15 +64,15 @@ def build(
     plan: Plan, frame: Frame, written: datetime, own: tuple[Claim, ...] | None = None
 ) -> Report:
     """Compute what the sections need. `own` claims are, by default, those that the sweep names."""
-    rows = correlation.divergence(frame)
-    found = correlation.correlations(frame, rows)
+    material = Material(plan, frame)
+    grown, found = material.growths, material.trends
     return Report(
         plan,
         frame,
         tables.comparisons(frame),
-        rows,
+        grown,
         found,
-        all_figures(frame, rows, found),
+        all_figures(frame, grown, found),
         written,
-        claims(plan, frame, own),
+        judge_all(material, own),
     )

@@ -20,7 +20,6 @@ docs/decisions/0021 says what this costs.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from orchestrator.plan.expand import Plan
@@ -83,8 +82,12 @@ def claims(plan: Plan, frame: Frame, own: tuple[Claim, ...] | None = None) -> tu
 
     `own`: those of the file that the sweep names, by default. Raises UserError if they are wrong.
     """
-    material = Material(plan, frame)
-    own = own_claims(plan) if own is None else own
+    return judge_all(Material(plan, frame), own)
+
+
+def judge_all(material: Material, own: tuple[Claim, ...] | None = None) -> tuple[Judged, ...]:
+    """The same, by what has been computed of a frame."""
+    own = own_claims(material.plan) if own is None else own
     return (
         *(judged(claim, material, is_own=True) for claim in own),
         *(judged(claim, material) for claim in paper()),
@@ -128,8 +131,3 @@ def verdict_of(part: Part, known: int) -> Verdict:
     if part.evidence.p_holds < ALPHA:
         return "holds"
     return "fails" if part.evidence.p_fails * known < ALPHA else "undecided"
-
-
-def read_own(plan: Plan, given: Path | None) -> tuple[Claim, ...]:
-    """The user's own claims. Raises UserError with every problem of the files."""
-    return own_claims(plan, given)
