@@ -18,6 +18,11 @@ from orchestrator.report.words import listed
 
 MOST_QUOTED = 3
 SHORTEST_WORD = 4  # letters; shorter ones are in every sentence, and so are these
+VERDICTS = {
+    "holds": ("holds", "hold"),
+    "fails": ("fails", "fail"),
+    "undecided": ("is undecided", "are undecided"),
+}
 EVERYWHERE = frozenset({"doe", "from", "have", "more", "than", "that", "what", "when", "with"})
 
 
@@ -52,16 +57,22 @@ def _stated(judged: Judged) -> str:
 
 
 def _takes(judged: Judged) -> str:
-    takes = judged.missing.sentences[-1:] or ("more data",)
-    return f"{_quoted(judged)}{_numbers(judged)} takes {takes[0]}"
+    takes = f", {judged.missing.first}" if judged.missing.first else ""
+    return f"{_quoted(judged)}{_numbers(judged)}{takes}"
 
 
 def _others(rest: Sequence[Judged]) -> str:
     """The number of further claims with each verdict."""
     counts = Counter(str(judged.verdict) for judged in rest)
-    words = {"holds": "hold", "fails": "fail", "undecided": "are undecided"}
-    said = [f"{counts[verdict]} {word}" for verdict, word in words.items() if counts[verdict]]
-    return f"; of {len(rest)} other claims {listed(said)}" if said else ""
+    said = [(verdict, counts[verdict]) for verdict in VERDICTS if counts[verdict]]
+    if not said:
+        return ""
+    if len(said) == 1:
+        ((verdict, number),) = said
+        which = "the other claim" if number == 1 else f"the {number} other claims"
+        return f"; {which} {VERDICTS[verdict][number > 1]}"
+    each = [f"{number} {VERDICTS[verdict][number > 1]}" for verdict, number in said]
+    return f"; of {len(rest)} other claims {listed(each)}"
 
 
 def _quoted(judged: Judged) -> str:

@@ -20,12 +20,14 @@ NAMED = 2  # trials in a sentence
 class Missing:
     """Sentences, and the seconds that the trials in them would take one after the other.
 
-    `absent` are norms, tasks and backbones that the sweep does not have.
+    `absent` are norms, tasks and backbones that the sweep does not have. `first` completes "...,
+    which would take" or "..., because": the first of them that is to be done.
     """
 
     sentences: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
     seconds: float = 0.0
+    first: str = ""
 
 
 def missing(
@@ -36,9 +38,9 @@ def missing(
     material: Material,
 ) -> Missing:
     """What a claim lacks; seeds are counted for the `undecided` parts, trials for all."""
-    sentences = [f"not in this sweep: {', '.join(absent)}"] if absent else []
-    if not parts and not absent:
-        sentences.append(f"not in this sweep: {nowhere(claim)}")
+    lacking = ", ".join(absent) or ("" if parts else nowhere(claim))
+    sentences = [f"not in this sweep: {lacking}"] if lacking else []
+    first: dict[str, str] = {}
     trials = {trial.id: trial for part in parts for trial in part.planned}
     waiting = [trial for trial in trials.values() if material.state(trial).is_open]
     if waiting:
@@ -47,10 +49,13 @@ def missing(
             f"{len(waiting)} of {trials_in_words(len(trials))} {_have(waiting)} not ended "
             f"({_names(waiting)}): {cost}"
         )
+        open_trials = f"{trials_in_words(len(waiting))} that {_have(waiting)} not ended"
+        first["open"] = f"which would take {open_trials} ({cost})"
     sentences += _broken(trials.values(), material)
     ended = [part for part in undecided if not _waits(part, material)]
-    sentences += _reasons(ended)
-    sentences += dict.fromkeys(line for part in ended for line in part.advice)
+    reasons = _reasons(ended)
+    advice = list(dict.fromkeys(line for part in ended for line in part.advice))
+    sentences += [*reasons, *advice]
     more, doubts = _seeds(ended)
     if more:
         most = max(more.values())
@@ -59,10 +64,14 @@ def missing(
             f"{most} more seed{'s' * (most != 1)} of each norm: {trials_in_words(number)}, "
             f"{_cost(material, more)}"
         )
+        first["seeds"] = f"which would take {sentences[-1]}"
     sentences += doubts
+    first |= {"advice": f"which would take {advice[0]}"} if advice else {}
+    first |= {"lacking": f"which would take {lacking}"} if lacking else {}
+    first |= {"reason": f"because of {(reasons + doubts)[0]}"} if reasons + doubts else {}
     seconds = _seconds(material, dict.fromkeys((trial.id for trial in waiting), 1))
     seconds += _seconds(material, more)
-    return Missing(tuple(sentences), absent, seconds)
+    return Missing(tuple(sentences), absent, seconds, next(iter(first.values()), ""))
 
 
 def nowhere(claim: Claim) -> str:
