@@ -277,6 +277,38 @@ def test_trials_of_other_steps_cannot_be_compared(tmp_path: Path) -> None:
     assert "training.steps 100 for i_ln, 50 for layer_norm" in " ".join(found.missing.sentences)
 
 
+def test_an_infinite_score_gives_a_sentence(tmp_path: Path) -> None:
+    plan, store = plan_for(tmp_path, BETTER), open_store(str(tmp_path / "runs"))
+    for trial in plan.trials:
+        write_trial(store, trial, Numbers(psnr=math.inf if trial.axes["seed"] == 1 else 30.0))
+    found = judge(plan, store, BETTER)
+    assert (found.verdict, found.evidence) == ("undecided", None)
+    assert "psnr of i_ln is inf at seed 1" in " ".join(found.missing.sentences)
+
+
+@pytest.mark.parametrize("name", ["int4_costs_layer_norm_more", "rescaling_helps"])
+def test_scores_at_two_borders_cannot_be_compared(tmp_path: Path, name: str) -> None:
+    claim = CLAIMS[name]
+    plan, store = plan_for(tmp_path, claim), open_store(str(tmp_path / "runs"))
+    for trial in plan.trials:
+        border = 4 if trial.axes["norm"] == "i_ln" else 2
+        write_trial(store, trial, numbers_for(claim, trial, "holds"), how={"border_px": border})
+    found = judge(plan, store, claim)
+    assert (found.verdict, found.evidence) == ("undecided", None)
+    assert "border_px 4" in " ".join(found.missing.sentences)
+
+
+def test_a_seed_of_another_commit_is_left_out_of_a_scalar_and_named(tmp_path: Path) -> None:
+    claim = CLAIMS["entropy_falls"]
+    plan, store = plan_for(tmp_path, claim), open_store(str(tmp_path / "runs"))
+    for trial in plan.trials:
+        commit = ("b" if trial.axes["seed"] == 1 else "a") * 40
+        write_trial(store, trial, numbers_for(claim, trial, "holds"), commit=commit)
+    found = judge(plan, store, claim)
+    assert found.evidence is not None and found.evidence.n == 2
+    assert "seed 1: trained by commit bbbbbbbbbbbb" in found.parts[0].left_out[0]
+
+
 @pytest.mark.parametrize("name", CLAIMS)
 def test_equal_values_everywhere_are_undecided_and_say_so(tmp_path: Path, name: str) -> None:
     claim: Any = CLAIMS[name]

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 from orchestrator.plan.expand import Plan
 from orchestrator.report.claims.judging import Judged
-from orchestrator.report.claims.parts import numbers
 from orchestrator.report.words import listed
 
 MOST_QUOTED = 3
@@ -82,11 +81,7 @@ def _quoted(judged: Judged) -> str:
 
 def _numbers(judged: Judged) -> str:
     found = judged.evidence
-    if found is None:
-        return ""
-    counted = found.n_of if found.n != 1 else found.n_of.removesuffix("s")
-    said = numbers(judged.unit, found.estimate, found.low, found.high)
-    return f" ({said}, {found.n} {counted})"
+    return f" ({found.in_words(judged.unit)})" if found is not None else ""
 
 
 def _words(text: str) -> set[str]:

@@ -19,7 +19,13 @@ from orchestrator.report.claims.lines import Claim
 from orchestrator.report.comparable import Final, differing, facts_of
 from orchestrator.report.contrasts import Contrast, Place
 from orchestrator.report.frame import Frame, in_words, records
-from orchestrator.report.growths import NormGrowth, NormTrend, growths, trends
+from orchestrator.report.growths import (
+    NormGrowth,
+    NormTrend,
+    growths,
+    trained_apart,
+    trends,
+)
 from orchestrator.report.pairs import index_of
 from trainers.catalog import BACKBONES, NORMS, TASKS, Catalog
 from trainers.choice import Choice
@@ -191,6 +197,10 @@ class Material:
             str(one.axes[COMPARED]),
             str(other.axes[COMPARED]),
         )
+
+    def by_commit(self, cell: Cell) -> dict[str, str]:
+        """The trials of a cell that another commit has trained than most, and a phrase for each."""
+        return trained_apart(self.frame, [self.rows[trial.id] for trial in cell.trials])
 
     def values(self, metric: str) -> dict[tuple[str, int], float]:
         """A scalar's value by trial and step, at step 0 and at the trials' last ones."""

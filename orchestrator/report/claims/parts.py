@@ -38,6 +38,25 @@ class Evidence:
     n_of: Literal["seeds", "sizes"] = "seeds"
     needed: int | Unknown | None = None
 
+    @property
+    def seeds(self) -> str:
+        """`3 seeds`, `4 sizes`."""
+        return counted(self.n, self.n_of)
+
+    @property
+    def images(self) -> str:
+        """`5 images`; "" where images are no source of variation."""
+        return counted(self.n_images, "images") if self.n_images else ""
+
+    def in_words(self, unit: str) -> str:
+        """`slope 0.92 [0.81, 1.03], 3 seeds`."""
+        said = (numbers(unit, self.estimate, self.low, self.high), self.seeds, self.images)
+        return ", ".join(filter(None, said))
+
+
+def counted(number: int, plural: str) -> str:
+    return f"{number} {plural if number != 1 else plural.removesuffix('s')}"
+
 
 @dataclass(frozen=True)
 class Part:

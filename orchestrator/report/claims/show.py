@@ -12,20 +12,13 @@ import pandas as pd
 from orchestrator.plan.expand import Plan
 from orchestrator.report.claims.answer import answer
 from orchestrator.report.claims.judging import Judged
-from orchestrator.report.claims.parts import Evidence, Part, numbers
+from orchestrator.report.claims.parts import Evidence, Part
 from orchestrator.statistics.interval import Unknown
 from trainers.journal import encoded
 
 WIDEST = 80
 NARROWEST = 20
 INDENT = "  "
-
-
-def evidence_in_words(unit: str, found: Evidence) -> str:
-    """`slope 0.92 [0.81, 1.03], 3 seeds`."""
-    counted = found.n_of if found.n != 1 else found.n_of.removesuffix("s")
-    images = f", {found.n_images} image{'s' * (found.n_images != 1)}" if found.n_images else ""
-    return f"{numbers(unit, found.estimate, found.low, found.high)}, {found.n} {counted}{images}"
 
 
 def numbers_of(judged: Judged) -> str:
@@ -35,7 +28,7 @@ def numbers_of(judged: Judged) -> str:
         return ""
     named = {"holds": "weakest", "fails": "failing", "undecided": "least decided"}[judged.verdict]
     of = f" ({named} of {len(judged.parts)} parts)" if len(judged.parts) > 1 else ""
-    return f"{evidence_in_words(part.unit, found)}: {part.where}{of}"
+    return f"{found.in_words(part.unit)}: {part.where}{of}"
 
 
 # --- JSON -----------------------------------------------------------------------------------------

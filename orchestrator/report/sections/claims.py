@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.report.blocks import Block, Cell, Column, Group, Table, text
 from orchestrator.report.claims.judging import Judged
@@ -37,7 +38,6 @@ def _table(found: Sequence[Judged]) -> Table:
         Column(("verdict",)),
         Column(("estimate, 95 % interval",)),
         Column(("n",), "right"),
-        Column(("where",)),
         Column(("missing",)),
     )
     return Table(columns, tuple(map(_row, found)))
@@ -45,13 +45,16 @@ def _table(found: Sequence[Judged]) -> Table:
 
 def _row(judged: Judged) -> tuple[Cell, ...]:
     claim, part = judged.claim, judged.deciding
-    of = f"1 of {len(judged.parts)} parts" if len(judged.parts) > 1 else ""
+    where = part.where if part is not None else ""
+    if len(judged.parts) > 1:
+        where += f" (1 of {len(judged.parts)} parts)"
+    estimate, count = _numbers(part)
     missing = "; ".join(judged.missing.sentences)
     return (
         Cell(claim.sentence, claim.id, note=", ".join(filter(None, (claim.id, claim.place)))),
         _verdict(judged.verdict),
-        *_numbers(part),
-        Cell(part.where if part else "", part.where if part else "", note=of),
+        replace(estimate, note=where),
+        count,
         Cell(missing, missing),
     )
 
@@ -104,8 +107,7 @@ def _numbers(part: Part | None) -> tuple[Cell, Cell]:
     found = part.evidence if part is not None else None
     if part is None or not isinstance(found, Evidence):
         return Cell("", None), Cell("", None)
-    images = f"{found.n_images} images" if found.n_images else ""
     return (
         Cell(numbers(part.unit, found.estimate, found.low, found.high), found.estimate),
-        Cell(f"{found.n} {found.n_of}", found.n, note=images),
+        Cell(found.seeds, found.n, note=found.images),
     )

@@ -7,13 +7,16 @@ two trials cannot be compared. `question` is one of orchestrator.statistics.deci
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from orchestrator.report.claims.lines import Metric, OfTwo, Precision, Sets, said
 from orchestrator.report.claims.material import Cell, Material
-from orchestrator.report.claims.parts import Evidence, Part, beyond, evidence
+from orchestrator.report.claims.parts import Evidence, Part, beyond
+from orchestrator.report.claims.parts import evidence as made_of
+from orchestrator.report.comparable import MEAN
 from orchestrator.report.contrasts import Place
 from orchestrator.statistics.decisions import equivalence, p_greater, p_less
 from orchestrator.statistics.interval import Interval, Unknown
@@ -79,11 +82,14 @@ def unit_of(metric: str) -> str:
 
 def _part(claim: Shape, pair: tuple[Cell, Cell], place: Place, material: Material) -> Part:
     found = material.contrast(place, pair[0].norm, pair[1].norm)
+    evidence = evidence_of(found.other_seeds, claim.question, claim.margin)
+    if isinstance(evidence, Evidence) and found.images == (MEAN,):
+        evidence = replace(evidence, n_images=0)
     where = () if claim.precision == "fp32" else (claim.precision,)
     return Part(
         versus(pair, material, place.set, *where),
         unit_of(claim.metric),
-        evidence_of(found.other_seeds, claim.question, claim.margin),
+        evidence,
         pair,
         found.trials,
         found.left_out,
@@ -101,4 +107,4 @@ def evidence_of(difference: Interval | Unknown, question: str, margin: float) ->
     within = equivalence(difference, margin).p_value
     apart = 2 * min(p_greater(difference, margin), p_less(difference, -margin))
     distance = abs(margin - abs(difference.estimate))
-    return evidence(difference, 1.0 if within is None else within, apart, distance)
+    return made_of(difference, 1.0 if within is None else within, apart, distance)

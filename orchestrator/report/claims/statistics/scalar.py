@@ -54,7 +54,8 @@ def _part(
     of_trial: Callable[[Trial, Values], float | Unknown],
     material: Material,
 ) -> Part:
-    found = [(trial, scalar_of(trial, values, of_trial, material)) for trial in cell.trials]
+    apart = material.by_commit(cell)
+    found = [(trial, scalar_of(trial, values, of_trial, material, apart)) for trial in cell.trials]
     value, is_above = threshold(claim)
     interval = summary([(trial.spec.training.seed, one) for trial, one in found])
     return Part(
@@ -91,10 +92,16 @@ def scalar_of(
     values: Values,
     of_trial: Callable[[Trial, Values], float | Unknown],
     material: Material,
+    apart: Mapping[str, str],
 ) -> float | Unknown:
-    """A trial's number, if it was trained to its end; a diverged one has none."""
+    """A trial's number, if it was trained to its end; a diverged one has none.
+
+    `apart` are trials that do not count, with the reason.
+    """
     if material.state(trial) != State.DONE:
         return Unknown(material.state_in_words(trial))
+    if trial.id in apart:
+        return Unknown(apart[trial.id])
     return of_trial(trial, values)
 
 
@@ -103,6 +110,9 @@ def summary(values: list[tuple[int, float | Unknown]]) -> Interval | Unknown:
     for seed, value in values:
         if not isinstance(value, Unknown) and not math.isfinite(value):
             return Unknown(f"seed {seed}: {value:g}, which is not a finite number")
+    reasons = {value.reason for _, value in values if isinstance(value, Unknown)}
+    if len(reasons) == 1 and all(isinstance(value, Unknown) for _, value in values):
+        return Unknown(f"every seed: {reasons.pop()}")
     return over_seeds(values)
 
 

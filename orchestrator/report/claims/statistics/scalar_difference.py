@@ -41,9 +41,10 @@ def parts(claim: Shape, material: Material) -> tuple[Part, ...]:
 def _part(claim: Shape, pair: tuple[Cell, Cell], values: Values, material: Material) -> Part:
     differences: list[tuple[int, float | Unknown]] = []
     trials: list[str] = []
+    apart = material.by_commit(pair[0]) | material.by_commit(pair[1])
     for seed, both in seeds_of(pair).items():
         why = material.apart(*both)
-        one, other = (scalar_of(trial, values, at_end, material) for trial in both)
+        one, other = (scalar_of(trial, values, at_end, material, apart) for trial in both)
         if isinstance(one, Unknown) or isinstance(other, Unknown):
             reasons = {
                 cell.norm: value.reason
