@@ -151,8 +151,8 @@ def own_files(plan: Plan) -> dict[str, bytes]:
     if (size := sum(map(len, files.values()))) > MOST_FILE_BYTES:
         raise UserError(
             f"The files of your claims, norms and probes have {size} bytes in all, and a ConfigMap "
-            f"takes {MOST_FILE_BYTES}. Build an image with them (FROM the image of `make image`, COPY) "
-            "and publish them as a package."
+            f"takes {MOST_FILE_BYTES}. Build an image with them (FROM the image of `make image`, "
+            "COPY) and publish them as a package."
         )
     return files
 

@@ -99,8 +99,9 @@ def judged(claim: Claim, material: Material, *, is_own: bool = False) -> Judged:
     parts = STATISTICS[claim.statistic].parts(claim, material)
     absent = material.absent(claim)
     verdict, deciding = decided(parts, is_whole=not absent)
-    open_parts = [part for part in parts if verdict_of(part, len(parts)) == "undecided"]
-    if verdict == "fails":
+    known = sum(isinstance(part.evidence, Evidence) for part in parts)
+    open_parts = [part for part in parts if verdict_of(part, known) == "undecided"]
+    if verdict == "fails":  # whatever the others would say
         open_parts = []
     return Judged(
         claim, verdict, parts, deciding, missing(claim, parts, open_parts, absent, material), is_own

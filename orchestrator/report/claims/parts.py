@@ -23,9 +23,9 @@ class Evidence:
     """What the data say of a part.
 
     `p_holds` is that of the test which "holds" rests on and `p_fails` that of the one which "fails"
-    rests on, both so that 0.05 is the level. `n` counts seeds or sizes, as `n_of` says. `needed` is
-    how many seeds in all would decide the part, with 80 % power at the difference found; None where
-    seeds are not what it takes.
+    rests on, both so that 0.05 is the level. `n` counts seeds or sizes, as `n_of` says. `interval`
+    is the one over seeds, its estimate `distance` away from the threshold; None where seeds are not
+    what a verdict takes.
     """
 
     estimate: float
@@ -36,7 +36,13 @@ class Evidence:
     n: int
     n_images: int = 0
     n_of: Literal["seeds", "sizes"] = "seeds"
-    needed: int | Unknown | None = None
+    interval: Interval | None = None
+    distance: float = 0.0
+
+    @property
+    def needed(self) -> int | Unknown | None:
+        """How many seeds in all would decide, with 80 % power at the difference found."""
+        return None if self.interval is None else _needed(self.interval, self.distance)
 
     @property
     def seeds(self) -> str:
@@ -106,7 +112,8 @@ def evidence(interval: Interval, p_holds: float, p_fails: float, distance: float
         min(1.0, p_fails),
         interval.n_seeds,
         interval.n_images,
-        needed=_needed(interval, distance),
+        interval=interval,
+        distance=distance,
     )
 
 
