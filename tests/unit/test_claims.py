@@ -234,6 +234,17 @@ def test_a_diverged_trial_makes_growth_infinite_and_is_never_dropped(tmp_path: P
     assert "diverged: " in found.missing.sentences[0]
 
 
+def test_one_diverged_trial_of_four_forbids_bounded(tmp_path: Path) -> None:
+    bounded = CLAIMS["i_ln_is_bounded"]
+    plan, store = plan_for(tmp_path, bounded, seed=[0, 1, 2, 3]), open_store(str(tmp_path / "runs"))
+    for trial in plan.trials[:3]:
+        write_trial(store, trial, numbers_for(bounded, trial, "holds"))
+    write_scored(store, plan.trials[3], {}, outcome="diverged", step=40)
+    found = judge(plan, store, bounded)
+    assert found.verdict == "undecided"
+    assert found.evidence is not None and found.evidence.p_holds == 1
+
+
 def test_a_diverged_seed_has_no_score_and_is_named(tmp_path: Path) -> None:
     plan, store = plan_for(tmp_path, BETTER), open_store(str(tmp_path / "runs"))
     for trial in plan.trials:
