@@ -19,6 +19,7 @@ from orchestrator.report.drawing import norm_styles
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend
+from orchestrator.report.paper.beside import Beside, besides
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Report:
     trends: tuple[NormTrend, ...]
     figures: list[Figure]
     written: datetime
+    paper: tuple[Beside, ...]
     claims: tuple[Judged, ...] = ()
 
     @property
@@ -74,5 +76,6 @@ def build(
         found,
         all_figures(frame, grown, found),
         written,
+        besides(plan, frame),
         judge_all(material, own),
     )

@@ -2,8 +2,10 @@
 
     index.html                     everything, without any request over the network
     report.md, figures/*.svg       for a pull request or a paper's repository
+    tables.tex, latex/*.tex        every table, for a paper
     claims.csv, table.csv, traces.csv, growth.csv, correlation.csv, trials.csv
     images.csv                     the scores of single images, if there are any
+    paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
 """
@@ -25,12 +27,13 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import growth_tables, tables
+from orchestrator.report import growth_tables, latex, tables
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.show import as_frame as claims_as_frame
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
+from orchestrator.report.paper import beside
 from orchestrator.report.sections import sections
 from orchestrator.store import open_store, read_store
 from orchestrator.tracking import is_there
@@ -97,8 +100,8 @@ def _put(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
 
 def _write(files: Mapping[str, str], folder: Path) -> None:
     try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_aside(folder / name, text.encode())
     except OSError as error:
         raise EnvironmentProblem(
@@ -124,10 +127,16 @@ def render(report: Report) -> dict[str, str]:
     made = sections(report)
     figures = [figure for section in made for figure in figures_in(section.blocks)]
     numbers = _numbers(report)
-    context = _context(report, made, beside=["report.md", *numbers, "figures/"])
+    parts = latex.files(made, report.plan.sweep)
+    context = _context(
+        report,
+        made,
+        beside=["report.md", *numbers, *(f for f in parts if "/" not in f), "figures/"],
+    )
     return {
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
         **{name: _csv(frame) for name, frame in numbers.items()},
+        **parts,
         "report.md": _template("report.md.j2").render(context),
         "index.html": _template("page.html.j2").render(context),
     }
@@ -147,6 +156,7 @@ def _numbers(report: Report) -> dict[str, pd.DataFrame]:
         "correlation.csv": growth_tables.trend_csv(frame, report.trends),
         "trials.csv": trials.drop(columns=["evaluate"]),
         **images,
+        **({"paper.csv": beside.as_frame(report.paper)} if report.paper else {}),
     }
 
 

@@ -40,6 +40,8 @@ def drawn(
         for measure, axes in zip(shown, line, strict=True):
             for norm, style in styles.items():
                 _draw_sizes(axes, where(block, {COMPARED: norm}), measure, style)
+            if not (np.isfinite(block["value"]) & (block["value"] > 0)).any():
+                axes.set_ylim(1, 10)  # crosses alone: a log axis cannot span nothing
             axes.set_title(frame.named(frame.panels_by, labels))
             axes.set_xscale("log")
             _size_ticks(axes, sorted(block[measure].unique()), measure)
