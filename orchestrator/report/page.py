@@ -3,7 +3,7 @@
     index.html                     everything, without any request over the network
     report.md, figures/*.svg       for a pull request or a paper's repository
     tables.tex, latex/*.tex        every table, for a paper
-    table.csv, differences.csv, components.csv
+    claims.csv, table.csv, differences.csv, components.csv
     traces.csv, growth.csv, correlation.csv, trials.csv
     images.csv                     the scores of single images, if there are any
     paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
@@ -30,6 +30,8 @@ from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
 from orchestrator.report import families, growth_tables, latex, spreads, tables
 from orchestrator.report.blocks import Section, figures_in
+from orchestrator.report.claims.lines import Claim
+from orchestrator.report.claims.show import as_frame as claims_as_frame
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.paper import beside
@@ -58,19 +60,21 @@ def write_report(
     out: Path | None = None,
     *,
     frame: Frame | None = None,
+    own: tuple[Claim, ...] | None = None,
 ) -> Written:
     """Write a report on what the store holds now.
 
     It goes to the folder `out`, or to `sweeps/<name>/report` in the store. With `tracking_uri` the
     files also become artifacts in the sweep's MLflow experiment, if a trial has begun and the
     address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
-    store holds, if it has just been read.
+    store holds, if it has just been read. `own`: the user's claims; by default those of the file
+    that the sweep names.
 
     Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame
-    files = render(build(plan, frame, datetime.now(UTC)))
+    files = render(build(plan, frame, datetime.now(UTC), own))
     if out is not None:
         _write(files, out)
     else:
@@ -146,6 +150,7 @@ def _numbers(report: Report) -> dict[str, pd.DataFrame]:
     trials = frame.trials.join(growth_tables.by_trial(frame, report.growths))
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
+        "claims.csv": claims_as_frame(report.claims),
         "table.csv": tables.as_frame(report.comparisons),
         "differences.csv": families.as_frame(frame, report.families),
         "components.csv": spreads.as_frame(frame, report.spreads),
@@ -194,6 +199,7 @@ def _context(report: Report, made: Sequence[Section], beside: Sequence[str]) -> 
     return {
         "sweep": plan.sweep,
         "question": plan.question,
+        "answer": report.answer,
         "file": plan.path.name,
         "written": report.written.strftime("%Y-%m-%d %H:%M UTC"),
         "states": states,

@@ -31,6 +31,7 @@ class Line(NamedTuple):
 
 
 LINES = (
+    Line("claims", "Claims", "Claims"),
     Line("short", "In short", ""),
     Line("quality", "Quality", "Quality"),
     Line("paper", "Beside the paper", "Paper"),
