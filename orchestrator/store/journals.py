@@ -163,6 +163,14 @@ class JournalReader:
         while they are joined may name some that are gone. With `may_wait`, the reader stops there
         and sets `is_behind`; if the next listing is no better, it goes on and notes the damage.
         """
+        for segment, lines in self.new_lines(listed, may_wait=may_wait):
+            for line in lines:
+                yield from self._points_of(segment.attempt, line)
+
+    def new_lines(
+        self, listed: Sequence[Segment], *, may_wait: bool = True
+    ) -> Iterator[tuple[Segment, list[Record]]]:
+        """The same segments with all their lines, including points that came before."""
         may_wait, self.is_behind = may_wait and not self.is_behind, False
         for segment in without_joined(listed):
             if self.has_read(segment):
@@ -175,9 +183,14 @@ class JournalReader:
             if content is None and may_wait:
                 self.is_behind = True
                 return
-            yield from self._points_in(segment, content)
+            found = self._lines_in(segment, content)
+            if self._events is not None:
+                self._events += [
+                    Event(segment.attempt, line) for line in found if line["kind"] == "event"
+                ]
+            yield segment, found
 
-    def _points_in(self, segment: Segment, content: bytes | Damaged | None) -> Iterator[Point]:
+    def _lines_in(self, segment: Segment, content: bytes | Damaged | None) -> list[Record]:
         lines: list[Record] | Damaged = Damaged(segment.key, "is missing")
         if isinstance(content, bytes):
             lines = lines_of(segment, content)
@@ -189,12 +202,9 @@ class JournalReader:
         if isinstance(lines, Damaged):
             self.damaged.append(lines)
             self._next[segment.attempt] = None  # its number of lines is unknown
-            return
+            return []
         self._follow(segment, len(lines))
-        for line in lines:
-            if self._events is not None and line["kind"] == "event":
-                self._events.append(Event(segment.attempt, line))
-            yield from self._points_of(segment.attempt, line)
+        return lines
 
     def _is_behind_a_hole(self, segment: Segment) -> bool:
         expected = self._next.get(segment.attempt, 0)
