@@ -20,8 +20,9 @@ import traceback
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestrator.report import correlation, tables
+from orchestrator.report import tables
 from orchestrator.report.contents import Report
+from orchestrator.report.growths import growths, trends
 from orchestrator.report.page import render
 from orchestrator.store import read_store
 from orchestrator.store.survey import survey
@@ -80,10 +81,10 @@ def _kind(kind: str, count: int, plan, store: Path, before: damage.Seen) -> int:
 
 def _report(plan, seen: damage.Seen) -> Report:
     """A report without figures, which would take seconds."""
-    rows = correlation.divergence(seen.frame)
-    found = correlation.correlations(seen.frame, rows)
+    grown = growths(seen.frame)
+    found = trends(seen.frame, grown)
     return Report(
-        plan, seen.frame, tables.comparisons(seen.frame), rows, found, [], datetime.now(UTC)
+        plan, seen.frame, tables.comparisons(seen.frame), grown, found, [], datetime.now(UTC)
     )
 
 

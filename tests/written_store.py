@@ -95,7 +95,7 @@ def write_ended(
     """Write a trial that has ended: an attempt, a checkpoint and result.json."""
     step = trial.spec.training.steps if until is None else until
     attempt = write_attempt(store, trial, step, diverge=outcome == "diverged")
-    _end(store, trial, attempt, step, outcome, ema)
+    write_end(store, trial, attempt, step, outcome, ema)
 
 
 def write_run(store: Store, trial: Trial, folder: Path) -> None:
@@ -103,7 +103,7 @@ def write_run(store: Store, trial: Trial, folder: Path) -> None:
     attempt, result = _begin(store, trial), json.loads((folder / "result.json").read_text())
     journals.put_segment(store, trial.id, attempt, 0, (folder / "journal.jsonl").read_bytes())
     ema = folder / "checkpoints" / result["checkpoint"] / "ema.pt"
-    _end(store, trial, attempt, result["step"], result["outcome"], ema.read_bytes())
+    write_end(store, trial, attempt, result["step"], result["outcome"], ema.read_bytes())
 
 
 def _begin(store: Store, trial: Trial) -> int:
@@ -112,7 +112,15 @@ def _begin(store: Store, trial: Trial) -> int:
     return attempts.new_attempt(store, trial, record)
 
 
-def _end(store: Store, trial: Trial, attempt: int, step: int, outcome: str, ema: bytes) -> None:
+def write_end(
+    store: Store,
+    trial: Trial,
+    attempt: int,
+    step: int,
+    outcome: str = "completed",
+    ema: bytes = b"weights",
+) -> None:
+    """Write the final checkpoint and the result of an attempt."""
     store.put(f"{checkpoints.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
     files = {"ema.pt": {"sha256": hashlib.sha256(ema).hexdigest(), "bytes": len(ema)}}
     checkpoints.write_manifest(

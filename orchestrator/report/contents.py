@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import pandas as pd
-
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
-from orchestrator.report import correlation, tables
+from orchestrator.report import tables
 from orchestrator.report.blocks import Cell, Column, Figure
 from orchestrator.report.drawing import norm_styles
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
+from orchestrator.report.growths import NormGrowth, NormTrend, growths, trends
 
 
 @dataclass(frozen=True)
@@ -25,8 +24,8 @@ class Report:
     plan: Plan
     frame: Frame
     comparisons: tuple[tables.Comparison, ...]
-    divergence: pd.DataFrame
-    correlations: tuple[correlation.Correlation, ...]
+    growths: tuple[NormGrowth, ...]
+    trends: tuple[NormTrend, ...]
     figures: list[Figure]
     written: datetime
 
@@ -52,14 +51,14 @@ class Report:
 
 
 def build(plan: Plan, frame: Frame, written: datetime) -> Report:
-    rows = correlation.divergence(frame)
-    found = correlation.correlations(frame, rows)
+    grown = growths(frame)
+    found = trends(frame, grown)
     return Report(
         plan,
         frame,
         tables.comparisons(frame),
-        rows,
+        grown,
         found,
-        all_figures(frame, rows, found),
+        all_figures(frame, grown, found),
         written,
     )

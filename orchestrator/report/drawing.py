@@ -7,6 +7,7 @@ page and by a dark grey in files. Text stays text: it can be selected, searched 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from io import StringIO
 from typing import Any, Literal
@@ -135,6 +136,26 @@ def _mean(values: pd.Series) -> float:
 
 def _geometric_mean(values: pd.Series) -> float:
     return math.exp(float(np.log(values).mean()))
+
+
+def slug_of(*parts: str) -> str:
+    """A name for a file and an anchor, from any text."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
+
+
+def write_below(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
+    """Write lines of text, each in its colour, under a panel and its axis."""
+    for i, (colour, text) in enumerate(texts):
+        axes.annotate(
+            text,
+            (0, 0),
+            (0, -38 - LINE_PT * i),
+            "axes fraction",
+            "offset points",
+            color=colour,
+            fontsize=8,
+            va="top",
+        )
 
 
 def dot(style: Style) -> dict[str, Any]:

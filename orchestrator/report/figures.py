@@ -6,28 +6,35 @@ Each has a panel for every task and size. A norm looks the same in all of them
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import NullLocator
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
-from orchestrator.report import drawing
-from orchestrator.report.blocks import INK, Figure, Style
-from orchestrator.report.correlation import TRACE, Correlation, by_size, max_over_groups, measures
+from orchestrator.report import drawing, size_plot
+from orchestrator.report.blocks import Figure, Style
+from orchestrator.report.drawing import slug_of
 from orchestrator.report.frame import Frame, keyed, where
+from orchestrator.report.growth_tables import factor, points, times
+from orchestrator.report.growths import (
+    TRACE,
+    NormGrowth,
+    NormTrend,
+    group_traces,
+    largest_groups,
+    measures,
+)
+
+Texts = list[tuple[str, str]]  # colour and text of each line
 
 
 def all_figures(
-    frame: Frame, divergence: pd.DataFrame, found: Sequence[Correlation]
+    frame: Frame, growths: Sequence[NormGrowth], trends: Sequence[NormTrend]
 ) -> list[Figure]:
     """Every figure that the data allow, in the order of the page."""
     styles = drawing.norm_styles(frame.names(COMPARED))
@@ -36,33 +43,50 @@ def all_figures(
         for labels, trials in keyed(frame.trials, *frame.tables_by):
             part = replace(frame, trials=trials, points=where(frame.points, labels))
             title = frame.named(frame.tables_by, labels)
-            rows = where(divergence, labels)
-            figures += _trace(part, styles, title)
-            if not rows.empty and measures(part, rows):
-                ranks = [line for line in found if labels.items() <= line.labels.items()]
-                figures.append(_size_plot(part, styles, title, rows, ranks))
+            grown = [line for line in growths if labels.items() <= line.labels.items()]
+            figures += _trace(part, styles, title, grown)
+            rows = points(part, grown)
+            if not rows.empty and measures(part):
+                found = [line for line in trends if labels.items() <= line.labels.items()]
+                figures.append(size_plot.drawn(part, styles, title, rows, found))
             figures += _entropy(part, styles, title)
             figures += _quality(part, styles, title)
             figures += _groups(part, styles, title)
     return figures
 
 
-def _slug(*parts: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", "-".join(parts).lower()).strip("-")
-
-
-def _trace(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
-    series = max_over_groups(frame)
+def _trace(
+    frame: Frame, styles: dict[str, Style], title: str, growths: Sequence[NormGrowth]
+) -> list[Figure]:
+    series = largest_groups(frame)
     if series.empty:
         return []
+
+    def said(labels: Mapping[str, Any]) -> Texts:
+        return [
+            (styles[line.labels[COMPARED]].colour, _in_short(line))
+            for line in growths
+            if labels.items() <= {**line.labels, "size": line.size}.items()
+        ]
+
     caption = (
         "Mean of x² at the output of each group, on a fixed probe batch in evaluation mode with "
-        "raw weights; the largest over the groups, log scale. "
+        "raw weights; the largest over the groups, log scale. Below each panel: growth since step "
+        "0 with a 95 % interval over seeds, and what the slope of the last half of training says. "
         + _seeds_note(frame, "geometric mean")
         + _diverged_note(frame)
     )
-    canvas = _grid(frame, styles, series, "max mean square", log=True)
-    return [Figure(_slug("trace", title), f"Feature traces, {title}", caption, drawing.svg(canvas))]
+    canvas = _grid(frame, styles, series, "max mean square", log=True, said=said)
+    return [
+        Figure(slug_of("trace", title), f"Feature traces, {title}", caption, drawing.svg(canvas))
+    ]
+
+
+def _in_short(line: NormGrowth) -> str:
+    """`i_ln: × 0.71 [0.68, 0.74], bounded`."""
+    grown = factor(line.growth)
+    limits = f" {grown.limits}" if grown.limits else ""
+    return f"{line.labels[COMPARED]}: {times(grown.value)}{limits}, {line.growth.verdict}"
 
 
 def _entropy(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
@@ -76,7 +100,7 @@ def _entropy(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
     )
     canvas = _grid(frame, styles, series, "channel entropy, H / ln C", log=False)
     return [
-        Figure(_slug("entropy", title), f"Channel entropy, {title}", caption, drawing.svg(canvas))
+        Figure(slug_of("entropy", title), f"Channel entropy, {title}", caption, drawing.svg(canvas))
     ]
 
 
@@ -87,7 +111,7 @@ def _quality(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
         caption = "L1 training loss, log scale. " + _seeds_note(frame, "geometric mean")
         canvas = _grid(frame, styles, loss, "training loss (L1)", log=True, markers=False)
         figures.append(
-            Figure(_slug("loss", title), f"Training loss, {title}", caption, drawing.svg(canvas))
+            Figure(slug_of("loss", title), f"Training loss, {title}", caption, drawing.svg(canvas))
         )
     for dataset in frame.evaluation_sets():
         psnr = frame.metric(f"val/{dataset}/psnr")
@@ -98,7 +122,7 @@ def _quality(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
             canvas = _grid(frame, styles, psnr, "PSNR (dB)", log=False)
             figures.append(
                 Figure(
-                    _slug("psnr", dataset, title),
+                    slug_of("psnr", dataset, title),
                     f"PSNR on {dataset}, {title}",
                     caption,
                     drawing.svg(canvas),
@@ -109,7 +133,7 @@ def _quality(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
 
 def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
     """The traces of every group: a row of panels for each task and size, a column per group."""
-    traces = frame.points[frame.points["metric"].str.startswith(TRACE)]
+    traces = group_traces(frame)
     if traces.empty:
         return []
     groups = sorted({int(name.removeprefix(TRACE)) for name in traces["metric"]})
@@ -131,132 +155,12 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
     caption = "The same traces for each group, from the first to the last, all on one scale."
     return [
         Figure(
-            _slug("groups", title),
+            slug_of("groups", title),
             f"Feature traces by group, {title}",
             caption,
             drawing.svg(canvas),
         )
     ]
-
-
-def _size_plot(
-    frame: Frame,
-    styles: dict[str, Style],
-    title: str,
-    rows: pd.DataFrame,
-    found: Sequence[Correlation],
-) -> Figure:
-    blocks = keyed(rows, *frame.panels_by)
-    shown = measures(frame, rows)
-    canvas, panels = drawing.panels(
-        len(blocks), len(shown), widest=4.6, share="row", lines_below=1 + rows[COMPARED].nunique()
-    )
-    means = by_size(frame, rows)
-    titles = {
-        "parameters": "parameters",
-        **{axis.name: axis.title or axis.name for axis in frame.axes},
-    }
-    for (labels, block), line in zip(blocks, panels, strict=True):
-        step = block["step"].iloc[0]
-        said = frame.named(frame.panels_by, labels)
-        for measure, axes in zip(shown, line, strict=True):
-            medians = where(means, labels)
-            for norm, style in styles.items():
-                chosen = {COMPARED: norm}
-                _draw_sizes(axes, where(block, chosen), where(medians, chosen), measure, style)
-            axes.set_title(f"{said}, step {step}")
-            axes.set_xscale("log")
-            values = sorted(block[measure].unique())
-            _size_ticks(axes, values, measure)
-            drawing.finish(
-                axes, titles[measure], "max mean square" if axes is line[0] else "", log=True
-            )
-            ranks = [
-                c for c in found if c.measure == measure and labels.items() <= c.labels.items()
-            ]
-            _write_ranks(axes, ranks, styles)
-    drawing.legend(canvas, styles, frame)
-    caption = (
-        "The largest group's mean square at the last step that all completed trials share, "
-        "against size. Both axes are logarithmic; a point is a trial, and the line joins the "
-        "medians over each size's seeds. \N{GREEK SMALL LETTER RHO} is Spearman's over sizes, "
-        "with a 95 % interval. "
-        + (
-            "\N{MULTIPLICATION SIGN} at the top: a trial that had diverged by then, ranked highest."
-            if not np.isfinite(rows["value"]).all()
-            else ""
-        )
-    )
-    return Figure(
-        _slug("size", title), f"Divergence against size, {title}", caption, drawing.svg(canvas)
-    )
-
-
-def _draw_sizes(
-    axes: Axes, trials: pd.DataFrame, medians: pd.DataFrame, measure: str, style: Style
-) -> None:
-    """Draw one norm: a line through its medians, a point per trial, a cross if it diverged."""
-    path = medians.groupby(measure)["log10"].median()
-    path = path[np.isfinite(path)]
-    axes.plot(path.index, 10**path, color=style.colour, linestyle=style.dash, linewidth=1.4)
-    finite = np.isfinite(trials["value"]) & (trials["value"] > 0)
-    axes.scatter(trials.loc[finite, measure], trials.loc[finite, "value"], **drawing.dot(style))
-    gone = trials.loc[~finite, measure]
-    axes.plot(
-        gone,
-        [0.97] * len(gone),
-        "x",
-        color=style.colour,
-        transform=axes.get_xaxis_transform(),  # the height is a share of the panel's
-        markersize=8,
-        markeredgewidth=2,
-    )
-
-
-def _write_ranks(axes: Axes, found: Sequence[Correlation], styles: dict[str, Style]) -> None:
-    """Write the correlations under the panel; a reason why all lack one is written once."""
-    notes = {line.rank.note for line in found if line.rank.rho is None}
-    same = len(notes) == 1 and all(line.rank.rho is None for line in found)
-    texts = (
-        [(INK, notes.pop())]
-        if same
-        else [
-            (styles[norm].colour, f"{norm}: {line.rank}")
-            for line in found
-            if (norm := line.labels[COMPARED])
-        ]
-    )
-    for i, (colour, text) in enumerate(texts):
-        axes.annotate(
-            text,
-            (0, 0),
-            (0, -38 - drawing.LINE_PT * i),
-            "axes fraction",
-            "offset points",
-            color=colour,
-            fontsize=8,
-            va="top",
-        )
-
-
-def _size_ticks(axes: Axes, values: Sequence[float], measure: str) -> None:
-    """Tick at the sizes themselves if they are far enough apart, else at the ends and middle."""
-    low, high = min(values), max(values)
-    apart = all(b / a > (high / low) ** 0.12 for a, b in pairwise(values))
-    ticks = values if apart else np.geomspace(low, high, 3)
-    margin = max((high / low) ** 0.08, 1.05)  # one size alone still needs an axis around it
-    axes.set_xlim(low / margin, high * margin)
-    axes.set_xticks(
-        ticks, [_count(tick) if measure == "parameters" else f"{tick:.3g}" for tick in ticks]
-    )
-    axes.xaxis.set_minor_locator(NullLocator())
-
-
-def _count(value: float) -> str:
-    for limit, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= limit:
-            return f"{value / limit:.3g}{unit}"
-    return f"{value:.0f}"
 
 
 def _grid(
@@ -267,18 +171,22 @@ def _grid(
     *,
     log: bool,
     markers: bool = True,
+    said: Callable[[Mapping[str, Any]], Texts] | None = None,
 ) -> Canvas:
     """A panel for each size, one task (and recipe) after the other, with one curve per norm.
 
-    At most four panels are in a row.
+    At most four panels are in a row. `said`: lines of text below a panel, given its labels.
     """
     blocks = [labels for labels, _ in keyed(frame.trials, *frame.panels_by)]
     sizes = frame.names("size")
     columns = min(4, len(sizes))
     lines = -(-len(sizes) // columns)
-    canvas, panels = drawing.panels(lines * len(blocks), columns, widest=4.6, share="row")
+    below = 0 if said is None else 1 + frame.trials[COMPARED].nunique()
+    canvas, panels = drawing.panels(
+        lines * len(blocks), columns, widest=4.6, share="row", lines_below=below
+    )
     for i, labels in enumerate(blocks):
-        said = frame.named(frame.panels_by, labels)
+        name = frame.named(frame.panels_by, labels)
         block = [axes for line in panels[i * lines : (i + 1) * lines] for axes in line]
         for axes in block[len(sizes) :]:
             axes.remove()
@@ -287,7 +195,9 @@ def _grid(
             drawing.draw_norms(axes, chosen, styles, log=log, markers=markers)
             if log:
                 drawing.mark_divergence(axes, frame, chosen, styles)
-            axes.set_title(f"{said}, {size}")
+            axes.set_title(f"{name}, {size}")
+            if said is not None:
+                drawing.write_below(axes, said({**labels, "size": size}))
             if chosen.empty:
                 axes.text(0.5, 0.5, "no data yet", transform=axes.transAxes, ha="center", alpha=0.6)
             last = i == len(blocks) - 1 and j + columns >= len(sizes)

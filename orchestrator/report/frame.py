@@ -28,10 +28,13 @@ from orchestrator.store.trials import Look
 from trainers.spec import RunSpec
 
 # Not `precision`, which is an axis: that of training.
-SCORE_COLUMNS = ("set", "image", "metric", "value", "step", "source", "inference_precision", "tile")
+SCORE_COLUMNS = (
+    *("set", "image", "metric", "value", "step", "source", "inference_precision", "tile"),
+    *("how_scored", "set_sha256"),
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame:
     """A sweep's trials and points, and the attempts they come from (`attempt.json` as written).
 

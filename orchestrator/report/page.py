@@ -2,7 +2,7 @@
 
     index.html                     everything, without any request over the network
     report.md, figures/*.svg       for a pull request or a paper's repository
-    table.csv, traces.csv, correlation.csv, trials.csv
+    table.csv, traces.csv, growth.csv, correlation.csv, trials.csv
     images.csv                     the scores of single images, if there are any
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
@@ -25,7 +25,7 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import correlation, tables
+from orchestrator.report import growth_tables, tables
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
@@ -133,12 +133,14 @@ def _numbers(report: Report) -> dict[str, pd.DataFrame]:
     """The numbers of the report, as files."""
     frame = report.frame
     traced = frame.points[~frame.points["metric"].str.match(UNTRACED)]
+    trials = frame.trials.join(growth_tables.by_trial(frame, report.growths))
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
         "table.csv": tables.as_frame(report.comparisons),
         "traces.csv": traced.drop(columns=["time", "size"]),
-        "correlation.csv": correlation.as_frame(frame, report.correlations),
-        "trials.csv": frame.trials.drop(columns=["evaluate"]),
+        "growth.csv": growth_tables.growth_csv(frame, report.growths),
+        "correlation.csv": growth_tables.trend_csv(frame, report.trends),
+        "trials.csv": trials.drop(columns=["evaluate"]),
         **images,
     }
 

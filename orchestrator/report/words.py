@@ -10,6 +10,8 @@ def number(value: float | None) -> str:
     """Three significant digits, without an exponent if the result is still easy to read."""
     if value is None or math.isnan(value):
         return "\N{EN DASH}"
+    if math.isinf(value):
+        return "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"
     return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
 
 

@@ -57,7 +57,8 @@ class Trace:
     """The mean squares of one trial: `groups[g][i]` is that of group g after `steps[i]` steps.
 
     A value that is not a number counts as infinite, as in the report. `diverged_at` is the step at
-    which the trial was ended as diverged, if it was.
+    which the trial was ended as diverged, if it was. `missing` says why a trial has no trace that
+    counts, if so: "running, step 40 of 100".
 
     Raises:
         ValueError: there is no group, a group has another length than `steps`, or the steps do not
@@ -68,6 +69,7 @@ class Trace:
     steps: tuple[int, ...]
     groups: tuple[tuple[float, ...], ...]
     diverged_at: int | None = None
+    missing: str = ""
 
     def __post_init__(self) -> None:
         if not self.groups or any(len(group) != len(self.steps) for group in self.groups):
@@ -138,6 +140,9 @@ def growth(traces: Sequence[Trace], end: int, margin: float = MARGIN) -> Growth:
 
 
 def _of_seed(trace: Trace, end: int) -> SeedGrowth:
+    if trace.missing:
+        missing = Unknown(trace.missing)
+        return SeedGrowth(trace.seed, missing, missing)
     curve = trace.largest(end)
     start = curve.get(0)
     if start is None:

@@ -14,6 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from orchestrator.store.base import Store
 from orchestrator.store.journals import Event
 from orchestrator.store.records import (
+    CHECKSUM,
     EVALUATION,
     Count,
     Damaged,
@@ -41,13 +42,27 @@ class ScoresShape(Shape):
     images: list[ImageShape]
 
 
+# A record's other fields say how it was scored, so a field that is new here makes scores differ
+# until it is listed; it is never overlooked.
+NOT_HOW = frozenset(
+    {
+        *("seq", "time", "step", "kind", "event", "set", "images"),
+        *("of", "set_sha256", "benchmark", "precision", "per_channel", "tile_px", "overlap_px"),
+        *("task", "versions", CHECKSUM),
+    }
+)
+
 SCORES = TypeAdapter(ScoresShape)
 IMAGES = TypeAdapter(list[ImageShape])
 
 
 @dataclass(frozen=True)
 class Score:
-    """One metric of one image. `precision` and `tile` say how an evaluation ran the network."""
+    """One metric of one image. `precision` and `tile` say how an evaluation ran the network.
+
+    `how` is what a task's `how_scored` says, in words: `border_px 2, compared Y, lr_mode u8`; "" if
+    it was not recorded. `set_sha256` is the checksum of the set, which only evaluations record.
+    """
 
     set: str
     image: str
@@ -57,6 +72,8 @@ class Score:
     source: Literal["training", "evaluation"]
     precision: str = ""
     tile: str = ""
+    how: str = ""
+    set_sha256: str = ""
 
 
 def trained_scores(events: Iterable[Event]) -> Iterator[Score]:
@@ -73,7 +90,11 @@ def trained_scores(events: Iterable[Event]) -> Iterator[Score]:
         if at not in seen:
             seen.add(at)
             yield from _of_images(
-                record["images"], set=record["set"], step=record["step"], source="training"
+                record["images"],
+                set=record["set"],
+                step=record["step"],
+                source="training",
+                how=_how(record),
             )
 
 
@@ -95,6 +116,8 @@ def evaluated_scores(store: Store, evaluations: Iterable[str]) -> tuple[list[Sco
                 precision=record["precision"]
                 + (" per channel" if record.get("per_channel") else ""),
                 tile=_tile(record),
+                how=_how(record),
+                set_sha256=str(record.get("set_sha256") or ""),
             )
     return scores, damaged
 
@@ -103,6 +126,16 @@ def _tile(record: Record) -> str:
     """`256+16`: the side of a tile and the context around it, in LQ pixels; "" without tiles."""
     tile, overlap = record.get("tile_px"), record.get("overlap_px")
     return f"{tile}+{overlap or 0}" if tile else ""
+
+
+def _how(record: Record) -> str:
+    """How a record's images were scored: all its fields that are neither known nor a metric."""
+    known = NOT_HOW.union(*record["images"])
+    return ", ".join(
+        f"{name} {record[name]}"
+        for name in sorted(record)
+        if name not in known and record[name] is not None
+    )
 
 
 def _of_images(images: list[Record], **common: Any) -> Iterator[Score]:

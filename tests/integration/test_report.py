@@ -237,11 +237,13 @@ def test_the_question_is_text_and_not_markup(complete: Path) -> None:
 
 
 def test_two_sizes_give_growth_but_no_correlation(complete: Path) -> None:
+    grown = rows(complete.parent / "growth.csv")
+    assert len(grown) == 3 * 2 * 2
+    assert all(float(line["growth"]) > 0 for line in grown)
     lines = rows(complete.parent / "correlation.csv")
     assert {line["measure"] for line in lines} == {"parameters", "width"}
     assert all(line["rho"] == "" and line["note"] == "n = 2: no correlation" for line in lines)
-    assert all(float(line["growth"]) > 0 for line in lines)
-    assert "n = 2: no correlation" in complete.read_text()
+    assert complete.read_text().count("2 sizes with ended trials: no correlation of growth") == 1
 
 
 def test_markdown_names_figures_that_exist(complete: Path) -> None:

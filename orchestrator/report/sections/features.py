@@ -1,12 +1,70 @@
-"""How features grow while training."""
+"""How features grow while training, and whether they still do at its end."""
 
 from __future__ import annotations
 
-from orchestrator.report.blocks import Block, Group
+from orchestrator.report.blocks import Block, Cell, Column, Group, Table, text
 from orchestrator.report.contents import Report
+from orchestrator.report.growth_tables import because, factor, slope, times
+from orchestrator.report.growths import NormGrowth
+from orchestrator.statistics.growth import DIVERGED_SHARE, MARGIN
+from orchestrator.statistics.interval import Unknown
+
+METHOD = (
+    "Growth is the largest group's mean square at the end over the same trial's at step 0, since "
+    "norms start at different scales; the mean over seeds is geometric. The slope is that of log "
+    "mean square against log step over the last half of training: 0 for features at a level, 1 for "
+    "a random walk. In brackets: 95 % intervals over seeds. Bounded: the slope's interval lies "
+    f"below {MARGIN:g}. Growing: it lies above, or the share of trainings that diverge is surely "
+    f"above {100 * DIVERGED_SHARE:g} %. A diverged trial counts as infinite."
+)
 
 
 def blocks(report: Report) -> tuple[Block, ...]:
+    figures = report.drawn("trace")
+    if not figures:
+        return ()
     by_group = report.drawn("groups")
     folded = (Group("folded", by_group, "Group by group"),) if by_group else ()
-    return (*report.drawn("trace"), *folded)
+    return (*figures, _table(report), text("method", METHOD), *folded)
+
+
+def _table(report: Report) -> Table:
+    models = [name for name in report.frame.tables_by if report.frame.trials[name].nunique() > 1]
+    columns = (
+        *(Column((name,)) for name in (*models, "task")),
+        *report.label_columns(),
+        Column(("size",)),
+        *(
+            Column((head,), "right")
+            for head in ("seeds", "growth since step 0", "slope at the end")
+        ),
+        Column(("verdict",)),
+    )
+    rows = tuple(_row(report, line, models) for line in _in_order(report))
+    return Table(columns, rows, "Growth of the features", "largest group's mean square")
+
+
+def _in_order(report: Report) -> list[NormGrowth]:
+    """The growths, with the norms of one task, recipe and size next to each other."""
+    names = [*report.frame.tables_by, *report.frame.panels_by, "size"]
+    places = [{label: i for i, label in enumerate(report.frame.names(name))} for name in names]
+
+    def place(line: NormGrowth) -> list[int]:
+        labels = {**line.labels, "size": line.size}
+        return [known[labels[name]] for known, name in zip(places, names, strict=True)]
+
+    return sorted(report.growths, key=place)
+
+
+def _row(report: Report, line: NormGrowth, models: list[str]) -> tuple[Cell, ...]:
+    seeds = sum(not isinstance(seed.slope, Unknown) for seed in line.growth.seeds)
+    grown, steepness = factor(line.growth), slope(line.growth)
+    return (
+        *(Cell(str(line.labels[name]), line.labels[name]) for name in (*models, "task")),
+        *report.label_cells(line.labels),
+        Cell(line.size.replace(" ", "\N{NO-BREAK SPACE}"), line.size),
+        Cell(str(seeds), seeds),
+        Cell(times(grown.value), grown.value, spread=grown.limits),
+        Cell(steepness.text, steepness.value, spread=steepness.limits),
+        Cell(line.growth.verdict, line.growth.verdict, note=because(line.growth)),
+    )

@@ -1,44 +1,91 @@
-"""How the largest features vary with the size of the network."""
+"""How the growth of the features varies with the size of the network."""
 
 from __future__ import annotations
 
 from orchestrator.report.blocks import Block, Cell, Column, Table, text
 from orchestrator.report.contents import Report
-from orchestrator.report.correlation import Correlation
+from orchestrator.report.growth_tables import Span, ends
+from orchestrator.report.growths import NormTrend
 from orchestrator.report.words import count, number
+from orchestrator.statistics.interval import Interval, Unknown
 
 METHOD = (
-    "The median over the seeds of each size is taken first, so n counts sizes; diverged trials "
-    "rank highest. Intervals are Fisher's z with Bonett and Wright's standard error; if "
-    "\N{GREEK SMALL LETTER RHO} is ±1, it is first moved half an exchange of neighbouring ranks "
-    "towards zero. Below three sizes no correlation is given, at three no interval."
+    "n counts sizes, since the seeds of one size share a network. Spearman's "
+    "\N{GREEK SMALL LETTER RHO} is over the medians of the sizes, where diverged trials rank "
+    "highest; its interval is Fisher's z with Bonett and Wright's standard error. p is the share "
+    "of the orders of the sizes that are at least as extreme: never below 2/6 with 3 sizes, or "
+    "2/24 with 4. The exponent b is that of growth ~ size^b, by least squares on the means of the "
+    "sizes, with a 95 % interval for other seeds and sizes. It decides, and p where a trial "
+    "diverged."
 )
 
 
 def blocks(report: Report) -> tuple[Block, ...]:
-    if not report.correlations:
+    figures = report.drawn("size")
+    if not report.drawn("trace"):
         return ()
+    if not report.trends:
+        said = "All networks have one size: nothing can be said about growth with size."
+        return (text("method", said),)
+    if said := _no_trend(report.trends):
+        return (*figures, text("method", said))
     models = [name for name in report.frame.tables_by if report.frame.trials[name].nunique() > 1]
     columns = (
         *(Column((name,)) for name in (*models, "task")),
         *report.label_columns(),
         Column(("against",)),
-        *(Column((head,), "right") for head in ("from", "to", "step", "growth")),
+        *(Column((head,), "right") for head in ("from", "to")),
         Column(("Spearman, 95 % interval",)),
+        *(Column((head,), "right") for head in ("p", "exponent")),
+        Column(("growth with size",)),
     )
-    rows = tuple(_row(report, line, models) for line in report.correlations)
-    table = Table(columns, rows, "Growth with size", "largest group's mean square")
-    return (*report.drawn("size"), table, text("method", METHOD))
+    rows = tuple(_row(report, line, models) for line in report.trends)
+    table = Table(columns, rows, "Growth with size", "since step 0, largest group's mean square")
+    return (*figures, table, text("method", METHOD))
 
 
-def _row(report: Report, line: Correlation, models: list[str]) -> tuple[Cell, ...]:
+def _no_trend(trends: tuple[NormTrend, ...]) -> str:
+    """One sentence where no line has a correlation, for want of sizes; else ""."""
+    sizes = max(line.trend.rank.n for line in trends)
+    if sizes > 2:
+        return ""
+    if not sizes:
+        return "No trial with feature traces has ended, so there is no growth with size."
+    return (
+        f"{sizes} {'size' if sizes == 1 else 'sizes'} with ended trials: no correlation of growth "
+        "with size. It takes 3 sizes, and 4 for an interval. The growth at each size is in the "
+        "table above."
+    )
+
+
+def _row(report: Report, line: NormTrend, models: list[str]) -> tuple[Cell, ...]:
+    found, between = line.trend, ends(report.frame, line)
+    low, high = between or (None, None)
+    exponent = (
+        Span(found.slope.estimate, found.slope.low, found.slope.high)
+        if isinstance(found.slope, Interval)
+        else Span(None)
+    )
+    p = None if isinstance(found.p, Unknown) else found.p
+    left_out = _left_out(len(line.left_out))
+    why = (
+        found.sentence.removeprefix(f"{found.verdict}: ")
+        if isinstance(found.slope, Unknown) and found.rank.rho is not None
+        else ""
+    )
     return (
         *(Cell(str(line.labels[name]), line.labels[name]) for name in (*models, "task")),
         *report.label_cells(line.labels),
         Cell(line.measure, line.measure),
-        Cell(count(line.smallest), line.smallest),
-        Cell(count(line.largest), line.largest),
-        Cell(str(line.step), line.step),
-        Cell(f"\N{MULTIPLICATION SIGN} {number(line.growth)}", line.growth),
-        Cell(str(line.rank), line.rank.rho),
+        *(Cell("" if end is None else count(end), end) for end in (low, high)),
+        Cell(str(found.rank), found.rank.rho),
+        Cell("" if p is None else f"{p:.3f}", p),
+        Cell(number(exponent.value), exponent.value, spread=exponent.limits),
+        Cell(
+            found.verdict, found.verdict, note="; ".join(part for part in (why, left_out) if part)
+        ),
     )
+
+
+def _left_out(n: int) -> str:
+    return f"{n} trial{'s' if n > 1 else ''} left out" if n else ""

@@ -1,0 +1,238 @@
+"""What makes two trials comparable: their final scores, and all that they must agree in.
+
+Two trials are compared if they differ in nothing but the norm and what belongs to it (the ends of
+the network, the standardisation of inputs), their placement, and what was observed. So they agree
+in the rest of the spec, the commit of the code, the step of the final score, the images, and how
+these were scored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.plan.states import State
+from orchestrator.report.frame import Frame, in_words, records
+from trainers.catalog import METRICS
+from trainers.spec import RunSpec
+
+FP32 = "fp32"
+# The one column of a trial whose journal has the mean of a set but not the scores of its images.
+MEAN = "(mean of the set)"
+NOT_RECORDED = "not recorded"
+OF_THE_NORM = frozenset(
+    {"model.norm", "model.embed_norm", "model.end_norm", "model.stdnorm", "training.seed"}
+)
+# What cannot change the weights, or only says how `initial` was read.
+NOT_COMPARED = frozenset({"version", "observe", "placement", "training.initial_strict"})
+SHA256 = re.compile(r"[0-9a-f]{13,64}")
+MOST_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Final:
+    """A trial's final scores of one set by one metric.
+
+    `values` are by image, or by MEAN alone. `facts` are what a comparable trial has as well;
+    `set_sha256` may be "", which agrees with any.
+    """
+
+    trial: str
+    values: Mapping[str, float]
+    facts: Mapping[str, str]
+    set_sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Key:
+    """What was scored: the trial, the set, the metric, and how the network ran."""
+
+    trial: str
+    set: str
+    metric: str
+    precision: str = FP32
+    tile: str = ""
+
+
+def finals(frame: Frame) -> dict[Key, Final | str]:
+    """The final scores of all completed trials; a text says why scores cannot be used.
+
+    What training scored at its last step comes before an evaluation of the same kind, and scores of
+    images before a mean alone.
+    """
+    found: dict[Key, Final | str] = {}
+    done = {
+        row["trial"]: row["step"] for row in records(frame.trials) if row["state"] == State.DONE
+    }
+    facts = {trial: facts_of(frame, trial) for trial in done}
+    evaluated: dict[Key, Final | str] = {}
+    for source, key, step, how, sha256, values in _scored(frame):
+        if key.trial not in done:
+            continue
+        last = done[key.trial]
+        score: Final | str = (
+            values
+            if isinstance(values, str)
+            else Final(
+                key.trial,
+                values,
+                {
+                    **facts[key.trial],
+                    "final step": f"{last:.0f}",
+                    "scored with": how or NOT_RECORDED,
+                },
+                sha256,
+            )
+        )
+        if source == "training" and step == last:
+            found[key] = score
+        elif source == "evaluation":
+            if step != last:
+                score = f"evaluated at {_step(step)}, trained to {_step(last)}"
+            evaluated[key] = _one_of(evaluated.get(key), score)
+    means = {
+        key: Final(
+            key.trial,
+            {MEAN: value},
+            {
+                **facts[key.trial],
+                "final step": f"{done[key.trial]:.0f}",
+                "scored with": NOT_RECORDED,
+            },
+        )
+        for key, value in _means(frame, done)
+    }
+    return {**means, **evaluated, **found}
+
+
+def _one_of(earlier: Final | str | None, score: Final | str) -> Final | str:
+    """Two evaluations that ran the network alike: the newer one, unless they scored differently."""
+    if isinstance(earlier, Final) and isinstance(score, Final):
+        unlike = differing(earlier, score, "one evaluation", "another")
+        return f"evaluated twice: {unlike}" if unlike else score
+    return earlier if isinstance(earlier, str) else score
+
+
+def _scored(
+    frame: Frame,
+) -> Iterator[tuple[str, Key, float | None, str, str, dict[str, float] | str]]:
+    """Source, key, step, how, checksum and scores by image of whatever was scored.
+
+    In place of scores, a text says that they cannot be told apart.
+    """
+    if frame.images.empty:
+        return
+    rows = frame.images[frame.images["metric"].isin(METRICS.names)]
+    last = rows["trial"].map(dict(zip(frame.trials["trial"], frame.trials["step"], strict=True)))
+    rows = rows[(rows["source"] == "evaluation") | (rows["step"] == last)]
+    by = ["source", "trial", "set", "metric", "inference_precision", "tile"]
+    by += ["step", "how_scored", "set_sha256"]
+    for values, part in rows.groupby(by, sort=False, dropna=False):
+        source, trial, name, metric, precision, tile, step, how, sha256 = values
+        key = Key(trial, name, metric, precision or FP32, tile)
+        scores = dict(zip(part["image"], map(float, part["value"]), strict=True))
+        if len(scores) < len(part):
+            twice = part["image"][part["image"].duplicated()].iloc[0]
+            yield source, key, step, how, sha256, f"has two scores of one image, {twice}"
+            continue
+        yield source, key, step, how, sha256, scores
+
+
+def _means(frame: Frame, done: Mapping[str, float]) -> Iterator[tuple[Key, float]]:
+    """What training scored at its last step, as means of sets."""
+    rows = frame.points[frame.points["metric"].str.startswith("val/")]
+    for trial, name, step, value in zip(
+        rows["trial"], rows["metric"], rows["step"], rows["value"], strict=True
+    ):
+        dataset, _, metric = name.removeprefix("val/").rpartition("/")
+        if done.get(trial) == step and metric in METRICS.names:
+            yield Key(trial, dataset, metric), float(value)
+
+
+def _step(step: float | None) -> str:
+    return f"step {step:.0f}" if step is not None and step == step else "a step not recorded"
+
+
+def why_missing(row: Mapping[str, Any], asked: str = "") -> str:
+    """Why a trial has no final score: `diverged at step 37`, `done, not evaluated at int8`."""
+    if row["state"] != State.DONE:
+        return in_words(row)
+    return f"done, not evaluated{asked}"
+
+
+def facts_of(frame: Frame, trial: str) -> dict[str, str]:
+    """What a trial was trained with, by name; values are texts, several of them in one."""
+    facts: dict[str, list[str]] = {}
+    for spec in frame.recorded.get(trial, ()):
+        for name, value in _fields(spec):
+            facts.setdefault(name, []).append(_short(value))
+    look = frame.looks.get(trial)
+    commits = [_short(attempt.get("commit") or NOT_RECORDED) for attempt in look.tried if look]
+    facts["commit"] = commits or [NOT_RECORDED]
+    return {name: ", then ".join(dict.fromkeys(values)) for name, values in facts.items()}
+
+
+def _fields(spec: RunSpec) -> Iterator[tuple[str, Any]]:
+    """The fields of a spec that comparable trials have in common, by dotted name."""
+    return _flat(spec.model_dump(mode="json"), "")
+
+
+def _flat(value: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, item in value.items():
+        dotted = f"{prefix}{name}"
+        if dotted in OF_THE_NORM or dotted in NOT_COMPARED:
+            continue
+        if isinstance(item, dict):
+            yield from _flat(item, f"{dotted}.")
+        else:
+            yield dotted, item
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:12] if SHA256.fullmatch(text) else text
+
+
+def differing(one: Final, other: Final, name: str, other_name: str) -> str:
+    """What two trials disagree in, with both values: `commit aa for i_ln, bb for rms_norm`."""
+    names = [*one.facts, *(fact for fact in other.facts if fact not in one.facts)]
+    unlike = {
+        fact: f"{fact} {one.facts.get(fact, 'none')} for {name}, "
+        f"{other.facts.get(fact, 'none')} for {other_name}"
+        for fact in names
+        if one.facts.get(fact) != other.facts.get(fact)
+    }
+    if "training.steps" in unlike:  # which explains the other
+        unlike.pop("final step", None)
+    said = list(unlike.values())
+    if set(one.values) != set(other.values):
+        said.append(_other_images(one, other, name, other_name))
+    elif one.set_sha256 and other.set_sha256 and one.set_sha256 != other.set_sha256:
+        sums = (_short(one.set_sha256), _short(other.set_sha256))
+        said.append(f"set with checksum {sums[0]} for {name}, {sums[1]} for {other_name}")
+    more = [f"and {len(said) - MOST_NAMED} more"] if len(said) > MOST_NAMED else []
+    return "; ".join(said[:MOST_NAMED] + more)
+
+
+def _other_images(one: Final, other: Final, name: str, other_name: str) -> str:
+    if MEAN in one.values or MEAN in other.values:
+        counts = [
+            "the mean alone" if MEAN in final.values else f"{len(final.values)} images"
+            for final in (one, other)
+        ]
+        return f"scores of {counts[0]} for {name}, of {counts[1]} for {other_name}"
+    only = [
+        f"{_named(set(a.values) - set(b.values))} only for {whose}"
+        for a, b, whose in ((one, other, name), (other, one, other_name))
+        if set(a.values) - set(b.values)
+    ]
+    counted = f"{len(one.values)} images for {name}, {len(other.values)} for {other_name}"
+    return f"{counted} ({', '.join(only)})"
+
+
+def _named(images: Iterable[str]) -> str:
+    names = sorted(images)
+    more = [f"and {len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    return ", ".join(names[:MOST_NAMED] + more)

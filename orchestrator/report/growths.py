@@ -1,0 +1,206 @@
+"""How far the features of each norm have grown since step 0, and what that does with size.
+
+A line is one norm at one size, task and recipe; its trials differ in their seed alone. The curve of
+a trial is the mean square of its largest group, and orchestrator.statistics.growth judges it at the
+trial's last planned step. orchestrator.statistics.correlation relates growth to parameters, width
+and depth, over the networks of one norm that differ in nothing else.
+
+A trial that diverged counts as infinite at every later step. One that has not ended (running,
+failed, stopped early, damaged) or was trained by another commit than the others of its line is
+left out, and named.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from orchestrator.plan.axes import Axis
+from orchestrator.plan.states import State
+from orchestrator.report.frame import Frame, in_words, records
+from orchestrator.statistics.correlation import Size, Trend, trend
+from orchestrator.statistics.growth import Growth, Trace, growth
+from orchestrator.statistics.interval import Unknown
+
+TRACE = "feature/mean_square/group_"
+Row = Mapping[str, Any]
+Curve = tuple[tuple[int, ...], tuple[float, ...]]  # steps and values
+
+
+@dataclass(frozen=True)
+class NormGrowth:
+    """One norm at one size, task and recipe.
+
+    `labels` are the values of all axes but the repetitions, `trials` the ids of every trial of the
+    line in the order of `growth.seeds`.
+    """
+
+    labels: Mapping[str, Any]
+    size: str
+    parameters: int
+    trials: tuple[str, ...]
+    growth: Growth
+
+
+@dataclass(frozen=True)
+class NormTrend:
+    """One norm's growth against one measure: parameters, width or depth.
+
+    `labels` are the values of all axes but sizes and repetitions, `trials` the ids of those that
+    count. `left_out` says for each other trial why it does not: "w24 d2, seed 1: pending".
+    """
+
+    labels: Mapping[str, Any]
+    measure: str
+    trend: Trend
+    trials: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def growths(frame: Frame) -> tuple[NormGrowth, ...]:
+    """The growth of every norm, size, task and recipe of the sweep, in file order."""
+    traced = largest_groups(frame)
+    curves: dict[str, Curve] = {
+        str(trial): (tuple(map(int, part["step"])), tuple(map(float, part["value"])))
+        for trial, part in traced.groupby("trial", sort=False, observed=True)
+    }
+    return tuple(
+        _growth_of(frame, labels, rows, curves)
+        for labels, rows in _lines(frame, lambda axis: axis.role != "repeat")
+    )
+
+
+def trends(frame: Frame, known: Sequence[NormGrowth] | None = None) -> tuple[NormTrend, ...]:
+    """Each norm's growth against every measure that varies in the sweep, in file order.
+
+    `known`: the growths of the frame, if they have just been computed.
+    """
+    known = growths(frame) if known is None else known
+    varying = measures(frame)
+    found = []
+    for labels, rows in _lines(frame, lambda axis: axis.role not in ("size", "repeat")):
+        networks = [line for line in known if labels.items() <= line.labels.items()]
+        apart = trained_apart(frame, rows)
+        for measure in varying:
+            found.append(_trend_of(labels, measure, networks, apart))
+    return tuple(found)
+
+
+def measures(frame: Frame) -> tuple[str, ...]:
+    """The measures of size that vary: parameters, and width or depth."""
+    sizes = [name for name in frame.sizes if len(_distinct(frame.trials[name])) > 1]
+    return ("parameters", *sizes) if sizes else ()
+
+
+def group_traces(frame: Frame) -> pd.DataFrame:
+    """The points that are mean squares of groups."""
+    names = [name for name in frame.points["metric"].unique() if str(name).startswith(TRACE)]
+    return frame.points[frame.points["metric"].isin(names)]
+
+
+def largest_groups(frame: Frame) -> pd.DataFrame:
+    """One curve per trial: trial, axes, size, step, and the largest group's mean square as value.
+
+    It is infinite where that of any group is not finite. Steps at which a group has no value are
+    left out.
+    """
+    traces = group_traces(frame)[["trial", "step", "value"]]
+    values = traces["value"].astype(float)
+    finite = traces.assign(value=values.where(np.isfinite(values), math.inf))
+    steps = finite.groupby(["trial", "step"], observed=True)["value"].agg(["max", "size"])
+    curve = steps.rename(columns={"max": "value"}).reset_index()
+    groups = curve.groupby("trial", observed=True)["size"].transform("max")
+    whole = curve.loc[curve["size"] == groups, ["trial", "step", "value"]]
+    labels = frame.trials[["trial", *(axis.name for axis in frame.axes), "size"]]
+    return labels.merge(whole, on="trial")
+
+
+def trained_apart(frame: Frame, rows: Sequence[Row]) -> dict[str, str]:
+    """The trials that another commit has trained than most of these, and a phrase for each.
+
+    Of two commits with equally many trials, the one that comes first counts.
+    """
+    commits = {
+        row["trial"]: tuple(
+            dict.fromkeys(str(attempt.get("commit") or "unknown")[:12] for attempt in look.tried)
+        )
+        for row in rows
+        if (look := frame.looks.get(row["trial"])) is not None and look.tried
+    }
+    if len(set(commits.values())) < 2:
+        return {}
+    ((usual, _),) = Counter(commits.values()).most_common(1)
+    return {
+        trial: f"trained by commit {' and '.join(own)}, the others by {' and '.join(usual)}"
+        for trial, own in commits.items()
+        if own != usual
+    }
+
+
+def _growth_of(
+    frame: Frame, labels: Row, rows: Sequence[Row], curves: Mapping[str, Curve]
+) -> NormGrowth:
+    apart = trained_apart(frame, rows)
+    traces = [_trace(row, curves.get(row["trial"]), apart.get(row["trial"], "")) for row in rows]
+    return NormGrowth(
+        labels,
+        str(rows[0]["size"]),
+        int(rows[0]["parameters"]),
+        tuple(row["trial"] for row in rows),
+        growth(traces, int(rows[0]["steps"])),
+    )
+
+
+def _trace(row: Row, curve: Curve | None, apart: str) -> Trace:
+    state, seed = State(row["state"]), int(row["seed"])
+    if not state.has_ended or apart:
+        return Trace(seed, (), ((),), missing=apart if state.has_ended else in_words(row))
+    steps, values = curve or ((), ())
+    if state == State.DIVERGED:
+        return Trace(seed, steps, (values,), diverged_at=int(row["step"]))
+    return Trace(seed, steps, (values,), missing="" if steps else "it recorded no feature traces")
+
+
+def _trend_of(
+    labels: Row, measure: str, networks: Sequence[NormGrowth], apart: Mapping[str, str]
+) -> NormTrend:
+    sizes, trials, left_out = [], [], []
+    for network in networks:
+        at = network.parameters if measure == "parameters" else network.labels[measure]
+        found = []
+        for trial, seed in zip(network.trials, network.growth.seeds, strict=True):
+            value = math.inf if seed.diverged else seed.log10_growth
+            if trial in apart or at is None:
+                value = Unknown(apart.get(trial, f"no {measure} is given"))
+            if isinstance(value, Unknown):
+                left_out.append(f"{network.size}, seed {seed.seed}: {value.reason}")
+            else:
+                found.append(value)
+                trials.append(trial)
+        if found:
+            sizes.append(Size(float(at), tuple(found)))
+    return NormTrend(labels, measure, trend(sizes), tuple(trials), tuple(left_out))
+
+
+def _lines(frame: Frame, tells: Callable[[Axis], bool]) -> list[tuple[Row, list[Row]]]:
+    """The trials with equal values of the axes that `tells` picks, in file order."""
+    names = [axis.name for axis in frame.axes if tells(axis)]
+    lines: dict[tuple[Any, ...], list[Row]] = {}
+    for row in records(frame.trials):
+        lines.setdefault(tuple(_known(row[name]) for name in names), []).append(row)
+    return [(dict(zip(names, values, strict=True)), rows) for values, rows in lines.items()]
+
+
+def _known(value: Any) -> Any:
+    """A label as the plan has it: pandas makes NaN of a missing number."""
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _distinct(values: pd.Series) -> set[Any]:
+    return {_known(value) for value in values}

@@ -1,0 +1,276 @@
+"""Final scores by place, and the differences of two norms, paired by seed and image.
+
+A place is one network, task and recipe, one set and metric. Seeds whose two trials are not
+comparable are left out, and named (orchestrator.report.comparable); so are those of a minority, if
+seeds were trained or scored differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orchestrator.plan.axes import COMPARED
+from orchestrator.report.comparable import FP32, Final, Key, differing, finals, why_missing
+from orchestrator.report.frame import Frame, records
+from orchestrator.statistics.interval import Unknown
+from trainers.catalog import METRICS
+
+BASELINE = "layer_norm"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where norms are compared: everything but the norm and the seed.
+
+    `labels` has every axis but the norm and the repetitions; `size` is the frame's label of it.
+    `precision` and `tile` are those of inference.
+    """
+
+    labels: Mapping[str, Any]
+    size: str
+    set: str
+    metric: str
+    precision: str = FP32
+    tile: str = ""
+
+    @property
+    def run(self) -> str:
+        """How the network ran, in words: `int8, tiles 64+16`; "" for fp32 on whole images."""
+        tiles = [f"tiles {self.tile}"] if self.tile else []
+        return ", ".join([self.precision, *tiles] if (self.precision, tiles) != (FP32, []) else [])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One norm's final scores at a place: `table` is (S, I), `trials` are the ids by seed.
+
+    Where only means were recorded, `images` is (MEAN,). `left_out` says why seeds have no scores.
+    """
+
+    place: Place
+    norm: str
+    seeds: tuple[int, ...]
+    images: tuple[str, ...]
+    table: NDArray[np.float64]
+    trials: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Paired:
+    """The differences (S, I) of two norms, or why there are none.
+
+    `trials` are the ids of the candidate's by seed, then the reference's.
+    """
+
+    seeds: tuple[int, ...]
+    images: tuple[str, ...]
+    trials: tuple[str, ...]
+    differences: NDArray[np.float64] | Unknown
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Index:
+    """A frame's trials and scores, found by place, and the pairs that have been made of them.
+
+    `by` are the axes of a place, `sizes` those of them that are sizes.
+    """
+
+    by: tuple[str, ...]
+    sizes: tuple[str, ...]
+    seeds: str
+    baseline: str
+    cells: Mapping[tuple[str, ...], Mapping[str, list[dict[str, Any]]]]
+    finals: Mapping[Key, Final | str]
+    paired: dict[tuple[Any, ...], Paired] = field(default_factory=dict)
+
+    def at(self, place: Place) -> Mapping[str, list[dict[str, Any]]]:
+        """The rows of the trials at a place, by norm."""
+        return self.cells.get(self.key(place.labels), {})
+
+    def key(self, labels: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(str(labels.get(name)) for name in self.by)
+
+    def final(self, row: Mapping[str, Any], place: Place) -> Final | str:
+        """A trial's scores at a place, or why it has none."""
+        key = Key(row["trial"], place.set, place.metric, place.precision, place.tile)
+        asked = f" at {place.run}" if place.run else ""
+        return self.finals.get(key) or why_missing(row, asked)
+
+
+_indices: WeakKeyDictionary[Frame, Index] = WeakKeyDictionary()  # read once for all contrasts
+
+
+def index_of(frame: Frame) -> Index:
+    if frame not in _indices:
+        repeats = [axis.name for axis in frame.axes if axis.role == "repeat"]
+        by = tuple(
+            axis.name for axis in frame.axes if axis.name != COMPARED and axis.role != "repeat"
+        )
+        cells: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
+        for row in records(frame.trials):
+            cell = cells.setdefault(tuple(str(row.get(name)) for name in by), {})
+            cell.setdefault(row[COMPARED], []).append(row)
+        _indices[frame] = Index(
+            by, tuple(frame.sizes), repeats[0], baseline(frame), cells, finals(frame)
+        )
+    return _indices[frame]
+
+
+def baseline(frame: Frame) -> str:
+    """The norm that others are compared with: layer_norm, or else the first of the file."""
+    norms = [str(norm) for norm in frame.names(COMPARED)]
+    return BASELINE if BASELINE in norms else norms[0]
+
+
+def places(frame: Frame) -> tuple[Place, ...]:
+    """Every place, in file order: what the sweep evaluates, then what else has been scored."""
+    index = index_of(frame)
+    by_trial: dict[str, list[Key]] = {}
+    for key in index.finals:
+        by_trial.setdefault(key.trial, []).append(key)
+    found = []
+    for cell in index.cells.values():
+        rows = [row for of_norm in cell.values() for row in of_norm]
+        labels = {name: rows[0][name] for name in index.by}
+        scored = [key for row in rows for key in by_trial.get(row["trial"], ())]
+        asked = [
+            (name, metric, FP32, "")
+            for name in dict.fromkeys(name for row in rows for name in row["evaluate"])
+            for metric in METRICS.names
+        ]
+        also = sorted(
+            ((key.set, key.metric, key.precision, key.tile) for key in scored),
+            key=lambda one: (one[2:] != (FP32, ""), one[2:]),
+        )
+        found += [Place(labels, rows[0]["size"], *one) for one in dict.fromkeys([*asked, *also])]
+    return tuple(found)
+
+
+def scores(frame: Frame, place: Place, norm: str) -> Scores | Unknown:
+    """A norm's final scores at a place; unknown if no seed has any, or one is not finite."""
+    index = index_of(frame)
+    found: dict[int, Final] = {}
+    out: dict[int, str] = {}
+    for row in index.at(place).get(norm, ()):
+        final = index.final(row, place)
+        if isinstance(final, str):
+            out[row[index.seeds]] = final
+        else:
+            found[row[index.seeds]] = final
+    kept = _largest_group(found, lambda final: final, out)
+    left_out = _by_reason(out)
+    if not kept:
+        return Unknown("; ".join(left_out) or f"{norm} is not in the sweep here")
+    finals_kept = list(kept.values())
+    images = tuple(finals_kept[0].values)
+    table = _table(finals_kept, images)
+    if (why := _not_finite(table, list(kept), images, place.metric, norm)) is not None:
+        return Unknown(why)
+    trials = tuple(final.trial for final in finals_kept)
+    return Scores(place, norm, tuple(kept), images, table, trials, left_out)
+
+
+def paired(index: Index, place: Place, candidate: str, reference: str) -> Paired:
+    ran = (place.set, place.metric, place.precision, place.tile)
+    key = (index.key(place.labels), ran, candidate, reference)
+    if key not in index.paired:
+        index.paired[key] = _pair(index, place, candidate, reference)
+    return index.paired[key]
+
+
+def _pair(index: Index, place: Place, candidate: str, reference: str) -> Paired:
+    norms = (candidate, reference)
+    rows = [{row[index.seeds]: row for row in index.at(place).get(norm, ())} for norm in norms]
+    found: dict[int, tuple[Final, Final]] = {}
+    out: dict[int, str] = {}
+    for seed in dict.fromkeys([*rows[0], *rows[1]]):
+        ends = [
+            index.final(of_norm[seed], place) if seed in of_norm else "not in the sweep"
+            for of_norm in rows
+        ]
+        one, other = ends
+        if isinstance(one, str) or isinstance(other, str):
+            out[seed] = ", ".join(
+                f"{norm} {end}"
+                for norm, end in zip(norms, ends, strict=True)
+                if isinstance(end, str)
+            )
+        elif unlike := differing(one, other, *norms):
+            out[seed] = unlike
+        else:
+            found[seed] = one, other
+    kept = _largest_group(found, lambda pair: pair[0], out)
+    left_out = _by_reason(out)
+    if not kept:
+        none = "; ".join(left_out) or "neither is in the sweep here"
+        return Paired((), (), (), Unknown(f"cannot be compared: {none}"), left_out)
+    seeds, (ones, others) = list(kept), zip(*kept.values(), strict=True)
+    images = tuple(ones[0].values)
+    tables = [_table(of_norm, images) for of_norm in (ones, others)]
+    bad = [
+        why
+        for table, norm in zip(tables, norms, strict=True)
+        if (why := _not_finite(table, seeds, images, place.metric, norm)) is not None
+    ]
+    trials = tuple(final.trial for final in (*ones, *others))
+    differences = Unknown(f"cannot be compared: {'; '.join(bad)}") if bad else tables[0] - tables[1]
+    return Paired(tuple(seeds), images, trials, differences, left_out)
+
+
+def _largest_group(
+    found: Mapping[int, Any], final_of: Callable[[Any], Final], out: dict[int, str]
+) -> dict[int, Any]:
+    """The seeds that agree with most others, in order; the reasons of the rest go to `out`."""
+    groups: list[list[int]] = []
+    for seed, one in found.items():
+        for group in groups:
+            if not differing(final_of(found[group[0]]), final_of(one), "", ""):
+                group.append(seed)
+                break
+        else:
+            groups.append([seed])
+    if not groups:
+        return {}
+    most = max(groups, key=len)
+    for seed, one in found.items():
+        if seed not in most:
+            leader = final_of(found[most[0]])
+            out[seed] = differing(final_of(one), leader, "it", f"seed {most[0]}")
+    return {seed: found[seed] for seed in most}
+
+
+def _table(ends: Sequence[Final], images: Sequence[str]) -> NDArray[np.float64]:
+    return np.array([[final.values[image] for image in images] for final in ends])
+
+
+def _not_finite(
+    table: NDArray[np.float64], seeds: Sequence[int], images: Sequence[str], metric: str, norm: str
+) -> str | None:
+    """Where scores are not finite, if any are not. PSNR of an image restored exactly is inf."""
+    bad = np.argwhere(~np.isfinite(table))
+    if not len(bad):
+        return None
+    seed, image = bad[0]
+    more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return (
+        f"{metric} of {norm} is {table[seed, image]} at seed {seeds[seed]}, {images[image]}{more}"
+    )
+
+
+def _by_reason(out: Mapping[int, str]) -> tuple[str, ...]:
+    """`seed 2: pending`, `seeds 0, 1: diverged at step 37`."""
+    reasons: dict[str, list[int]] = {}
+    for seed, why in sorted(out.items()):
+        reasons.setdefault(why, []).append(seed)
+    return tuple(
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}: {why}"
+        for why, seeds in reasons.items()
+    )
