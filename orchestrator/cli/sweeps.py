@@ -245,6 +245,9 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Default: STORE/sweeps/NAME/report.")
     ] = None,
+    all_traces: Annotated[
+        bool, typer.Option("--all-traces", help="Write every point to traces.csv.")
+    ] = False,
     data: Data = None,
 ) -> int:
     """Write the report of a sweep: HTML, Markdown and CSV."""
@@ -253,7 +256,11 @@ def report(
 
     print(
         write_report(
-            load_plan(file, finder(data), weights(store, check=False)), store, tracking, out
+            load_plan(file, finder(data), weights(store, check=False)),
+            store,
+            tracking,
+            out,
+            all_traces=all_traces,
         ).page
     )
     return 0

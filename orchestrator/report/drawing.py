@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import StringIO
 from typing import Any, Literal
 
@@ -49,6 +49,7 @@ RC: Any = {
     "legend.frameon": False,
 }
 PAGE_IN = 11.5
+MANY_PANELS = 24  # fitting the layout of more takes many seconds
 LINE_PT = 11
 
 
@@ -82,21 +83,21 @@ def draw_norms(
     axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, log: bool, markers: bool
 ) -> None:
     """Draw each norm's average as a thick line and its trials, if several, as thin ones."""
-    average: Callable[[pd.Series], float] = _geometric_mean if log else _mean
     for norm, style in styles.items():
         curves = series[series[COMPARED] == norm]
         curves = curves[np.isfinite(curves["value"]) & ((curves["value"] > 0) | (not log))]
         if curves.empty:
             continue
         trials = [trial.sort_values("step") for _, trial in parts(curves, "trial")]
-        if len(trials) > 1:
-            for trial in trials:
-                axes.plot(
-                    trial["step"], trial["value"], color=style.colour, linewidth=0.7, alpha=0.4
-                )
-        mean = curves.groupby("step")["value"].agg(average)
+        if len(trials) > 1:  # as one line with gaps, because each line takes a millisecond
+            gap = pd.DataFrame({"step": [math.nan], "value": [math.nan]})
+            thin = pd.concat([piece for trial in trials for piece in (trial[[*gap]], gap)])
+            axes.plot(thin["step"], thin["value"], color=style.colour, linewidth=0.7, alpha=0.4)
+        values = np.log(curves["value"]) if log else curves["value"]
+        at_steps = values.groupby(curves["step"])
+        mean = np.exp(at_steps.mean()) if log else at_steps.mean()
         # Only steps that all trials have: an average over fewer would jump where one of them ends.
-        complete = mean[curves.groupby("step")["trial"].nunique() == len(trials)]
+        complete = mean[at_steps.size() == len(trials)]
         drawn = complete if len(complete) else mean
         every = max(1, len(drawn) // 5)
         axes.plot(
@@ -128,14 +129,6 @@ def mark_divergence(
                 markersize=9,
                 markeredgewidth=2,
             )
-
-
-def _mean(values: pd.Series) -> float:
-    return float(values.mean())
-
-
-def _geometric_mean(values: pd.Series) -> float:
-    return math.exp(float(np.log(values).mean()))
 
 
 def slug_of(*parts: str) -> str:
@@ -172,10 +165,29 @@ def panels(
     width = max(2.3, min(widest, PAGE_IN / columns))
     height = 0.28 + 0.55 * width if width > 3 else 0.75 * width
     height += lines_below * LINE_PT / 72
-    canvas = Canvas(figsize=(width * columns, height * rows + 0.35), layout="constrained")
-    canvas.get_layout_engine().set(h_pad=0.08, w_pad=0.08)  # type: ignore[union-attr, call-arg]
+    canvas = Canvas(figsize=(width * columns, height * rows + 0.35))
+    if rows * columns <= MANY_PANELS:
+        canvas.set_layout_engine("constrained", h_pad=0.08, w_pad=0.08)
     panels = canvas.subplots(rows, columns, squeeze=False, sharey=share)
+    if rows * columns > MANY_PANELS:
+        _lay_out(canvas, rows, columns, lines_below)
     return canvas, [list(line) for line in panels]
+
+
+def _lay_out(canvas: Canvas, rows: int, columns: int, lines_below: int) -> None:
+    """Give panels fixed room (inches) for labels. To fit it to them takes longer than drawing."""
+    left, right, top, bottom, gap = 0.6, 0.1, 0.25, 0.45 + lines_below * LINE_PT / 72, 0.2
+    width, height = canvas.get_size_inches()
+    of_one = (width - left - right - gap * (columns - 1)) / columns
+    high = (height - 0.35) / rows - top - bottom
+    canvas.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        top=1 - (0.35 + top) / height,  # the legend is above
+        bottom=bottom / height,
+        wspace=gap / of_one,
+        hspace=(top + bottom) / high,
+    )
 
 
 def finish(axes: Axes, label_x: str, label_y: str, *, log: bool) -> None:

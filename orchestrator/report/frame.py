@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from orchestrator.plan.axes import COMPARED, Axis, Role, axes_named
@@ -75,6 +76,11 @@ class Frame:
         """The number of repetitions, which are the seeds."""
         return len(self.trials[self._of("repeat")].drop_duplicates())
 
+    @property
+    def diverged(self) -> list[str]:
+        """The ids of the trials that diverged."""
+        return list(self.trials.loc[self.trials["state"] == State.DIVERGED, "trial"])
+
     def _of(self, role: Role) -> list[str]:
         return [axis.name for axis in self.axes if axis.role == role]
 
@@ -115,9 +121,10 @@ def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.Dat
 
 def where(frame: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
     """The rows with these values."""
+    chosen = np.ones(len(frame), dtype=bool)
     for name, label in labels.items():
-        frame = frame[frame[name] == label]
-    return frame
+        chosen &= (frame[name] == label).to_numpy(dtype=bool)
+    return frame if chosen.all() else frame[chosen]
 
 
 def keyed(frame: pd.DataFrame, *keys: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:

@@ -10,8 +10,7 @@ Every file is written aside and renamed, index.html last. Other files in the fol
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,8 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import growth_tables, tables
+from orchestrator.report import growth_tables, tables, thinning
+from orchestrator.report.as_csv import as_csv
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
@@ -54,19 +54,21 @@ def write_report(
     out: Path | None = None,
     *,
     frame: Frame | None = None,
+    all_traces: bool = False,
 ) -> Written:
     """Write a report on what the store holds now.
 
     It goes to the folder `out`, or to `sweeps/<name>/report` in the store. With `tracking_uri` the
     files also become artifacts in the sweep's MLflow experiment, if a trial has begun and the
     address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
-    store holds, if it has just been read.
+    store holds, if it has just been read. `all_traces`: write every point to traces.csv, however
+    many they are.
 
     Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame
-    files = render(build(plan, frame, datetime.now(UTC)))
+    files = render(build(plan, frame, datetime.now(UTC)), all_traces=all_traces)
     if out is not None:
         _write(files, out)
     else:
@@ -115,46 +117,52 @@ def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
         print(f"The report has been written, but not logged. {error}", file=sys.stderr)
 
 
-def render(report: Report) -> dict[str, str]:
+def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     """The text of each file by name; index.html is the last one."""
     made = sections(report)
     figures = [figure for section in made for figure in figures_in(section.blocks)]
-    numbers = _numbers(report)
+    traced = _traced(report.frame)
+    traces = traced if all_traces else thinning.for_file(traced, report.frame.diverged)
+    numbers = _numbers(report, traces)
     context = _context(report, made, beside=["report.md", *numbers, "figures/"])
+    context["traces"] = _share(len(traces), len(traced))
     return {
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
-        **{name: _csv(frame) for name, frame in numbers.items()},
+        **{name: as_csv(frame) for name, frame in numbers.items()},
         "report.md": _template("report.md.j2").render(context),
         "index.html": _template("page.html.j2").render(context),
     }
 
 
-def _numbers(report: Report) -> dict[str, pd.DataFrame]:
+def _traced(frame: Frame) -> pd.DataFrame:
+    names = frame.points["metric"].unique()
+    traced = [name for name in names if not re.match(UNTRACED, str(name))]
+    return frame.points[frame.points["metric"].isin(traced)]
+
+
+def _share(kept: int, there: int) -> str:
+    """A sentence on the points that traces.csv leaves out, if any."""
+    if kept == there:
+        return ""
+    return (
+        f"traces.csv has {kept:,} of {there:,} points, at evenly spaced steps with the first and "
+        "the last; `normsweep report FILE --all-traces` writes all."
+    )
+
+
+def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The numbers of the report, as files."""
     frame = report.frame
-    traced = frame.points[~frame.points["metric"].str.match(UNTRACED)]
     trials = frame.trials.join(growth_tables.by_trial(frame, report.growths))
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
         "table.csv": tables.as_frame(report.comparisons),
-        "traces.csv": traced.drop(columns=["time", "size"]),
+        "traces.csv": traces.drop(columns=["time", "size"]),
         "growth.csv": growth_tables.growth_csv(frame, report.growths),
         "correlation.csv": growth_tables.trend_csv(frame, report.trends),
         "trials.csv": trials.drop(columns=["evaluate"]),
         **images,
     }
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    """RFC 4180, but with \\n. Non-finite numbers are nan, inf or -inf; missing ones are empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(frame.columns)
-    writer.writerows(
-        ["" if value is None else value for value in row]
-        for row in frame.itertuples(index=False, name=None)
-    )
-    return text.getvalue()
 
 
 def _template(name: str) -> jinja2.Template:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.plan import Plan, Trial
+from orchestrator.plan import Plan
 from orchestrator.report.frame import read_frame
 from orchestrator.store import open_store, read_store, records
 from orchestrator.store.journals import JournalReader, put_segment, segments
@@ -122,11 +122,11 @@ def _as_rows(points: Points) -> list[str]:
     return [repr(point) for point in points]
 
 
-def _one_by_one(store: Path, trial: Trial) -> list[str]:
+def _one_by_one(store: Path, trial_id: str) -> list[str]:
     """The points as tracking gets them."""
     opened = read_store(str(store))
     reader = JournalReader(opened)
-    listed = segments(opened, trial.id)
+    listed = segments(opened, trial_id)
     return [repr(point) for point in reader.new_points(listed, may_wait=False)]
 
 
@@ -155,7 +155,7 @@ def test_points_in_columns_are_those_that_tracking_gets_one_by_one(
     put_segment(store, "odd", 1, 0, "".join(json.dumps(line) + "\n" for line in lines).encode())
     for trial in (*plan.trials, *other.trials):
         found = read_trial(store, trial.id)[1]
-        assert _as_rows(found) == _one_by_one(path, trial)
+        assert _as_rows(found) == _one_by_one(path, trial.id)
     _, found = read_trial(store, "odd")
     assert [(p.metric, p.step, p.time) for p in found] == [
         ("b", 2**53, 5.0),
@@ -165,10 +165,10 @@ def test_points_in_columns_are_those_that_tracking_gets_one_by_one(
     ]
     assert [str(p.value) for p in found] == ["1.0", "-1e-310", "nan", "-inf"]
     for kind in ("cut", "twice", "a digit changed", "a value missing", "zeroed"):
-        for file in files_of(path, "journal"):
-            trial = next(trial for trial in plan.trials if trial.id in str(file))
+        for file in files_of(path, "journal")[:4]:
+            trial_id = file.relative_to(path).parts[1]
             with damaged(file, DAMAGES[kind](file.read_bytes(), random.Random(SEED))):
-                assert _as_rows(read_trial(store, trial.id)[1]) == _one_by_one(path, trial)
+                assert _as_rows(read_trial(store, trial_id)[1]) == _one_by_one(path, trial_id)
 
 
 def test_the_frame_has_every_point_of_the_journals_in_order(sweep: tuple[Plan, Path]) -> None:
