@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import json
 import math
 import multiprocessing
 import os
@@ -65,6 +66,7 @@ LINES = (
 METRICS = tuple(name for line in LINES for name in line)
 GROWTH = {"layer_norm": 2.0, "rms_norm": 1.6, "layer_scale": 1.8, "none": 1.2}
 START = 1_764_000_000.0
+IMAGES = 5  # scored at the end of a trial
 EVERY = 17  # one trial in this many diverged
 
 
@@ -109,17 +111,19 @@ def write_trial(store: FolderStore, trial: Trial, number: int) -> None:
     diverged = number % EVERY == EVERY - 1
     values = curves(trial, steps + 1)[: steps // 2 if diverged else None]
     content = journal(trial, values)
+    seq = content.count(b"\n")
+    line = {"seq": seq, "time": START + seq, "step": len(values) - (not diverged)}
     if diverged:
-        seq = content.count(b"\n")
-        content += (
-            f'{{"seq": {seq}, "time": {START + seq}, "step": {len(values)}, "kind": "metrics",'
-            ' "values": {"train/loss": "nan"}}\n'
-        ).encode()
+        last = {**line, "kind": "metrics", "values": {"train/loss": "nan"}}
+    else:
+        images = [{"name": f"{i}.png", "psnr": 28 + i + values[-1, 0]} for i in range(IMAGES)]
+        last = {**line, "kind": "event", "event": "scores", "set": "embedded-test"}
+        last |= {"compared": "y", "border_px": 2, "images": images}
+    content += json.dumps(last).encode() + b"\n"
     record = {"host": "bench-1", "versions": {"torch": "2.13.0"}, "commit": "c0ffee" * 6}
     attempt = attempts.new_attempt(store, trial, record)
-    last = content.count(b"\n") - 1
     digest = hashlib.sha256(content).hexdigest()
-    name = f"{0:010d}-{last:010d}-{digest[:16]}.jsonl"
+    name = f"{0:010d}-{seq:010d}-{digest[:16]}.jsonl"
     segment = f"trials/{trial.id}/attempts/{attempt}/journal/{name}"
     store.put(segment, content)
     step, weights = len(values) - (not diverged), b"weights"

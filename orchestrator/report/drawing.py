@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
@@ -35,6 +35,7 @@ RC: Any = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # where it would be anyway, but found without measuring the ticks
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
@@ -49,7 +50,7 @@ RC: Any = {
     "legend.frameon": False,
 }
 PAGE_IN = 11.5
-MANY_PANELS = 24  # fitting the layout of more takes many seconds
+MANY_PANELS = 8  # fitting the layout of more takes seconds
 LINE_PT = 11
 
 
@@ -88,16 +89,20 @@ def draw_norms(
         curves = curves[np.isfinite(curves["value"]) & ((curves["value"] > 0) | (not log))]
         if curves.empty:
             continue
-        trials = [trial.sort_values("step") for _, trial in parts(curves, "trial")]
-        if len(trials) > 1:  # as one line with gaps, because each line takes a millisecond
-            gap = pd.DataFrame({"step": [math.nan], "value": [math.nan]})
-            thin = pd.concat([piece for trial in trials for piece in (trial[[*gap]], gap)])
-            axes.plot(thin["step"], thin["value"], color=style.colour, linewidth=0.7, alpha=0.4)
+        curves = curves.sort_values(["trial", "step"])
+        trials, _ = pd.factorize(curves["trial"])
+        ends = np.flatnonzero(np.diff(trials)) + 1
+        if len(ends):  # drawn as one line with gaps, since every line takes a millisecond
+            thin = (
+                np.insert(curves[name].to_numpy(dtype=float), ends, math.nan)
+                for name in ("step", "value")
+            )
+            axes.plot(*thin, color=style.colour, linewidth=0.7, alpha=0.4)
         values = np.log(curves["value"]) if log else curves["value"]
         at_steps = values.groupby(curves["step"])
         mean = np.exp(at_steps.mean()) if log else at_steps.mean()
         # Only steps that all trials have: an average over fewer would jump where one of them ends.
-        complete = mean[at_steps.size() == len(trials)]
+        complete = mean[at_steps.size() == len(ends) + 1]
         drawn = complete if len(complete) else mean
         every = max(1, len(drawn) // 5)
         axes.plot(
@@ -188,6 +193,9 @@ def _lay_out(canvas: Canvas, rows: int, columns: int, lines_below: int) -> None:
         wspace=gap / of_one,
         hspace=(top + bottom) / high,
     )
+    for axes in canvas.axes:
+        axes.xaxis.set_label_coords(0.5, -0.3 / high)
+        axes.yaxis.set_label_coords(-0.45 / of_one, 0.5)
 
 
 def finish(axes: Axes, label_x: str, label_y: str, *, log: bool) -> None:
@@ -210,6 +218,8 @@ def _log_ticks(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    if axes.get_figure().get_layout_engine() is None:  # many small panels
+        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def legend(canvas: Canvas, styles: dict[str, Style], frame: Frame) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
@@ -31,7 +32,7 @@ from orchestrator.report.growths import (
 )
 
 Texts = list[tuple[str, str]]  # colour and text of each line
-MANY_ROWS = 16  # of panels, in the figure of all groups
+MOST_PANELS = 24  # of a figure, where that leaves two sizes of each task
 
 
 def all_figures(
@@ -140,7 +141,7 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
         return []
     groups = sorted({int(name.removeprefix(TRACE)) for name in traces["metric"].unique()})
     every = [labels for labels, _ in keyed(traces, *frame.panels_by, "size")]
-    rows = every if len(every) <= MANY_ROWS else _ends(every)
+    rows = every if len(every) * len(groups) <= MOST_PANELS else _ends(every)
     canvas, panels = drawing.panels(len(rows), len(groups), widest=3.4, share="all")
     for labels, line in zip(rows, panels, strict=True):
         for group, axes in zip(groups, line, strict=True):
@@ -191,7 +192,7 @@ def _grid(
     At most four panels are in a row. `said`: lines of text below a panel, given its labels.
     """
     blocks = [labels for labels, _ in keyed(frame.trials, *frame.panels_by)]
-    sizes = frame.names("size")
+    sizes = _sizes_drawn(frame)
     columns = min(4, len(sizes))
     lines = -(-len(sizes) // columns)
     below = 0 if said is None else 1 + frame.trials[COMPARED].nunique()
@@ -221,8 +222,21 @@ def _grid(
     return canvas
 
 
+def _sizes_drawn(frame: Frame) -> list[Any]:
+    """All sizes, or evenly spaced ones with the first and the last if panels would be too many."""
+    sizes, blocks = frame.names("size"), len(keyed(frame.trials, *frame.panels_by))
+    most = max(2, MOST_PANELS // 2 // max(1, blocks))
+    if len(sizes) * blocks <= MOST_PANELS or len(sizes) <= most:
+        return sizes
+    return [sizes[i] for i in np.linspace(0, len(sizes) - 1, most).round().astype(int)]
+
+
 def _seeds_note(frame: Frame, average: str) -> str:
-    return f"Thin: {frame.repeats} seeds; thick: their {average}. " if frame.repeats > 1 else ""
+    """What the lines are, and how many sizes are drawn if it is not all."""
+    seeds = f"Thin: {frame.repeats} seeds; thick: their {average}. " if frame.repeats > 1 else ""
+    drawn, sizes = _sizes_drawn(frame), frame.names("size")
+    few = f"{len(drawn)} of {len(sizes)} sizes are drawn. " if len(drawn) < len(sizes) else ""
+    return seeds + few
 
 
 def _diverged_note(frame: Frame) -> str:

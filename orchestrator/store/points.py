@@ -59,9 +59,10 @@ class Points:
     def _first_ones(self) -> Points:
         _, step = np.unique(self.step, return_inverse=True)  # small numbers: their product is too
         of_one = step[self.line].astype(np.int64) * len(self.metrics) + self.metric
-        _, first = np.unique(of_one, return_index=True)
-        if len(first) == len(self):
+        ordered = np.sort(of_one)
+        if (ordered[1:] != ordered[:-1]).all():  # usual, and found ten times as fast
             return self
+        _, first = np.unique(of_one, return_index=True)
         first.sort()
         return Points(
             self.metrics,
