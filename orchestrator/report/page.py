@@ -122,7 +122,11 @@ def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     made = sections(report)
     figures = [figure for section in made for figure in figures_in(section.blocks)]
     traced = _traced(report.frame)
-    traces = traced if all_traces else thinning.for_file(traced, report.frame.diverged)
+    traces = (
+        traced
+        if all_traces
+        else thinning.for_file(traced, report.frame.diverged, thinning.MOST_ROWS)
+    )
     numbers = _numbers(report, traces)
     context = _context(report, made, beside=["report.md", *numbers, "figures/"])
     context["traces"] = _share(len(traces), len(traced))

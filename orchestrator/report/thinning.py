@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 POINTS_DRAWN = 100_000  # of one metric, over all trials: a curve needs no more than its pixels
 FEWEST_STEPS, MOST_STEPS = 100, 1_000
-MOST_ROWS = 1_000_000  # of traces.csv, which spreadsheets and browsers open up to here
+MOST_ROWS = 500_000  # of traces.csv; spreadsheets open no more than twice as many
 
 
 def for_figures(points: pd.DataFrame, num_trials: int, diverged: Sequence[str]) -> pd.DataFrame:
@@ -24,10 +24,8 @@ def for_figures(points: pd.DataFrame, num_trials: int, diverged: Sequence[str]) 
     return thinned(points, lambda steps: most, diverged)
 
 
-def for_file(
-    points: pd.DataFrame, diverged: Sequence[str], most_rows: int = MOST_ROWS
-) -> pd.DataFrame:
-    """About as many points as traces.csv may have, or all of them if they are no more."""
+def for_file(points: pd.DataFrame, diverged: Sequence[str], most_rows: int) -> pd.DataFrame:
+    """About as many points as a file may have rows, or all of them if they are no more."""
     share = most_rows / max(len(points), 1)
     if share >= 1:
         return points

@@ -114,13 +114,13 @@ def without_joined(among: Sequence[Segment]) -> list[Segment]:
     return [segment for segment in among if not any(one.has_all_of(segment) for one in joined)]
 
 
-def lines_of(segment: Segment, content: bytes) -> list[Record] | Damaged:
-    """The lines in a segment's content, if it is whole."""
+def lines_of(segment: Segment, content: bytes, sha256: str) -> list[Record] | Damaged:
+    """The lines in a segment's content, if it is whole; `sha256` is the content's."""
     try:
         lines = checked_lines(content)
     except ValueError as error:
         return Damaged(segment.key, str(error))
-    if segment.digest not in (None, hashlib.sha256(content).hexdigest()[:DIGEST_DIGITS]):
+    if segment.digest not in (None, sha256[:DIGEST_DIGITS]):
         return Damaged(segment.key, "does not have the checksum in its name")
     if [line["seq"] for line in lines] != list(
         range(segment.first_seq, segment.first_seq + len(lines))
@@ -192,13 +192,12 @@ class JournalReader:
 
     def _lines_in(self, segment: Segment, content: bytes | Damaged | None) -> list[Record]:
         lines: list[Record] | Damaged = Damaged(segment.key, "is missing")
+        self.checksums[segment.key] = ""
         if isinstance(content, bytes):
-            lines = lines_of(segment, content)
+            sha256 = self.checksums[segment.key] = hashlib.sha256(content).hexdigest()
+            lines = lines_of(segment, content, sha256)
         elif isinstance(content, Damaged):
             lines = content
-        self.checksums[segment.key] = (
-            hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
-        )
         if isinstance(lines, Damaged):
             self.damaged.append(lines)
             self._next[segment.attempt] = None  # its number of lines is unknown
@@ -272,7 +271,7 @@ def _last_line(parts: Sequence[Segment], contents: Sequence[bytes]) -> int | Non
     """The last line's number; None if a segment is damaged or missing."""
     expected = 0
     for part, content in zip(parts, contents, strict=True):
-        lines = lines_of(part, content)
+        lines = lines_of(part, content, hashlib.sha256(content).hexdigest())
         if isinstance(lines, Damaged) or part.first_seq != expected:
             return None
         expected += len(lines)

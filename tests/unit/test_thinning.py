@@ -5,13 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import math
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from orchestrator.report import drawing
+from orchestrator.report import contents, drawing, page, thinning
 from orchestrator.report.as_csv import as_csv
+from orchestrator.report.figures import _seeds_note, _sizes_drawn
+from orchestrator.report.frame import read_frame
 from orchestrator.report.thinning import for_figures, for_file, thinned
+from orchestrator.store import open_store, read_store
+from tests import damage
+from tests.sweeps import plan_of
+from tests.written_store import write_ended
 
 GROUPS = tuple(f"feature/mean_square/group_{group}" for group in range(2))
 
@@ -36,7 +46,7 @@ def steps_of(frame: pd.DataFrame, trial: str, metric: str) -> list[int]:
 def test_a_short_curve_keeps_every_point() -> None:
     frame = points({"a": 150}, {"train/loss": 10, GROUPS[0]: 10})
     assert for_figures(frame, 1, []) is frame
-    assert for_file(frame, []) is frame
+    assert for_file(frame, [], len(frame)) is frame
 
 
 def test_steps_that_are_kept_are_kept_of_every_trial_with_the_first_and_the_last() -> None:
@@ -87,7 +97,7 @@ def test_a_figure_of_many_trials_has_fewer_steps_of_each() -> None:
 def test_no_points_are_thinned_to_none() -> None:
     frame = points({}, {"train/loss": 1})
     assert for_figures(frame, 0, []).empty
-    assert for_file(frame, ["a"]).empty
+    assert for_file(frame, ["a"], 10).empty
 
 
 def test_a_column_at_a_time_gives_the_csv_that_the_library_writes() -> None:
@@ -115,14 +125,46 @@ def test_a_column_at_a_time_gives_the_csv_that_the_library_writes() -> None:
     assert as_csv(frame[:0]) == text.getvalue().splitlines(keepends=True)[0]
 
 
+def test_a_figure_of_too_many_sizes_draws_some_with_the_first_and_the_last(tmp_path: Path) -> None:
+    widths = [12 * i for i in range(1, 13)]
+    axes = f"backbone: [swinir-tiny], norm: [i_ln], task: [sr_x2, sr_x4, jpeg_40], width: {widths}"
+    frame = read_frame(plan_of(tmp_path, f"axes: {{{axes}}}"), read_store(str(tmp_path / "none")))
+    sizes = frame.names("size")
+    drawn = _sizes_drawn(frame)
+    assert (len(sizes), len(drawn), drawn[0], drawn[-1]) == (12, 4, sizes[0], sizes[-1])
+    assert drawn == [size for size in sizes if size in drawn]
+    assert "4 of 12 sizes are drawn." in _seeds_note(frame, "mean")
+
+
+def test_the_page_says_that_points_were_left_out_unless_all_were_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contents, "all_figures", lambda *_: [])
+    plan, store = plan_of(tmp_path, damage.SWEEP), open_store(str(tmp_path / "runs"))
+    write_ended(store, plan.trials[0])
+    write_ended(store, plan.trials[1], outcome="diverged", until=20)
+    report = contents.build(plan, read_frame(plan, store), datetime.now(UTC))
+    whole = page.render(report)
+    assert "points, at evenly" not in whole["index.html"]
+    monkeypatch.setattr(thinning, "MOST_ROWS", 40)
+    few, every = page.render(report), page.render(report, all_traces=True)
+    assert every == whole
+    rows, all_rows = (text["traces.csv"].splitlines() for text in (few, whole))
+    assert 20 < len(rows) < 60 < len(all_rows)
+    assert set(rows) < set(all_rows)
+    assert f"traces.csv has {len(rows) - 1} of {len(all_rows) - 1} points" in few["index.html"]
+    others = [name for name in whole if name not in ("traces.csv", "index.html")]
+    assert all(few[name] == whole[name] for name in others)
+
+
 def test_many_panels_lie_within_their_figure_without_overlap() -> None:
     for lines_below in (0, 6):
         canvas, panels = drawing.panels(10, 4, widest=4.6, share="row", lines_below=lines_below)
         boxes = [[axes.get_position() for axes in line] for line in panels]
         height = canvas.get_size_inches()[1]
         below = 0.4 + lines_below * drawing.LINE_PT / 72
-        for upper, lower in zip(boxes, boxes[1:], strict=False):
+        for upper, lower in pairwise(boxes):
             assert (upper[0].y0 - lower[0].y1) * height > below
-        assert all(a.x1 < b.x0 for line in boxes for a, b in zip(line, line[1:], strict=False))
+        assert all(a.x1 < b.x0 for line in boxes for a, b in pairwise(line))
         assert boxes[0][0].y1 < 1 - 0.35 / height
         assert boxes[-1][0].y0 * height > below
