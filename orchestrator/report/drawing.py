@@ -218,7 +218,8 @@ def _log_ticks(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    if axes.get_figure().get_layout_engine() is None:  # many small panels
+    figure = axes.get_figure()
+    if figure is not None and figure.get_layout_engine() is None:  # many small panels
         axes.yaxis.set_minor_locator(NullLocator())
 
 

@@ -158,7 +158,8 @@ def read_frame(plan: Plan, store: Store) -> Frame:
     points: list[Points | None] = []
     images: list[list[Any]] = []
     attempts: list[Attempt] = []
-    recorded, damage = {}, []
+    recorded: dict[str, tuple[RunSpec, ...]] = {}
+    damage: list[str] = []
     looks: dict[str, Look] = {}
     names = [axis.name for axis in plan.axes]
     readings = read_trials(store, [trial.id for trial in plan.trials])
@@ -174,10 +175,11 @@ def read_frame(plan: Plan, store: Store) -> Frame:
         # Evaluations are separate files, so they count even if the trial is damaged.
         scores = (*(read.trained if is_whole else ()), *read.evaluated)
         images += [[*labels, *astuple(score)] for score in scores]
-        points.append(read.points if is_whole and len(read.points) else None)
-        if row["step"] is None and points[-1] is not None:
+        found = read.points if is_whole and len(read.points) else None
+        points.append(found)
+        if row["step"] is None and found is not None:
             # Without a result, a trial is at the last step that it journalled.
-            row["step"] = int(points[-1].step.max())
+            row["step"] = int(found.step.max())
         rows.append(row)
     trials = pd.DataFrame(rows)
     scored = pd.DataFrame(images, columns=["trial", *names, "size", *SCORE_COLUMNS])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +22,7 @@ from orchestrator.store.points import Points
 from orchestrator.store.reading import MANY, read_one, read_trials
 from orchestrator.store.trials import read_trial
 from tests.damage import DAMAGES, damaged, files_of, written
-from tests.sweeps import plan_of
+from tests.sweeps import environment, plan_of
 from tests.written_store import write_attempt, write_ended
 
 SEED = 22
@@ -188,15 +191,21 @@ def test_the_frame_has_every_point_of_the_journals_in_order(sweep: tuple[Plan, P
     assert len(rows) > 100
 
 
-def test_many_trials_are_read_by_processes_as_they_are_read_here(tmp_path: Path) -> None:
-    plan = plan_of(
-        tmp_path,
-        "axes: {backbone: [swinir-tiny], norm: [i_ln], task: [sr_x2], seed: "
-        f"{list(range(MANY + 3))}}}\ntraining: {{steps: 20}}",
-    )
-    store = open_store(str(tmp_path / "runs"))
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
+    """As many trials as several processes read; the first half has ended."""
+    folder = tmp_path_factory.mktemp("many")
+    seeds = list(range(MANY + 3))
+    axes = f"backbone: [swinir-tiny], norm: [i_ln], task: [sr_x2], seed: {seeds}"
+    plan = plan_of(folder, f"axes: {{{axes}}}\ntraining: {{steps: 40}}")
     for trial in plan.trials[: MANY // 2]:
-        write_ended(store, trial)
+        write_ended(open_store(str(folder / "runs")), trial)
+    return plan, folder / "runs"
+
+
+def test_many_trials_are_read_by_processes_as_they_are_read_here(many: tuple[Plan, Path]) -> None:
+    plan, path = many
+    store = read_store(str(path))
     ids = [trial.id for trial in plan.trials]
     readings = list(read_trials(store, ids))
     assert [reading.look.trial for reading in readings] == ids
@@ -205,3 +214,27 @@ def test_many_trials_are_read_by_processes_as_they_are_read_here(tmp_path: Path)
         assert reading.look == here.look
         assert _as_rows(reading.points) == _as_rows(here.points)
         assert (reading.trained, reading.evaluated) == (here.trained, here.evaluated)
+
+
+READS = """
+import os, sys, time
+os.sched_getaffinity = lambda process: {0, 1}
+from orchestrator.store import read_store
+from orchestrator.store.reading import read_trials
+readings = read_trials(read_store(sys.argv[1]), sys.argv[2:])
+print(next(readings).look.state, flush=True)
+time.sleep(600)
+"""
+
+
+def test_reading_processes_end_with_the_one_that_reads_from_them(many: tuple[Plan, Path]) -> None:
+    plan, store = many
+    command = [sys.executable, "-c", READS, str(store), *(trial.id for trial in plan.trials)]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "done\n"
+        readers = psutil.Process(process.pid).children(recursive=True)
+        assert len(readers) >= 2
+        process.kill()
+    _, alive = psutil.wait_procs(readers, timeout=60)
+    assert alive == []
