@@ -121,15 +121,10 @@ def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     """The text of each file by name; index.html is the last one."""
     made = sections(report)
     figures = [figure for section in made for figure in figures_in(section.blocks)]
-    traced = _traced(report.frame)
-    traces = (
-        traced
-        if all_traces
-        else thinning.for_file(traced, report.frame.diverged, thinning.MOST_ROWS)
-    )
+    traces, left_out = _traces(report.frame, all_traces=all_traces)
     numbers = _numbers(report, traces)
     context = _context(report, made, beside=["report.md", *numbers, "figures/"])
-    context["traces"] = _share(len(traces), len(traced))
+    context["traces"] = left_out
     return {
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
         **{name: as_csv(frame) for name, frame in numbers.items()},
@@ -138,20 +133,19 @@ def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     }
 
 
-def _traced(frame: Frame) -> pd.DataFrame:
-    names = frame.points["metric"].unique()
-    traced = [name for name in names if not re.match(UNTRACED, str(name))]
-    return frame.points[frame.points["metric"].isin(traced)]
-
-
-def _share(kept: int, there: int) -> str:
-    """A sentence on the points that traces.csv leaves out, if any."""
-    if kept == there:
-        return ""
-    return (
-        f"traces.csv has {kept:,} of {there:,} points, at evenly spaced steps with the first and "
-        "the last; `normsweep report FILE --all-traces` writes all."
+def _traces(frame: Frame, *, all_traces: bool) -> tuple[pd.DataFrame, str]:
+    """The points of traces.csv, and a sentence on those that it leaves out, if any."""
+    points, metrics = frame.points, frame.points["metric"].unique()
+    names = [name for name in metrics if not re.match(UNTRACED, str(name))]
+    there = int(points["metric"].isin(names).sum())
+    if not all_traces:  # thinned first, since a copy of all would take as much memory again
+        points = thinning.for_file(points, frame.diverged, thinning.MOST_ROWS / max(1, there))
+    kept = points[points["metric"].isin(names)]
+    said = (
+        f"traces.csv has {len(kept):,} of {there:,} points, at evenly spaced steps with the first "
+        "and the last; `normsweep report FILE --all-traces` writes all."
     )
+    return kept, said if len(kept) < there else ""
 
 
 def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:

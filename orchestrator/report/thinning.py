@@ -24,9 +24,8 @@ def for_figures(points: pd.DataFrame, num_trials: int, diverged: Sequence[str]) 
     return thinned(points, lambda steps: most, diverged)
 
 
-def for_file(points: pd.DataFrame, diverged: Sequence[str], most_rows: int) -> pd.DataFrame:
-    """About as many points as a file may have rows, or all of them if they are no more."""
-    share = most_rows / max(len(points), 1)
+def for_file(points: pd.DataFrame, diverged: Sequence[str], share: float) -> pd.DataFrame:
+    """About this share of the points, or all of them."""
     if share >= 1:
         return points
     return thinned(points, lambda steps: max(2, round(steps * share)), diverged)

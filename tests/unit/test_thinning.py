@@ -46,7 +46,7 @@ def steps_of(frame: pd.DataFrame, trial: str, metric: str) -> list[int]:
 def test_a_short_curve_keeps_every_point() -> None:
     frame = points({"a": 150}, {"train/loss": 10, GROUPS[0]: 10})
     assert for_figures(frame, 1, []) is frame
-    assert for_file(frame, [], len(frame)) is frame
+    assert for_file(frame, [], 1.0) is frame
 
 
 def test_steps_that_are_kept_are_kept_of_every_trial_with_the_first_and_the_last() -> None:
@@ -84,7 +84,7 @@ def test_the_last_finite_values_of_a_diverged_trial_are_kept() -> None:
 
 def test_the_file_has_about_as_many_rows_as_it_may_have() -> None:
     frame = points({"a": 999, "b": 999, "c": 400}, {"train/loss": 1, GROUPS[0]: 4})
-    assert 280 < len(for_file(frame, [], most_rows=300)) < 320
+    assert 280 < len(for_file(frame, [], 300 / len(frame))) < 320
 
 
 def test_a_figure_of_many_trials_has_fewer_steps_of_each() -> None:
@@ -97,7 +97,7 @@ def test_a_figure_of_many_trials_has_fewer_steps_of_each() -> None:
 def test_no_points_are_thinned_to_none() -> None:
     frame = points({}, {"train/loss": 1})
     assert for_figures(frame, 0, []).empty
-    assert for_file(frame, ["a"], 10).empty
+    assert for_file(frame, ["a"], 0.5).empty
 
 
 def test_a_column_at_a_time_gives_the_csv_that_the_library_writes() -> None:
