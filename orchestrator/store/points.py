@@ -37,22 +37,27 @@ class Points:
         If several attempts journalled the same (metric, step), the first counts, as
         `JournalReader.new_points` has it.
         """
-        lines = [
-            (attempt, line) for attempt, found in journals for line in found if line.get("values")
-        ]
-        values = [line["values"] for _, line in lines]
+        lines: list[Record] = []
+        attempts: list[int] = []
+        for attempt, found in journals:
+            own = [line for line in found if line.get("values")]
+            lines += own
+            attempts += [attempt] * len(own)
+        values = [line["values"] for line in lines]
+        counts = list(map(len, values))
         names = list(dict.fromkeys(chain.from_iterable(values)))
         numbers = {name: number for number, name in enumerate(names)}
+        metric = map(numbers.__getitem__, chain.from_iterable(values))
         every = cls(
             tuple(names),
             # "nan", "inf" and "-inf" are read as what they say
             np.array(list(chain.from_iterable(map(dict.values, values))), dtype=np.float64),
-            np.array([numbers[name] for name in chain.from_iterable(values)], dtype=np.int32),
-            np.repeat(np.arange(len(lines), dtype=np.int32), list(map(len, values))),
-            np.array([line["step"] for _, line in lines], dtype=np.int64),
-            np.array([line["time"] for _, line in lines], dtype=np.float64),
-            np.array([attempt for attempt, _ in lines], dtype=np.int32),
-            np.array([line["seq"] for _, line in lines], dtype=np.int64),
+            np.fromiter(metric, dtype=np.int32, count=sum(counts)),
+            np.repeat(np.arange(len(lines), dtype=np.int32), counts),
+            np.array([line["step"] for line in lines], dtype=np.int64),
+            np.array([line["time"] for line in lines], dtype=np.float64),
+            np.array(attempts, dtype=np.int32),
+            np.array([line["seq"] for line in lines], dtype=np.int64),
         )
         return every._first_ones()
 
