@@ -123,11 +123,12 @@ class Trial:
         # At the precision of steps, since traces show what is trained (docs/decisions/0009).
         with tf32(self._spec.training.precision == "tf32"):
             observed = self._probe_batch.measure(self._probes)
-        for name in self._spec.observe.probes:
-            self._recorder.observation(self.done, name, observed[name])
         self.guard.check_features(
             value for seen in observed.values() for value in seen.mean_squares
         )
+        arrays = self.is_due(self._spec.arrays_every)  # where the guard has just ended it, as well
+        for name in self._spec.observe.probes:
+            self._recorder.observation(self.done, name, observed[name], arrays=arrays)
 
     def evaluate(self) -> None:
         """Score the EMA weights on the benchmarks, whose images are dealt out over the ranks."""

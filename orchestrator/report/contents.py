@@ -15,6 +15,7 @@ from orchestrator.report.drawing import norm_styles
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend, growths, trends
+from orchestrator.report.observations import Observed, observations
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,18 @@ class Report:
     trends: tuple[NormTrend, ...]
     figures: list[Figure]
     written: datetime
+    observed: tuple[Observed, ...] = ()
 
     def drawn(self, kind: str) -> tuple[Figure, ...]:
-        """The figures of one kind: `trace`, `size`, `entropy`, `loss`, `psnr`, `groups`."""
+        """The figures of one kind: `trace`, `size`, `entropy`, `depth`, `loss`, `psnr`, ..."""
         return tuple(figure for figure in self.figures if figure.slug.split("-")[0] == kind)
+
+    @property
+    def models(self) -> list[str]:
+        """The axes of the model but the norm, if they vary: a table of all models has columns for
+        them.
+        """
+        return [name for name in self.frame.tables_by if len(self.frame.names(name)) > 1]
 
     def label_columns(self) -> tuple[Column, ...]:
         """The columns that identify a row: the norm, and the parts of the recipe that vary."""
@@ -53,12 +62,14 @@ class Report:
 def build(plan: Plan, frame: Frame, written: datetime) -> Report:
     grown = growths(frame)
     found = trends(frame, grown)
+    observed = observations(frame)
     return Report(
         plan,
         frame,
         tables.comparisons(frame),
         grown,
         found,
-        all_figures(frame, grown, found),
+        all_figures(frame, grown, found, observed),
         written,
+        observed,
     )

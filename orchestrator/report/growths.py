@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orchestrator.plan.axes import Axis
 from orchestrator.plan.states import State
 from orchestrator.report.comparable import facts_of
 from orchestrator.report.frame import Frame, in_words, records
@@ -72,10 +71,7 @@ def growths(frame: Frame) -> tuple[NormGrowth, ...]:
         str(trial): (tuple(map(int, part["step"])), tuple(map(float, part["value"])))
         for trial, part in traced.groupby("trial", sort=False, observed=True)
     }
-    return tuple(
-        _growth_of(frame, labels, rows, curves)
-        for labels, rows in _lines(frame, lambda axis: axis.role != "repeat")
-    )
+    return tuple(_growth_of(frame, labels, rows, curves) for labels, rows in lines_of(frame))
 
 
 def trends(frame: Frame, known: Sequence[NormGrowth] | None = None) -> tuple[NormTrend, ...]:
@@ -86,7 +82,7 @@ def trends(frame: Frame, known: Sequence[NormGrowth] | None = None) -> tuple[Nor
     known = growths(frame) if known is None else known
     varying = measures(frame)
     found = []
-    for labels, rows in _lines(frame, lambda axis: axis.role not in ("size", "repeat")):
+    for labels, rows in lines_of(frame, but=("size", "repeat")):
         networks = [line for line in known if labels.items() <= line.labels.items()]
         apart = trained_apart(frame, rows)
         for measure in varying:
@@ -203,9 +199,9 @@ def _trend_of(
     return NormTrend(labels, measure, trend(sizes), tuple(trials), tuple(left_out))
 
 
-def _lines(frame: Frame, tells: Callable[[Axis], bool]) -> list[tuple[Row, list[Row]]]:
-    """The trials with equal values of the axes that `tells` picks, in file order."""
-    names = [axis.name for axis in frame.axes if tells(axis)]
+def lines_of(frame: Frame, but: Sequence[str] = ("repeat",)) -> list[tuple[Row, list[Row]]]:
+    """The trials with equal values of all axes but those of some roles, in file order."""
+    names = [axis.name for axis in frame.axes if axis.role not in but]
     lines: dict[tuple[Any, ...], list[Row]] = {}
     for row in records(frame.trials):
         lines.setdefault(tuple(_known(row[name]) for name in names), []).append(row)

@@ -3,6 +3,7 @@
     index.html                     everything, without any request over the network
     report.md, figures/*.svg       for a pull request or a paper's repository
     table.csv, traces.csv, growth.csv, correlation.csv, trials.csv
+    probes.csv                     what other probes measured, if there are any
     images.csv                     the scores of single images, if there are any
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
@@ -25,7 +26,7 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import growth_tables, tables
+from orchestrator.report import growth_tables, observations, tables
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
@@ -134,6 +135,8 @@ def _numbers(report: Report) -> dict[str, pd.DataFrame]:
     frame = report.frame
     traced = frame.points[~frame.points["metric"].str.match(UNTRACED)]
     trials = frame.trials.join(growth_tables.by_trial(frame, report.growths))
+    seen = report.observed
+    probes = {"probes.csv": observations.as_frame(frame, seen)} if seen else {}
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
         "table.csv": tables.as_frame(report.comparisons),
@@ -141,6 +144,7 @@ def _numbers(report: Report) -> dict[str, pd.DataFrame]:
         "growth.csv": growth_tables.growth_csv(frame, report.growths),
         "correlation.csv": growth_tables.trend_csv(frame, report.trends),
         "trials.csv": trials.drop(columns=["evaluate"]),
+        **probes,
         **images,
     }
 

@@ -29,9 +29,8 @@ def blocks(report: Report) -> tuple[Block, ...]:
 
 
 def _table(report: Report) -> Table:
-    models = [name for name in report.frame.tables_by if report.frame.trials[name].nunique() > 1]
     columns = (
-        *(Column((name,)) for name in (*models, "task")),
+        *(Column((name,)) for name in (*report.models, "task")),
         *report.label_columns(),
         Column(("size",)),
         *(
@@ -40,7 +39,7 @@ def _table(report: Report) -> Table:
         ),
         Column(("verdict",)),
     )
-    rows = tuple(_row(report, line, models) for line in _in_order(report))
+    rows = tuple(_row(report, line) for line in _in_order(report))
     return Table(columns, rows, "Growth of the features", "largest group's mean square")
 
 
@@ -56,11 +55,11 @@ def _in_order(report: Report) -> list[NormGrowth]:
     return sorted(report.growths, key=place)
 
 
-def _row(report: Report, line: NormGrowth, models: list[str]) -> tuple[Cell, ...]:
+def _row(report: Report, line: NormGrowth) -> tuple[Cell, ...]:
     seeds = sum(not isinstance(seed.slope, Unknown) for seed in line.growth.seeds)
     grown, steepness = factor(line.growth), slope(line.growth)
     return (
-        *(Cell(str(line.labels[name]), line.labels[name]) for name in (*models, "task")),
+        *(Cell(str(line.labels[name]), line.labels[name]) for name in (*report.models, "task")),
         *report.label_cells(line.labels),
         Cell(line.size.replace(" ", "\N{NO-BREAK SPACE}"), line.size),
         Cell(str(seeds), seeds),
