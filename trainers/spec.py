@@ -29,7 +29,8 @@ SHA256 = r"^[0-9a-f]{64}$"
 MOST_STEPS = 100_000_000
 MOST_IMAGES = 65_536  # in a batch
 PROBE_NAME = r"^([a-z][a-z0-9_]{0,63}|[A-Za-z_][\w.]{0,149}:[A-Za-z_]\w{0,49})$"
-MOST_ARRAY_FILES = 100  # of one probe and trial, where the cadence is left to us
+# Of one probe and trial, by default: those of position_bias have 2 MB each for HAT.
+MOST_ARRAY_FILES = 100
 SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 

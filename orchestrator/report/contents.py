@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
@@ -16,6 +16,19 @@ from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend, growths, trends
 from orchestrator.report.observations import Observed, observations
+
+
+class Line(Protocol):
+    """What is known of one norm, by the values of all axes but the repetitions."""
+
+    @property
+    def labels(self) -> Mapping[str, Any]: ...
+
+    @property
+    def size(self) -> str: ...
+
+
+L = TypeVar("L", bound=Line)
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,19 @@ class Report:
         them.
         """
         return [name for name in self.frame.tables_by if len(self.frame.names(name)) > 1]
+
+    def in_order(self, lines: Sequence[L]) -> list[L]:
+        """The lines with the norms of one task, recipe and size next to each other."""
+        names = [*self.frame.tables_by, *self.frame.panels_by, "size"]
+        places = {
+            name: {label: i for i, label in enumerate(self.frame.names(name))} for name in names
+        }
+
+        def place(line: L) -> list[int]:
+            labels = {**line.labels, "size": line.size}
+            return [places[name][labels[name]] for name in names]
+
+        return sorted(lines, key=place)
 
     def label_columns(self) -> tuple[Column, ...]:
         """The columns that identify a row: the norm, and the parts of the recipe that vary."""

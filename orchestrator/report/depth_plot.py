@@ -51,9 +51,11 @@ def _figure(
         below = i + columns >= len(blocks)
         drawing.finish(axes, "place" if below else "", kind if i % columns == 0 else "", log=log)
     drawing.legend(canvas, styles, frame)
+    average = "geometric mean" if log else "mean"
     caption = (
         f"Final values of {kind} along the network, from its first group to its last: "
-        f"{_places(found)}. " + ("Thin: seeds; thick: their mean. " if frame.repeats > 1 else "")
+        f"{_places(found)}. "
+        + (f"Thin: seeds; thick: their {average}. " if frame.repeats > 1 else "")
     )
     return Figure(
         drawing.slug_of("depth", kind, title),

@@ -27,6 +27,7 @@ SHOWN_ELSEWHERE = re.compile(
 )
 PLACE = re.compile(r"/(group_\d+(?:/.+)?)$")
 NOT_MEASURED = "not measured"
+UNDEFINED = "undefined: "
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,9 @@ def _observed(
         for row in rows
         if row["trial"] not in known
     )
-    missing = [why if count == 1 else f"{count} {why}" for why, count in absent.items()]
+    missing = [
+        why if count in (1, len(rows)) else f"{count} {why}" for why, count in absent.items()
+    ]
     if not_numbers := sum(map(math.isnan, known.values())):
         missing.append(f"not a number in {not_numbers} of {len(known)} seeds")
     return Observed(labels, str(rows[0]["size"]), metric, known, tuple(missing))
@@ -170,4 +173,4 @@ def _why_missing(
         (why for name, why in reasons.items() if metric == name or metric.startswith(f"{name}/")),
         None,
     )
-    return f"undefined: {why}" if why is not None else NOT_MEASURED
+    return f"{UNDEFINED}{why}" if why is not None else NOT_MEASURED

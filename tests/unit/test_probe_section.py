@@ -75,11 +75,22 @@ def test_what_is_undefined_says_why(tmp_path: Path) -> None:
         lambda trial: {"bias/pearson": 0.5} if trial.axes["norm"] == "layer_norm" else {},
         lambda trial: {"bias/pearson": NO_BIAS} if trial.axes["norm"] == "i_ln" else {},
     )
-    assert of(found, "i_ln", "bias/pearson").missing == (f"3 undefined: {NO_BIAS}",)
+    assert of(found, "i_ln", "bias/pearson").missing == (f"undefined: {NO_BIAS}",)
     (table,) = (b for b in probes.blocks(with_observed(plan, tmp_path)) if isinstance(b, Table))
     assert [row[-1].text for row in table.rows] == ["0.5", ""]
-    assert table.rows[1][-1].note == f"3 undefined: {NO_BIAS}"
+    assert table.rows[1][-1].note == f"undefined: {NO_BIAS}"
     assert table.columns[-1].heads == ("bias", "pearson")
+
+
+def test_seeds_that_lack_a_value_are_counted_beside_those_that_have_one(tmp_path: Path) -> None:
+    _, found = written(
+        tmp_path,
+        lambda trial: {"mine/peak": 2.0} if trial.axes["seed"] == 0 else {},
+        lambda trial: {} if trial.axes["seed"] == 0 else {"mine/peak": NO_BIAS},
+    )
+    line = of(found, "i_ln", "mine/peak")
+    assert (line.mean, line.missing) == (2.0, (f"2 undefined: {NO_BIAS}",))
+    assert probes.cell(line).note == f"n = 1, 2 undefined: {NO_BIAS}"
 
 
 def test_a_reason_is_not_given_where_there_is_a_value_in_the_end(tmp_path: Path) -> None:
@@ -128,7 +139,7 @@ def test_places_are_in_the_order_of_the_network_and_absent_ones_say_why(tmp_path
         f"group_{i}/block_{j}" for i in (0, 2, 10) for j in (0, 1)
     ]
     (line,) = (x for x in found if x.labels["norm"] == "layer_norm")
-    assert (line.metric, line.values, line.missing) == ("scale", {}, (f"3 undefined: {NO_SCALE}",))
+    assert (line.metric, line.values, line.missing) == ("scale", {}, (f"undefined: {NO_SCALE}",))
 
 
 def test_places_are_a_folded_figure_with_the_reasons_below(tmp_path: Path) -> None:
@@ -143,7 +154,7 @@ def test_places_are_a_folded_figure_with_the_reasons_below(tmp_path: Path) -> No
     assert (group.title, group.style, group.blocks[0]) == ("scale by depth", "folded", figures[0])
     note = group.blocks[1]
     assert isinstance(note, Text)
-    assert note.lines == ((f"layer_norm: 3 undefined: {NO_SCALE}",),)
+    assert note.lines == ((f"layer_norm: undefined: {NO_SCALE}",),)
     assert not any(isinstance(block, Table) for block in blocks)
 
 

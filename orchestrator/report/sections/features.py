@@ -39,20 +39,8 @@ def _table(report: Report) -> Table:
         ),
         Column(("verdict",)),
     )
-    rows = tuple(_row(report, line) for line in _in_order(report))
+    rows = tuple(_row(report, line) for line in report.in_order(report.growths))
     return Table(columns, rows, "Growth of the features", "largest group's mean square")
-
-
-def _in_order(report: Report) -> list[NormGrowth]:
-    """The growths, with the norms of one task, recipe and size next to each other."""
-    names = [*report.frame.tables_by, *report.frame.panels_by, "size"]
-    places = [{label: i for i, label in enumerate(report.frame.names(name))} for name in names]
-
-    def place(line: NormGrowth) -> list[int]:
-        labels = {**line.labels, "size": line.size}
-        return [known[labels[name]] for known, name in zip(places, names, strict=True)]
-
-    return sorted(report.growths, key=place)
 
 
 def _row(report: Report, line: NormGrowth) -> tuple[Cell, ...]:

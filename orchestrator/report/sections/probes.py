@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from orchestrator.report.blocks import Block, Cell, Column, Group, Table, text
 from orchestrator.report.contents import Report
-from orchestrator.report.observations import NOT_MEASURED, Observed
+from orchestrator.report.observations import NOT_MEASURED, UNDEFINED, Observed
 from orchestrator.report.words import number
 
 LEAD = (
@@ -34,7 +34,7 @@ def _table(report: Report, found: Sequence[Observed]) -> Table:
     names = [*report.models, "task"]
     metrics = list(dict.fromkeys(line.metric for line in found))
     lines: dict[tuple[tuple[object, ...], str], dict[str, Observed]] = {}
-    for line in found:
+    for line in report.in_order(found):
         at = (tuple(line.labels.values()), line.size)
         lines.setdefault(at, {})[line.metric] = line
     columns = (
@@ -50,7 +50,7 @@ def _table(report: Report, found: Sequence[Observed]) -> Table:
             (
                 *(Cell(str(first.labels[name]), first.labels[name]) for name in names),
                 *report.label_cells(first.labels),
-                Cell(first.size, first.size),
+                Cell(first.size.replace(" ", "\N{NO-BREAK SPACE}"), first.size),
                 *(
                     cell(by_metric[metric]) if metric in by_metric else Cell("")
                     for metric in metrics
@@ -77,11 +77,11 @@ def _by_depth(report: Report, kind: str) -> Group:
     title = f"{kind} by depth"
     figures = [figure for figure in report.drawn("depth") if figure.title.startswith(f"{title}, ")]
     said = dict.fromkeys(
-        f"{report.frame.named(report.frame.rows_by, line.labels)}: {why}"
+        f"{report.frame.named(report.frame.rows_by, line.labels)}: {why[why.index(UNDEFINED) :]}"
         for line in report.observed
         if line.kind == kind
         for why in line.missing
-        if "undefined" in why
+        if UNDEFINED in why
     )
     notes = (text("list", *said),) if said else ()
     return Group("folded", (*figures, *notes), title)
