@@ -29,8 +29,6 @@ SHA256 = r"^[0-9a-f]{64}$"
 MOST_STEPS = 100_000_000
 MOST_IMAGES = 65_536  # in a batch
 PROBE_NAME = r"^([a-z][a-z0-9_]{0,63}|[A-Za-z_][\w.]{0,149}:[A-Za-z_]\w{0,49})$"
-# Of one probe and trial, by default: those of position_bias have 2 MB each for HAT.
-MOST_ARRAY_FILES = 100
 SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
@@ -188,11 +186,7 @@ class Cadences(ListedPart):
         ("features",), max_length=LONGEST_LIST, description="what is measured on the probe batch"
     )
     arrays_every: int | None = Field(
-        None,
-        ge=1,
-        le=MOST_STEPS,
-        description="steps between two files of a probe's arrays, which are written where probing "
-        f"is due as well; none: so rarely that a probe leaves about {MOST_ARRAY_FILES}",
+        None, ge=1, le=MOST_STEPS, description="steps between two files of arrays; none: ~100 files"
     )
     evaluate_every: int = Field(
         5_000, ge=1, le=MOST_STEPS, description="steps between two evaluations"
@@ -331,12 +325,6 @@ class RunSpec(Part):
     def micro_batch(self) -> int:
         """Images per worker and forward pass."""
         return self.placement.micro_batch or self.training.batch_size // self.placement.workers
-
-    @property
-    def arrays_every(self) -> int:
-        """Steps between two files of arrays: a multiple of `probe_every` where none is given."""
-        every, steps = self.observe.probe_every, self.training.steps
-        return self.observe.arrays_every or every * max(1, -(-steps // (every * MOST_ARRAY_FILES)))
 
     @property
     def accumulation(self) -> int:

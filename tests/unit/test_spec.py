@@ -241,20 +241,3 @@ def test_a_norm_brings_its_ends_along_and_each_can_be_given() -> None:
 def test_a_spec_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         tiny_spec().training.steps = 7
-
-
-@pytest.mark.parametrize(
-    ("steps", "probe_every", "expected"),
-    [(300_000, 50, 3_000), (5_000, 50, 50), (5_001, 50, 100), (10, 50, 50), (1_000_000, 7, 10_003)],
-)
-def test_a_probe_leaves_about_100_files_of_arrays_by_default(
-    steps: int, probe_every: int, expected: int
-) -> None:
-    spec = tiny_spec(training={"steps": steps}, observe={"probe_every": probe_every})
-    assert spec.arrays_every == expected
-    assert spec.arrays_every % probe_every == 0
-    assert steps // spec.arrays_every <= 100
-
-
-def test_the_cadence_of_arrays_can_be_given() -> None:
-    assert tiny_spec(observe={"arrays_every": 6}).arrays_every == 6
