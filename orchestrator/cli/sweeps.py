@@ -35,8 +35,9 @@ from orchestrator.cli.options import (
 from orchestrator.errors import NormsweepError, UserError
 
 if TYPE_CHECKING:
-    from orchestrator.plan import Plan
+    from orchestrator.plan import Gpus, Plan
     from orchestrator.plan.states import State
+    from orchestrator.report.power.ask import Power, Question
     from orchestrator.run.options import RunOptions
     from orchestrator.run.runner import Ended
 
@@ -79,10 +80,21 @@ def plan(
     store: StoreUri = STORE,
     no_state: Annotated[bool, typer.Option("--no-state", help="Do not read the store.")] = False,
     data: Data = None,
+    power: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DIFFERENCE",
+            help="Say how many seeds would show this difference (0.05 dB), and what they cost.",
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --power: psnr (the default), ssim.")
+    ] = None,
 ) -> int:
     """Show a sweep's trials: what each is and costs, what is done, and why points are left out."""
     from orchestrator.plan import gpus, load_plan, show
 
+    asked = _asked(power, metric, reads_store=not no_state, is_alone=diff is None)
     planned = load_plan(file, finder(data), weights(store))
     if diff is not None:
         print(show.difference(planned, *diff))
@@ -96,11 +108,46 @@ def plan(
         states = {look.trial: look.state for look in looks.values()}
         damage = damage_in_words(looks.values())
     here = gpus.of_this_machine()
+    answers = None if asked is None else _power(planned, store, here, asked)
     if as_json:
-        print(json.dumps({**show.as_json(planned, states, here), "damage": damage}, indent=2))
+        document = {**show.as_json(planned, states, here), "damage": damage}
+        if answers is not None:
+            from orchestrator.report.power.show import as_json as power_as_json
+
+            document["power"] = power_as_json(answers)
+        print(json.dumps(document, indent=2))
     else:
         print("\n".join([show.as_text(planned, states, here), *damage]))
+        if answers is not None:
+            from orchestrator.report.power.show import as_text as power_as_text
+
+            print(f"\n{power_as_text(answers)}")
     return 0
+
+
+def _asked(
+    power: float | None, metric: str | None, *, reads_store: bool, is_alone: bool
+) -> Question | None:
+    """The question of `plan --power`. Raises UserError for flags that do not fit together."""
+    if power is None:
+        if metric is not None:
+            raise UserError("--metric needs --power.")
+        return None
+    if not reads_store:
+        raise UserError("--power needs the store's trials: leave out --no-state.")
+    if not is_alone:
+        raise UserError("--power and --diff are two questions: ask one at a time.")
+    from orchestrator.report.power.ask import question
+
+    return question(power, metric or "psnr")
+
+
+def _power(planned: Plan, store: str, here: Gpus, asked: Question) -> Power:
+    from orchestrator.plan import placed
+    from orchestrator.report.power.ask import ask
+    from orchestrator.store import read_store
+
+    return ask(placed(planned, here, among=frozenset()), read_store(store), asked)
 
 
 @verbs.command()

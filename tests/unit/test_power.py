@@ -33,6 +33,29 @@ def test_power_is_how_often_a_difference_is_found() -> None:
     assert power_of(-0.05, 0.03 / 2, 3) == power_of(0.05, 0.03 / 2, 3)
 
 
+def test_power_is_a_number_however_large_the_difference() -> None:
+    """scipy's noncentral t is NaN at 39 standard errors for some degrees of freedom."""
+    shifts = [*np.arange(1.0, 60.0, 0.25), 1e3, 1e6, 1e150]
+    for degrees in (1, 1.5, 2, 3, 20, 99.5, 999):
+        powers = [power_of(shift, 1.0, degrees) for shift in shifts]
+        assert all(0 <= power <= 1 + 1e-12 for power in powers)
+        assert np.all(np.diff(powers) >= -1e-7), degrees
+
+
+@pytest.mark.parametrize("degrees", [1, 1.5, 3, 20])
+def test_power_far_out_is_the_noncentral_ts(degrees: float) -> None:
+    critical = float(stats.t.ppf(0.975, degrees))
+    for shift in (30.5, 33.0, 37.0):
+        expected = float(stats.nct.sf(critical, degrees, shift))
+        assert power_of(shift, 1.0, degrees) == pytest.approx(expected, rel=1e-6)
+
+
+def test_seeds_that_are_more_than_enough_are_enough() -> None:
+    """1,000 seeds lie 39 standard errors out here, where scipy's noncentral t is NaN."""
+    found = seeds_needed(0.05, Spread((0.05 / 39.2) ** 2 * 1000))
+    assert found == 8
+
+
 def test_power_without_limit_of_degrees_is_the_normal_distributions() -> None:
     expected = stats.norm.sf(1.959963984540054 - 2)
     assert power_of(2.0, 1.0, math.inf) == pytest.approx(expected)
