@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
@@ -20,8 +20,22 @@ from orchestrator.report.families import Family, families
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend
+from orchestrator.report.observations import Observed, observations
 from orchestrator.report.paper.beside import Beside, besides
 from orchestrator.report.spreads import Spread, spreads
+
+
+class Line(Protocol):
+    """What is known of one norm, by the values of all axes but the repetitions."""
+
+    @property
+    def labels(self) -> Mapping[str, Any]: ...
+
+    @property
+    def size(self) -> str: ...
+
+
+L = TypeVar("L", bound=Line)
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,7 @@ class Report:
     written: datetime
     paper: tuple[Beside, ...]
     claims: tuple[Judged, ...] = ()
+    observed: tuple[Observed, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -46,8 +61,28 @@ class Report:
         return answer(self.plan, self.claims)
 
     def drawn(self, kind: str) -> tuple[Figure, ...]:
-        """The figures of one kind: `trace`, `size`, `entropy`, `loss`, `psnr`, `groups`."""
+        """The figures of one kind: `trace`, `size`, `entropy`, `depth`, `loss`, `psnr`, ..."""
         return tuple(figure for figure in self.figures if figure.slug.split("-")[0] == kind)
+
+    @property
+    def models(self) -> list[str]:
+        """The axes of the model but the norm, if they vary: a table of all models has columns for
+        them.
+        """
+        return [name for name in self.frame.tables_by if len(self.frame.names(name)) > 1]
+
+    def in_order(self, lines: Sequence[L]) -> list[L]:
+        """The lines with the norms of one task, recipe and size next to each other."""
+        names = [*self.frame.tables_by, *self.frame.panels_by, "size"]
+        places = {
+            name: {label: i for i, label in enumerate(self.frame.names(name))} for name in names
+        }
+
+        def place(line: L) -> list[int]:
+            labels = {**line.labels, "size": line.size}
+            return [places[name][labels[name]] for name in names]
+
+        return sorted(lines, key=place)
 
     def label_columns(self) -> tuple[Column, ...]:
         """The columns that identify a row: the norm, and the parts of the recipe that vary."""
@@ -73,6 +108,7 @@ def build(
     material = Material(plan, frame)
     grown, found = material.growths, material.trends
     differences = families(frame)
+    observed = observations(frame)
     return Report(
         plan,
         frame,
@@ -81,8 +117,9 @@ def build(
         spreads(frame),
         grown,
         found,
-        all_figures(frame, grown, found),
+        all_figures(frame, grown, found, observed),
         written,
         besides(plan, frame),
         judge_all(material, own),
+        observed,
     )

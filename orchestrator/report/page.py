@@ -5,6 +5,7 @@
     tables.tex, latex/*.tex        every table, for a paper
     claims.csv, table.csv, differences.csv, components.csv
     traces.csv, growth.csv, correlation.csv, trials.csv
+    probes.csv                     what other probes measured, if there are any
     images.csv                     the scores of single images, if there are any
     paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
 
@@ -27,7 +28,15 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import families, growth_tables, latex, spreads, tables, thinning
+from orchestrator.report import (
+    families,
+    growth_tables,
+    latex,
+    observations,
+    spreads,
+    tables,
+    thinning,
+)
 from orchestrator.report.as_csv import as_csv
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.claims.lines import Claim
@@ -165,6 +174,8 @@ def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The numbers of the report, as files."""
     frame = report.frame
     trials = frame.trials.join(growth_tables.by_trial(frame, report.growths))
+    seen = report.observed
+    probes = {"probes.csv": observations.as_frame(frame, seen)} if seen else {}
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
         "claims.csv": claims_as_frame(report.claims),
@@ -175,6 +186,7 @@ def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "growth.csv": growth_tables.growth_csv(frame, report.growths),
         "correlation.csv": growth_tables.trend_csv(frame, report.trends),
         "trials.csv": trials.drop(columns=["evaluate"]),
+        **probes,
         **images,
         **({"paper.csv": beside.as_frame(report.paper)} if report.paper else {}),
     }

@@ -38,6 +38,7 @@ LINES = (
     Line("features", "Feature traces", "Features"),
     Line("size", "Divergence against size", "Size"),
     Line("entropy", "Channel entropy", "Entropy"),
+    Line("probes", "Other probes", "Probes"),
     Line("training", "Training", "Training"),
     Line("trials", "Trials", "Trials"),
     Line("protocol", "Protocol", "Protocol"),
