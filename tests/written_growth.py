@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.plan import Plan, Trial
 from orchestrator.store import journals
 from orchestrator.store.base import Store
-from tests.written_store import START, _begin, _end
+from tests.written_store import START, _begin, write_end
 from trainers.journal import encoded
 
 EVERY = 10
@@ -31,15 +31,21 @@ def write_curve(
     until: int | None = None,
     smaller: float = 0.5,
     extra: Mapping[str, float] | None = None,
+    undefined: Mapping[str, str] | None = None,
 ) -> None:
     """Write a trial whose largest group's mean square is `curve(step)`, and another's `smaller` of
     it, every 10 steps.
 
     With outcome None it has not ended. `extra`: other metrics, recorded at each of these steps.
+    `undefined`: what a probe says of scalars that have no value.
     """
     last = trial.spec.training.steps if until is None else until
     attempt = _begin(store, trial)
     lines: list[dict[str, Any]] = [_line(0, 0, kind="event", event="started")]
+    if undefined:
+        lines.append(
+            _line(1, 0, kind="event", event="undefined", probe="mine", reasons=dict(undefined))
+        )
     for step in range(0, last + 1, EVERY):
         value = curve(step)
         values = {
@@ -51,7 +57,7 @@ def write_curve(
     text = "".join(json.dumps(line) + "\n" for line in lines)
     journals.put_segment(store, trial.id, attempt, 0, text.encode())
     if outcome is not None:
-        _end(store, trial, attempt, last, outcome, b"weights")
+        write_end(store, trial, attempt, last, outcome)
 
 
 def write_curves(store: Store, plan: Plan, curve_of: Callable[[Trial], Curve]) -> None:

@@ -27,8 +27,13 @@ class Recorder:
         if self._journal is not None:
             self._journal.metrics(step, values)
 
-    def observation(self, step: int, probe: str, observation: Observation) -> None:
-        """Record what a probe has measured, and once why it has not measured the rest."""
+    def observation(
+        self, step: int, probe: str, observation: Observation, *, arrays: bool = True
+    ) -> None:
+        """Record what a probe has measured, and once why it has not measured the rest.
+
+        Its arrays are kept if that is due (`arrays`).
+        """
         if observation.scalars:
             self.metrics(step, observation.scalars)
         if observation.undefined != self._undefined.get(probe, {}):
@@ -36,7 +41,7 @@ class Recorder:
             self.event(step, "undefined", probe=probe, reasons=dict(observation.undefined))
         for name in observation.undefined:
             self._last.pop(name, None)  # an older value is not the last one
-        if observation.arrays and self._journal is not None:
+        if arrays and observation.arrays and self._journal is not None:
             write_arrays(self._out, probe, step, observation.arrays)
 
     def event(self, step: int, event: str, **fields: Any) -> None:

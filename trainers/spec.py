@@ -185,6 +185,9 @@ class Cadences(ListedPart):
     probes: tuple[Annotated[str, Field(pattern=PROBE_NAME)], ...] = Field(
         ("features",), max_length=LONGEST_LIST, description="what is measured on the probe batch"
     )
+    arrays_every: int | None = Field(
+        None, ge=1, le=MOST_STEPS, description="steps between two files of arrays; none: ~100 files"
+    )
     evaluate_every: int = Field(
         5_000, ge=1, le=MOST_STEPS, description="steps between two evaluations"
     )

@@ -19,6 +19,7 @@ from trainers.guard import Guard
 from trainers.journal import encoded
 from trainers.kernels import tf32
 from trainers.probes.base import Probe, ProbeBatch
+from trainers.probes.files import arrays_every
 from trainers.recorder import Recorder
 from trainers.spec import RunSpec
 from trainers.steps import Steps, learning_rate
@@ -123,11 +124,12 @@ class Trial:
         # At the precision of steps, since traces show what is trained (docs/decisions/0009).
         with tf32(self._spec.training.precision == "tf32"):
             observed = self._probe_batch.measure(self._probes)
-        for name in self._spec.observe.probes:
-            self._recorder.observation(self.done, name, observed[name])
         self.guard.check_features(
             value for seen in observed.values() for value in seen.mean_squares
         )
+        arrays = self.is_due(arrays_every(self._spec))  # where the guard has just ended it, as well
+        for name in self._spec.observe.probes:
+            self._recorder.observation(self.done, name, observed[name], arrays=arrays)
 
     def evaluate(self) -> None:
         """Score the EMA weights on the benchmarks, whose images are dealt out over the ranks."""

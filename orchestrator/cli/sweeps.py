@@ -1,4 +1,4 @@
-"""The verbs of a sweep: validate, plan, run, status, report, sync."""
+"""The verbs of a sweep: validate, plan, run, status."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from orchestrator.cli.options import (
     TrackingUri,
     data_roots,
     finder,
+    own_claims,
     weights,
 )
 from orchestrator.errors import NormsweepError, UserError
@@ -58,6 +59,7 @@ def validate(
     for file in files:
         try:
             plan = load_plan(file, find, weights(store))
+            own_claims(plan)
         except UserError as error:
             problems.append(str(error))
         else:
@@ -96,6 +98,7 @@ def plan(
 
     asked = _asked(power, metric, reads_store=not no_state, is_alone=diff is None)
     planned = load_plan(file, finder(data), weights(store))
+    own_claims(planned)
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
@@ -208,7 +211,9 @@ def run(
 def _planned(file: Path, data: list[str] | None, store: str) -> Plan:
     from orchestrator.plan import load_plan
 
-    return load_plan(file, finder(data), weights(store))
+    plan = load_plan(file, finder(data), weights(store))
+    own_claims(plan)
+    return plan
 
 
 def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
@@ -281,48 +286,4 @@ def status(
                 ["  ".join(f"{name} {value}" for name, value in counts.items()), *notes, *damage]
             )
         )
-    return 0
-
-
-@verbs.command()
-def report(
-    file: File,
-    store: StoreUri = STORE,
-    tracking: TrackingUri = TRACKING,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Default: STORE/sweeps/NAME/report.")
-    ] = None,
-    all_traces: Annotated[
-        bool, typer.Option("--all-traces", help="Write every point to traces.csv.")
-    ] = False,
-    data: Data = None,
-) -> int:
-    """Write the report of a sweep: HTML, Markdown and CSV."""
-    from orchestrator.plan import load_plan
-    from orchestrator.report.page import write_report
-
-    print(
-        write_report(
-            load_plan(file, finder(data), weights(store, check=False)),
-            store,
-            tracking,
-            out,
-            all_traces=all_traces,
-        ).page
-    )
-    return 0
-
-
-@verbs.command()
-def sync(
-    file: File, store: StoreUri = STORE, tracking: TrackingUri = TRACKING, data: Data = None
-) -> int:
-    """Bring MLflow up to date with the store, e.g. after its server was down."""
-    from orchestrator.plan import load_plan
-
-    planned = load_plan(file, finder(data), weights(store, check=False))
-    from orchestrator.tracking.mirror import sync_sweep
-
-    for note in sync_sweep(planned, store, tracking):
-        print(note, file=sys.stderr)
     return 0

@@ -130,8 +130,10 @@ TAIL = """\
 Arrays are files in the store, `trials/<id>/probes/<probe>/step-<n>-<attempt>.safetensors`. Whether
 a trial has diverged does not depend on which probes are chosen. Where a network has nothing to
 measure (no bias in the final norm, no position bias tables), there is no number, and the trial's
-journal gives the reason in an event `undefined`. Files are written at every probe: those of
-`position_bias` have 2 MB for `hat`, which `probe_every: 50` makes 12 GB over 300,000 steps.
+journal gives the reason in an event `undefined`. Files are written at step 0, at the last step, and
+at every probing whose step is a multiple of `arrays_every`. By default that is so seldom that a
+probe leaves about 100 files: one of `position_bias` has 2 MB for `hat`, and all 6,000 probings of
+300,000 steps (`arrays_every: 50`) would leave 12 GB.
 
 A backbone's `img_size` is the side in pixels that a published network was constructed for. If that
 is larger than a window, windows are shifted in every other block, otherwise never. With 0 the

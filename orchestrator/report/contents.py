@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
 from orchestrator.report import tables
 from orchestrator.report.blocks import Cell, Column, Figure
+from orchestrator.report.claims.answer import answer
+from orchestrator.report.claims.judging import Judged, judge_all
+from orchestrator.report.claims.lines import Claim
+from orchestrator.report.claims.material import Material
 from orchestrator.report.drawing import norm_styles
+from orchestrator.report.families import Family, families
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
-from orchestrator.report.growths import NormGrowth, NormTrend, growths, trends
+from orchestrator.report.growths import NormGrowth, NormTrend
+from orchestrator.report.observations import Observed, observations
+from orchestrator.report.paper.beside import Beside, besides
+from orchestrator.report.spreads import Spread, spreads
+
+
+class Line(Protocol):
+    """What is known of one norm, by the values of all axes but the repetitions."""
+
+    @property
+    def labels(self) -> Mapping[str, Any]: ...
+
+    @property
+    def size(self) -> str: ...
+
+
+L = TypeVar("L", bound=Line)
 
 
 @dataclass(frozen=True)
@@ -23,15 +44,45 @@ class Report:
 
     plan: Plan
     frame: Frame
+    families: tuple[Family, ...]
     comparisons: tuple[tables.Comparison, ...]
+    spreads: tuple[Spread, ...]
     growths: tuple[NormGrowth, ...]
     trends: tuple[NormTrend, ...]
     figures: list[Figure]
     written: datetime
+    paper: tuple[Beside, ...]
+    claims: tuple[Judged, ...] = ()
+    observed: tuple[Observed, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """The answer to the sweep's question in one sentence."""
+        return answer(self.plan, self.claims)
 
     def drawn(self, kind: str) -> tuple[Figure, ...]:
-        """The figures of one kind: `trace`, `size`, `entropy`, `loss`, `psnr`, `groups`."""
+        """The figures of one kind: `trace`, `size`, `entropy`, `depth`, `loss`, `psnr`, ..."""
         return tuple(figure for figure in self.figures if figure.slug.split("-")[0] == kind)
+
+    @property
+    def models(self) -> list[str]:
+        """The axes of the model but the norm, if they vary: a table of all models has columns for
+        them.
+        """
+        return [name for name in self.frame.tables_by if len(self.frame.names(name)) > 1]
+
+    def in_order(self, lines: Sequence[L]) -> list[L]:
+        """The lines with the norms of one task, recipe and size next to each other."""
+        names = [*self.frame.tables_by, *self.frame.panels_by, "size"]
+        places = {
+            name: {label: i for i, label in enumerate(self.frame.names(name))} for name in names
+        }
+
+        def place(line: L) -> list[int]:
+            labels = {**line.labels, "size": line.size}
+            return [places[name][labels[name]] for name in names]
+
+        return sorted(lines, key=place)
 
     def label_columns(self) -> tuple[Column, ...]:
         """The columns that identify a row: the norm, and the parts of the recipe that vary."""
@@ -50,15 +101,25 @@ class Report:
         return Cell(text or norm, text or norm, style=norm_styles(self.frame.names(COMPARED))[norm])
 
 
-def build(plan: Plan, frame: Frame, written: datetime) -> Report:
-    grown = growths(frame)
-    found = trends(frame, grown)
+def build(
+    plan: Plan, frame: Frame, written: datetime, own: tuple[Claim, ...] | None = None
+) -> Report:
+    """Compute what the sections need. `own` claims are, by default, those that the sweep names."""
+    material = Material(plan, frame)
+    grown, found = material.growths, material.trends
+    differences = families(frame)
+    observed = observations(frame)
     return Report(
         plan,
         frame,
-        tables.comparisons(frame),
+        differences,
+        tables.comparisons(frame, differences),
+        spreads(frame),
         grown,
         found,
-        all_figures(frame, grown, found),
+        all_figures(frame, grown, found, observed),
         written,
+        besides(plan, frame),
+        judge_all(material, own),
+        observed,
     )

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Canvas
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
-from orchestrator.report import drawing, size_plot, thinning
+from orchestrator.report import depth_plot, drawing, size_plot, thinning
 from orchestrator.report.blocks import Figure, Style
 from orchestrator.report.drawing import slug_of
 from orchestrator.report.frame import Frame, keyed, where
@@ -30,13 +30,17 @@ from orchestrator.report.growths import (
     largest_groups,
     measures,
 )
+from orchestrator.report.observations import Observed
 
 Texts = list[tuple[str, str]]  # colour and text of each line
 MOST_PANELS = 24  # of a figure, where that leaves two sizes of each task
 
 
 def all_figures(
-    frame: Frame, growths: Sequence[NormGrowth], trends: Sequence[NormTrend]
+    frame: Frame,
+    growths: Sequence[NormGrowth],
+    trends: Sequence[NormTrend],
+    observed: Sequence[Observed] = (),
 ) -> list[Figure]:
     """Every figure that the data allow, in the order of the page."""
     styles = drawing.norm_styles(frame.names(COMPARED))
@@ -53,6 +57,8 @@ def all_figures(
                 found = [line for line in trends if labels.items() <= line.labels.items()]
                 figures.append(size_plot.drawn(part, styles, title, rows, found))
             figures += _entropy(part, styles, title)
+            seen = [line for line in observed if labels.items() <= line.labels.items()]
+            figures += depth_plot.drawn(part, styles, title, seen)
             figures += _quality(part, styles, title)
             figures += _groups(part, styles, title)
     return figures

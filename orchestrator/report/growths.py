@@ -6,23 +6,23 @@ trial's last planned step. orchestrator.statistics.correlation relates growth to
 and depth, over the networks of one norm that differ in nothing else.
 
 A trial that diverged counts as infinite at every later step. One that has not ended (running,
-failed, stopped early, damaged) or was trained by another commit than the others of its line is
-left out, and named.
+failed, stopped early, damaged), or was trained otherwise than the others of its line (by another
+commit, on other data), is left out, and named.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from orchestrator.plan.axes import Axis
 from orchestrator.plan.states import State
+from orchestrator.report.comparable import facts_of
 from orchestrator.report.frame import Frame, in_words, records
 from orchestrator.statistics.correlation import Size, Trend, trend
 from orchestrator.statistics.growth import Growth, Trace, growth
@@ -30,6 +30,7 @@ from orchestrator.statistics.interval import Unknown
 
 TRACE = "feature/mean_square/group_"
 Row = Mapping[str, Any]
+Apart = dict[str, str]  # by trial
 Curve = tuple[tuple[int, ...], tuple[float, ...]]  # steps and values
 
 
@@ -70,10 +71,7 @@ def growths(frame: Frame) -> tuple[NormGrowth, ...]:
         str(trial): (tuple(map(int, part["step"])), tuple(map(float, part["value"])))
         for trial, part in traced.groupby("trial", sort=False, observed=True)
     }
-    return tuple(
-        _growth_of(frame, labels, rows, curves)
-        for labels, rows in _lines(frame, lambda axis: axis.role != "repeat")
-    )
+    return tuple(_growth_of(frame, labels, rows, curves) for labels, rows in lines_of(frame))
 
 
 def trends(frame: Frame, known: Sequence[NormGrowth] | None = None) -> tuple[NormTrend, ...]:
@@ -84,7 +82,7 @@ def trends(frame: Frame, known: Sequence[NormGrowth] | None = None) -> tuple[Nor
     known = growths(frame) if known is None else known
     varying = measures(frame)
     found = []
-    for labels, rows in _lines(frame, lambda axis: axis.role not in ("size", "repeat")):
+    for labels, rows in lines_of(frame, but=("size", "repeat")):
         networks = [line for line in known if labels.items() <= line.labels.items()]
         apart = trained_apart(frame, rows)
         for measure in varying:
@@ -121,26 +119,39 @@ def largest_groups(frame: Frame) -> pd.DataFrame:
     return labels.merge(whole, on="trial")
 
 
-def trained_apart(frame: Frame, rows: Sequence[Row]) -> dict[str, str]:
-    """The trials that another commit has trained than most of these, and a phrase for each.
+def trained_apart(frame: Frame, rows: Sequence[Row]) -> Apart:
+    """The ended trials that were trained otherwise than most of these, and a phrase for each.
 
-    Of two commits with equally many trials, the one that comes first counts.
+    That is by another commit, on other data, or with another recipe; the network may differ in
+    size. Of two ways with equally many trials, the one that comes first counts.
     """
-    commits = {
-        row["trial"]: tuple(
-            dict.fromkeys(str(attempt.get("commit") or "unknown")[:12] for attempt in look.tried)
-        )
+    ways = {
+        row["trial"]: {
+            name: value
+            for name, value in facts_of(frame, row["trial"]).items()
+            if not name.startswith("model.")
+        }
         for row in rows
-        if (look := frame.looks.get(row["trial"])) is not None and look.tried
+        if State(row["state"]).has_ended and row["trial"] in frame.looks
     }
-    if len(set(commits.values())) < 2:
+    if not ways:
         return {}
-    ((usual, _),) = Counter(commits.values()).most_common(1)
+    ((usual, _),) = Counter(tuple(way.items()) for way in ways.values()).most_common(1)
     return {
-        trial: f"trained by commit {' and '.join(own)}, the others by {' and '.join(usual)}"
-        for trial, own in commits.items()
-        if own != usual
+        trial: "; ".join(unlike)
+        for trial, way in ways.items()
+        if (unlike := _unlike(way, dict(usual)))
     }
+
+
+def _unlike(own: Mapping[str, str], usual: Mapping[str, str]) -> list[str]:
+    """`commit aa, bb for the others`, for each fact that differs."""
+    names = dict.fromkeys((*own, *usual))
+    return [
+        f"{name} {own.get(name, 'none')}, {usual.get(name, 'none')} for the others"
+        for name in names
+        if own.get(name) != usual.get(name)
+    ]
 
 
 def _growth_of(
@@ -188,9 +199,9 @@ def _trend_of(
     return NormTrend(labels, measure, trend(sizes), tuple(trials), tuple(left_out))
 
 
-def _lines(frame: Frame, tells: Callable[[Axis], bool]) -> list[tuple[Row, list[Row]]]:
-    """The trials with equal values of the axes that `tells` picks, in file order."""
-    names = [axis.name for axis in frame.axes if tells(axis)]
+def lines_of(frame: Frame, but: Sequence[str] = ("repeat",)) -> list[tuple[Row, list[Row]]]:
+    """The trials with equal values of all axes but those of some roles, in file order."""
+    names = [axis.name for axis in frame.axes if axis.role not in but]
     lines: dict[tuple[Any, ...], list[Row]] = {}
     for row in records(frame.trials):
         lines.setdefault(tuple(_known(row[name]) for name in names), []).append(row)

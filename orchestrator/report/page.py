@@ -2,8 +2,12 @@
 
     index.html                     everything, without any request over the network
     report.md, figures/*.svg       for a pull request or a paper's repository
-    table.csv, traces.csv, growth.csv, correlation.csv, trials.csv
+    tables.tex, latex/*.tex        every table, for a paper
+    claims.csv, table.csv, differences.csv, components.csv
+    traces.csv, growth.csv, correlation.csv, trials.csv
+    probes.csv                     what other probes measured, if there are any
     images.csv                     the scores of single images, if there are any
+    paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
 """
@@ -24,11 +28,22 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import growth_tables, tables, thinning
+from orchestrator.report import (
+    families,
+    growth_tables,
+    latex,
+    observations,
+    spreads,
+    tables,
+    thinning,
+)
 from orchestrator.report.as_csv import as_csv
 from orchestrator.report.blocks import Section, figures_in
+from orchestrator.report.claims.lines import Claim
+from orchestrator.report.claims.show import as_frame as claims_as_frame
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
+from orchestrator.report.paper import beside
 from orchestrator.report.sections import sections
 from orchestrator.store import open_store, read_store
 from orchestrator.tracking import is_there
@@ -54,6 +69,7 @@ def write_report(
     out: Path | None = None,
     *,
     frame: Frame | None = None,
+    own: tuple[Claim, ...] | None = None,
     all_traces: bool = False,
 ) -> Written:
     """Write a report on what the store holds now.
@@ -61,14 +77,14 @@ def write_report(
     It goes to the folder `out`, or to `sweeps/<name>/report` in the store. With `tracking_uri` the
     files also become artifacts in the sweep's MLflow experiment, if a trial has begun and the
     address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
-    store holds, if it has just been read. `all_traces`: write every point to traces.csv, however
-    many they are.
+    store holds, if it has just been read. `own`: the user's claims; by default those of the file
+    that the sweep names. `all_traces`: write every point to traces.csv, however many they are.
 
     Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame
-    files = render(build(plan, frame, datetime.now(UTC)), all_traces=all_traces)
+    files = render(build(plan, frame, datetime.now(UTC), own), all_traces=all_traces)
     if out is not None:
         _write(files, out)
     else:
@@ -95,8 +111,8 @@ def _put(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
 
 def _write(files: Mapping[str, str], folder: Path) -> None:
     try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_aside(folder / name, text.encode())
     except OSError as error:
         raise EnvironmentProblem(
@@ -123,11 +139,17 @@ def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     figures = [figure for section in made for figure in figures_in(section.blocks)]
     traces, left_out = _traces(report.frame, all_traces=all_traces)
     numbers = _numbers(report, traces)
-    context = _context(report, made, beside=["report.md", *numbers, "figures/"])
+    parts = latex.files(made, report.plan.sweep)
+    context = _context(
+        report,
+        made,
+        beside=["report.md", *numbers, *(f for f in parts if "/" not in f), "figures/"],
+    )
     context["traces"] = left_out
     return {
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
         **{name: as_csv(frame) for name, frame in numbers.items()},
+        **parts,
         "report.md": _template("report.md.j2").render(context),
         "index.html": _template("page.html.j2").render(context),
     }
@@ -152,14 +174,21 @@ def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The numbers of the report, as files."""
     frame = report.frame
     trials = frame.trials.join(growth_tables.by_trial(frame, report.growths))
+    seen = report.observed
+    probes = {"probes.csv": observations.as_frame(frame, seen)} if seen else {}
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
+        "claims.csv": claims_as_frame(report.claims),
         "table.csv": tables.as_frame(report.comparisons),
+        "differences.csv": families.as_frame(frame, report.families),
+        "components.csv": spreads.as_frame(frame, report.spreads),
         "traces.csv": traces.drop(columns=["time", "size"]),
         "growth.csv": growth_tables.growth_csv(frame, report.growths),
         "correlation.csv": growth_tables.trend_csv(frame, report.trends),
         "trials.csv": trials.drop(columns=["evaluate"]),
+        **probes,
         **images,
+        **({"paper.csv": beside.as_frame(report.paper)} if report.paper else {}),
     }
 
 
@@ -187,6 +216,7 @@ def _context(report: Report, made: Sequence[Section], beside: Sequence[str]) -> 
     return {
         "sweep": plan.sweep,
         "question": plan.question,
+        "answer": report.answer,
         "file": plan.path.name,
         "written": report.written.strftime("%Y-%m-%d %H:%M UTC"),
         "states": states,

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from orchestrator.plan import Plan
@@ -39,6 +39,7 @@ from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader, 
 from orchestrator.store.listing import Listing, listed
 from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_record
 from orchestrator.store.results import check_result, result_key
+from orchestrator.store.undefined import undefined_in
 from trainers.spec import RunSpec
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class Look:
     tried: tuple[Attempt, ...] = ()  # the attempts' undamaged records, oldest first
     trained: tuple[RunSpec, ...] = ()  # the specs that its attempts recorded
     evaluations: tuple[str, ...] = ()  # keys of its evaluations; these are not read
+    undefined: Mapping[str, str] = field(
+        default_factory=dict
+    )  # why scalars of probes have no value
 
     @property
     def has_ended(self) -> bool:
@@ -211,6 +215,7 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, Journals,
             tried,
             recorded_specs(kept, tried),
             listing.evaluations,
+            undefined_in(events),
         ),
         lines,
         events,

@@ -41,7 +41,7 @@ def disturbed(
 
 def submission_of_no_image(lab: Lab, file: Path, *flags: object) -> list[object]:
     """The words of `normsweep submit` for a sweep whose image does not exist anywhere."""
-    words = lab.submission(file, lab.store("imageless"), *flags)
+    words = lab.submission(file, lab.store(file.stem), *flags)
     words[words.index(lab.image)] = "localhost/none:1"
     return words
 

@@ -201,7 +201,7 @@ def test_attached_with_other_flags_a_sweep_says_which(lab: Lab, tmp_path: Path) 
 def test_a_pod_whose_image_does_not_exist_ends_the_waiting_within_minutes(
     lab: Lab, tmp_path: Path
 ) -> None:
-    file = disturbed(tmp_path / "imageless.yaml", workers=1)
+    file = disturbed(tmp_path / "waiting.yaml", workers=1)
     # More CPUs than any node has.
     file.write_text(file.read_text().replace("cpus_per_worker: 1", "cpus_per_worker: 3"))
     began = time.monotonic()
@@ -209,15 +209,15 @@ def test_a_pod_whose_image_does_not_exist_ends_the_waiting_within_minutes(
     told = lab.normsweep(*words, expect=3, deadline_s=420)
     assert 150 < time.monotonic() - began < 400
     assert re.search(
-        r"imageless-\w+ cannot start, and will not by itself:\n"
-        r"  imageless-.*the image cannot be pulled",
+        r"waiting-\w+ cannot start, and will not by itself:\n"
+        r"  waiting-.*the image cannot be pulled",
         told,
     )
-    status = lab.normsweep("status", "imageless").splitlines()
+    status = lab.normsweep("status", "waiting").splitlines()
     assert "the image cannot be pulled" in status[1], "what is certain stands first"
     assert re.search(r"\(for \d+ min\)", status[1])
-    assert only_job(lab, "imageless"), "it is left as it is"
-    lab.normsweep("cancel", "imageless")
+    assert only_job(lab, "waiting"), "it is left as it is"
+    lab.normsweep("cancel", "waiting")
 
 
 def test_a_finished_sweep_is_not_lost_to_a_cancel(lab: Lab, tmp_path: Path) -> None:

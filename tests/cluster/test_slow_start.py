@@ -55,7 +55,10 @@ def is_ready(pod: dict[str, Any]) -> bool:
 
 def test_a_start_that_takes_minutes_replaces_no_pod(lab: Lab, tmp_path: Path) -> None:
     """By default Ray gives its dashboard one minute, and KubeRay the head ten."""
-    file, store = disturbed(tmp_path / "patient.yaml", steps=10, workers=1), lab.store("patient")
+    file, store = (
+        disturbed(tmp_path / "slow-start.yaml", steps=10, workers=1),
+        lab.store("slow-start"),
+    )
     began, seen = time.monotonic(), set[str]()
 
     def are_ready() -> bool:
@@ -65,11 +68,13 @@ def test_a_start_that_takes_minutes_replaces_no_pod(lab: Lab, tmp_path: Path) ->
 
     with loaded_nodes():
         lab.normsweep(*lab.submission(file, store))
-        job = only_job(lab, "patient")
+        job = only_job(lab, "slow-start")
         lab.wait(are_ready, "a head and a worker that are ready", 1500)
         took_s = time.monotonic() - began
     assert took_s > SLOW_S, f"{took_s:.0f} s: nothing was slow"
     assert len(seen) == 2, f"pods were replaced: {sorted(seen)}"
     assert "1 done" in lab.normsweep(*lab.submission(file, store, "--wait"))
-    assert lab.objects("rayjobs", "normsweep.io/sweep=patient")[0]["status"].get("failed", 0) == 0
+    assert (
+        lab.objects("rayjobs", "normsweep.io/sweep=slow-start")[0]["status"].get("failed", 0) == 0
+    )
     assert list(lab.attempts(store).values()) == [1]

@@ -209,6 +209,32 @@ def test_probes_that_are_asked_for_change_neither_bits_nor_what_others_observe(
     assert not (undisturbed / "probes").exists()
 
 
+def test_arrays_have_a_cadence_that_changes_neither_bits_nor_traces(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    observe = {"probes": ("features", "channels"), "probe_every": 1, "arrays_every": 4}
+    out = finish(tiny_spec(observe=observe), tmp_path)
+    assert_same_bits(out, undisturbed)
+    kept = sorted(path.stem for path in (out / "probes" / "channels").iterdir())
+    assert kept == [f"step-{step:08d}" for step in (0, 4, 6)]
+    probed = {
+        line["step"]
+        for line in journal.read(out / "journal.jsonl")
+        if "feature/entropy" in line.get("values", {})
+    }
+    assert probed == set(range(7))
+
+
+def test_the_arrays_of_the_step_at_which_a_trial_diverges_are_kept(tmp_path: Path) -> None:
+    observe = {"probes": ("channels",), "probe_every": 1, "arrays_every": 100}
+    training = {"lr": 1e3, "feature_limit": 1e4}
+    out = finish(tiny_spec(training=training, observe=observe), tmp_path)
+    result = result_of(out)
+    assert (result["outcome"], 0 < result["step"] < 6) == ("diverged", True)
+    kept = sorted(path.stem for path in (out / "probes" / "channels").iterdir())
+    assert kept == ["step-00000000", f"step-{result['step']:08d}"]
+
+
 def test_features_beyond_the_limit_are_seen_by_the_guard_where_they_are_not_observed(
     tmp_path: Path,
 ) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from safetensors.numpy import load_file
 
 from orchestrator.store import open_store
 from orchestrator.store.arrays import ArrayShipper
-from trainers.probes.files import write_arrays
+from tests.tiny import tiny_spec
+from trainers.probes.files import arrays_every, write_arrays
 
 TRIAL = "0123456789abcdef"
 
@@ -67,3 +69,20 @@ def test_a_continued_trial_ships_only_what_the_store_lacks(tmp_path: Path) -> No
 
 def test_a_trial_without_arrays_asks_nothing_of_the_store(tmp_path: Path) -> None:
     ArrayShipper(None, TRIAL, 1).ship(tmp_path / "probes")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("steps", "probe_every", "expected"),
+    [(300_000, 50, 3_000), (5_000, 50, 50), (5_001, 50, 100), (10, 50, 50), (1_000_000, 7, 10_003)],
+)
+def test_a_probe_leaves_about_100_files_of_arrays_by_default(
+    steps: int, probe_every: int, expected: int
+) -> None:
+    spec = tiny_spec(training={"steps": steps}, observe={"probe_every": probe_every})
+    assert arrays_every(spec) == expected
+    assert arrays_every(spec) % probe_every == 0
+    assert steps // arrays_every(spec) <= 100
+
+
+def test_the_cadence_of_arrays_can_be_given() -> None:
+    assert arrays_every(tiny_spec(observe={"arrays_every": 6})) == 6

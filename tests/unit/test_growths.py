@@ -246,7 +246,7 @@ def test_a_trial_of_another_commit_is_left_out_and_both_commits_are_named(
     look = frame.looks[odd]
     other = replace(look, tried=({**look.tried[0], "commit": "beef" * 10},))
     line = of(growths(replace(frame, looks={**frame.looks, odd: other})), "layer_norm").growth
-    assert "seed 2 (trained by commit beefbeefbeef, the others by c0ffeec0ffee)" in line.sentence
+    assert "seed 2 (commit beefbeefbeef, c0ffeec0ffee for the others)" in line.sentence
     assert interval(line.slope).n_seeds == 2
 
 
@@ -328,6 +328,4 @@ def test_a_trend_leaves_out_sizes_of_another_commit(tmp_path: Path) -> None:
             looks[trial.id] = replace(look, tried=({**look.tried[0], "commit": "beef" * 10},))
     line = trend_of(trends(replace(frame, looks=looks)), "layer_norm")
     assert line.trend.rank.n == 3
-    assert "w48 d1, seed 0: trained by commit beefbeefbeef, the others by c0ffeec0ffee" in (
-        line.left_out
-    )
+    assert "w48 d1, seed 0: commit beefbeefbeef, c0ffeec0ffee for the others" in line.left_out

@@ -344,6 +344,7 @@ SAME = {
     "the preset's own width and depth": BASE + "  width: [24]\n  depth: [2]\n",
     "a cadence of the log": BASE + "observe: {log_every: 3}\n",
     "cadences": BASE + "observe: {probe_every: 7, checkpoint_every: 9, evaluate_every: 11}\n",
+    "a cadence of arrays": BASE + "observe: {arrays_every: 100}\n",
     "evaluation sets": BASE + "data: {evaluate: []}\n",
     "placement": BASE + "resources: {workers: 2, zero_stage: 1, device: cpu}\n",
     "the sweep's name": BASE + "sweep: other\n",

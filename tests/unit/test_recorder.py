@@ -6,6 +6,8 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
+
 from trainers import journal
 from trainers.probes.base import Observation
 from trainers.recorder import Recorder
@@ -74,3 +76,12 @@ def test_a_probe_that_measures_everything_says_nothing_of_what_is_undefined(tmp_
     recorder.observation(0, "features", Observation({"feature/entropy": 1.0}))
     recorder.end(0, "preempted", final=False)
     assert "undefined" not in (tmp_path / "journal.jsonl").read_text()
+
+
+def test_arrays_are_kept_where_they_are_due_and_scalars_always(tmp_path: Path) -> None:
+    recorder, seen = Recorder(tmp_path, 0), Observation({"a": 1.0}, {"map": np.zeros(2)})
+    for step, due in ((0, True), (5, False), (10, True)):
+        recorder.observation(step, "mine", seen, arrays=due)
+    kept = sorted(path.stem for path in (tmp_path / "probes" / "mine").iterdir())
+    assert kept == ["step-00000000", "step-00000010"]
+    assert [line["step"] for line in journal.read(tmp_path / "journal.jsonl")] == [0, 5, 10]

@@ -10,6 +10,16 @@ from safetensors.numpy import save
 from trainers.checkpoint import folder_name
 from trainers.durable import write_aside
 from trainers.probes.base import Array
+from trainers.spec import RunSpec
+
+# Of one probe and trial, by default: those of position_bias have 2 MB each for HAT.
+MOST_FILES = 100
+
+
+def arrays_every(spec: RunSpec) -> int:
+    """Steps between two files of arrays: a multiple of `probe_every` where none is given."""
+    every, steps = spec.observe.probe_every, spec.training.steps
+    return spec.observe.arrays_every or every * max(1, -(-steps // (every * MOST_FILES)))
 
 
 def folder_of(probe: str) -> str:

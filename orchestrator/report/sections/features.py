@@ -29,9 +29,8 @@ def blocks(report: Report) -> tuple[Block, ...]:
 
 
 def _table(report: Report) -> Table:
-    models = [name for name in report.frame.tables_by if report.frame.trials[name].nunique() > 1]
     columns = (
-        *(Column((name,)) for name in (*models, "task")),
+        *(Column((name,)) for name in (*report.models, "task")),
         *report.label_columns(),
         Column(("size",)),
         *(
@@ -40,27 +39,15 @@ def _table(report: Report) -> Table:
         ),
         Column(("verdict",)),
     )
-    rows = tuple(_row(report, line, models) for line in _in_order(report))
+    rows = tuple(_row(report, line) for line in report.in_order(report.growths))
     return Table(columns, rows, "Growth of the features", "largest group's mean square")
 
 
-def _in_order(report: Report) -> list[NormGrowth]:
-    """The growths, with the norms of one task, recipe and size next to each other."""
-    names = [*report.frame.tables_by, *report.frame.panels_by, "size"]
-    places = [{label: i for i, label in enumerate(report.frame.names(name))} for name in names]
-
-    def place(line: NormGrowth) -> list[int]:
-        labels = {**line.labels, "size": line.size}
-        return [known[labels[name]] for known, name in zip(places, names, strict=True)]
-
-    return sorted(report.growths, key=place)
-
-
-def _row(report: Report, line: NormGrowth, models: list[str]) -> tuple[Cell, ...]:
+def _row(report: Report, line: NormGrowth) -> tuple[Cell, ...]:
     seeds = sum(not isinstance(seed.slope, Unknown) for seed in line.growth.seeds)
     grown, steepness = factor(line.growth), slope(line.growth)
     return (
-        *(Cell(str(line.labels[name]), line.labels[name]) for name in (*models, "task")),
+        *(Cell(str(line.labels[name]), line.labels[name]) for name in (*report.models, "task")),
         *report.label_cells(line.labels),
         Cell(line.size.replace(" ", "\N{NO-BREAK SPACE}"), line.size),
         Cell(str(seeds), seeds),

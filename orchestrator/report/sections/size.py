@@ -29,9 +29,8 @@ def blocks(report: Report) -> tuple[Block, ...]:
         return (text("method", said),)
     if said := _no_trend(report.trends):
         return (*figures, text("method", said))
-    models = [name for name in report.frame.tables_by if report.frame.trials[name].nunique() > 1]
     columns = (
-        *(Column((name,)) for name in (*models, "task")),
+        *(Column((name,)) for name in (*report.models, "task")),
         *report.label_columns(),
         Column(("against",)),
         *(Column((head,), "right") for head in ("from", "to")),
@@ -39,7 +38,7 @@ def blocks(report: Report) -> tuple[Block, ...]:
         *(Column((head,), "right") for head in ("p", "exponent")),
         Column(("growth with size",)),
     )
-    rows = tuple(_row(report, line, models) for line in report.trends)
+    rows = tuple(_row(report, line) for line in report.trends)
     table = Table(columns, rows, "Growth with size", "since step 0, largest group's mean square")
     return (*figures, table, text("method", METHOD))
 
@@ -58,7 +57,7 @@ def _no_trend(trends: tuple[NormTrend, ...]) -> str:
     )
 
 
-def _row(report: Report, line: NormTrend, models: list[str]) -> tuple[Cell, ...]:
+def _row(report: Report, line: NormTrend) -> tuple[Cell, ...]:
     found, between = line.trend, ends(report.frame, line)
     low, high = between or (None, None)
     exponent = (
@@ -74,7 +73,7 @@ def _row(report: Report, line: NormTrend, models: list[str]) -> tuple[Cell, ...]
         else ""
     )
     return (
-        *(Cell(str(line.labels[name]), line.labels[name]) for name in (*models, "task")),
+        *(Cell(str(line.labels[name]), line.labels[name]) for name in (*report.models, "task")),
         *report.label_cells(line.labels),
         Cell(line.measure, line.measure),
         *(Cell("" if end is None else count(end), end) for end in (low, high)),
