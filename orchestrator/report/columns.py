@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,22 +12,24 @@ from numpy.typing import NDArray
 from orchestrator.store.points import Points
 
 
-def point_rows(labels: pd.DataFrame, points: Sequence[Points | None]) -> pd.DataFrame:
+def point_rows(
+    labels: Mapping[str, Sequence[Any]], points: Sequence[Points | None]
+) -> pd.DataFrame:
     """A row for each point, with the labels of its trial beside it.
 
-    `labels` has a row for each trial, and `points` an entry, None if there is no point. Labels that
-    are not numbers, and metrics, become categories in order of appearance. Whole numbers take 32
-    bits where they fit.
+    Each of `labels` has a value for each trial, and `points` an entry, None if there is no point.
+    Labels that are not numbers, and metrics, become categories in order of appearance. Whole
+    numbers take 32 bits where they fit.
     """
     there = [(i, found) for i, found in enumerate(points) if found is not None]
-    of_trial = labels.iloc[[i for i, _ in there]]
     counts = [len(found) for _, found in there]
     numbers: dict[str, int] = {}
     for _, found in there:
         for name in found.metrics:
             numbers.setdefault(name, len(numbers))
     columns: dict[str, Any] = {
-        str(name): _repeated(of_trial[name].infer_objects(), counts) for name in of_trial
+        name: _repeated(pd.Series([values[i] for i, _ in there]), counts)
+        for name, values in labels.items()
     }
     metric = [
         np.array([numbers[name] for name in found.metrics], dtype=np.int32)[found.metric]

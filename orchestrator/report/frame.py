@@ -116,7 +116,8 @@ class Frame:
 
 def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
     """The rows grouped by some columns, in order of first appearance."""
-    return [(tuple(key), part) for key, part in frame.groupby(list(keys), sort=False, dropna=False)]
+    groups = frame.groupby(list(keys), sort=False, dropna=False, observed=True)
+    return [(tuple(key), part) for key, part in groups]
 
 
 def where(frame: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
@@ -183,7 +184,8 @@ def read_frame(plan: Plan, store: Store) -> Frame:
         rows.append(row)
     trials = pd.DataFrame(rows)
     scored = pd.DataFrame(images, columns=["trial", *names, "size", *SCORE_COLUMNS])
-    frame = point_rows(trials[["trial", *names, "size"]], points)
+    labelled = {name: [row[name] for row in rows] for name in ("trial", *names, "size")}
+    frame = point_rows(labelled, points)
     return Frame(trials, frame, tuple(attempts), recorded, tuple(damage), looks, plan.axes, scored)
 
 

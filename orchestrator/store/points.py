@@ -13,7 +13,7 @@ from orchestrator.store.journals import Point
 from orchestrator.store.records import Record
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Points:
     """Each (metric, step) of a trial once, in the order of its journals; iterating gives `Point`s.
 
