@@ -96,6 +96,10 @@ def numbers_for(claim: Claim, trial: Trial, wanted: Wanted) -> Numbers:
     if claim.statistic == "trend":
         return Numbers(slope=_slope_of_size(given, trial, wanted) + 0.001 * noise)
     is_candidate = not hasattr(given, "candidate") or _is_one_of(trial, given.candidate)
+    if claim.statistic == "growth_difference":
+        towards = side if given.above is not None else -side
+        spread = 0.5 if wanted == "undecided" else 0.02
+        return Numbers(slope=0.5 * towards + spread * noise if is_candidate else 0.0)
     if claim.statistic in ("scalar", "scalar_change", "scalar_difference"):
         threshold = given.above if given.above is not None else given.below
         direction = 1 if given.above is not None else -1

@@ -299,6 +299,9 @@ def report(
         Path | None, typer.Option(metavar="DIR", help="Default: STORE/sweeps/NAME/report.")
     ] = None,
     claims: Claims = None,
+    all_traces: Annotated[
+        bool, typer.Option("--all-traces", help="Write every point to traces.csv.")
+    ] = False,
     data: Data = None,
 ) -> int:
     """Write the report of a sweep: HTML, Markdown and CSV."""
@@ -308,7 +311,8 @@ def report(
     own = own_claims(planned, claims)
     from orchestrator.report.page import write_report
 
-    print(write_report(planned, store, tracking, out, own=own).page)
+    written = write_report(planned, store, tracking, out, own=own, all_traces=all_traces)
+    print(written.page)
     return 0
 
 

@@ -16,10 +16,12 @@ from orchestrator.report.claims.judging import Judged, judge_all
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.material import Material
 from orchestrator.report.drawing import norm_styles
+from orchestrator.report.families import Family, families
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend
 from orchestrator.report.paper.beside import Beside, besides
+from orchestrator.report.spreads import Spread, spreads
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Report:
 
     plan: Plan
     frame: Frame
+    families: tuple[Family, ...]
     comparisons: tuple[tables.Comparison, ...]
+    spreads: tuple[Spread, ...]
     growths: tuple[NormGrowth, ...]
     trends: tuple[NormTrend, ...]
     figures: list[Figure]
@@ -68,10 +72,13 @@ def build(
     """Compute what the sections need. `own` claims are, by default, those that the sweep names."""
     material = Material(plan, frame)
     grown, found = material.growths, material.trends
+    differences = families(frame)
     return Report(
         plan,
         frame,
-        tables.comparisons(frame),
+        differences,
+        tables.comparisons(frame, differences),
+        spreads(frame),
         grown,
         found,
         all_figures(frame, grown, found),

@@ -3,7 +3,8 @@
     index.html                     everything, without any request over the network
     report.md, figures/*.svg       for a pull request or a paper's repository
     tables.tex, latex/*.tex        every table, for a paper
-    claims.csv, table.csv, traces.csv, growth.csv, correlation.csv, trials.csv
+    claims.csv, table.csv, differences.csv, components.csv
+    traces.csv, growth.csv, correlation.csv, trials.csv
     images.csv                     the scores of single images, if there are any
     paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
 
@@ -12,8 +13,7 @@ Every file is written aside and renamed, index.html last. Other files in the fol
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,8 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import growth_tables, latex, tables
+from orchestrator.report import families, growth_tables, latex, spreads, tables, thinning
+from orchestrator.report.as_csv import as_csv
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.show import as_frame as claims_as_frame
@@ -60,6 +61,7 @@ def write_report(
     *,
     frame: Frame | None = None,
     own: tuple[Claim, ...] | None = None,
+    all_traces: bool = False,
 ) -> Written:
     """Write a report on what the store holds now.
 
@@ -67,13 +69,13 @@ def write_report(
     files also become artifacts in the sweep's MLflow experiment, if a trial has begun and the
     address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
     store holds, if it has just been read. `own`: the user's claims; by default those of the file
-    that the sweep names.
+    that the sweep names. `all_traces`: write every point to traces.csv, however many they are.
 
     Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame
-    files = render(build(plan, frame, datetime.now(UTC), own))
+    files = render(build(plan, frame, datetime.now(UTC), own), all_traces=all_traces)
     if out is not None:
         _write(files, out)
     else:
@@ -122,54 +124,60 @@ def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
         print(f"The report has been written, but not logged. {error}", file=sys.stderr)
 
 
-def render(report: Report) -> dict[str, str]:
+def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     """The text of each file by name; index.html is the last one."""
     made = sections(report)
     figures = [figure for section in made for figure in figures_in(section.blocks)]
-    numbers = _numbers(report)
+    traces, left_out = _traces(report.frame, all_traces=all_traces)
+    numbers = _numbers(report, traces)
     parts = latex.files(made, report.plan.sweep)
     context = _context(
         report,
         made,
         beside=["report.md", *numbers, *(f for f in parts if "/" not in f), "figures/"],
     )
+    context["traces"] = left_out
     return {
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
-        **{name: _csv(frame) for name, frame in numbers.items()},
+        **{name: as_csv(frame) for name, frame in numbers.items()},
         **parts,
         "report.md": _template("report.md.j2").render(context),
         "index.html": _template("page.html.j2").render(context),
     }
 
 
-def _numbers(report: Report) -> dict[str, pd.DataFrame]:
+def _traces(frame: Frame, *, all_traces: bool) -> tuple[pd.DataFrame, str]:
+    """The points of traces.csv, and a sentence on those that it leaves out, if any."""
+    points, metrics = frame.points, frame.points["metric"].unique()
+    names = [name for name in metrics if not re.match(UNTRACED, str(name))]
+    there = int(points["metric"].isin(names).sum())
+    if not all_traces:  # thinned first, since a copy of all would take as much memory again
+        points = thinning.for_file(points, frame.diverged, thinning.MOST_ROWS / max(1, there))
+    kept = points[points["metric"].isin(names)]
+    said = (
+        f"traces.csv has {len(kept):,} of {there:,} points, at evenly spaced steps with the first "
+        "and the last; `normsweep report FILE --all-traces` writes all."
+    )
+    return kept, said if len(kept) < there else ""
+
+
+def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The numbers of the report, as files."""
     frame = report.frame
-    traced = frame.points[~frame.points["metric"].str.match(UNTRACED)]
     trials = frame.trials.join(growth_tables.by_trial(frame, report.growths))
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
         "claims.csv": claims_as_frame(report.claims),
         "table.csv": tables.as_frame(report.comparisons),
-        "traces.csv": traced.drop(columns=["time", "size"]),
+        "differences.csv": families.as_frame(frame, report.families),
+        "components.csv": spreads.as_frame(frame, report.spreads),
+        "traces.csv": traces.drop(columns=["time", "size"]),
         "growth.csv": growth_tables.growth_csv(frame, report.growths),
         "correlation.csv": growth_tables.trend_csv(frame, report.trends),
         "trials.csv": trials.drop(columns=["evaluate"]),
         **images,
         **({"paper.csv": beside.as_frame(report.paper)} if report.paper else {}),
     }
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    """RFC 4180, but with \\n. Non-finite numbers are nan, inf or -inf; missing ones are empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(frame.columns)
-    writer.writerows(
-        ["" if value is None else value for value in row]
-        for row in frame.itertuples(index=False, name=None)
-    )
-    return text.getvalue()
 
 
 def _template(name: str) -> jinja2.Template:

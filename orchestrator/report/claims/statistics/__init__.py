@@ -46,6 +46,9 @@ class Statistic:
 STATISTICS: Mapping[str, Statistic] = {
     "growing": Statistic("growth", "features still grow at the end of training"),
     "bounded": Statistic("growth", "features no longer grow at the end of training"),
+    "growth_difference": Statistic(
+        "growth_difference", "candidate's growth since step 0, in decades, minus reference's"
+    ),
     "trend": Statistic("trend", "growth rises with width, depth or parameters"),
     "difference": Statistic("difference", "candidate's score minus reference's"),
     "scalar": Statistic("scalar", "a probe's scalar at the end of training"),
