@@ -84,7 +84,7 @@ def _parts(found: Sequence[Judged]) -> Table:
                     Cell(said, said),
                 )
             )
-    return Table(columns, tuple(rows))
+    return Table(columns, tuple(rows), "Claims, part by part")
 
 
 def _absent(found: Sequence[Judged]) -> Table:
@@ -96,7 +96,7 @@ def _absent(found: Sequence[Judged]) -> Table:
         rows.append(
             (Cell(judged.claim.sentence, judged.claim.id, note=note), Cell(missing, missing))
         )
-    return Table(columns, tuple(rows))
+    return Table(columns, tuple(rows), "Claims about other sweeps")
 
 
 def _verdict(verdict: str) -> Cell:
