@@ -12,7 +12,9 @@ image and the rest.
 Noise: "normal"; "heavy", every effect from t with 3 degrees of freedom, scaled; and "unequal",
 normal with another variance between seeds for each norm in each cell (6 / chi^2(6) times the mean).
 
-"alone" takes a cell's own seeds, "pooled" moderates their variance by the other cells.
+"alone" takes a cell's own seeds, "pooled" moderates their variance by the other cells. With
+`--own-cell`, pairs of the set of the best are moderated as in orchestrator.report.contrasts, that
+is, also by their own cell's norms that are not in the pair.
 """
 
 from __future__ import annotations
@@ -92,7 +94,14 @@ def pool_of(tables: list[Values]) -> Prior | None:
     return prior if isinstance(prior, Prior) else None
 
 
-def judge(scores: Values, of_images: Values, scope: str, pooled: bool, counts: Counts) -> None:
+def judge(
+    scores: Values,
+    of_images: Values,
+    scope: str,
+    pooled: bool,
+    counts: Counts,
+    own_cell: bool = False,
+) -> None:
     """Adds one family to the counts: all its norms are equal, the first is the baseline."""
     estimate = SCOPES[scope]
     if scope == "seeds":  # these images: what they do to a norm is part of its true score
@@ -111,19 +120,27 @@ def judge(scores: Values, of_images: Values, scope: str, pooled: bool, counts: C
     counts.half_widths += [(interval.high - interval.low) / 2 for interval in intervals]
     for difference, found in counts.found.items():
         found += [interval.low + difference > 0 for interval in intervals]
-    counts.left_out.append(any(leaves_out(scores, cells, cell, scope, pooled) for cell in range(4)))
+    counts.left_out.append(
+        any(leaves_out(scores, cells, cell, scope, pooled, own_cell) for cell in range(CELLS))
+    )
 
 
 def leaves_out(
-    scores: Values, cells: list[list[Values]], cell: int, scope: str, pooled: bool
+    scores: Values,
+    cells: list[list[Values]],
+    cell: int,
+    scope: str,
+    pooled: bool,
+    own_cell: bool = False,
 ) -> bool:
     """Whether the set of the best of this cell leaves out any of the equal norms."""
     others = [table for i, tables in enumerate(cells) if i != cell for table in tables]
-    prior = pool_of(others) if pooled else None
-    differences = {
-        (str(a), str(b)): SCOPES[scope](scores[cell, a] - scores[cell, b], prior=prior)
-        for a, b in itertools.combinations(range(NORMS), 2)
-    }
+    differences = {}
+    for a, b in itertools.combinations(range(NORMS), 2):
+        own = [cells[cell][norm - 1] for norm in range(1, NORMS) if own_cell and norm not in (a, b)]
+        prior = pool_of(others + own) if pooled else None
+        difference = scores[cell, a] - scores[cell, b]
+        differences[str(a), str(b)] = SCOPES[scope](difference, prior=prior)
     names = [str(norm) for norm in range(NORMS)]
     return len(best_set(names, differences, sets=CELLS).members) < NORMS
 
@@ -177,7 +194,13 @@ HEADER = (
 
 
 def calibrate(
-    truth: Truth, noise: Noise, seeds: int, images: int, families: int, seed: int
+    truth: Truth,
+    noise: Noise,
+    seeds: int,
+    images: int,
+    families: int,
+    seed: int,
+    own_cell: bool = False,
 ) -> list[Row]:
     """The rows of one setting: two scopes, alone and pooled, on the same simulated sweeps."""
     rng = np.random.default_rng(seed)
@@ -186,7 +209,7 @@ def calibrate(
     for _ in range(families):
         scores, of_images = effects(rng, truth, noise, seeds, images)
         for scope, pooled in ways:
-            judge(scores, of_images, scope, pooled, counts[scope, pooled])
+            judge(scores, of_images, scope, pooled, counts[scope, pooled], own_cell)
     return [
         Row(
             noise,
@@ -215,6 +238,9 @@ def main() -> None:
     parser.add_argument("--image-sd", type=float, default=Truth.image)
     parser.add_argument("--interaction-sd", type=float, default=Truth.interaction)
     parser.add_argument("--rest-sd", type=float, default=Truth.rest)
+    parser.add_argument(
+        "--own-cell", action="store_true", help="pool as the report does: see above"
+    )
     given = parser.parse_args()
     truth = Truth(given.seed_sd, given.image_sd, given.interaction_sd, given.rest_sd)
     print(f"{truth}, in dB; {given.families} families of {NORMS} norms in {CELLS} cells each\n")
@@ -222,7 +248,8 @@ def main() -> None:
     problems: list[str] = []
     noises: tuple[Noise, ...] = ("normal", "heavy", "unequal")
     for noise, seeds, images in itertools.product(noises, (2, 3, 5), (5, 100)):
-        for row in calibrate(truth, noise, seeds, images, given.families, given.seed):
+        setting = (noise, seeds, images, given.families, given.seed, given.own_cell)
+        for row in calibrate(truth, *setting):
             print(row, flush=True)
             problems += row.problems(given.families)
     print(

@@ -16,6 +16,7 @@ from orchestrator.cli.options import (
     JobName,
     Namespace,
     data_roots,
+    own_claims,
     weights,
 )
 
@@ -104,6 +105,7 @@ def submit(
         os.environ.pop("NORMSWEEP_DATA", None)
     roots = data_roots(data)
     planned = load_plan(file, roots.find, weights(store))
+    own_claims(planned)
     job = JobOptions(
         store=store.rstrip("/"),
         tracking=tracking,

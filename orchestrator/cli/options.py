@@ -12,7 +12,9 @@ from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.datasets.roots import DataRoots
+    from orchestrator.plan.expand import Plan
     from orchestrator.plan.initial import InitialFinder
+    from orchestrator.report.claims.lines import Claim
     from trainers.data.manifests import ImageSet
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
@@ -49,6 +51,12 @@ Context = Annotated[
     str | None, typer.Option(metavar="NAME", help="A kubeconfig context; default: the current one.")
 ]
 Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Namespace on the cluster.")]
+Claims = Annotated[
+    Path | None,
+    typer.Option(
+        "--claims", metavar="MINE", help="A file of your own claims (docs/claims.md), judged first."
+    ),
+]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its sweep's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
 
@@ -67,6 +75,18 @@ def weights(store: str, *, check: bool = True) -> InitialFinder:
     from orchestrator.initial import Finder
 
     return Finder(store, check=check)
+
+
+def own_claims(plan: Plan, given: Path | None = None) -> tuple[Claim, ...]:
+    """The user's own claims: of the file that a flag gives, then of the one that the sweep names.
+
+    Raises UserError with every problem of both.
+    """
+    if given is None and plan.claims is None:
+        return ()  # without importing what only claims need
+    from orchestrator.report.claims.reader import own_claims as read
+
+    return read(plan, given)
 
 
 def data_roots(data: list[str] | None) -> DataRoots:

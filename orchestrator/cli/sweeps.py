@@ -1,4 +1,4 @@
-"""The verbs of a sweep: validate, plan, run, status, report, sync."""
+"""The verbs of a sweep: validate, plan, run, status, report, claims, sync."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from orchestrator.cli.options import (
     STORE,
     TRACKING,
     AsJson,
+    Claims,
     Context,
     Data,
     File,
@@ -30,6 +31,7 @@ from orchestrator.cli.options import (
     TrackingUri,
     data_roots,
     finder,
+    own_claims,
     weights,
 )
 from orchestrator.errors import NormsweepError, UserError
@@ -58,6 +60,7 @@ def validate(
     for file in files:
         try:
             plan = load_plan(file, find, weights(store))
+            own_claims(plan)
         except UserError as error:
             problems.append(str(error))
         else:
@@ -96,6 +99,7 @@ def plan(
 
     asked = _asked(power, metric, reads_store=not no_state, is_alone=diff is None)
     planned = load_plan(file, finder(data), weights(store))
+    own_claims(planned)
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
@@ -208,7 +212,9 @@ def run(
 def _planned(file: Path, data: list[str] | None, store: str) -> Plan:
     from orchestrator.plan import load_plan
 
-    return load_plan(file, finder(data), weights(store))
+    plan = load_plan(file, finder(data), weights(store))
+    own_claims(plan)
+    return plan
 
 
 def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
@@ -292,17 +298,47 @@ def report(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Default: STORE/sweeps/NAME/report.")
     ] = None,
+    claims: Claims = None,
+    all_traces: Annotated[
+        bool, typer.Option("--all-traces", help="Write every point to traces.csv.")
+    ] = False,
     data: Data = None,
 ) -> int:
     """Write the report of a sweep: HTML, Markdown and CSV."""
     from orchestrator.plan import load_plan
+
+    planned = load_plan(file, finder(data), weights(store, check=False))
+    own = own_claims(planned, claims)
     from orchestrator.report.page import write_report
 
-    print(
-        write_report(
-            load_plan(file, finder(data), weights(store, check=False)), store, tracking, out
-        ).page
-    )
+    written = write_report(planned, store, tracking, out, own=own, all_traces=all_traces)
+    print(written.page)
+    return 0
+
+
+@verbs.command()
+def claims(
+    file: File,
+    store: StoreUri = STORE,
+    claims: Claims = None,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> int:
+    """Judge the paper's claims, and your own, by what the store holds of a sweep."""
+    from orchestrator.plan import load_plan
+
+    planned = load_plan(file, finder(data), weights(store, check=False))
+    own = own_claims(planned, claims)
+    from orchestrator.report.claims import show
+    from orchestrator.report.claims.judging import claims as judge
+    from orchestrator.report.frame import read_frame
+    from orchestrator.store import read_store
+
+    found = judge(planned, read_frame(planned, read_store(store)), own)
+    if as_json:
+        print(json.dumps(show.as_json(planned, found), indent=2, allow_nan=False))
+    else:
+        print(show.as_text(planned, found))
     return 0
 
 

@@ -23,6 +23,7 @@ from orchestrator.cluster.groups import WorkerGroup, worker_groups
 from orchestrator.cluster.options import TEMPLATE, JobOptions, flags_of
 from orchestrator.errors import UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
+from orchestrator.report.claims.reader import own_claims
 from trainers import own
 from trainers.catalog import NORMS, PROBES
 
@@ -75,7 +76,7 @@ class Job:
     rayjob: Object
     config_map: Object
     groups: tuple[WorkerGroup, ...]
-    # The sweep file, the user's norms and probes, by path below the current folder.
+    # The sweep file, the user's claims, norms and probes, by path below the current folder.
     files: tuple[str, ...]
 
 
@@ -116,12 +117,14 @@ def gpus_of_template(path: Path) -> Gpus:
 
 
 def own_files(plan: Plan) -> dict[str, bytes]:
-    """Read the files of the user's norms and probes, by path below the folder where they are.
+    """Read the files of the user's claims, norms and probes, by path below their folder.
 
     Raises UserError.
     """
-    files: dict[str, bytes] = {}
-    for kind, module in sorted({found for trial in plan.trials for found in _modules(trial)}):
+    given = plan.claims
+    files = {given.given: given.text.encode()} if given is not None else {}
+    modules = {found for trial in plan.trials for found in _modules(trial)}
+    for kind, module in sorted(modules | _claimed(plan)):
         origin = own.file_of(module)
         if origin is None:
             raise UserError(
@@ -147,11 +150,17 @@ def own_files(plan: Plan) -> dict[str, bytes]:
             ) from None
     if (size := sum(map(len, files.values()))) > MOST_FILE_BYTES:
         raise UserError(
-            f"The files of your norms and probes have {size} bytes in all, and a ConfigMap takes "
-            f"{MOST_FILE_BYTES}. Build an image with them (FROM the image of `make image`, COPY) "
-            "and publish them as a package."
+            f"The files of your claims, norms and probes have {size} bytes in all, and a ConfigMap "
+            f"takes {MOST_FILE_BYTES}. Build an image with them (FROM the image of `make image`, "
+            "COPY) and publish them as a package."
         )
     return files
+
+
+def _claimed(plan: Plan) -> set[tuple[str, str]]:
+    """The modules of norms that only claims name, after their kind."""
+    norms = (norm.name for claim in own_claims(plan) for norm in claim.norms_named)
+    return {("norm", name.partition(":")[0]) for name in norms if ":" in name}
 
 
 def _modules(trial: Trial) -> list[tuple[str, str]]:

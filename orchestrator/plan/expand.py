@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.plan.axes import AXES, CATALOGS, Axis, axes_named, trial_name
+from orchestrator.plan.claims import ClaimFile, read_claim_file
 from orchestrator.plan.cost import Cost, beyond_reach, cost_of
 from orchestrator.plan.fit import sharing_problems
 from orchestrator.plan.grid import Excluded, Grid, Point
@@ -84,6 +85,7 @@ class Plan:
     folded: tuple[Folded, ...]
     initial: tuple[Initial, ...] = ()  # weights that trials start from
     warnings: tuple[str, ...] = ()
+    claims: ClaimFile | None = None  # the user's own
 
     @property
     def path(self) -> Path:
@@ -162,6 +164,7 @@ class _Expansion:
         for problem in sharing_problems(trials.values()):
             self._problem(problem.location, problem.message)
         warnings = (*self.starts.finish(), *self.sets.notes)
+        claims = read_claim_file(self.source, self.sweep.claims, self._problem)
         self._raise_if_any()
         weights = self.starts.weights
         return Plan(
@@ -172,6 +175,7 @@ class _Expansion:
             tuple(folded),
             weights,
             warnings,
+            claims,
         )
 
     def _problem(self, location: Location, message: str) -> None:

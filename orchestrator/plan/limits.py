@@ -60,7 +60,7 @@ def read_text(path: Path) -> str:
     with path.open("rb") as file:
         content = file.read(LARGEST_BYTES + 1)  # a device may have no end
     if len(content) > LARGEST_BYTES:
-        raise UserError(f"{path}: is larger than {LARGEST_BYTES} bytes: not a sweep file")
+        raise UserError(f"{path}: is larger than {LARGEST_BYTES} bytes: not a file of ours")
     for mark, encoding in ENCODINGS:
         if content.startswith(mark):
             raise UserError(f"{path}: is {encoding} text: save it as UTF-8")
@@ -69,7 +69,7 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise UserError(
-            f"{path}:{line}: byte {error.start} is not UTF-8 text: a sweep file is a text file"
+            f"{path}:{line}: byte {error.start} is not UTF-8 text: save it as UTF-8"
         ) from error
 
 
@@ -86,7 +86,7 @@ def check_text(text: str) -> None:
             line, column = len(before) + 1, 1
         code = ord(found.group())
         raise OverLimit(
-            f"a control character (U+{code:04X}): a sweep file is plain text", line, column
+            f"a control character (U+{code:04X}): the file must be plain text", line, column
         )
     depth = values = 0
     for event in yaml.parse(text, Loader=LOADER):
@@ -96,10 +96,7 @@ def check_text(text: str) -> None:
             depth += 1
             if depth > DEEPEST:
                 raise OverLimit(
-                    f"is nested {depth} levels deep: a sweep file needs 8, at most {DEEPEST} "
-                    "are allowed",
-                    line,
-                    column,
+                    f"is nested {depth} levels deep: at most {DEEPEST} are allowed", line, column
                 )
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
@@ -107,7 +104,7 @@ def check_text(text: str) -> None:
             values += 1
             if values > MOST_VALUES:
                 raise OverLimit(
-                    f"more than {MOST_VALUES} values in one file: split the sweep", line, column
+                    f"more than {MOST_VALUES} values in one file: split it", line, column
                 )
             if why := _unwanted(event):
                 raise OverLimit(why, line, column)

@@ -175,7 +175,7 @@ def parsed(path: Path, text: str) -> Source:
         reader.problems.append(
             Problem(
                 (),
-                "a second document begins here: a sweep file has only one",
+                "a second document begins here: a file has only one",
                 Position(mark.line + 1, mark.column + 1),
             )
         )

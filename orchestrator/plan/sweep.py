@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,8 @@ from trainers.spec import SET_NAME, Cadences, Gang, Strategy
 SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 SHORT = 60  # characters of a value that a message repeats to say what to write
 MOST_FIELDS = 32  # in a mapping that no schema describes; none needs as many
+LONGEST_PATH = 200
+CLAIM_FILE = r"^([A-Za-z0-9_][\w.-]*/)*[A-Za-z0-9_][\w.-]*\.ya?ml$"  # submit can ship it
 LONGEST_NAME = 38  # it becomes a RayJob's, which may have 47 characters, 7 of them ours
 
 
@@ -97,6 +99,13 @@ class Sweep(Part):
     training: Training = Field(Training(), description="how trials are trained")
     observe: Cadences = Field(Cadences(), description="what is recorded, and how often")
     resources: Resources = Field(Resources(), description="what a trial runs on")
+    claims: str | None = Field(
+        None,
+        max_length=LONGEST_PATH,
+        pattern=CLAIM_FILE,
+        description="a file of your own claims, in this file's folder or below "
+        "([claims.md](claims.md)); default: only the paper's claims are judged",
+    )
 
 
 def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
@@ -110,7 +119,7 @@ def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
     try:
         sweep = Sweep.model_validate(source.value)
     except ValidationError as error:
-        raise source.error(_problems(error.errors(), source)) from error
+        raise source.error(shape_problems(error.errors(), source, _fields_at)) from error
     problems = [*unknown_choices(sweep), *_given_twice(source)]
     name = sweep.sweep or path.stem.replace("_", "-").lower()
     if not re.fullmatch(SWEEP_NAME, name) or len(name) > LONGEST_NAME:
@@ -163,7 +172,12 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
     return problems
 
 
-def _problems(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
+def shape_problems(
+    errors: Sequence[ErrorDetails],
+    source: Source,
+    fields_at: Callable[[Location], Sequence[str]],
+) -> list[Problem]:
+    """What pydantic says of a file, in our words. `fields_at` gives the fields of a mapping."""
     problems = []
     for error in errors:
         # In the file, knobs are written beside the name and not below `knobs`.
@@ -175,7 +189,7 @@ def _problems(errors: Sequence[ErrorDetails], source: Source) -> list[Problem]:
             name = str(location[-1])
             is_axis = location[:-1] == ("axes",)
             message = (
-                unknown_axis(name) if is_axis else unknown("field", name, _fields_at(location[:-1]))
+                unknown_axis(name) if is_axis else unknown("field", name, fields_at(location[:-1]))
             )
             problems.append(Problem(location, message, source.position(location, of_key=True)))
             continue

@@ -52,7 +52,10 @@ def text(style: Literal["lead", "method", "list"], *lines: str | Words) -> Text:
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its `text`, small print beside it (`spread`) and below it (`note`), its `value`."""
+    """One cell: its `text`, small print beside it (`spread`) and below it (`note`), its `value`.
+
+    `is_best`: of the few that may be the best, while others are not.
+    """
 
     text: str
     value: Any = None

@@ -11,11 +11,18 @@ from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
 from orchestrator.report import tables
 from orchestrator.report.blocks import Cell, Column, Figure
+from orchestrator.report.claims.answer import answer
+from orchestrator.report.claims.judging import Judged, judge_all
+from orchestrator.report.claims.lines import Claim
+from orchestrator.report.claims.material import Material
 from orchestrator.report.drawing import norm_styles
+from orchestrator.report.families import Family, families
 from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
-from orchestrator.report.growths import NormGrowth, NormTrend, growths, trends
+from orchestrator.report.growths import NormGrowth, NormTrend
 from orchestrator.report.observations import Observed, observations
+from orchestrator.report.paper.beside import Beside, besides
+from orchestrator.report.spreads import Spread, spreads
 
 
 class Line(Protocol):
@@ -37,12 +44,21 @@ class Report:
 
     plan: Plan
     frame: Frame
+    families: tuple[Family, ...]
     comparisons: tuple[tables.Comparison, ...]
+    spreads: tuple[Spread, ...]
     growths: tuple[NormGrowth, ...]
     trends: tuple[NormTrend, ...]
     figures: list[Figure]
     written: datetime
+    paper: tuple[Beside, ...]
+    claims: tuple[Judged, ...] = ()
     observed: tuple[Observed, ...] = ()
+
+    @property
+    def answer(self) -> str:
+        """The answer to the sweep's question in one sentence."""
+        return answer(self.plan, self.claims)
 
     def drawn(self, kind: str) -> tuple[Figure, ...]:
         """The figures of one kind: `trace`, `size`, `entropy`, `depth`, `loss`, `psnr`, ..."""
@@ -85,17 +101,25 @@ class Report:
         return Cell(text or norm, text or norm, style=norm_styles(self.frame.names(COMPARED))[norm])
 
 
-def build(plan: Plan, frame: Frame, written: datetime) -> Report:
-    grown = growths(frame)
-    found = trends(frame, grown)
+def build(
+    plan: Plan, frame: Frame, written: datetime, own: tuple[Claim, ...] | None = None
+) -> Report:
+    """Compute what the sections need. `own` claims are, by default, those that the sweep names."""
+    material = Material(plan, frame)
+    grown, found = material.growths, material.trends
+    differences = families(frame)
     observed = observations(frame)
     return Report(
         plan,
         frame,
-        tables.comparisons(frame),
+        differences,
+        tables.comparisons(frame, differences),
+        spreads(frame),
         grown,
         found,
         all_figures(frame, grown, found, observed),
         written,
+        besides(plan, frame),
+        judge_all(material, own),
         observed,
     )

@@ -10,7 +10,7 @@ the same place of a norm that is in the contrast itself are not part of its pool
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from orchestrator.report.frame import Frame
 from orchestrator.report.pairs import (
     Index,
     Place,
+    Pooled,
     Scores,
     baseline,
     index_of,
@@ -69,6 +70,9 @@ def contrast(frame: Frame, place: Place, candidate: str, reference: str) -> Cont
     pair = paired(index, place, candidate, reference)
     prior = _prior(index, place, candidate, reference, pair.images)
     found = pair.differences
+    seeds: Interval | Unknown
+    crossed: Interval | Unknown
+    images: Interval | Unknown
     if isinstance(found, Unknown):
         seeds = crossed = images = found
     else:
@@ -94,41 +98,48 @@ def contrast(frame: Frame, place: Place, candidate: str, reference: str) -> Cont
     )
 
 
+def interval(frame: Frame, place: Place, candidate: str, reference: str) -> Interval | Unknown:
+    """The contrast's interval for other seeds, without the rest: for the pairs of a best set."""
+    index = index_of(frame)
+    pair = paired(index, place, candidate, reference)
+    if isinstance(pair.differences, Unknown):
+        return pair.differences
+    prior = _prior(index, place, candidate, reference, pair.images)
+    return other_seeds(pair.differences, prior=prior if isinstance(prior, Prior) else None)
+
+
 def _prior(
     index: Index, place: Place, candidate: str, reference: str, images: Sequence[str]
 ) -> Prior | Unknown:
-    tables = list(_pool(index, place, {candidate, reference}, len(images)))
-    variances = [seed_variance(table) for table in tables]
-    return prior_from(
-        [variance for variance, _ in variances], [degrees for _, degrees in variances]
-    )
+    here, own = index.key(place.labels), {candidate, reference}
+    pool = [
+        one
+        for one in _pool(index, place)
+        if one.num_images == len(images) and not (one.cell == here and one.norm in own)
+    ]
+    return prior_from([one.variance for one in pool], [one.degrees for one in pool])
 
 
-def _pool(
-    index: Index, place: Place, own: set[str], num_images: int
-) -> Iterator[NDArray[np.float64]]:
-    """The differences from the baseline of other cells, of as many images.
+def _pool(index: Index, place: Place) -> tuple[Pooled, ...]:
+    """The variances of all contrasts with the baseline at any size of this place.
 
-    Those that vary by rounding alone are copies: they say nothing of the variance of others.
+    Differences that vary by rounding alone are of copies, and say nothing of the variance of
+    others.
     """
-    for labels, cell in index.cells.items():
-        there = dict(zip(index.by, labels, strict=True))
-        if any(
-            there[name] != str(place.labels.get(name))
-            for name in index.by
-            if name not in index.sizes
-        ):
-            continue
-        is_here = labels == index.key(place.labels)
-        other = Place(there, "", place.set, place.metric, place.precision, place.tile)
-        for norm in cell:
-            if norm == index.baseline or (is_here and norm in own):
-                continue
-            pair = paired(index, other, norm, index.baseline)
-            if (
-                not isinstance(pair.differences, Unknown)
-                and len(pair.seeds) > 1
-                and len(pair.images) == num_images
-                and not constant(pair.differences.mean(axis=1))
-            ):
-                yield pair.differences
+    ran = (place.set, place.metric, place.precision, place.tile)
+    key = (index.family(place.labels), ran)
+    if key not in index.pools:
+        found = []
+        for cell in index.families.get(key[0], ()):
+            other = Place(dict(zip(index.by, cell, strict=True)), "", *ran)
+            for norm in index.cells[cell]:
+                if norm == index.baseline:
+                    continue
+                pair = paired(index, other, norm, index.baseline)
+                table = pair.differences
+                if isinstance(table, Unknown) or len(pair.seeds) < 2:
+                    continue
+                if not constant(table.mean(axis=1)):
+                    found.append(Pooled(cell, norm, len(pair.images), *seed_variance(table)))
+        index.pools[key] = tuple(found)
+    return index.pools[key]

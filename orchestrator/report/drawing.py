@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from io import StringIO
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
@@ -35,6 +35,7 @@ RC: Any = {
     "axes.titlesize": 9.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
+    "axes.titley": 1.0,  # where it would be anyway, but found without measuring the ticks
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.7,
@@ -49,6 +50,7 @@ RC: Any = {
     "legend.frameon": False,
 }
 PAGE_IN = 11.5
+MANY_PANELS = 8  # fitting the layout of more takes seconds
 LINE_PT = 11
 
 
@@ -82,21 +84,25 @@ def draw_norms(
     axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, log: bool, markers: bool
 ) -> None:
     """Draw each norm's average as a thick line and its trials, if several, as thin ones."""
-    average: Callable[[pd.Series], float] = _geometric_mean if log else _mean
     for norm, style in styles.items():
         curves = series[series[COMPARED] == norm]
         curves = curves[np.isfinite(curves["value"]) & ((curves["value"] > 0) | (not log))]
         if curves.empty:
             continue
-        trials = [trial.sort_values("step") for _, trial in parts(curves, "trial")]
-        if len(trials) > 1:
-            for trial in trials:
-                axes.plot(
-                    trial["step"], trial["value"], color=style.colour, linewidth=0.7, alpha=0.4
-                )
-        mean = curves.groupby("step")["value"].agg(average)
+        curves = curves.sort_values(["trial", "step"])
+        trials, _ = pd.factorize(curves["trial"])
+        ends = np.flatnonzero(np.diff(trials)) + 1
+        if len(ends):  # drawn as one line with gaps, since every line takes a millisecond
+            thin = (
+                np.insert(curves[name].to_numpy(dtype=float), ends, math.nan)
+                for name in ("step", "value")
+            )
+            axes.plot(*thin, color=style.colour, linewidth=0.7, alpha=0.4)
+        values = np.log(curves["value"]) if log else curves["value"]
+        at_steps = values.groupby(curves["step"])
+        mean = np.exp(at_steps.mean()) if log else at_steps.mean()
         # Only steps that all trials have: an average over fewer would jump where one of them ends.
-        complete = mean[curves.groupby("step")["trial"].nunique() == len(trials)]
+        complete = mean[at_steps.size() == len(ends) + 1]
         drawn = complete if len(complete) else mean
         every = max(1, len(drawn) // 5)
         axes.plot(
@@ -128,14 +134,6 @@ def mark_divergence(
                 markersize=9,
                 markeredgewidth=2,
             )
-
-
-def _mean(values: pd.Series) -> float:
-    return float(values.mean())
-
-
-def _geometric_mean(values: pd.Series) -> float:
-    return math.exp(float(np.log(values).mean()))
 
 
 def slug_of(*parts: str) -> str:
@@ -172,10 +170,32 @@ def panels(
     width = max(2.3, min(widest, PAGE_IN / columns))
     height = 0.28 + 0.55 * width if width > 3 else 0.75 * width
     height += lines_below * LINE_PT / 72
-    canvas = Canvas(figsize=(width * columns, height * rows + 0.35), layout="constrained")
-    canvas.get_layout_engine().set(h_pad=0.08, w_pad=0.08)  # type: ignore[union-attr, call-arg]
+    canvas = Canvas(figsize=(width * columns, height * rows + 0.35))
+    if rows * columns <= MANY_PANELS:
+        canvas.set_layout_engine("constrained", h_pad=0.08, w_pad=0.08)
     panels = canvas.subplots(rows, columns, squeeze=False, sharey=share)
+    if rows * columns > MANY_PANELS:
+        _lay_out(canvas, rows, columns, lines_below)
     return canvas, [list(line) for line in panels]
+
+
+def _lay_out(canvas: Canvas, rows: int, columns: int, lines_below: int) -> None:
+    """Give panels fixed room (inches) for labels. To fit it to them takes longer than drawing."""
+    left, right, top, bottom, gap = 0.6, 0.1, 0.25, 0.45 + lines_below * LINE_PT / 72, 0.2
+    width, height = canvas.get_size_inches()
+    of_one = (width - left - right - gap * (columns - 1)) / columns
+    high = (height - 0.35) / rows - top - bottom
+    canvas.subplots_adjust(
+        left=left / width,
+        right=1 - right / width,
+        top=1 - (0.35 + top) / height,  # the legend is above
+        bottom=bottom / height,
+        wspace=gap / of_one,
+        hspace=(top + bottom) / high,
+    )
+    for axes in canvas.axes:
+        axes.xaxis.set_label_coords(0.5, -0.3 / high)
+        axes.yaxis.set_label_coords(-0.45 / of_one, 0.5)
 
 
 def finish(axes: Axes, label_x: str, label_y: str, *, log: bool) -> None:
@@ -198,6 +218,9 @@ def _log_ticks(axes: Axes) -> None:
     axes.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
+    figure = axes.get_figure()
+    if figure is not None and figure.get_layout_engine() is None:  # many small panels
+        axes.yaxis.set_minor_locator(NullLocator())
 
 
 def legend(canvas: Canvas, styles: dict[str, Style], frame: Frame) -> None:

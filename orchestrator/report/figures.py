@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
-from orchestrator.report import depth_plot, drawing, size_plot
+from orchestrator.report import depth_plot, drawing, size_plot, thinning
 from orchestrator.report.blocks import Figure, Style
 from orchestrator.report.drawing import slug_of
 from orchestrator.report.frame import Frame, keyed, where
@@ -32,6 +33,7 @@ from orchestrator.report.growths import (
 from orchestrator.report.observations import Observed
 
 Texts = list[tuple[str, str]]  # colour and text of each line
+MOST_PANELS = 24  # of a figure, where that leaves two sizes of each task
 
 
 def all_figures(
@@ -43,9 +45,10 @@ def all_figures(
     """Every figure that the data allow, in the order of the page."""
     styles = drawing.norm_styles(frame.names(COMPARED))
     figures: list[Figure] = []
+    drawn = thinning.for_figures(frame.points, len(frame.trials), frame.diverged)
     with matplotlib.rc_context(drawing.RC):
         for labels, trials in keyed(frame.trials, *frame.tables_by):
-            part = replace(frame, trials=trials, points=where(frame.points, labels))
+            part = replace(frame, trials=trials, points=where(drawn, labels))
             title = frame.named(frame.tables_by, labels)
             grown = [line for line in growths if labels.items() <= line.labels.items()]
             figures += _trace(part, styles, title, grown)
@@ -142,8 +145,9 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
     traces = group_traces(frame)
     if traces.empty:
         return []
-    groups = sorted({int(name.removeprefix(TRACE)) for name in traces["metric"]})
-    rows = [labels for labels, _ in keyed(traces, *frame.panels_by, "size")]
+    groups = sorted({int(name.removeprefix(TRACE)) for name in traces["metric"].unique()})
+    every = [labels for labels, _ in keyed(traces, *frame.panels_by, "size")]
+    rows = every if len(every) * len(groups) <= MOST_PANELS else _ends(every)
     canvas, panels = drawing.panels(len(rows), len(groups), widest=3.4, share="all")
     for labels, line in zip(rows, panels, strict=True):
         for group, axes in zip(groups, line, strict=True):
@@ -159,6 +163,8 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
             )
     drawing.legend(canvas, styles, frame)
     caption = "The same traces for each group, from the first to the last, all on one scale."
+    if len(rows) < len(every):
+        caption += " Of the sizes of a task, the first and the last are drawn."
     return [
         Figure(
             slug_of("groups", title),
@@ -167,6 +173,14 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
             drawing.svg(canvas),
         )
     ]
+
+
+def _ends(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first and the last size of each task and recipe."""
+    sizes: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        sizes.setdefault(tuple(row[name] for name in row if name != "size"), []).append(row)
+    return [row for of_one in sizes.values() for row in (of_one[0], *of_one[1:][-1:])]
 
 
 def _grid(
@@ -184,7 +198,7 @@ def _grid(
     At most four panels are in a row. `said`: lines of text below a panel, given its labels.
     """
     blocks = [labels for labels, _ in keyed(frame.trials, *frame.panels_by)]
-    sizes = frame.names("size")
+    sizes = _sizes_drawn(frame)
     columns = min(4, len(sizes))
     lines = -(-len(sizes) // columns)
     below = 0 if said is None else 1 + frame.trials[COMPARED].nunique()
@@ -214,8 +228,21 @@ def _grid(
     return canvas
 
 
+def _sizes_drawn(frame: Frame) -> list[Any]:
+    """All sizes, or evenly spaced ones with the first and the last if panels would be too many."""
+    sizes, blocks = frame.names("size"), len(keyed(frame.trials, *frame.panels_by))
+    most = max(2, MOST_PANELS // 2 // max(1, blocks))
+    if len(sizes) * blocks <= MOST_PANELS or len(sizes) <= most:
+        return sizes
+    return [sizes[i] for i in np.linspace(0, len(sizes) - 1, most).round().astype(int)]
+
+
 def _seeds_note(frame: Frame, average: str) -> str:
-    return f"Thin: {frame.repeats} seeds; thick: their {average}. " if frame.repeats > 1 else ""
+    """What the lines are, and how many sizes are drawn if it is not all."""
+    seeds = f"Thin: {frame.repeats} seeds; thick: their {average}. " if frame.repeats > 1 else ""
+    drawn, sizes = _sizes_drawn(frame), frame.names("size")
+    few = f"{len(drawn)} of {len(sizes)} sizes are drawn. " if len(drawn) < len(sizes) else ""
+    return seeds + few
 
 
 def _diverged_note(frame: Frame) -> str:

@@ -3,8 +3,8 @@
 `trials` has one row per trial of the plan: trial, name, the axes, size, parameters, state, step,
 steps, ... `images` has one row per image and metric of every set that was scored, while training or
 by `normsweep evaluate`. `points` has one row per (trial, metric, step), with the trial's axes
-beside it. If several attempts journalled the same (metric, step), the first counts; that rule is
-`orchestrator.store.journals.JournalReader`'s and is shared with tracking.
+beside it; texts are categories there. If several attempts journalled the same (metric, step), the
+first counts, as for tracking (`orchestrator.store.journals.JournalReader`).
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from orchestrator.plan.axes import COMPARED, Axis, Role, axes_named
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.states import State
+from orchestrator.report.columns import point_rows
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
-from orchestrator.store.journals import Event
-from orchestrator.store.scores import evaluated_scores, trained_scores
-from orchestrator.store.trials import Look, read_trial
+from orchestrator.store.points import Points
+from orchestrator.store.reading import read_trials
+from orchestrator.store.trials import Look
 from trainers.spec import RunSpec
 
 # Not `precision`, which is an axis: that of training.
@@ -74,6 +76,11 @@ class Frame:
         """The number of repetitions, which are the seeds."""
         return len(self.trials[self._of("repeat")].drop_duplicates())
 
+    @property
+    def diverged(self) -> list[str]:
+        """The ids of the trials that diverged."""
+        return list(self.trials.loc[self.trials["state"] == State.DIVERGED, "trial"])
+
     def _of(self, role: Role) -> list[str]:
         return [axis.name for axis in self.axes if axis.role == role]
 
@@ -114,9 +121,10 @@ def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.Dat
 
 def where(frame: pd.DataFrame, labels: Mapping[str, Any]) -> pd.DataFrame:
     """The rows with these values."""
+    chosen = np.ones(len(frame), dtype=bool)
     for name, label in labels.items():
-        frame = frame[frame[name] == label]
-    return frame
+        chosen &= (frame[name] == label).to_numpy(dtype=bool)
+    return frame if chosen.all() else frame[chosen]
 
 
 def keyed(frame: pd.DataFrame, *keys: str) -> list[tuple[dict[str, Any], pd.DataFrame]]:
@@ -146,37 +154,36 @@ def read_frame(plan: Plan, store: Store) -> Frame:
     No points are taken from a damaged trial: some would be missing, and a later attempt's would
     take the place of lost ones.
     """
-    rows, points = [], []
+    rows: list[dict[str, Any]] = []
+    points: list[Points | None] = []
     images: list[list[Any]] = []
     attempts: list[Attempt] = []
-    recorded, damage = {}, []
+    recorded: dict[str, tuple[RunSpec, ...]] = {}
+    damage: list[str] = []
     looks: dict[str, Look] = {}
     names = [axis.name for axis in plan.axes]
-    for trial in plan.trials:
-        events: list[Event] = []
-        look, read = read_trial(store, trial.id, events=events)
-        looks[trial.id] = look
+    readings = read_trials(store, [trial.id for trial in plan.trials])
+    for trial, read in zip(plan.trials, readings, strict=True):
+        look = looks[trial.id] = read.look
         if look.trained and look.state != State.PENDING:
             recorded[trial.id] = look.trained
-        rows.append(_trial_row(trial, plan.axes, look))
-        evaluated, unread = evaluated_scores(store, look.evaluations)
-        damage += [str(problem) for problem in (*look.damaged, *unread)]
+        row = _trial_row(trial, plan.axes, look)
+        damage += map(str, read.damaged)
         attempts += look.tried
-        labels = [trial.id, *(trial.axes.get(name) for name in names), rows[-1]["size"]]
-        if look.state != State.DAMAGED:
-            points += [[*labels, p.metric, p.step, p.value, p.time, p.attempt] for p in read]
-            images += [[*labels, *astuple(score)] for score in trained_scores(events)]
+        labels = [trial.id, *(row[name] for name in names), row["size"]]
+        is_whole = look.state != State.DAMAGED
         # Evaluations are separate files, so they count even if the trial is damaged.
-        images += [[*labels, *astuple(score)] for score in evaluated]
-    columns = ["trial", *names, "size", "metric", "step", "value", "time", "attempt"]
-    frame = pd.DataFrame(points, columns=columns)
-    last = frame.groupby("trial")["step"].max()
+        scores = (*(read.trained if is_whole else ()), *read.evaluated)
+        images += [[*labels, *astuple(score)] for score in scores]
+        found = read.points if is_whole and len(read.points) else None
+        points.append(found)
+        if row["step"] is None and found is not None:
+            # Without a result, a trial is at the last step that it journalled.
+            row["step"] = int(found.step.max())
+        rows.append(row)
     trials = pd.DataFrame(rows)
-    # Without a result, a trial is at the last step that it journalled.
-    trials["step"] = [
-        row["step"] if row["step"] is not None else last.get(row["trial"]) for row in rows
-    ]
     scored = pd.DataFrame(images, columns=["trial", *names, "size", *SCORE_COLUMNS])
+    frame = point_rows(trials[["trial", *names, "size"]], points)
     return Frame(trials, frame, tuple(attempts), recorded, tuple(damage), looks, plan.axes, scored)
 
 

@@ -2,17 +2,19 @@
 
     index.html                     everything, without any request over the network
     report.md, figures/*.svg       for a pull request or a paper's repository
-    table.csv, traces.csv, growth.csv, correlation.csv, trials.csv
+    tables.tex, latex/*.tex        every table, for a paper
+    claims.csv, table.csv, differences.csv, components.csv
+    traces.csv, growth.csv, correlation.csv, trials.csv
     probes.csv                     what other probes measured, if there are any
     images.csv                     the scores of single images, if there are any
+    paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
 """
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,10 +28,22 @@ import pandas as pd
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
-from orchestrator.report import growth_tables, observations, tables
+from orchestrator.report import (
+    families,
+    growth_tables,
+    latex,
+    observations,
+    spreads,
+    tables,
+    thinning,
+)
+from orchestrator.report.as_csv import as_csv
 from orchestrator.report.blocks import Section, figures_in
+from orchestrator.report.claims.lines import Claim
+from orchestrator.report.claims.show import as_frame as claims_as_frame
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
+from orchestrator.report.paper import beside
 from orchestrator.report.sections import sections
 from orchestrator.store import open_store, read_store
 from orchestrator.tracking import is_there
@@ -55,19 +69,22 @@ def write_report(
     out: Path | None = None,
     *,
     frame: Frame | None = None,
+    own: tuple[Claim, ...] | None = None,
+    all_traces: bool = False,
 ) -> Written:
     """Write a report on what the store holds now.
 
     It goes to the folder `out`, or to `sweeps/<name>/report` in the store. With `tracking_uri` the
     files also become artifacts in the sweep's MLflow experiment, if a trial has begun and the
     address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
-    store holds, if it has just been read.
+    store holds, if it has just been read. `own`: the user's claims; by default those of the file
+    that the sweep names. `all_traces`: write every point to traces.csv, however many they are.
 
     Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame
-    files = render(build(plan, frame, datetime.now(UTC)))
+    files = render(build(plan, frame, datetime.now(UTC), own), all_traces=all_traces)
     if out is not None:
         _write(files, out)
     else:
@@ -94,8 +111,8 @@ def _put(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
 
 def _write(files: Mapping[str, str], folder: Path) -> None:
     try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_aside(folder / name, text.encode())
     except OSError as error:
         raise EnvironmentProblem(
@@ -116,49 +133,63 @@ def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
         print(f"The report has been written, but not logged. {error}", file=sys.stderr)
 
 
-def render(report: Report) -> dict[str, str]:
+def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     """The text of each file by name; index.html is the last one."""
     made = sections(report)
     figures = [figure for section in made for figure in figures_in(section.blocks)]
-    numbers = _numbers(report)
-    context = _context(report, made, beside=["report.md", *numbers, "figures/"])
+    traces, left_out = _traces(report.frame, all_traces=all_traces)
+    numbers = _numbers(report, traces)
+    parts = latex.files(made, report.plan.sweep)
+    context = _context(
+        report,
+        made,
+        beside=["report.md", *numbers, *(f for f in parts if "/" not in f), "figures/"],
+    )
+    context["traces"] = left_out
     return {
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
-        **{name: _csv(frame) for name, frame in numbers.items()},
+        **{name: as_csv(frame) for name, frame in numbers.items()},
+        **parts,
         "report.md": _template("report.md.j2").render(context),
         "index.html": _template("page.html.j2").render(context),
     }
 
 
-def _numbers(report: Report) -> dict[str, pd.DataFrame]:
+def _traces(frame: Frame, *, all_traces: bool) -> tuple[pd.DataFrame, str]:
+    """The points of traces.csv, and a sentence on those that it leaves out, if any."""
+    points, metrics = frame.points, frame.points["metric"].unique()
+    names = [name for name in metrics if not re.match(UNTRACED, str(name))]
+    there = int(points["metric"].isin(names).sum())
+    if not all_traces:  # thinned first, since a copy of all would take as much memory again
+        points = thinning.for_file(points, frame.diverged, thinning.MOST_ROWS / max(1, there))
+    kept = points[points["metric"].isin(names)]
+    said = (
+        f"traces.csv has {len(kept):,} of {there:,} points, at evenly spaced steps with the first "
+        "and the last; `normsweep report FILE --all-traces` writes all."
+    )
+    return kept, said if len(kept) < there else ""
+
+
+def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The numbers of the report, as files."""
     frame = report.frame
-    traced = frame.points[~frame.points["metric"].str.match(UNTRACED)]
     trials = frame.trials.join(growth_tables.by_trial(frame, report.growths))
     seen = report.observed
     probes = {"probes.csv": observations.as_frame(frame, seen)} if seen else {}
     images = {"images.csv": frame.images.drop(columns=["size"])} if len(frame.images) else {}
     return {
+        "claims.csv": claims_as_frame(report.claims),
         "table.csv": tables.as_frame(report.comparisons),
-        "traces.csv": traced.drop(columns=["time", "size"]),
+        "differences.csv": families.as_frame(frame, report.families),
+        "components.csv": spreads.as_frame(frame, report.spreads),
+        "traces.csv": traces.drop(columns=["time", "size"]),
         "growth.csv": growth_tables.growth_csv(frame, report.growths),
         "correlation.csv": growth_tables.trend_csv(frame, report.trends),
         "trials.csv": trials.drop(columns=["evaluate"]),
         **probes,
         **images,
+        **({"paper.csv": beside.as_frame(report.paper)} if report.paper else {}),
     }
-
-
-def _csv(frame: pd.DataFrame) -> str:
-    """RFC 4180, but with \\n. Non-finite numbers are nan, inf or -inf; missing ones are empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(frame.columns)
-    writer.writerows(
-        ["" if value is None else value for value in row]
-        for row in frame.itertuples(index=False, name=None)
-    )
-    return text.getvalue()
 
 
 def _template(name: str) -> jinja2.Template:
@@ -185,6 +216,7 @@ def _context(report: Report, made: Sequence[Section], beside: Sequence[str]) -> 
     return {
         "sweep": plan.sweep,
         "question": plan.question,
+        "answer": report.answer,
         "file": plan.path.name,
         "written": report.written.strftime("%Y-%m-%d %H:%M UTC"),
         "states": states,

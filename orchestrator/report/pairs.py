@@ -77,10 +77,25 @@ class Paired:
 
 
 @dataclass(frozen=True)
-class Index:
-    """A frame's trials and scores, found by place, and the pairs that have been made of them.
+class Pooled:
+    """The variance between seeds of one contrast with the baseline, for a pool of them.
 
-    `by` are the axes of a place, `sizes` those of them that are sizes.
+    It is that of the per-seed means, with its degrees of freedom.
+    """
+
+    cell: tuple[str, ...]
+    norm: str
+    num_images: int
+    variance: float
+    degrees: float
+
+
+@dataclass(frozen=True)
+class Index:
+    """A frame's trials and scores, found by place, and what has been computed from them so far.
+
+    `by` are the axes of a place, `sizes` those of them that are sizes. `families` has the cells
+    that differ in nothing but size.
     """
 
     by: tuple[str, ...]
@@ -88,8 +103,10 @@ class Index:
     seeds: str
     baseline: str
     cells: Mapping[tuple[str, ...], Mapping[str, list[dict[str, Any]]]]
+    families: Mapping[tuple[str, ...], Sequence[tuple[str, ...]]]
     finals: Mapping[Key, Final | str]
     paired: dict[tuple[Any, ...], Paired] = field(default_factory=dict)
+    pools: dict[tuple[Any, ...], tuple[Pooled, ...]] = field(default_factory=dict)
 
     def at(self, place: Place) -> Mapping[str, list[dict[str, Any]]]:
         """The rows of the trials at a place, by norm."""
@@ -97,6 +114,9 @@ class Index:
 
     def key(self, labels: Mapping[str, Any]) -> tuple[str, ...]:
         return tuple(str(labels.get(name)) for name in self.by)
+
+    def family(self, labels: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(str(labels.get(name)) for name in self.by if name not in self.sizes)
 
     def final(self, row: Mapping[str, Any], place: Place) -> Final | str:
         """A trial's scores at a place, or why it has none."""
@@ -110,16 +130,20 @@ _indices: WeakKeyDictionary[Frame, Index] = WeakKeyDictionary()  # read once for
 
 def index_of(frame: Frame) -> Index:
     if frame not in _indices:
-        repeats = [axis.name for axis in frame.axes if axis.role == "repeat"]
+        (seeds,) = (axis.name for axis in frame.axes if axis.role == "repeat")
         by = tuple(
             axis.name for axis in frame.axes if axis.name != COMPARED and axis.role != "repeat"
         )
         cells: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
+        families: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
         for row in records(frame.trials):
-            cell = cells.setdefault(tuple(str(row.get(name)) for name in by), {})
-            cell.setdefault(row[COMPARED], []).append(row)
+            cell = tuple(str(row.get(name)) for name in by)
+            if cell not in cells:
+                family = tuple(str(row.get(name)) for name in by if name not in frame.sizes)
+                families.setdefault(family, []).append(cell)
+            cells.setdefault(cell, {}).setdefault(row[COMPARED], []).append(row)
         _indices[frame] = Index(
-            by, tuple(frame.sizes), repeats[0], baseline(frame), cells, finals(frame)
+            by, tuple(frame.sizes), seeds, baseline(frame), cells, families, finals(frame)
         )
     return _indices[frame]
 

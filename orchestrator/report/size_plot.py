@@ -40,12 +40,15 @@ def drawn(
         for measure, axes in zip(shown, line, strict=True):
             for norm, style in styles.items():
                 _draw_sizes(axes, where(block, {COMPARED: norm}), measure, style)
+            if not (np.isfinite(block["value"]) & (block["value"] > 0)).any():
+                axes.set_ylim(1, 10)  # crosses alone: a log axis cannot span nothing
             axes.set_title(frame.named(frame.panels_by, labels))
             axes.set_xscale("log")
             _size_ticks(axes, sorted(block[measure].unique()), measure)
-            drawing.finish(
-                axes, titles[measure], "growth since step 0" if axes is line[0] else "", log=True
-            )
+            # A logarithmic axis needs a value: where every trial diverged, there is none.
+            log = bool(np.isfinite(block["value"]).any())
+            label = "growth since step 0" if axes is line[0] else ""
+            drawing.finish(axes, titles[measure], label, log=log)
             found = [
                 c for c in trends if c.measure == measure and labels.items() <= c.labels.items()
             ]

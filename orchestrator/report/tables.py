@@ -1,7 +1,7 @@
 """The comparison tables: norm x task for each backbone and size, with mean and spread over seeds.
 
 Missing values are named. If a sweep varies the recipe, a norm has a row for each value, since only
-repetitions are averaged.
+repetitions are averaged. What may be said of the differences is orchestrator.report.families'.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from orchestrator.plan.states import State
-from orchestrator.report.frame import Frame, in_words, keyed, records, where
+from orchestrator.plan.axes import COMPARED
+from orchestrator.report.comparable import Final, Key, why_missing
+from orchestrator.report.families import Cell as FamilyCell
+from orchestrator.report.families import Family, families
+from orchestrator.report.frame import Frame, keyed, records, where
+from orchestrator.report.pairs import index_of
 from trainers.catalog import METRICS
 
 
@@ -41,14 +45,16 @@ class Cell:
     """Final values of one cell's seeds.
 
     `sd` is the sample standard deviation, None for fewer than two seeds. `missing` says why seeds
-    have no value, e.g. `diverged at step 37`, `2 pending`.
+    have no value, e.g. `diverged at step 37`, `2 pending`. `in_best_set`: whether the norm is among
+    those that cannot be told from the best; None if it cannot be compared.
     """
 
     mean: float | None
     sd: float | None
     n: int
     missing: tuple[str, ...] = ()
-    best: bool = False
+    in_best_set: bool | None = None
+    is_marked: bool = False  # in such a set that leaves some norm out
 
 
 class Row(NamedTuple):
@@ -61,7 +67,10 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One table: the norms of a backbone, named by `labels` and `title`, at one size."""
+    """One table: the norms of a backbone, named by `labels` and `title`, at one size.
+
+    `family` has the differences of its norms, None if there is none of them.
+    """
 
     labels: Mapping[str, Any]
     title: str
@@ -69,79 +78,85 @@ class Comparison:
     parameters: tuple[int, int]
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
+    family: Family | None = None
+
+    def cell_of(self, row: Row, column: Column) -> FamilyCell:
+        """The cell's key in the family."""
+        recipe = (str(value) for name, value in row.labels.items() if name != COMPARED)
+        return (str(column.task), column.dataset, column.metric, *recipe)
 
 
-def final_values(frame: Frame, metric: str) -> dict[str, float]:
-    """The final value of each trial that completed. Diverged trials have none."""
-    done = frame.trials.loc[frame.trials["state"] == State.DONE, ["trial", "step"]]
-    at_end = frame.metric(metric).merge(done, on=["trial", "step"])
-    return dict(zip(at_end["trial"], at_end["value"], strict=True))
-
-
-def comparisons(frame: Frame) -> tuple[Comparison, ...]:
-    """A table for each backbone and size, in file order."""
+def comparisons(frame: Frame, found: Sequence[Family] | None = None) -> tuple[Comparison, ...]:
+    """A table for each backbone and size, in file order; `found` are `families(frame)`."""
+    of_tables = {
+        (tuple(family.labels.values()), family.size): family
+        for family in (families(frame) if found is None else found)
+        if family.is_plain
+    }
+    scored = index_of(frame).finals
+    sets = dict.fromkeys([*frame.evaluation_sets(), *(key.set for key in scored if key.is_plain)])
     columns = tuple(
-        Column(t, d, m)
-        for t in frame.names("task")
-        for d in frame.evaluation_sets()
-        for m in METRICS.names
+        Column(t, d, m) for t in frame.names("task") for d in sets for m in METRICS.names
     )
-    finals = {column.key: final_values(frame, column.key) for column in columns}
     tables = []
     for labels, trials in keyed(frame.trials, *frame.tables_by, "size"):
         size = labels.pop("size")
         lines = [row for row, _ in keyed(where(frame.trials, labels), *frame.rows_by)]
-        cells = [
-            [_cell(where(trials, line), column, finals[column.key]) for column in columns]
-            for line in lines
-        ]
-        marked = [
-            _with_best(list(column), c)
-            for column, c in zip(zip(*cells, strict=True), columns, strict=True)
-        ]
-        by_row = list(zip(*marked, strict=True)) if columns else [() for _ in lines]
         parameters = (int(trials["parameters"].min()), int(trials["parameters"].max()))
-        names = [frame.named(frame.rows_by, line) for line in lines]
-        rows = tuple(map(Row, names, by_row, lines))
-        tables.append(
-            Comparison(
-                labels, frame.named(frame.tables_by, labels), size, parameters, columns, rows
-            )
+        table = Comparison(
+            labels,
+            frame.named(frame.tables_by, labels),
+            size,
+            parameters,
+            columns,
+            tuple(Row(frame.named(frame.rows_by, line), (), line) for line in lines),
+            of_tables.get((tuple(labels.values()), size)),
         )
+        tables.append(replace(table, rows=tuple(_filled(table, trials, scored))))
     return tuple(tables)
 
 
-def _cell(trials: pd.DataFrame, column: Column, finals: dict[str, float]) -> Cell:
-    rows = [
-        row
-        for row in records(trials)
-        if row["task"] == column.task and column.dataset in row["evaluate"]
-    ]
+def _filled(
+    table: Comparison, trials: pd.DataFrame, scored: Mapping[Key, Final | str]
+) -> Iterator[Row]:
+    """The rows of a table with their cells."""
+    for row in table.rows:
+        own = records(where(trials, row.labels))
+        cells = []
+        for column in table.columns:
+            cell = _cell(own, column, scored)
+            norm, key = str(row.labels[COMPARED]), table.cell_of(row, column)
+            if table.family is not None and cell.mean is not None:
+                cell = replace(
+                    cell,
+                    in_best_set=table.family.may_be_best(key, norm),
+                    is_marked=norm in table.family.marked(key),
+                )
+            cells.append(cell)
+        yield row._replace(cells=tuple(cells))
+
+
+def _cell(
+    rows: Sequence[Mapping[str, Any]], column: Column, scored: Mapping[Key, Final | str]
+) -> Cell:
+    rows = [row for row in rows if row["task"] == column.task]
+    finals = {
+        row["trial"]: scored.get(Key(row["trial"], column.dataset, column.metric)) for row in rows
+    }
+    rows = [row for row in rows if column.dataset in row["evaluate"] or finals[row["trial"]]]
     if not rows:
-        return Cell(None, None, 0, ("not in the sweep",))
-    values = [finals[row["trial"]] for row in rows if row["trial"] in finals]
-    absent = Counter(_why_missing(row) for row in rows if row["trial"] not in finals)
+        return Cell(None, None, 0, ("not evaluated" if finals else "not in the sweep",))
+    values = [final.mean for final in finals.values() if isinstance(final, Final)]
+    absent = Counter(
+        final or why_missing(row)
+        for row in rows
+        if not isinstance(final := finals[row["trial"]], Final)
+    )
     missing = tuple(why if count == 1 else f"{count} {why}" for why, count in absent.items())
     if not values:
         return Cell(None, None, 0, missing)
     sd = statistics.stdev(values) if len(values) > 1 and all(map(math.isfinite, values)) else None
-    return Cell(statistics.fmean(values), sd, len(values), missing)
-
-
-def _why_missing(row: dict[str, Any]) -> str:
-    return "done, not evaluated" if row["state"] == State.DONE else in_words(row)
-
-
-def _with_best(cells: list[Cell], column: Column) -> list[Cell]:
-    """Mark the highest mean and those printed alike; a lone value is not marked."""
-    means = [cell.mean for cell in cells if cell.mean is not None and math.isfinite(cell.mean)]
-    if len(means) < 2:
-        return cells
-    best = column.text(max(means))
-    return [
-        replace(cell, best=cell.mean is not None and column.text(cell.mean) == best)
-        for cell in cells
-    ]
+    return Cell(math.fsum(values) / len(values), sd, len(values), missing)
 
 
 def as_frame(tables: tuple[Comparison, ...]) -> pd.DataFrame:
@@ -157,11 +172,11 @@ def as_frame(tables: tuple[Comparison, ...]) -> pd.DataFrame:
             "mean": cell.mean,
             "sd": cell.sd,
             "seeds": cell.n,
-            "best": cell.best,
+            "in_best_set": cell.in_best_set,
             "missing": "; ".join(cell.missing),
         }
         for table in tables
         for row in table.rows
         for column, cell in zip(table.columns, row.cells, strict=True)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, dtype=object)  # None stays, and is empty in a file

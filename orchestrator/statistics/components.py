@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -195,6 +196,15 @@ def modified_large_sample(a: float, n: int, b: float, m: int) -> tuple[float, fl
         G12 = ((F - 1)^2 - G1^2 F^2 - H2^2) / F     with F = F(q; n, m)
         H12 = ((1 - F)^2 - H1^2 F^2 - G2^2) / F     with F = F(1-q; n, m)
     """
+    (g1, g2), (h1, h2), (g12, h12) = _coefficients(n, m)
+    below = g1**2 * a**2 + h2**2 * b**2 + g12 * a * b
+    above = h1**2 * a**2 + g2**2 * b**2 + h12 * a * b
+    return a - b - math.sqrt(below), a - b + math.sqrt(above)
+
+
+@cache
+def _coefficients(n: int, m: int) -> tuple[tuple[float, float], ...]:
+    """G1 and G2, H1 and H2, G12 and H12; a table asks for the same few degrees of freedom."""
     q = (1 - LEVEL) / 2
     g1, g2 = (1 - d / float(stats.chi2.isf(q, d)) for d in (n, m))
     h1, h2 = (d / float(stats.chi2.ppf(q, d)) - 1 for d in (n, m))
@@ -202,9 +212,7 @@ def modified_large_sample(a: float, n: int, b: float, m: int) -> tuple[float, fl
     g12 = ((f - 1) ** 2 - g1**2 * f**2 - h2**2) / f
     f = float(stats.f.ppf(q, n, m))
     h12 = ((1 - f) ** 2 - h1**2 * f**2 - g2**2) / f
-    below = g1**2 * a**2 + h2**2 * b**2 + g12 * a * b
-    above = h1**2 * a**2 + g2**2 * b**2 + h12 * a * b
-    return a - b - math.sqrt(below), a - b + math.sqrt(above)
+    return (g1, g2), (h1, h2), (g12, h12)
 
 
 def as_rows(components: Sequence[Component]) -> tuple[dict[str, str | float], ...]:

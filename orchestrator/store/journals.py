@@ -114,13 +114,13 @@ def without_joined(among: Sequence[Segment]) -> list[Segment]:
     return [segment for segment in among if not any(one.has_all_of(segment) for one in joined)]
 
 
-def lines_of(segment: Segment, content: bytes) -> list[Record] | Damaged:
-    """The lines in a segment's content, if it is whole."""
+def lines_of(segment: Segment, content: bytes, sha256: str) -> list[Record] | Damaged:
+    """The lines in a segment's content, if it is whole; `sha256` is the content's."""
     try:
         lines = checked_lines(content)
     except ValueError as error:
         return Damaged(segment.key, str(error))
-    if segment.digest not in (None, hashlib.sha256(content).hexdigest()[:DIGEST_DIGITS]):
+    if segment.digest not in (None, sha256[:DIGEST_DIGITS]):
         return Damaged(segment.key, "does not have the checksum in its name")
     if [line["seq"] for line in lines] != list(
         range(segment.first_seq, segment.first_seq + len(lines))
@@ -163,6 +163,14 @@ class JournalReader:
         while they are joined may name some that are gone. With `may_wait`, the reader stops there
         and sets `is_behind`; if the next listing is no better, it goes on and notes the damage.
         """
+        for segment, lines in self.new_lines(listed, may_wait=may_wait):
+            for line in lines:
+                yield from self._points_of(segment.attempt, line)
+
+    def new_lines(
+        self, listed: Sequence[Segment], *, may_wait: bool = True
+    ) -> Iterator[tuple[Segment, list[Record]]]:
+        """The same segments with all their lines, including points that came before."""
         may_wait, self.is_behind = may_wait and not self.is_behind, False
         for segment in without_joined(listed):
             if self.has_read(segment):
@@ -175,26 +183,27 @@ class JournalReader:
             if content is None and may_wait:
                 self.is_behind = True
                 return
-            yield from self._points_in(segment, content)
+            found = self._lines_in(segment, content)
+            if self._events is not None:
+                self._events += [
+                    Event(segment.attempt, line) for line in found if line["kind"] == "event"
+                ]
+            yield segment, found
 
-    def _points_in(self, segment: Segment, content: bytes | Damaged | None) -> Iterator[Point]:
+    def _lines_in(self, segment: Segment, content: bytes | Damaged | None) -> list[Record]:
         lines: list[Record] | Damaged = Damaged(segment.key, "is missing")
+        self.checksums[segment.key] = ""
         if isinstance(content, bytes):
-            lines = lines_of(segment, content)
+            sha256 = self.checksums[segment.key] = hashlib.sha256(content).hexdigest()
+            lines = lines_of(segment, content, sha256)
         elif isinstance(content, Damaged):
             lines = content
-        self.checksums[segment.key] = (
-            hashlib.sha256(content).hexdigest() if isinstance(content, bytes) else ""
-        )
         if isinstance(lines, Damaged):
             self.damaged.append(lines)
             self._next[segment.attempt] = None  # its number of lines is unknown
-            return
+            return []
         self._follow(segment, len(lines))
-        for line in lines:
-            if self._events is not None and line["kind"] == "event":
-                self._events.append(Event(segment.attempt, line))
-            yield from self._points_of(segment.attempt, line)
+        return lines
 
     def _is_behind_a_hole(self, segment: Segment) -> bool:
         expected = self._next.get(segment.attempt, 0)
@@ -262,7 +271,7 @@ def _last_line(parts: Sequence[Segment], contents: Sequence[bytes]) -> int | Non
     """The last line's number; None if a segment is damaged or missing."""
     expected = 0
     for part, content in zip(parts, contents, strict=True):
-        lines = lines_of(part, content)
+        lines = lines_of(part, content, hashlib.sha256(content).hexdigest())
         if isinstance(lines, Damaged) or part.first_seq != expected:
             return None
         expected += len(lines)

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from orchestrator.plan import Plan
 from orchestrator.plan.states import State
@@ -34,12 +35,15 @@ from orchestrator.store.attempts import (
 )
 from orchestrator.store.base import KEY, Store
 from orchestrator.store.checkpoints import damaged_checkpoints
-from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader, Point
+from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader, Segment
 from orchestrator.store.listing import Listing, listed
 from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_record
 from orchestrator.store.results import check_result, result_key
 from orchestrator.store.undefined import undefined_in
 from trainers.spec import RunSpec
+
+if TYPE_CHECKING:
+    from orchestrator.store.points import Points
 
 
 def trial_ids(store: Store) -> list[str]:
@@ -125,34 +129,49 @@ def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
 
 def look_at(store: Store, trial_id: str, *, verify: bool = False) -> Look:
     """Look at everything the store has of a trial; `verify` also reads its checkpoints through."""
-    return read_trial(store, trial_id, verify=verify)[0]
+    return _read_twice(store, trial_id, verify)[0]
 
 
 def read_trial(
     store: Store, trial_id: str, *, verify: bool = False, events: list[Event] | None = None
-) -> tuple[Look, list[Point]]:
+) -> tuple[Look, Points]:
     """A full look at a trial, and its points: each (metric, step) once, incomplete if damaged.
+
+    `events`, if given, receives the journal's events.
+    """
+    from orchestrator.store.points import Points  # numpy, which no look needs
+
+    look, lines = _read_twice(store, trial_id, verify, events)
+    return look, Points.of((segment.attempt, found) for segment, found in lines)
+
+
+Journals = list[tuple[Segment, list[Record]]]
+
+
+def _read_twice(
+    store: Store, trial_id: str, verify: bool, events: list[Event] | None = None
+) -> tuple[Look, Journals]:
+    """A look at a trial, and the lines of its journals.
 
     Files come and go while a trial runs, so a listing may name a file that has just been deleted
     and miss one that has just arrived. Damage counts only if a second listing confirms it.
-    `events`, if given, receives the journal's events.
     """
     listing = listed(store, trial_id)
-    look, points, noted = _read(store, listing, verify)
+    look, lines, noted = _read(store, listing, verify)
     if look.damaged and (again := listed(store, trial_id)) != listing:
-        look, points, noted = _read(store, again, verify)
+        look, lines, noted = _read(store, again, verify)
     if events is not None:
         events += noted
-    return look, points
+    return look, lines
 
 
-def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Point], list[Event]]:
+def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, Journals, list[Event]]:
     trial_id, newest = listing.trial, listing.newest
     if listing.is_empty:
         return Look(trial_id, State.PENDING), [], []
     events: list[Event] = []
     reader = JournalReader(store, events)
-    points = list(reader.new_points(listing.segments, may_wait=False))
+    lines = list(reader.new_lines(listing.segments, may_wait=False))
     attempts = [_AttemptFiles.read(store, listing, number) for number in listing.attempts]
     tried = tuple(found.record for found in attempts if isinstance(found.record, dict))
     result = None
@@ -198,7 +217,7 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, list[Poin
             listing.evaluations,
             undefined_in(events),
         ),
-        points,
+        lines,
         events,
     )
 

@@ -119,3 +119,11 @@ def test_what_is_unknown_has_no_smallest_difference() -> None:
 def test_a_question_that_makes_no_sense_is_refused(difference: float, spread: Spread) -> None:
     with pytest.raises(ValueError):
         seeds_needed(difference, spread)
+
+
+def test_a_difference_of_many_standard_errors_is_found_at_every_number_of_seeds() -> None:
+    """scipy's noncentral t has no number around 38 standard errors."""
+    for shift in np.linspace(30, 45, 61):
+        for degrees in (5, 61, 999):
+            assert power_of(shift, 1.0, degrees) == pytest.approx(1.0)
+    assert seeds_needed(0.5, Spread(0.01)) == 3

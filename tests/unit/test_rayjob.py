@@ -215,6 +215,19 @@ def test_a_probe_of_ones_own_travels_with_the_norm(own_norms: Path) -> None:
     assert set(build_job(load_plan(file), options()).files) == {"chaos.yaml", "travelling_norm.py"}
 
 
+def test_claims_of_ones_own_travel_with_the_norms_that_only_they_name(own_norms: Path) -> None:
+    (own_norms / "travelling_norm.py").write_text(NORM)
+    (own_norms / "questions").mkdir()
+    (own_norms / "questions/mine.yaml").write_text(
+        "- {id: a, sentence: A., statistic: growing, norms: [i_ln, 'travelling_norm:Same']}\n"
+    )
+    file = write_sweep(own_norms)
+    file.write_text(file.read_text() + "claims: questions/mine.yaml\n")
+    made = build_job(load_plan(file), options())
+    assert set(made.files) == {"chaos.yaml", "travelling_norm.py", "questions/mine.yaml"}
+    assert "travelling_norm:Same" in made.config_map["data"]["questions--mine.yaml"]
+
+
 def test_a_probe_that_a_package_publishes_is_in_the_image(
     own_norms: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

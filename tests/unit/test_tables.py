@@ -74,22 +74,38 @@ def test_one_seed_has_no_spread() -> None:
     assert cells(compared(trial("i_ln", 30.0)))["i_ln"].sd is None
 
 
-def test_the_highest_of_a_column_is_marked() -> None:
-    found = cells(compared(trial("layer_norm", 30.0), trial("i_ln", 30.5), trial("rms_norm", 30.2)))
-    assert [norm for norm, cell in found.items() if cell.best] == ["i_ln"]
+def seeds_of(norm: str, *psnr: float) -> list[dict[str, Any]]:
+    return [trial(norm, value, seed=seed) for seed, value in enumerate(psnr)]
 
 
-def test_what_is_equal_as_printed_is_marked_together() -> None:
-    found = cells(
-        compared(trial("layer_norm", 30.001), trial("i_ln", 30.004), trial("rms_norm", 29.0))
+def test_the_highest_mean_is_not_marked_where_seeds_do_not_tell_it_apart() -> None:
+    table = compared(
+        *seeds_of("layer_norm", 30.0, 30.4), *seeds_of("i_ln", 30.5, 30.2), *seeds_of("none", 30.1)
     )
-    assert [norm for norm, cell in found.items() if cell.best] == ["layer_norm", "i_ln"]
+    found = cells(table)
+    assert not any(cell.is_marked for cell in found.values())
+    assert [cell.in_best_set for cell in found.values()] == [True, True, None]
+
+
+def test_those_that_cannot_be_told_from_the_best_are_marked_together() -> None:
+    table = compared(
+        *seeds_of("layer_norm", 30.000, 30.010, 30.003),
+        *seeds_of("i_ln", 30.004, 30.002, 30.009),
+        *seeds_of("rms_norm", 29.001, 29.000, 29.012),
+    )
+    found = cells(table)
+    assert [norm for norm, cell in found.items() if cell.is_marked] == ["layer_norm", "i_ln"]
+    assert [cell.in_best_set for cell in found.values()] == [True, True, False]
+
+
+def test_nothing_is_marked_with_one_seed() -> None:
+    found = cells(compared(trial("layer_norm", 30.0), trial("i_ln", 35.0)))
+    assert [(cell.in_best_set, cell.is_marked) for cell in found.values()] == [(None, False)] * 2
 
 
 def test_a_lone_value_is_not_marked_as_best() -> None:
-    assert not cells(
-        compared(trial("layer_norm", 30.0), trial("i_ln", state="pending", step=None))
-    )["layer_norm"].best
+    found = cells(compared(trial("layer_norm", 30.0), trial("i_ln", state="pending", step=None)))
+    assert not found["layer_norm"].is_marked
 
 
 @pytest.mark.parametrize(
@@ -171,7 +187,7 @@ def test_the_long_form_has_a_line_per_cell() -> None:
     assert len(long) == 2 * len(table.columns)
     psnr = long[long["metric"] == "psnr"].set_index("norm")
     assert psnr.loc["i_ln", "mean"] == 30.5
-    assert psnr.loc["i_ln", "best"]
+    assert psnr.loc["i_ln", "in_best_set"] is None
 
 
 def rate(norm: str, lr: float, seed: int, psnr: float) -> dict[str, Any]:

@@ -31,8 +31,10 @@ class Line(NamedTuple):
 
 
 LINES = (
+    Line("claims", "Claims", "Claims"),
     Line("short", "In short", ""),
     Line("quality", "Quality", "Quality"),
+    Line("paper", "Beside the paper", "Paper"),
     Line("features", "Feature traces", "Features"),
     Line("size", "Divergence against size", "Size"),
     Line("entropy", "Channel entropy", "Entropy"),

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from orchestrator.report.blocks import Block, Cell, Column, Group, Mark, Table, Text, Words
+from orchestrator.plan.axes import COMPARED
+from orchestrator.report import difference_tables
+from orchestrator.report.blocks import Block, Cell, Column, Group, Mark, Table, Text, Words, text
 from orchestrator.report.contents import Report
+from orchestrator.report.spreads import Spread
 from orchestrator.report.tables import Cell as Score
 from orchestrator.report.tables import Column as Scored
 from orchestrator.report.tables import Comparison
-from orchestrator.report.words import count
+from orchestrator.report.words import count, number
+from orchestrator.statistics.interval import Unknown
 from trainers.catalog import METRICS
 
 
 def blocks(report: Report) -> tuple[Block, ...]:
-    comparisons = tuple(table(report, comparison) for comparison in report.comparisons)
-    return Text((_lead(report.frame.repeats),), "lead"), Group("tables", comparisons)
+    tables: list[Block] = []
+    differences = 0
+    for comparison in report.comparisons:
+        tables.append(table(report, comparison))
+        if (below := difference_tables.table(report, comparison)) is not None:
+            tables.append(below)
+            differences += 1
+    return (
+        Text((_lead(report),), "lead"),
+        Group("tables", tuple(tables)),
+        *((text("method", difference_tables.METHOD),) if differences else ()),
+        *difference_tables.other_runs(report),
+        *difference_tables.left_out(report),
+        *_components(report),
+    )
 
 
 def table(report: Report, comparison: Comparison) -> Table:
@@ -45,19 +62,82 @@ def cell(score: Score, column: Scored) -> Cell:
         score.mean,
         spread=f"± {column.text(score.sd)}" if score.sd is not None else "",
         note=", ".join([*seeds, *score.missing]),
-        is_best=score.best,
+        is_best=score.is_marked,
     )
 
 
-def _lead(seeds: int) -> Words:
+def _lead(report: Report) -> Words:
+    seeds = report.frame.repeats
     spread = " ± sample standard deviation over the seeds" if seeds > 1 else ""
-    one = (
-        " One seed per cell: no spread can be given, and small differences may be seed noise."
-        if seeds == 1
-        else ""
+    before = f"Final values on whole held-out images, EMA weights. Mean{spread}; higher is better. "
+    if any(
+        cell.is_marked for table in report.comparisons for row in table.rows for cell in row.cells
+    ):
+        return (
+            before,
+            Mark("Marked", "best"),
+            ": norms that cannot be told from the best of their column, where another norm can "
+            "(a model confidence set, for other seeds on these images; at most 5 % of tables leave "
+            "out a norm that is as good as the best).",
+        )
+    if seeds == 1:
+        return (
+            f"{before}One seed per cell: no spread can be given, differences may be seed "
+            "noise, and nothing is marked.",
+        )
+    if any(family.best for family in report.families if family.is_plain):
+        return (f"{before}Nothing is marked: in no column can a norm be told from the best.",)
+    return (f"{before}Nothing is marked: no two norms can be compared.",)
+
+
+COMPONENTS = (
+    "Variances in the square of the unit, with 95 % intervals (Ting et al. 1990), from the "
+    "analysis of variance of one norm's scores. One score per seed and image does not tell their "
+    "interaction from the rest. An estimate below 0 is shown as it is."
+)
+
+
+def _components(report: Report) -> tuple[Block, ...]:
+    """The variance components of every norm, folded away."""
+    frame = report.frame
+    shown = [spread for spread in report.spreads if not spread.place.run]
+    if not any(isinstance(spread.components, tuple) for spread in shown):
+        return ()
+    models = [name for name in frame.tables_by if frame.trials[name].nunique() > 1]
+    words = [*models, "task"]
+    columns = (
+        *report.label_columns(),
+        *(Column((name,)) for name in (*words, "size", "set", "metric")),
+        *(Column((name,), "right") for name in ("seeds", "images", "seed", "image", "rest")),
     )
-    before = (
-        f"Final values on whole held-out images, EMA weights. Mean{spread}; higher is better; "
-        "the best value in each column is "
+    rows = tuple(
+        (
+            *report.label_cells({**spread.place.labels, COMPARED: spread.norm}),
+            *(Cell(str(spread.place.labels[name]), spread.place.labels[name]) for name in words),
+            Cell(spread.place.size, spread.place.size),
+            Cell(spread.place.set, spread.place.set),
+            Cell(METRICS[spread.place.metric].facts["title"], spread.place.metric),
+            Cell(str(spread.num_seeds), spread.num_seeds),
+            Cell(str(spread.num_images), spread.num_images),
+            *_variances(spread),
+        )
+        for spread in shown
     )
-    return before, Mark("marked", "best"), f".{one}"
+    title = "Variance components of final scores"
+    return (Group("folded", (Table(columns, rows), text("method", COMPONENTS)), title),)
+
+
+def _variances(spread: Spread) -> tuple[Cell, ...]:
+    if isinstance(spread.components, Unknown):
+        return (Cell("", note=spread.components.reason), Cell(""), Cell(""))
+    found = {component.name: component.variance for component in spread.components}
+    return tuple(
+        Cell("", note=variance.reason)
+        if isinstance(variance, Unknown)
+        else Cell(
+            number(variance.estimate),
+            variance.estimate,
+            note=f"{number(variance.low)} to {number(variance.high)}",
+        )
+        for variance in (found[name] for name in ("seed", "image", "rest"))
+    )

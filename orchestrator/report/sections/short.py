@@ -7,12 +7,15 @@ from collections.abc import Sequence
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
-from orchestrator.report import tables
+from orchestrator.report import difference_tables, tables
 from orchestrator.report.blocks import Block, text
 from orchestrator.report.contents import Report
+from orchestrator.report.families import Difference
 from orchestrator.report.frame import keyed, records, where
 from orchestrator.report.growth_tables import factor, times
 from orchestrator.report.growths import NormGrowth
+from orchestrator.report.words import listed
+from orchestrator.statistics.interval import Interval, Unknown
 
 
 def blocks(report: Report) -> tuple[Block, ...]:
@@ -25,7 +28,7 @@ def _findings(report: Report) -> list[str]:
     found = []
     for task in report.frame.names("task"):
         for dataset in report.frame.evaluation_sets():
-            found += _winners(report, tables.Column(task, dataset, "psnr"))
+            found += _told(report, tables.Column(task, dataset, "psnr"))
         found += _growths(report, task)
     gone = records(report.frame.trials[report.frame.trials["state"] == State.DIVERGED])
     if gone:
@@ -74,33 +77,87 @@ def _at_all(num_sizes: int) -> str:
     return " at both sizes" if num_sizes == 2 else f" at all {num_sizes} sizes"
 
 
-def _winners(report: Report, column: tables.Column) -> list[str]:
-    """The norms with the highest values of a column, at how many sizes and by how much."""
-    leads: dict[str, list[tuple[float, str]]] = {}
-    total = 0
-    for table in report.comparisons:
-        i = table.columns.index(column)
-        ranked = sorted(
-            ((row.cells[i].mean, row.name) for row in table.rows if row.cells[i].mean is not None),
-            reverse=True,
+def _told(report: Report, column: tables.Column) -> list[str]:
+    """The norms that differ from the baseline by PSNR, at which sizes and by how much.
+
+    Where none does, the differences that would have been found.
+    """
+    several = len(report.frame.trials[report.frame.tables_by].drop_duplicates()) > 1
+    found = [
+        (
+            ", ".join([*map(str, family.labels.values())] * several + [family.size, *recipe]),
+            norm,
+            one,
         )
-        if len(ranked) > 1:
-            total += 1
-            (best, norm), (second, other) = ranked[:2]
-            assert best is not None
-            assert second is not None
-            where = f"{table.size} ({column.text(best)} dB, {best - second:+.2f} on {other})"
-            leads.setdefault(norm, []).append((best - second, where))
-    if not leads:
-        return []
-    if total <= 2:
-        said = [
-            f"{norm} at {' and '.join(where for _, where in lead)}" for norm, lead in leads.items()
-        ]
-    else:
-        said = [
-            f"{norm} at {len(lead)} of {total} sizes "
-            f"(by {min(lead)[0]:.2f} to {max(lead)[0]:.2f} dB)"
-            for norm, lead in leads.items()
-        ]
-    return [f"{column.task}: highest PSNR on {column.dataset}: {'; '.join(said)}."]
+        for family in report.families
+        if family.is_plain
+        for ((task, name, metric, *recipe), norm), one in family.differences.items()
+        if (task, name, metric) == (column.task, column.dataset, column.metric)
+    ]
+    judged = [(at, norm, one) for at, norm, one in found if one.p is not None]
+    base = report.families[0].baseline if report.families else ""
+    said = []
+    for norm in dict.fromkeys(norm for _, norm, _ in judged):
+        own = [(at, one) for at, of, one in judged if of == norm]
+        for word, sign in (("above", 1), ("below", -1)):
+            told = [(at, one) for at, one in own if one.is_told and sign * _mean(one) > 0]
+            if told:
+                said.append(f"{norm} is {word} {base} {_where(told, len(own), column)}")
+    if untold := [one for _, _, one in judged if not one.is_told]:
+        found_by = _detectable(untold, column)
+        said.append(
+            f"other differences are undecided{found_by}"
+            if said
+            else f"no norm can be told from {base}{found_by}"
+        )
+    open_ones = [one for one in found if one[2].p is None and one[2].both_scored]
+    reasons = {difference_tables.undecided(one) for _, _, one in open_ones}
+    said += reasons if len(reasons) == 1 and len(open_ones) == len(found) else _undecided(open_ones)
+    return [f"{column.task}, PSNR on {column.dataset}: {'; '.join(said)}."] if said else []
+
+
+def _undecided(found: Sequence[tuple[str, str, Difference]]) -> list[str]:
+    """`i_ln at w24 d2: undecided, one seed`; the norms and sizes of each reason together."""
+    reasons: dict[str, dict[str, list[str]]] = {}
+    for at, norm, one in found:
+        reason = difference_tables.undecided(one)
+        reasons.setdefault(reason, {}).setdefault(norm, []).append(at)
+    return [
+        f"{', '.join(f'{norm} at {listed(sizes)}' for norm, sizes in norms.items())}: {reason}"
+        for reason, norms in reasons.items()
+    ]
+
+
+def _mean(one: Difference) -> float:
+    found = one.contrast.other_seeds
+    assert isinstance(found, Interval)
+    return found.estimate
+
+
+def _where(told: Sequence[tuple[str, Difference]], total: int, column: tables.Column) -> str:
+    """`at w24 d2 (+0.30 dB [+0.22, +0.38])`, or at how many of the sizes and by how much."""
+    if len(told) <= 2:
+        parts = []
+        for at, one in told:
+            found = one.contrast.other_seeds
+            assert isinstance(found, Interval)
+            interval = difference_tables.bounds(column, found)
+            estimate = difference_tables.signed(column, found.estimate)
+            parts.append(f"at {at} ({estimate} dB {interval})")
+        return " and ".join(parts)
+    sizes = [abs(_mean(one)) for _, one in told]
+    return (
+        f"at {len(told)} of {total} sizes "
+        f"(by {column.text(min(sizes))} to {column.text(max(sizes))} dB)"
+    )
+
+
+def _detectable(ones: Sequence[Difference], column: tables.Column) -> str:
+    seen = [
+        one.contrast.detectable for one in ones if not isinstance(one.contrast.detectable, Unknown)
+    ]
+    if not seen:
+        return ""
+    low, high = column.text(min(seen)), column.text(max(seen))
+    span = low if low == high else f"{low} to {high}"
+    return f" (one of {span} dB would be found in 80 % of cases)"
