@@ -22,7 +22,9 @@ from pathlib import Path
 
 from orchestrator.report import tables
 from orchestrator.report.contents import Report
+from orchestrator.report.families import families
 from orchestrator.report.growths import growths, trends
+from orchestrator.report.observations import observations
 from orchestrator.report.page import render
 from orchestrator.store import read_store
 from orchestrator.store.survey import survey
@@ -81,10 +83,19 @@ def _kind(kind: str, count: int, plan, store: Path, before: damage.Seen) -> int:
 
 def _report(plan, seen: damage.Seen) -> Report:
     """A report without figures, which would take seconds."""
-    grown = growths(seen.frame)
-    found = trends(seen.frame, grown)
+    grown, differences = growths(seen.frame), families(seen.frame)
     return Report(
-        plan, seen.frame, tables.comparisons(seen.frame), grown, found, [], datetime.now(UTC)
+        plan,
+        seen.frame,
+        families=differences,
+        comparisons=tables.comparisons(seen.frame, differences),
+        spreads=(),
+        growths=grown,
+        trends=trends(seen.frame, grown),
+        figures=[],
+        written=datetime.now(UTC),
+        paper=(),
+        observed=observations(seen.frame),
     )
 
 

@@ -39,7 +39,18 @@ def reported(plan: Plan, folder: Path) -> Report:
     frame = read_frame(plan, open_store(str(folder / "runs")))
     grown = growths(frame)
     figures = [Figure(f"{kind}-x", kind, "", "<svg/>") for kind in ("trace", "size")]
-    return Report(plan, frame, (), grown, trends(frame, grown), figures, datetime.now(UTC))
+    return Report(
+        plan,
+        frame,
+        families=(),
+        comparisons=(),
+        spreads=(),
+        growths=grown,
+        trends=trends(frame, grown),
+        figures=figures,
+        written=datetime.now(UTC),
+        paper=(),
+    )
 
 
 def table_of(blocks: tuple[Block, ...]) -> Table:
