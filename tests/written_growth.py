@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.plan import Plan, Trial
 from orchestrator.store import journals
 from orchestrator.store.base import Store
-from tests.written_store import START, _begin, _end
+from tests.written_store import START, _begin, write_end
 from trainers.journal import encoded
 
 EVERY = 10
@@ -51,7 +51,7 @@ def write_curve(
     text = "".join(json.dumps(line) + "\n" for line in lines)
     journals.put_segment(store, trial.id, attempt, 0, text.encode())
     if outcome is not None:
-        _end(store, trial, attempt, last, outcome, b"weights")
+        write_end(store, trial, attempt, last, outcome, b"weights")
 
 
 def write_curves(store: Store, plan: Plan, curve_of: Callable[[Trial], Curve]) -> None:
