@@ -26,14 +26,14 @@ class Report:
 
     plan: Plan
     frame: Frame
-    families: tuple[Family, ...]
     comparisons: tuple[tables.Comparison, ...]
-    spreads: tuple[Spread, ...]
     growths: tuple[NormGrowth, ...]
     trends: tuple[NormTrend, ...]
     figures: list[Figure]
     written: datetime
-    paper: tuple[Beside, ...]
+    paper: tuple[Beside, ...] = ()
+    families: tuple[Family, ...] = ()
+    spreads: tuple[Spread, ...] = ()
 
     def drawn(self, kind: str) -> tuple[Figure, ...]:
         """The figures of one kind: `trace`, `size`, `entropy`, `loss`, `psnr`, `groups`."""
@@ -63,12 +63,12 @@ def build(plan: Plan, frame: Frame, written: datetime) -> Report:
     return Report(
         plan,
         frame,
-        differences,
         tables.comparisons(frame, differences),
-        spreads(frame),
         grown,
         found,
         all_figures(frame, grown, found),
         written,
         besides(plan, frame),
+        differences,
+        spreads(frame),
     )
