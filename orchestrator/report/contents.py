@@ -44,14 +44,14 @@ class Report:
 
     plan: Plan
     frame: Frame
-    families: tuple[Family, ...]
     comparisons: tuple[tables.Comparison, ...]
-    spreads: tuple[Spread, ...]
     growths: tuple[NormGrowth, ...]
     trends: tuple[NormTrend, ...]
     figures: list[Figure]
     written: datetime
-    paper: tuple[Beside, ...]
+    paper: tuple[Beside, ...] = ()
+    families: tuple[Family, ...] = ()
+    spreads: tuple[Spread, ...] = ()
     claims: tuple[Judged, ...] = ()
     observed: tuple[Observed, ...] = ()
 
@@ -112,14 +112,14 @@ def build(
     return Report(
         plan,
         frame,
-        differences,
         tables.comparisons(frame, differences),
-        spreads(frame),
         grown,
         found,
         all_figures(frame, grown, found, observed),
         written,
         besides(plan, frame),
+        differences,
+        spreads(frame),
         judge_all(material, own),
         observed,
     )
