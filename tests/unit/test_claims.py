@@ -317,7 +317,7 @@ def test_a_seed_of_another_commit_is_left_out_of_a_scalar_and_named(tmp_path: Pa
         write_trial(store, trial, numbers_for(claim, trial, "holds"), commit=commit)
     found = judge(plan, store, claim)
     assert found.evidence is not None and found.evidence.n == 2
-    assert "seed 1: trained by commit bbbbbbbbbbbb" in found.parts[0].left_out[0]
+    assert "seed 1: commit bbbbbbbbbbbb, aaaaaaaaaaaa for the others" in found.parts[0].left_out[0]
 
 
 @pytest.mark.parametrize("name", CLAIMS)
