@@ -27,6 +27,10 @@ from trainers import own
 
 SHARED_MARK = ".shared"
 CONNECT_DEADLINE_S = 10.0
+# Ray's monitor of memory counts its own processes, and kills the small ones that watch over a rank
+# before the rank, which Tune does not survive. With 0 it is off: the kernel kills the largest
+# process, the rank, and its trial is tried again. The template of jobs says the same.
+MEMORY_MONITOR = "RAY_memory_monitor_refresh_ms"
 LONGEST_RAY_PATH = 40  # Ray's sockets are 66 characters deeper; a socket's path has at most 107
 OBJECT_STORE_BYTES = 100 << 20  # it holds next to nothing here
 STARTS = 3  # tries at starting a local Ray
@@ -76,6 +80,7 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
         settings["include_dashboard"] = False
         settings["object_store_memory"] = OBJECT_STORE_BYTES
         settings["_temp_dir"] = str(own_folder)
+        os.environ.setdefault(MEMORY_MONITOR, "0")
     paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     settings["runtime_env"] = {
         "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **own.as_environment()}

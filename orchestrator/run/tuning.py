@@ -10,17 +10,20 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import OutOfMemoryError, RayError
 from ray.tune.execution import class_cache
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 from ray.tune.experiment import Trial as TuneTrial
 
 from orchestrator import signals
+from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, Trial
 from orchestrator.plan.fit import launch_order
 from orchestrator.plan.states import State
+from orchestrator.run.driver import the_command
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
-from orchestrator.run.ray import refuse_split_store
+from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
 from orchestrator.run.trainable import GangTrainable, Jobs
 
 # More than a trainable waits for its gang, less than the parent waits for the driver.
@@ -154,7 +157,10 @@ def tune_trials(
         ),
     )
     with signals.waited_for():
-        results = tuner.fit()
+        try:
+            results = tuner.fit()
+        except RuntimeError as error:  # of Tune, about an error of Ray that it does not expect
+            raise lost(error) from error
     if signals.received is not None:
         # Trials that failed say so in the store; interrupted ones have not used up their retries.
         return {}
@@ -163,6 +169,23 @@ def tune_trials(
         for result in results
         if result.error is not None
     }
+
+
+def lost(error: RuntimeError) -> Exception:
+    """What an error that ended Tune means for people; the error itself if Ray did not cause it."""
+    cause = error.__cause__
+    if not isinstance(cause, RayError):
+        return error
+    said = str(cause).strip().splitlines()[0]
+    hint = (
+        f" Start Ray with {MEMORY_MONITOR}=0, so that the kernel ends the rank instead: its trial "
+        "is then tried again."
+        if isinstance(cause, OutOfMemoryError)
+        else ""
+    )
+    return EnvironmentProblem(
+        f"Ray cannot go on: {said}{hint} What is done is kept. To continue: {the_command()}"
+    )
 
 
 def cause_of(error: Exception) -> str:

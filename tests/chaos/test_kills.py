@@ -56,6 +56,14 @@ def test_a_driver_killed_outright_is_continued_by_running_again(
     assert_tracked_once(tmp_path)
 
 
+def test_rays_monitor_of_memory_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At this threshold it would kill the processes that watch over ranks at once."""
+    monkeypatch.setenv("RAY_memory_usage_threshold", "0.001")
+    assert "1 done" in run(write_sweep(tmp_path))
+
+
 @pytest.mark.parametrize("victim", ["rank", "actor"])
 def test_a_gang_with_a_killed_worker_is_retried(
     tmp_path: Path, undisturbed: Path, victim: str

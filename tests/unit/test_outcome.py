@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from ray.exceptions import OutOfMemoryError
 
 from orchestrator.run.gang import Report
 from orchestrator.run.outcome import (
@@ -15,6 +16,7 @@ from orchestrator.run.outcome import (
     failure_of,
     is_last,
 )
+from orchestrator.run.tuning import lost
 
 
 def failed(kind: str, message: str, code: int = 1) -> Report:
@@ -70,3 +72,12 @@ def test_a_trial_told_to_end_again_and_again_goes_on() -> None:
 def test_a_failure_travels_between_processes() -> None:
     error = pickle.loads(pickle.dumps(AttemptFailed("killed", "by signal 9")))
     assert (error.kind, str(error)) == ("killed", "by signal 9")
+
+
+def test_what_ray_ends_has_a_sentence_and_anything_else_is_a_bug() -> None:
+    error = RuntimeError("Caught unexpected exception")
+    assert lost(error) is error
+    error.__cause__ = OutOfMemoryError("2 worker(s) were killed.\nTop 10 memory users: ...")
+    said = str(lost(error))
+    assert said.startswith("Ray cannot go on: 2 worker(s) were killed. Start Ray with RAY_memory")
+    assert "To continue: " in said and "Top 10" not in said
