@@ -54,7 +54,7 @@ def failure_of(reports: Sequence[Report]) -> tuple[str, str] | None:
     """The kind and message of the failure if a rank of the gang has ended badly, else None.
 
     Ranks that ran out of memory are believed first, then those that report more than a broken
-    connection, then any that report something.
+    connection, then those that a signal killed, then any that report something.
     """
     bad = [
         (rank, report) for rank, report in enumerate(reports) if report.exit_code not in (None, 0)
@@ -67,7 +67,8 @@ def failure_of(reports: Sequence[Report]) -> tuple[str, str] | None:
         pair for pair in explained if "onnection" not in str((pair[1].failure or {}).get("message"))
     ]
     full = [pair for pair in explained if (pair[1].failure or {}).get("kind") == OUT_OF_MEMORY]
-    rank, report = (full or said or explained or bad)[0]
+    killed = [pair for pair in bad if not pair[1].failure and (pair[1].exit_code or 0) < 0]
+    rank, report = (full or said or killed or explained or bad)[0]
     if report.failure:
         kind, message = str(report.failure["kind"]), f"rank {rank}: {report.failure['message']}"
         # A mistake in the user's input needs no traceback; anything else does.

@@ -36,6 +36,12 @@ def test_what_a_rank_says_of_itself_is_believed_before_its_peers_broken_connecti
     assert failure_of(reports) == ("data", "rank 1: cut.png: is empty")
 
 
+def test_a_rank_that_was_killed_is_believed_before_its_peers_broken_connection() -> None:
+    """It cannot say anything of itself."""
+    reports = [failed("bug", "Connection closed by peer"), Report(-9)]
+    assert failure_of(reports) == ("killed", "rank 1 was killed by signal 9")
+
+
 def test_a_surprise_is_reported_with_its_traceback_and_bad_input_without() -> None:
     for kind in ("bug", "cuda_oom"):
         assert "Traceback" in failure_of([failed(kind, "x")])[1]
