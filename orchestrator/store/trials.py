@@ -142,7 +142,7 @@ def read_trial(
     from orchestrator.store.points import Points  # numpy, which no look needs
 
     look, lines = _read_twice(store, trial_id, verify, events)
-    return look, Points.of((segment.attempt, found) for segment, found in lines)
+    return look, Points.of([(segment.attempt, found) for segment, found in lines])
 
 
 Journals = list[tuple[Segment, list[Record]]]
