@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from trainers.entries import Catalog, entry
 
+# A probe's name, or the class of a user's own.
+# Not \w: pydantic takes a tenth of a second to compile repetitions of it, at every start.
+PROBE_NAME = r"^([a-z][a-z0-9_]{0,63}|[A-Za-z_][A-Za-z0-9_.]{0,149}:[A-Za-z_][A-Za-z0-9_]{0,49})$"
+
 # Facts of a probe: `gives` is for the documentation. `guards` says that the guard judges by what it
 # measures, so that it runs even where no one asked for it.
 PROBES = Catalog(

@@ -23,12 +23,12 @@ from pydantic_core import ErrorDetails
 from trainers.catalog import BACKBONES, NORMS, PROBES, TASKS, BadKnob, Ends, UnknownName
 from trainers.choice import LONGEST_LIST, Choice, ListedPart, Part, resolved
 from trainers.errors import UserError
+from trainers.observed import PROBE_NAME
 
 SHA256 = r"^[0-9a-f]{64}$"
 # Bounds: far beyond what is useful, and within what a machine can hold. A larger number is a slip.
 MOST_STEPS = 100_000_000
 MOST_IMAGES = 65_536  # in a batch
-PROBE_NAME = r"^([a-z][a-z0-9_]{0,63}|[A-Za-z_][\w.]{0,149}:[A-Za-z_]\w{0,49})$"
 SET_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 

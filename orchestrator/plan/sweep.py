@@ -23,7 +23,9 @@ SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 SHORT = 60  # characters of a value that a message repeats to say what to write
 MOST_FIELDS = 32  # in a mapping that no schema describes; none needs as many
 LONGEST_PATH = 200
-CLAIM_FILE = r"^([A-Za-z0-9_][\w.-]*/)*[A-Za-z0-9_][\w.-]*\.ya?ml$"  # submit can ship it
+CLAIM_FILE = (
+    r"^([A-Za-z0-9_][A-Za-z0-9_.-]*/)*[A-Za-z0-9_][A-Za-z0-9_.-]*\.ya?ml$"  # submit can ship it
+)
 LONGEST_NAME = 38  # it becomes a RayJob's, which may have 47 characters, 7 of them ours
 
 

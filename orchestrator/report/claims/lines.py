@@ -15,7 +15,7 @@ from trainers.choice import LONGEST_LIST, Choice, Part
 from trainers.spec import SET_NAME
 
 ID = r"^[a-z][a-z0-9_-]{0,59}$"
-SCALAR = r"^[A-Za-z_][\w./:-]{0,149}$"
+SCALAR = r"^[A-Za-z_][A-Za-z0-9_./:-]{0,149}$"
 SAID = "said"  # the kind of a problem whose message is already in our words
 
 
@@ -133,6 +133,14 @@ class OfTwo(Claim):
         if both:
             raise said(f"candidate and reference both name {', '.join(sorted(both))}")
         return self
+
+
+class OfScores(OfTwo):
+    """A claim about the scores of two norms."""
+
+    metric: Metric = "psnr"
+    sets: Sets = ()
+    precision: Precision = "fp32"
 
 
 class Threshold(NamedTuple):

@@ -100,7 +100,8 @@ def _claim(i: int, item: Any, source: Source, problems: list[Problem]) -> Claim 
                 place = (i, *one["loc"], *filter(None, (one["ctx"]["knob"],)))
                 problems.append(Problem(place, one["ctx"]["message"]))
         others = [{**one, "loc": (i, *one["loc"])} for one in errors if one["type"] != SAID]
-        problems += shape_problems(others, source, lambda _: tuple(shape.model_fields))  # type: ignore[arg-type]
+        fields = tuple(shape.model_fields)
+        problems += shape_problems(others, source, lambda _: fields)  # type: ignore[arg-type]
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from orchestrator.report.claims.lines import Metric, OfTwo, Precision, Sets, said
+from orchestrator.report.claims.lines import OfScores, said
 from orchestrator.report.claims.material import Cell, Material
 from orchestrator.report.claims.parts import Evidence, Part, beyond
 from orchestrator.report.claims.parts import evidence as made_of
@@ -24,14 +24,11 @@ from orchestrator.statistics.interval import Interval, Unknown
 UNITS = {"psnr": "dB", "ssim": "SSIM"}
 
 
-class Shape(OfTwo):
+class Shape(OfScores):
     """A claim about the difference of two norms' scores."""
 
-    metric: Metric = "psnr"
     question: Literal["superiority", "non_inferiority", "equivalence"] = "superiority"
     margin: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    sets: Sets = ()
-    precision: Precision = "fp32"
 
     @model_validator(mode="after")
     def _has_margin(self) -> Shape:
@@ -43,21 +40,20 @@ class Shape(OfTwo):
 def parts(claim: Shape, material: Material) -> tuple[Part, ...]:
     found = []
     for pair in material.pairs(claim):
-        places = places_of(claim, pair[0], material, claim.precision)
+        places = places_of(claim, pair[0], material)
         found += [_part(claim, pair, place, material) for place in places]
         if not places:
             found.append(unscored(claim, pair, material))
     return tuple(found)
 
 
-def places_of(claim: object, cell: Cell, material: Material, precision: str) -> list[Place]:
-    """Where a cell has scores of the metric, at a precision, untiled, on the sets of the claim."""
-    sets, metric = getattr(claim, "sets", ()), getattr(claim, "metric", "psnr")
+def places_of(claim: OfScores, cell: Cell, material: Material) -> list[Place]:
+    """Where a cell has the scores that a claim is about, untiled."""
     return [
         place
         for place in material.places_of(cell)
-        if (place.metric, place.precision, place.tile) == (metric, precision, "")
-        and (not sets or place.set in sets)
+        if (place.metric, place.precision, place.tile) == (claim.metric, claim.precision, "")
+        and (not claim.sets or place.set in claim.sets)
     ]
 
 

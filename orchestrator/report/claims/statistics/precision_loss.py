@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from orchestrator.plan.expand import Trial
-from orchestrator.report.claims.lines import Metric, Number, OfTwo, Precision, Sets
+from orchestrator.report.claims.lines import Number, OfScores, Precision
 from orchestrator.report.claims.material import Cell, Material, seeds_of
 from orchestrator.report.claims.parts import Part, beyond
 from orchestrator.report.claims.statistics.difference import places_of, unit_of, versus
@@ -29,19 +29,17 @@ OF_HALF = "half_revision"
 Losses = dict[str, float]  # by image
 
 
-class Shape(OfTwo):
+class Shape(OfScores):
     """A claim that a precision costs the reference more, by more than `above`."""
 
     precision: Precision
-    metric: Metric = "psnr"
-    sets: Sets = ()
     above: Number = 0.0
 
 
 def parts(claim: Shape, material: Material) -> tuple[Part, ...]:
     found = []
     for pair in material.pairs(claim):
-        places = places_of(claim, pair[0], material, claim.precision)
+        places = places_of(claim, pair[0], material)
         found += [_part(claim, pair, place, material) for place in places]
         if not places:
             reason = Unknown(f"no evaluation at {claim.precision}")
