@@ -3,8 +3,9 @@ networks (plain_training.py).
 
 Only the order of sums differs: in float32 by a part in 10^8 of a number. A kink of the network or
 of the loss (ReLU, |output - target|) turns that into a finite difference where its argument happens
-to be within rounding of zero. Of fourteen seeds (of two with Restormer), SEEDS are those at which
-the plain loop in float64 stays farthest from every kink: at least 6e-7 of the typical argument.
+to be within rounding of zero. Of fourteen seeds, SEEDS are those at which the plain loop in float64
+stays farthest from every kink: at least 6e-7 of the typical argument. Restormer's are the first at
+which clipping acts: at least 2e-7.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ SEEDS = {
     "swinir": {"layer_norm": 0, "i_ln": 6},
     "hat": {"layer_norm": 1, "i_ln": 2},
     "drct": {"layer_norm": 0, "i_ln": 1},
-    "restormer": {"layer_norm": 0, "i_ln": 1},
+    "restormer": {"layer_norm": 0, "i_ln": 0},
 }
 PAIRS = [(backbone, norm) for backbone, seeds in SEEDS.items() for norm in seeds]
 CLIP = 0.2  # below the gradient norm of nearly every step
