@@ -58,7 +58,7 @@ class Windowed(nn.Module):
         self.of = (
             OverlappingBlock(DIM, 3, WINDOW, 0.5, 2.0, True, NoNorm)
             if self.overlapping
-            else WindowAttention(DIM, WINDOW, img_size=0, num_heads=3, qkv_bias=True)
+            else WindowAttention(DIM, 3, WINDOW, img_size=0, qkv_bias=True)
         )
 
     def forward(self, tokens: Tensor) -> Tensor:

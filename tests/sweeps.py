@@ -60,6 +60,16 @@ def write_sweep(
     return path
 
 
+def comparing(*, training: str = "", **axes: str) -> str:
+    """A sweep file that compares norms on a tiny network, with these values of axes."""
+    values = {"backbone": "swinir-tiny", "norm": "layer_norm, i_ln", "task": "sr_x2"} | axes
+    lines = ["# Does it hold?", "axes:", *(f"  {axis}: [{values[axis]}]" for axis in values)]
+    lines.append("data: {evaluate: [embedded-test]}")
+    if training:
+        lines.append(f"training: {{{training}}}")
+    return "\n".join(lines) + "\n"
+
+
 def plan_of(folder: Path, text: str, name: str = "a_sweep") -> Plan:
     """The plan of a sweep file with this text."""
     path = folder / f"{name}.yaml"

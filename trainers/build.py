@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainers.backbones.around import Around, MakeNorm
 from trainers.catalog import BACKBONES, NORMS, PROBES, TASKS
 from trainers.data.cache import Cache
 from trainers.data.datasets import dataset
@@ -40,7 +41,7 @@ def build_model(spec: RunSpec) -> nn.Module:
     norm = NORMS[model.norm.name]
     # Where another norm takes its place at the ends, that one gets the knobs that both have.
     at_ends = NORMS[norm.facts.get("same_at_ends", norm.name)]
-    ends = {
+    ends: dict[str, MakeNorm] = {
         "same": partial(
             at_ends.load(),
             **{k: v for k, v in model.norm.knobs.items() if norm is at_ends or k in at_ends.knobs},
@@ -48,13 +49,11 @@ def build_model(spec: RunSpec) -> nn.Module:
         "affine": Affine,
         "identity": NoNorm,
     }
-    at_both = {"make_embed_norm": ends[model.embed_norm], "make_end_norm": ends[model.end_norm]}
-    backbone = BACKBONES[model.backbone.name]
-    network: nn.Module = backbone.load()(
+    network: nn.Module = BACKBONES[model.backbone.name].load()(
         make_norm=partial(norm.load(), **model.norm.knobs),
-        **(at_both if backbone.has_ends else {}),
-        stdnorm=model.stdnorm,
-        scale=build_task(spec).scale,
+        around=Around(
+            ends[model.embed_norm], ends[model.end_norm], model.stdnorm, build_task(spec).scale
+        ),
         recompute=spec.placement.activation_checkpointing,
         **model.backbone.knobs,
     )

@@ -163,6 +163,7 @@ BACKBONES = Catalog(
 #   parameters_per_channel, parameters    for the cost
 #   breaks                     promises of trainers.conformance that the norm does not make
 #   statistics_of_micro_batch  makes the micro-batch's size a part of the identity
+#   fewest_values              per channel of a micro-batch, with which it can be trained
 PER_TOKEN = {"ends": "same", "stdnorm": False, "parameters_per_channel": 2}
 EPS = Knob(1e-5, above=0.0, at_most=1.0)
 NORMS = Catalog(
@@ -216,6 +217,7 @@ NORMS = Catalog(
             **PER_TOKEN,
             "breaks": ("images_apart", "no_memory", "slices_add_up"),
             "statistics_of_micro_batch": True,
+            "fewest_values": 2,
         },
         eps=EPS,
         eval_stats=Knob("running", choices=("running", "batch")),

@@ -109,7 +109,12 @@ class Shape:
     around: Callable[[Knobs, CountNorm, CountNorm, int], Iterable[Amount]]
     has_keys: Callable[[Collection[str]], bool]
     noise: float = 0.2  # std of the noise that conformance tests add to every weight
+    deepest: Fraction = Fraction(1)  # tokens where it has fewest, for each of the padded input
     has_ends: bool = True  # whether there are norms after the patch embedding and before the head
     # By the names of a norm's tensors in a published file, the norm that they mean, unless that is
     # LayerNorm or i-LN.
     published_norms: Mapping[frozenset[str], str] = field(default_factory=dict)
+
+    def tokens(self, knobs: Knobs, side_px: int) -> int:
+        """The tokens of a square input, whose sides the network pads."""
+        return (side_px + -side_px % self.multiple_px(knobs)) ** 2

@@ -125,30 +125,19 @@ class Axis:
         return str(label) if self.catalog is not None else f"{self.name} {label}"
 
 
+def _size(name: str, most: int, title: str, meaning: str) -> Axis:
+    """A size of the network: an axis of every sweep, `w` or `d` for short."""
+    check: Any = Annotated[int, Field(ge=1, le=most)]
+    letter = name[0]
+    return Axis(name, "size", check, name, title, letter, is_always=True, meaning=meaning)
+
+
 LINES = (
     Axis("backbone", "model", BACKBONES, "backbone", is_always=True),
     Axis("norm", "model", NORMS, "norm", is_always=True),
     Axis("task", "task", TASKS, "task", is_always=True),
-    Axis(
-        "width",
-        "size",
-        Annotated[int, Field(ge=1, le=WIDEST)],
-        "width",
-        title="width (embed_dim)",
-        letter="w",
-        is_always=True,
-        meaning="embed_dim",
-    ),
-    Axis(
-        "depth",
-        "size",
-        Annotated[int, Field(ge=1, le=DEEPEST)],
-        "depth",
-        title="depth",
-        letter="d",
-        is_always=True,
-        meaning="as the backbone counts it: see below, under Names",
-    ),
+    _size("width", WIDEST, "width (embed_dim)", "embed_dim"),
+    _size("depth", DEEPEST, "depth", "as the backbone counts it: see below, under Names"),
     Axis(
         "seed",
         "repeat",

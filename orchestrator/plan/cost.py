@@ -46,9 +46,8 @@ class Cost:
 
 
 def cost_of(spec: RunSpec) -> Cost:
-    backbone, side = spec.model.backbone, spec.training.patch_size_px
-    # The network pads the sides of its input to a multiple.
-    tokens = (side + -side % _shape_of(backbone.name).multiple_px(backbone.knobs)) ** 2
+    backbone = spec.model.backbone
+    tokens = _shape_of(backbone.name).tokens(backbone.knobs, spec.training.patch_size_px)
     network = _network(spec)
     parameters, macs = network.parameters, int(tokens * network.macs)
     activations = tokens * network.kept * BYTES

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.plan.axes import AXES, CATALOGS, Axis, axes_named, trial_name
+from orchestrator.plan.batch import too_few_values
 from orchestrator.plan.claims import ClaimFile, read_claim_file
 from orchestrator.plan.cost import Cost, beyond_reach, cost_of
 from orchestrator.plan.fit import sharing_problems
@@ -227,6 +228,9 @@ class _Expansion:
             return None
         except (ModuleNotFoundError, BadSource) as error:  # about the source of a user's own norm
             self._problem(point.values["norm"].location, str(error))
+            return None
+        if why := too_few_values(spec):
+            self._problem(point.values["norm"].location, why)
             return None
         if why := beyond_reach(trial.cost):
             self._problem(("axes",), f"{trial.name}: {why}")

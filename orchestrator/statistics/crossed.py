@@ -22,14 +22,7 @@ from numpy.typing import ArrayLike
 
 from orchestrator.statistics.interval import Interval, Part, Unknown
 from orchestrator.statistics.moderation import Prior, moderated
-from orchestrator.statistics.paired import (
-    ONE_SEED,
-    Table,
-    checked,
-    constant,
-    no_sample_of_images,
-    t_interval,
-)
+from orchestrator.statistics.paired import Table, checked, t_interval, with_images, with_seeds
 
 OTHER_SEEDS_AND_IMAGES = "other seeds and other images"
 
@@ -72,16 +65,10 @@ def other_seeds_and_images(
     With one seed, a prior is needed, and the rest cannot be taken off the images' part: the
     interval is then somewhat too wide.
     """
-    table = checked(differences)
+    table = with_seeds(with_images(checked(differences)), prior)
     if isinstance(table, Unknown):
         return table
     seeds, images = table.shape
-    if (none := no_sample_of_images(table)) is not None:
-        return none
-    if seeds == 1 and prior is None:
-        return ONE_SEED
-    if seeds > 1 and prior is None and constant(table.mean(axis=1)):
-        return Unknown(f"the {seeds} seeds have equal means: their variation cannot be estimated")
     squares = mean_squares(table)
     of_seeds, seed_degrees = squares.seeds / images, float(seeds - 1)
     if prior is not None:

@@ -47,18 +47,14 @@ def other_seeds(
     degrees of freedom. A `prior` from other cells (orchestrator.statistics.moderation) moderates
     s^2 and adds its degrees of freedom; with it, one seed is enough.
     """
-    table = checked(differences)
+    table = with_seeds(checked(differences), prior)
     if isinstance(table, Unknown):
         return table
     seeds, images = table.shape
-    if seeds == 1 and prior is None:
-        return ONE_SEED
     variance, degrees = seed_variance(table)
     if prior is not None:
         posterior = moderated(variance, degrees, prior)
         variance, degrees = posterior.variance, posterior.degrees_of_freedom
-    elif constant(table.mean(axis=1)):
-        return Unknown(f"the {seeds} seeds have equal means: their variation cannot be estimated")
     part = Part(variance / seeds, degrees)
     return t_interval(float(table.mean()), (part,), level, (seeds, images), OTHER_SEEDS)
 
@@ -69,12 +65,10 @@ def other_images(differences: ArrayLike, *, level: float = 0.95) -> Interval | U
     t with I - 1 degrees of freedom. Says nothing about other seeds; with one seed it is all that
     can be said. Images are taken as a random sample of what the set stands for.
     """
-    table = checked(differences)
+    table = with_images(checked(differences))
     if isinstance(table, Unknown):
         return table
     seeds, images = table.shape
-    if (none := no_sample_of_images(table)) is not None:
-        return none
     means = table.mean(axis=0)
     part = Part(float(means.var(ddof=1)) / images, images - 1.0)
     return t_interval(float(table.mean()), (part,), level, (seeds, images), OTHER_IMAGES)
@@ -117,14 +111,28 @@ def checked(differences: ArrayLike) -> Table | Unknown:
     return table
 
 
-def no_sample_of_images(table: Table) -> Unknown | None:
-    """Why the images (columns) say nothing about others, if they do not."""
+def with_seeds(table: Table | Unknown, prior: Prior | None) -> Table | Unknown:
+    """A table whose seeds (rows), or a prior, tell how much other seeds differ; or why none do."""
+    if isinstance(table, Unknown) or prior is not None:
+        return table
+    seeds = table.shape[0]
+    if seeds == 1:
+        return ONE_SEED
+    if constant(table.mean(axis=1)):
+        return Unknown(f"the {seeds} seeds have equal means: their variation cannot be estimated")
+    return table
+
+
+def with_images(table: Table | Unknown) -> Table | Unknown:
+    """A table whose images (columns) tell how much other images differ; or why they do not."""
+    if isinstance(table, Unknown):
+        return table
     images = table.shape[1]
     if images == 1:
         return Unknown("one image: nothing tells how much other images would differ")
     if constant(table.mean(axis=0)):
         return Unknown(f"the {images} images have equal means: they are no sample of others")
-    return None
+    return table
 
 
 def constant(values: Table) -> bool:

@@ -19,7 +19,7 @@ from trainers.tasks.base import Task
 
 # Arguments that the builder passes besides the knobs.
 BUILT = {
-    "backbone": {"make_norm", "make_embed_norm", "make_end_norm", "stdnorm", "scale", "recompute"},
+    "backbone": {"make_norm", "around", "recompute"},
     "norm": {"dim"},
     "task": set(),
 }

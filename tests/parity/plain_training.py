@@ -1,4 +1,4 @@
-"""Training written once more from nothing of ours: spandrel's modules, torch's Adam, one loop.
+"""Training written once more from nothing of ours: published modules, torch's Adam, one loop.
 
 It takes only the initial weights, the patches and the drop-path factors from the project, which are
 checked elsewhere. The network, the loss, the optimiser, the schedule, clipping and the EMA are its
@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tests.parity.test_restormer import theirs_of
 from trainers.backbones.drop_path import factors_of_step, rates_of
 from trainers.build import build_model, build_patches, build_task
 from trainers.data.cache import Cache
@@ -74,25 +75,35 @@ class HandedDropPath(nn.Module):
 
 
 class PlainNetwork(nn.Module):
-    """spandrel's network. With `i_ln` its blocks use the plain formula, its ends are affine and its
-    inputs are standardised.
+    """The published network, as spandrel has it. With `i_ln` its blocks use the plain formula, its
+    ends, if it has norms there, are affine and its inputs are standardised.
     """
 
     def __init__(self, archs: dict[str, Any], spec: RunSpec) -> None:
         super().__init__()
         self.i_ln = spec.model.norm.name == "i_ln"
-        knobs = {
-            k: list(v) if isinstance(v, tuple) else v for k, v in spec.model.backbone.knobs.items()
-        }
+        backbone = spec.model.backbone
+        self.drop_paths = []
+        self.mean = torch.tensor(DF2K_MEAN).view(1, 3, 1, 1)
+        self.std = torch.tensor(DF2K_STD).view(1, 3, 1, 1)
+        if backbone.name == "restormer":
+            self.network = theirs_of(archs["restormer"], spec)
+            for block in list(self.network.modules()) if self.i_ln else ():
+                if hasattr(block, "norm1"):
+                    for norm in (block.norm1, block.norm2):
+                        norm.body = PlainImageNorm(norm.body.normalized_shape[0])
+                    block.attn = Times(block.attn, block.norm1.body)
+                    block.ffn = Times(block.ffn, block.norm2.body)
+            return
+        knobs = {k: list(v) if isinstance(v, tuple) else v for k, v in backbone.knobs.items()}
         rate, window = knobs.pop("drop_path"), knobs["window_size"]
         scale = build_task(spec).scale
         upsampler = knobs.pop("upsampler", "pixelshuffle") if scale > 1 else ""
-        self.network = archs[spec.model.backbone.name](
+        self.network = archs[backbone.name](
             upscale=scale,
             drop_path_rate=rate,
             **{**knobs, "img_size": 10 * window, "upsampler": upsampler},
         )
-        self.drop_paths = []
         for block in list(self.network.modules()):
             if self.i_ln and hasattr(block, "norm1"):
                 for norm in ("norm1", "norm2"):
@@ -108,14 +119,12 @@ class PlainNetwork(nn.Module):
                 block.drop_path = HandedDropPath(block)
                 self.drop_paths.append(block.drop_path)
         if self.i_ln:
-            width = spec.model.backbone["embed_dim"]
+            width = backbone["embed_dim"]
             self.network.norm, self.network.patch_embed.norm = (
                 PlainAffine(width),
                 PlainAffine(width),
             )
             self.network.mean = torch.zeros(1, 1, 1, 1)
-            self.mean = torch.tensor(DF2K_MEAN).view(1, 3, 1, 1)
-            self.std = torch.tensor(DF2K_STD).view(1, 3, 1, 1)
 
     def named(self) -> dict[str, nn.Parameter]:
         """Parameters under the published names."""

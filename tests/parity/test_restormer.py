@@ -59,7 +59,7 @@ def theirs_of(published: Callable[..., nn.Module], spec: RunSpec) -> nn.Module:
         num_refinement_blocks=knobs["refinement_depth"],
         ffn_expansion_factor=knobs["mlp_ratio"],
         bias=knobs["bias"],
-        LayerNorm_type=PUBLISHED_NAMES[spec.model.norm.name],
+        LayerNorm_type=PUBLISHED_NAMES.get(spec.model.norm.name, "WithBias"),
     )
 
 

@@ -25,15 +25,9 @@ from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import read_frame
 from orchestrator.report.page import render
 from orchestrator.store import open_store
-from tests.sweeps import plan_of
+from tests.sweeps import comparing, plan_of
 
-SWEEP = """# Does it hold?
-axes:
-  backbone: [swinir-tiny]
-  norm: [layer_norm, i_ln]
-  task: [sr_x2]
-data: {evaluate: [embedded-test]}
-"""
+SWEEP = comparing()
 SVG = (
     '<?xml version="1.0"?>\n<svg viewBox="0 0 1 1">'
     '<g id="a"><text fill="#1b2c3d">x</text></g></svg>'

@@ -12,16 +12,10 @@ from orchestrator.plan import load_plan
 from orchestrator.plan.claims import ClaimFile
 from orchestrator.report.claims.reader import PAPER, own_claims, paper, read_claims
 from tests.planned import plan_in_process
-from tests.sweeps import plan_of, said_of
+from tests.sweeps import comparing, plan_of, said_of
 from trainers import own
 
-SWEEP = """# Does it hold?
-axes:
-  backbone: [swinir-tiny]
-  norm: [layer_norm, i_ln]
-  task: [sr_x2]
-data: {evaluate: [embedded-test]}
-"""
+SWEEP = comparing()
 GOOD = "- {id: mine, sentence: Mine., statistic: growing, norms: [layer_norm]}\n"
 DIFFERENCE = "- {id: a, sentence: A., statistic: difference, candidate: i_ln, reference: layer_norm"
 SCALAR = "- {id: a, sentence: A., statistic: scalar, metric: m, norms: i_ln"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from orchestrator.plan import Plan
 from orchestrator.plan.claims import ClaimFile
 from orchestrator.report.claims.judging import ALPHA, decided, verdict_of
 from orchestrator.report.claims.lines import Claim
@@ -18,6 +19,7 @@ from orchestrator.report.claims.reader import paper, read_claims
 from orchestrator.report.claims.statistics import STATISTICS
 from orchestrator.statistics.interval import Unknown
 from orchestrator.store import open_store
+from orchestrator.store.base import Store
 from tests.claimed_store import (
     STEPS,
     Numbers,
@@ -45,6 +47,18 @@ OTHERS = {
 def claim_of(line: str) -> Claim:
     (claim,) = read_claims(ClaimFile(Path("mine.yaml"), f"- {line}\n"))
     return claim
+
+
+def begun(folder: Path, claim: Claim, **axes: Any) -> tuple[Plan, Store]:
+    """The plan of a sweep that a claim is about, and a store without trials."""
+    return plan_for(folder, claim, **axes), open_store(str(folder / "runs"))
+
+
+def undecided(plan: Plan, store: Store, claim: Claim) -> str:
+    """Judge a claim of which nothing can be said, and return why."""
+    found = judge(plan, store, claim)
+    assert (found.verdict, found.evidence) == ("undecided", None)
+    return " ".join(found.missing.sentences)
 
 
 CLAIMS = {claim.id: claim for claim in paper()} | {
@@ -88,7 +102,7 @@ def test_a_sweep_without_a_claims_norms_says_that_it_is_not_about_it(
 
 def test_a_difference_has_scipys_interval(tmp_path: Path) -> None:
     """One part, so nothing to pool from: t of the per-seed means."""
-    plan, store = plan_for(tmp_path, BETTER), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, BETTER)
     of_seed = {0: 0.31, 1: 0.24, 2: 0.35}
     for trial in plan.trials:
         better = of_seed[trial.axes["seed"]] if trial.axes["norm"] == "i_ln" else 0.0
@@ -107,7 +121,7 @@ def test_a_scalars_interval_is_scipys(tmp_path: Path) -> None:
     claim = claim_of(
         "{id: a, sentence: A., statistic: scalar_change, metric: m/x, norms: i_ln, below: 0}"
     )
-    plan, store = plan_for(tmp_path, claim), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, claim)
     changes = (-0.3, -0.2, -0.22)
     for trial, change in zip(plan.trials, changes, strict=True):
         write_trial(store, trial, Numbers(scalars=(("m/x", 1.0, 1.0 + change),)))
@@ -159,8 +173,7 @@ def test_error_rates_are_kept_with_eight_parts(tmp_path: Path) -> None:
 
 
 def test_a_claim_on_two_tasks_fails_by_the_one_where_it_fails(tmp_path: Path) -> None:
-    plan = plan_for(tmp_path, GROWS, task=["sr_x2", "denoise_25"])
-    store = open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, GROWS, task=["sr_x2", "denoise_25"])
     for trial in plan.trials:
         wanted: Wanted = "holds" if trial.axes["task"] == "sr_x2" else "fails"
         write_trial(store, trial, numbers_for(GROWS, trial, wanted))
@@ -202,13 +215,12 @@ def test_an_undecided_difference_says_how_many_seeds_would_decide_it(tmp_path: P
 
 
 def test_half_a_store_is_undecided_and_names_what_has_not_ended(tmp_path: Path) -> None:
-    plan, store = plan_for(tmp_path, BETTER), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, BETTER)
     for trial in plan.trials[:3]:
         write_trial(store, trial, numbers_for(BETTER, trial, "holds"))
-    found = judge(plan, store, BETTER)
-    assert (found.verdict, found.evidence) == ("undecided", None)
-    assert found.missing.sentences[0].startswith("3 of 6 trials have not ended (")
-    assert "and 1 more): about " in found.missing.sentences[0]
+    missing = undecided(plan, store, BETTER)
+    assert missing.startswith("3 of 6 trials have not ended (")
+    assert "and 1 more): about " in missing
 
 
 def test_an_empty_store_is_undecided_everywhere(tmp_path: Path) -> None:
@@ -221,7 +233,7 @@ def test_an_empty_store_is_undecided_everywhere(tmp_path: Path) -> None:
 
 
 def test_a_diverged_trial_makes_growth_infinite_and_is_never_dropped(tmp_path: Path) -> None:
-    plan, store = plan_for(tmp_path, GROWS), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, GROWS)
     bounded = CLAIMS["i_ln_is_bounded"].model_copy(update={"norms": GROWS.norms_named})
     for trial in plan.trials[:1]:
         write_trial(store, trial, numbers_for(bounded, trial, "holds"))
@@ -236,7 +248,7 @@ def test_a_diverged_trial_makes_growth_infinite_and_is_never_dropped(tmp_path: P
 
 def test_one_diverged_trial_of_four_forbids_bounded(tmp_path: Path) -> None:
     bounded = CLAIMS["i_ln_is_bounded"]
-    plan, store = plan_for(tmp_path, bounded, seed=[0, 1, 2, 3]), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, bounded, seed=[0, 1, 2, 3])
     for trial in plan.trials[:3]:
         write_trial(store, trial, numbers_for(bounded, trial, "holds"))
     write_scored(store, plan.trials[3], {}, outcome="diverged", step=40)
@@ -246,7 +258,7 @@ def test_one_diverged_trial_of_four_forbids_bounded(tmp_path: Path) -> None:
 
 
 def test_a_diverged_seed_has_no_score_and_is_named(tmp_path: Path) -> None:
-    plan, store = plan_for(tmp_path, BETTER), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, BETTER)
     for trial in plan.trials:
         if trial.axes["norm"] == "layer_norm" and trial.axes["seed"] == 2:
             write_scored(store, trial, {}, outcome="diverged", step=37)
@@ -264,18 +276,16 @@ def test_a_diverged_seed_has_no_score_and_is_named(tmp_path: Path) -> None:
 )
 def test_trials_of_another_commit_cannot_be_compared(tmp_path: Path, name: str) -> None:
     claim = CLAIMS[name]
-    plan, store = plan_for(tmp_path, claim), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, claim)
     for trial in plan.trials:
         mine = trial.axes["norm"] == "i_ln"
         numbers = numbers_for(claim, trial, "holds")
         write_trial(store, trial, numbers, commit=("a" if mine else "b") * 40)
-    found = judge(plan, store, claim)
-    assert (found.verdict, found.evidence) == ("undecided", None)
-    assert "commit aaaaaaaaaaaa for i_ln, bbbbbbbbbbbb for" in " ".join(found.missing.sentences)
+    assert "commit aaaaaaaaaaaa for i_ln, bbbbbbbbbbbb for" in undecided(plan, store, claim)
 
 
 def test_trials_of_other_steps_cannot_be_compared(tmp_path: Path) -> None:
-    plan, store = plan_for(tmp_path, BETTER), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, BETTER)
     for trial in plan.trials:
         steps = STEPS if trial.axes["norm"] == "i_ln" else 50
         write_trial(
@@ -283,35 +293,29 @@ def test_trials_of_other_steps_cannot_be_compared(tmp_path: Path) -> None:
             altered(trial, training={"steps": steps}),
             numbers_for(BETTER, trial, "holds"),
         )
-    found = judge(plan, store, BETTER)
-    assert (found.verdict, found.evidence) == ("undecided", None)
-    assert "training.steps 100 for i_ln, 50 for layer_norm" in " ".join(found.missing.sentences)
+    assert "training.steps 100 for i_ln, 50 for layer_norm" in undecided(plan, store, BETTER)
 
 
 def test_an_infinite_score_gives_a_sentence(tmp_path: Path) -> None:
-    plan, store = plan_for(tmp_path, BETTER), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, BETTER)
     for trial in plan.trials:
         write_trial(store, trial, Numbers(psnr=math.inf if trial.axes["seed"] == 1 else 30.0))
-    found = judge(plan, store, BETTER)
-    assert (found.verdict, found.evidence) == ("undecided", None)
-    assert "psnr of i_ln is inf at seed 1" in " ".join(found.missing.sentences)
+    assert "psnr of i_ln is inf at seed 1" in undecided(plan, store, BETTER)
 
 
 @pytest.mark.parametrize("name", ["int4_costs_layer_norm_more", "rescaling_helps"])
 def test_scores_at_two_borders_cannot_be_compared(tmp_path: Path, name: str) -> None:
     claim = CLAIMS[name]
-    plan, store = plan_for(tmp_path, claim), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, claim)
     for trial in plan.trials:
         border = 4 if trial.axes["norm"] == "i_ln" else 2
         write_trial(store, trial, numbers_for(claim, trial, "holds"), how={"border_px": border})
-    found = judge(plan, store, claim)
-    assert (found.verdict, found.evidence) == ("undecided", None)
-    assert "border_px 4" in " ".join(found.missing.sentences)
+    assert "border_px 4" in undecided(plan, store, claim)
 
 
 def test_a_seed_of_another_commit_is_left_out_of_a_scalar_and_named(tmp_path: Path) -> None:
     claim = CLAIMS["entropy_falls"]
-    plan, store = plan_for(tmp_path, claim), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, claim)
     for trial in plan.trials:
         commit = ("b" if trial.axes["seed"] == 1 else "a") * 40
         write_trial(store, trial, numbers_for(claim, trial, "holds"), commit=commit)
@@ -323,16 +327,14 @@ def test_a_seed_of_another_commit_is_left_out_of_a_scalar_and_named(tmp_path: Pa
 @pytest.mark.parametrize("name", CLAIMS)
 def test_equal_values_everywhere_are_undecided_and_say_so(tmp_path: Path, name: str) -> None:
     claim: Any = CLAIMS[name]
-    plan, store = plan_for(tmp_path, claim), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, claim)
     metric = claim.metric if "scalar" in claim.statistic else "other"
     numbers = Numbers(slope=0.3, scalars=((metric, 1.0, 1.0),), low=("int4", 29.0))
     if claim.statistic == "precision_loss":
         numbers = Numbers(low=(claim.precision, 29.0))
     for trial in plan.trials:
         write_trial(store, trial, numbers)
-    found = judge(plan, store, claim)
-    assert (found.verdict, found.evidence) == ("undecided", None)
-    assert found.missing.sentences
+    assert undecided(plan, store, claim)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -343,7 +345,7 @@ def test_a_scalar_that_is_not_finite_gives_a_sentence(
     tmp_path: Path, name: str, value: float
 ) -> None:
     claim: Any = CLAIMS[name]
-    plan, store = plan_for(tmp_path, claim), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, claim)
     for trial in plan.trials:
         end = value if trial.axes["seed"] == 1 else 0.1 * trial.axes["seed"]
         points = [
@@ -351,14 +353,12 @@ def test_a_scalar_that_is_not_finite_gives_a_sentence(
             for step, at in ((0, 0.5), (STEPS, end if math.isfinite(end) else str(end)))
         ]
         write_scored(store, trial, {}, other_points=points)
-    found = judge(plan, store, claim)
-    assert (found.verdict, found.evidence) == ("undecided", None)
-    assert "which is not a finite number" in " ".join(found.missing.sentences)
+    assert "which is not a finite number" in undecided(plan, store, claim)
 
 
 def test_a_scalar_that_no_probe_measures_names_the_probe(tmp_path: Path) -> None:
     claim = CLAIMS["peaks_sit_on_the_bias"]
-    plan, store = plan_for(tmp_path, claim), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, claim)
     for trial in plan.trials:
         write_trial(store, trial, Numbers())
     assert "observe.probes lacks bias_alignment" in " ".join(
@@ -368,7 +368,7 @@ def test_a_scalar_that_no_probe_measures_names_the_probe(tmp_path: Path) -> None
 
 def test_a_precision_that_was_not_evaluated_names_the_command(tmp_path: Path) -> None:
     claim = CLAIMS["int4_costs_layer_norm_more"]
-    plan, store = plan_for(tmp_path, claim), open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, claim)
     for trial in plan.trials:
         write_trial(store, trial, Numbers())
     said = " ".join(judge(plan, store, claim).missing.sentences)
@@ -378,9 +378,7 @@ def test_a_precision_that_was_not_evaluated_names_the_command(tmp_path: Path) ->
 def test_two_sizes_have_no_trend(tmp_path: Path) -> None:
     claim = CLAIMS["growth_rises_with_width"]
     plan, store = write_claimed(tmp_path, claim, "holds", width=[12, 24])
-    found = judge(plan, store, claim)
-    assert (found.verdict, found.evidence) == ("undecided", None)
-    assert "more sizes than 2" in found.missing.sentences
+    assert "more sizes than 2" in undecided(plan, store, claim)
 
 
 def test_one_size_is_no_part_of_a_trend(tmp_path: Path) -> None:
@@ -416,7 +414,7 @@ def test_a_sweep_with_a_part_of_the_norms_can_fail_but_not_hold(tmp_path: Path) 
 def outgrowing(folder: Path, *diverging: str) -> Any:
     """The claim that layer_norm outgrows i_ln, where some trials of seed 1 diverged."""
     claim = CLAIMS["layer_norm_outgrows_i_ln"]
-    plan, store = plan_for(folder, claim), open_store(str(folder / "runs"))
+    plan, store = begun(folder, claim)
     for trial in plan.trials:
         noise = 0.01 * trial.axes["seed"]
         grows = trial.axes["norm"] == "layer_norm"
@@ -448,8 +446,7 @@ def test_two_norms_that_both_diverge_are_not_compared(tmp_path: Path) -> None:
 def test_two_seeds_at_four_sizes_borrow_each_others_variance(tmp_path: Path) -> None:
     """By itself, t of two seeds has one degree of freedom; pooled, at most half of three more."""
     claim = CLAIMS["layer_norm_outgrows_i_ln"]
-    plan = plan_for(tmp_path, claim, width=[12, 24, 36, 48], seed=[0, 1])
-    store = open_store(str(tmp_path / "runs"))
+    plan, store = begun(tmp_path, claim, width=[12, 24, 36, 48], seed=[0, 1])
     for trial in plan.trials:
         # As found in 150 steps of swinir-tiny: seeds differ by a sixth of a decade.
         noise = 0.08 * (-1) ** trial.axes["seed"] * (1 + trial.axes["width"] / 100)

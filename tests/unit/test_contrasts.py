@@ -29,18 +29,9 @@ from tests.scored_store import (
     write_evaluation,
     write_scored,
 )
-from tests.sweeps import plan_of
+from tests.sweeps import comparing, plan_of
 
-SWEEP = """# Does it hold?
-axes:
-  backbone: [swinir-tiny]
-  norm: [i_ln, layer_norm]
-  task: [sr_x2]
-  width: [12]
-  seed: [0, 1, 2]
-data: {evaluate: [embedded-test]}
-training: {steps: 100}
-"""
+SWEEP = comparing(norm="i_ln, layer_norm", width="12", seed="0, 1, 2", training="steps: 100")
 EQUAL = Truth({"layer_norm": 0.0, "i_ln": 0.0, "rms_norm": 0.0})
 APART = Truth({"layer_norm": 0.0, "i_ln": 0.3, "rms_norm": 0.0})
 SET = "embedded-test"

@@ -36,20 +36,11 @@ from tests.scored_store import (
     write_evaluation,
     write_scored,
 )
-from tests.sweeps import plan_of
+from tests.sweeps import comparing, plan_of
 
 SET = "embedded-test"
 SETS = {SET: IMAGES}
-SWEEP = """# Which norm is best?
-axes:
-  backbone: [swinir-tiny]
-  norm: [layer_norm, i_ln]
-  task: [sr_x2, denoise_25]
-  width: [12, 24]
-  seed: [0, 1, 2]
-data: {evaluate: [embedded-test]}
-training: {steps: 100}
-"""
+SWEEP = comparing(task="sr_x2, denoise_25", width="12, 24", seed="0, 1, 2", training="steps: 100")
 EQUAL = Truth({"layer_norm": 0.0, "i_ln": 0.0, "rms_norm": 0.0})
 APART = Truth({"layer_norm": 0.0, "i_ln": 0.3, "rms_norm": 0.0})
 DRAWS = 40

@@ -15,7 +15,7 @@ from orchestrator.statistics.interval import Interval, Unknown
 from orchestrator.store import open_store
 from orchestrator.store.attempts import write_failure
 from tests.sweeps import plan_of
-from tests.written_growth import blown_up, power, write_curve, write_curves
+from tests.written_growth import Curve, blown_up, power, write_curve, write_curves
 from tests.written_store import write_attempt
 
 SWEEP = """# Do features grow?
@@ -47,6 +47,16 @@ def wobble(trial: Trial) -> float:
 
 def as_usual(trial: Trial):
     return power(SLOPES[trial.axes["norm"]] + wobble(trial))
+
+
+def write_diverged(folder: Path, plan: Plan, gone: list[Trial], curve: Curve, *, at: int) -> None:
+    """Write trials without growth, but those that are `gone`: they diverged `at` a step."""
+    store = open_store(str(folder / "runs"))
+    for trial in plan.trials:
+        if trial in gone:
+            write_curve(store, trial, curve, outcome="diverged", until=at)
+        else:
+            write_curve(store, trial, power(0.0 + wobble(trial)))
 
 
 def of(found: tuple[NormGrowth, ...], norm: str, size: str = "w12 d1") -> NormGrowth:
@@ -132,12 +142,8 @@ def test_equal_values_everywhere_are_undecided_and_no_number_is_invented(tmp_pat
 
 def test_diverged_trials_are_infinite_and_never_dropped(tmp_path: Path) -> None:
     plan = planned(tmp_path)
-    store = open_store(str(tmp_path / "runs"))
-    for trial in plan.trials:
-        if trial.axes["norm"] == "layer_norm" and trial.axes["seed"] < 2:
-            write_curve(store, trial, blown_up(40), outcome="diverged", until=40)
-        else:
-            write_curve(store, trial, power(0.0 + wobble(trial)))
+    gone = [t for t in plan.trials if t.axes["norm"] == "layer_norm" and t.axes["seed"] < 2]
+    write_diverged(tmp_path, plan, gone, blown_up(40), at=40)
     line = of(growths(read(plan, tmp_path)), "layer_norm").growth
     assert line.verdict == "growing"
     assert "2 of 3 seeds diverged" in line.sentence
@@ -146,12 +152,8 @@ def test_diverged_trials_are_infinite_and_never_dropped(tmp_path: Path) -> None:
 
 def test_one_diverged_trial_makes_bounded_impossible(tmp_path: Path) -> None:
     plan = planned(tmp_path)
-    store = open_store(str(tmp_path / "runs"))
-    for trial in plan.trials:
-        if trial.axes["seed"] == 1:
-            write_curve(store, trial, power(0.0), outcome="diverged", until=60)
-        else:
-            write_curve(store, trial, power(0.0 + wobble(trial)))
+    gone = [trial for trial in plan.trials if trial.axes["seed"] == 1]
+    write_diverged(tmp_path, plan, gone, power(0.0), at=60)
     line = of(growths(read(plan, tmp_path)), "i_ln").growth
     assert line.verdict == "undecided"
     assert "1 of 3 seeds diverged" in line.sentence

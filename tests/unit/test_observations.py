@@ -279,7 +279,7 @@ def test_alignment_is_undefined_for_a_bias_of_zeros_and_for_features_that_are_no
 
 def test_a_map_has_the_bias_of_query_and_key_at_their_offset() -> None:
     size, heads = 4, 2
-    attention = WindowAttention(8, size, 0, heads, qkv_bias=True)
+    attention = WindowAttention(8, heads, size, img_size=0, qkv_bias=True)
     maps, table = attention.position_maps(), attention.relative_position_bias_table
     index = relative_position_index(size, torch.device("cpu"))
     assert maps.shape == (heads, 7, 7)

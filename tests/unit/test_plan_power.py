@@ -25,32 +25,19 @@ from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from tests.counted_store import CountedStore
 from tests.scored_store import write_scored
-from tests.sweeps import plan_of
+from tests.sweeps import comparing, plan_of
 
-SWEEP = """\
-# How sure?
-axes:
-  backbone: [swinir-tiny]
-  norm: [layer_norm, i_ln]
-  task: [sr_x2]
-  width: [12]
-  seed: [0, 1, 2]
-data: {evaluate: [embedded-test]}
-training: {steps: 40, batch_size: 4, patch_size_px: 16}
-"""
+TRAINING = "steps: {}, batch_size: 4, patch_size_px: 16"
+SWEEP = comparing(width="12", seed="0, 1, 2", training=TRAINING.format(40))
 ON_CPU = Gpus(0, "none here")
 IMAGES = 20
 Scores = Callable[[Trial], Sequence[float]]
 
 
-def sweep(folder: Path, name: str = "a_sweep", **axes: str) -> Plan:
+def sweep(folder: Path, name: str = "a_sweep", steps: int = 40, **axes: str) -> Plan:
     """The plan of SWEEP with other values of some axes, and of `steps`."""
-    lines = []
-    for line in SWEEP.splitlines():
-        axis = line.strip().partition(":")[0]
-        lines.append(f"  {axis}: [{axes[axis]}]" if axis in axes else line)
-    text = "\n".join(lines).replace("steps: 40", f"steps: {axes.get('steps', '40')}")
-    return plan_of(folder, text, name)
+    values = {"width": "12", "seed": "0, 1, 2"} | axes
+    return plan_of(folder, comparing(training=TRAINING.format(steps), **values), name)
 
 
 def write(
@@ -251,7 +238,7 @@ def test_the_recipe_counts_before_the_size_and_the_family_before_others(
         "windows": sweep(
             tmp_path, "windows", backbone="{name: swinir-tiny, window_size: 4}", width="24"
         ),
-        "steps": sweep(tmp_path, "steps", steps="80", width="24"),
+        "steps": sweep(tmp_path, "steps", steps=80, width="24"),
         "size": sweep(tmp_path, "size", width="96"),
     }
     expected = {

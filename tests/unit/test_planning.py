@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan, load_plan
@@ -15,6 +16,8 @@ from orchestrator.plan.cost import cost_of
 from tests.sweeps import plan_of, said_of
 from trainers.build import build_model
 from trainers.catalog import NORMS
+from trainers.choice import Choice
+from trainers.spec import ModelSpec
 
 BASE = """\
 # A question?
@@ -167,6 +170,11 @@ TRAPS = {
         RESTORMER.replace("restormer", "restormer-tiny") + "model: {end_norm: same}\n",
         "6:19: model.end_norm: restormer-tiny has no norm there: leave it out, or write identity",
     ),
+    "a batch in which a norm has one value per channel": (
+        RESTORMER.replace("i_ln", "batch_norm") + "training: {batch_size: 1, patch_size_px: 8}\n",
+        "4:22: axes.norm[1]: batch_norm needs 2 values per channel, and has 1 on the deepest level "
+        "of restormer at micro_batch 1 and patch_size_px 8; a larger one of the two would fit",
+    ),
     "an axis `depth` over groups that differ": (
         BASE.replace("swinir-tiny", "{name: swinir-tiny, depths: [2, 3]}") + "  depth: [2]\n",
         "6:11: axes.depth[0]: groups differ in depths [2, 3]: an axis `depth` needs them alike",
@@ -214,6 +222,29 @@ def test_what_is_wrong_is_reported_where_and_how(
     tmp_path: Path, text: str | bytes, expected: str
 ) -> None:
     assert expected in said_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(("batch", "side"), [(1, 8), (2, 8), (1, 9)])
+@pytest.mark.parametrize("backbone", ["restormer-tiny", "{name: swinir-tiny, window_size: 2}"])
+def test_a_norm_over_the_batch_is_refused_where_torch_cannot_train_it(
+    tmp_path: Path, backbone: str, batch: int, side: int
+) -> None:
+    text = (
+        RESTORMER.replace("restormer", backbone).replace("layer_norm, i_ln", "batch_norm")
+        + f"training: {{batch_size: {batch}, patch_size_px: {side}}}\n"
+    )
+    spec = plan_of(tmp_path, text.replace("batch_norm", "i_ln")).trials[0].spec
+    norm = Choice(name="batch_norm", knobs={})
+    model = build_model(
+        spec.model_copy(update={"model": ModelSpec.with_defaults(spec.model.backbone, norm)})
+    )
+    if (backbone, batch, side) == ("restormer-tiny", 1, 8):
+        with pytest.raises(ValueError, match="Expected more than 1 value per channel"):
+            model(torch.rand(batch, 3, side, side))
+        assert "batch_norm needs 2 values per channel" in said_of(tmp_path, text)
+    else:
+        model(torch.rand(batch, 3, side, side))
+        assert plan_of(tmp_path, text).trials[0].spec.model.norm.name == "batch_norm"
 
 
 def test_a_problem_shows_its_line_and_a_caret(tmp_path: Path) -> None:

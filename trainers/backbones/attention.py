@@ -159,7 +159,7 @@ class WindowAttention(nn.Module):
     opposite sides of it do not see each other.
     """
 
-    def __init__(self, dim: int, size: int, img_size: int, num_heads: int, qkv_bias: bool) -> None:
+    def __init__(self, dim: int, num_heads: int, size: int, img_size: int, qkv_bias: bool) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.size = size

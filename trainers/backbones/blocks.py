@@ -5,7 +5,7 @@ What a block computes is either kept for the backward pass or recomputed there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from trainers.backbones.around import MakeNorm
 from trainers.backbones.attention import Mlp, WindowAttention
 from trainers.backbones.drop_path import DropPath
-from trainers.backbones.network import MakeNorm, Size, to_image, to_tokens
+from trainers.backbones.network import Size, to_image, to_tokens
 from trainers.norms.base import recomputing
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 Block = nn.Module
 Factors = Tensor | None
 Run = Callable[[Block, Tensor, Size, Factors], Tensor]
+MakeAttention = Callable[[int, int], WindowAttention]  # from channels and heads
 
 
 def kept(block: Block, x: Tensor, size: Size, factors: Factors) -> Tensor:
@@ -46,6 +48,26 @@ def recomputed(block: Block, x: Tensor, size: Size, factors: Factors) -> Tensor:
     )
 
 
+def run_of(recompute: bool) -> Run:
+    """The way to run blocks: `recompute` trades time for memory in training."""
+    return recomputed if recompute else kept
+
+
+def through(
+    blocks: Iterable[Block], run: Run, x: Float[Tensor, "B N C"], size: Size, factors: Factors
+) -> Float[Tensor, "B N C"]:
+    """Run one block after another, each with its own of the drop-path factors (K, 2, B), if any."""
+    for k, block in enumerate(blocks):
+        x = run(block, x, size, None if factors is None else factors[k])
+    return x
+
+
+def rates_by_group(drop_path: float, depths: Sequence[int]) -> list[list[float]]:
+    """The drop-path rate of each block, by group: from 0 to `drop_path` in even steps."""
+    rates = torch.linspace(0, drop_path, sum(depths)).split(list(depths))
+    return [group.tolist() for group in rates]
+
+
 class SwinBlock(nn.Module):
     """Window attention and an MLP, each a residual branch that begins with a norm."""
 
@@ -53,18 +75,16 @@ class SwinBlock(nn.Module):
         self,
         dim: int,
         num_heads: int,
-        window_size: int,
-        img_size: int,
         shifted: bool,
         mlp_ratio: float,
-        qkv_bias: bool,
         drop_path: float,
+        make_attention: MakeAttention,
         make_norm: MakeNorm,
     ) -> None:
         super().__init__()
-        self.shift = window_size // 2 if shifted else 0
         self.norm1 = make_norm(dim)
-        self.attn = WindowAttention(dim, window_size, img_size, num_heads, qkv_bias)
+        self.attn = make_attention(dim, num_heads)
+        self.shift = self.attn.size // 2 if shifted else 0
         self.norm2 = make_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.backbones.blocks import Run, SwinBlock, kept, recomputed
+from trainers.backbones.around import Around, MakeNorm
+from trainers.backbones.attention import WindowAttention
+from trainers.backbones.blocks import MakeAttention, Run, SwinBlock, rates_by_group, run_of
 from trainers.backbones.drct_shape import NUM_BLOCKS, NUM_WIDE, dense_heads
-from trainers.backbones.network import MakeNorm, RestorationTransformer, Size, to_image, to_tokens
+from trainers.backbones.network import RestorationTransformer, Size, to_image, to_tokens
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -33,12 +36,10 @@ class DenseGroup(nn.Module):
         self,
         dim: int,
         num_heads: int,
-        window_size: int,
-        img_size: int,
         gc: int,
         mlp_ratio: float,
-        qkv_bias: bool,
         drop_path: float,
+        make_attention: MakeAttention,
         make_norm: MakeNorm,
         run: Run,
     ) -> None:
@@ -48,17 +49,7 @@ class DenseGroup(nn.Module):
             width = dim + k * gc
             heads = dense_heads(num_heads, width) if k else num_heads
             ratio = mlp_ratio if k < NUM_WIDE else 1.0
-            block = SwinBlock(
-                width,
-                heads,
-                window_size,
-                img_size,
-                k % 2 == 1,
-                ratio,
-                qkv_bias,
-                drop_path,
-                make_norm,
-            )
+            block = SwinBlock(width, heads, k % 2 == 1, ratio, drop_path, make_attention, make_norm)
             # Single attributes, not a list of modules, because the published keys number them so.
             setattr(self, f"swin{k + 1}", block)
             setattr(self, f"adjust{k + 1}", nn.Conv2d(width, gc if k + 1 < NUM_BLOCKS else dim, 1))
@@ -77,8 +68,7 @@ class DenseGroup(nn.Module):
 
 
 def drct(
-    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm,
-    stdnorm: bool, scale: int, recompute: bool,
+    *, make_norm: MakeNorm, around: Around, recompute: bool,
     embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6,
     window_size: int = 16, img_size: int = 0, gc: int = 32, mlp_ratio: float = 2.0,
     qkv_bias: bool = True, drop_path: float = 0.1, img_range: float = 1.0,
@@ -90,31 +80,17 @@ def drct(
     groups had `depths` blocks. `recompute` trades time for memory in training.
     """
 
+    run = run_of(recompute)
+    make_attention = partial(
+        WindowAttention, size=window_size, img_size=img_size, qkv_bias=qkv_bias
+    )
+
     def groups() -> Iterator[DenseGroup]:
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
-        for i, heads in enumerate(num_heads):
-            rate = rates[sum(depths[:i])]
+        for heads, rates in zip(num_heads, rates_by_group(drop_path, depths), strict=True):
             yield DenseGroup(
-                embed_dim,
-                heads,
-                window_size,
-                img_size,
-                gc,
-                mlp_ratio,
-                qkv_bias,
-                rate,
-                make_norm,
-                recomputed if recompute else kept,
+                embed_dim, heads, gc, mlp_ratio, rates[0], make_attention, make_norm, run
             )
 
     return RestorationTransformer(
-        make_groups=groups,
-        make_embed_norm=make_embed_norm,
-        make_end_norm=make_end_norm,
-        stdnorm=stdnorm,
-        img_range=img_range,
-        scale=scale,
-        embed_dim=embed_dim,
-        window_size=window_size,
-        upsampler="pixelshuffle",
+        groups, around, embed_dim, window_size, img_range, upsampler="pixelshuffle"
     )

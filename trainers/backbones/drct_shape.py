@@ -59,15 +59,7 @@ def has_keys(keys: Collection[str]) -> bool:
 
 
 SHAPE = network_shape.windowed(
-    small={
-        "embed_dim": 8,
-        "depths": (5, 5),
-        "num_heads": (2, 2),
-        "window_size": 4,
-        "gc": 4,
-        "drop_path": 0.0,
-    },
-    networks={"pixelshuffle": ("sr_x2", {}), "same size": ("jpeg_10", {})},
+    small={**network_shape.SMALL, "depths": (5, 5), "gc": 4},
     first_block="layers.0.swin1",
     misfit=misfit,
     blocks=blocks,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from trainers.backbones.around import Around, MakeNorm
 from trainers.backbones.attention import (
     Mlp,
     WindowAttention,
@@ -20,9 +22,16 @@ from trainers.backbones.attention import (
     position_bias_table,
     windows_of,
 )
-from trainers.backbones.blocks import Run, SwinGroup, kept, recomputed
+from trainers.backbones.blocks import (
+    MakeAttention,
+    Run,
+    SwinGroup,
+    rates_by_group,
+    run_of,
+    through,
+)
 from trainers.backbones.drop_path import DropPath
-from trainers.backbones.network import MakeNorm, RestorationTransformer, Size, to_image, to_tokens
+from trainers.backbones.network import RestorationTransformer, Size, to_image, to_tokens
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -74,23 +83,20 @@ class HybridBlock(nn.Module):
         self,
         dim: int,
         num_heads: int,
-        window_size: int,
-        img_size: int,
         shifted: bool,
-        compress_ratio: int,
-        squeeze_factor: int,
         conv_scale: float,
         mlp_ratio: float,
-        qkv_bias: bool,
         drop_path: float,
+        make_attention: MakeAttention,
+        make_conv: Callable[[int], ConvBranch],
         make_norm: MakeNorm,
     ) -> None:
         super().__init__()
-        self.shift = window_size // 2 if shifted else 0
         self.conv_scale = conv_scale
         self.norm1 = make_norm(dim)
-        self.attn = WindowAttention(dim, window_size, img_size, num_heads, qkv_bias)
-        self.conv_block = ConvBranch(dim, compress_ratio, squeeze_factor)
+        self.attn = make_attention(dim, num_heads)
+        self.shift = self.attn.size // 2 if shifted else 0
+        self.conv_block = make_conv(dim)
         self.norm2 = make_norm(dim)
         self.mlp = Mlp(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
@@ -179,14 +185,12 @@ class HybridSequence(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
     ) -> Float[Tensor, "B N C"]:
-        for k, block in enumerate(self.blocks):
-            x = self.run(block, x, size, None if factors is None else factors[k])
+        x = through(self.blocks, self.run, x, size, factors)
         return self.run(self.overlap_attn, x, size, None)
 
 
 def hat(
-    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm,
-    stdnorm: bool, scale: int, recompute: bool,
+    *, make_norm: MakeNorm, around: Around, recompute: bool,
     embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6,
     window_size: int = 16, img_size: int = 0, compress_ratio: int = 3, squeeze_factor: int = 30,
     conv_scale: float = 0.01, overlap_ratio: float = 0.5, mlp_ratio: float = 2.0,
@@ -197,40 +201,23 @@ def hat(
     Every second hybrid block is shifted. `recompute` trades time for memory in training.
     """
 
+    make_attention = partial(
+        WindowAttention, size=window_size, img_size=img_size, qkv_bias=qkv_bias
+    )
+    make_conv = partial(ConvBranch, compress_ratio=compress_ratio, squeeze_factor=squeeze_factor)
+
+    def block(heads: int, shifted: bool, rate: float) -> HybridBlock:
+        made = (make_attention, make_conv, make_norm)
+        return HybridBlock(embed_dim, heads, shifted, conv_scale, mlp_ratio, rate, *made)
+
     def groups() -> Iterator[SwinGroup]:
-        rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
-        for depth, heads in zip(depths, num_heads, strict=True):
-            blocks = [
-                HybridBlock(
-                    embed_dim,
-                    heads,
-                    window_size,
-                    img_size,
-                    i % 2 == 1,
-                    compress_ratio,
-                    squeeze_factor,
-                    conv_scale,
-                    mlp_ratio,
-                    qkv_bias,
-                    next(rates),
-                    make_norm,
-                )
-                for i in range(depth)
-            ]
+        for heads, rates in zip(num_heads, rates_by_group(drop_path, depths), strict=True):
+            blocks = [block(heads, i % 2 == 1, rate) for i, rate in enumerate(rates)]
             last = OverlappingBlock(
                 embed_dim, heads, window_size, overlap_ratio, mlp_ratio, qkv_bias, make_norm
             )
-            sequence = HybridSequence(blocks, last, recomputed if recompute else kept)
-            yield SwinGroup(embed_dim, sequence)
+            yield SwinGroup(embed_dim, HybridSequence(blocks, last, run_of(recompute)))
 
     return RestorationTransformer(
-        make_groups=groups,
-        make_embed_norm=make_embed_norm,
-        make_end_norm=make_end_norm,
-        stdnorm=stdnorm,
-        img_range=img_range,
-        scale=scale,
-        embed_dim=embed_dim,
-        window_size=window_size,
-        upsampler="pixelshuffle",
+        groups, around, embed_dim, window_size, img_range, upsampler="pixelshuffle"
     )

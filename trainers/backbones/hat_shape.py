@@ -38,29 +38,14 @@ def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
         yield Blocks(overlapping, c, times)
 
 
-def around(knobs: Knobs, count_embed: CountNorm, count_end: CountNorm, scale: int) -> list[Amount]:
-    return network_shape.around(
-        knobs, count_embed, count_end, scale, convolutions=len(knobs["depths"])
-    )
-
-
 def has_keys(keys: Collection[str]) -> bool:
     return any(".overlap_attn." in key for key in keys)
 
 
 SHAPE = network_shape.windowed(
-    small={
-        "embed_dim": 8,
-        "depths": (2,),
-        "num_heads": (2,),
-        "window_size": 4,
-        "squeeze_factor": 4,
-        "drop_path": 0.0,
-    },
-    networks={"pixelshuffle": ("sr_x2", {}), "same size": ("jpeg_10", {})},
+    small={**network_shape.SMALL, "depths": (2,), "num_heads": (2,), "squeeze_factor": 4},
     first_block="layers.0.residual_group.blocks.0",
     misfit=misfit,
     blocks=blocks,
-    around=around,
     has_keys=has_keys,
 )

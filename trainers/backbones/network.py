@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trainers.backbones.around import Around
 from trainers.backbones.drop_path import BRANCHES, DropPath, factors_of, rates_of
 from trainers.backbones.network_shape import NUM_FEATURES
 from trainers.norms.base import Norm
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 DF2K_MEAN = (0.4488, 0.4371, 0.4040)
 DF2K_STD = (0.2842, 0.2701, 0.2920)
 
-MakeNorm = Callable[[int], Norm]
 Size = tuple[int, int]
 
 
@@ -103,49 +103,46 @@ class RestorationTransformer(nn.Module):
 
     Images are reflect-padded to whole windows. `make_groups` builds the residual groups: modules
     from tokens (B, N, C), the image's size (H, W), and the drop-path factors of their blocks
-    (K, 2, B) or None, to tokens. The probes look at their outputs. `make_embed_norm` and
-    `make_end_norm` build a norm for a number of channels.
+    (K, 2, B) or None, to tokens. The probes look at their outputs.
 
-    With `scale` 1 the output is the input plus what the network adds. Otherwise `upsampler` names
-    the head: `pixelshuffle` (a convolution for every doubling) or `pixelshuffledirect` (only one).
+    With a scale of 1 the output is the input plus what the network adds. Otherwise `upsampler`
+    names the head: `pixelshuffle` (a convolution for every doubling) or `pixelshuffledirect` (only
+    one).
     """
 
     def __init__(
         self,
-        *,
         make_groups: Callable[[], Iterable[nn.Module]],
-        make_embed_norm: MakeNorm,
-        make_end_norm: MakeNorm,
-        stdnorm: bool,
-        img_range: float,
-        scale: int,
+        around: Around,
         embed_dim: int,
         window_size: int,
+        img_range: float,
+        *,
         upsampler: str,
     ) -> None:
         super().__init__()
         self.window_size = window_size
-        self.scale = scale
-        self.upsampler = upsampler if scale > 1 else ""
-        self.input_scale = InputScale(stdnorm, img_range)
+        self.scale = around.scale
+        self.upsampler = upsampler if self.scale > 1 else ""
+        self.input_scale = InputScale(around.stdnorm, img_range)
         self.conv_first = nn.Conv2d(3, embed_dim, 3, padding=1)
-        self.patch_embed = PatchEmbed(make_embed_norm(embed_dim))
+        self.patch_embed = PatchEmbed(around.make_embed_norm(embed_dim))
         self.layers = nn.ModuleList(make_groups())
         # Blocks with drop path in each group: how `features` splits the factors.
         self._drop_paths = [
             sum(isinstance(part, DropPath) for part in group.modules()) for group in self.layers
         ]
-        self.norm = make_end_norm(embed_dim)
+        self.norm = around.make_end_norm(embed_dim)
         self.conv_after_body = nn.Conv2d(embed_dim, embed_dim, 3, padding=1)
         if self.upsampler == "pixelshuffle":
             self.conv_before_upsample = nn.Sequential(
                 nn.Conv2d(embed_dim, NUM_FEATURES, 3, padding=1), nn.LeakyReLU()
             )
-            self.upsample = pixel_shuffle_steps(NUM_FEATURES, scale)
+            self.upsample = pixel_shuffle_steps(NUM_FEATURES, self.scale)
             self.conv_last = nn.Conv2d(NUM_FEATURES, 3, 3, padding=1)
         elif self.upsampler == "pixelshuffledirect":
             self.upsample = nn.Sequential(
-                nn.Conv2d(embed_dim, 3 * scale**2, 3, padding=1), nn.PixelShuffle(scale)
+                nn.Conv2d(embed_dim, 3 * self.scale**2, 3, padding=1), nn.PixelShuffle(self.scale)
             )
         else:
             self.conv_last = nn.Conv2d(embed_dim, 3, 3, padding=1)

@@ -15,6 +15,13 @@ from trainers.shape import Amount, BadSize, CountNorm, Knobs, Shape, Size, convo
 NUM_FEATURES = 64  # channels of the `pixelshuffle` head in all published configurations
 KEPT_SCORES = 2  # score maps that attention keeps for its backward pass
 
+SMALL: Knobs = {
+    "embed_dim": 8,
+    "depths": (2, 2),
+    "num_heads": (2, 2),
+    "window_size": 4,
+    "drop_path": 0.0,
+}
 AXES = {
     "width": "`embed_dim`",
     "depth": "the number of groups; blocks and heads of a group stay the preset's",
@@ -108,14 +115,15 @@ def around(
     count_end: CountNorm,
     scale: int,
     *,
-    convolutions: int,
-    upsampler: str = "pixelshuffle",
+    convolutions: int | None = None,
 ) -> list[Amount]:
-    """Cost of embedding, end and head, and of the `convolutions` that end groups."""
+    """Cost of embedding, end and head, and of the `convolutions` that end groups: one each."""
     c = knobs["embed_dim"]
     ends = Amount(count_embed(c) + count_end(c), 0, 2 * c)
-    body = convolution(c, c).times(convolutions + 1)
-    return [convolution(3, c), body, ends, *_head(c, scale, upsampler)]
+    number = len(knobs["depths"]) if convolutions is None else convolutions
+    body = convolution(c, c).times(number + 1)
+    head = _head(c, scale, knobs.get("upsampler", "pixelshuffle"))
+    return [convolution(3, c), body, ends, *head]
 
 
 def _head(c: int, scale: int, upsampler: str) -> list[Amount]:
@@ -130,8 +138,16 @@ def _head(c: int, scale: int, upsampler: str) -> list[Amount]:
     return [*convolutions, convolution(NUM_FEATURES, 3, side=side)]
 
 
-# A Shape of a network of windows. Left to give: `small`, `networks`, `first_block`, `misfit`,
-# `blocks`, `around` and `has_keys`.
+# A Shape of a network of windows. Left to give: `small`, `first_block`, `blocks`, `has_keys`, and
+# whatever else is not as here.
 windowed = partial(
-    Shape, axes=AXES, refusal=refusal, sized=sized, size=size, multiple_px=multiple_px
+    Shape,
+    axes=AXES,
+    networks={"pixelshuffle": ("sr_x2", {}), "same size": ("jpeg_10", {})},
+    misfit=misfit,
+    refusal=refusal,
+    sized=sized,
+    size=size,
+    multiple_px=multiple_px,
+    around=around,
 )

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.backbones.blocks import Run, kept, recomputed
+from trainers.backbones.around import Around, MakeNorm
+from trainers.backbones.blocks import Run, run_of, through
 from trainers.backbones.network import (
     InputScale,
-    MakeNorm,
     Size,
     reflect_to_multiple,
     to_image,
@@ -112,9 +112,7 @@ class Level(nn.ModuleList):
         self.run = run
 
     def forward(self, x: Float[Tensor, "B N C"], size: Size) -> Float[Tensor, "B N C"]:
-        for block in self:
-            x = self.run(block, x, size, None)
-        return x
+        return through(self, self.run, x, size, None)
 
 
 def down(channels: int) -> nn.Sequential:
@@ -211,8 +209,7 @@ class Restormer(nn.Module):
 def restormer(
     *,
     make_norm: MakeNorm,
-    stdnorm: bool,
-    scale: int,
+    around: Around,
     recompute: bool,
     embed_dim: int = 48,
     depths: Sequence[int] = (4, 6, 6, 8),
@@ -224,19 +221,19 @@ def restormer(
     """A Restormer with `depths` blocks of `num_heads` heads on each level down to the latent one.
 
     The published names are `dim`, `num_blocks`, `heads`, `num_refinement_blocks` and
-    `ffn_expansion_factor`. `scale` is 1: a spec with another is refused. `recompute` trades time
+    `ffn_expansion_factor`. The scale is 1: a spec with another is refused. `recompute` trades time
     for memory in training.
     """
-    assert scale == 1
+    assert around.scale == 1
 
     def make(width: int, depth: int, heads: int) -> Level:
         blocks = (TransformerBlock(width, heads, mlp_ratio, bias, make_norm) for _ in range(depth))
-        return Level(blocks, recomputed if recompute else kept)
+        return Level(blocks, run_of(recompute))
 
     return Restormer(
         make_level=lambda width, i: make(width, depths[i], num_heads[i]),
         make_refinement=lambda width: make(width, refinement_depth, num_heads[0]),
-        stdnorm=stdnorm,
+        stdnorm=around.stdnorm,
         embed_dim=embed_dim,
         bias=bias,
     )

@@ -165,6 +165,7 @@ SHAPE = Shape(
     # Each GDFN multiplies two halves of its input: without a norm features are squared again and
     # again, and at 0.2 they overflow on the way up.
     noise=0.1,
+    deepest=Fraction(1, MULTIPLE_PX**2),
     has_ends=False,
     published_norms={frozenset({"weight"}): "bias_free_layer_norm"},
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
-from trainers.backbones.blocks import Run, SwinBlock, SwinGroup, kept, recomputed
-from trainers.backbones.network import MakeNorm, RestorationTransformer, Size
+from trainers.backbones.around import Around, MakeNorm
+from trainers.backbones.attention import WindowAttention
+from trainers.backbones.blocks import Run, SwinBlock, SwinGroup, rates_by_group, run_of, through
+from trainers.backbones.network import RestorationTransformer, Size
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -26,14 +28,11 @@ class BlockSequence(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "K 2 B"] | None = None
     ) -> Float[Tensor, "B N C"]:
-        for k, block in enumerate(self.blocks):
-            x = self.run(block, x, size, None if factors is None else factors[k])
-        return x
+        return through(self.blocks, self.run, x, size, factors)
 
 
 def swinir(
-    *, make_norm: MakeNorm, make_embed_norm: MakeNorm, make_end_norm: MakeNorm,
-    stdnorm: bool, scale: int, recompute: bool,
+    *, make_norm: MakeNorm, around: Around, recompute: bool,
     embed_dim: int = 180, depths: Sequence[int] = (6,) * 6, num_heads: Sequence[int] = (6,) * 6,
     window_size: int = 8, img_size: int = 0, mlp_ratio: float = 2.0, qkv_bias: bool = True,
     drop_path: float = 0.1, img_range: float = 1.0, upsampler: str = "pixelshuffle",
@@ -43,34 +42,18 @@ def swinir(
     Every second block is shifted. `recompute` trades time for memory in training.
     """
 
+    make_attention = partial(
+        WindowAttention, size=window_size, img_size=img_size, qkv_bias=qkv_bias
+    )
+
     def groups() -> Iterator[SwinGroup]:
-        rates = iter(torch.linspace(0, drop_path, sum(depths)).tolist())
-        for depth, heads in zip(depths, num_heads, strict=True):
+        for heads, rates in zip(num_heads, rates_by_group(drop_path, depths), strict=True):
             blocks = [
-                SwinBlock(
-                    embed_dim,
-                    heads,
-                    window_size,
-                    img_size,
-                    i % 2 == 1,
-                    mlp_ratio,
-                    qkv_bias,
-                    next(rates),
-                    make_norm,
-                )
-                for i in range(depth)
+                SwinBlock(embed_dim, heads, i % 2 == 1, mlp_ratio, rate, make_attention, make_norm)
+                for i, rate in enumerate(rates)
             ]
-            sequence = BlockSequence(blocks, recomputed if recompute else kept)
-            yield SwinGroup(embed_dim, sequence)
+            yield SwinGroup(embed_dim, BlockSequence(blocks, run_of(recompute)))
 
     return RestorationTransformer(
-        make_groups=groups,
-        make_embed_norm=make_embed_norm,
-        make_end_norm=make_end_norm,
-        stdnorm=stdnorm,
-        img_range=img_range,
-        scale=scale,
-        embed_dim=embed_dim,
-        window_size=window_size,
-        upsampler=upsampler,
+        groups, around, embed_dim, window_size, img_range, upsampler=upsampler
     )

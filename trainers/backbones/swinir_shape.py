@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from trainers.backbones import network_shape
-from trainers.shape import Amount, Blocks, CountNorm, Knobs
+from trainers.shape import Blocks, CountNorm, Knobs
 
 
 def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
@@ -15,17 +15,6 @@ def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:
         yield Blocks(each, c, depth * times)
 
 
-def around(knobs: Knobs, count_embed: CountNorm, count_end: CountNorm, scale: int) -> list[Amount]:
-    return network_shape.around(
-        knobs,
-        count_embed,
-        count_end,
-        scale,
-        convolutions=len(knobs["depths"]),
-        upsampler=knobs["upsampler"],
-    )
-
-
 def has_keys(keys: Collection[str]) -> bool:
     """Exclude HAT, whose groups have blocks under the same names and an overlapping one besides."""
     has_blocks = any(".residual_group.blocks." in key for key in keys)
@@ -33,21 +22,13 @@ def has_keys(keys: Collection[str]) -> bool:
 
 
 SHAPE = network_shape.windowed(
-    small={
-        "embed_dim": 8,
-        "depths": (2, 2),
-        "num_heads": (2, 2),
-        "window_size": 4,
-        "drop_path": 0.0,
-    },
+    small=network_shape.SMALL,
     networks={
         "pixelshuffle": ("sr_x2", {}),
         "pixelshuffledirect": ("sr_x3", {"upsampler": "pixelshuffledirect"}),
         "same size": ("jpeg_10", {}),
     },
     first_block="layers.0.residual_group.blocks.0",
-    misfit=network_shape.misfit,
     blocks=blocks,
-    around=around,
     has_keys=has_keys,
 )

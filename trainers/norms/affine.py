@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainers.norms.base import Norm, Normed
+from trainers.norms.base import Norm, Normed, affine_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -18,8 +17,7 @@ class Affine(Norm):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
+        self.weight, self.bias = affine_of(dim)
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
         return Normed(x * self.weight + self.bias)

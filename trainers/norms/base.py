@@ -55,6 +55,11 @@ def widened(x: Tensor, weight: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, weight.dtype))
 
 
+def affine_of(dim: int) -> tuple[nn.Parameter, nn.Parameter]:
+    """Weight and bias (C,) per channel, which change nothing yet."""
+    return nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
+
+
 class Norm(nn.Module, ABC):
     """A norm over tokens (B, N, C), built as `Class(dim, **knobs)`.
 

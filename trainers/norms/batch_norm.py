@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from trainers.norms.base import Norm, Normed, is_recomputing, widened
+from trainers.norms.base import Norm, Normed, affine_of, is_recomputing, widened
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -40,8 +40,7 @@ class BatchNorm(Norm):
         super().__init__()
         self.eps = eps
         self.eval_stats = eval_stats
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
+        self.weight, self.bias = affine_of(dim)
         self.register_buffer("running_mean", torch.zeros(dim))
         self.register_buffer("running_var", torch.ones(dim))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from trainers.norms.base import Norm, Normed, widened
+from trainers.norms.base import Norm, Normed, affine_of, widened
 from trainers.rounding import is_emulated
 
 if TYPE_CHECKING:
@@ -208,8 +208,7 @@ class ImageLayerNorm(Norm):
         super().__init__()
         self.eps = eps
         self.rescale = rescale
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
+        self.weight, self.bias = affine_of(dim)
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
         x = widened(x, self.weight)

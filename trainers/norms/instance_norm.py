@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from trainers.norms.base import Norm, Normed, widened
+from trainers.norms.base import Norm, Normed, affine_of, widened
 from trainers.rounding import as_operation
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ class InstanceNorm(Norm):
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
+        self.weight, self.bias = affine_of(dim)
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
         x = widened(x, self.weight)

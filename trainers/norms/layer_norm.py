@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from trainers.norms.base import Norm, Normed
+from trainers.norms.base import Norm, Normed, affine_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,8 +23,7 @@ class LayerNorm(Norm):
     def __init__(self, dim: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
+        self.weight, self.bias = affine_of(dim)
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:
         return Normed(F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps))

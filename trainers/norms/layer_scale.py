@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.norms.base import Norm, Normed
+from trainers.norms.base import Norm, Normed, affine_of
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -24,8 +24,7 @@ class LayerScale(Norm):
     def __init__(self, dim: int, eps: float = 1e-5, init: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(dim))
-        self.bias = nn.Parameter(torch.zeros(dim))
+        self.weight, self.bias = affine_of(dim)
         self.gamma = nn.Parameter(torch.full((dim,), init))
 
     def forward(self, x: Float[Tensor, "B N C"]) -> Normed:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import torch
@@ -49,6 +49,7 @@ def _order(num_images: int, seed: int, epoch: int) -> NDArray[np.int64]:
     ).permutation(num_images)
 
 
+@dataclass(frozen=True, eq=False)  # a data set equals itself alone
 class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
     """Random crops, flips and quarter turns of `pairs`, degraded by `task`.
 
@@ -57,24 +58,14 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
     Without `rotations`, `flips` are from left to right only.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[Pair],
-        task: Task,
-        patch_size_px: int,
-        seed: int,
-        *,
-        flips: bool = True,
-        rotations: bool = True,
-        epochs: Epochs | None = None,
-    ) -> None:
-        self._pairs = pairs
-        self._task = task
-        self._patch = patch_size_px
-        self._seed = seed
-        self._flips = flips
-        self._rotations = rotations
-        self._epochs = epochs
+    pairs: Sequence[Pair]
+    task: Task
+    patch_size_px: int
+    seed: int
+    _: KW_ONLY
+    flips: bool = True
+    rotations: bool = True
+    epochs: Epochs | None = None
 
     def stream(
         self, places: Iterable[Place], workers: int, *, pinned: bool
@@ -108,15 +99,15 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
         for, such as flips, are made all the same and dropped, so that its crops, say, are those of
         a recipe that uses them.
         """
-        random = np.random.Generator(np.random.Philox(key=self._seed, counter=[0, 0, index, step]))
-        drawn = int(random.integers(len(self._pairs)))
-        pair = self._pairs[drawn if self._epochs is None else self._epochs.image(step, index)]
-        scale, margin = self._task.scale, self._task.margin_px
-        side = self._patch + margin
+        random = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, index, step]))
+        drawn = int(random.integers(len(self.pairs)))
+        pair = self.pairs[drawn if self.epochs is None else self.epochs.image(step, index)]
+        patch, scale, margin = self.patch_size_px, self.task.scale, self.task.margin_px
+        side = patch + margin
         top = random.integers(pair.lq.shape[0] - side + 1)
         left = random.integers(pair.lq.shape[1] - side + 1)
         quarter_turns, flip = int(random.integers(4)), int(random.integers(2))
-        quarter_turns, flip = quarter_turns * self._rotations, flip * self._flips
+        quarter_turns, flip = quarter_turns * self.rotations, flip * self.flips
         cuts = []
         for image, factor in ((pair.lq, 1), (pair.gt, scale)):
             cut = image[
@@ -126,14 +117,14 @@ class TrainingPatches(Dataset[tuple[Tensor, Tensor]]):
             cuts.append(
                 np.ascontiguousarray(cut.transpose(2, 0, 1)).astype(np.float32) / np.float32(255)
             )
-        lq, gt = self._task.degrade(cuts[0], random), cuts[1]
+        lq, gt = self.task.degrade(cuts[0], random), cuts[1]
         if margin:
             down, right = random.integers(margin + 1, size=2)
-            lq = np.ascontiguousarray(lq[:, down : down + self._patch, right : right + self._patch])
+            lq = np.ascontiguousarray(lq[:, down : down + patch, right : right + patch])
             gt = gt[
                 :,
-                down * scale : (down + self._patch) * scale,
-                right * scale : (right + self._patch) * scale,
+                down * scale : (down + patch) * scale,
+                right * scale : (right + patch) * scale,
             ]
             gt = np.ascontiguousarray(gt)
         return torch.from_numpy(lq), torch.from_numpy(gt)

@@ -150,17 +150,24 @@ class Threshold(NamedTuple):
     is_above: bool
 
 
-def threshold(claim: Any) -> Threshold:
-    """The threshold of a claim with the fields `above` and `below`, of which one is given."""
-    if claim.above is not None:
-        return Threshold(claim.above, True)
-    return Threshold(claim.below, False)
+class Beyond(Claim):
+    """A claim that a value is on one side of a threshold; one of `above` and `below` is given."""
 
+    above: Number | None = None
+    below: Number | None = None
 
-def check_threshold(values: Any) -> Any:
-    """A validator before all others: exactly one of `above` and `below` is given."""
-    if isinstance(values, Mapping):
-        given = [name for name in ("above", "below") if values.get(name) is not None]
-        if len(given) != 1:
-            raise said("give a threshold: either above: NUMBER or below: NUMBER")
-    return values
+    @model_validator(mode="before")
+    @classmethod
+    def _has_threshold(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            given = [name for name in ("above", "below") if values.get(name) is not None]
+            if len(given) != 1:
+                raise said("give a threshold: either above: NUMBER or below: NUMBER")
+        return values
+
+    @property
+    def threshold(self) -> Threshold:
+        if self.above is not None:
+            return Threshold(self.above, True)
+        assert self.below is not None
+        return Threshold(self.below, False)

@@ -7,8 +7,9 @@ two trials cannot be compared. `question` is one of orchestrator.statistics.deci
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -21,6 +22,8 @@ from orchestrator.report.contrasts import Place
 from orchestrator.statistics.decisions import equivalence, p_greater, p_less
 from orchestrator.statistics.interval import Interval, Unknown
 
+Pair = tuple[Cell, Cell]  # the candidate's and the reference's
+C = TypeVar("C", bound=OfScores)
 UNITS = {"psnr": "dB", "ssim": "SSIM"}
 
 
@@ -38,16 +41,26 @@ class Shape(OfScores):
 
 
 def parts(claim: Shape, material: Material) -> tuple[Part, ...]:
+    return parts_of_scores(claim, material, _part, _unscored)
+
+
+def parts_of_scores(
+    claim: C,
+    material: Material,
+    part: Callable[[C, Pair, Place, Material], Part],
+    unscored: Callable[[C, Pair, Material], Part],
+) -> tuple[Part, ...]:
+    """A `part` of each pair of cells at each of their places, or what is `unscored` of a pair."""
     found = []
     for pair in material.pairs(claim):
-        places = places_of(claim, pair[0], material)
-        found += [_part(claim, pair, place, material) for place in places]
+        places = _places_of(claim, pair[0], material)
+        found += [part(claim, pair, place, material) for place in places]
         if not places:
             found.append(unscored(claim, pair, material))
     return tuple(found)
 
 
-def places_of(claim: OfScores, cell: Cell, material: Material) -> list[Place]:
+def _places_of(claim: OfScores, cell: Cell, material: Material) -> list[Place]:
     """Where a cell has the scores that a claim is about, untiled."""
     return [
         place
@@ -57,15 +70,14 @@ def places_of(claim: OfScores, cell: Cell, material: Material) -> list[Place]:
     ]
 
 
-def unscored(claim: Shape, pair: tuple[Cell, Cell], material: Material) -> Part:
-    """The part of two cells that have no scores."""
+def _unscored(claim: Shape, pair: Pair, material: Material) -> Part:
     sets = f" on {', '.join(claim.sets)}" if claim.sets else ""
     at = "" if claim.precision == "fp32" else f" at {claim.precision}"
     reason = Unknown(f"no {claim.metric}{sets}{at} of either")
     return Part(versus(pair, material), unit_of(claim.metric), reason, pair)
 
 
-def versus(pair: tuple[Cell, Cell], material: Material, *where: str) -> str:
+def versus(pair: Pair, material: Material, *where: str) -> str:
     """`i_ln - layer_norm, sr_x2 w24 d2 swinir-tiny, Set5`."""
     candidate, reference = pair
     named = material.named(candidate.labels, f"{candidate.norm} - {reference.norm}")
@@ -76,7 +88,7 @@ def unit_of(metric: str) -> str:
     return UNITS.get(metric, metric)
 
 
-def _part(claim: Shape, pair: tuple[Cell, Cell], place: Place, material: Material) -> Part:
+def _part(claim: Shape, pair: Pair, place: Place, material: Material) -> Part:
     found = material.contrast(place, pair[0].norm, pair[1].norm)
     evidence = evidence_of(found.other_seeds, claim.question, claim.margin)
     if isinstance(evidence, Evidence) and found.images == (MEAN,):

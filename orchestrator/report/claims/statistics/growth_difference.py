@@ -8,23 +8,16 @@ with which the candidate diverges and the reference does not.
 
 from __future__ import annotations
 
-from pydantic import model_validator
-
 from orchestrator.plan.expand import Trial
-from orchestrator.report.claims.lines import Number, OfTwo, check_threshold
+from orchestrator.report.claims.lines import Beyond, OfTwo
 from orchestrator.report.claims.material import Material
 from orchestrator.report.claims.parts import Part
 from orchestrator.report.claims.statistics.paired_scalars import paired_parts
 from orchestrator.statistics.interval import Unknown
 
 
-class Shape(OfTwo):
+class Shape(Beyond, OfTwo):
     """A claim that features grow more (or less) with one norm than with another."""
-
-    above: Number | None = None
-    below: Number | None = None
-
-    _has_threshold = model_validator(mode="before")(check_threshold)
 
 
 def parts(claim: Shape, material: Material) -> tuple[Part, ...]:

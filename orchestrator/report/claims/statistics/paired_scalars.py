@@ -17,7 +17,7 @@ import numpy as np
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Trial
-from orchestrator.report.claims.lines import Threshold, threshold
+from orchestrator.report.claims.lines import Beyond, Threshold
 from orchestrator.report.claims.material import Cell, Material, seeds_of
 from orchestrator.report.claims.parts import Evidence, Part, Side, beyond
 from orchestrator.report.claims.statistics.difference import versus
@@ -46,7 +46,7 @@ class _Paired:
 
 
 def paired_parts(
-    claim: Any,
+    claim: Beyond,
     material: Material,
     pairs: Sequence[tuple[Cell, Cell]],
     of_trial: OfTrial,
@@ -60,7 +60,7 @@ def paired_parts(
     With `may_be_infinite` a trial's infinite number is a result, otherwise there is no interval.
     """
     found = [_paired(pair, of_trial, material) for pair in pairs]
-    limit = threshold(claim)
+    limit = claim.threshold
     made = []
     for one in found:
         pool = [other for other in found if _pools(one, other, material)]

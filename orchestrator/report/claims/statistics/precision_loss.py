@@ -15,9 +15,9 @@ import numpy as np
 
 from orchestrator.plan.expand import Trial
 from orchestrator.report.claims.lines import Number, OfScores, Precision
-from orchestrator.report.claims.material import Cell, Material, seeds_of
+from orchestrator.report.claims.material import Material, seeds_of
 from orchestrator.report.claims.parts import Part, beyond
-from orchestrator.report.claims.statistics.difference import places_of, unit_of, versus
+from orchestrator.report.claims.statistics.difference import Pair, parts_of_scores, unit_of, versus
 from orchestrator.report.comparable import Final, differing
 from orchestrator.report.contrasts import Place
 from orchestrator.statistics.interval import Interval, Unknown
@@ -37,18 +37,16 @@ class Shape(OfScores):
 
 
 def parts(claim: Shape, material: Material) -> tuple[Part, ...]:
-    found = []
-    for pair in material.pairs(claim):
-        places = places_of(claim, pair[0], material)
-        found += [_part(claim, pair, place, material) for place in places]
-        if not places:
-            reason = Unknown(f"no evaluation at {claim.precision}")
-            where = versus(pair, material, claim.precision)
-            found.append(Part(where, unit_of(claim.metric), reason, pair, advice=_how(claim)))
-    return tuple(found)
+    return parts_of_scores(claim, material, _part, _unscored)
 
 
-def _part(claim: Shape, pair: tuple[Cell, Cell], place: Place, material: Material) -> Part:
+def _unscored(claim: Shape, pair: Pair, material: Material) -> Part:
+    reason = Unknown(f"no evaluation at {claim.precision}")
+    where = versus(pair, material, claim.precision)
+    return Part(where, unit_of(claim.metric), reason, pair, advice=_how(claim))
+
+
+def _part(claim: Shape, pair: Pair, place: Place, material: Material) -> Part:
     rows: list[list[float]] = []
     images: list[str] = []
     trials: list[str] = []

@@ -10,17 +10,9 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pydantic import model_validator
-
 from orchestrator.plan.expand import Trial
 from orchestrator.plan.states import State
-from orchestrator.report.claims.lines import (
-    Number,
-    OverNorms,
-    Scalar,
-    check_threshold,
-    threshold,
-)
+from orchestrator.report.claims.lines import Beyond, OverNorms, Scalar
 from orchestrator.report.claims.material import Cell, Material
 from orchestrator.report.claims.parts import Part, beyond
 from orchestrator.statistics.growth import over_seeds
@@ -30,14 +22,10 @@ from trainers.catalog import PROBES
 Values = Mapping[tuple[str, int], float]
 
 
-class Shape(OverNorms):
+class Shape(Beyond, OverNorms):
     """A claim that a scalar is on one side of a threshold."""
 
     metric: Scalar
-    above: Number | None = None
-    below: Number | None = None
-
-    _has_threshold = model_validator(mode="before")(check_threshold)
 
 
 def parts(claim: Shape, material: Material) -> tuple[Part, ...]:
@@ -56,7 +44,7 @@ def _part(
 ) -> Part:
     apart = material.by_commit(cell)
     found = [(trial, scalar_of(trial, values, of_trial, material, apart)) for trial in cell.trials]
-    value, is_above = threshold(claim)
+    value, is_above = claim.threshold
     interval = summary([(trial.spec.training.seed, one) for trial, one in found])
     return Part(
         material.named(cell.labels),

@@ -6,10 +6,8 @@ orchestrator.report.claims.statistics.paired_scalars, against the threshold `abo
 
 from __future__ import annotations
 
-from pydantic import model_validator
-
 from orchestrator.plan.expand import Trial
-from orchestrator.report.claims.lines import Number, OfTwo, Scalar, check_threshold
+from orchestrator.report.claims.lines import Beyond, OfTwo, Scalar
 from orchestrator.report.claims.material import Material
 from orchestrator.report.claims.parts import Part
 from orchestrator.report.claims.statistics.paired_scalars import paired_parts
@@ -17,14 +15,10 @@ from orchestrator.report.claims.statistics.scalar import advice, at_end, scalar_
 from orchestrator.statistics.interval import Unknown
 
 
-class Shape(OfTwo):
+class Shape(Beyond, OfTwo):
     """A claim about the difference of two norms' scalars."""
 
     metric: Scalar
-    above: Number | None = None
-    below: Number | None = None
-
-    _has_threshold = model_validator(mode="before")(check_threshold)
 
 
 def parts(claim: Shape, material: Material) -> tuple[Part, ...]:

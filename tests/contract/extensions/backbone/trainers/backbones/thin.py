@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from trainers.backbones.blocks import Run, kept, recomputed
-from trainers.backbones.network import MakeNorm, RestorationTransformer, Size
+from trainers.backbones.around import Around, MakeNorm
+from trainers.backbones.blocks import Run, run_of
+from trainers.backbones.network import RestorationTransformer, Size
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -46,26 +47,15 @@ class ThinGroup(nn.Module):
 def thin(
     *,
     make_norm: MakeNorm,
-    make_embed_norm: MakeNorm,
-    make_end_norm: MakeNorm,
-    stdnorm: bool,
-    scale: int,
+    around: Around,
     recompute: bool,
     embed_dim: int = 8,
     depth: int = 2,
 ) -> RestorationTransformer:
     def groups() -> Iterator[ThinGroup]:
         for _ in range(depth):
-            yield ThinGroup(ThinBlock(embed_dim, make_norm), recomputed if recompute else kept)
+            yield ThinGroup(ThinBlock(embed_dim, make_norm), run_of(recompute))
 
     return RestorationTransformer(
-        make_groups=groups,
-        make_embed_norm=make_embed_norm,
-        make_end_norm=make_end_norm,
-        stdnorm=stdnorm,
-        img_range=1.0,
-        scale=scale,
-        embed_dim=embed_dim,
-        window_size=1,
-        upsampler="",
+        groups, around, embed_dim, window_size=1, img_range=1.0, upsampler=""
     )
