@@ -5,9 +5,9 @@ sweeps of known truth, 4 norms in 4 cells (sizes, for example), at 2, 3 and 5 se
 images, and prints for each how often 95 % intervals hold the true difference, how many families of
 equal norms get a wrong verdict, and how often a difference of 0.05 and 0.1 dB is found.
 
-The standard deviations are those of the *difference* of two norms. Their defaults are placeholders
-until they are measured: 0.03 dB between seeds, 0.05 dB between images, and 0.015 dB each for seed x
-image and the rest.
+The standard deviations are those of the *difference* of two norms. Their defaults are what two long
+trainings may differ by: 0.03 dB between seeds, 0.05 dB between images, and 0.015 dB each for seed x
+image and the rest. docs/results/calibration.md has those measured in short ones as well.
 
 Noise: "normal"; "heavy", every effect from t with 3 degrees of freedom, scaled; and "unequal",
 normal with another variance between seeds for each norm in each cell (6 / chi^2(6) times the mean).
