@@ -100,11 +100,14 @@ def recorded(store: Store, sweep: str, date: str, measured: Sequence[Measured]) 
 
     Raises:
         EnvironmentProblem: a look is damaged or missing, or the store fails.
-        ValueError: two of `measured` have the same key.
+        ValueError: two of `measured` have the same key, or one has not a value per seed.
     """
     tested = {one.key.text: one for one in measured if not untested(one)}
     if len({one.key.text for one in measured}) < len(measured):
         raise ValueError("two answers to one question")
+    for text, answer in ((text, _answer(one)) for text, one in tested.items()):
+        if not _has_a_value_per_seed(answer):
+            raise ValueError(f"{text}: {len(answer.values)} values of seeds {answer.seeds}")
     while True:
         looks = read_looks(store, sweep)
         answers = {
@@ -184,6 +187,10 @@ def _same(one: Answer, other: Answer) -> bool:
     )
 
 
+def _has_a_value_per_seed(answer: Answer) -> bool:
+    return len(set(answer.seeds)) == len(answer.seeds) == len(answer.values)
+
+
 def _read(store: Store, sweep: str, number: int) -> Look:
     key = _key(sweep, number)
     record = read_record(store, key, LOOK)
@@ -204,7 +211,7 @@ def _read(store: Store, sweep: str, number: int) -> Look:
         for text, answer in record["answers"].items()
     }
     for text, answer in answers.items():
-        if len(answer.seeds) != len(answer.values) or len(set(answer.seeds)) < len(answer.seeds):
+        if not _has_a_value_per_seed(answer):
             raise _unusable(store, f"{key} has no value per seed for {text!r}")
     return Look(number, record["date"], answers)
 

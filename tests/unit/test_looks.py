@@ -80,6 +80,15 @@ def test_one_question_has_one_answer(store: FolderStore) -> None:
         recorded(store, "nightly", DATE, [asked(A), asked(B)])
 
 
+@pytest.mark.parametrize("seeds", [(0, 1), (0, 1, 1)])
+def test_numbers_without_a_seed_each_are_not_recorded(
+    store: FolderStore, seeds: tuple[int, ...]
+) -> None:
+    with pytest.raises(ValueError, match="3 values of seeds"):
+        recorded(store, "nightly", DATE, [asked(A, seeds=seeds)])
+    assert not files(store)
+
+
 def test_nights_at_once_leave_one_look_for_the_same_numbers(store: FolderStore) -> None:
     start = threading.Barrier(8)
 
