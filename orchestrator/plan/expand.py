@@ -17,6 +17,7 @@ from orchestrator.plan.batch import too_few_values
 from orchestrator.plan.claims import ClaimFile, read_claim_file
 from orchestrator.plan.cost import Cost, beyond_reach, cost_of
 from orchestrator.plan.fit import sharing_problems
+from orchestrator.plan.gate import GatePlan
 from orchestrator.plan.grid import Excluded, Grid, Point
 from orchestrator.plan.identity import BadSource, trial_id, why_missing
 from orchestrator.plan.initial import Initial, InitialFinder, Start, Starts
@@ -87,6 +88,7 @@ class Plan:
     initial: tuple[Initial, ...] = ()  # weights that trials start from
     warnings: tuple[str, ...] = ()
     claims: ClaimFile | None = None  # the user's own
+    gate: GatePlan | None = None
 
     @property
     def path(self) -> Path:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from orchestrator.plan.axes import AXES, CATALOGS, LINES, NOT_AXES, OPEN_AXIS, Axes
+from orchestrator.plan.gate import Gate
 from orchestrator.plan.limits import shown
 from orchestrator.plan.source import Location, Problem, Source, read_source
 from orchestrator.plan.training import Training
@@ -107,6 +108,10 @@ class Sweep(Part):
         pattern=CLAIM_FILE,
         description="a file of your own claims, in this file's folder or below "
         "([claims.md](claims.md)); default: only the paper's claims are judged",
+    )
+    gate: Gate | None = Field(
+        None,
+        description="what `normsweep regress` judges; default: nothing",
     )
 
 
