@@ -7,16 +7,16 @@ from typing import Any
 
 from orchestrator.plan.gate import Gate, GatePlan
 
-FEWEST_NAMED = 12  # candidates; more are counted
+MOST_NAMED = 12  # candidates; more are counted
 
 
 def gate_as_text(gate: GatePlan) -> list[str]:
     """Two lines: baseline and candidates, then the questions with their limits."""
     names = [*gate.candidates, *(f"{label} (missing)" for label, _ in gate.unavailable)]
-    more = f" and {len(names) - FEWEST_NAMED} more" if len(names) > FEWEST_NAMED else ""
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     questions = "; ".join(questions_of(gate.asked))
     return [
-        f"Gate: {', '.join(names[:FEWEST_NAMED])}{more}, each against {_baseline(gate)}.",
+        f"Gate: {', '.join(names[:MOST_NAMED])}{more} against {_baseline(gate)}.",
         f"  Asked: {questions}. Chance of any false alarm in {gate.asked.looks} looks: "
         f"{gate.asked.error_rate:.3g}.",
     ]

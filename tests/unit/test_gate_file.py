@@ -463,7 +463,7 @@ def test_the_plan_shows_what_is_compared_and_what_is_asked(tmp_path: Path) -> No
     assert plan.gate is not None
     first, second = gate_as_text(plan.gate)
     norms = "layer_norm, i_ln, rms_norm, i_ln[rescale=False]"
-    assert first == f"Gate: {norms}, each against the same norm in {tmp_path / 'best.json'}."
+    assert first == f"Gate: {norms} against the same norm in {tmp_path / 'best.json'}."
     assert second == (
         "  Asked: PSNR at most 0.1 dB lower; SSIM at most 0.01 lower; growth of features at most "
         "10 times; channel entropy at least 1 nats; no overflow in fp16; as many parameters; final "
