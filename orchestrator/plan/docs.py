@@ -173,7 +173,7 @@ Your own norm is written `package.module:Class`, where the module is the one tha
 Its file is looked for beside the sweep file, then in the working directory, then among installed
 packages. It may import files beside it, and its name cannot clash with another module's: a
 `copy.py` is fine. The code of its source file is part of the trial's identity; comments, docstrings
-and formatting do not count, and the modules that it imports are not covered.
+and formatting do not count, and the modules that it imports are covered in a gate's sweep alone.
 
 Your own probe is written and found in the same way, in `observe.probes`; an installed package may
 publish one under the entry-point group `normsweep.probes`. It implements

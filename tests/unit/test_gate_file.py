@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
+import yaml
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, load_plan, norm_sources
+from orchestrator.plan.docs import page, schema
 from orchestrator.plan.gate_words import gate_as_text, questions_of
 from orchestrator.plan.norm_sources import AFFINE, FOLDER, path_of, torch_version
 from orchestrator.plan.show import as_json, as_text
@@ -148,22 +151,10 @@ MISTAKES = {
         BASE + "gate: {baseline: all}\n",
         "7:18: gate.baseline: `all` is every norm: name one",
     ),
-    "a file that is not there": (
-        BASE + "gate: {baseline: best.json}\n",
-        "best.json: no such file. `normsweep regress ",
-    ),
-    "a sweep that is not there": (BASE + "gate: {baseline: old.yaml}\n", "old.yaml: no such file"),
-    "a file outside the folder": (
-        BASE + "gate: {baseline: ../best.json}\n",
-        "7:18: gate.baseline: '../best.json': a baseline's file is NAME.json or NAME.yaml, beside",
-    ),
-    "an absolute path": (BASE + "gate: {baseline: /etc/best.json}\n", "'/etc/best.json': a base"),
-    "a file of another kind": (BASE + "gate: {baseline: best.txt}\n", "'best.txt': a baseline's"),
     "a file with knobs": (
         BASE + "gate: {baseline: {name: best.json, eps: 1}}\n",
         "7:41: gate.baseline.eps: a file has no knobs: leave this out",
     ),
-    "itself": (BASE + "gate: {baseline: bad.yaml}\n", "bad.yaml: is this file itself: name a norm"),
     "a candidate that the sweep lacks": (
         BASE + "gate: {baseline: layer_norm, candidates: [i_ln, rms_nrm]}\n",
         "7:49: gate.candidates[1]: rms_nrm is not a norm of this sweep. Did you mean 'rms_norm'?",
@@ -216,6 +207,27 @@ MISTAKES = {
         "4:39: axes.norm[1].eps: `all` takes every norm as it is: give knobs to one norm",
     ),
 }
+
+
+FILES = {
+    "best.json": "best.json: no such file. `normsweep regress bad.yaml --update-baseline` writes",
+    "old.yaml": "old.yaml: no such file",
+    "bad.yaml": "bad.yaml: is this file itself: name a norm of the sweep, a baseline file, or",
+    "folder.json": "folder.json: is a folder, not a file",
+    "../best.json": "'../best.json': a baseline's file is NAME.json or NAME.yaml, beside this file",
+    "/etc/best.json": "'/etc/best.json': a baseline's file is",
+    "best.txt": "'best.txt': a baseline's file is",
+}
+
+
+@pytest.mark.parametrize("baseline", FILES)
+def test_a_baselines_file_is_there_and_below_the_sweeps_folder(
+    tmp_path: Path, baseline: str
+) -> None:
+    (tmp_path / "folder.json").mkdir()
+    said = said_of(tmp_path, BASE + f"gate: {{baseline: {baseline}}}\n")
+    assert said.startswith("bad.yaml:7:18: gate.baseline: ")
+    assert FILES[baseline] in said
 
 
 @pytest.mark.parametrize(("text", "said"), MISTAKES.values(), ids=MISTAKES)
@@ -274,6 +286,26 @@ def test_one_seed_is_warned_of(tmp_path: Path) -> None:
     assert "gate: scores cannot be judged with one seed" in warning
     bits = GATE.replace("[0, 1]", "[3]").replace("m}", "m, margin: null, parameters: equal}")
     assert plan_of(tmp_path, bits).warnings == ()
+
+
+SHORT = "axes: {backbone: [swinir], norm: all, task: [sr_x2], seed: [0, 1]}\n"
+FITS = ("i_ln", "'i_ln[eps=0.1]'", "'a.b:C'", "{name: i_ln, eps: 0.1}", "x.json", "a/b.yaml")
+
+
+@pytest.mark.parametrize("baseline", FITS)
+def test_the_schema_for_editors_takes_every_form_of_a_baseline(baseline: str) -> None:
+    text = SHORT + f"gate: {{baseline: {baseline}, candidates: all, at_most: {{loss: 1}}}}\n"
+    jsonschema.validate(yaml.safe_load(text), schema())
+    wrong = text.replace("loss: 1", "loss: x"), text.replace(baseline, "iln")
+    for refused in wrong:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(yaml.safe_load(refused), schema())
+
+
+def test_the_pages_example_of_a_gate_can_be_planned(tmp_path: Path) -> None:
+    example = page().split("## A gate")[1].split("```yaml\n")[1].split("```")[0]
+    assert gate_of(tmp_path, example).norm == "layer_norm"
+    jsonschema.validate(yaml.safe_load(example), schema())
 
 
 # --- every norm
