@@ -249,7 +249,7 @@ class GateReader:
         return ""
 
     def _meant(self, path: Path) -> str:
-        beside = [file.name for file in path.parent.glob(f"*{path.suffix}")]
+        beside = [file.name for file in path.parent.glob(f"*{path.suffix}") if file.is_file()]
         if meant := did_you_mean(path.name, [n for n in beside if n != self._source.path.name]):
             return f".{meant}"
         if path.suffix == ".json":
