@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan, Trial
+from orchestrator.plan.sweep import read_sweep
 from orchestrator.report.claims.reader import own_claims
 from trainers import own
 from trainers.catalog import NORMS, PROBES
 
 MOST_FILE_BYTES = 1_000_000  # a ConfigMap holds 1 MiB, its own fields included
+CLASS = re.compile(r"\b([A-Za-z_][\w.]*):[A-Za-z_]")  # package.module:Class
 
 
 def own_files(plan: Plan) -> dict[str, bytes]:
@@ -44,13 +48,38 @@ def _named_by_sweep(plan: Plan) -> dict[str, bytes]:
     Raises UserError.
     """
     files = {} if plan.claims is None else {plan.claims.given: plan.claims.text.encode()}
-    path = None if plan.gate is None else plan.gate.file or plan.gate.sweep
-    if plan.gate is not None and path is not None:
-        try:
-            files[Path(plan.gate.asked.baseline.name).as_posix()] = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    if plan.gate is None:
+        return files
+    given = Path(plan.gate.asked.baseline.name)
+    if (path := plan.gate.file or plan.gate.sweep) is not None:
+        files[given.as_posix()] = _read(path)
+    if plan.gate.sweep is not None:
+        files |= _of_another(plan.gate.sweep, given)
     return files
+
+
+def _of_another(path: Path, given: Path) -> dict[str, bytes]:
+    """What another sweep's file needs to be planned: its claims, norms and probes.
+
+    Its modules are those that are found from here. Raises UserError.
+    """
+    source, sweep, _ = read_sweep(path)
+    files = {}
+    if sweep.claims is not None:
+        files[(given.parent / sweep.claims).as_posix()] = _read(path.parent / sweep.claims)
+    named = [source.value.get(key) for key in ("axes", "include", "observe")]
+    for module in sorted(set(CLASS.findall(json.dumps(named, default=str)))):
+        if own.file_of(module) is not None:
+            files |= _of_module("norm", module)
+    return files
+
+
+def _read(path: Path) -> bytes:
+    """Raises UserError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _of_module(kind: str, module: str) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,8 @@ def test_the_gate_that_ships_can_be_planned() -> None:
     file = K8S / "nightly" / "nightly.yaml"
     plan = load_plan(file)
     assert plan.sweep == "nightly" and "?" in plan.question
-    assert yaml.safe_load(file.read_text())["gate"]["baseline"] == "layer_norm"
+    assert plan.gate is not None and len(plan.gate.candidates) > 5, "every norm that there is"
+    assert {trial.spec.training.seed for trial in plan.trials} == {0, 1, 2, 3, 4}
 
 
 def test_two_nights_never_overlap_and_a_missed_one_is_caught_up_before_the_next() -> None:
@@ -131,6 +133,8 @@ def test_the_pods_command_submits_the_gate_of_the_config_map_and_ends_with_its_e
     (rayjob,) = kube.made
     assert rayjob["metadata"]["labels"]["normsweep.io/sweep"] == "nightly"
     entrypoint = shlex.split(rayjob["spec"]["entrypoint"])
+    assert entrypoint[:2] == ["normsweep", "regress"]
+    assert date.fromisoformat(entrypoint[entrypoint.index("--date") + 1])
     assert entrypoint[entrypoint.index("--store") + 1] == "s3://normsweep/runs"
 
 

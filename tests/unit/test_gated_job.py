@@ -71,20 +71,36 @@ def test_a_new_date_makes_no_other_job(tmp_path: Path) -> None:
     assert words(tomorrow)[-1] == "2026-11-30"
 
 
-@pytest.mark.parametrize(
-    ("kind", "given"), [("file", "baseline.json"), ("sweep", "kept/before.yaml")]
-)
-def test_what_a_gate_compares_with_travels_to_the_same_place(
-    tmp_path: Path, kind: str, given: str
-) -> None:
-    path = tmp_path / given
-    path.parent.mkdir(exist_ok=True)
+def test_the_baseline_file_of_a_gate_travels_to_the_same_place(tmp_path: Path) -> None:
+    path = tmp_path / "kept/baseline.json"
+    path.parent.mkdir()
     path.write_text("{}")
-    made = build_job(gated(tmp_path, given, **{kind: path}), OPTIONS)
-    assert set(made.files) == {"chaos.yaml", given}
-    assert made.config_map["data"][given.replace("/", "--")] == "{}"
+    made = build_job(gated(tmp_path, "kept/baseline.json", file=path), OPTIONS)
+    assert set(made.files) == {"chaos.yaml", "kept/baseline.json"}
+    assert made.config_map["data"]["kept--baseline.json"] == "{}"
     path.write_text('{"another": "baseline"}')
-    assert build_job(gated(tmp_path, given, **{kind: path}), OPTIONS).name != made.name
+    again = build_job(gated(tmp_path, "kept/baseline.json", file=path), OPTIONS)
+    assert again.name != made.name
+
+
+def test_a_sweep_that_a_gate_compares_with_travels_with_what_its_planning_needs(
+    tmp_path: Path,
+) -> None:
+    write_sweep(tmp_path, norms="layer_norm, i_ln")
+    plan = load_plan(tmp_path / "chaos.yaml")  # which also says where modules are looked for
+    kept = write_sweep(tmp_path / "kept", name="before", norms="i_ln, {name: 'their_norm:Same'}")
+    content = kept.read_text().replace("probe_every: 20", "probes: ['their_probe:One']")
+    kept.write_text(content + "claims: asked/mine.yaml\n")
+    (tmp_path / "kept/asked").mkdir()
+    (tmp_path / "kept/asked/mine.yaml").write_text("[]\n")
+    for module in ("their_norm", "their_probe", "unrelated"):
+        (tmp_path / f"{module}.py").write_text("")
+    asked = Gate(baseline=Choice(name="kept/before.yaml"))
+    made = build_job(replace(plan, gate=GatePlan(asked, ("i_ln",), sweep=kept)), OPTIONS)
+    assert set(made.files) == {
+        *("chaos.yaml", "kept/before.yaml", "kept/asked/mine.yaml"),
+        *("their_norm.py", "their_probe.py"),
+    }
 
 
 def test_a_baseline_that_is_gone_is_named(tmp_path: Path) -> None:
