@@ -25,7 +25,7 @@ from orchestrator.cluster.rayjob import Job, build_job
 from orchestrator.plan import load_plan
 from orchestrator.plan.source import LOADER
 from tests.mutated import children
-from tests.readme import write_overlay
+from tests.readme import write_nightly, write_overlay
 from tests.sweeps import write_sweep
 
 Object = dict[str, Any]
@@ -34,7 +34,8 @@ K8S = Path(__file__).parents[1] / "k8s"
 KUBE = Path(os.environ.get("NORMSWEEP_KUBE") or Path(__file__).parents[2] / "shared" / "kube")
 KUBERNETES = "1.34"
 README_OVERLAY = "overlays/mine"  # with the GPUs' quota and the queues
-RENDERED = ("base", "overlays/gpu", README_OVERLAY)
+NIGHTLY_OVERLAY = "overlays/nightly"  # of docs/how-to/nightly.md, applied after the README's
+RENDERED = ("base", "overlays/gpu", README_OVERLAY, NIGHTLY_OVERLAY)
 
 GANGS = """workers: 4, gpus_per_worker: 1, placement: strict_pack, overrides: [
   {match: {norm: i_ln}, workers: 2, gpus_per_worker: 0, cpus_per_worker: 2, placement: spread}]"""
@@ -57,12 +58,19 @@ def kubectl() -> str:
 
 @functools.cache
 def render(name: str) -> list[Object]:
-    """The objects that `kubectl apply -k` sends for a folder of k8s/ or the README's overlay."""
+    """The objects that `kubectl apply -k` sends for a folder of k8s/ or an overlay of the pages."""
     with tempfile.TemporaryDirectory() as folder:
         copied = shutil.copytree(K8S, Path(folder) / "k8s")
         write_overlay(copied)
-        words = [kubectl(), "kustomize", copied / name]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        write_nightly(copied)
+        before = [README_OVERLAY] if name == NIGHTLY_OVERLAY else []
+        return [item for part in (*before, name) for item in kustomized(copied / part)]
+
+
+def kustomized(folder: Path) -> list[Object]:
+    """The objects of a folder with a kustomization.yaml."""
+    words = [kubectl(), "kustomize", folder]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return documents(done.stdout)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -90,7 +91,7 @@ def submit(
     context: Context = None,
     namespace: Namespace = NAMESPACE,
 ) -> int:
-    """Run a sweep on Kubernetes as a RayJob.
+    """Run a sweep on Kubernetes as a RayJob. With a gate, judge it.
 
     Submitted again, it attaches to the running job, or trains what is missing.
     """
@@ -119,6 +120,7 @@ def submit(
         cache_gib=cache_gib,
         spare_gib=spare_gib,
         template=template or TEMPLATE,
+        night="" if planned.gate is None else datetime.now(UTC).date().isoformat(),
     )
     return submit_plan(Kube(context, namespace), planned, SubmitOptions(job, dry_run, wait))
 

@@ -28,6 +28,7 @@ class JobOptions:
     # /dev/shm.
     spare_gib: int = 2
     template: Path = TEMPLATE
+    night: str = ""  # the date of a gate's verdict (2026-11-29), so that a new try keeps it
 
 
 def flags_of(options: JobOptions) -> dict[str, Any]:

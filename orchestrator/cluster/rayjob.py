@@ -19,13 +19,11 @@ from typing import Any
 
 import yaml
 
+from orchestrator.cluster.files import own_files
 from orchestrator.cluster.groups import WorkerGroup, worker_groups
 from orchestrator.cluster.options import TEMPLATE, JobOptions, flags_of
 from orchestrator.errors import UserError
-from orchestrator.plan import Gpus, Plan, Trial, placed
-from orchestrator.report.claims.reader import own_claims
-from trainers import own
-from trainers.catalog import NORMS, PROBES
+from orchestrator.plan import Gpus, Plan, placed
 
 Object = dict[str, Any]
 
@@ -36,7 +34,6 @@ TRIALS_NOTE = "normsweep.io/trials"
 FLAGS_NOTE = "normsweep.io/flags"
 GPU = "nvidia.com/gpu"
 FILES = "/etc/normsweep"
-MOST_FILE_BYTES = 1_000_000  # a ConfigMap holds 1 MiB, its own fields included
 # Ray's autoscaler, a container in the head's pod, asks the API for more workers. This is its
 # account, and the account's token as Kubernetes would mount it; the pod itself mounts none.
 AUTOSCALER = "normsweep-autoscaler"
@@ -76,12 +73,15 @@ class Job:
     rayjob: Object
     config_map: Object
     groups: tuple[WorkerGroup, ...]
-    # The sweep file, the user's claims, norms and probes, by path below the current folder.
+    # The sweep file, the user's claims, baseline, norms and probes, by path below their folder.
     files: tuple[str, ...]
 
 
-def build_job(plan: Plan, options: JobOptions) -> Job:
-    """Build the job of a plan. Raises UserError."""
+def build_job(plan: Plan, options: JobOptions, *, trains: bool = True) -> Job:
+    """Build the job of a plan. One that `trains` nothing has a head and no workers.
+
+    Raises UserError.
+    """
     files = {plan.path.name: plan.path.read_bytes(), **own_files(plan)}
     # The name ends in a hash of all that decides what the job does. Weights do, although they are
     # not in the ConfigMap.
@@ -89,7 +89,7 @@ def build_job(plan: Plan, options: JobOptions) -> Job:
     name = f"{plan.sweep}-{_hash(files | weights, options.image)}"
     gpus = gpus_of_template(options.template)
     plan = placed(plan, gpus)
-    groups = worker_groups(plan, options)
+    groups = worker_groups(plan, options) if trains else ()
     rayjob = _rayjob(name, plan, options, gpus, groups, list(files))
     return Job(name, plan, gpus, rayjob, _config_map(name, plan, files), groups, tuple(files))
 
@@ -114,63 +114,6 @@ def gpus_of_template(path: Path) -> Gpus:
     if has_gpus:
         return Gpus(1, f"the workers of {where} have {GPU}")
     return Gpus(0, f"the workers of {where} have no {GPU} among their limits")
-
-
-def own_files(plan: Plan) -> dict[str, bytes]:
-    """Read the files of the user's claims, norms and probes, by path below their folder.
-
-    Raises UserError.
-    """
-    given = plan.claims
-    files = {given.given: given.text.encode()} if given is not None else {}
-    modules = {found for trial in plan.trials for found in _modules(trial)}
-    for kind, module in sorted(modules | _claimed(plan)):
-        origin = own.file_of(module)
-        if origin is None:
-            raise UserError(
-                f"{kind} {module}: it is part of an installed package, which the image may not "
-                "have. Put its file beside the sweep; or build an image with the package (FROM the "
-                f"image of `make image`, RUN pip install) and publish the {kind} under the "
-                f"entry-point group normsweep.{kind}s."
-            )
-        here = next(folder for folder in own.folders() if origin.is_relative_to(folder))
-        relative = origin.relative_to(here)
-        files[relative.as_posix()] = origin.read_bytes()
-        for parent in relative.parents[:-1]:
-            if (here / parent / "__init__.py").exists():
-                files[f"{parent.as_posix()}/__init__.py"] = (
-                    here / parent / "__init__.py"
-                ).read_bytes()
-    for path, content in files.items():
-        try:
-            content.decode()
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"{path}: not a text file ({error}). A compiled module needs an image that has it."
-            ) from None
-    if (size := sum(map(len, files.values()))) > MOST_FILE_BYTES:
-        raise UserError(
-            f"The files of your claims, norms and probes have {size} bytes in all, and a ConfigMap "
-            f"takes {MOST_FILE_BYTES}. Build an image with them (FROM the image of `make image`, "
-            "COPY) and publish them as a package."
-        )
-    return files
-
-
-def _claimed(plan: Plan) -> set[tuple[str, str]]:
-    """The modules of norms that only claims name, after their kind."""
-    norms = (norm.name for claim in own_claims(plan) for norm in claim.norms_named)
-    return {("norm", name.partition(":")[0]) for name in norms if ":" in name}
-
-
-def _modules(trial: Trial) -> list[tuple[str, str]]:
-    """The modules of norms and probes that are named by their class, each after its kind.
-
-    One that a package publishes under a name is in the image, or planning there would fail.
-    """
-    named = [("norm", NORMS[trial.spec.model.norm.name])]
-    named += [("probe", PROBES[name]) for name in trial.spec.observe.probes]
-    return [(kind, entry.name.partition(":")[0]) for kind, entry in named if ":" in entry.name]
 
 
 def _hash(files: Mapping[str, bytes], image: str) -> str:
@@ -283,7 +226,7 @@ def _template(path: Path) -> Object:
 def _entrypoint(name: str, plan: Plan, options: JobOptions, gpus: Gpus) -> list[str]:
     command = [
         "normsweep",
-        "run",
+        "run" if plan.gate is None else "regress",
         f"{FILES}/{plan.path.name}",
         "--address",
         "auto",
@@ -302,6 +245,8 @@ def _entrypoint(name: str, plan: Plan, options: JobOptions, gpus: Gpus) -> list[
     command += ["--auto-gpus", str(gpus.auto)]
     for root in options.data_roots:
         command += ["--data", root]
+    if plan.gate is not None and options.night:
+        command += ["--date", options.night]
     return command
 
 

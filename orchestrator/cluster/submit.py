@@ -29,7 +29,7 @@ from orchestrator.plan.states import State
 from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome
 from orchestrator.store.names import claim_name
-from orchestrator.store.trials import looks_at
+from orchestrator.store.trials import Look, looks_at
 from orchestrator.tracking.address import parse
 
 
@@ -57,17 +57,10 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     for warning in plan.warnings:
         print(warning)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
-    done = [look for look in looks.values() if look.has_ended]
-    if len(done) == len(plan.trials):
-        diverged = sum(look.state == State.DIVERGED for look in done)
-        diverging = f", {diverged} of them by diverging" if diverged else ""
-        those = (
-            f"all {len(done)} trials of {plan.sweep} have"
-            if len(done) > 1
-            else f"the one trial of {plan.sweep} has"
-        )
-        print(f"Nothing to do: {those} ended in {options.job.store}{diverging}.")
-        return TrialsFailed.exit_code if diverged and options.wait else 0
+    if all(look.has_ended for look in looks.values()):
+        if plan.gate is None:
+            return _nothing_to_do(plan, looks, options)
+        job = build_job(plan, options.job, trains=False)  # only judges
     unseen = check_names(kube, job, options.job)
     reached = {look.trial: look.step for look in looks.values() if not look.has_ended}
     _print_what(job, options.job, reached, says_device=waits_for_gpus(plan))
@@ -86,6 +79,19 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
         f"Made {job.name}. To follow it: normsweep status {job.name}, normsweep logs -f {job.name}"
     )
     return outcome(kube, job.name) if options.wait else 0
+
+
+def _nothing_to_do(plan: Plan, looks: Mapping[str, Look], options: SubmitOptions) -> int:
+    """Say that every trial of a sweep has ended; returns the exit code."""
+    diverged = sum(look.state == State.DIVERGED for look in looks.values())
+    diverging = f", {diverged} of them by diverging" if diverged else ""
+    those = (
+        f"all {len(looks)} trials of {plan.sweep} have"
+        if len(looks) > 1
+        else f"the one trial of {plan.sweep} has"
+    )
+    print(f"Nothing to do: {those} ended in {options.job.store}{diverging}.")
+    return TrialsFailed.exit_code if diverged and options.wait else 0
 
 
 def _attach(kube: Kube, job: Job, there: Object, options: SubmitOptions) -> int:
@@ -302,6 +308,8 @@ def _print_what(
         print(f"Placement: {gpus_in_words(job.gpus)}")
     for warning in too_large_for_a_gpu(plan.trials):
         print(f"Warning: {warning}")
+    if not job.groups:
+        print("  no workers: every trial has ended, and the head judges them")
     for group in job.groups:
         gpus = f", {group.pod_gpus} GPU" if group.gpus else ""
         cpus = group.cpus * group.workers

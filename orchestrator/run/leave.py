@@ -35,7 +35,7 @@ def leave() -> None:
 
 def is_driver(words: list[str]) -> bool:
     is_ours = any(word.endswith("normsweep") for word in words)
-    return is_ours and "run" in words and "--for-job" in words
+    return is_ours and "--for-job" in words and not {"run", "regress"}.isdisjoint(words)
 
 
 def wait_for(processes: list[psutil.Process], deadline_s: float) -> None:

@@ -14,6 +14,7 @@ from orchestrator.plan import load_plan
 from orchestrator.plan.sweep import LONGEST_NAME
 from tests.manifests import (
     K8S,
+    NIGHTLY_OVERLAY,
     README_OVERLAY,
     RENDERED,
     Object,
@@ -40,7 +41,8 @@ DNS_1035 = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 
 def test_every_folder_of_manifests_is_looked_at_here() -> None:
     found = {file.parent.relative_to(K8S).as_posix() for file in K8S.rglob("kustomization.yaml")}
-    assert found | {README_OVERLAY} == {*RENDERED, "queues"}, "queues are in the README's overlay"
+    of_overlays = {"queues", "nightly"}  # which are parts of the pages' overlays
+    assert found | {README_OVERLAY, NIGHTLY_OVERLAY} == {*RENDERED, *of_overlays}
 
 
 def test_every_object_is_valid_to_the_letter(objects: list[Object]) -> None:
@@ -75,6 +77,8 @@ MISSPELT = (
     ("LocalQueue", "spec.mispelt"),
     ("ResourceFlavor", "metadata.mispelt"),
     ("WorkloadPriorityClass", "mispelt"),
+    ("CronJob", "spec.mispelt"),
+    ("CronJob", "spec.jobTemplate.spec.podFailurePolicy.rules.0.mispelt"),
     ("RayJob", "mispelt"),
     ("RayJob", "metadata.mispelt"),
     ("RayJob", "spec.mispelt"),
@@ -93,7 +97,7 @@ MISSPELT = (
 
 @pytest.mark.parametrize(("kind", "path"), MISSPELT)
 def test_a_misspelt_field_is_refused(tmp_path: Path, kind: str, path: str) -> None:
-    items = [*render(README_OVERLAY), job_on_cpus(tmp_path).rayjob]
+    items = [*render(NIGHTLY_OVERLAY), job_on_cpus(tmp_path).rayjob]
     with pytest.raises(ValidationError, match="mispelt"):
         validate(changed(first(items, kind), path, {}))
 

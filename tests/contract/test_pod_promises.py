@@ -25,6 +25,7 @@ from tests.manifests import (
 
 Check = Callable[[Object], Iterator[str]]
 
+NIGHTLY = "normsweep-nightly"
 TOKENS = "/var/run/secrets/kubernetes.io/serviceaccount"
 VOLUMES = {
     "configMap",
@@ -67,7 +68,12 @@ def not_restricted(pod: Object) -> Iterator[str]:
 
 
 def with_token(pod: Object) -> Iterator[str]:
-    """Places where a pod holds its account's token. The autoscaler's container may mount it."""
+    """Places where a pod holds its account's token.
+
+    The autoscaler's container may mount it, and the nightly job's pod, which submits, has one.
+    """
+    if pod.get("serviceAccountName") == NIGHTLY:
+        return
     if pod.get("automountServiceAccountToken") is not False:
         yield "automountServiceAccountToken"
     volumes = {
@@ -197,6 +203,16 @@ def test_accounts_and_settings_that_a_pod_names_are_there(job: Job, overlay: str
 def test_submitter_head_and_every_group_of_workers_are_looked_at(job: Job) -> None:
     pods = [pod for where, pod in pods_of(job.rayjob) if not where.endswith(".autoscaler")]
     assert pods == [template["spec"] for template in templates(job)]
+
+
+def test_only_the_nightly_job_has_the_account_that_submits_by_itself(objects: list[Object]) -> None:
+    found = {
+        item["kind"]
+        for item in objects
+        for _, pod in pods_of(item)
+        if pod["serviceAccountName"] == NIGHTLY
+    }
+    assert found <= {"CronJob"}
 
 
 def test_only_the_head_of_a_job_that_scales_has_the_account_of_the_autoscaler(job: Job) -> None:

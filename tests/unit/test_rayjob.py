@@ -12,8 +12,9 @@ import pytest
 import torch
 import yaml
 
+from orchestrator.cluster.files import MOST_FILE_BYTES
 from orchestrator.cluster.options import TEMPLATE, JobOptions
-from orchestrator.cluster.rayjob import MOST_FILE_BYTES, Job, build_job
+from orchestrator.cluster.rayjob import Job, build_job
 from orchestrator.errors import UserError
 from orchestrator.initial import Finder
 from orchestrator.plan import load_plan
