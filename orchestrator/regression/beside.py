@@ -64,10 +64,15 @@ def as_recorded(trial: str) -> str:
 
 
 def without_seed(spec: RunSpec) -> dict[str, Any]:
-    """All that can change the weights of a trial, but for its seed."""
-    said = spec.model_dump(mode="json", include={"model", "task", "data", "training"})
-    del said["training"]["seed"], said["training"]["initial_strict"]
-    return said
+    """All that can change the weights of a trial, but for its seed.
+
+    Defaults of the recipe are left out, so that a field that is added later changes nothing.
+    """
+    recipe = spec.training.model_dump(
+        mode="json", exclude={"seed", "initial_strict"}, exclude_defaults=True
+    )
+    said = spec.model_dump(mode="json", include={"model", "task"})
+    return {**said, "data": spec.data.train_sha256, "training": recipe}
 
 
 def _there(cell: Cell, specs: Mapping[str, RunSpec]) -> dict[int, str]:

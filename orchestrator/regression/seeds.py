@@ -11,6 +11,7 @@ from orchestrator.regression.cases import Case, seeds_in_words
 from orchestrator.regression.measured import Key, Measured, Shown, Verdict
 from orchestrator.statistics.growth import over_seeds
 from orchestrator.statistics.interval import Interval, Unknown
+from orchestrator.statistics.paired import LARGEST
 
 LARGEST_EXPONENT = 709.0  # of e, that a float holds
 
@@ -61,18 +62,18 @@ def of_seeds(
 ) -> Measured:
     """The answer from oriented numbers by seed, or from the reasons why there are none.
 
-    `compared`: they are differences from the reference. Minus infinity, and a candidate that
-    diverged, fail for certain.
+    `compared`: they are differences from the reference. A number below -LARGEST, and a candidate
+    that diverged, fail for certain.
     """
     values = {
         seed: value
         for seed, value in sorted(found.items())
-        if not isinstance(value, Unknown) and not math.isnan(value) and value < math.inf
+        if not isinstance(value, Unknown) and not math.isnan(value) and value <= LARGEST
     }
     absent = {seed: _why(value) for seed, value in sorted(found.items()) if seed not in values}
     left_out = by_reason(absent)
-    worst = [seed for seed, value in values.items() if value == -math.inf]
-    why = case.diverged or (f"not finite ({seeds_in_words(worst)})" if worst else "")
+    worst = {seed: _beyond(limit, value) for seed, value in values.items() if value < -LARGEST}
+    why = case.diverged or ", ".join(f"{said} (seed {seed})" for seed, said in worst.items())
     interval: Interval | Unknown
     exact: Verdict | None = None
     if why:
@@ -111,7 +112,14 @@ def of_seeds(
 def _why(value: float | Unknown) -> str:
     if isinstance(value, Unknown):
         return value.reason
-    return "not a number" if math.isnan(value) else "infinite, which no mean can hold"
+    if math.isnan(value):
+        return "not a number"
+    return f"{value:.3g}, of which no mean can be taken"
+
+
+def _beyond(limit: Limit, value: float) -> str:
+    """What is said of a number that is too bad to compute with."""
+    return "not finite" if value == -math.inf else f"{limit.shown(value):.3g}"
 
 
 def by_reason(absent: Mapping[int, str]) -> tuple[str, ...]:

@@ -208,6 +208,27 @@ def test_a_candidate_that_failed_is_undecided_with_the_reason(tmp_path, store):
         assert one.exact is None
 
 
+def test_a_candidate_that_cannot_be_imported_is_undecided_wherever_others_are_judged(
+    tmp_path, store
+):
+    asked = {
+        **dict.fromkeys(("growth", "entropy", "step_time", "memory"), 1.0),
+        **dict.fromkeys(("parameters", "weights"), "equal"),
+        "fp16": "finite",
+        "at_most": {"train/loss": 1.0},
+    }
+    plan = gated_plan(tmp_path, asked, seeds=2, widths=(12, 24))
+    why = "no module 'nowhere'"
+    plan = replace(plan, gate=replace(plan.gate, unavailable=(("nowhere.norms:Mine", why),)))
+    write_all(store, plan, {})
+    found = measured(plan, store)
+    lost = {key[::2]: one for key, one in found.items() if key[1] == "nowhere.norms:Mine"}
+    assert lost.keys() == {key[::2] for key in found if key[1] == "i_ln"}
+    for one in lost.values():
+        assert one.values == Unknown(f"could not be trained: {why}")
+        assert (one.exact, one.trials, one.seeds) == (None, (), ())
+
+
 def test_a_baseline_that_is_not_there_cannot_be_compared_with(tmp_path, store):
     plan = gated_plan(tmp_path, {"parameters": "equal"}, norms=("i_ln",), seeds=2)
     write_all(store, plan, {})

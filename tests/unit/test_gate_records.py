@@ -275,15 +275,17 @@ def test_a_metric_that_nobody_recorded_names_the_closest(tmp_path, store):
 
 
 def test_values_that_are_not_numbers_decide_nothing_and_infinite_ones_fail(tmp_path, store):
-    plan = plan_for(tmp_path, at_most={"a": 1.0, "b": 1.0}, at_least={"b": 1.0})
+    plan = plan_for(tmp_path, at_most={"a": 1.0, "b": 1.0, "c": 1.0}, at_least={"b": 1.0})
     for trial in plan.trials:
         seed = trial.axes["seed"]
         values = {"a": math.nan if seed == 1 else 0.5 + seed, "b": math.inf if seed == 1 else seed}
-        write(store, trial, curve=at_the_end(**values))
+        write(store, trial, curve=at_the_end(c=1.7e308, **values))
     found = measured(plan, store)
+    c = found["at_most c", "i_ln", PLACE]
+    assert c.exact == "fail" and c.said.startswith("1.7e+308 (seed 0), ")
     a = found["at_most a", "i_ln", PLACE]
     assert a.seeds == (0, 2) and a.left_out == ("seed 1: not a number",) and a.exact is None
     b = found["at_most b", "i_ln", PLACE]
     assert b.exact == "fail" and b.said == "not finite (seed 1)"
     b = found["at_least b", "i_ln", PLACE]
-    assert b.exact is None and b.left_out == ("seed 1: infinite, which no mean can hold",)
+    assert b.exact is None and b.left_out == ("seed 1: inf, of which no mean can be taken",)
