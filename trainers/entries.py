@@ -204,6 +204,11 @@ class Catalog:
     def names(self) -> tuple[str, ...]:
         return (*self.entries, *self.presets)
 
+    @property
+    def registered(self) -> tuple[str, ...]:
+        """The names of all entries: the table's in its order, then those of installed packages."""
+        return (*self.entries, *sorted(self._published().keys() - self.entries.keys()))
+
     def __getitem__(self, name: str) -> Entry:
         """The entry of this name.
 

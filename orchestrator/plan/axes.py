@@ -29,7 +29,9 @@ Role = Literal["model", "task", "recipe", "size", "repeat"]
 NAME_ORDER: tuple[Role, ...] = ("task", "size", "recipe", "model", "repeat")
 LARGEST_GRID = 4_000  # points; planning one takes a millisecond
 COMPARED = "norm"  # what sweeps compare: the rows of a table, the colours of a figure
-OPEN_AXIS = "norm"  # the one axis that takes `package.module:Class`
+OPEN_AXIS = "norm"  # the one axis that takes `package.module:Class`, and `all`
+ALL = "all"  # every norm of the catalogue, and every one that an installed package publishes
+CHOICES = "names or {name, knob: value}"
 NOT_AXES = {
     "initial": (
         "cannot be an axis: `training.initial` gives weights to start from, "
@@ -41,6 +43,10 @@ NOT_AXES = {
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def _norms_as_tuple(value: Any) -> Any:
+    return (ALL,) if value == ALL else _as_tuple(value)
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Axis:
     letter: str = ""  # before a value where space is short, in place of the name
     left_out: tuple[Any, ...] | None = None
     is_always: bool = False
-    meaning: str = "names or {name, knob: value}"
+    meaning: str = CHOICES
 
     @property
     def catalog(self) -> Catalog | None:
@@ -93,11 +99,17 @@ class Axis:
     def each(self, wanted: Any) -> list[Any]:
         """The values that a match or an `include` gives: one, or a list of them."""
         if not isinstance(wanted, list):
-            return [wanted]
+            return self.spread(wanted)
         # Where a value is a list itself (`betas`), only a list of lists is several of them.
         takes_lists = get_origin(getattr(self.check, "__origin__", None)) is tuple
         is_one = takes_lists and not any(isinstance(item, list) for item in wanted)
-        return [wanted] if is_one else wanted
+        return [wanted] if is_one else [one for item in wanted for one in self.spread(item)]
+
+    def spread(self, value: Any) -> list[Any]:
+        """The values that one in the file stands for: `all` for every norm, without knobs."""
+        if self.name == OPEN_AXIS and value in (ALL, Choice(name=ALL)) and self.catalog is not None:
+            return [Choice(name=name) for name in self.catalog.registered]
+        return [value]
 
     def label_of(self, value: Any) -> Any:
         """A value as people read and match it: a name, a number, `[0.9,0.99]`, `none`."""
@@ -127,7 +139,15 @@ class Axis:
 
 LINES = (
     Axis("backbone", "model", BACKBONES, "backbone", is_always=True),
-    Axis("norm", "model", NORMS, "norm", is_always=True),
+    Axis(
+        "norm",
+        "model",
+        NORMS,
+        "norm",
+        is_always=True,
+        meaning=f"{CHOICES}; `all` for every norm below and every one that an installed package "
+        "publishes",
+    ),
     Axis("task", "task", TASKS, "task", is_always=True),
     Axis(
         "width",
@@ -202,7 +222,8 @@ def _values(axis: Axis) -> tuple[Any, Any]:
         default = Field(axis.left_out, description=axis.meaning)
     else:
         values, default = values | None, Field(None, description=axis.meaning)
-    return Annotated[values, BeforeValidator(_as_tuple)], default
+    listed = _norms_as_tuple if axis.name == OPEN_AXIS else _as_tuple
+    return Annotated[values, BeforeValidator(listed)], default
 
 
 AXES_MODEL: type[Part] = create_model(  # type: ignore[call-overload]

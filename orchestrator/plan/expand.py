@@ -5,8 +5,8 @@ Points that are the same trial are folded into one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from orchestrator.plan.axes import AXES, CATALOGS, Axis, axes_named, trial_name
 from orchestrator.plan.claims import ClaimFile, read_claim_file
 from orchestrator.plan.cost import Cost, beyond_reach, cost_of
 from orchestrator.plan.fit import sharing_problems
-from orchestrator.plan.gate import GatePlan
-from orchestrator.plan.grid import Excluded, Grid, Point
+from orchestrator.plan.gate import Gate, GatePlan
+from orchestrator.plan.gate_names import Baselines, GateReader, Norms, resolved, seed_warning
+from orchestrator.plan.grid import Excluded, Grid, Point, Value
 from orchestrator.plan.identity import BadSource, trial_id, why_missing
 from orchestrator.plan.initial import Initial, InitialFinder, Start, Starts
+from orchestrator.plan.norm_sources import Sources
 from orchestrator.plan.placement import Placements
 from orchestrator.plan.sets import DataSets
 from orchestrator.plan.source import Location, Problem, Source
@@ -109,16 +111,33 @@ class Plan:
 
 
 def load_plan(
-    path: Path, find: Callable[[str], ImageSet] = find_set, initial: InitialFinder | None = None
+    path: Path,
+    find: Callable[[str], ImageSet] = find_set,
+    initial: InitialFinder | None = None,
+    *,
+    writes_baseline: bool = False,
 ) -> Plan:
     """Read and expand a sweep file.
 
     `find` returns a data set by its name, or raises DatasetProblem. `initial` finds weights to
-    start from. Raises UserError with all problems of the file.
+    start from. With `writes_baseline` the file of its gate's baseline need not exist yet. Raises
+    UserError with all problems of the file, EnvironmentProblem if a gate needs torch's version and
+    there is none.
     """
-    own.look_in(path.parent, Path.cwd())
-    source, sweep, name = read_sweep(path)
-    return _Expansion(source, sweep, find, initial).plan(name)
+
+    def expansion(one: Path) -> _Expansion:
+        own.look_in(one.parent, Path.cwd())
+        source, sweep, name = read_sweep(one)
+        return _Expansion(source, sweep, name, find, initial)
+
+    def norms_in(other: Path) -> list[Choice]:
+        """The norms that another sweep trains. What its own gate compares does not matter here."""
+        try:
+            return [trial.spec.model.norm for trial in expansion(other).plan(None).trials]
+        finally:
+            own.look_in(path.parent, Path.cwd())
+
+    return expansion(path).plan(Baselines(norms_in, writes_baseline))
 
 
 class _Expansion:
@@ -128,12 +147,17 @@ class _Expansion:
         self,
         source: Source,
         sweep: Sweep,
+        name: str,
         find: Callable[[str], ImageSet],
         initial: InitialFinder | None,
     ) -> None:
         self.source = source
         self.sweep = sweep
+        self.name = name
         self.problems: dict[tuple[Location, str], Problem] = {}
+        self.sources = Sources() if sweep.gate is not None else None
+        # A gate's norms whose source cannot be read, by label.
+        self.missing: dict[str, Problem] = {}
         self.sets = DataSets(sweep.data, find, self._problem)
         self.grid = Grid(source, sweep, self._problem)
         self.placements = Placements(
@@ -143,8 +167,9 @@ class _Expansion:
             source, sweep, initial, report=self._problem, read_match=self.grid.rule
         )
 
-    def plan(self, name: str) -> Plan:
-        self.starts.read(name)
+    def plan(self, baselines: Baselines | None) -> Plan:
+        """The plan. Without `baselines` its gate is left out, but its trials are a gate's."""
+        self.starts.read(self.name)
         for i, probe in enumerate(self.sweep.observe.probes):
             if why := why_missing(PROBES[probe]):
                 self._problem(("observe", "probes", i), why)
@@ -167,10 +192,14 @@ class _Expansion:
             self._problem(problem.location, problem.message)
         warnings = (*self.starts.finish(), *self.sets.notes)
         claims = read_claim_file(self.source, self.sweep.claims, self._problem)
+        gate = None
+        if self.sweep.gate is not None and baselines is not None:
+            gate = self._gate(self.sweep.gate, trials.values(), baselines)
+            warnings += tuple(map(self.source.placed, self._warnings(gate, trials.values())))
         self._raise_if_any()
         weights = self.starts.weights
         return Plan(
-            name,
+            self.name,
             self.source,
             tuple(trials.values()),
             tuple(excluded),
@@ -178,7 +207,29 @@ class _Expansion:
             weights,
             warnings,
             claims,
+            gate,
         )
+
+    def _gate(
+        self, asked: Gate, trials: Collection[Trial], baselines: Baselines
+    ) -> GatePlan | None:
+        norms = Norms(
+            {label: resolved(norm) for label, norm in self.grid.labelled("norm").items()},
+            {str(trial.axes["norm"]) for trial in trials},
+            {label: problem.message for label, problem in self.missing.items()},
+            is_whole=not self.problems,
+        )
+        reader = GateReader(self.source, asked, baselines, self._problem)
+        return reader.read(norms, self.sweep.data.evaluate)
+
+    def _warnings(self, gate: GatePlan | None, trials: Collection[Trial]) -> Iterator[Problem]:
+        for label, problem in self.missing.items():
+            yield replace(problem, message=f"{label} is left out: {problem.message}")
+        if gate is not None and (
+            why := seed_warning(gate.asked, {trial.spec.training.seed for trial in trials})
+        ):
+            given: Location = ("axes", "seed")
+            yield Problem(given if given in self.source.positions else ("gate",), why)
 
     def _problem(self, location: Location, message: str) -> None:
         # Many points of the grid may have the same problem, which is reported once.
@@ -213,7 +264,7 @@ class _Expansion:
                 placement=placed.spec,
             )
             trial = Trial(
-                trial_id(spec),
+                trial_id(spec, None if self.sources is None else self.sources.parts(spec)),
                 point.labels,
                 spec,
                 cost_of(spec),
@@ -228,7 +279,7 @@ class _Expansion:
                 )
             return None
         except (ModuleNotFoundError, BadSource) as error:  # about the source of a user's own norm
-            self._problem(point.values["norm"].location, str(error))
+            self._source_problem(point.values["norm"], str(error))
             return None
         if why := beyond_reach(trial.cost):
             self._problem(("axes",), f"{trial.name}: {why}")
@@ -236,6 +287,14 @@ class _Expansion:
         if start is not None:
             self.starts.check(start, spec, trial.name)
         return trial
+
+    def _source_problem(self, norm: Value, why: str) -> None:
+        if self.sources is not None:  # a gate judges the other candidates all the same
+            self.missing.setdefault(norm.label, Problem(norm.location, why))
+            return
+        # Where a package publishes the norm, or `all` stands in the file, the name is not in `why`.
+        named = "" if ":" in norm.label else f"{norm.label}: "
+        self._problem(norm.location, f"{named}{why}")
 
     def _fits(self, point: Point, task: Choice) -> bool:
         """Whether the backbone can have its size, its task and the norms at its ends.

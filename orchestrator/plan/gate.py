@@ -90,7 +90,8 @@ class GatePlan:
     Exactly one of the three says what candidates are compared with: `norm` is the label of a norm
     of the sweep (`layer_norm`, `i_ln[rescale=False]`), `file` a baseline file, `sweep` another
     sweep's file. With the latter two a candidate is compared with the same norm there.
-    `candidates` are labels.
+    `candidates` are labels. `unavailable` are candidates that cannot be trained, because their
+    package or file is missing or is not Python: label and reason.
     """
 
     asked: Gate
@@ -98,3 +99,4 @@ class GatePlan:
     norm: str = ""
     file: Path | None = None
     sweep: Path | None = None
+    unavailable: tuple[tuple[str, str], ...] = ()

@@ -6,6 +6,7 @@ This machine's GPUs are found without torch, which takes seconds to import.
 from __future__ import annotations
 
 import os
+import platform
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -90,6 +91,24 @@ def of_this_machine(root: Path = Path("/"), environment: Mapping[str, str] = os.
     known = [size for size in sizes if size is not None]
     memory_gb = min(known) if known and len(known) == len(sizes) else None
     return Gpus(1, f"this machine has {counted(found, filter(None, kinds))}", memory_gb)
+
+
+def processor(*, on_gpu: bool, root: Path = Path("/")) -> str:
+    """The model of what a rank of this machine computes on: its GPUs, or else its CPU.
+
+    Models give other bits than others. "" if the machine does not say.
+    """
+    found = (root / "proc/driver/nvidia/gpus").glob("*/information") if on_gpu else ()
+    if models := sorted({_model(path) for path in found} - {""}):
+        return ", ".join(models)
+    if on_gpu:
+        return ""
+    try:
+        said = (root / "proc/cpuinfo").read_text(errors="replace")
+    except OSError:
+        said = ""
+    model = re.search(r"^model name\s*:\s*(.+?)\s*$", said, re.MULTILINE)
+    return model[1] if model else platform.machine()
 
 
 def _model(information: Path) -> str:

@@ -73,6 +73,11 @@ class Grid:
         """The number of points, including those that `exclude` takes out; none is built for it."""
         return sum(math.prod(map(len, axes.values())) for axes in (self._axes, *self._added))
 
+    def labelled(self, axis: str) -> dict[Any, Any]:
+        """The values of an axis by label, with those that only an `include` adds."""
+        parts = (self._axes, *self._added)
+        return {value.label: value.value for axes in parts for value in axes[axis]}
+
     def points(self) -> tuple[list[Point], list[Excluded]]:
         """The points to train, and those left out. Call it for at most LARGEST_GRID points only."""
         kept: list[Point] = []
@@ -128,11 +133,13 @@ class Grid:
         if given is None:
             return [self._left_out(axis)]
         values: dict[Any, Value] = {}
-        for i, value in enumerate(given):
-            label = axis.label_of(value)
-            if label in values:
-                self._problem(("axes", axis.name, i), f"{label} is in this axis already")
-            values.setdefault(label, Value(value, label, ("axes", axis.name, i)))
+        for i, written in enumerate(given):
+            spread = axis.spread(written)
+            for value in spread:
+                label = axis.label_of(value)
+                if label in values and spread == [written]:
+                    self._problem(("axes", axis.name, i), f"{label} is in this axis already")
+                values.setdefault(label, Value(value, label, ("axes", axis.name, i)))
         return list(values.values())
 
     def _left_out(self, axis: Axis) -> Value:

@@ -14,6 +14,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,13 @@ ID_DIGITS = 16
 RECIPE = 2
 
 
-def trial_id(spec: RunSpec) -> str:
-    """The first 16 hexadecimal digits of the sha256 of the identity."""
-    text = json.dumps(identity(spec), sort_keys=True, separators=(",", ":"), allow_nan=False)
+def trial_id(spec: RunSpec, gate: Mapping[str, str] | None = None) -> str:
+    """The first 16 hexadecimal digits of the sha256 of the identity.
+
+    `gate` is what a gate's trials have besides (orchestrator.plan.norm_sources).
+    """
+    parts = identity(spec) if gate is None else {**identity(spec), "gate": dict(gate)}
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
 
 
@@ -102,7 +107,7 @@ def depends_on_micro_batch(norm: Entry) -> bool:
         return bool(norm.facts.get("statistics_of_micro_batch"))
     module, _, name = norm.target.partition(":")
     try:
-        return _says_so(_file_of(module).read_bytes(), name)
+        return _says_so(file_of(module).read_bytes(), name)
     except (OSError, ModuleNotFoundError):
         return False
 
@@ -145,7 +150,11 @@ def source_sha256(entry: Entry) -> str:
     `package/__init__.py` only re-exports has to be named by the module that defines it. A compiled
     module is hashed byte by byte. Raises ModuleNotFoundError, BadSource.
     """
-    path = _file_of(entry.target.partition(":")[0])
+    return file_sha256(file_of(entry.target.partition(":")[0]))
+
+
+def file_sha256(path: Path) -> str:
+    """Hash the syntax tree of a Python file, or the bytes of a compiled one. Raises BadSource."""
     try:
         content = path.read_bytes()
         return (
@@ -194,7 +203,8 @@ def _names_in(source: bytes) -> set[str] | None:
     return None if "*" in names else names
 
 
-def _file_of(module: str) -> Path:
+def file_of(module: str) -> Path:
+    """The file of a module from outside the project, not imported. Raises ModuleNotFoundError."""
     if (file := own.file_of(module)) is not None:
         return file
     top, *inner = module.split(".")

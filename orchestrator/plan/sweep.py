@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from orchestrator.plan.axes import AXES, CATALOGS, LINES, NOT_AXES, OPEN_AXIS, Axes
+from orchestrator.plan.axes import ALL, AXES, CATALOGS, LINES, NOT_AXES, OPEN_AXIS, Axes
 from orchestrator.plan.gate import Gate
 from orchestrator.plan.limits import shown
 from orchestrator.plan.source import Location, Problem, Source, read_source
@@ -158,6 +158,10 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
     problems = []
     for axis, catalog in CATALOGS.items():
         for i, choice in enumerate(getattr(sweep.axes, axis)):
+            if axis == OPEN_AXIS and choice.name == ALL:
+                message = "`all` takes every norm as it is: give knobs to one norm, by its name"
+                problems += [Problem(("axes", axis, i, knob), message) for knob in choice.knobs]
+                continue
             if ":" in choice.name and axis != OPEN_AXIS:
                 message = (
                     f"{choice.name!r}: only a norm may be your own class. "
@@ -250,6 +254,12 @@ def _fields_at(location: Location) -> tuple[str, ...]:
     """The fields that the model at `location` has."""
     model: Any = Sweep
     for part in location:
-        if isinstance(part, str) and issubclass(model, BaseModel) and part in model.model_fields:
-            model = model.model_fields[part].annotation
+        if isinstance(part, str) and part in model.model_fields:
+            annotation = model.model_fields[part].annotation
+            models = (annotation, *get_args(annotation))  # `Gate | None` has two
+            model = next((one for one in models if _is_model(one)), model)
     return tuple(model.model_fields)
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

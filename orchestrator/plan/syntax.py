@@ -32,12 +32,13 @@ class Unparsable(ValueError):
 def syntax_sha256(source: bytes) -> str:
     """Hash a file's content, in the encoding that it declares. Raises Unparsable."""
     digest = hashlib.sha256()
-    for text in _written(_parsed(source)):
+    for text in _written(parsed(source)):
         digest.update(text.encode())
     return digest.hexdigest()
 
 
-def _parsed(source: bytes) -> ast.Module:
+def parsed(source: bytes) -> ast.Module:
+    """The tree of a file's content, without warnings. Raises Unparsable."""
     if b"\0" in source:  # Python's own error differs between versions, and has no line
         line = source[: source.index(b"\0")].count(b"\n") + 1
         raise Unparsable(line, "a null byte: not a text file")

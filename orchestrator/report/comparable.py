@@ -3,19 +3,20 @@
 Two trials are compared if they differ in nothing but the norm and what belongs to it (the ends of
 the network, the standardisation of inputs), their placement, and what was observed. So they agree
 in the rest of the spec, the commit of the code, the step of the final score, the images, and how
-these were scored.
+these were scored. A frame may ask for others of RECORDED in place of the commit.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.plan.states import State
 from orchestrator.report.frame import Frame, in_words, parts, records
+from orchestrator.store.trials import Look
 from trainers.catalog import METRICS
 from trainers.spec import RunSpec
 
@@ -28,6 +29,15 @@ OF_THE_NORM = frozenset(
 )
 # What cannot change the weights, or only says how `initial` was read.
 NOT_COMPARED = frozenset({"version", "observe", "placement", "training.initial_strict"})
+# What a trial's attempts recorded, by the names in `Frame.agree`. A build of torch is not told from
+# another one of the same version: its machine is.
+RECORDED: Mapping[str, Callable[[Look], Sequence[str]]] = {
+    "commit": lambda look: [attempt.get("commit", "") for attempt in look.tried],
+    "torch": lambda look: [
+        attempt.get("versions", {}).get("torch", "").partition("+")[0] for attempt in look.tried
+    ],
+    "machine": lambda look: [rank.get("processor", "") for rank in look.ranks],
+}
 SHA256 = re.compile(r"[0-9a-f]{13,64}")
 MOST_NAMED = 3
 
@@ -181,9 +191,9 @@ def facts_of(frame: Frame, trial: str) -> dict[str, str]:
     for spec in frame.recorded.get(trial, ()):
         for name, value in _fields(spec):
             facts.setdefault(name, []).append(_short(value))
-    tried = frame.looks[trial].tried if trial in frame.looks else ()
-    commits = [_short(attempt.get("commit") or NOT_RECORDED) for attempt in tried]
-    facts["commit"] = commits or [NOT_RECORDED]
+    for name in frame.agree:
+        said = RECORDED[name](frame.looks[trial]) if trial in frame.looks else ()
+        facts[name] = [_short(value or NOT_RECORDED) for value in said] or [NOT_RECORDED]
     return {name: ", then ".join(dict.fromkeys(values)) for name, values in facts.items()}
 
 

@@ -40,7 +40,8 @@ class Frame:
     """A sweep's trials and points, and the attempts they come from (`attempt.json` as written).
 
     `recorded` has the specs that each trial's attempts recorded, `damage` a sentence for each
-    damaged file, `looks` the look at each trial.
+    damaged file, `looks` the look at each trial. `agree` names what comparable trials agree in
+    besides their specs (orchestrator.report.comparable.RECORDED).
     """
 
     trials: pd.DataFrame
@@ -51,6 +52,7 @@ class Frame:
     looks: Mapping[str, Look] = field(default_factory=dict)
     axes: tuple[Axis, ...] = axes_named(())
     images: pd.DataFrame = field(default_factory=pd.DataFrame)
+    agree: tuple[str, ...] = ("commit",)
 
     @property
     def tables_by(self) -> list[str]:

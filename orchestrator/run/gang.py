@@ -28,6 +28,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.datasets.roots import DataRoots
 from orchestrator.initial import fetch_initial
+from orchestrator.plan.gpus import processor
 from orchestrator.run.shipping import Shipped, Shipping
 from orchestrator.store import open_store
 from orchestrator.store.attempts import ALIVE_EVERY_S
@@ -103,6 +104,7 @@ class Worker:
             "rank": self._rank,
             "host": platform.node(),
             "cuda_visible_devices": self._visible_devices(),
+            "processor": processor(on_gpu=self._job.spec.placement.gpus > 0),
         }
 
     def _visible_devices(self) -> str:

@@ -2,7 +2,7 @@
 
 trials/<id>/spec.json
 trials/<id>/attempts/<n>/attempt.json     made exclusively: host, time, versions, the spec it trains
-trials/<id>/attempts/<n>/ranks.json       the host of each rank, and the GPUs that it sees
+trials/<id>/attempts/<n>/ranks.json       the host of each rank, and what it computes on
 trials/<id>/attempts/<n>/start.json       how it began: anew, or from which checkpoint
 trials/<id>/attempts/<n>/alive.json       renewed while it runs
 trials/<id>/attempts/<n>/failure.json     why it ended without a result
@@ -115,7 +115,7 @@ def read_attempts(
 def write_ranks(
     store: Store, trial_id: str, attempt: int, ranks: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Record the host of each rank of an attempt, and the GPUs that it sees."""
+    """Record the host of each rank of an attempt, and what it computes on."""
     store.put_once(attempt_key(trial_id, attempt, "ranks.json"), encoded(list(ranks)))
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from orchestrator.plan import Plan
 from orchestrator.plan.states import State
@@ -75,6 +75,7 @@ class Look:
     undefined: Mapping[str, str] = field(
         default_factory=dict
     )  # why scalars of probes have no value
+    ranks: tuple[Record, ...] = ()  # of all attempts: host, and what it computes on
 
     @property
     def has_ended(self) -> bool:
@@ -216,6 +217,7 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, Journals,
             recorded_specs(kept, tried),
             listing.evaluations,
             undefined_in(events),
+            tuple(rank for found in attempts for rank in found.rank_records),
         ),
         lines,
         events,
@@ -229,7 +231,7 @@ class _AttemptFiles:
     record: Record | Damaged | None = None
     failure: Record | Damaged | None = None
     start: Record | Damaged | None = None
-    ranks: Record | Damaged | None = None
+    ranks: list[Record] | Damaged | None = None
     alive: Record | Damaged | None = None
 
     @classmethod
@@ -245,14 +247,21 @@ class _AttemptFiles:
             read_attempt(store, trial_id, number),
             failure_at(store, trial_id, number) if there("failure.json") else None,
             read_start(store, trial_id, number) if there("start.json") else None,
-            read_record(store, ranks, records.RANKS) if there("ranks.json") else None,
+            cast(
+                "list[Record] | Damaged | None",
+                read_record(store, ranks, records.RANKS) if there("ranks.json") else None,
+            ),
             read_alive(store, trial_id, number)
             if number == listing.newest and there("alive.json")
             else None,
         )
 
     @property
-    def all(self) -> tuple[Record | Damaged | None, ...]:
+    def rank_records(self) -> list[Record]:
+        return self.ranks if isinstance(self.ranks, list) else []
+
+    @property
+    def all(self) -> tuple[object, ...]:
         return self.record, self.failure, self.start, self.ranks, self.alive
 
 

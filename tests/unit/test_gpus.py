@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from orchestrator.plan.fit import (
     wants_cuda,
     with_placement,
 )
-from orchestrator.plan.gpus import of_this_machine
+from orchestrator.plan.gpus import of_this_machine, processor
 from orchestrator.run.options import RunOptions
 from orchestrator.run.ray import gpus_of, refuse_without_cuda
 from tests.sweeps import write_sweep
@@ -350,3 +351,17 @@ def test_cuda_that_an_override_asks_for_is_reported_at_the_override(tmp_path: Pa
 
 def test_trials_on_the_cpu_need_no_cuda(tmp_path: Path) -> None:
     assert wants_cuda(plan_of(tmp_path, "device: auto"), "nothing here has") == []
+
+
+def test_a_rank_says_what_it_computes_on(tmp_path):
+    assert processor(on_gpu=False, root=tmp_path) == platform.machine()
+    (tmp_path / "proc").mkdir()
+    cores = "".join(f"processor\t: {i}\nmodel name\t: AMD EPYC 9654 \n\n" for i in range(2))
+    (tmp_path / "proc/cpuinfo").write_text(cores)
+    assert processor(on_gpu=True, root=tmp_path) == ""
+    for slot in ("0000:01", "0000:02"):
+        folder = tmp_path / "proc/driver/nvidia/gpus" / slot
+        folder.mkdir(parents=True)
+        (folder / "information").write_text("Model: \t\t NVIDIA H200\nIRQ: 1\n")
+    assert processor(on_gpu=True, root=tmp_path) == "NVIDIA H200"
+    assert processor(on_gpu=False, root=tmp_path) == "AMD EPYC 9654"
