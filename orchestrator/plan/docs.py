@@ -10,7 +10,9 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from orchestrator.plan.axes import AXES_MODEL, CATALOGS, LINES, OPEN_AXIS
+from orchestrator.plan.axes import ALL, AXES_MODEL, CATALOGS, LINES, OPEN_AXIS
+from orchestrator.plan.gate import Gate
+from orchestrator.plan.gate_names import BASELINE_FILE
 from orchestrator.plan.sweep import Data, ModelOverrides, Resources, Sweep
 from orchestrator.plan.training import Training
 from trainers.catalog import METRICS, PROBES, TASKS, Catalog, Entry, Knob
@@ -20,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "sweep-file.md"
 SCHEMA = ROOT / "sweeps" / "schema.json"
 OWN_CLASS = {"type": "string", "pattern": r"^[\w.]+:\w+$"}
+LABEL = {"type": "string", "pattern": r"^[\w.:]+\[.+\]$"}
 
 HEAD = """\
 # The sweep file
@@ -124,6 +127,33 @@ training:
   from there. So a sweep continues after the file is gone, or on a cluster that never had it: the
   store records, by the sweep's name, which content the file had.
 
+## A gate
+
+`gate` asks whether norms are still as good as a baseline. `normsweep regress FILE` trains what the
+store lacks and judges it; the shortest gate is this one.
+
+```yaml
+# Is any norm worse than LayerNorm?
+axes: {backbone: [swinir-tiny], norm: all, task: [sr_x2], seed: [0, 1, 2, 3, 4]}
+gate: {baseline: layer_norm, margin: 0.1}
+```
+
+- The **baseline** is a norm of the sweep, written as in `axes` or by its label. Or it is a file,
+  beside the sweep file or below: `NAME.json` as `normsweep regress FILE --update-baseline` wrote
+  it, or another sweep, `NAME.yaml`. With a file, a candidate is compared with the same norm there.
+- **Candidates** are all other norms of the sweep, or those of `candidates`. `norm: all` takes every
+  norm of the catalogue with its default knobs, then every norm that an installed package publishes
+  under `normsweep.norms`, so that a new one is judged without an edit. A list may have `all` beside
+  norms with knobs: `[all, {name: i_ln, rescale: false}]`; a match may have it as well.
+- A field that is left out is not judged, except `margin`: write `margin: null` to judge other
+  things alone. Scores need two seeds at least, and are judged well with five.
+- The **trials of a gate are its own**. Their ids also cover the code of their norms (its file and
+  the files of `trainers/norms`, of your own or of its package that it imports, without comments and
+  formatting) and the version of torch. So a night trains the norms whose code has changed, and all
+  of them under a new torch.
+- A norm whose package or file is missing, or is not Python, is left out with a warning, and the
+  others are judged. Only the baseline must be there.
+
 """
 
 TAIL = """\
@@ -163,6 +193,7 @@ def page() -> str:
         ("`training`", Training),
         ("`observe`", Cadences),
         ("`resources`", Resources),
+        ("`gate`", Gate),
     ]
     for title, model in parts:
         lines.append(f"## {title}\n\n{_first_line(model)}\n")
@@ -212,9 +243,22 @@ def schema() -> dict[str, Any]:
     Catalogue axes take names of their catalogue, or mappings that begin with one.
     """
     made = Sweep.model_json_schema()
+    axes = made["$defs"]["Axes"]["properties"]
     for axis, catalog in CATALOGS.items():
-        items = made["$defs"]["Axes"]["properties"][axis]["items"] = _choice(catalog)
-        assert items
+        assert axes[axis]["items"]
+        axes[axis]["items"] = _choice(catalog, *([{"const": ALL}] if axis == OPEN_AXIS else []))
+    described = axes[OPEN_AXIS].pop("description")
+    axes[OPEN_AXIS] = {
+        "anyOf": [{"const": ALL}, axes[OPEN_AXIS]],
+        "description": described,
+    }
+    norm, gate = CATALOGS[OPEN_AXIS], made["$defs"]["Gate"]["properties"]
+    file = {"type": "string", "pattern": f"^{BASELINE_FILE}$"}
+    gate["baseline"] = {
+        **_choice(norm, LABEL, file),
+        "description": gate["baseline"]["description"],
+    }
+    gate["candidates"]["items"] = _choice(norm, LABEL)
     made["$defs"]["Cadences"]["properties"]["probes"]["items"] = {
         "anyOf": [{"enum": list(PROBES.names)}, OWN_CLASS]
     }
@@ -226,13 +270,12 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _choice(catalog: Catalog) -> dict[str, Any]:
+def _choice(catalog: Catalog, *others: dict[str, Any]) -> dict[str, Any]:
     names: dict[str, Any] = {"enum": list(catalog.names)}
     if catalog.kind == OPEN_AXIS:
         names = {"anyOf": [names, OWN_CLASS]}
-    return {
-        "anyOf": [names, {"type": "object", "properties": {"name": names}, "required": ["name"]}]
-    }
+    with_knobs = {"type": "object", "properties": {"name": names}, "required": ["name"]}
+    return {"anyOf": [names, *others, with_knobs]}
 
 
 def _first_line(model: type[BaseModel]) -> str:

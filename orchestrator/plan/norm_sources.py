@@ -75,6 +75,14 @@ class Sources:
         return {"norm_source": self._digests[modules], "torch": self._torch}
 
     def _digest(self, modules: frozenset[str]) -> str:
+        text = json.dumps(self.reach(modules), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def reach(self, modules: frozenset[str]) -> dict[str, str]:
+        """The modules whose files count for these, themselves included, and the hash of each.
+
+        Raises ModuleNotFoundError, BadSource.
+        """
         found: dict[str, str] = {}
         waiting = sorted(modules)
         while waiting:
@@ -85,8 +93,7 @@ class Sources:
             if file is not None:
                 found[module] = file.sha256
                 waiting += file.imports
-        text = json.dumps(found, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return found
 
     def _file(self, module: str, *, is_named: bool) -> File | None:
         """None for a module that is only imported and is not there: to import it is what fails."""
