@@ -97,12 +97,11 @@ def send(to: Sequence[str], title: str, body: str) -> list[str]:
         if not is_known:
             problems.append(f"{named} is not one that apprise knows: SERVICE://... is wanted.")
             continue
-        try:
-            taken = bool(service.notify(title=title, body=body))
-        except (
-            Exception
-        ):  # whatever one of a hundred services does wrong: the night has been judged
-            taken = False
+        with _unlogged():
+            try:
+                taken = bool(service.notify(title=title, body=body))
+            except Exception:  # of one of a hundred services; the night has been judged
+                taken = False
         if not taken:
             problems.append(
                 f"{named} ({scheme}://) has not taken the notification, tried {RETRIES + 1} times."
