@@ -34,10 +34,10 @@ class Measured:
     `trials` are the ids of all trials that the numbers come from, sorted; the baseline's are those
     of its file. `setup` is a digest of what looks must agree in to be looked at together: the
     specs of the trials but for their seeds, the baseline, and the gate's own question; not the
-    norms' sources and not the libraries. `values` has one number per seed, in the order of `seeds`, oriented so that more is
-    better: a difference in the score's unit, or minus a logarithm. The candidate passes if their
-    mean is surely above `pass_above`, and fails if it is surely below `fail_below`, which is the
-    same or higher (for scores: minus the margin, and zero).
+    norms' sources and not the libraries. `values` has one number per seed, in the order of `seeds`,
+    oriented so that more is better: a difference in the score's unit, or minus a logarithm. The
+    candidate passes if their mean is surely above `pass_above`, and fails if it is surely below
+    `fail_below`, which is the same or higher (for scores: minus the margin, and zero).
 
     `interval` is that of the claims (orchestrator.report.contrasts) on the scale of `values`.
     `shown` gives value, low, high and limit in `unit`, as people read them: dB, a factor, a ratio.
@@ -80,7 +80,8 @@ class Judged:
 
     `level` is the error rate that this look may spend on the alarm, `p_value` that of the alarm
     (None where there is none), `window` the number of looks that the alarm rests on. `look` is the
-    number of the look (from 1). `missing` says what an undecided question lacks.
+    number of the look (from 1). A question that cannot be tested spends nothing: look, level and
+    window are 0. `missing` says what an undecided question lacks.
     """
 
     measured: Measured

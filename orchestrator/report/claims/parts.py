@@ -42,7 +42,7 @@ class Evidence:
     @property
     def needed(self) -> int | Unknown | None:
         """How many seeds in all would decide, with 80 % power at the difference found."""
-        return None if self.interval is None else _needed(self.interval, self.distance)
+        return None if self.interval is None else needed_seeds(self.interval, self.distance)
 
     @property
     def seeds(self) -> str:
@@ -117,7 +117,8 @@ def evidence(interval: Interval, p_holds: float, p_fails: float, distance: float
     )
 
 
-def _needed(interval: Interval, distance: float) -> int | Unknown:
+def needed_seeds(interval: Interval, distance: float) -> int | Unknown:
+    """How many seeds in all would show, with 80 % power at 5 %, a difference of this size."""
     error, seeds = interval.standard_error, interval.n_seeds
     if not 0 < error < math.inf or not math.isfinite(distance):
         return Unknown("the spread over seeds is not known")
