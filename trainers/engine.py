@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import resource
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -225,6 +226,16 @@ class Engine:
         )
         with torch.no_grad(), gather:
             yield self.module.state_dict()
+
+    @property
+    def memory_gb(self) -> float:
+        """The most that this rank has held so far, in 10^9 bytes.
+
+        On a GPU that is what torch had allocated, on a CPU the resident memory of the process.
+        """
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e9
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
     def save(self, checkpoints: Path, step: int, ema: dict[str, Tensor], *, sound: bool) -> str:
         """Write and seal this rank's part of the checkpoint of `step`; return its folder's name.

@@ -12,44 +12,44 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from orchestrator.plan.axes import COMPARED, NAME_ORDER
+from orchestrator.plan.axes import COMPARED, NAME_ORDER, Axis
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.gate import Gate, GatePlan
 from orchestrator.plan.states import State
+from orchestrator.regression.beside import as_recorded, without_seed
 from orchestrator.regression.measured import Key
 from orchestrator.report.claims.material import Cell, Material
 from orchestrator.report.frame import Frame, in_words
 from orchestrator.report.pairs import index_of
 from orchestrator.store.base import Store
-from trainers.spec import RunSpec
 
 AGREE = ("torch", "machine")
 UNTRAINED = (State.FAILED, State.INFEASIBLE)
 Row = Mapping[str, Any]
+# Of final weights: of each file, and of the tensors in it (orchestrator.regression.final_weights).
+Digests = tuple[Mapping[str, str], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Against:
     """What candidates are compared with.
 
-    `frame` has the sweep's trials and the reference's. `named` is what the reference's norm is
-    called there: `{norm}` stands for the candidate's. `digest` changes with what it is: "" where
-    its trials' specs say so. `weights` are the digests of final weights by trial, of a file.
+    `named` is what the reference's norm is called in the frame; `{norm}` stands for the
+    candidate's. `digest` is the checksum of a baseline file, and `weights` are its digests by
+    trial; without a file "" and None.
     """
 
-    frame: Frame
     named: str
     digest: str = ""
-    weights: Mapping[str, Mapping[str, str]] | None = None
-    step_times: str = ""  # why its trials' time and memory say nothing here, if so
+    weights: Mapping[str, Digests] | None = None
 
     def of(self, norm: str) -> str:
-        return self.named.format(norm=norm)
+        return self.named.replace("{norm}", norm)
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,25 @@ class Ground:
     @property
     def cases(self) -> tuple[Case, ...]:
         """Every candidate at every task and size, in the order of the gate and of the file."""
-        return tuple(
-            Case(self, candidate, cell, self.against.of(self.folded.get(candidate, candidate)))
+        found = [
+            Case(self, candidate, cell, self._trained(self.against.of(cell.norm)))
             for candidate in self.gate.candidates
             for cell in self.own.cells
-            if cell.norm == self.folded.get(candidate, candidate)
-        )
+            if cell.norm == self._trained(candidate)
+        ]
+        return (*found, *(case for one in self.gate.unavailable for case in self._lost(*one)))
+
+    def _trained(self, label: str) -> str:
+        return self.folded.get(label, label)
+
+    def _lost(self, candidate: str, why: str) -> Iterator[Case]:
+        """The cases of a candidate that has no trials: wherever another norm has some."""
+        seen = []
+        for cell in self.own.cells:
+            labels = {**cell.labels, COMPARED: candidate}
+            if labels not in seen:
+                seen.append(labels)
+                yield Case(self, candidate, Cell(labels, cell.trials), "", why)
 
 
 @dataclass(frozen=True)
@@ -93,13 +106,15 @@ class Case:
     """One candidate at one task and size.
 
     `candidate` is its name in the gate, `norm` the one that its trials have, `reference` the name
-    of what it is compared with.
+    of what it is compared with. `unavailable` says why there are no trials, if so; the cell's are
+    then another norm's.
     """
 
     ground: Ground
     candidate: str
     cell: Cell
     reference: str
+    unavailable: str = ""
 
     @property
     def asked(self) -> Gate:
@@ -127,10 +142,10 @@ class Case:
         rows = index.cells.get(index.key(self.cell.labels), {}).get(norm, ())
         return {int(row[index.seeds]): row for row in rows}
 
-    @property
-    def trials(self) -> tuple[str, ...]:
-        """The ids of the candidate's trials, sorted."""
-        return tuple(sorted(row["trial"] for row in self.rows.values()))
+    def ids(self, trials: Iterable[str] = ()) -> tuple[str, ...]:
+        """The ids of trials of this case's frame, and of those that diverged; sorted."""
+        gone = (row["trial"] for row in self.gone.values())
+        return tuple(sorted({as_recorded(trial) for trial in (*trials, *gone)}))
 
     @property
     def gone(self) -> dict[int, Row]:
@@ -147,6 +162,8 @@ class Case:
     @property
     def untrained(self) -> str:
         """Why no trial of the candidate could be trained; "" if one could, or still may."""
+        if self.unavailable:
+            return f"could not be trained: {self.unavailable}"
         if not all(row["state"] in UNTRAINED for row in self.rows.values()):
             return ""
         why: dict[str, list[int]] = {}
@@ -163,21 +180,14 @@ class Case:
 
     def key(self, gate: str, *first: str) -> Key:
         """The question that a gate asks here; `first` are parts of the place before the size."""
-        axes = sorted(self.ground.plan.axes, key=lambda axis: NAME_ORDER.index(axis.role))
-        size = " ".join(
-            axis.brief(label)
-            for axis in axes
-            if axis.role not in ("task", "repeat")
-            and axis.name != COMPARED
-            and (label := self.cell.labels[axis.name]) is not None
-        )
-        return Key(gate, self.candidate, self.task, ", ".join(filter(None, (*first, size))))
+        place = place_of(self.ground.plan.axes, self.cell.labels)
+        return Key(gate, self.candidate, self.task, ", ".join((*first, place)))
 
     def setup(self, key: Key, limit: float | None, *, compared: bool) -> str:
         """A digest of all that looks at this question agree in (see `Measured`)."""
         agreed: dict[str, Any] = {
             "question": [key.text, limit],
-            "candidate": _without_seed(self.cell.trials[0].spec),
+            "candidate": without_seed(self.cell.trials[0].spec),
         }
         if compared:
             agreed["baseline"] = self.ground.against.digest or self._reference_spec
@@ -191,14 +201,20 @@ class Case:
         for _, row in sorted(self.reference_rows.items()):
             recorded = self.ground.both.frame.recorded.get(row["trial"], ())
             for spec in (*filter(None, [planned.get(row["trial"])]), *recorded):
-                return _without_seed(spec)
+                return without_seed(spec)
         return None
 
 
-def _without_seed(spec: RunSpec) -> dict[str, Any]:
-    said = spec.model_dump(mode="json", include={"model", "task", "data", "training"})
-    del said["training"]["seed"], said["training"]["initial_strict"]
-    return said
+def place_of(axes: Sequence[Axis], labels: Mapping[str, Any]) -> str:
+    """Size, recipe and backbone in brief, as a trial's name has them: `w16 d2 swinir-tiny`."""
+    ordered = sorted(axes, key=lambda axis: NAME_ORDER.index(axis.role))
+    return " ".join(
+        axis.brief(labels[axis.name])
+        for axis in ordered
+        if axis.role not in ("task", "repeat")
+        and axis.name != COMPARED
+        and labels[axis.name] is not None
+    )
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from orchestrator.plan.expand import Plan
+from orchestrator.plan.expand import Plan, load_plan
 from orchestrator.plan.gate import GatePlan
+from orchestrator.regression.baseline import read_baseline
+from orchestrator.regression.beside import Other, beside
 from orchestrator.regression.cases import Against, Ground, as_asked
 from orchestrator.regression.gates import GATES
 from orchestrator.regression.measured import Measured
 from orchestrator.report.claims.material import Material
-from orchestrator.report.frame import Frame
+from orchestrator.report.frame import Frame, read_frame
 from orchestrator.store.base import Store
 
 
@@ -30,7 +32,17 @@ def measure(plan: Plan, frame: Frame, store: Store) -> tuple[Measured, ...]:
 
 def _ground(plan: Plan, gate: GatePlan, frame: Frame, store: Store) -> Ground:
     own = Material(plan, frame)
-    ground = Ground(plan, gate, store, own, own, Against(frame, gate.norm))
-    # A baseline whose knobs are spelled out may be folded into another norm.
-    against = Against(frame, ground.folded.get(gate.norm, gate.norm))
-    return Ground(plan, gate, store, own, own, against)
+    if gate.file is not None:
+        kept = read_baseline(gate.file)
+        name = gate.file.name
+        both = beside(plan, frame, kept.other(), name)
+        against = Against(f"{{norm}} of {name}", kept.sha256, kept.weights)
+    elif gate.sweep is not None:
+        other = load_plan(gate.sweep)
+        specs = {trial.id: trial.spec for trial in other.trials}
+        there = Other(as_asked(read_frame(other, store)), specs)
+        both = beside(plan, frame, there, gate.sweep.name)
+        against = Against(f"{{norm}} of {gate.sweep.name}")
+    else:
+        both, against = frame, Against(gate.norm)
+    return Ground(plan, gate, store, own, own if both is frame else Material(plan, both), against)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,14 +56,13 @@ def of_seeds(
     key: Key,
     limit: Limit,
     found: Mapping[int, float | Unknown],
-    trials: Iterable[str],
     *,
     compared: bool = False,
 ) -> Measured:
     """The answer from oriented numbers by seed, or from the reasons why there are none.
 
-    `trials` are those that the numbers come from. `compared`: they are differences from the
-    reference. Minus infinity, and a candidate that diverged, fail for certain.
+    `compared`: they are differences from the reference. Minus infinity, and a candidate that
+    diverged, fail for certain.
     """
     values = {
         seed: value
@@ -84,16 +83,18 @@ def of_seeds(
             is_within = next(iter(values.values())) >= limit.oriented(limit.value)
             exact = "pass" if is_within else "fail"
             said = f"equal at all {len(values)} seeds, to the bit"
-    none = case.untrained or "; ".join(left_out) or "no trial"
+    none = case.untrained or "; ".join(left_out)
+    if not none:
+        none = case.without_reference if compared else "no trial"
     if compared and not case.untrained and not none.startswith("cannot be compared"):
         none = f"cannot be compared: {none}"
     mean = math.fsum(values.values()) / len(values) if values and not worst else None
-    rests_on = {*trials, *(row["trial"] for row in case.gone.values())}
+    sides = (case.rows, case.reference_rows) if compared else (case.rows,)
     seeds = sorted({*values, *case.gone})
     numbers = Unknown(said) if exact else tuple(values.values()) or Unknown(none)
     return Measured(
         key,
-        tuple(sorted(rests_on)),
+        case.ids(row["trial"] for of in sides for seed, row in of.items() if seed in values),
         case.setup(key, limit.value, compared=compared),
         tuple(seeds),
         numbers,

@@ -19,15 +19,12 @@ from orchestrator.statistics.interval import Unknown
 def growth(case: Case) -> Iterator[Measured]:
     if case.asked.growth is None:
         return
-    line = case.ground.own.growth_of(case.cell)
-    found = {seed.seed: _oriented(seed) for seed in line.growth.seeds}
-    trials = [
-        trial
-        for trial, seed in zip(line.trials, line.growth.seeds, strict=True)
-        if not isinstance(found[seed.seed], Unknown)
-    ]
+    found: dict[int, float | Unknown] = {}
+    if not case.unavailable:
+        line = case.ground.own.growth_of(case.cell)
+        found = {seed.seed: _oriented(seed) for seed in line.growth.seeds}
     limit = Limit(case.asked.growth, "times", "at_most", is_ratio=True)
-    yield of_seeds(case, case.key("growth"), limit, found, trials)
+    yield of_seeds(case, case.key("growth"), limit, found)
 
 
 def _oriented(seed: SeedGrowth) -> float | Unknown:

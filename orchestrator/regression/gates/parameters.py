@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from orchestrator.regression.cases import Case
+from orchestrator.regression.cases import Case, Row
 from orchestrator.regression.measured import Measured, Shown
 from orchestrator.statistics.interval import Unknown
 
@@ -17,18 +17,18 @@ def parameters(case: Case) -> Iterator[Measured]:
         return
     key = case.key("parameters")
     setup = case.setup(key, None, compared=True)
-    own = int(next(iter(case.rows.values()))["parameters"])
-    if why := case.without_reference:
-        none = Unknown(why)
-        shown = Shown(own, None, None, None, UNIT, "equal")
-        yield Measured(key, case.trials, setup, (), none, 0.0, 0.0, none, shown)
-        return
-    rows = case.reference_rows
-    theirs = int(next(iter(rows.values()))["parameters"])
-    said = f"{own:,} parameters" + (
-        "" if own == theirs else f", and {theirs:,} of {case.reference}"
+    own, theirs = _count(case.rows), _count(case.reference_rows)
+    trials = case.ids(
+        row["trial"] for rows in (case.rows, case.reference_rows) for row in rows.values()
     )
-    trials = tuple(sorted({*case.trials, *(row["trial"] for row in rows.values())}))
+    shown = Shown(own, None, None, theirs, UNIT, "equal")
+    if why := (case.unavailable and case.untrained) or case.without_reference:
+        none = Unknown(why)
+        yield Measured(key, trials, setup, (), none, 0.0, 0.0, none, shown)
+        return
+    said = f"{own:,} parameters"
+    if own != theirs:
+        said += f", and {theirs:,} of {case.reference}"
     yield Measured(
         key,
         trials,
@@ -38,7 +38,12 @@ def parameters(case: Case) -> Iterator[Measured]:
         0.0,
         0.0,
         Unknown(said),
-        Shown(own, None, None, theirs, UNIT, "equal"),
+        shown,
         "pass" if own == theirs else "fail",
         said,
     )
+
+
+def _count(rows: Mapping[int, Row]) -> int | None:
+    """The parameters of the network of trials that differ in their seed alone."""
+    return next((int(row["parameters"]) for row in rows.values()), None)

@@ -57,10 +57,9 @@ def _answer(case: Case, place: Place, unit: str, margin: float) -> Measured:
         exact, said = "fail", case.diverged
         values = interval = Unknown(said)
     low, high = (None, None) if isinstance(interval, Unknown) else (interval.low, interval.high)
-    rests_on = {*found.trials, *(row["trial"] for row in case.gone.values())}
     return Measured(
         key,
-        tuple(sorted(rests_on)),
+        case.ids(found.trials),
         case.setup(key, margin, compared=True),
         tuple(sorted({*found.seeds, *case.gone})),
         values,
