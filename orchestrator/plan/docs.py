@@ -247,18 +247,14 @@ def schema() -> dict[str, Any]:
     for axis, catalog in CATALOGS.items():
         assert axes[axis]["items"]
         axes[axis]["items"] = _choice(catalog, *([{"const": ALL}] if axis == OPEN_AXIS else []))
-    described = axes[OPEN_AXIS].pop("description")
-    axes[OPEN_AXIS] = {
-        "anyOf": [{"const": ALL}, axes[OPEN_AXIS]],
-        "description": described,
-    }
+    axes[OPEN_AXIS] = _or_all(axes[OPEN_AXIS])
     norm, gate = CATALOGS[OPEN_AXIS], made["$defs"]["Gate"]["properties"]
     file = {"type": "string", "pattern": f"^{BASELINE_FILE}$"}
     gate["baseline"] = {
-        **_choice(norm, LABEL, file),
         "description": gate["baseline"]["description"],
+        **_choice(norm, LABEL, file),
     }
-    gate["candidates"]["items"] = _choice(norm, LABEL)
+    gate["candidates"] = _or_all({**gate["candidates"], "items": _choice(norm, LABEL)})
     made["$defs"]["Cadences"]["properties"]["probes"]["items"] = {
         "anyOf": [{"enum": list(PROBES.names)}, OWN_CLASS]
     }
@@ -268,6 +264,10 @@ def schema() -> dict[str, Any]:
         "title": "normsweep sweep file",
         **made,
     }
+
+
+def _or_all(listed: dict[str, Any]) -> dict[str, Any]:
+    return {"description": listed.pop("description"), "anyOf": [{"const": ALL}, listed]}
 
 
 def _choice(catalog: Catalog, *others: dict[str, Any]) -> dict[str, Any]:

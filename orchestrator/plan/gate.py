@@ -19,6 +19,8 @@ Bounds = Annotated[
 
 
 def _as_tuple(value: Any) -> Any:
+    if value in ("all", ["all"]):
+        return ()  # the default
     return tuple(value) if isinstance(value, list) else value
 
 

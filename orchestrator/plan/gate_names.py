@@ -184,8 +184,7 @@ class GateReader:
         text = str(label_of(choice))
         is_baseline = place == BASELINE
         if choice.name == ALL:
-            message = "`all` names every norm, and a baseline is one of them"
-            self._report(place, message if is_baseline else "all are judged by default: leave this")
+            self._report(place, "`all` is every norm: name one")
             return ""
         try:
             label = norms.label(choice)

@@ -14,6 +14,7 @@ from orchestrator.plan.fit import (
     waits_for_gpus,
     wants_cuda,
 )
+from orchestrator.plan.gate_words import gate_as_json, gate_as_text
 from orchestrator.plan.gpus import Gpus
 from orchestrator.plan.states import State
 
@@ -76,6 +77,7 @@ def as_json(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> dict[str, An
         ],
         "folded": [{"axes": dict(f.axes), "into": f.into} for f in plan.folded],
         "warnings": [*plan.warnings, *_too_large(assumed, gpus)],
+        **({} if plan.gate is None else {"gate": gate_as_json(plan.gate)}),
     }
 
 
@@ -114,6 +116,8 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     if is_open:
         lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
     lines += _too_large(plan, gpus)
+    if plan.gate is not None:
+        lines += ["", *gate_as_text(plan.gate)]
     if plan.excluded:
         lines += ["", f"Excluded: {len(plan.excluded)}"]
         lines += [f"  {_axes(e.axes)}  by line {e.line}: {_axes(e.rule)}" for e in plan.excluded]

@@ -16,7 +16,7 @@ from orchestrator.plan.limits import shown
 from orchestrator.plan.source import Location, Problem, Source, read_source
 from orchestrator.plan.training import Training
 from trainers.catalog import PROBES, BadKnob, Ends, UnknownName
-from trainers.choice import LONGEST_LIST, Part
+from trainers.choice import LONGEST_LIST, Choice, Part
 from trainers.errors import did_you_mean
 from trainers.spec import SET_NAME, Cadences, Gang, Strategy
 
@@ -214,7 +214,9 @@ def shape_problems(
         elif kind in ("too_long",):
             message = f"has {len(given)} values; at most {context['max_length']} fit"
         elif kind in ("model_type", "dict_type", "model_attributes_type"):
-            message = f"must be a mapping, not {shown(given)}"
+            is_choice = context.get("class_name") == Choice.__name__
+            wanted = "a name or {name, knob: value}" if is_choice else "a mapping"
+            message = f"must be {wanted}, not {shown(given)}"
         elif kind == "literal_error":
             message = f"must be {context['expected']}, not {shown(given)}"
         elif kind == "string_pattern_mismatch":

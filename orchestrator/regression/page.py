@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ import pandas as pd
 
 from orchestrator.plan import Plan
 from orchestrator.plan.axes import COMPARED
-from orchestrator.plan.gate import Gate, GatePlan
+from orchestrator.plan.gate import GatePlan
+from orchestrator.plan.gate_words import questions_of
 from orchestrator.regression.changes import changes
 from orchestrator.regression.history import MOST_NIGHTS, History
 from orchestrator.regression.measured import Verdict
@@ -163,7 +164,7 @@ def _gate(gate: GatePlan, night: Night) -> tuple[Block, ...]:
     rows = {
         "Compared with": against,
         "Candidates": ", ".join(gate.candidates),
-        **_asked(gate.asked),
+        "Asked": "; ".join(questions_of(gate.asked)),
         "Error rate": f"{gate.asked.error_rate:g} for any false alarm in {gate.asked.looks} looks",
         "Undecided": gate.asked.undecided,
         **{f"Trained with ({name})": ", ".join(texts) for name, texts in _made_with(night)},
@@ -178,19 +179,3 @@ def _gate(gate: GatePlan, night: Night) -> tuple[Block, ...]:
 def _made_with(night: Night) -> list[tuple[str, tuple[str, ...]]]:
     return [(name, texts) for name, texts in sorted(night.made_with.items()) if texts]
 
-
-def _asked(gate: Gate) -> Mapping[str, str]:
-    """The limits of the gate in words, defaults included; what is not judged is left out."""
-    fields = {
-        name: value
-        for name, value in gate.model_dump(
-            exclude={"baseline", "candidates", "error_rate", "looks", "undecided", "notify"}
-        ).items()
-        if value not in (None, {})
-    }
-    return {
-        name: ", ".join(f"{metric} {bound:g}" for metric, bound in value.items())
-        if isinstance(value, dict)
-        else str(value)
-        for name, value in fields.items()
-    }

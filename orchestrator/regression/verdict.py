@@ -6,13 +6,14 @@ leaves the same bytes as an undisturbed one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from orchestrator.errors import EnvironmentProblem, TrialsFailed
 from orchestrator.plan.gate import Gate
 from orchestrator.regression.measured import Judged, Verdict
+from orchestrator.report.comparable import RECORDED
 from orchestrator.report.words import number
 from orchestrator.store.base import Store
 from orchestrator.store.records import CHECKSUM, Damaged, Record
@@ -27,11 +28,7 @@ EXIT_CODES: dict[Verdict, int] = {
     "undecided": EnvironmentProblem.exit_code,
 }
 SENSES = {"at_least": "at least", "at_most": "at most", "equal": "equal to"}
-MADE_WITH: tuple[tuple[str, Callable[[Look], Iterable[str]]], ...] = (
-    ("torch", lambda look: (a.get("versions", {}).get("torch", "") for a in look.tried)),
-    ("commit", lambda look: (a.get("commit", "")[:12] for a in look.tried)),
-    ("machine", lambda look: (a.get("machine", "") for a in look.tried)),
-)
+MADE_WITH = ("torch", "commit", "machine")
 NUMBERS = ("value", "low", "high", "limit")
 
 
@@ -184,7 +181,7 @@ def night_of(
 
 def _made_with(trials: Iterable[str], looks: Mapping[str, Look]) -> dict[str, tuple[str, ...]]:
     there = [looks[trial] for trial in trials if trial in looks]
-    said = {name: {text for look in there for text in read(look)} for name, read in MADE_WITH}
+    said = {name: {text for look in there for text in RECORDED[name](look)} for name in MADE_WITH}
     return {name: tuple(sorted(texts - {""})) for name, texts in said.items()}
 
 

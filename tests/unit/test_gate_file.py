@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.plan import Plan, load_plan, norm_sources
+from orchestrator.plan import Gpus, Plan, load_plan, norm_sources
+from orchestrator.plan.gate_words import gate_as_text, questions_of
 from orchestrator.plan.norm_sources import AFFINE, FOLDER, path_of, torch_version
+from orchestrator.plan.show import as_json, as_text
 from tests.sweeps import plan_of, said_of
 from tests.unit.test_planning import publish
 from trainers.catalog import NORMS
@@ -61,6 +63,9 @@ def test_the_shortest_gate_judges_every_other_norm(tmp_path: Path) -> None:
     assert gate.candidates == ("i_ln", "rms_norm", "i_ln[rescale=False]")
     assert (gate.asked.margin, gate.unavailable) == (0.1, ())
     assert plan_of(tmp_path, BASE).gate is None
+    for every in ("all", "[all]", "[]"):
+        text = BASE + f"gate: {{baseline: layer_norm, candidates: {every}}}\n"
+        assert gate_of(tmp_path, text).candidates == gate.candidates
 
 
 @pytest.mark.parametrize(
@@ -141,7 +146,7 @@ MISTAKES = {
     ),
     "every norm as the baseline": (
         BASE + "gate: {baseline: all}\n",
-        "7:18: gate.baseline: `all` names every norm, and a baseline is one of them",
+        "7:18: gate.baseline: `all` is every norm: name one",
     ),
     "a file that is not there": (
         BASE + "gate: {baseline: best.json}\n",
@@ -171,9 +176,13 @@ MISTAKES = {
         BASE + "gate: {baseline: layer_norm, candidates: [i_ln, i_ln]}\n",
         "7:49: gate.candidates[1]: i_ln is given twice",
     ),
-    "candidates that are all": (
-        BASE + "gate: {baseline: layer_norm, candidates: [all]}\n",
-        "7:43: gate.candidates[0]: all are judged by default: leave this",
+    "all among candidates": (
+        BASE + "gate: {baseline: layer_norm, candidates: [i_ln, all]}\n",
+        "7:49: gate.candidates[1]: `all` is every norm: name one",
+    ),
+    "a baseline that is no name": (
+        BASE + "gate: {baseline: 3}\n",
+        "7:18: gate.baseline: must be a name or {name, knob: value}, not 3",
     ),
     "no candidate": (
         BASE.replace(", i_ln, rms_norm, {name: i_ln, rescale: false}", "")
@@ -439,3 +448,36 @@ def test_a_file_of_a_norms_package_counts(tmp_path: Path, monkeypatch: pytest.Mo
     before = plan_of(tmp_path, text)
     (package / "inner.py").write_text("y = 2\n")
     assert changed(before, plan_of(tmp_path, text)) == {"packaged_norm"}
+
+
+# --- shown
+
+
+def test_the_plan_shows_what_is_compared_and_what_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "best.json").write_text("{}")
+    every = (
+        "{baseline: best.json, ssim_margin: 0.01, growth: 10, entropy: 1, fp16: finite, "
+        "parameters: equal, weights: equal, at_most: {loss: 0.5}, at_least: {'psnr/x': 20}}"
+    )
+    plan = plan_of(tmp_path, BASE + f"gate: {every}\n")
+    assert plan.gate is not None
+    first, second = gate_as_text(plan.gate)
+    norms = "layer_norm, i_ln, rms_norm, i_ln[rescale=False]"
+    assert first == f"Gate: {norms} against the same norm in {tmp_path / 'best.json'}."
+    assert second == (
+        "  Asked: PSNR at most 0.1 dB lower; SSIM at most 0.01 lower; growth of features at most "
+        "10 times; channel entropy at least 1 nats; no overflow in fp16; as many parameters; final "
+        "weights equal to the bit; loss at most 0.5; psnr/x at least 20. Chance of any false alarm "
+        "in 200 looks: 0.05."
+    )
+    text = as_text(plan, {}, Gpus(0, "there are none"))
+    assert f"\n\n{first}\n{second}\n" in f"{text}\n"
+    document = as_json(plan, {}, Gpus(0, "there are none"))
+    assert document["gate"]["candidates"] == list(plan.gate.candidates)
+    assert "gate" not in as_json(plan_of(tmp_path, BASE), {}, Gpus(0, "there are none"))
+    times = plan_of(tmp_path, GATE.replace("m}", "m, margin: null, step_time: 1.5, memory: 2}"))
+    assert times.gate is not None
+    assert list(questions_of(times.gate.asked)) == [
+        "time of a step at most 1.5 times the baseline's",
+        "memory at most 2 times the baseline's",
+    ]

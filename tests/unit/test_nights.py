@@ -152,7 +152,7 @@ def test_the_page_has_the_verdict_what_changed_the_questions_and_the_history(
     for part in parts:
         at = words.index(part, at)
     assert "5 %" not in words or "0.05 for any false alarm in 200 looks" in words
-    assert "train/loss 0.1" in words
+    assert "train/loss at most 0.1" in words
 
 
 def test_a_page_made_again_later_shows_no_later_night(plan: Plan, three: Store) -> None:
