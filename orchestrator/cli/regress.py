@@ -101,7 +101,7 @@ def regress(
         run=run_name(),
         job=for_job or "",
     )
-    planned = partial(plan_to_run, file, data, store)
+    planned = partial(plan_to_run, file, data, store, writes_baseline=update_baseline)
     if history:
         return _show_history(planned(), store, as_json=as_json)
     from orchestrator.regression.night import NightOptions
@@ -176,7 +176,7 @@ def _judge(planned: Callable[[], Plan], options: NightOptions, as_json: bool) ->
     page = f"Page: {published.page}" if published.page else ""
     for line in (*notes, *([page] if page and not options.run.quiet else [])):
         print(line, file=sys.stderr)
-    return Ended(concluded.exit_code, notes, "\n".join(filter(None, (text, page))))
+    return Ended(concluded.exit_code, (*concluded.warnings, *notes), "\n".join(filter(None, (text, page))))
 
 
 def _update_baseline(planned: Callable[[], Plan], options: NightOptions, as_json: bool) -> Ended:

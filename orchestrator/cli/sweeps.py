@@ -196,11 +196,16 @@ def run(
     )
 
 
-def plan_to_run(file: Path, data: list[str] | None, store: str) -> Plan:
-    """The plan of a file, its weights and claims checked. Raises UserError."""
+def plan_to_run(
+    file: Path, data: list[str] | None, store: str, *, writes_baseline: bool = False
+) -> Plan:
+    """The plan of a file, its weights and claims checked. Raises UserError.
+
+    With `writes_baseline` the file of its gate's baseline need not exist yet.
+    """
     from orchestrator.plan import load_plan
 
-    plan = load_plan(file, finder(data), weights(store))
+    plan = load_plan(file, finder(data), weights(store), writes_baseline=writes_baseline)
     own_claims(plan)
     return plan
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from orchestrator import signals
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Plan
+from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.gate import GatePlan
 from orchestrator.regression.baseline import write_baseline
 from orchestrator.regression.judging import judge, overall
@@ -57,14 +58,14 @@ class Concluded:
     """How a night ended: tonight's judgement and the verdict that the date keeps, if any.
 
     They differ if something changed after the date had got its verdict. `trained` counts the
-    trials that this command trained or tried to; `notes` are for the summary.
+    trials that this command trained or tried to; `warnings` have been printed, `notes` have not.
     """
 
     night: Night
     kept: Night | None
     exit_code: int
     trained: int
-    frame: Frame
+    warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -88,35 +89,43 @@ def judge_night(plan: Plan, options: NightOptions) -> Concluded:
     """
     gate, store = gate_of(plan), open_store(options.run.store)
     shown(options.run.tracking)  # refuses an address that is not valid, before anything is trained
-    norms = _norms(gate, options.candidate)
+    among = _among(plan, gate, options.candidate)
     _check_clock(store, plan.sweep, options.day)
     claim_name(plan, store)
-    lacking = _lacking(plan, store, norms)
-    warnings: tuple[str, ...] = ()
-    if lacking:
-        warnings = run_sweep(plan, options.run, lacking).warnings
+    lacking = _lacking(store, among)
+    warnings = run_sweep(plan, options.run, lacking).warnings if lacking else ()
     signals.check()
     frame = read_frame(plan, store)
+    _check_over(plan, frame, among)
     judged = _judged(plan, gate, frame, store, options)
     night = night_of(plan.sweep, options.day, judged, overall(judged, gate.asked), frame.looks)
-    kept, notes = None, [*plan.warnings, *frame.damage] if not lacking else [*warnings]
+    kept, notes = None, () if lacking else (*plan.warnings, *frame.damage)
     if not options.candidate:
         kept, said = _keep(store, night)
-        notes += said
+        notes = (*notes, *said)
     code = exit_code(night.verdict, gate.asked)
-    return Concluded(night, kept, code, len(lacking), frame, tuple(notes))
+    return Concluded(night, kept, code, len(lacking), warnings, notes)
 
 
-def _norms(gate: GatePlan, candidate: str) -> frozenset[str] | None:
-    """The norms to train for a candidate; None for all. Raises UserError if it is none."""
+def _among(plan: Plan, gate: GatePlan, candidate: str) -> frozenset[str]:
+    """The ids of the trials to judge: all, or those of a candidate and its baseline.
+
+    Raises UserError if there is no such candidate.
+    """
     if not candidate:
-        return None
-    if candidate not in gate.candidates:
+        return frozenset(trial.id for trial in plan.trials)
+    known = [*gate.candidates, *(label for label, _ in gate.unavailable)]
+    if candidate not in known:
         raise UserError(
             f"--candidate {candidate}: not a candidate of the gate."
-            f"{did_you_mean(candidate, gate.candidates)} Known: {', '.join(gate.candidates)}."
+            f"{did_you_mean(candidate, known)} Known: {', '.join(known)}."
         )
-    return frozenset({candidate, gate.norm} - {""})
+    norms = {candidate, gate.norm}
+    # A norm whose knobs are spelled out may be folded into another one's trials.
+    folded = {point.into for point in plan.folded if str(point.axes[COMPARED]) in norms}
+    return folded | frozenset(
+        trial.id for trial in plan.trials if str(trial.axes[COMPARED]) in norms
+    )
 
 
 def _check_clock(store: Store, sweep: str, day: str) -> None:
@@ -128,12 +137,27 @@ def _check_clock(store: Store, sweep: str, day: str) -> None:
         )
 
 
-def _lacking(plan: Plan, store: Store, norms: frozenset[str] | None) -> frozenset[str]:
+def _lacking(store: Store, among: frozenset[str]) -> frozenset[str]:
     """The ids of the trials to train. Final checkpoints are read through, as `run` does."""
-    ids = [trial.id for trial in plan.trials if norms is None or trial.axes["norm"] in norms]
-    return frozenset(
-        trial for trial, look in looks_at(store, ids, verify=True).items() if not look.has_ended
-    )
+    looks = looks_at(store, sorted(among), verify=True)
+    return frozenset(trial for trial, look in looks.items() if not look.has_ended)
+
+
+def _check_over(plan: Plan, frame: Frame, among: frozenset[str]) -> None:
+    """Refuse to judge a night of which trials go on elsewhere: the verdict would be another one.
+
+    Two nights at once take trials from each other; the later one has them all in the end.
+    """
+    left = [
+        trial.name
+        for trial in plan.trials
+        if trial.id in among and frame.looks[trial.id].state.is_open
+    ]
+    if left:
+        raise EnvironmentProblem(
+            f"{len(left)} of the night's trials have not ended, such as {left[0]}; another run may "
+            "have taken them over. Nothing was judged: run this again when that one has ended."
+        )
 
 
 def _judged(
@@ -182,8 +206,8 @@ def update_baseline(plan: Plan, options: NightOptions) -> tuple[Path, tuple[str,
             "baseline file. Write `baseline: NAME.json` in its `gate:`."
         )
     claim_name(plan, store)
-    lacking = _lacking(plan, store, None)
+    lacking = _lacking(store, frozenset(trial.id for trial in plan.trials))
     warnings = run_sweep(plan, options.run, lacking).warnings if lacking else ()
     signals.check()
-    write_baseline(gate.file, plan, read_frame(plan, store))
+    write_baseline(gate.file, plan, read_frame(plan, store), store, date=options.day)
     return gate.file, warnings

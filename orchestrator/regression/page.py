@@ -178,4 +178,3 @@ def _gate(gate: GatePlan, night: Night) -> tuple[Block, ...]:
 
 def _made_with(night: Night) -> list[tuple[str, tuple[str, ...]]]:
     return [(name, texts) for name, texts in sorted(night.made_with.items()) if texts]
-

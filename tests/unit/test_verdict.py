@@ -123,9 +123,7 @@ def test_a_night_without_a_question_is_never_passed() -> None:
     assert (suite.tests, suite.skipped) == (1, 1)
 
 
-@pytest.mark.parametrize(
-    ("undecided", "codes"), [("reported", (0, 4, 3)), ("fails", (0, 4, 4))]
-)
+@pytest.mark.parametrize(("undecided", "codes"), [("reported", (0, 4, 3)), ("fails", (0, 4, 4))])
 def test_the_exit_code_says_pass_fail_or_undecided(
     undecided: str, codes: tuple[int, int, int]
 ) -> None:
