@@ -37,7 +37,7 @@ from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
-    from orchestrator.regression.night import NightOptions
+    from orchestrator.regression.options import NightOptions
     from orchestrator.run.options import RunOptions
     from orchestrator.run.runner import Ended
 
@@ -84,7 +84,7 @@ def regress(
 
     It exits 3 if none failed and some cannot be decided.
     """
-    from orchestrator.regression.notify import addresses
+    from orchestrator.regression.options import NightOptions, addresses
     from orchestrator.run.driver import drive
     from orchestrator.run.options import RunOptions
 
@@ -104,8 +104,6 @@ def regress(
     planned = partial(plan_to_run, file, data, store, writes_baseline=update_baseline)
     if history:
         return _show_history(planned(), store, as_json=as_json)
-    from orchestrator.regression.night import NightOptions
-
     night = NightOptions(options, _day(date), candidate or "", out, junit, addresses())
     work = partial(_update_baseline if update_baseline else _judge, planned, night, as_json)
     return drive(
@@ -159,10 +157,10 @@ def _judge(planned: Callable[[], Plan], options: NightOptions, as_json: bool) ->
     from orchestrator.run.runner import Ended
 
     plan = planned()
-    gate = gate_of(plan)
+    gate_of(plan)
     try:
         concluded = judge_night(plan, options)
-        published = publish(plan, gate.asked, concluded, options)
+        published = publish(plan, concluded, options)
     except NormsweepError as error:
         publish_error(plan, options, str(error))
         raise
@@ -176,7 +174,8 @@ def _judge(planned: Callable[[], Plan], options: NightOptions, as_json: bool) ->
     page = f"Page: {published.page}" if published.page else ""
     for line in (*notes, *([page] if page and not options.run.quiet else [])):
         print(line, file=sys.stderr)
-    return Ended(concluded.exit_code, (*concluded.warnings, *notes), "\n".join(filter(None, (text, page))))
+    summary = "\n".join(filter(None, (text, page)))
+    return Ended(concluded.exit_code, (*concluded.warnings, *notes), summary)
 
 
 def _update_baseline(planned: Callable[[], Plan], options: NightOptions, as_json: bool) -> Ended:

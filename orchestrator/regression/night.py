@@ -11,7 +11,7 @@ by the same command, to the same bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import signals
@@ -24,9 +24,9 @@ from orchestrator.regression.judging import judge, overall
 from orchestrator.regression.looks import recorded
 from orchestrator.regression.measured import Judged
 from orchestrator.regression.measuring import measure
+from orchestrator.regression.options import NightOptions
 from orchestrator.regression.verdict import Night, exit_code, file_of, night_of, read_night
 from orchestrator.report.frame import Frame, read_frame
-from orchestrator.run.options import RunOptions
 from orchestrator.run.runner import run_sweep
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
@@ -36,21 +36,6 @@ from orchestrator.store.trials import looks_at
 from orchestrator.store.verdicts import days_of, put_verdict, verdict_key
 from orchestrator.tracking import shown
 from trainers.errors import did_you_mean
-
-
-@dataclass(frozen=True)
-class NightOptions:
-    """The flags of `normsweep regress`. `day` is the night's date.
-
-    `out` is a folder for the page, `junit` a file, `addresses` whom to notify.
-    """
-
-    run: RunOptions
-    day: str
-    candidate: str = ""
-    out: Path | None = None
-    junit: Path | None = None
-    addresses: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

@@ -9,29 +9,19 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
-import re
 from collections.abc import Iterator, Sequence
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.gate import Gate
 from orchestrator.regression.changes import changes
+from orchestrator.regression.options import VARIABLE
 from orchestrator.regression.verdict import Night
 from orchestrator.store import open_store
 from orchestrator.store.verdicts import pages_prefix
 
-VARIABLE = "NORMSWEEP_NOTIFY"
 EXTRA = "pip install 'normsweep[notify]'"
-# A comma may also stand inside an address, between two recipients of a mail.
-BETWEEN = re.compile(r"\s*\n\s*|\s*,\s*(?=[A-Za-z][A-Za-z0-9+.-]*://)")
 RETRIES, WAIT_S = 3, 2.0
 WITHIN_S = 60.0  # for one address, with its retries
-
-
-def addresses() -> tuple[str, ...]:
-    """The addresses to notify, taken out of the environment, which every process here inherits."""
-    given = os.environ.pop(VARIABLE, "")
-    return tuple(part for part in BETWEEN.split(given.strip()) if part.strip(" ,"))
 
 
 def is_due(gate: Gate, night: Night, before: Night | None) -> bool:

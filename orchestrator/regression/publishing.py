@@ -10,7 +10,8 @@ from orchestrator.plan import Plan
 from orchestrator.regression import notify
 from orchestrator.regression.history import read_history
 from orchestrator.regression.junit import as_error, as_junit
-from orchestrator.regression.night import Concluded, NightOptions, gate_of
+from orchestrator.regression.night import Concluded, gate_of
+from orchestrator.regression.options import NightOptions
 from orchestrator.regression.page import render
 from orchestrator.regression.tracked import sync_nights
 from orchestrator.report.page import put_files, write_files

@@ -13,7 +13,8 @@ import pytest
 
 from orchestrator.plan.gate import Gate
 from orchestrator.regression import notify
-from orchestrator.regression.notify import VARIABLE, addresses, is_due
+from orchestrator.regression.notify import is_due
+from orchestrator.regression.options import VARIABLE, addresses
 from orchestrator.store import open_store
 from tests.nights import judged, keep, night
 from trainers.choice import Choice

@@ -13,7 +13,8 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Plan
 from orchestrator.regression import night as nights
 from orchestrator.regression.history import read_history
-from orchestrator.regression.night import Concluded, NightOptions, judge_night
+from orchestrator.regression.night import Concluded, judge_night
+from orchestrator.regression.options import NightOptions
 from orchestrator.regression.publishing import publish, publish_error
 from orchestrator.run.options import RunOptions
 from orchestrator.run.runner import Ended
