@@ -84,7 +84,8 @@ def judge_night(plan: Plan, options: NightOptions) -> Concluded:
     _check_over(plan, frame, among)
     judged = _judged(plan, gate, frame, store, options)
     night = night_of(plan.sweep, options.day, judged, overall(judged, gate.asked), frame.looks)
-    kept, notes = None, () if lacking else (*plan.warnings, *frame.damage)
+    kept: Night | None = None
+    notes: tuple[str, ...] = () if lacking else (*plan.warnings, *frame.damage)
     if not options.candidate:
         kept, said = _keep(store, night)
         notes = (*notes, *said)

@@ -1,4 +1,4 @@
-"""`normsweep regress` for real: a worse norm is caught, an equal one passes, nights cost nothing."""
+"""`normsweep regress` for real: a worse norm is caught, an equal one passes, new ones are seen."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ axes:
   task: [sr_x2]
   seed: [0, 1, 2]
 training: {{steps: 20, batch_size: 4, patch_size_px: 8, lr: 1.0e-3, ema_decay: 0.9}}
-observe: {{log_every: 5, probe_every: 20, probe_patches: 2, checkpoint_every: 20, evaluate_every: 20}}
+observe:
+  {{log_every: 5, probe_every: 20, probe_patches: 2, checkpoint_every: 20, evaluate_every: 20}}
 resources: {{device: cpu}}
 gate: {{baseline: layer_norm, margin: 0.1, parameters: equal}}
 """

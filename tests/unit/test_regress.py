@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.verdicts import verdict_key
 from orchestrator.tracking import open_tracker
 from tests.gated_store import gated_plan, noisy, write, write_all
+from tests.planned import plan_in_process
 from tests.sweeps import write_sweep
 from tests.written_store import write_attempt
 
@@ -173,12 +174,9 @@ def test_only_what_the_store_lacks_is_trained_and_a_failure_hinders_nobody(
         asked.append(among)
         for trial in plan.trials:
             if trial.axes["norm"] == "i_ln":
-                attempt = write_attempt(store, small(trial), 10)
+                attempt = write_attempt(store, trial, 10)
                 write_failure(store, trial.id, attempt, "norm", "raised KeyError", final=True)
         return Ended(4, ("failed: i_ln",))
-
-    def small(trial):
-        return replace(trial, axes={**trial.axes, "width": 8, "depth": 2})
 
     for trial in plan.trials:
         if trial.axes["norm"] != "i_ln":
@@ -241,21 +239,16 @@ def test_junit_is_written_for_a_verdict_and_for_a_night_that_could_not_be_judged
 @pytest.fixture
 def regress(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., tuple[int, str]]]:
+) -> Callable[..., tuple[int, str]]:
     """Runs the command on a file; returns exit code and output."""
     monkeypatch.setenv("NORMSWEEP_TRACKING", "memory:regress")
 
     def call(file: Path, *flags: str) -> tuple[int, str]:
-        import sys
+        found = plan_in_process(file, "regress", *flags)
+        # A night speaks from a process of its own.
+        return found["code"], found["said"] + "".join(capfd.readouterr())
 
-        from orchestrator.cli import main
-
-        store = str(file.parent / "none")
-        monkeypatch.setattr(sys, "argv", ["normsweep", "regress", str(file), "--store", store, *flags])
-        code = main()
-        return code, "".join(capfd.readouterr())
-
-    yield call
+    return call
 
 
 def test_a_file_without_a_gate_is_told_what_to_add(tmp_path: Path, regress) -> None:
