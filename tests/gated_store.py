@@ -105,9 +105,13 @@ def write(
         said = {name: encoded(value) for name, value in values.items()}
         lines.append({"step": at, "kind": "metrics", "values": said})
     for name in trial.spec.observe.evaluate if outcome == "completed" else ():
-        values = {f"val/{name}/psnr": math.fsum(images.values()) / len(images)}
+        mean = math.fsum(images.values()) / len(images)
+        values = {f"val/{name}/psnr": encoded(mean)}
         lines.append({"step": step, "kind": "metrics", "values": values})
-        listed = [{"name": image, **scored(value)} for image, value in sorted(images.items())]
+        listed = [
+            {"name": image, **{metric: encoded(score) for metric, score in scored(value).items()}}
+            for image, value in sorted(images.items())
+        ]
         event = {"step": step, "kind": "event", "event": "scores", "set": name}
         lines.append({**event, "border_px": 2, **(how or {}), "images": listed})
     record = {

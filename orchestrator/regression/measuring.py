@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from orchestrator.plan.expand import Plan, load_plan
 from orchestrator.plan.gate import GatePlan
 from orchestrator.regression.baseline import read_baseline
@@ -12,6 +14,7 @@ from orchestrator.regression.measured import Measured
 from orchestrator.report.claims.material import Material
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.store.base import Store
+from trainers import own as own_norms
 
 
 def measure(plan: Plan, frame: Frame, store: Store) -> tuple[Measured, ...]:
@@ -38,7 +41,8 @@ def _ground(plan: Plan, gate: GatePlan, frame: Frame, store: Store) -> Ground:
         both = beside(plan, frame, kept.other(), name)
         against = Against(f"{{norm}} of {name}", kept.sha256, kept.weights)
     elif gate.sweep is not None:
-        other = load_plan(gate.sweep)
+        other = load_plan(gate.sweep, writes_baseline=True)  # what it compares does not matter
+        own_norms.look_in(plan.path.parent, Path.cwd())  # and no longer beside the other file
         specs = {trial.id: trial.spec for trial in other.trials}
         there = Other(as_asked(read_frame(other, store)), specs)
         both = beside(plan, frame, there, gate.sweep.name)

@@ -48,7 +48,8 @@ def _answer(case: Case, place: Place, unit: str, margin: float) -> Measured:
     said, mean = "", None
     interval = found.other_seeds
     if isinstance(table, Unknown):
-        values = interval = Unknown(case.untrained or case.without_reference or table.reason)
+        why = case.untrained or case.without_reference or _in_words(case, table.reason)
+        values = interval = Unknown(why)
     else:
         values, mean = tuple(map(float, table.mean(axis=1))), float(table.mean())
         if not np.any(table):
@@ -69,5 +70,10 @@ def _answer(case: Case, place: Place, unit: str, margin: float) -> Measured:
         Shown(mean, low, high, -margin, unit, "at_least"),
         exact,
         said,
-        found.left_out,
+        tuple(_in_words(case, why) for why in found.left_out),
     )
+
+
+def _in_words(case: Case, why: str) -> str:
+    """A reason of orchestrator.report.pairs, which takes a baseline's trials for the sweep's."""
+    return why.replace(f"{case.reference} not in the sweep", f"no {case.reference}")
