@@ -32,7 +32,7 @@ class Same(Norm):
 
 
 class Worse(Same):
-    """Its noise is a function of its input, so that a trial has the same bits again."""
+    # Its noise is a function of its input, so that a trial has the same bits again.
 
     def forward(self, x):
         tokens = super().forward(x).tokens
@@ -126,9 +126,9 @@ def test_a_second_night_trains_nothing_starts_no_ray_and_says_the_same(folder: P
     assert {**night, "date": DAY} == {name: kept[name] for name in night}
     assert results(folder) == before
     assert not list((folder / "runs/work").iterdir())
-    assert "Nothing was trained" in (
-        folder / f"runs/regressions/nightly/{NEXT}/report.md"
-    ).read_text()
+    assert (
+        "Nothing was trained" in (folder / f"runs/regressions/nightly/{NEXT}/report.md").read_text()
+    )
     assert "to train" not in said
 
 
