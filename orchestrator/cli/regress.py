@@ -43,34 +43,40 @@ if TYPE_CHECKING:
 
 verbs = typer.Typer()
 
+Candidate = Annotated[
+    str | None,
+    typer.Option(metavar="NORM", help="Train and judge this candidate alone; no verdict kept."),
+]
+Day = Annotated[
+    str | None,
+    typer.Option(metavar="YYYY-MM-DD", help="The night to judge. Default: today, in UTC."),
+]
+Junit = Annotated[
+    Path | None, typer.Option(metavar="OUT.xml", help="Write the verdict for a CI system.")
+]
+UpdateBaseline = Annotated[
+    bool, typer.Option("--update-baseline", help="Write the gate's baseline file; judge nothing.")
+]
+ShowHistory = Annotated[
+    bool, typer.Option("--history", help="Show the verdicts so far; train and judge nothing.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="For the page. Default: STORE/regressions/NAME/DATE."),
+]
+
 
 @verbs.command()
 def regress(
     file: File,
     store: StoreUri = STORE,
     tracking: TrackingUri = TRACKING,
-    candidate: Annotated[
-        str | None,
-        typer.Option(metavar="NORM", help="Train and judge this candidate alone; no verdict kept."),
-    ] = None,
-    date: Annotated[
-        str | None,
-        typer.Option(metavar="YYYY-MM-DD", help="The night to judge. Default: today, in UTC."),
-    ] = None,
-    junit: Annotated[
-        Path | None, typer.Option(metavar="OUT.xml", help="Write the verdict for a CI system.")
-    ] = None,
-    update_baseline: Annotated[
-        bool,
-        typer.Option("--update-baseline", help="Write the gate's baseline file; judge nothing."),
-    ] = False,
-    history: Annotated[
-        bool, typer.Option("--history", help="Show the verdicts so far; train and judge nothing.")
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="For the page. Default: STORE/regressions/NAME/DATE."),
-    ] = None,
+    candidate: Candidate = None,
+    date: Day = None,
+    junit: Junit = None,
+    update_baseline: UpdateBaseline = False,
+    history: ShowHistory = False,
+    out: Out = None,
     address: Address = None,
     max_concurrent: MaxConcurrent = None,
     auto_gpus: AutoGpus = None,
