@@ -108,10 +108,9 @@ def _among(plan: Plan, gate: GatePlan, candidate: str) -> frozenset[str]:
         )
     norms = {candidate, gate.norm}
     # A norm whose knobs are spelled out may be folded into another one's trials.
-    folded = {point.into for point in plan.folded if str(point.axes[COMPARED]) in norms}
-    return folded | frozenset(
-        trial.id for trial in plan.trials if str(trial.axes[COMPARED]) in norms
-    )
+    folded = frozenset(point.into for point in plan.folded if str(point.axes[COMPARED]) in norms)
+    named = frozenset(trial.id for trial in plan.trials if str(trial.axes[COMPARED]) in norms)
+    return named | folded
 
 
 def _check_clock(store: Store, sweep: str, day: str) -> None:
