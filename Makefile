@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --no-build-isolation \
 		--constraint constraints.txt deepspeed
 	$(BIN)/python -m pip install --quiet --no-build-isolation \
-		--constraint constraints.txt --editable '.[s3,k8s,dev]'
+		--constraint constraints.txt --editable '.[s3,k8s,notify,dev]'
 	touch $@
 
 quickstart: $(READY) ## run a small sweep on this CPU with the embedded images, and write a report

@@ -35,13 +35,13 @@ def shipped() -> list[str]:
     ]
 
 
-def plan_in_process(path: Path, verb: str = "plan") -> dict[str, Any]:
+def plan_in_process(path: Path, verb: str = "plan", *flags: str) -> dict[str, Any]:
     """Run the command on a file: its exit code (None where it raised), CPU seconds, peak memory in
     bytes, and output.
     """
     _command()
     said, code = io.StringIO(), None
-    sys.argv = ["normsweep", verb, str(path), "--store", str(path.parent / "none")]
+    sys.argv = ["normsweep", verb, str(path), "--store", str(path.parent / "none"), *flags]
     _forget_peak()
     began = time.process_time()  # CPU time, since other tests run beside this one
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -57,12 +60,44 @@ Claims = Annotated[
         "--claims", metavar="MINE", help="A file of your own claims (docs/claims.md), judged first."
     ),
 ]
+Address = Annotated[
+    str | None, typer.Option("--address", help="A running Ray cluster; default: a local one.")
+]
+MaxConcurrent = Annotated[
+    int | None,
+    typer.Option("--max-concurrent", min=1, help="Run at most this many trials at a time."),
+]
+AutoGpus = Annotated[
+    int | None,
+    typer.Option(
+        "--auto-gpus",
+        min=0,
+        max=1,
+        help="The value of `gpus_per_worker: auto`. Default: 1 if a node has GPUs, else 0.",
+    ),
+]
+JoinDeadline = Annotated[
+    float,
+    typer.Option(
+        "--join-deadline-s", min=0, help="With --address: how long workers may take to join."
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only problems.")]
+ForJob = Annotated[
+    str | None,
+    typer.Option(
+        "--for-job",
+        metavar="JOB",
+        help="Inside this cluster job: record its outcome in the store.",
+    ),
+]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its sweep's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
 
 STORE = "runs"
 TRACKING = "sqlite:///runs/mlflow.db"
 NAMESPACE = "normsweep"
+JOIN_DEADLINE_S = 300.0
 
 
 def finder(data: list[str] | None) -> Callable[[str], ImageSet]:
@@ -96,3 +131,8 @@ def data_roots(data: list[str] | None) -> DataRoots:
         if "://" not in root and not Path(root).is_dir():
             raise UserError(f"--data {root}: not a folder. Give a folder or s3://BUCKET/PREFIX.")
     return DataRoots(data or ())
+
+
+def run_name() -> str:
+    """The name of this run in the attempts that it begins."""
+    return f"{platform.node()}-{os.getpid()}-{time.time_ns()}"

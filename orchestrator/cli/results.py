@@ -88,6 +88,11 @@ def sync(
     planned = load_plan(file, finder(data), weights(store, check=False))
     from orchestrator.tracking.mirror import sync_sweep
 
-    for note in sync_sweep(planned, store, tracking):
+    notes = sync_sweep(planned, store, tracking)
+    if planned.gate is not None:
+        from orchestrator.regression.tracked import sync_nights
+
+        notes += sync_nights(planned, store, tracking)
+    for note in notes:
         print(note, file=sys.stderr)
     return 0

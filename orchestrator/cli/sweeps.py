@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -18,19 +15,27 @@ import typer
 from orchestrator import signals
 from orchestrator.cli.exits import exit_code
 from orchestrator.cli.options import (
+    JOIN_DEADLINE_S,
     NAMESPACE,
     STORE,
     TRACKING,
+    Address,
     AsJson,
+    AutoGpus,
     Context,
     Data,
     File,
+    ForJob,
+    JoinDeadline,
+    MaxConcurrent,
     Namespace,
+    Quiet,
     StoreUri,
     TrackingUri,
     data_roots,
     finder,
     own_claims,
+    run_name,
     weights,
 )
 from orchestrator.errors import NormsweepError, UserError
@@ -158,32 +163,14 @@ def run(
     file: File,
     store: StoreUri = STORE,
     tracking: TrackingUri = TRACKING,
-    address: Annotated[
-        str | None, typer.Option(help="A running Ray cluster; default: a local one.")
-    ] = None,
-    max_concurrent: Annotated[
-        int | None, typer.Option(min=1, help="Run at most this many trials at a time.")
-    ] = None,
-    auto_gpus: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="The value of `gpus_per_worker: auto`. Default: 1 if a node has GPUs, else 0.",
-        ),
-    ] = None,
-    join_deadline_s: Annotated[
-        float, typer.Option(min=0, help="With --address: how long workers may take to join.")
-    ] = 300.0,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only problems.")] = False,
+    address: Address = None,
+    max_concurrent: MaxConcurrent = None,
+    auto_gpus: AutoGpus = None,
+    join_deadline_s: JoinDeadline = JOIN_DEADLINE_S,
+    quiet: Quiet = False,
     as_json: AsJson = False,
     data: Data = None,
-    for_job: Annotated[
-        str | None,
-        typer.Option(
-            metavar="JOB", help="Inside this cluster job: record its outcome in the store."
-        ),
-    ] = None,
+    for_job: ForJob = None,
 ) -> int:
     """Train what the store does not hold yet, then write the report. If run again, it continues."""
     from orchestrator.run.driver import drive
@@ -199,19 +186,26 @@ def run(
         quiet=quiet,
         json_lines=as_json,
         data_roots=data_roots(data).given,
-        run=f"{platform.node()}-{os.getpid()}-{time.time_ns()}",
+        run=run_name(),
         job=for_job or "",
     )
-    planned = partial(_planned, file, data, store)
+    planned = partial(plan_to_run, file, data, store)
     return drive(
-        lambda: exit_code(lambda: _run(planned, options)), partial(_close, planned, options)
+        lambda: exit_code(lambda: _run(planned, options)),
+        partial(close_open_attempts, planned, options),
     )
 
 
-def _planned(file: Path, data: list[str] | None, store: str) -> Plan:
+def plan_to_run(
+    file: Path, data: list[str] | None, store: str, *, writes_baseline: bool = False
+) -> Plan:
+    """The plan of a file, its weights and claims checked. Raises UserError.
+
+    With `writes_baseline` the file of its gate's baseline need not exist yet.
+    """
     from orchestrator.plan import load_plan
 
-    plan = load_plan(file, finder(data), weights(store))
+    plan = load_plan(file, finder(data), weights(store), writes_baseline=writes_baseline)
     own_claims(plan)
     return plan
 
@@ -242,7 +236,9 @@ def _print_end(ended: Ended, options: RunOptions) -> None:
         print(json.dumps({"event": "summary", **ended.counts}), flush=True)
 
 
-def _close(planned: Callable[[], Plan], options: RunOptions, kind: str, message: str) -> None:
+def close_open_attempts(
+    planned: Callable[[], Plan], options: RunOptions, kind: str, message: str
+) -> None:
     """Record why the attempts that a dead driver left open have ended."""
     with suppress(NormsweepError):
         from orchestrator.store import open_store

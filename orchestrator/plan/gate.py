@@ -78,6 +78,11 @@ class Gate(Part):
     undecided: Literal["reported", "fails"] = Field(
         "reported", description="whether a gate that cannot be decided fails (exit 4), or exits 3"
     )
+    notify: Literal["change", "always", "never"] = Field(
+        "change",
+        description="when to notify the addresses in NORMSWEEP_NOTIFY "
+        "([regression.md](regression.md#notification))",
+    )
 
 
 @dataclass(frozen=True)

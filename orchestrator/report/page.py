@@ -86,9 +86,9 @@ def write_report(
     frame = read_frame(plan, store) if frame is None else frame
     files = render(build(plan, frame, datetime.now(UTC), own), all_traces=all_traces)
     if out is not None:
-        _write(files, out)
+        write_files(files, out)
     else:
-        _put(files, store_uri, _prefix(plan))
+        put_files(files, store_uri, _prefix(plan))
     if tracking_uri is not None and frame.attempts and is_there(tracking_uri):
         _log(plan, tracking_uri, files)
     return Written(f"{out or f'{store.uri}/{_prefix(plan)}'}/index.html", files)
@@ -98,7 +98,8 @@ def _prefix(plan: Plan) -> str:
     return f"sweeps/{plan.sweep}/report"
 
 
-def _put(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
+def put_files(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
+    """Put texts into the store by name. Raises EnvironmentProblem with advice."""
     try:
         store = open_store(store_uri)
         for name, text in files.items():
@@ -109,7 +110,8 @@ def _put(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
         ) from error
 
 
-def _write(files: Mapping[str, str], folder: Path) -> None:
+def write_files(files: Mapping[str, str], folder: Path) -> None:
+    """Write texts into a folder by name. Raises EnvironmentProblem with advice."""
     try:
         for name, text in files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -150,8 +152,8 @@ def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
         **{name: as_csv(frame) for name, frame in numbers.items()},
         **parts,
-        "report.md": _template("report.md.j2").render(context),
-        "index.html": _template("page.html.j2").render(context),
+        "report.md": template("report.md.j2").render(context),
+        "index.html": template("page.html.j2").render(context),
     }
 
 
@@ -192,10 +194,11 @@ def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
-def _template(name: str) -> jinja2.Template:
+def template(name: str, *folders: Path) -> jinja2.Template:
+    """A template of this folder, or of one of `folders`, whose templates may extend these."""
     # Markdown is not HTML: escaped characters would show in the text.
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=jinja2.select_autoescape(("html.j2",), default=False),
         trim_blocks=True,
         lstrip_blocks=True,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 
 from orchestrator.errors import NormsweepError, TrialsFailed, UserError
 from orchestrator.run.runner import Ended
@@ -17,14 +18,23 @@ from orchestrator.store.jobs import write_outcome
 SETTLED = frozenset({0, UserError.exit_code, TrialsFailed.exit_code})
 
 
-def run_for_job(job: str, store_uri: str, run: Callable[[], Ended]) -> int:
-    """Call `run()`. Returns 0 once its outcome is settled and kept, otherwise its exit code."""
+def run_for_job(
+    job: str,
+    store_uri: str,
+    run: Callable[[], Ended],
+    also: AbstractSet[int] = frozenset(),
+) -> int:
+    """Call `run()`. Returns 0 once its outcome is settled and kept, otherwise its exit code.
+
+    `also`: exit codes that are settled too if `run()` returns them instead of raising.
+    """
+    settled = SETTLED | also
     try:
         ended = run()
     except NormsweepError as error:
-        ended = Ended(error.exit_code, (str(error),))
+        ended, settled = Ended(error.exit_code, (str(error),)), SETTLED
         print(error, file=sys.stderr)
-    if ended.exit_code not in SETTLED:
+    if ended.exit_code not in settled:
         return ended.exit_code
     write_outcome(
         open_store(store_uri), job, ended.exit_code, "\n".join(ended.warnings), ended.summary

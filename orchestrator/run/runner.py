@@ -52,8 +52,10 @@ class Ended:
     counts: Mapping[str, Any] = field(default_factory=dict)  # with --json, the last line
 
 
-def run_sweep(plan: Plan, options: RunOptions) -> Ended:
+def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = None) -> Ended:
     """Train what is missing, mirror it, write the report. After a signal there is no report.
+
+    `among`: the ids of the only trials to train; all, if None.
 
     It calls downward and climbs back three times: to open the live table, to train, and to close
     the table. A test counts (tests/integration/test_way.py), so mind where a new call stands.
@@ -66,7 +68,7 @@ def run_sweep(plan: Plan, options: RunOptions) -> Ended:
     claim_name(plan, store)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
     done = {trial_id for trial_id, look in looks.items() if look.has_ended}
-    todo = looks.keys() - done
+    todo = looks.keys() - done if among is None else (looks.keys() - done) & among
     states = {trial_id: look.state for trial_id, look in looks.items()}
     refused = {trial_id for trial_id in todo if looks[trial_id].hindrances}
     todo -= refused

@@ -16,6 +16,7 @@ from orchestrator.store.checkpoints import folders
 from orchestrator.store.journals import READERS
 from orchestrator.store.records import Damaged, read_record
 from orchestrator.store.trials import look_at, trial_ids
+from orchestrator.store.verdicts import VERDICT_FILE, read_verdict
 
 # These match up to the file's name, so that a folder in the file's place is found as well.
 EVALUATION = re.compile(r"trials/[^/]+/evaluations/[^/]+\.json(?=/|$)")
@@ -67,6 +68,11 @@ def _beside_trials(store: Store) -> Iterator[Damaged]:
         yield from _record(store, key, JOB, records.OUTCOME)
     for key in store.list("sweeps"):
         yield from _record(store, key, SWEEP_FILE, records.SWEEP_FILE)
+    for key in store.list("regressions"):
+        if (match := VERDICT_FILE.match(key)) and KEY.fullmatch(match[0]):
+            found = read_verdict(store, match[1], match[2])
+            if isinstance(found, Damaged):
+                yield found
     for key in store.list("initial"):
         yield from _record(store, key, INITIAL_NAMES, records.NAMES)
         if match := INITIAL.match(key):

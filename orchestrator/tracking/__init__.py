@@ -11,7 +11,7 @@ from orchestrator.tracking.address import parse
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
-    from orchestrator.tracking.base import Tracker
+    from orchestrator.tracking.base import Kind, Tracker
 
 # By the scheme of an address; all other schemes are MLflow's. A new tracker is a file and a line
 # here.
@@ -21,13 +21,21 @@ TRACKERS = {
 MLFLOW = "orchestrator.tracking.mlflow:MlflowTracker"
 
 
-def open_tracker(uri: str, plan: Plan) -> Tracker:
-    """The tracker at an address, for one sweep. Raises UserError if the address is not valid."""
+def open_tracker(uri: str, plan: Plan, kind: Kind = "trial") -> Tracker:
+    """The tracker at an address, for one sweep's trials, or for the nights of its gate.
+
+    Raises UserError if the address is not valid.
+    """
     module, _, name = TRACKERS.get(_scheme(uri), MLFLOW).partition(":")
     tracker: Tracker = getattr(importlib.import_module(module), name)(
-        uri, plan.sweep, plan.question
+        uri, experiment_of(plan.sweep, kind), plan.question, kind
     )
     return tracker
+
+
+def experiment_of(sweep: str, kind: Kind) -> str:
+    """The name of an experiment. That of nights has a dot, which the name of no sweep has."""
+    return sweep if kind == "trial" else f"{sweep}.regressions"
 
 
 def shown(uri: str) -> str:

@@ -1,6 +1,7 @@
 """The port of trackers: where people look at the runs of a sweep while it trains and afterwards.
 
-A tracker shows one sweep as an experiment with one run per trial. It mirrors the store and is never
+A tracker shows one sweep as an experiment with one run per trial, and the nights of its gate as
+another one with one run per night. It mirrors the store and is never
 a source, so whatever it loses can be sent again. `orchestrator.tracking.mirror` decides what is
 sent and when; a tracker only keeps it. `tests/contract/test_trackers.py` checks the promises below
 for every tracker.
@@ -16,6 +17,7 @@ from typing import Literal, NamedTuple
 from orchestrator.errors import EnvironmentProblem
 
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+Kind = Literal["trial", "night"]  # what the runs of an experiment stand for
 
 
 class TrackingUnavailable(EnvironmentProblem):
@@ -36,7 +38,7 @@ class Value(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """A trial's run, as a tracker has it."""
+    """The run of a trial or a night, as a tracker has it."""
 
     id: str
     status: RunStatus
@@ -45,10 +47,11 @@ class Run:
 
 
 class Tracker(ABC):
-    """One sweep in a tracker.
+    """One sweep, or the nights of its gate, in a tracker.
 
-    The constructor takes `(uri, sweep, question)`, connects to nothing, and raises UserError if the
-    address is not valid.
+    The constructor takes `(uri, experiment, question, kind)`, connects to nothing, and raises
+    UserError if the address is not valid. Where the runs are those of nights, a night's date stands
+    below for the id of a trial.
 
     Every method raises TrackingUnavailable if the tracker does not answer, and can then be called
     again. What somebody deleted in the tracker is restored when it is needed, rather than made a

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orchestrator.tracking.base import Run, RunStatus, Tracker, Value
+from orchestrator.tracking.base import Kind, Run, RunStatus, Tracker, Value
 
 
 @dataclass
@@ -32,7 +32,7 @@ EXPERIMENTS: defaultdict[tuple[str, str], Experiment] = defaultdict(Experiment)
 class MemoryTracker(Tracker):
     """One sweep, at an address `memory:NAME`."""
 
-    def __init__(self, uri: str, sweep: str, question: str = "") -> None:
+    def __init__(self, uri: str, sweep: str, question: str = "", kind: Kind = "trial") -> None:
         self.notes: list[str] = []
         self.experiment = EXPERIMENTS[uri, sweep]
 

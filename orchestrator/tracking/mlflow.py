@@ -1,8 +1,8 @@
 """The MLflow tracker: an experiment per sweep, a run per trial. The only file that imports mlflow.
 
 MLflow's key for a value includes its time, so sending a value again adds nothing. A run is looked
-up by its tag `normsweep.trial` before it is created. What somebody deleted in MLflow is restored,
-since MLflow keeps the name and would refuse a second one.
+up by its tag, `normsweep.trial` or `normsweep.night`, before it is created. What somebody deleted
+in MLflow is restored, since MLflow keeps the name and would refuse a second one.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.tracking.address import Address, about_access, parse
+from orchestrator.tracking.base import Kind, RunStatus, Tracker, TrackingUnavailable, Value
 from orchestrator.tracking.base import Run as TrackedRun
-from orchestrator.tracking.base import RunStatus, Tracker, TrackingUnavailable, Value
 from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
 
 MOST_METRICS = 1_000  # MLflow's limit for one log_batch
-TRIAL, REPORT = "normsweep.trial", "normsweep.report"  # tags by which runs are found
+# Tags by which runs are found.
+TAGS: Mapping[Kind, str] = {"trial": "normsweep.trial", "night": "normsweep.night"}
+REPORT = "normsweep.report"
 FAILURES = (
     MlflowException,
     requests.RequestException,
@@ -54,7 +56,8 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)
 class MlflowTracker(Tracker):
     """One sweep's experiment in MLflow: a local database, or a server."""
 
-    def __init__(self, uri: str, sweep: str, question: str = "") -> None:
+    def __init__(self, uri: str, sweep: str, question: str = "", kind: Kind = "trial") -> None:
+        self._tag = TAGS[kind]
         self._address = parse(uri)
         self._address.sign_in()
         self._sweep = sweep
@@ -71,7 +74,7 @@ class MlflowTracker(Tracker):
                 self.notes.append(said)
             runs: dict[str, Run] = {}
             for run in _all_runs(self._client, self._experiment):
-                trial_id = run.data.tags.get(TRIAL)
+                trial_id = run.data.tags.get(self._tag)
                 if trial_id and (trial_id not in runs or _is_deleted(runs[trial_id])):
                     runs[trial_id] = run
             return {trial_id: _tracked(self._restored(run)) for trial_id, run in runs.items()}
@@ -81,9 +84,9 @@ class MlflowTracker(Tracker):
     ) -> TrackedRun:
         # Locked, so that no other local process creates the run between the search and the call.
         with self._mapped(), alone(self._address.database):
-            found = self._find(TRIAL, trial_id)
+            found = self._find(self._tag, trial_id)
             if found is None:
-                tags = {TRIAL: trial_id, "mlflow.source.name": "normsweep", **tags}
+                tags = {self._tag: trial_id, "mlflow.source.name": "normsweep", **tags}
                 found = self._client.create_run(
                     self._experiment, start_time=started_ms, tags=tags, run_name=name
                 )

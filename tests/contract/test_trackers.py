@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.utils.validation import _validate_metric_name
 
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan, load_plan
@@ -19,6 +20,7 @@ from orchestrator.tracking.base import Tracker, Value
 from orchestrator.tracking.memory import MemoryTracker
 from orchestrator.tracking.mirror import Mirror
 from orchestrator.tracking.mlflow import MlflowTracker
+from orchestrator.tracking.nights import NightValues, log_nights, metric_name
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
 from tests.written_store import write_attempt, write_ended
@@ -239,3 +241,66 @@ def test_a_bad_address_is_refused_and_a_trackers_is_shown(plan: Plan, tmp_path: 
     assert shown("http://me:word@host:5000") == "http://host:5000"
     assert is_there("memory:mine")
     assert not is_there(f"sqlite:///{tmp_path}/none.db")
+
+
+def night(number: int, date: str, **values: float) -> NightValues:
+    return NightValues(number, date, values, {"normsweep.verdict": "pass"})
+
+
+def test_a_night_is_sent_once_with_its_trend_and_its_page(
+    plan: Plan, uri: str, opened: Callable[[], Tracker], tmp_path: Path
+) -> None:
+    first = night(1, "2026-11-28", **{"psnr/i_ln/sr_x2": 0.02, "growth/none": 3.0})
+    second = night(3, "2026-11-30", **{"psnr/i_ln/sr_x2": 0.01})
+    asked: list[str] = []
+
+    def files(date: str) -> dict[str, bytes]:
+        asked.append(date)
+        return {"index.html": date.encode()}
+
+    opened()
+    for nights in ([first], [first, second], [first, second]):
+        log_nights(uri, plan, nights, files)
+    assert asked == ["2026-11-28", "2026-11-30"], "a night that was sent is not sent again"
+    tracker = open_tracker(uri, plan, "night")
+    runs = tracker.open()
+    assert {date: run.status for date, run in runs.items()} == {
+        "2026-11-28": "FINISHED",
+        "2026-11-30": "FINISHED",
+    }
+    run = runs["2026-11-30"]
+    trend = {(metric, step, value) for metric, step, _, value in kept(tracker, run.id)}
+    assert trend == {("psnr/i_ln/sr_x2", 1, 0.02), ("psnr/i_ln/sr_x2", 3, 0.01)}
+    assert run.tags["normsweep.verdict"] == "pass"
+    assert kept_files(tracker, run.id, tmp_path / "found") == {"index.html": b"2026-11-30"}
+    assert not open_tracker(uri, plan).open(), "a night is no trial of the sweep"
+
+
+def test_a_night_that_was_sent_in_part_is_sent_again_and_is_there_once(
+    plan: Plan, uri: str
+) -> None:
+    one = night(1, "2026-11-28", psnr=0.02)
+    begun = open_tracker(uri, plan, "night")
+    begun.open()
+    run = begun.find_or_create(one.date, one.date, one.time_ms, one.tags)
+    begun.log(run.id, [Value("psnr", 1, 0.02, one.time_ms)])
+    log_nights(uri, plan, [one], lambda _: {})
+    tracker = open_tracker(uri, plan, "night")
+    (found,) = tracker.open().values()
+    assert (found.id, found.status) == (run.id, "FINISHED")
+    assert kept(tracker, run.id) == {("psnr", 1, one.time_ms, 0.02)}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "psnr/i_ln[rescale=False]/sr_x2/embedded-test, w8 d2",
+        "at_most val/Set5/psnr/own:Norm",
+        "gröwth/" + "x" * 400,
+        "a//b/../c",
+    ],
+)
+def test_the_name_of_a_metric_is_one_that_mlflow_takes(name: str) -> None:
+    _validate_metric_name(metric_name(name))
+    assert metric_name(name) != metric_name(name + "'"), "two names stay two"
+    assert metric_name("psnr/i_ln/sr_x2") == "psnr/i_ln/sr_x2"

@@ -48,3 +48,15 @@ def test_what_a_new_cluster_may_cure_is_not_an_outcome(
 ) -> None:
     assert run_for_job("sweep-0a1b2c", str(tmp_path), run) in (3, 130)
     assert read_outcome(open_store(str(tmp_path)), "sweep-0a1b2c") is None
+
+
+def test_an_undecided_gate_is_an_outcome_and_a_store_that_is_away_is_none(tmp_path: Path) -> None:
+    store, also = open_store(str(tmp_path)), frozenset({3})
+    assert run_for_job("gate-0a1b2c", str(tmp_path), lambda: Ended(3, ("1 undecided",)), also) == 0
+    kept = read_outcome(store, "gate-0a1b2c")
+    assert kept is not None
+    assert (kept["exit_code"], kept["message"]) == (3, "1 undecided")
+    clear_outcome(store, "gate-0a1b2c")
+    away = raising(EnvironmentProblem("S3 is away"))
+    assert run_for_job("gate-0a1b2c", str(tmp_path), away, also) == 3
+    assert read_outcome(store, "gate-0a1b2c") is None

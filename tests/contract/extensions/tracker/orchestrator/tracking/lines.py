@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.tracking.base import Run, RunStatus, Tracker, Value
+from orchestrator.tracking.base import Kind, Run, RunStatus, Tracker, Value
 
 
 class LinesTracker(Tracker):
     """Whatever is sent is a line of the file."""
 
-    def __init__(self, uri: str, sweep: str, question: str = "") -> None:
+    def __init__(self, uri: str, sweep: str, question: str = "", kind: Kind = "trial") -> None:
         self.notes: list[str] = []
         self._path = Path(uri.partition(":")[2])
         self._sweep = sweep
