@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -76,11 +77,11 @@ def regress(
     junit: Junit = None,
     update_baseline: UpdateBaseline = False,
     history: ShowHistory = False,
-    out: Out = None,
     address: Address = None,
     max_concurrent: MaxConcurrent = None,
     auto_gpus: AutoGpus = None,
     join_deadline_s: JoinDeadline = JOIN_DEADLINE_S,
+    out: Out = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
     data: Data = None,
@@ -95,18 +96,10 @@ def regress(
     from orchestrator.run.options import RunOptions
 
     _check_flags(candidate, junit, update_baseline=update_baseline, history=history)
-    options = RunOptions(
-        store=store,
-        tracking=tracking,
-        address=address,
-        max_concurrent=max_concurrent,
-        auto_gpus=auto_gpus,
-        join_deadline_s=join_deadline_s,
-        quiet=quiet,
-        data_roots=data_roots(data).given,
-        run=run_name(),
-        job=for_job or "",
+    machine = RunOptions(
+        store, tracking, address, max_concurrent, auto_gpus, join_deadline_s, quiet
     )
+    options = replace(machine, data_roots=data_roots(data).given, run=run_name(), job=for_job or "")
     planned = partial(plan_to_run, file, data, store, writes_baseline=update_baseline)
     if history:
         return _show_history(planned(), store, as_json=as_json)

@@ -45,12 +45,12 @@ class Question:
     task: str
     place: str
     verdict: Verdict
+    unit: str
+    sense: Literal["at_least", "at_most", "equal"]
     value: float | None
     low: float | None
     high: float | None
     limit: float | None
-    unit: str
-    sense: Literal["at_least", "at_most", "equal"]
     n: int
     look: int
     level: float
@@ -198,12 +198,12 @@ def _question(judged: Judged) -> Question:
         key.task,
         key.place,
         judged.verdict,
+        shown.unit,
+        shown.sense,
         value,
         low,
         high,
         limit,
-        shown.unit,
-        shown.sense,
         len(measured.seeds),
         int(judged.look),
         float(judged.level),
