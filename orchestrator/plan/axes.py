@@ -64,6 +64,10 @@ class Axis:
     is_always: bool = False
     meaning: str = "names or {name, knob: value}"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by name: another process has the same line."""
+        return AXES.__getitem__, (self.name,)
+
     @property
     def catalog(self) -> Catalog | None:
         return self.check if isinstance(self.check, Catalog) else None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,7 @@ class Plan:
     def question(self) -> str:
         return self.source.question
 
-    @property
+    @cached_property
     def axes(self) -> tuple[Axis, ...]:
         """The axes of its trials."""
         return axes_named(name for trial in self.trials for name in trial.axes)

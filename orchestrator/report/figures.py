@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Canvas
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
-from orchestrator.report import depth_plot, drawing, size_plot, thinning
+from orchestrator.report import depth_plot, drawing, size_plot
 from orchestrator.report.blocks import Figure, Style
 from orchestrator.report.drawing import slug_of
 from orchestrator.report.frame import Frame, keyed, where
@@ -42,13 +42,15 @@ def all_figures(
     trends: Sequence[NormTrend],
     observed: Sequence[Observed] = (),
 ) -> list[Figure]:
-    """Every figure that the data allow, in the order of the page."""
+    """Every figure that the data allow, in the order of the page.
+
+    The frame's points are those to draw (orchestrator.report.thinning).
+    """
     styles = drawing.norm_styles(frame.names(COMPARED))
     figures: list[Figure] = []
-    drawn = thinning.for_figures(frame.points, len(frame.trials), frame.diverged)
     with matplotlib.rc_context(drawing.RC):
         for labels, trials in keyed(frame.trials, *frame.tables_by):
-            part = replace(frame, trials=trials, points=where(drawn, labels))
+            part = replace(frame, trials=trials, points=where(frame.points, labels))
             title = frame.named(frame.tables_by, labels)
             grown = [line for line in growths if labels.items() <= line.labels.items()]
             figures += _trace(part, styles, title, grown)

@@ -99,7 +99,7 @@ class Frame:
 
     def names(self, axis: str) -> list[Any]:
         """The values of an axis (or `size`) in file order."""
-        return list(dict.fromkeys(self.trials[axis]))
+        return self.trials[axis].unique().tolist()
 
     def metric(self, name: str) -> pd.DataFrame:
         return self.points[self.points["metric"] == name]

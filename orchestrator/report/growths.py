@@ -68,7 +68,7 @@ def growths(frame: Frame) -> tuple[NormGrowth, ...]:
     """The growth of every norm, size, task and recipe of the sweep, in file order."""
     traced = largest_groups(frame)
     curves: dict[str, Curve] = {
-        str(trial): (tuple(map(int, part["step"])), tuple(map(float, part["value"])))
+        str(trial): (tuple(part["step"].tolist()), tuple(part["value"].tolist()))
         for trial, part in traced.groupby("trial", sort=False, observed=True)
     }
     return tuple(_growth_of(frame, labels, rows, curves) for labels, rows in lines_of(frame))

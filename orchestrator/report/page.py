@@ -135,10 +135,11 @@ def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
 
 def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     """The text of each file by name; index.html is the last one."""
-    made = sections(report)
-    figures = [figure for section in made for figure in figures_in(section.blocks)]
     traces, left_out = _traces(report.frame, all_traces=all_traces)
     numbers = _numbers(report, traces)
+    texts = {name: as_csv(frame) for name, frame in numbers.items()}  # while figures are drawn
+    made = sections(report)
+    figures = [figure for section in made for figure in figures_in(section.blocks)]
     parts = latex.files(made, report.plan.sweep)
     context = _context(
         report,
@@ -148,7 +149,7 @@ def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     context["traces"] = left_out
     return {
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
-        **{name: as_csv(frame) for name, frame in numbers.items()},
+        **texts,
         **parts,
         "report.md": _template("report.md.j2").render(context),
         "index.html": _template("page.html.j2").render(context),

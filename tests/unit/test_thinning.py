@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from orchestrator.report import contents, drawing, page, thinning
+from orchestrator.report import apart, contents, drawing, page, thinning
 from orchestrator.report.as_csv import as_csv
 from orchestrator.report.figures import _seeds_note, _sizes_drawn
 from orchestrator.report.frame import read_frame
@@ -139,7 +139,7 @@ def test_a_figure_of_too_many_sizes_draws_some_with_the_first_and_the_last(tmp_p
 def test_the_page_says_that_points_were_left_out_unless_all_were_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contents, "all_figures", lambda *_: [])
+    monkeypatch.setattr(apart, "all_figures", lambda *_: [])
     plan, store = plan_of(tmp_path, damage.SWEEP), open_store(str(tmp_path / "runs"))
     write_ended(store, plan.trials[0])
     write_ended(store, plan.trials[1], outcome="diverged", until=20)
