@@ -10,7 +10,7 @@ first counts, as for tracking (`orchestrator.store.journals.JournalReader`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -20,11 +20,11 @@ import pandas as pd
 from orchestrator.plan.axes import COMPARED, Axis, Role, axes_named
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.states import State
-from orchestrator.report.columns import point_rows
+from orchestrator.report.columns import numbered, point_rows
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
 from orchestrator.store.points import Points
-from orchestrator.store.reading import read_trials
+from orchestrator.store.reading import Reading, read_trials
 from orchestrator.store.trials import Look
 from trainers.spec import RunSpec
 
@@ -102,7 +102,13 @@ class Frame:
         return self.trials[axis].unique().tolist()
 
     def metric(self, name: str) -> pd.DataFrame:
-        return self.points[self.points["metric"] == name]
+        return self.metrics(lambda metric: metric == name)
+
+    def metrics(self, wanted: Callable[[str], bool]) -> pd.DataFrame:
+        """The points of the metrics that are wanted: a part, if they are millions."""
+        metric, names = numbered(self.points["metric"])
+        among = np.array([wanted(name) for name in names], dtype=bool)
+        return self.points.take(np.flatnonzero(among[metric]))
 
     def evaluation_sets(self) -> list[str]:
         """The evaluation sets of all trials, in file order."""
@@ -149,11 +155,11 @@ def in_words(row: Mapping[str, Any]) -> str:
     return str(state) if step is None or math.isnan(step) else state.at(step, row["steps"])
 
 
-def read_frame(plan: Plan, store: Store) -> Frame:
+def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = None) -> Frame:
     """Read every trial of the plan from the store. A trial that the store does not know is pending.
 
     No points are taken from a damaged trial: some would be missing, and a later attempt's would
-    take the place of lost ones.
+    take the place of lost ones. `readings`: its trials, if reading them has begun.
     """
     rows: list[dict[str, Any]] = []
     points: list[Points | None] = []
@@ -163,7 +169,7 @@ def read_frame(plan: Plan, store: Store) -> Frame:
     damage: list[str] = []
     looks: dict[str, Look] = {}
     names = [axis.name for axis in plan.axes]
-    readings = read_trials(store, [trial.id for trial in plan.trials])
+    readings = readings or read_trials(store, [trial.id for trial in plan.trials])
     for trial, read in zip(plan.trials, readings, strict=True):
         look = looks[trial.id] = read.look
         if look.trained and look.state != State.PENDING:
