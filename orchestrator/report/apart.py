@@ -10,29 +10,43 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from types import TracebackType
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
 
 import pandas as pd
 
-from orchestrator.report import thinning
+from orchestrator.report import figures, thinning
 from orchestrator.report.blocks import Figure
-from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
-from orchestrator.report.growths import NormGrowth, NormTrend
+from orchestrator.report.growths import NormGrowth, NormTrend, group_traces
 from orchestrator.report.observations import Observed
 
+P = ParamSpec("P")
+T = TypeVar("T")
 MANY = 64  # trials; the figures of fewer are drawn sooner than another process has started
 
 
 class Drawing:
     """Figures on their way. If the process that draws them is killed, they are drawn here."""
 
-    def __init__(self, num_trials: int) -> None:
+    def __init__(self, frame: Frame) -> None:
+        """Begin with the figures of curves alone."""
         self._pool: Executor | None = None
-        if num_trials >= MANY and len(os.sched_getaffinity(0)) > 1:
+        if len(frame.trials) >= MANY and len(os.sched_getaffinity(0)) > 1:
             context = multiprocessing.get_context("spawn")  # the driver of a run has threads
             self._pool = ProcessPoolExecutor(1, context, initializer=_leave_signals_alone)
             self._pool.submit(_leave_signals_alone)  # imports what drawing needs
+        # What figures are made from, which is a small part of a frame.
+        self._frame = replace(
+            frame,
+            points=thinning.for_figures(
+                frame.points, len(frame.trials), frame.diverged, figures.is_drawn
+            ),
+            attempts=(),
+            recorded={},
+            looks={},
+            images=pd.DataFrame(),
+        )
+        self._begun = self._drawn(figures.from_points, self._frame)
 
     def __enter__(self) -> Self:
         return self
@@ -46,42 +60,47 @@ class Drawing:
         if self._pool is not None and error is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def begin(
+    def finish(
         self,
-        frame: Frame,
         growths: Sequence[NormGrowth],
         trends: Sequence[NormTrend],
         observed: Sequence[Observed],
     ) -> Callable[[], list[Figure]]:
-        """Begin to draw. The answer waits for the figures."""
-        drawn = thinning.for_figures(frame.points, len(frame.trials), frame.diverged)
-        # What figures are made from, which is a small part of a frame.
-        small = replace(
-            frame, points=drawn, attempts=(), recorded={}, looks={}, images=pd.DataFrame()
-        )
+        """Begin to draw the others. The answer waits for all figures."""
+        traces = replace(self._frame, points=group_traces(self._frame))
+        others = self._drawn(figures.from_numbers, traces, growths, trends, observed)
 
-        def here() -> list[Figure]:
-            return all_figures(small, growths, trends, observed)
+        def awaited() -> list[Figure]:
+            try:
+                return figures.in_page_order([*self._begun(), *others()])
+            finally:
+                if self._pool is not None:
+                    self._pool.shutdown()
+
+        return awaited
+
+    def _drawn(
+        self, draw: Callable[P, list[figures.Placed]], *args: P.args, **kwargs: P.kwargs
+    ) -> Callable[[], list[figures.Placed]]:
+        """Begin to draw in the other process, if there is one. The answer waits for it."""
+
+        def here() -> list[figures.Placed]:
+            return draw(*args, **kwargs)
 
         if self._pool is None:
             return here
-        pool = self._pool
         try:
-            future = pool.submit(all_figures, small, growths, trends, observed)
+            future = self._pool.submit(draw, *args, **kwargs)
         except BrokenProcessPool:
             return here
-        return lambda: _awaited(pool, future, here)
+        return lambda: _awaited(future, here)
 
 
-def _awaited(
-    pool: Executor, future: Future[list[Figure]], here: Callable[[], list[Figure]]
-) -> list[Figure]:
+def _awaited(future: Future[T], here: Callable[[], T]) -> T:
     try:
         return future.result()
     except BrokenProcessPool:
         return here()
-    finally:
-        pool.shutdown()
 
 
 def _leave_signals_alone() -> None:

@@ -111,11 +111,11 @@ def build(
     plan: Plan, frame: Frame, written: datetime, own: tuple[Claim, ...] | None = None
 ) -> Report:
     """Compute what the sections need. `own` claims are, by default, those that the sweep names."""
-    with Drawing(len(frame.trials)) as drawing:
+    with Drawing(frame) as drawing:
         material = Material(plan, frame)
         grown, found = material.growths, material.trends
         observed = observations(frame)
-        figures = drawing.begin(frame, grown, found, observed)
+        figures = drawing.finish(grown, found, observed)
         differences = families(frame)
         return Report(
             plan,

@@ -28,9 +28,9 @@ def figures(folder: Path, killed: signal.Signals | None = None) -> list[Figure]:
         write_ended(store, trial)
     frame = read_frame(plan, store)
     before = set(psutil.Process().children())
-    with apart.Drawing(len(frame.trials)) as drawing:
+    with apart.Drawing(frame) as drawing:
         grown = growths(frame)
-        awaited = drawing.begin(frame, grown, trends(frame, grown), observations(frame))
+        awaited = drawing.finish(grown, trends(frame, grown), observations(frame))
         if killed is not None:
             started = set(psutil.Process().children()) - before
             assert started
