@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class Points:
             own = [line for line in found if line.values]
             lines += own
             attempts += [attempt] * len(own)
-        values = [line.values for line in lines]
+        values: list[dict[str, Any]] = [line.values for line in lines]
         counts = np.fromiter(map(len, values), dtype=np.int32, count=len(lines))
         names, metric = _numbered(values, counts)
         every = cls(
