@@ -40,7 +40,7 @@ def power_of(
 
 
 def _power_of_large(shift: float, degrees_of_freedom: float, critical: float) -> float:
-    """P(T' > critical) as the mean over Z of P(chi^2 < degrees ((NODES + shift) / critical)^2).
+    """P(T' > critical) as the mean over Z of P(chi^2 < degrees ((Z + shift) / critical)^2).
 
     T' is (Z + shift) / sqrt(chi^2 / degrees) with Z normal; Gauss-Hermite takes the mean.
     """
