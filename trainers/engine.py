@@ -228,6 +228,11 @@ class Engine:
             yield self.module.state_dict()
 
     @property
+    def num_parameters(self) -> int:
+        """Of the whole network, also where ranks hold a part of each."""
+        return sum(getattr(one, "ds_numel", one.numel()) for one in self.module.parameters())
+
+    @property
     def memory_gb(self) -> float:
         """The most that this rank has held so far, in 10^9 bytes.
 

@@ -113,6 +113,7 @@ class Trial:
             "train/lr": learning_rate(training, self.done - 1),
             "train/images_per_s": self._pace.take() * training.batch_size,
             "train/memory_gb": engine.memory_gb,
+            "train/parameters": engine.num_parameters,
         }
         if (norm := engine.grad_norm) is not None:
             values["train/grad_norm"] = norm

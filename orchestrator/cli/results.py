@@ -45,9 +45,19 @@ def report(
 
     planned = load_plan(file, finder(data), weights(store, check=False))
     own = own_claims(planned, claims)
+    from orchestrator.store import read_store
+    from orchestrator.store.reading import read_trials
+
+    opened = read_store(store)
+    # Trials are read while pandas and matplotlib are imported.
+    readings = read_trials(opened, [trial.id for trial in planned.trials])
+    from orchestrator.report.frame import read_frame
     from orchestrator.report.page import write_report
 
-    written = write_report(planned, store, tracking, out, own=own, all_traces=all_traces)
+    frame = read_frame(planned, opened, readings)
+    written = write_report(
+        planned, store, tracking, out, frame=frame, own=own, all_traces=all_traces
+    )
     print(written.page)
     return 0
 

@@ -70,6 +70,10 @@ class Axis:
     is_always: bool = False
     meaning: str = CHOICES
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by name: another process has the same line."""
+        return axis_of, (self.name,)
+
     @property
     def catalog(self) -> Catalog | None:
         return self.check if isinstance(self.check, Catalog) else None
@@ -183,6 +187,11 @@ AXES: Mapping[str, Axis] = {axis.name: axis for axis in (*LINES, *_recipe())}
 CATALOGS: Mapping[str, Catalog] = {
     axis.name: axis.catalog for axis in LINES if axis.catalog is not None
 }
+
+
+def axis_of(name: str) -> Axis:
+    """The axis of this name. Raises KeyError."""
+    return AXES[name]
 
 
 def axes_named(names: Iterable[str]) -> tuple[Axis, ...]:

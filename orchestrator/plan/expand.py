@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ class Plan:
     def question(self) -> str:
         return self.source.question
 
-    @property
+    @cached_property
     def axes(self) -> tuple[Axis, ...]:
         """The axes of its trials."""
         return axes_named(name for trial in self.trials for name in trial.axes)

@@ -31,35 +31,65 @@ def point_rows(
         name: _repeated(pd.Series([values[i] for i, _ in there]), counts)
         for name, values in labels.items()
     }
+    code = _code_type(len(numbers))
     metric = [
-        np.array([numbers[name] for name in found.metrics], dtype=np.int32)[found.metric]
+        np.array([numbers[name] for name in found.metrics], dtype=code)[found.metric]
         for _, found in there
     ]
-    columns["metric"] = _categories(_joined(metric, np.int32), list(numbers))
-    columns["step"] = _small(_joined([found.step[found.line] for _, found in there], np.int64))
-    columns["value"] = _joined([found.value for _, found in there], np.float64)
-    columns["time"] = _joined([found.time[found.line] for _, found in there], np.float64)
-    columns["attempt"] = _joined([found.attempt[found.line] for _, found in there], np.int32)
+    columns["metric"] = _categories(_joined(metric, code), list(numbers))
+    # Made small before there is one for each point: every copy of a column takes its time.
+    steps = _all_small([found.step for _, found in there])
+    columns["step"] = _joined(
+        [step[found.line] for step, (_, found) in zip(steps, there, strict=True)], "int32"
+    )
+    columns["value"] = _joined([found.value for _, found in there], "float64")
+    columns["time"] = _joined([found.time[found.line] for _, found in there], "float64")
+    columns["attempt"] = _joined([found.attempt[found.line] for _, found in there], "int32")
     return pd.DataFrame(columns, copy=False)
 
 
-def _joined(parts: list[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+def numbered(texts: pd.Series) -> tuple[NDArray[Any], list[str]]:
+    """Texts as numbers, and what these stand for. None of them is missing."""
+    if isinstance(texts.dtype, pd.CategoricalDtype):
+        return texts.cat.codes.to_numpy(), [str(text) for text in texts.cat.categories]
+    numbers, names = pd.factorize(texts)
+    return numbers, [str(name) for name in names]
+
+
+def in_order(steps: NDArray[Any]) -> tuple[NDArray[Any], int]:
+    """Steps as numbers in the same order, and how many numbers there may be: no more than steps."""
+    count = int(steps.max(initial=-1)) + 1
+    if count <= len(steps):
+        return steps, count
+    numbers, distinct = pd.factorize(steps, sort=True)
+    return numbers, len(distinct)
+
+
+def _joined(parts: list[NDArray[Any]], dtype: str) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.array([], dtype=dtype)
 
 
 def _repeated(label: pd.Series, counts: Sequence[int]) -> Any:
     """Each trial's label as often as it has points."""
     if pd.api.types.is_numeric_dtype(label.dtype):
-        return np.repeat(_small(label.to_numpy()), counts)
+        return np.repeat(_all_small([label.to_numpy()])[0], counts)
     codes, values = pd.factorize(label)
-    return _categories(np.repeat(codes, counts), values)
+    return _categories(np.repeat(codes.astype(_code_type(len(values))), counts), values)
 
 
 def _categories(codes: NDArray[Any], values: Any) -> pd.Categorical:
-    return pd.Categorical.from_codes(codes, categories=pd.Index(values))  # in bytes if few
+    return pd.Categorical.from_codes(codes, categories=pd.Index(values))
 
 
-def _small(values: NDArray[Any]) -> NDArray[Any]:
-    if values.dtype.kind != "i" or (len(values) and np.abs(values).max() >= 2**31):
-        return values
-    return values.astype(np.int32)
+def _code_type(count: int) -> str:
+    """The type of the codes of so many categories, as pandas chooses it."""
+    return next((size for size in ("int8", "int16") if count < np.iinfo(size).max), "int32")
+
+
+def _all_small(columns: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Whole numbers in 32 bits, if all of them fit."""
+    fit = all(
+        values.dtype.kind == "i" and (not len(values) or np.abs(values).max() < 2**31)
+        for values in columns
+    )
+    return [values.astype(np.int32) for values in columns] if fit else list(columns)

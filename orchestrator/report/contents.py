@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan
 from orchestrator.report import tables
+from orchestrator.report.apart import Drawing
 from orchestrator.report.blocks import Cell, Column, Figure
 from orchestrator.report.claims.answer import answer
 from orchestrator.report.claims.judging import Judged, judge_all
@@ -17,7 +19,6 @@ from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.material import Material
 from orchestrator.report.drawing import norm_styles
 from orchestrator.report.families import Family, families
-from orchestrator.report.figures import all_figures
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend
 from orchestrator.report.observations import Observed, observations
@@ -47,13 +48,18 @@ class Report:
     comparisons: tuple[tables.Comparison, ...]
     growths: tuple[NormGrowth, ...]
     trends: tuple[NormTrend, ...]
-    figures: list[Figure]
+    drawing: Callable[[], list[Figure]]
     written: datetime
     paper: tuple[Beside, ...] = ()
     families: tuple[Family, ...] = ()
     spreads: tuple[Spread, ...] = ()
     claims: tuple[Judged, ...] = ()
     observed: tuple[Observed, ...] = ()
+
+    @cached_property
+    def figures(self) -> list[Figure]:
+        """All figures. They may be on their way, so ask late."""
+        return self.drawing()
 
     @property
     def answer(self) -> str:
@@ -105,21 +111,23 @@ def build(
     plan: Plan, frame: Frame, written: datetime, own: tuple[Claim, ...] | None = None
 ) -> Report:
     """Compute what the sections need. `own` claims are, by default, those that the sweep names."""
-    material = Material(plan, frame)
-    grown, found = material.growths, material.trends
-    differences = families(frame)
-    observed = observations(frame)
-    return Report(
-        plan,
-        frame,
-        tables.comparisons(frame, differences),
-        grown,
-        found,
-        all_figures(frame, grown, found, observed),
-        written,
-        besides(plan, frame),
-        differences,
-        spreads(frame),
-        judge_all(material, own),
-        observed,
-    )
+    with Drawing(frame) as drawing:
+        material = Material(plan, frame)
+        grown, found = material.growths, material.trends
+        observed = observations(frame)
+        figures = drawing.finish(grown, found, observed)
+        differences = families(frame)
+        return Report(
+            plan,
+            frame,
+            tables.comparisons(frame, differences),
+            grown,
+            found,
+            figures,
+            written,
+            besides(plan, frame),
+            differences,
+            spreads(frame),
+            judge_all(material, own),
+            observed,
+        )

@@ -6,7 +6,7 @@ Each has a panel for every task and size. A norm looks the same in all of them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure as Canvas
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
-from orchestrator.report import depth_plot, drawing, size_plot, thinning
+from orchestrator.report import depth_plot, drawing, size_plot
 from orchestrator.report.blocks import Figure, Style
 from orchestrator.report.drawing import slug_of
 from orchestrator.report.frame import Frame, keyed, where
@@ -33,35 +33,65 @@ from orchestrator.report.growths import (
 from orchestrator.report.observations import Observed
 
 Texts = list[tuple[str, str]]  # colour and text of each line
+Placed = tuple[tuple[int, int], Figure]  # the number of its model, and its place among its figures
+ENTROPY, LOSS = "feature/entropy_normalised", "train/loss"
 MOST_PANELS = 24  # of a figure, where that leaves two sizes of each task
 
 
-def all_figures(
+def in_page_order(figures: Sequence[Placed]) -> list[Figure]:
+    return [figure for _, figure in sorted(figures, key=lambda placed: placed[0])]
+
+
+def is_drawn(metric: str) -> bool:
+    """Whether a figure may show this metric's points."""
+    of_a_set = metric.startswith("val/") and metric.endswith("/psnr")
+    return of_a_set or metric in (ENTROPY, LOSS) or metric.startswith(TRACE)
+
+
+def from_points(frame: Frame) -> list[Placed]:
+    """The figures of curves alone, which can be drawn before anything is computed.
+
+    The frame's points are those to draw (orchestrator.report.thinning).
+    """
+    figures: list[Placed] = []
+    for model, (_, part, title) in enumerate(_models(frame)):
+        styles = drawing.norm_styles(frame.names(COMPARED))
+        with matplotlib.rc_context(drawing.RC):
+            figures += [((model, 2), figure) for figure in _entropy(part, styles, title)]
+            figures += [((model, 4), figure) for figure in _quality(part, styles, title)]
+            figures += [((model, 5), figure) for figure in _groups(part, styles, title)]
+    return figures
+
+
+def from_numbers(
     frame: Frame,
     growths: Sequence[NormGrowth],
     trends: Sequence[NormTrend],
-    observed: Sequence[Observed] = (),
-) -> list[Figure]:
-    """Every figure that the data allow, in the order of the page."""
-    styles = drawing.norm_styles(frame.names(COMPARED))
-    figures: list[Figure] = []
-    drawn = thinning.for_figures(frame.points, len(frame.trials), frame.diverged)
-    with matplotlib.rc_context(drawing.RC):
-        for labels, trials in keyed(frame.trials, *frame.tables_by):
-            part = replace(frame, trials=trials, points=where(drawn, labels))
-            title = frame.named(frame.tables_by, labels)
-            grown = [line for line in growths if labels.items() <= line.labels.items()]
-            figures += _trace(part, styles, title, grown)
-            rows = points(part, grown)
+    observed: Sequence[Observed],
+) -> list[Placed]:
+    """The figures that show growths and what else was computed."""
+    figures: list[Placed] = []
+    for model, (labels, part, title) in enumerate(_models(frame)):
+        styles = drawing.norm_styles(frame.names(COMPARED))
+        grown = [line for line in growths if labels.items() <= line.labels.items()]
+        found = [line for line in trends if labels.items() <= line.labels.items()]
+        seen = [line for line in observed if labels.items() <= line.labels.items()]
+        rows = points(part, grown)
+        with matplotlib.rc_context(drawing.RC):
+            figures += [((model, 0), figure) for figure in _trace(part, styles, title, grown)]
             if not rows.empty and measures(part):
-                found = [line for line in trends if labels.items() <= line.labels.items()]
-                figures.append(size_plot.drawn(part, styles, title, rows, found))
-            figures += _entropy(part, styles, title)
-            seen = [line for line in observed if labels.items() <= line.labels.items()]
-            figures += depth_plot.drawn(part, styles, title, seen)
-            figures += _quality(part, styles, title)
-            figures += _groups(part, styles, title)
+                sizes = size_plot.drawn(part, styles, title, rows, found)
+                figures.append(((model, 1), sizes))
+            depths = depth_plot.drawn(part, styles, title, seen)
+            figures += [((model, 3), figure) for figure in depths]
     return figures
+
+
+def _models(frame: Frame) -> Iterator[tuple[dict[str, Any], Frame, str]]:
+    """Each model's labels, its part of the frame, and its title."""
+    for labels, trials in keyed(frame.trials, *frame.tables_by):
+        part = replace(frame, trials=trials, points=where(frame.points, labels))
+        yield labels, part, frame.named(frame.tables_by, labels)
 
 
 def _trace(
@@ -99,7 +129,7 @@ def _in_short(line: NormGrowth) -> str:
 
 
 def _entropy(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
-    series = frame.metric("feature/entropy_normalised")
+    series = frame.metric(ENTROPY)
     if series.empty:
         return []
     caption = (
@@ -115,7 +145,7 @@ def _entropy(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
 
 def _quality(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
     figures = []
-    loss = frame.metric("train/loss")
+    loss = frame.metric(LOSS)
     if not loss.empty:
         caption = "L1 training loss, log scale. " + _seeds_note(frame, "geometric mean")
         canvas = _grid(frame, styles, loss, "training loss (L1)", log=True, markers=False)

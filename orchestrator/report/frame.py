@@ -10,7 +10,7 @@ first counts, as for tracking (`orchestrator.store.journals.JournalReader`).
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
@@ -20,14 +20,15 @@ import pandas as pd
 from orchestrator.plan.axes import COMPARED, Axis, Role, axes_named
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.states import State
-from orchestrator.report.columns import point_rows
+from orchestrator.report.columns import numbered, point_rows
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
 from orchestrator.store.points import Points
-from orchestrator.store.reading import read_trials
+from orchestrator.store.reading import Reading, read_trials
 from orchestrator.store.trials import Look
 from trainers.spec import RunSpec
 
+COUNTED = "train/parameters"
 # Not `precision`, which is an axis: that of training.
 SCORE_COLUMNS = (
     *("set", "image", "metric", "value", "step", "source", "inference_precision", "tile"),
@@ -101,10 +102,16 @@ class Frame:
 
     def names(self, axis: str) -> list[Any]:
         """The values of an axis (or `size`) in file order."""
-        return list(dict.fromkeys(self.trials[axis]))
+        return self.trials[axis].unique().tolist()
 
     def metric(self, name: str) -> pd.DataFrame:
-        return self.points[self.points["metric"] == name]
+        return self.metrics(lambda metric: metric == name)
+
+    def metrics(self, wanted: Callable[[str], bool]) -> pd.DataFrame:
+        """The points of the metrics that are wanted: a part, if they are millions."""
+        metric, names = numbered(self.points["metric"])
+        among = np.array([wanted(name) for name in names], dtype=bool)
+        return self.points.take(np.flatnonzero(among[metric]))
 
     def evaluation_sets(self) -> list[str]:
         """The evaluation sets of all trials, in file order."""
@@ -151,11 +158,11 @@ def in_words(row: Mapping[str, Any]) -> str:
     return str(state) if step is None or math.isnan(step) else state.at(step, row["steps"])
 
 
-def read_frame(plan: Plan, store: Store) -> Frame:
+def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = None) -> Frame:
     """Read every trial of the plan from the store. A trial that the store does not know is pending.
 
     No points are taken from a damaged trial: some would be missing, and a later attempt's would
-    take the place of lost ones.
+    take the place of lost ones. `readings`: its trials, if reading them has begun.
     """
     rows: list[dict[str, Any]] = []
     points: list[Points | None] = []
@@ -165,7 +172,7 @@ def read_frame(plan: Plan, store: Store) -> Frame:
     damage: list[str] = []
     looks: dict[str, Look] = {}
     names = [axis.name for axis in plan.axes]
-    readings = read_trials(store, [trial.id for trial in plan.trials])
+    readings = readings or read_trials(store, [trial.id for trial in plan.trials])
     for trial, read in zip(plan.trials, readings, strict=True):
         look = looks[trial.id] = read.look
         if look.trained and look.state != State.PENDING:
@@ -183,6 +190,10 @@ def read_frame(plan: Plan, store: Store) -> Frame:
         if row["step"] is None and found is not None:
             # Without a result, a trial is at the last step that it journalled.
             row["step"] = int(found.step.max())
+        if found is not None and COUNTED in found.metrics:
+            # Planning cannot count those of a norm from outside.
+            counted = found.value[found.metric == found.metrics.index(COUNTED)]
+            row["parameters"] = int(counted[-1])
         rows.append(row)
     trials = pd.DataFrame(rows)
     scored = pd.DataFrame(images, columns=["trial", *names, "size", *SCORE_COLUMNS])

@@ -16,12 +16,14 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from orchestrator.plan.states import State
+from orchestrator.report.columns import in_order, numbered
 from orchestrator.report.comparable import facts_of
 from orchestrator.report.frame import Frame, in_words, records
 from orchestrator.statistics.correlation import Size, Trend, trend
@@ -66,10 +68,14 @@ class NormTrend:
 
 def growths(frame: Frame) -> tuple[NormGrowth, ...]:
     """The growth of every norm, size, task and recipe of the sweep, in file order."""
-    traced = largest_groups(frame)
+    traced = _largest(group_traces(frame))
+    trial, names = numbered(traced["trial"])
+    step, value = traced["step"].tolist(), traced["value"].tolist()
+    ends = [0, *(np.flatnonzero(np.diff(trial)) + 1).tolist(), len(trial)]
     curves: dict[str, Curve] = {
-        str(trial): (tuple(map(int, part["step"])), tuple(map(float, part["value"])))
-        for trial, part in traced.groupby("trial", sort=False, observed=True)
+        names[trial[first]]: (tuple(step[first:end]), tuple(value[first:end]))
+        for first, end in pairwise(ends)
+        if end > first
     }
     return tuple(_growth_of(frame, labels, rows, curves) for labels, rows in lines_of(frame))
 
@@ -98,8 +104,7 @@ def measures(frame: Frame) -> tuple[str, ...]:
 
 def group_traces(frame: Frame) -> pd.DataFrame:
     """The points that are mean squares of groups."""
-    names = [name for name in frame.points["metric"].unique() if str(name).startswith(TRACE)]
-    return frame.points[frame.points["metric"].isin(names)]
+    return frame.metrics(lambda metric: metric.startswith(TRACE))
 
 
 def largest_groups(frame: Frame) -> pd.DataFrame:
@@ -108,15 +113,29 @@ def largest_groups(frame: Frame) -> pd.DataFrame:
     It is infinite where that of any group is not finite. Steps at which a group has no value are
     left out.
     """
-    traces = group_traces(frame)[["trial", "step", "value"]]
-    values = traces["value"].astype(float)
-    finite = traces.assign(value=values.where(np.isfinite(values), math.inf))
-    steps = finite.groupby(["trial", "step"], observed=True)["value"].agg(["max", "size"])
-    curve = steps.rename(columns={"max": "value"}).reset_index()
-    groups = curve.groupby("trial", observed=True)["size"].transform("max")
-    whole = curve.loc[curve["size"] == groups, ["trial", "step", "value"]]
     labels = frame.trials[["trial", *(axis.name for axis in frame.axes), "size"]]
-    return labels.merge(whole, on="trial")
+    return labels.merge(_largest(group_traces(frame)), on="trial")
+
+
+def _largest(traces: pd.DataFrame) -> pd.DataFrame:
+    """Trial, step and the largest group's mean square as value, by trial and step."""
+    trial, names = numbered(traces["trial"])
+    step, num_steps = in_order(traces["step"].to_numpy())
+    values = traces["value"].to_numpy(dtype=float)
+    value = np.where(np.isfinite(values), values, math.inf)
+    moment = trial.astype(np.int64) * num_steps + step
+    rows = np.arange(len(moment))
+    if (np.diff(moment) < 0).any():  # journals are in order, unless an attempt went back
+        rows = np.argsort(moment, kind="stable")
+        moment, value = moment[rows], value[rows]
+    begins = np.flatnonzero(np.diff(moment, prepend=-1))
+    sizes = np.diff(begins, append=len(moment))
+    most = np.zeros(len(names), dtype=np.int64)
+    of_moment = trial[rows[begins]]
+    np.maximum.at(most, of_moment, sizes)
+    whole = sizes == most[of_moment]
+    largest = np.maximum.reduceat(value, begins) if len(begins) else value
+    return traces[["trial", "step"]].take(rows[begins[whole]]).assign(value=largest[whole])
 
 
 def trained_apart(frame: Frame, rows: Sequence[Row]) -> Apart:

@@ -125,11 +125,13 @@ def as_frame(frame: Frame, found: Sequence[Observed]) -> pd.DataFrame:
 
 def _final_values(frame: Frame, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """The values at the last step of the trials that completed, by metric and trial."""
-    done = frame.trials.loc[frame.trials["state"] == State.DONE, ["trial", "step"]]
+    trials = frame.trials[frame.trials["state"] == State.DONE]
+    done = dict(zip(trials["trial"], trials["step"], strict=True))
     points = frame.points.loc[
-        frame.points["metric"].isin(names), ["trial", "metric", "step", "value"]
-    ]
-    last = points.merge(done, on=["trial", "step"])
+        frame.points["metric"].isin(names) & frame.points["step"].isin(set(done.values())),
+        ["trial", "metric", "step", "value"],
+    ]  # few of millions
+    last = points[points["trial"].map(done).astype(float) == points["step"]]
     values: dict[str, dict[str, float]] = {}
     for trial, metric, value in zip(last["trial"], last["metric"], last["value"], strict=True):
         values.setdefault(str(metric), {})[str(trial)] = float(value)

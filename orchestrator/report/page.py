@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import numpy as np
 import pandas as pd
 
 from orchestrator.errors import EnvironmentProblem
@@ -41,6 +42,7 @@ from orchestrator.report.as_csv import as_csv
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.show import as_frame as claims_as_frame
+from orchestrator.report.columns import numbered
 from orchestrator.report.contents import Report, build
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.paper import beside
@@ -137,10 +139,11 @@ def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
 
 def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     """The text of each file by name; index.html is the last one."""
-    made = sections(report)
-    figures = [figure for section in made for figure in figures_in(section.blocks)]
     traces, left_out = _traces(report.frame, all_traces=all_traces)
     numbers = _numbers(report, traces)
+    texts = {name: as_csv(frame) for name, frame in numbers.items()}  # while figures are drawn
+    made = sections(report)
+    figures = [figure for section in made for figure in figures_in(section.blocks)]
     parts = latex.files(made, report.plan.sweep)
     context = _context(
         report,
@@ -150,21 +153,25 @@ def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     context["traces"] = left_out
     return {
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
-        **{name: as_csv(frame) for name, frame in numbers.items()},
+        **texts,
         **parts,
         "report.md": template("report.md.j2").render(context),
         "index.html": template("page.html.j2").render(context),
     }
 
 
+def _is_traced(metric: str) -> bool:
+    return not re.match(UNTRACED, metric)
+
+
 def _traces(frame: Frame, *, all_traces: bool) -> tuple[pd.DataFrame, str]:
     """The points of traces.csv, and a sentence on those that it leaves out, if any."""
-    points, metrics = frame.points, frame.points["metric"].unique()
-    names = [name for name in metrics if not re.match(UNTRACED, str(name))]
-    there = int(points["metric"].isin(names).sum())
-    if not all_traces:  # thinned first, since a copy of all would take as much memory again
-        points = thinning.for_file(points, frame.diverged, thinning.MOST_ROWS / max(1, there))
-    kept = points[points["metric"].isin(names)]
+    points, diverged = frame.points, frame.diverged
+    metric, names = numbered(points["metric"])
+    counts = np.bincount(metric, minlength=len(names))
+    there = int(sum(count for name, count in zip(names, counts, strict=True) if _is_traced(name)))
+    share = 1.0 if all_traces else thinning.MOST_ROWS / max(1, there)
+    kept = thinning.for_file(points, diverged, share, _is_traced)
     said = (
         f"traces.csv has {len(kept):,} of {there:,} points, at evenly spaced steps with the first "
         "and the last; `normsweep report FILE --all-traces` writes all."

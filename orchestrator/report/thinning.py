@@ -8,43 +8,62 @@ that diverged the last finite value of every metric.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from orchestrator.report.columns import in_order, numbered
 
 POINTS_DRAWN = 100_000  # of one metric, over all trials: a curve needs no more than its pixels
 FEWEST_STEPS, MOST_STEPS = 100, 1_000
 MOST_ROWS = 500_000  # of traces.csv; spreadsheets open no more than twice as many
 
 
-def for_figures(points: pd.DataFrame, num_trials: int, diverged: Sequence[str]) -> pd.DataFrame:
-    """The points that figures draw: 100 to 1,000 steps of a curve, fewer if trials are many."""
+def for_figures(
+    points: pd.DataFrame,
+    num_trials: int,
+    diverged: Sequence[str],
+    drawn: Callable[[str], bool] = lambda metric: True,
+) -> pd.DataFrame:
+    """The points that figures draw: 100 to 1,000 steps of a curve, fewer if trials are many.
+
+    `drawn`: which metrics to keep.
+    """
     most = max(FEWEST_STEPS, min(MOST_STEPS, POINTS_DRAWN // max(num_trials, 1)))
-    return thinned(points, lambda steps: most, diverged)
+    return thinned(points, lambda steps: most, diverged, drawn)
 
 
-def for_file(points: pd.DataFrame, diverged: Sequence[str], share: float) -> pd.DataFrame:
-    """About this share of the points, or all of them."""
-    if share >= 1:
-        return points
-    return thinned(points, lambda steps: max(2, round(steps * share)), diverged)
+def for_file(
+    points: pd.DataFrame,
+    diverged: Sequence[str],
+    share: float,
+    written: Callable[[str], bool] = lambda metric: True,
+) -> pd.DataFrame:
+    """About this share of the points, or all of them, of the metrics to be written."""
+
+    def most(steps: int) -> int:
+        return steps if share >= 1 else max(2, round(steps * share))
+
+    return thinned(points, most, diverged, written)
 
 
 def thinned(
-    points: pd.DataFrame, most: Callable[[int], int], diverged: Sequence[str]
+    points: pd.DataFrame,
+    most: Callable[[int], int],
+    diverged: Sequence[str],
+    wanted: Callable[[str], bool] = lambda metric: True,
 ) -> pd.DataFrame:
-    """The points at evenly spaced steps.
+    """The points of the metrics that are wanted, at evenly spaced steps.
 
     `most`: how many steps to keep of a number of steps. Metrics with the same first part of their
-    name, such as `feature/`, are measured together and keep the same steps.
+    name, such as `feature/`, are measured together and keep the same steps, wanted or not.
     """
-    step, steps = pd.factorize(points["step"].to_numpy(), sort=True)
-    metric, names = pd.factorize(points["metric"])
-    first_parts = [str(name).split("/")[0] for name in names]
-    family = np.unique(first_parts, return_inverse=True)[1].astype(np.int32)[metric]
-    there = np.zeros((family.max(initial=-1) + 1, len(steps)), dtype=bool)
-    there[family, step] = True
+    metric, names = numbered(points["metric"])
+    if not len(points):
+        return points
+    moment, there = _moments(points, metric, names)
     kept = there.copy()
     for measured, chosen in zip(there, kept, strict=True):
         at = np.flatnonzero(measured)
@@ -52,27 +71,48 @@ def thinned(
             evenly = np.linspace(0, len(at) - 1, most(len(at))).round().astype(int)
             chosen[:] = False
             chosen[at[evenly]] = True
-    if (kept == there).all():
+    among = np.array([wanted(name) for name in names], dtype=bool)
+    if among.all() and (kept == there).all():
         return points
-    keeps = kept[family, step] | _last_finite(points, step, len(steps), diverged)
-    return points[keeps]
+    keeps = kept.ravel()[moment]
+    if not (kept == there).all():
+        keeps |= _last_finite(points, metric, moment % there.shape[1], diverged)
+    if not among.all():
+        keeps &= among[metric]
+    return points.take(np.flatnonzero(keeps))
+
+
+def _moments(
+    points: pd.DataFrame, metric: NDArray[Any], names: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The number of each point's (family, step), and which are there: (families, steps)."""
+    step, num_steps = in_order(points["step"].to_numpy())
+    first_parts = [name.split("/")[0] for name in names]
+    families, family = np.unique(np.array(first_parts, dtype=str), return_inverse=True)
+    moment = (family.astype(np.int64) * num_steps)[metric]
+    moment += step
+    there = np.zeros(len(families) * num_steps, dtype=bool)
+    there[moment] = True
+    return moment, there.reshape(len(families), num_steps)
 
 
 def _last_finite(
-    points: pd.DataFrame, step: NDArray[np.intp], num_steps: int, diverged: Sequence[str]
+    points: pd.DataFrame,
+    metric: NDArray[Any],
+    step: NDArray[np.int64],
+    diverged: Sequence[str],
 ) -> NDArray[np.bool_]:
     """Whether a point is at a step where a metric of its trial has its last finite value."""
-    of_diverged = points["trial"].isin(diverged).to_numpy()
+    trial, names = numbered(points["trial"])
     keeps = np.zeros(len(points), dtype=bool)
-    rows = np.flatnonzero(of_diverged)
+    rows = np.flatnonzero(np.isin(names, diverged)[trial])
     if not len(rows):
         return keeps
-    part = points.iloc[rows]
-    value, (trial, _) = part["value"].to_numpy(), pd.factorize(part["trial"])
-    metric, _ = pd.factorize(part["metric"])
-    moment = trial.astype(np.int64) * num_steps + step[rows]
+    value, step = points["value"].to_numpy()[rows], step[rows]
+    num_steps, num_metrics = int(step.max()) + 1, int(metric.max()) + 1
+    moment = trial[rows].astype(np.int64) * num_steps + step
     finite = np.isfinite(value) & (value > 0)  # both axes may be logarithmic
-    curve = (trial.astype(np.int64) * (metric.max() + 1) + metric)[finite]
+    curve = (trial[rows].astype(np.int64) * num_metrics + metric[rows])[finite]
     last = pd.Series(moment[finite]).groupby(curve).max().to_numpy()
     keeps[rows] = np.isin(moment, last)
     return keeps

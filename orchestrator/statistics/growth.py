@@ -79,12 +79,10 @@ class Trace:
 
     def largest(self, end: int) -> dict[int, float]:
         """The largest group's mean square by step, up to `end`; infinite if any is not finite."""
-        columns = zip(self.steps, zip(*self.groups, strict=True), strict=True)
-        return {
-            step: max(values) if all(map(math.isfinite, values)) else math.inf
-            for step, values in columns
-            if step <= end
-        }
+        groups = np.array(self.groups, dtype=float)
+        largest = np.where(np.isfinite(groups).all(axis=0), groups.max(axis=0), math.inf)
+        columns = zip(self.steps, largest.tolist(), strict=True)
+        return {step: value for step, value in columns if step <= end}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from orchestrator.statistics.paired import t_interval
 # Where exp(-shift^2 / 2) underflows, at 39, scipy's noncentral t is NaN for some degrees of freedom
 # (seen in 1.17.1).
 LARGE_SHIFT = 30.0
+NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(40)
 
 
 def power_of(
@@ -43,9 +44,8 @@ def _power_of_large(shift: float, degrees_of_freedom: float, critical: float) ->
 
     T' is (Z + shift) / sqrt(chi^2 / degrees) with Z normal; Gauss-Hermite takes the mean.
     """
-    z, weights = np.polynomial.hermite_e.hermegauss(40)
-    below = degrees_of_freedom * ((z + shift) / critical) ** 2
-    return float(weights @ special.chdtr(degrees_of_freedom, below) / weights.sum())
+    below = degrees_of_freedom * ((NODES + shift) / critical) ** 2
+    return float(WEIGHTS @ special.chdtr(degrees_of_freedom, below) / WEIGHTS.sum())
 
 
 def smallest_detectable(

@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from orchestrator.store.base import Store
-from orchestrator.store.records import Damaged, Record, checked_lines, read_bytes
+from orchestrator.store.lines import Line, Odd, checked_lines
+from orchestrator.store.records import Damaged, Record, read_bytes
 
 SEGMENT = re.compile(
     r"trials/[^/]+/attempts/(?P<attempt>[1-9]\d{0,8})/journal/(?P<first>\d{10,15})"
@@ -114,7 +115,7 @@ def without_joined(among: Sequence[Segment]) -> list[Segment]:
     return [segment for segment in among if not any(one.has_all_of(segment) for one in joined)]
 
 
-def lines_of(segment: Segment, content: bytes, sha256: str) -> list[Record] | Damaged:
+def lines_of(segment: Segment, content: bytes, sha256: str) -> Sequence[Line] | Damaged:
     """The lines in a segment's content, if it is whole; `sha256` is the content's."""
     try:
         lines = checked_lines(content)
@@ -122,7 +123,7 @@ def lines_of(segment: Segment, content: bytes, sha256: str) -> list[Record] | Da
         return Damaged(segment.key, str(error))
     if segment.digest not in (None, sha256[:DIGEST_DIGITS]):
         return Damaged(segment.key, "does not have the checksum in its name")
-    if [line["seq"] for line in lines] != list(
+    if [line.seq for line in lines] != list(
         range(segment.first_seq, segment.first_seq + len(lines))
     ):
         return Damaged(segment.key, f"does not number its lines from {segment.first_seq} on")
@@ -169,7 +170,7 @@ class JournalReader:
 
     def new_lines(
         self, listed: Sequence[Segment], *, may_wait: bool = True
-    ) -> Iterator[tuple[Segment, list[Record]]]:
+    ) -> Iterator[tuple[Segment, Sequence[Line]]]:
         """The same segments with all their lines, including points that came before."""
         may_wait, self.is_behind = may_wait and not self.is_behind, False
         for segment in without_joined(listed):
@@ -186,12 +187,14 @@ class JournalReader:
             found = self._lines_in(segment, content)
             if self._events is not None:
                 self._events += [
-                    Event(segment.attempt, line) for line in found if line["kind"] == "event"
+                    Event(segment.attempt, line.record)
+                    for line in found
+                    if isinstance(line, Odd) and line.kind == "event"
                 ]
             yield segment, found
 
-    def _lines_in(self, segment: Segment, content: bytes | Damaged | None) -> list[Record]:
-        lines: list[Record] | Damaged = Damaged(segment.key, "is missing")
+    def _lines_in(self, segment: Segment, content: bytes | Damaged | None) -> Sequence[Line]:
+        lines: Sequence[Line] | Damaged = Damaged(segment.key, "is missing")
         self.checksums[segment.key] = ""
         if isinstance(content, bytes):
             sha256 = self.checksums[segment.key] = hashlib.sha256(content).hexdigest()
@@ -219,12 +222,11 @@ class JournalReader:
             self.damaged.append(Damaged(segment.key, f"repeats lines from {segment.first_seq} on"))
         self._next[segment.attempt] = max(segment.first_seq + count, expected or 0)
 
-    def _points_of(self, attempt: int, record: Record) -> Iterator[Point]:
-        step = record["step"]
-        for metric, value in record.get("values", {}).items():
-            if (metric, step) not in self._seen:
-                self._seen.add((metric, step))
-                yield Point(metric, step, float(value), record["time"], attempt, record["seq"])
+    def _points_of(self, attempt: int, line: Line) -> Iterator[Point]:
+        for metric, value in line.values.items():
+            if (metric, line.step) not in self._seen:
+                self._seen.add((metric, line.step))
+                yield Point(metric, line.step, float(value), line.time, attempt, line.seq)
 
 
 # --- joining --------------------------------------------------------------------------------------

@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from queue import Queue
+from threading import Thread
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.store import read_store
@@ -22,6 +25,8 @@ from orchestrator.store.trials import Look, read_trial
 
 MANY = 64  # trials; fewer are read sooner than another process has started
 MOST_PROCESSES = 8
+# Trials that wait to be sent, while the other process imports: a pipe holds a part of one.
+AHEAD = 128
 
 
 @dataclass(frozen=True)
@@ -44,30 +49,36 @@ def read_one(store: Store, trial_id: str) -> Reading:
 
 
 def read_trials(store: Store, ids: Sequence[str]) -> Iterator[Reading]:
-    """Read these trials, in this order.
+    """Begin to read these trials, which come in this order.
 
-    Many are dealt out to processes, which open the store by its address. If one of them is killed,
-    its trials are read here. Raises EnvironmentProblem if the store cannot be read.
+    Many are dealt out to processes, which open the store by its address. They start now, so a
+    caller may do something else before it takes the first trial. If one of them is killed, its
+    trials are read here. Taking a trial raises EnvironmentProblem if the store cannot be read.
     """
     processes = min(len(os.sched_getaffinity(0)), MOST_PROCESSES) if len(ids) >= MANY else 1
     if processes == 1:
-        yield from (read_one(store, trial_id) for trial_id in ids)
-        return
+        return (read_one(store, trial_id) for trial_id in ids)
     context = multiprocessing.get_context("spawn")  # the driver of a run has threads
     readers: list[Connection] = []
-    started = []
+    started: list[BaseProcess] = []
+    for turn in range(processes):
+        reader, writer = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_send_trials, args=(store.uri, ids[turn::processes], writer), daemon=True
+        )
+        process.start()
+        writer.close()  # so that the pipe ends with the process
+        readers.append(reader)
+        started.append(process)
+    return _received_from(store, ids, readers, started)
+
+
+def _received_from(
+    store: Store, ids: Sequence[str], readers: Sequence[Connection], started: Sequence[BaseProcess]
+) -> Iterator[Reading]:
     try:
-        for turn in range(processes):
-            reader, writer = context.Pipe(duplex=False)
-            process = context.Process(
-                target=_send_trials, args=(store.uri, ids[turn::processes], writer), daemon=True
-            )
-            process.start()
-            writer.close()  # so that the pipe ends with the process
-            readers.append(reader)
-            started.append(process)
         for turn, trial_id in enumerate(ids):
-            yield _received(readers[turn % processes]) or read_one(store, trial_id)
+            yield _received(readers[turn % len(readers)]) or read_one(store, trial_id)
     finally:
         for reader in readers:
             reader.close()  # ends a process that is still sending
@@ -89,10 +100,21 @@ def _received(reader: Connection) -> Reading | None:
 def _send_trials(uri: str, ids: Sequence[str], writer: Connection) -> None:
     gc.disable()  # millions of values are made here, and none refers to itself
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that reads the pipe
+    ahead: Queue[Reading | EnvironmentProblem | None] = Queue(AHEAD)
+    Thread(target=_read_ahead, args=(uri, ids, ahead), daemon=True).start()
     with suppress(BrokenPipeError):  # it has ended
-        try:
-            store = read_store(uri)
-            for trial_id in ids:
-                writer.send(read_one(store, trial_id))
-        except EnvironmentProblem as error:
-            writer.send(error)
+        for found in iter(ahead.get, None):
+            writer.send(found)
+
+
+def _read_ahead(
+    uri: str, ids: Sequence[str], ahead: Queue[Reading | EnvironmentProblem | None]
+) -> None:
+    try:
+        store = read_store(uri)
+        for trial_id in ids:
+            ahead.put(read_one(store, trial_id))
+    except EnvironmentProblem as error:
+        ahead.put(error)
+    finally:
+        ahead.put(None)

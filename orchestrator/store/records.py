@@ -9,20 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import from_json
 
 from orchestrator.store.base import KEY, InTheWay, Store, Unreadable
 
 CHECKSUM = "content_sha256"
-NOT_FINITE = frozenset({"nan", "inf", "-inf"})  # as trainers.journal.encoded writes it
-BETWEEN = b'"|between lines|"'
 OUT_OF_MEMORY = "cuda_oom"  # a kind of failure; if it is final, the trial is infeasible
 
 Record = dict[str, Any]
@@ -174,7 +169,6 @@ NAMES = TypeAdapter(
     dict[str, Annotated[str, Field(pattern=r"^initial/[0-9a-f]{64}\.[a-z]{2,11}$")]]
 )
 JOURNAL_LINES = TypeAdapter(list[JournalLine])
-LINE_NAMES = TypeAdapter(list[Name], config=ConfigDict(strict=True))
 
 
 def sealed(record: Mapping[str, Any]) -> bytes:
@@ -217,7 +211,7 @@ def read_record(store: Store, key: str, shape: TypeAdapter[Any]) -> Record | Dam
 def checked_record(content: bytes, shape: TypeAdapter[T]) -> Record:
     """The JSON of a file. Raises ValueError with words that follow the file's name."""
     record: Record = parsed(content)
-    _check(record, shape)
+    check_shape(record, shape)
     if isinstance(record, dict) and CHECKSUM in record:
         try:
             holds = record[CHECKSUM] == canonical_sha256(record)
@@ -228,89 +222,10 @@ def checked_record(content: bytes, shape: TypeAdapter[T]) -> Record:
     return record
 
 
-def checked_lines(content: bytes) -> list[Record]:
-    """The lines of a journal's segment. Raises ValueError with words that follow its name."""
-    if not content.endswith(b"\n"):
-        raise ValueError(
-            "ends in the middle of a line" if content.strip(b"\0") else _nothing_in(content)
-        )
-    quick = _plain_lines(content)
-    if quick is not None:
-        return quick
-    lines = [parsed(line) for line in content.splitlines()]
-    _check(lines, JOURNAL_LINES)
-    return lines
-
-
-def _plain_lines(content: bytes) -> list[Record] | None:
-    """The lines, if a quick look shows that they are as we write them; None in any doubt.
-
-    A store holds millions of values, and JOURNAL_LINES takes microseconds for each. Whatever this
-    accepts, `checked_lines` would accept without it, with the same values (decision 22).
-    """
-    try:
-        lines = _split_json(content)
-        if lines is None or set(map(type, lines)) - {dict}:
-            return None
-        measured = [line["values"] for line in lines if "values" in line]
-        if set(map(type, measured)) - {dict}:
-            return None
-        names = {line["kind"] for line in lines}.union(chain.from_iterable(measured))
-        LINE_NAMES.validate_python(list(names))
-        if (
-            _are_within([line["seq"] for line in lines], {int}, 2**53)
-            and _are_within([line["step"] for line in lines], {int}, 2**53)
-            and _are_within([line["time"] for line in lines], {int, float}, 1e11 - 1)
-            and _are_values(list(chain.from_iterable(map(dict.values, measured))))
-        ):
-            return lines
-    except (KeyError, TypeError, ValueError, OverflowError, RecursionError):
-        pass
-    return None
-
-
-def _split_json(content: bytes) -> list[Record] | None:
-    """The JSON of each line, parsed at one go where no line can be mistaken for a part of one.
-
-    Lines are parsed as one list with BETWEEN between them. A line that is not JSON by itself would
-    take it into a value, and then it is missing between two others.
-    """
-    if BETWEEN in content or b"\\" in content or b"\r" in content:  # the text may be in disguise
-        lines: list[Record] = [
-            from_json(line, allow_inf_nan=False, cache_strings="keys")
-            for line in content.splitlines()
-        ]
-        return lines
-    whole = b"[%b]" % content[:-1].replace(b"\n", b",%b," % BETWEEN)
-    found = from_json(whole, allow_inf_nan=False, cache_strings="keys")
-    count = content.count(b"\n")
-    between = from_json(BETWEEN)
-    if len(found) != 2 * count - 1 or found[1::2] != [between] * (count - 1):
-        return None
-    return list(found[::2])
-
-
-def _are_within(numbers: Sequence[Any], types: set[type], most: float) -> bool:
-    """Whether all are of these types (a bool is not an int here), from 0 to `most`."""
-    return not set(map(type, numbers)) - types and min(numbers) >= 0 and max(numbers) <= most
-
-
-def _are_values(values: Sequence[Any]) -> bool:
-    """Whether each is a finite number or says what else it is."""
-    kinds = set(map(type, values))
-    if str in kinds:
-        if not {value for value in values if type(value) is str} <= NOT_FINITE:
-            return False
-        values = [value for value in values if type(value) is not str]
-    if int in kinds and any(type(value) is int and abs(value) > 2**53 for value in values):
-        return False
-    return not kinds - {int, float, str} and all(map(math.isfinite, values))
-
-
 def parsed(content: bytes) -> Any:
     """JSON as the standard defines it, without NaN or endless numbers. Raises ValueError."""
     if not content.strip(b"\0 \t\r\n"):
-        raise ValueError(_nothing_in(content))
+        raise ValueError(nothing_in(content))
     try:
         value = json.loads(content.decode(), parse_constant=_refuse)
     except UnicodeDecodeError:
@@ -326,7 +241,8 @@ def parsed(content: bytes) -> Any:
     return value
 
 
-def _check(value: Any, shape: TypeAdapter[T]) -> None:
+def check_shape(value: Any, shape: TypeAdapter[T]) -> None:
+    """Raises ValueError, with words that follow the file's name, if a value has another shape."""
     try:
         shape.validate_python(value)
     except ValidationError as error:
@@ -338,7 +254,8 @@ def _check(value: Any, shape: TypeAdapter[T]) -> None:
         raise ValueError("is nested too deeply, or holds an endless number") from None
 
 
-def _nothing_in(content: bytes) -> str:
+def nothing_in(content: bytes) -> str:
+    """What a file without content holds, in words that follow its name."""
     return f"holds {len(content)} zero bytes" if b"\0" in content else "is empty"
 
 

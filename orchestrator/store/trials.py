@@ -36,6 +36,7 @@ from orchestrator.store.attempts import (
 from orchestrator.store.base import KEY, Store
 from orchestrator.store.checkpoints import damaged_checkpoints
 from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader, Segment
+from orchestrator.store.lines import Line
 from orchestrator.store.listing import Listing, listed
 from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_record
 from orchestrator.store.results import check_result, result_key
@@ -146,7 +147,7 @@ def read_trial(
     return look, Points.of([(segment.attempt, found) for segment, found in lines])
 
 
-Journals = list[tuple[Segment, list[Record]]]
+Journals = list[tuple[Segment, Sequence[Line]]]
 
 
 def _read_twice(

@@ -53,7 +53,7 @@ training: {{steps: 20, batch_size: 4, patch_size_px: 8, lr: 1.0e-3, ema_decay: 0
 observe:
   {{log_every: 5, probe_every: 20, probe_patches: 2, checkpoint_every: 20, evaluate_every: 20}}
 resources: {{device: cpu}}
-gate: {{baseline: layer_norm, margin: 0.1}}
+gate: {{baseline: layer_norm, margin: 0.1, parameters: equal}}
 """
 DAY, NEXT, LATER = "2026-11-28", "2026-11-29", "2026-11-30"
 DEADLINE_S = 600  # for one night; a quiet machine takes less than a minute
@@ -100,6 +100,7 @@ def test_a_worse_norm_is_caught_and_an_equal_one_under_another_name_passes(folde
     found = verdicts(night)
     assert found["psnr", "own_norms:Worse"] == "fail"
     assert found["psnr", "own_norms:Same"] == "pass"
+    assert found["parameters", "own_norms:Same"] == "pass", "planning counts them wrongly"
     assert night["verdict"] == "fail"
     (worse,) = (one for one in night["gates"] if one["verdict"] == "fail")
     assert worse["n"] == 3
@@ -110,7 +111,7 @@ def test_a_worse_norm_is_caught_and_an_equal_one_under_another_name_passes(folde
     assert f"Page: {page}" in said
     assert "psnr of own_norms:Worse" in page.read_text()
     file = JUnitXml.fromfile(str(folder / "out.xml"))
-    assert (file.tests, file.failures) == (2, 1)
+    assert (file.tests, file.failures) == (4, 1)
     plan = load_plan(folder / "nightly.yaml")
     runs = open_tracker(f"sqlite:///{folder}/runs/mlflow.db", plan, "night").open()
     assert runs[DAY].tags["normsweep.verdict"] == "fail"

@@ -19,11 +19,11 @@ from orchestrator.store.checkpoints import (
     folders,
 )
 from orchestrator.store.journals import put_segment
+from orchestrator.store.lines import Odd, checked_lines
 from orchestrator.store.records import (
     CHECKSUM,
     FAILURE,
     canonical_sha256,
-    checked_lines,
     checked_record,
 )
 from orchestrator.store.results import trained_spec
@@ -269,7 +269,9 @@ def test_half_a_character_is_damage_where_it_is_printed_but_not_in_an_images_nam
         "kind": "event",
         "images": [{"name": "caf\udce9.png"}],
     }
-    assert checked_lines(json.dumps(line).encode() + b"\n") == [line]
+    (read,) = checked_lines(json.dumps(line).encode() + b"\n")
+    assert isinstance(read, Odd)
+    assert read.record == line
     for printed in ({"kind": "\udce9"}, {"values": {"\udce9": 1.0}}):
         with pytest.raises(ValueError, match="has another shape"):
             checked_lines(json.dumps(line | printed).encode() + b"\n")

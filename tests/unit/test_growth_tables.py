@@ -47,7 +47,7 @@ def reported(plan: Plan, folder: Path) -> Report:
         spreads=(),
         growths=grown,
         trends=trends(frame, grown),
-        figures=figures,
+        drawing=lambda: figures,
         written=datetime.now(UTC),
         paper=(),
     )
@@ -101,7 +101,7 @@ def test_one_seed_has_a_growth_without_an_interval_and_the_reason(tmp_path: Path
 
 
 def test_without_traces_there_are_no_sections_and_no_sentence(tmp_path: Path) -> None:
-    report = replace(written(tmp_path), figures=[])
+    report = replace(written(tmp_path), drawing=list)
     assert (features.blocks(report), size.blocks(report), short.blocks(report)) == ((), (), ())
 
 

@@ -111,6 +111,25 @@ def test_a_group_that_is_not_a_number_is_not_hidden_by_the_others(tmp_path: Path
     assert set(largest_groups(read(plan, tmp_path))["value"]) == {math.inf}
 
 
+def test_traces_are_the_same_whatever_the_order_of_the_points(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    write_curves(open_store(str(tmp_path / "runs")), plan, as_usual)
+    frame = read(plan, tmp_path)
+    at_some = frame.points.drop(frame.points.index[5::7])  # steps at which a group has no value
+    traces = at_some[at_some["metric"].str.startswith("feature/mean_square/group_")]
+    each = traces.groupby(["trial", "step"], observed=True)["value"].agg(["max", "size"])
+    whole = each[each["size"] == each.groupby("trial", observed=True)["size"].transform("max")]
+    for points in (at_some, at_some.sample(frac=1, random_state=0), at_some[:0]):
+        curves = largest_groups(replace(frame, points=points))
+        found = dict(
+            zip(zip(curves["trial"], curves["step"], strict=True), curves["value"], strict=True)
+        )
+        assert found == (whole["max"].to_dict() if len(points) else {})
+        places = [(list(frame.trials["trial"]).index(trial), step) for trial, step in found]
+        assert places == sorted(places)
+    assert 0 < len(whole) < len(each)
+
+
 def test_one_seed_is_undecided_with_its_own_numbers(tmp_path: Path) -> None:
     plan = planned(tmp_path, seeds="4")
     write_curves(open_store(str(tmp_path / "runs")), plan, as_usual)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from orchestrator.report import contents, drawing, page, thinning
+from orchestrator.report import apart, contents, drawing, page, thinning
 from orchestrator.report.as_csv import as_csv
 from orchestrator.report.figures import _seeds_note, _sizes_drawn
 from orchestrator.report.frame import read_frame
@@ -82,6 +82,16 @@ def test_the_last_finite_values_of_a_diverged_trial_are_kept() -> None:
     assert len(steps_of(kept, "a", GROUPS[0])) == 11
 
 
+def test_metrics_that_are_not_wanted_decide_on_the_steps_of_their_family_all_the_same() -> None:
+    frame = points({"a": 1000, "b": 613}, {"train/loss": 3, "train/lr": 1, GROUPS[0]: 10})
+    kept = thinned(frame, lambda steps: 50, ["b"])
+    for wanted in (("train/loss",), ("train/loss", GROUPS[0]), ()):
+        part = thinned(frame, lambda steps: 50, ["b"], wanted.__contains__)
+        assert part.equals(kept[kept["metric"].isin(wanted)])
+    far = frame.assign(step=frame["step"] * 10**12)  # numbers that no array is as long as
+    assert thinned(far, lambda steps: 50, ["b"]).index.equals(kept.index)
+
+
 def test_the_file_has_about_as_many_rows_as_it_may_have() -> None:
     frame = points({"a": 999, "b": 999, "c": 400}, {"train/loss": 1, GROUPS[0]: 4})
     assert 280 < len(for_file(frame, [], 300 / len(frame))) < 320
@@ -139,7 +149,8 @@ def test_a_figure_of_too_many_sizes_draws_some_with_the_first_and_the_last(tmp_p
 def test_the_page_says_that_points_were_left_out_unless_all_were_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contents, "all_figures", lambda *_: [])
+    monkeypatch.setattr(apart.figures, "from_points", lambda frame: [])
+    monkeypatch.setattr(apart.figures, "from_numbers", lambda *_: [])
     plan, store = plan_of(tmp_path, damage.SWEEP), open_store(str(tmp_path / "runs"))
     write_ended(store, plan.trials[0])
     write_ended(store, plan.trials[1], outcome="diverged", until=20)
