@@ -21,6 +21,8 @@ from tests.cluster.lab import LOCAL, NAMESPACE, ROOT, Lab
 from tests.cluster.test_smoke import ACCOUNT, OTHER_RESOURCES, VERBS
 from tests.readme import nightly_block, write_nightly
 
+pytestmark = pytest.mark.chaos
+
 CRON_JOB = "normsweep-nightly"
 LABEL = f"app.kubernetes.io/name={CRON_JOB}"
 GATE = """\

@@ -196,6 +196,7 @@ def test_a_norm_added_trains_only_the_new_trials(lab: Lab, smoke: Smoke, tmp_pat
     assert status(lab, file, smoke.store)["done"] == 8
 
 
+@pytest.mark.chaos
 def test_a_sweep_whose_head_is_lost_ends_with_the_bits_of_an_undisturbed_one(
     lab: Lab, tmp_path: Path
 ) -> None:
