@@ -1,8 +1,9 @@
-"""Generated files are up to date, and the sweeps that ship fit the schema."""
+"""Generated files are up to date, the sweeps that ship fit the schema, and links lead somewhere."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from orchestrator.plan.docs import PAGE, SCHEMA, page, schema
 from tests import drawing
 from trainers.data.lookup import find_set
 
-SWEEPS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+SWEEPS = sorted((ROOT / "sweeps").glob("*.yaml"))
 
 
 def test_the_page_and_the_schema_are_current() -> None:
@@ -53,3 +55,15 @@ def test_the_schema_refuses_what_the_planner_refuses() -> None:
     for change in ({"axes": {}}, {"axes": {**good["axes"], "norm": ["iln"]}}, {"trainig": {}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**good, **change}, schema())
+
+
+def test_every_link_to_a_file_leads_to_one() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "k8s").rglob("*.md")]
+    lost = [
+        f"{page.relative_to(ROOT)}: {link}"
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+        if not re.match(r"[a-z]+:", link) and not (page.parent / link).exists()
+    ]
+    assert len(pages) > 30
+    assert not lost
