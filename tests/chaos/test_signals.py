@@ -127,6 +127,7 @@ def continuing(output: str) -> str:
     return output.rpartition(CONTINUES)[2].splitlines()[0]
 
 
+@pytest.mark.timeout(900)  # six runs, each of which starts Ray
 def test_whatever_ends_a_run_its_printed_command_continues_to_the_same_bits(
     tmp_path: Path, undisturbed: Path
 ) -> None:
