@@ -50,7 +50,7 @@ def of(found: tuple[Observed, ...], norm: str, metric: str) -> Observed:
 
 def with_observed(plan: Plan, folder: Path, figures: tuple[Figure, ...] = ()) -> Report:
     report = reported(plan, folder)
-    return replace(report, observed=observations(report.frame), figures=list(figures))
+    return replace(report, observed=observations(report.frame), drawing=lambda: list(figures))
 
 
 def seeded(trial: Trial) -> dict[str, float]:
@@ -149,7 +149,7 @@ def test_places_are_a_folded_figure_with_the_reasons_below(tmp_path: Path) -> No
         figures = drawn(report.frame, norm_styles(["layer_norm", "i_ln"]), "swinir-tiny", found)
     assert [figure.slug for figure in figures] == ["depth-scale-swinir-tiny"]
     assert "0 is group_0/block_0, 5 is group_10/block_1" in figures[0].caption
-    blocks = probes.blocks(replace(report, figures=figures))
+    blocks = probes.blocks(replace(report, drawing=lambda: figures))
     (group,) = (block for block in blocks if isinstance(block, Group))
     assert (group.title, group.style, group.blocks[0]) == ("scale by depth", "folded", figures[0])
     note = group.blocks[1]
