@@ -19,10 +19,11 @@ from tests.way import Way, recorded
 from tests.written_store import write_ended
 
 MOST_CLIMBS = 3  # to open the live table, to train, to close the table
-# A backbone's shape is found by its name in the catalogue, and calls a function that it is given to
-# count a norm's parameters.
+# A backbone's shape is found by its name in the catalogue, fills in what the base of shapes leaves
+# open, and calls a function that it is given to count a norm's parameters.
 UPWARD = {
     ("trainers.spec", "trainers.backbones.network_shape"),
+    ("trainers.shape", "trainers.backbones.network_shape"),
     ("trainers.backbones.network_shape", "orchestrator.plan.cost"),
 }
 
