@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import UserError
@@ -16,9 +16,11 @@ from orchestrator.plan.fit import (
 )
 from orchestrator.plan.gate_words import gate_as_json, gate_as_text
 from orchestrator.plan.gpus import Gpus
+from orchestrator.plan.grid import Excluded
 from orchestrator.plan.states import State
 
 MIB = 1 << 20
+MOST_EXCLUDED = 20  # points of one rule that `plan` lists; of more it says how many
 COUNTED = (
     State.DONE,
     State.RUNNING,
@@ -120,13 +122,25 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
         lines += ["", *gate_as_text(plan.gate)]
     if plan.excluded:
         lines += ["", f"Excluded: {len(plan.excluded)}"]
-        lines += [f"  {_axes(e.axes)}  by line {e.line}: {_axes(e.rule)}" for e in plan.excluded]
+        for (line, rule), points in _by_rule(plan.excluded).items():
+            if len(points) > MOST_EXCLUDED:
+                lines.append(f"  {len(points)} by line {line}: {rule}")
+            else:
+                lines += [f"  {point}  by line {line}: {rule}" for point in points]
     if plan.folded:
         lines += ["", f"Folded, because they are the same trial as another: {len(plan.folded)}"]
         lines += [f"  {_axes(f.axes)}  is  {f.into}" for f in plan.folded]
     if plan.warnings:
         lines += ["", "Warnings", *(f"  {warning}" for warning in plan.warnings)]
     return "\n".join(lines)
+
+
+def _by_rule(excluded: Sequence[Excluded]) -> dict[tuple[int, str], list[str]]:
+    """The excluded points in words, by the line and the words of the rule that takes them out."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for one in excluded:
+        found.setdefault((one.line, _axes(one.rule)), []).append(_axes(one.axes))
+    return found
 
 
 def _too_large(plan: Plan, gpus: Gpus) -> list[str]:

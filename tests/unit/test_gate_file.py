@@ -513,3 +513,12 @@ def test_the_plan_shows_what_is_compared_and_what_is_asked(tmp_path: Path) -> No
         "time of a step at most 1.5 times the baseline's",
         "memory at most 2 times the baseline's",
     ]
+
+
+def test_many_points_of_one_rule_are_counted_and_few_are_listed(tmp_path: Path) -> None:
+    seeds = list(range(21))
+    axes = f"axes: {{backbone: [swinir-tiny], norm: [i_ln, none], task: [sr_x2], seed: {seeds}}}\n"
+    plan = plan_of(tmp_path, axes + "exclude: [{norm: none}, {seed: 20}]\n")
+    text = as_text(plan, {}, Gpus(0, "there are none"))
+    assert "\n  21 by line 2: norm=none" in text
+    assert text.count("by line 2: seed=20") == 1
