@@ -91,7 +91,7 @@ def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: in
     """
     # Imported only here, so that a bad spec is reported without waiting for torch.
     from trainers.data.cache import Cache, cache_root
-    from trainers.loop import Rank, train
+    from trainers.loop import Given, Rank, train
 
     out: Path = options.out
     resume = options.resume
@@ -99,15 +99,14 @@ def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: in
         found = newest_intact(out / "checkpoints")
         resume = found.folder if found else None
     try:
-        outcome = train(
-            spec,
-            out,
-            rank=Rank(rank, local_rank, spec.placement.workers),
-            resume=resume,
-            data_roots=options.data,
-            cache=Cache(options.cache or cache_root(out / "cache")),
-            initial=options.initial,
+        given = Given(
+            Rank(rank, local_rank, spec.placement.workers),
+            resume,
+            options.data,
+            Cache(options.cache or cache_root(out / "cache")),
+            options.initial,
         )
+        outcome = train(spec, out, given)
     except NormsweepError as error:
         write_failure(out, rank, error.kind, error)
         print(

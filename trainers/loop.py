@@ -41,27 +41,30 @@ class Rank:
     world_size: int
 
 
-def train(
-    spec: RunSpec,
-    out: Path,
-    *,
-    rank: Rank,
-    resume: Path | None,
-    data_roots: Sequence[Path],
-    cache: Cache,
-    initial: Path | None = None,
-) -> Outcome:
-    """Train `spec` in the run folder `out`, from the intact checkpoint in `resume` if given.
+@dataclass(frozen=True)
+class Given:
+    """What a process has for its trial, besides the spec.
 
-    `initial` is the file that `training.initial` names by its content; a run that continues does
-    not read it.
+    `resume` is the checkpoint to start from, if there is one. `initial` is the file that
+    `training.initial` names by its content; a run that continues does not read it.
+    """
+
+    rank: Rank
+    resume: Path | None
+    data_roots: Sequence[Path]
+    cache: Cache
+    initial: Path | None = None
+
+
+def train(spec: RunSpec, out: Path, given: Given) -> Outcome:
+    """Train `spec` in the run folder `out`.
 
     Raises DatasetProblem where the data are not what the spec says, CacheProblem where the node
     cannot hold them decoded, InitialProblem where the file is not the spec's or does not fit.
     """
     observe, asked = spec.observe, False
     preemption = Preemption()
-    trial = _begin(spec, out, rank, resume, data_roots, cache, initial)
+    trial = _begin(spec, out, given)
     # It is over already if a kill came between the last checkpoint and the result.
     if trial.done == 0 or trial.is_over:
         trial.probe()
@@ -82,24 +85,16 @@ def train(
     return trial.end()
 
 
-def _begin(
-    spec: RunSpec,
-    out: Path,
-    rank: Rank,
-    resume: Path | None,
-    data_roots: Sequence[Path],
-    cache: Cache,
-    initial: Path | None,
-) -> Trial:
+def _begin(spec: RunSpec, out: Path, given: Given) -> Trial:
     """The trial as its checkpoint left it, or at step 0, with this rank in its gang."""
     training = spec.training
-    device = choose_device(spec, rank.local_rank)
+    device = choose_device(spec, given.rank.local_rank)
     choose_kernels(device)
     task = build_task(spec)
-    patches = build_patches(spec, data_roots, cache)
-    benchmarks = build_benchmarks(spec, data_roots)
-    begins, found = start_from(resume, rank.world_size, spec.placement.zero_stage)
-    model, taken = _network(spec, begins, found, initial)
+    patches = build_patches(spec, given.data_roots, given.cache)
+    benchmarks = build_benchmarks(spec, given.data_roots)
+    begins, found = start_from(given.resume, given.rank.world_size, spec.placement.zero_stage)
+    model, taken = _network(spec, begins, found, given.initial)
     # A copy of the model once it has its initial weights, and before DeepSpeed takes it over.
     ema = Ema(model, training.ema_decay, str(spec.model.norm.knobs.get("ema_buffers", "copied")))
     engine = Engine(model, spec, device)
@@ -119,7 +114,7 @@ def _begin(
         ema.load(averages)
         done = found.step
         recorder.event(done, "resumed", checkpoint=found.folder.name, how=begins.how)
-    elif resume is not None:
+    elif given.resume is not None:
         recorder.event(0, "restarted", reason=begins.sentence)
     if begins.is_surprising and engine.rank == 0:
         print(f"This trial {begins.sentence}", file=sys.stderr, flush=True)

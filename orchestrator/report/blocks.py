@@ -13,17 +13,10 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, ClassVar, Literal
 
+from orchestrator.report.styles import Style
+
 INK = "#1b2c3d"  # stand-in for the page's text colour, in a figure
 FILE_INK = "#22272e"
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a norm is drawn, in every figure and beside its name."""
-
-    colour: str
-    marker: str
-    dash: Any
 
 
 @dataclass(frozen=True)

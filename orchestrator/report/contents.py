@@ -17,13 +17,13 @@ from orchestrator.report.claims.answer import answer
 from orchestrator.report.claims.judging import Judged, judge_all
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.material import Material
-from orchestrator.report.drawing import norm_styles
 from orchestrator.report.families import Family, families
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend
 from orchestrator.report.observations import Observed, observations
 from orchestrator.report.paper.beside import Beside, besides
 from orchestrator.report.spreads import Spread, spreads
+from orchestrator.report.styles import norm_styles
 
 
 class Line(Protocol):

@@ -11,9 +11,10 @@ from matplotlib.ticker import MaxNLocator
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.report import drawing
-from orchestrator.report.blocks import Figure, Style
+from orchestrator.report.blocks import Figure
 from orchestrator.report.frame import Frame, keyed
 from orchestrator.report.observations import Observed, in_order
+from orchestrator.report.styles import Style
 
 WIDE = 30  # largest over smallest, from which on the scale is logarithmic
 MOST_IN_A_ROW = 4

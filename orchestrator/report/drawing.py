@@ -1,4 +1,4 @@
-"""Draws the plots: a norm's colour, marker and dash, panels, axes and legend, and the final SVG.
+"""Draws the plots: lines, panels, axes and legend, and the final SVG.
 
 Ink (text, axes, grid) is drawn in one stand-in colour, which is replaced by the text colour in the
 page and by a dark grey in files. Text stays text: it can be selected, searched and read aloud.
@@ -21,8 +21,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
-from orchestrator.report.blocks import INK, Style
+from orchestrator.report.blocks import INK
 from orchestrator.report.frame import Frame, parts
+from orchestrator.report.styles import Style
 
 RC: Any = {
     "svg.fonttype": "none",
@@ -52,32 +53,6 @@ RC: Any = {
 PAGE_IN = 11.5
 MANY_PANELS = 8  # fitting the layout of more takes seconds
 LINE_PT = 11
-
-
-# Okabe and Ito's palette, with blue and purple lightened so that the contrast of every colour is at
-# least 3:1 against both white and near-black.
-STYLES = {
-    "layer_norm": Style("#d55e00", "o", "-"),
-    "rms_norm": Style("#009e73", "s", (0, (5, 1.6))),
-    "i_ln": Style("#1f80c8", "D", "-"),
-}
-SPARE_COLOURS = ("#b8629b", "#a88500", "#6f7d8c", "#7c62c8", "#8f5a3c", "#3a9aa8")
-SPARE_MARKERS = ("^", "v", "P", "X", "<", ">")
-SPARE_DASHES = ((0, (1, 1.4)), (0, (6, 1.5, 1, 1.5)), "-", (0, (3, 1)))
-
-
-def norm_styles(norms: Sequence[str]) -> dict[str, Style]:
-    """The style of each norm; those without a fixed one get the spare styles in file order."""
-    others = [norm for norm in norms if norm not in STYLES]
-    spare = {
-        norm: Style(
-            SPARE_COLOURS[i % len(SPARE_COLOURS)],
-            SPARE_MARKERS[i % len(SPARE_MARKERS)],
-            SPARE_DASHES[i % len(SPARE_DASHES)],
-        )
-        for i, norm in enumerate(others)
-    }
-    return {norm: STYLES.get(norm) or spare[norm] for norm in norms}
 
 
 def draw_norms(

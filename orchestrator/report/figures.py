@@ -18,7 +18,7 @@ from matplotlib.figure import Figure as Canvas
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
 from orchestrator.report import depth_plot, drawing, size_plot
-from orchestrator.report.blocks import Figure, Style
+from orchestrator.report.blocks import Figure
 from orchestrator.report.drawing import slug_of
 from orchestrator.report.frame import Frame, keyed, where
 from orchestrator.report.growth_tables import factor, points, times
@@ -31,6 +31,7 @@ from orchestrator.report.growths import (
     measures,
 )
 from orchestrator.report.observations import Observed
+from orchestrator.report.styles import Style, norm_styles
 
 Texts = list[tuple[str, str]]  # colour and text of each line
 Placed = tuple[tuple[int, int], Figure]  # the number of its model, and its place among its figures
@@ -55,7 +56,7 @@ def from_points(frame: Frame) -> list[Placed]:
     """
     figures: list[Placed] = []
     for model, (_, part, title) in enumerate(_models(frame)):
-        styles = drawing.norm_styles(frame.names(COMPARED))
+        styles = norm_styles(frame.names(COMPARED))
         with matplotlib.rc_context(drawing.RC):
             figures += [((model, 2), figure) for figure in _entropy(part, styles, title)]
             figures += [((model, 4), figure) for figure in _quality(part, styles, title)]
@@ -72,7 +73,7 @@ def from_numbers(
     """The figures that show growths and what else was computed."""
     figures: list[Placed] = []
     for model, (labels, part, title) in enumerate(_models(frame)):
-        styles = drawing.norm_styles(frame.names(COMPARED))
+        styles = norm_styles(frame.names(COMPARED))
         grown = [line for line in growths if labels.items() <= line.labels.items()]
         found = [line for line in trends if labels.items() <= line.labels.items()]
         seen = [line for line in observed if labels.items() <= line.labels.items()]

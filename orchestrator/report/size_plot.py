@@ -12,10 +12,11 @@ from matplotlib.ticker import NullLocator
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.report import drawing
-from orchestrator.report.blocks import INK, Figure, Style
+from orchestrator.report.blocks import INK, Figure
 from orchestrator.report.frame import Frame, keyed, where
 from orchestrator.report.growth_tables import power_of_10
 from orchestrator.report.growths import NormTrend, measures
+from orchestrator.report.styles import Style
 
 
 def drawn(

@@ -40,6 +40,17 @@ UNLESS_ASKED = {
     "RAY_raylet_start_wait_time_s": "120",
     "RAY_worker_register_timeout_seconds": "300",
 }
+FIXED = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_DEDUP_LOGS": "0",
+    # Workers set CUDA_VISIBLE_DEVICES for their ranks; Ray's own way is changing (ray#54868).
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # The journals have it all, and without Tune's loggers nearly twice as many results pass.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_MAX_PENDING_TRIALS_PG": "8",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
 
 
 @dataclass(frozen=True)
@@ -244,17 +255,7 @@ def _train(
     """
     for name, value in UNLESS_ASKED.items():
         os.environ.setdefault(name, value)
-    os.environ.update(
-        RAY_USAGE_STATS_ENABLED="0",
-        RAY_CHDIR_TO_TRIAL_DIR="0",
-        RAY_DEDUP_LOGS="0",
-        # Workers set CUDA_VISIBLE_DEVICES for their ranks; Ray's own way is changing (ray#54868).
-        RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
-        # The journals have it all, and without Tune's loggers nearly twice as many results pass.
-        TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1",
-        TUNE_MAX_PENDING_TRIALS_PG="8",
-        RAY_AIR_NEW_OUTPUT="0",
-    )
+    os.environ.update(FIXED)
     refuse_without_cuda(plan, reached.keys(), options)
     with work_folder(options) as work, ray_cluster(options, work):
         there, gpus = place(plan, reached.keys(), options)

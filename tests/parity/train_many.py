@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from trainers.data.cache import Cache
-from trainers.loop import Rank, train
+from trainers.loop import Given, Rank, train
 from trainers.spec import RunSpec
 
 
@@ -31,8 +31,8 @@ def main() -> None:
         spec = RunSpec.from_json((folder / f"{name}.json").read_bytes())
         out = folder / name / f"rank-{rank}"
         out.mkdir(parents=True)
-        here = Rank(int(rank), 0, int(world_size))
-        outcome = train(spec, out, rank=here, resume=None, data_roots=(), cache=cache)
+        given = Given(Rank(int(rank), 0, int(world_size)), None, (), cache)
+        outcome = train(spec, out, given)
         assert outcome == "completed", f"{name}: {outcome}"
 
 

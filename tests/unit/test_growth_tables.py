@@ -13,7 +13,7 @@ import pytest
 from orchestrator.plan import Plan
 from orchestrator.report.blocks import Block, Figure, Table, Text
 from orchestrator.report.contents import Report
-from orchestrator.report.drawing import RC, norm_styles
+from orchestrator.report.drawing import RC
 from orchestrator.report.frame import read_frame
 from orchestrator.report.growth_tables import (
     because,
@@ -28,6 +28,7 @@ from orchestrator.report.growth_tables import (
 from orchestrator.report.growths import growths, trends
 from orchestrator.report.sections import features, short, size
 from orchestrator.report.size_plot import drawn
+from orchestrator.report.styles import norm_styles
 from orchestrator.statistics.growth import Trace, growth
 from orchestrator.store import open_store
 from tests.unit.test_growths import WIDTHS, as_usual, planned, with_size

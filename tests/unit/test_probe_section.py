@@ -15,10 +15,11 @@ from orchestrator.plan import Plan, Trial
 from orchestrator.report.blocks import Figure, Group, Table, Text
 from orchestrator.report.contents import Report
 from orchestrator.report.depth_plot import drawn
-from orchestrator.report.drawing import RC, norm_styles
+from orchestrator.report.drawing import RC
 from orchestrator.report.frame import read_frame
 from orchestrator.report.observations import Observed, as_frame, in_order, observations
 from orchestrator.report.sections import probes
+from orchestrator.report.styles import norm_styles
 from orchestrator.store import open_store
 from orchestrator.store.journals import Event
 from orchestrator.store.undefined import undefined_in
