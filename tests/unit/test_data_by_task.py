@@ -6,10 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import jsonschema
-import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from orchestrator.errors import UserError
 from orchestrator.plan import Gpus, Plan, load_plan
@@ -20,48 +18,15 @@ from orchestrator.report import protocol
 from orchestrator.report.frame import read_frame
 from orchestrator.report.tables import comparisons
 from orchestrator.store import open_store
+from tests.sets_by_task import GRID, plan, write_roots
 from tests.sweeps import said_of
 from tests.written_store import write_sweep
 from trainers.data.lookup import find_set
 
-GRID = """\
-# Does it hold for every task?
-axes: {{backbone: [swinir-tiny], norm: [layer_norm, i_ln], task: [{tasks}]}}
-training: {{steps: 20}}
-observe: {{probe_every: 10}}
-{rest}
-"""
-
-
-def write_images(folder: Path, *names: str, seed: int = 0) -> None:
-    random = np.random.default_rng(seed)
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        pixels = random.integers(0, 256, (96, 96, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / name)
-
 
 @pytest.fixture
 def roots(tmp_path: Path) -> Path:
-    """A root with sets of images, `Shots` and `Views`, and sets of pairs, `Wet` and `Rain`."""
-    for seed, name in enumerate(("Shots", "Views", "More")):
-        write_images(tmp_path / "data" / name, "a.png", "b.png", seed=seed)
-    for seed, name in enumerate(("Wet", "Rain")):
-        write_images(
-            tmp_path / "data" / name,
-            "input/a.png",
-            "target/a.png",
-            "input/b.png",
-            "target/b.png",
-            seed=10 + seed,
-        )
-    return tmp_path / "data"
-
-
-def plan(roots: Path, tasks: str, data: str, rest: str = "", name: str = "grid") -> Plan:
-    path = roots.parent / f"{name}.yaml"
-    path.write_text(GRID.format(tasks=tasks, rest=f"data: {data}\n{rest}"))
-    return load_plan(path, partial(find_set, roots=(roots,)))
+    return write_roots(tmp_path / "data")
 
 
 def refused(roots: Path, tasks: str, data: str, rest: str = "") -> str:
