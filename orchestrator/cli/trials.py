@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli.exits import exit_code
 from orchestrator.cli.options import (
     STORE,
     TRACKING,
@@ -20,14 +19,8 @@ from orchestrator.cli.options import (
     StoreUri,
     TrackingUri,
     data_roots,
-    finder,
-    weights,
 )
-from orchestrator.cli.sweeps import print_end
 from orchestrator.errors import UserError
-
-if TYPE_CHECKING:
-    from orchestrator.evaluate import EvaluateOptions
 
 verbs = typer.Typer()
 
@@ -122,46 +115,13 @@ def evaluate(
         json_lines=as_json,
     )
     if Path(subject).suffix in (".yaml", ".yml"):
+        from orchestrator.cli.evaluations import evaluate_sweep_file
+
         flags = (tracking, address, workers, auto_gpus)
-        return _sweep(Path(subject), data, options, flags, quiet=quiet)
+        return evaluate_sweep_file(Path(subject), data, options, flags, quiet=quiet)
     if address is not None or auto_gpus is not None:
         raise UserError("--address and --auto-gpus are for a sweep file.")
     return evaluate_checkpoint(subject, replace(options, workers=workers or 1))
-
-
-def _sweep(
-    file: Path,
-    data: list[str] | None,
-    options: EvaluateOptions,
-    flags: tuple[str, str | None, int | None, int | None],
-    *,
-    quiet: bool,
-) -> int:
-    """Evaluate a sweep in a child process, as `run` does."""
-    from orchestrator.run.driver import drive
-    from orchestrator.run.options import RunOptions
-
-    if options.save is not None:
-        raise UserError("--save is for one trial: give its id in place of the sweep file.")
-    run = RunOptions(
-        options.store,
-        *flags,
-        quiet=quiet,
-        json_lines=options.json_lines,
-        data_roots=options.data_roots,
-    )
-
-    def work() -> int:
-        from orchestrator.plan import load_plan
-
-        plan = load_plan(file, finder(data), weights(options.store, check=False))
-        from orchestrator.run.evaluating import evaluate_sweep
-
-        ended = evaluate_sweep(plan, options, run)
-        print_end(ended, run)
-        return ended.exit_code
-
-    return drive(lambda: exit_code(work), lambda *_: None, "what is evaluated is kept")
 
 
 @verbs.command("check-norm")

@@ -26,27 +26,29 @@ class Telling:
         self._ended = 0
         self.warnings: list[str] = []
 
-    def say(self, text: str) -> None:
-        """Print a sentence for people, unless they asked for quiet."""
-        if not self._quiet:
-            self._console.print(text, markup=False, soft_wrap=True)
+    def begin(self) -> None:
+        """Count the time that is left from now on: Ray has started."""
+        self._began = time.monotonic()
 
-    def warn(self, text: str) -> None:
-        """Print a sentence for people, even if they asked for quiet, and keep it in `warnings`."""
-        self.warnings.append(text)
-        self._console.print(text, style="yellow", markup=False, soft_wrap=True)
+    def tell(self, text: str, *, is_problem: bool = False) -> None:
+        """Print a sentence. Problems are kept in `warnings`, and told even with `quiet`."""
+        style = "yellow" if is_problem else None
+        if is_problem:
+            self.warnings.append(text)
+        if is_problem or not self._quiet:
+            self._console.print(text, style=style, markup=False, soft_wrap=True)
 
     def ended(self, one: Evaluation, result: Mapping[str, Any] | None, problem: str) -> None:
         """Tell that an evaluation is kept, or why it failed."""
         self._ended += 1
         if result is None:
-            self.warn(f"not evaluated: {one.name}: {problem}")
+            self.tell(f"not evaluated: {one}: {problem}", is_problem=True)
             self.line(one, "failed", {"problem": problem})
             return
         self.line(one, "evaluated", result)
         if not self._json:
             score = f"PSNR {float(result['psnr']):.3f}, SSIM {float(result['ssim']):.4f}"
-            self.say(f"{one.name}: {score}   [{self._ended}/{self._number}{self._left()}]")
+            self.tell(f"{one}: {score}   [{self._ended}/{self._number}{self._left()}]")
 
     def line(self, one: Evaluation, state: str, fields: Mapping[str, Any]) -> None:
         """Print one JSON object to stdout, if JSON was asked for."""
