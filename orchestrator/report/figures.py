@@ -31,20 +31,10 @@ from orchestrator.report.growths import (
 )
 from orchestrator.report.observations import Observed
 from orchestrator.report.styles import Style, norm_styles
+from orchestrator.report.thinning import ENTROPY, LOSS
 
 Texts = list[tuple[str, str]]  # colour and text of each line
 Placed = tuple[tuple[int, int], Figure]  # the number of its model, and its place among its figures
-ENTROPY, LOSS = "feature/entropy_normalised", "train/loss"
-
-
-def in_page_order(figures: Sequence[Placed]) -> list[Figure]:
-    return [figure for _, figure in sorted(figures, key=lambda placed: placed[0])]
-
-
-def is_drawn(metric: str) -> bool:
-    """Whether a figure may show this metric's points."""
-    of_a_set = metric.startswith("val/") and metric.endswith("/psnr")
-    return of_a_set or metric in (ENTROPY, LOSS) or metric.startswith(TRACE)
 
 
 def from_points(frame: Frame) -> list[Placed]:
