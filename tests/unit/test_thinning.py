@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from orchestrator.report import apart, contents, drawing, page, thinning
+from orchestrator.report import contents, drawing, figures, page, thinning
 from orchestrator.report.as_csv import as_csv
 from orchestrator.report.drawing import sizes_drawn
 from orchestrator.report.figures import _seeds_note
@@ -150,8 +150,8 @@ def test_a_figure_of_too_many_sizes_draws_some_with_the_first_and_the_last(tmp_p
 def test_the_page_says_that_points_were_left_out_unless_all_were_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart.figures, "from_points", lambda frame: [])
-    monkeypatch.setattr(apart.figures, "from_numbers", lambda *_: [])
+    monkeypatch.setattr(figures, "from_points", lambda frame: [])
+    monkeypatch.setattr(figures, "from_numbers", lambda *_: [])
     plan, store = plan_of(tmp_path, damage.SWEEP), open_store(str(tmp_path / "runs"))
     write_ended(store, plan.trials[0])
     write_ended(store, plan.trials[1], outcome="diverged", until=20)
