@@ -150,6 +150,11 @@ def read_trial(
 Journals = list[tuple[Segment, Sequence[Line]]]
 
 
+def read_journals(store: Store, trial_id: str) -> tuple[Look, Journals]:
+    """A full look at a trial, and the lines of its journals in the order of its attempts."""
+    return _read_twice(store, trial_id, verify=False)
+
+
 def _read_twice(
     store: Store, trial_id: str, verify: bool, events: list[Event] | None = None
 ) -> tuple[Look, Journals]:
