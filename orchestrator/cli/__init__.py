@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from orchestrator.cli import cluster, data, machine, regress, results, store, sweeps, trials
+from orchestrator.cli import cluster, data, logs, machine, regress, results, store, sweeps, trials
 from orchestrator.cli.exits import exit_code
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.streams import guard, lost_output
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for kind in (sweeps, regress, results, store, trials, machine, cluster):
+for kind in (sweeps, regress, results, store, logs, trials, machine, cluster):
     app.add_typer(kind.verbs)
 app.add_typer(data.verbs, name="data")
 
