@@ -115,13 +115,16 @@ def glance(
         heard = heard or is_alive(store, listing.trial, newest)
     damaged = (failure,) if isinstance(failure, Damaged) else ()
     said = failure if isinstance(failure, dict) else None
-    return replace(look, state=_open_state(newest, said, heard), failure=said, damaged=damaged)
+    state = _open_state(listing, said, heard)
+    return replace(look, state=state, failure=said, damaged=damaged)
 
 
-def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
+def _open_state(listing: Listing, failure: Record | None, is_heard: bool) -> State:
     """The state of a trial without a result, judged by its newest attempt."""
-    if newest == 0:
+    if listing.newest == 0:
         return State.PENDING
+    if listing.is_retried:
+        return State.INTERRUPTED
     if failure is None:
         return State.RUNNING if is_heard else State.INTERRUPTED
     if not failure["final"]:
@@ -173,7 +176,7 @@ def _read_twice(
 
 
 def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, Journals, list[Event]]:
-    trial_id, newest = listing.trial, listing.newest
+    trial_id = listing.trial
     if listing.is_empty:
         return Look(trial_id, State.PENDING), [], []
     events: list[Event] = []
@@ -205,7 +208,7 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, Journals,
     )
     last = attempts[-1] if attempts else _AttemptFiles()
     failure = last.failure if isinstance(last.failure, dict) else None
-    state = _open_state(newest, failure, is_recent(last.alive, last.record))
+    state = _open_state(listing, failure, is_recent(last.alive, last.record))
     if isinstance(result, dict):
         state = State.of_outcome(result["outcome"])
     return (
