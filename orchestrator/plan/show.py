@@ -18,6 +18,7 @@ from orchestrator.plan.gate_words import gate_as_json, gate_as_text
 from orchestrator.plan.gpus import Gpus
 from orchestrator.plan.grid import Excluded
 from orchestrator.plan.states import State
+from trainers.spec import RunSpec
 
 MIB = 1 << 20
 MOST_EXCLUDED = 20  # points of one rule that `plan` lists; of more it says how many
@@ -106,7 +107,7 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
                 state,
             )
         )
-    lines += _table(rows)
+    lines += table(rows)
     left = [trial for trial in plan.trials if not states.get(trial.id, State.PENDING).has_result]
     total = sum(trial.seconds for trial in left)
     lines += [
@@ -163,13 +164,19 @@ def difference(plan: Plan, one: str, other: str) -> str:
     Raises UserError if a prefix of an id names no trial, or several.
     """
     a, b = (_trial(plan, prefix) for prefix in (one, other))
-    fields_a, fields_b = (dict(_fields("", trial.spec.model_dump(mode="json"))) for trial in (a, b))
-    rows: list[tuple[str, ...]] = [("field", a.name, b.name)]
+    rows = [("field", a.name, b.name), *differing(a.spec, b.spec)]
+    return "\n".join(table(rows)) if len(rows) > 1 else f"{a.name} and {b.name} do not differ"
+
+
+def differing(one: RunSpec, other: RunSpec) -> list[tuple[str, str, str]]:
+    """The fields in which two specs differ, each with both values; `-` where one lacks it."""
+    fields_a, fields_b = (dict(_fields("", spec.model_dump(mode="json"))) for spec in (one, other))
+    found = []
     for field in dict.fromkeys([*fields_a, *fields_b]):
         values = [str(fields.get(field, "-")) for fields in (fields_a, fields_b)]
         if values[0] != values[1]:
-            rows.append((field, *values))
-    return "\n".join(_table(rows)) if len(rows) > 1 else f"{a.name} and {b.name} do not differ"
+            found.append((field, values[0], values[1]))
+    return found
 
 
 def gpus_in_words(gpus: Gpus) -> str:
@@ -216,7 +223,8 @@ def _axes(axes: Mapping[str, Any]) -> str:
     return " ".join(f"{axis}={value}" for axis, value in axes.items())
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The lines of a table, in columns as wide as their longest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

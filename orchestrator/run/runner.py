@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from orchestrator import signals
@@ -30,6 +28,7 @@ from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.mirror import Mirror
+from orchestrator.version import commit
 
 MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
@@ -263,30 +262,7 @@ def _train(
 
         progress.placed(there, gpus)
         trials = [trial for trial in there.trials if trial.id in reached]
-        errors = tune_trials(there, trials, options, progress, work=work, commit=_commit())
+        errors = tune_trials(there, trials, options, progress, work=work, commit=commit())
     for trial_id, error in errors.items():
         give_up(store, trial_id, error)
     return there
-
-
-def _commit() -> str:
-    """The commit of the checkout that runs, or of the image; empty in an installed wheel."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return os.environ.get("NORMSWEEP_COMMIT", "")
-    try:
-        command = [
-            "git",
-            "-C",
-            str(root),
-            "describe",
-            "--always",
-            "--dirty",
-            "--abbrev=12",
-            "--exclude=*",
-        ]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
