@@ -5,8 +5,8 @@ Points that are the same trial are folded into one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from orchestrator.plan.claims import ClaimFile, read_claim_file
 from orchestrator.plan.cost import Cost, beyond_reach, cost_of
 from orchestrator.plan.fit import sharing_problems
 from orchestrator.plan.gate import Gate, GatePlan
-from orchestrator.plan.gate_names import Baselines, GateReader, Norms, resolved, seed_warning
+from orchestrator.plan.gate_names import Baselines, GateReader, Norms, gate_warnings, resolved
 from orchestrator.plan.grid import Excluded, Grid, Point, Value
 from orchestrator.plan.identity import BadSource, trial_id, why_missing
 from orchestrator.plan.initial import Initial, InitialFinder, Start, Starts
@@ -160,7 +160,7 @@ class _Expansion:
         self.sources = Sources() if sweep.gate is not None else None
         # A gate's norms whose source cannot be read, by label.
         self.missing: dict[str, Problem] = {}
-        self.sets = DataSets(sweep.data, find, self._problem)
+        self.find = find
         self.grid = Grid(source, sweep, self._problem)
         self.placements = Placements(
             sweep.resources, problem=self._problem, read_match=self.grid.rule
@@ -178,6 +178,8 @@ class _Expansion:
         if not self.grid.check_size():
             self._raise_if_any()  # a grid of this size is not built to look for more problems
         kept, excluded = self.grid.points()
+        tasks = {point.labels["task"]: _resolved("task", point) for point in kept}
+        self.sets = DataSets(self.sweep.data, tasks, self.find, self._problem)
         trials: dict[str, Trial] = {}
         folded: list[Folded] = []
         for point in kept:
@@ -192,21 +194,22 @@ class _Expansion:
         # Only where the file itself says how large a GPU is: no machine is known yet.
         for problem in sharing_problems(trials.values()):
             self._problem(problem.location, problem.message)
-        warnings = (*self.starts.finish(), *self.sets.notes)
+        warnings = (*self.starts.finish(), *self.sets.notes, *self.sets.remarks(self.source))
         claims = read_claim_file(self.source, self.sweep.claims, self._problem)
         gate = None
         if self.sweep.gate is not None and baselines is not None:
             gate = self._gate(self.sweep.gate, trials.values(), baselines)
-            warnings += tuple(map(self.source.placed, self._warnings(gate, trials.values())))
+            seeds = {trial.spec.training.seed for trial in trials.values()}
+            said = gate_warnings(gate, self.source, self.missing, seeds, self.sets.evaluated)
+            warnings += tuple(map(self.source.placed, said))
         self._raise_if_any()
-        weights = self.starts.weights
         return Plan(
             self.name,
             self.source,
             tuple(trials.values()),
             tuple(excluded),
             tuple(folded),
-            weights,
+            self.starts.weights,
             warnings,
             claims,
             gate,
@@ -222,16 +225,7 @@ class _Expansion:
             is_whole=not self.problems,
         )
         reader = GateReader(self.source, asked, baselines, self._problem)
-        return reader.read(norms, self.sweep.data.evaluate)
-
-    def _warnings(self, gate: GatePlan | None, trials: Collection[Trial]) -> Iterator[Problem]:
-        for label, problem in self.missing.items():
-            yield replace(problem, message=f"{label} is left out: {problem.message}")
-        if gate is not None and (
-            why := seed_warning(gate.asked, {trial.spec.training.seed for trial in trials})
-        ):
-            given: Location = ("axes", "seed")
-            yield Problem(given if given in self.source.positions else ("gate",), why)
+        return reader.read(norms, self.sets.evaluated)
 
     def _problem(self, location: Location, message: str) -> None:
         # Many points of the grid may have the same problem, which is reported once.
@@ -246,10 +240,10 @@ class _Expansion:
         if not self._fits(point, task):
             return None
         # All three are asked before any answer counts, so that the problems of each are reported.
-        train_sha256 = self.sets.train_sha256(task)
+        sets = self.sets.of(point.labels["task"])
         start = self.starts.of(point.labels)
         placed = self.placements.of(point.labels)
-        if placed is None or not train_sha256:
+        if placed is None or sets is None:
             return None
         sweep = self.sweep
         try:
@@ -260,9 +254,9 @@ class _Expansion:
                     **sweep.model.model_dump(exclude_none=True),
                 ),
                 task=task,
-                data=DataSpec(train=sweep.data.train, train_sha256=train_sha256),
+                data=DataSpec(train=sets.train, train_sha256=sets.train_sha256),
                 training=self._training(point, task, start),
-                observe=ObserveSpec(**sweep.observe.model_dump(), evaluate=sweep.data.evaluate),
+                observe=ObserveSpec(**sweep.observe.model_dump(), evaluate=sets.evaluate),
                 placement=placed.spec,
             )
             trial = Trial(

@@ -118,7 +118,7 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     lines.append("Memory (per worker) and time are estimates (orchestrator/plan/cost.py).")
     if is_open:
         lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
-    lines += _too_large(plan, gpus)
+    lines += [*_too_large(plan, gpus), *_sets(plan)]
     if plan.gate is not None:
         lines += ["", *gate_as_text(plan.gate)]
     if plan.excluded:
@@ -134,6 +134,23 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     if plan.warnings:
         lines += ["", "Warnings", *(f"  {warning}" for warning in plan.warnings)]
     return "\n".join(lines)
+
+
+def _sets(plan: Plan) -> list[str]:
+    """The data sets of each task, if they differ."""
+    of_task = {
+        str(trial.axes["task"]): (
+            f"trained on {trial.spec.data.train}",
+            f"scored on {', '.join(trial.spec.observe.evaluate) or 'no set'}",
+        )
+        for trial in plan.trials
+    }
+    if len(set(of_task.values())) < 2:
+        return []
+    rows: list[tuple[str, ...]] = [
+        (f"  {task}", ", ".join(words)) for task, words in of_task.items()
+    ]
+    return ["", "Data sets, by task", *table(rows)]
 
 
 def _by_rule(excluded: Sequence[Excluded]) -> dict[tuple[int, str], list[str]]:

@@ -10,7 +10,7 @@ first counts, as for tracking (`orchestrator.store.journals.JournalReader`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from typing import Any
@@ -124,6 +124,16 @@ class Frame:
     def evaluation_sets(self) -> list[str]:
         """The evaluation sets of all trials, in file order."""
         return list(dict.fromkeys(name for names in self.trials["evaluate"] for name in names))
+
+    def sets_by_task(self, scored: Iterable[tuple[str, str]] = ()) -> dict[str, set[str]]:
+        """The evaluation sets of each task, in file order, and those `scored` (trial, set)."""
+        tasks = dict(zip(self.trials["trial"], self.trials["task"], strict=True))
+        found: dict[str, set[str]] = {task: set() for task in self.names("task")}
+        for task, names in zip(self.trials["task"], self.trials["evaluate"], strict=True):
+            found[task] |= set(names)
+        for trial, name in scored:
+            found[tasks[trial]].add(name)
+        return found
 
     def states(self) -> dict[str, int]:
         """The number of trials in each state, ended ones first."""

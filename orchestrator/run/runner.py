@@ -143,14 +143,14 @@ def _finish(
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 mirror.log_report(written.files)
-    runs = _where_runs_are(options)
+    runs = where_runs_are(options)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), text, summary)
 
 
-def _where_runs_are(options: RunOptions) -> str:
+def where_runs_are(options: RunOptions) -> str:
     address = shown(options.tracking)
     if options.job:
         return f"{address}, as pods name it (k8s/README.md, Look)"
@@ -252,9 +252,7 @@ def _train(
 
     Ends early if a signal comes. Returns the plan as it was placed.
     """
-    for name, value in UNLESS_ASKED.items():
-        os.environ.setdefault(name, value)
-    os.environ.update(FIXED)
+    set_environment()
     refuse_without_cuda(plan, reached.keys(), options)
     with work_folder(options) as work, ray_cluster(options, work):
         there, gpus = place(plan, reached.keys(), options)
@@ -266,3 +264,10 @@ def _train(
     for trial_id, error in errors.items():
         give_up(store, trial_id, error)
     return there
+
+
+def set_environment() -> None:
+    """Set what Ray reads from the environment; before its import."""
+    for name, value in UNLESS_ASKED.items():
+        os.environ.setdefault(name, value)
+    os.environ.update(FIXED)
