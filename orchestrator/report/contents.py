@@ -20,6 +20,7 @@ from orchestrator.report.claims.material import Material
 from orchestrator.report.families import Family, families
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend
+from orchestrator.report.inputs import Reference, reference
 from orchestrator.report.observations import Observed, observations
 from orchestrator.report.paper.beside import Beside, besides
 from orchestrator.report.spreads import Spread, spreads
@@ -60,6 +61,12 @@ class Report:
     def figures(self) -> list[Figure]:
         """All figures. They may be on their way, so ask late."""
         return self.drawing()
+
+    @cached_property
+    def references(self) -> dict[tables.Column, Reference]:
+        """What the degraded input scores, by column of the comparisons."""
+        columns = dict.fromkeys(column for table in self.comparisons for column in table.columns)
+        return {column: reference(self.frame, column) for column in columns}
 
     @property
     def answer(self) -> str:

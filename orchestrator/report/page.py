@@ -7,6 +7,7 @@
     traces.csv, growth.csv, correlation.csv, trials.csv
     probes.csv                     what other probes measured, if there are any
     images.csv                     the scores of single images, if there are any
+    inputs.csv                     the scores of the degraded inputs, if they are recorded
     paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
@@ -32,6 +33,7 @@ from orchestrator.plan.states import State
 from orchestrator.report import (
     families,
     growth_tables,
+    inputs,
     latex,
     observations,
     spreads,
@@ -197,6 +199,7 @@ def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "trials.csv": trials.drop(columns=["evaluate"]),
         **probes,
         **images,
+        **({"inputs.csv": inputs.as_frame(frame.inputs)} if frame.inputs else {}),
         **({"paper.csv": beside.as_frame(report.paper)} if report.paper else {}),
     }
 

@@ -6,6 +6,7 @@ from orchestrator.plan.axes import COMPARED
 from orchestrator.report import difference_tables
 from orchestrator.report.blocks import Block, Cell, Column, Group, Mark, Table, Text, Words, text
 from orchestrator.report.contents import Report
+from orchestrator.report.inputs import NOT_RECORDED, trial_to_evaluate
 from orchestrator.report.spreads import Spread
 from orchestrator.report.tables import Cell as Score
 from orchestrator.report.tables import Column as Scored
@@ -13,6 +14,13 @@ from orchestrator.report.tables import Comparison
 from orchestrator.report.words import count, number
 from orchestrator.statistics.interval import Unknown
 from trainers.catalog import METRICS
+
+
+INPUT_ROW = "degraded input"
+UNRECORDED = (
+    "These trials have not recorded what their degraded input scores: they began before it was "
+    "scored. One trial of each task says it for all: "
+)
 
 
 def blocks(report: Report) -> tuple[Block, ...]:
@@ -27,6 +35,7 @@ def blocks(report: Report) -> tuple[Block, ...]:
         Text((_lead(report),), "lead"),
         Group("tables", tuple(tables)),
         *((text("method", difference_tables.METHOD),) if differences else ()),
+        *_unrecorded_inputs(report),
         *difference_tables.other_runs(report),
         *difference_tables.left_out(report),
         *_components(report),
@@ -47,7 +56,7 @@ def table(report: Report, comparison: Comparison) -> Table:
     parameters = f"{count(least)} to {count(most)}" if most != least else count(least)
     return Table(
         (*report.label_columns(), *columns),
-        tuple(rows),
+        (*rows, _input_row(report, comparison)),
         caption=f"{comparison.title}, {comparison.size}",
         remark=f"{parameters} parameters",
         style="comparison",
@@ -64,6 +73,34 @@ def cell(score: Score, column: Scored) -> Cell:
         note=", ".join([*seeds, *score.missing]),
         is_best=score.is_marked,
     )
+
+
+def _input_row(report: Report, comparison: Comparison) -> tuple[Cell, ...]:
+    """What the degraded input itself scores: the last row of a comparison."""
+    labels = (Cell(INPUT_ROW, INPUT_ROW), *(Cell("") for _ in report.label_columns()[1:]))
+    cells = []
+    for column in comparison.columns:
+        found = report.references[column]
+        shown = "" if found.mean is None else column.text(found.mean)
+        said = ", ".join(filter(None, (found.kind, found.missing)))
+        cells.append(Cell(shown, found.mean, note=said))
+    return (*labels, *cells)
+
+
+def _unrecorded_inputs(report: Report) -> tuple[Block, ...]:
+    """What to run where trials have not recorded the scores of their inputs."""
+    commands = dict.fromkeys(
+        f"normsweep evaluate {trial} --benchmark {column.dataset}"
+        for column, found in report.references.items()
+        if found.missing == NOT_RECORDED
+        and (trial := trial_to_evaluate(report.frame, column.task))
+    )
+    if not commands:
+        return ()
+    said: list[str | Mark] = [UNRECORDED]
+    for i, command in enumerate(commands):
+        said += [", " if i else "", Mark(command, "code")]
+    return (Text(((*said, "."),), "method"),)
 
 
 def _lead(report: Report) -> Words:
