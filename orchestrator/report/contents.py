@@ -109,6 +109,9 @@ class Report:
             for name in self.frame.rows_by
         )
 
+    def size_cell(self, size: str) -> Cell:
+        return Cell(self.frame.size_words[size].replace(" ", "\N{NO-BREAK SPACE}"), size)
+
     def norm_cell(self, norm: str, text: str = "") -> Cell:
         """The name of a norm, or `text` instead, with the norm's style beside it."""
         return Cell(text or norm, text or norm, style=norm_styles(self.frame.names(COMPARED))[norm])

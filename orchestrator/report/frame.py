@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,18 @@ class Frame:
     @property
     def sizes(self) -> list[str]:
         return self._of("size")
+
+    @cached_property
+    def size_words(self) -> dict[str, str]:
+        """Each size as a reader has it: `width 24, depth 2` for `w24 d2`."""
+        sizes = [axis for axis in self.axes if axis.role == "size"]
+        return {
+            row["size"]: ", ".join(
+                axis.named(int(row[axis.name])) for axis in sizes if pd.notna(row[axis.name])
+            )
+            or row["size"]
+            for row in records(self.trials.drop_duplicates("size"))
+        }
 
     @property
     def repeats(self) -> int:

@@ -57,7 +57,7 @@ def table(report: Report, comparison: Comparison) -> Table:
     return Table(
         (*report.label_columns(), *columns),
         (*rows, _input_row(report, comparison)),
-        caption=f"{comparison.title}, {comparison.size}",
+        caption=f"{comparison.title}, {report.frame.size_words[comparison.size]}",
         remark=f"{parameters} parameters",
         style="comparison",
     )
@@ -151,7 +151,7 @@ def _components(report: Report) -> tuple[Block, ...]:
         (
             *report.label_cells({**spread.place.labels, COMPARED: spread.norm}),
             *(Cell(str(spread.place.labels[name]), spread.place.labels[name]) for name in words),
-            Cell(spread.place.size, spread.place.size),
+            report.size_cell(spread.place.size),
             Cell(spread.place.set, spread.place.set),
             Cell(METRICS[spread.place.metric].facts["title"], spread.place.metric),
             Cell(str(spread.num_seeds), spread.num_seeds),
