@@ -17,6 +17,7 @@ from orchestrator.report.claims.answer import answer
 from orchestrator.report.claims.judging import Judged, judge_all
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.material import Material
+from orchestrator.report.drops import Drop, drops
 from orchestrator.report.families import Family, families
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend
@@ -61,6 +62,11 @@ class Report:
     def figures(self) -> list[Figure]:
         """All figures. They may be on their way, so ask late."""
         return self.drawing()
+
+    @cached_property
+    def drops(self) -> tuple[Drop, ...]:
+        """What low precisions and tiles cost each norm."""
+        return drops(self.frame)
 
     @cached_property
     def references(self) -> dict[tables.Column, Reference]:

@@ -44,8 +44,8 @@ class Frame:
 
     `recorded` has the specs that each trial's attempts recorded, `damage` a sentence for each
     damaged file, `looks` the look at each trial. `agree` names what comparable trials agree in
-    besides their specs (orchestrator.report.comparable.RECORDED). `inputs` has the scores of degraded
-    inputs, by task and set.
+    besides their specs (orchestrator.report.comparable.RECORDED). `inputs` has the scores of
+    degraded inputs, by task and set.
     """
 
     trials: pd.DataFrame

@@ -45,7 +45,8 @@ class SetInputs:
 
 def take(inputs: Inputs, task: str, spec: RunSpec, scores: Iterable[Score]) -> list[Score]:
     """Add what is new of a trial's input scores to `inputs`, and return its other scores."""
-    others, found = [], {}
+    others: list[Score] = []
+    found: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for score in scores:
         if score.source != INPUT:
             others.append(score)

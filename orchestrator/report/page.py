@@ -6,6 +6,7 @@
     claims.csv, table.csv, differences.csv, components.csv
     traces.csv, growth.csv, correlation.csv, trials.csv
     probes.csv                     what other probes measured, if there are any
+    drops.csv                      what low precisions and tiles cost, if it was measured
     images.csv                     the scores of single images, if there are any
     inputs.csv                     the scores of the degraded inputs, if they are recorded
     paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
@@ -31,6 +32,7 @@ from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
 from orchestrator.report import (
+    drops,
     families,
     growth_tables,
     inputs,
@@ -199,6 +201,7 @@ def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "trials.csv": trials.drop(columns=["evaluate"]),
         **probes,
         **images,
+        **({"drops.csv": drops.as_frame(frame, report.drops)} if report.drops else {}),
         **({"inputs.csv": inputs.as_frame(frame.inputs)} if frame.inputs else {}),
         **({"paper.csv": beside.as_frame(report.paper)} if report.paper else {}),
     }

@@ -125,7 +125,8 @@ def evaluated_scores(store: Store, evaluations: Iterable[str]) -> tuple[list[Sco
                 how=_how(record),
                 set_sha256=str(record.get("set_sha256") or ""),
             )
-            if _fits(inputs := record.get("input_images"), IMAGES):
+            inputs = record.get("input_images", [])
+            if _fits(inputs, IMAGES):
                 scores += _of_images(
                     inputs, set=record["benchmark"], step=0, source="input", how=_how(record)
                 )

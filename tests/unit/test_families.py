@@ -291,7 +291,8 @@ def test_what_is_told_stands_beside_what_cannot_be_compared(tmp_path: Path, stor
         later = trial.axes["norm"] == "i_ln" and trial.axes["width"] == 24
         write_scored(store, trial, values[trial.id], commit="dead" * 10 if later else "beef" * 10)
     page = render(reported(plan, store))["report.md"]
-    said = r"i_ln is above layer_norm at width 12, depth 2 \([^)]*\); i_ln at width 24, depth 2: cannot be compared\."
+    said = r"i_ln is above layer_norm at width 12, depth 2 \([^)]*\); "
+    said += r"i_ln at width 24, depth 2: cannot be compared\."
     assert re.search(f"- sr_x2, PSNR on embedded-test: {said}\n", page)
 
 

@@ -20,7 +20,15 @@ from orchestrator.report.contents import build
 from orchestrator.report.frame import read_frame
 from orchestrator.report.page import render
 from orchestrator.store.base import Store
-from tests.scored_store import HOW, IMAGES, Truth, drawn, write_drawn, write_evaluation, write_scored
+from tests.scored_store import (
+    HOW,
+    IMAGES,
+    Truth,
+    drawn,
+    write_drawn,
+    write_evaluation,
+    write_scored,
+)
 from tests.sweeps import comparing, plan_of
 from trainers.catalog import TASKS
 from trainers.data.images import NamedImage
@@ -54,7 +62,9 @@ def test_the_noisy_image_is_scored_clamped_and_rounded() -> None:
 
 def test_a_small_image_is_enlarged_by_matlabs_bicubic_and_scored_without_its_border() -> None:
     """The kernel of Keys with a = -0.5 on a ramp gives the ramp back, away from the border."""
-    ramp = torch.linspace(0, 1, 16, dtype=torch.float64).repeat(16, 1)[None, None].repeat(1, 3, 1, 1)
+    ramp = (
+        torch.linspace(0, 1, 16, dtype=torch.float64).repeat(16, 1)[None, None].repeat(1, 3, 1, 1)
+    )
     enlarged = PlainInput(2)(ramp)[0, 0, 8, 6:-6]
     steps = torch.diff(enlarged)
     torch.testing.assert_close(steps, torch.full_like(steps, 1 / 30))
@@ -121,7 +131,9 @@ def test_the_last_row_of_a_comparison_is_the_degraded_input(plan: Plan, store: S
         "images": "5",
         "how_scored": "",
     }
-    assert "input" not in {row["source"] for row in csv.DictReader(io.StringIO(files["images.csv"]))}
+    assert "input" not in {
+        row["source"] for row in csv.DictReader(io.StringIO(files["images.csv"]))
+    }
 
 
 def test_trials_whose_inputs_score_differently_give_no_mean(plan: Plan, store: Store) -> None:

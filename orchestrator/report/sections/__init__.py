@@ -34,6 +34,8 @@ LINES = (
     Line("claims", "Claims", "Claims"),
     Line("short", "In short", ""),
     Line("quality", "Quality", "Quality"),
+    Line("precision", "Low precision", "Precision"),
+    Line("tiles", "Tiles", "Tiles"),
     Line("paper", "Beside the paper", "Paper"),
     Line("features", "Feature traces", "Features"),
     Line("size", "Divergence against size", "Size"),

@@ -12,11 +12,11 @@ from orchestrator.statistics.interval import Unknown
 
 METHOD = (
     "The factor is the largest group's mean square at the end over the same trial's at step 0, "
-    "since norms start at different scales; means over seeds are geometric. The slope is that of log "
-    "mean square against log step over the last half of training: 0 for features at a level, 1 for "
-    "a random walk. In brackets: 95 % intervals over seeds. Bounded: the slope's interval lies "
-    f"below {MARGIN:g}. Growing: it lies above, or the share of trainings that diverge is surely "
-    f"above {100 * DIVERGED_SHARE:g} %. A diverged trial counts as infinite."
+    "since norms start at different scales; means over seeds are geometric. The slope is that of "
+    "log mean square against log step over the last half of training: 0 for features at a level, "
+    "1 for a random walk. In brackets: 95 % intervals over seeds. Bounded: the slope's interval "
+    f"lies below {MARGIN:g}. Growing: it lies above, or the share of trainings that diverge is "
+    f"surely above {100 * DIVERGED_SHARE:g} %. A diverged trial counts as infinite."
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.plan.axes import COMPARED
+from orchestrator.plan.besides import Seen, besides
 from orchestrator.report import difference_tables
 from orchestrator.report.blocks import Block, Cell, Column, Group, Mark, Table, Text, Words, text
 from orchestrator.report.contents import Report
@@ -14,7 +15,6 @@ from orchestrator.report.tables import Comparison
 from orchestrator.report.words import count, number
 from orchestrator.statistics.interval import Unknown
 from trainers.catalog import METRICS
-
 
 INPUT_ROW = "degraded input"
 UNRECORDED = (
@@ -35,6 +35,7 @@ def blocks(report: Report) -> tuple[Block, ...]:
         Text((_lead(report),), "lead"),
         Group("tables", tuple(tables)),
         *((text("method", difference_tables.METHOD),) if differences else ()),
+        *_besides(report),
         *_unrecorded_inputs(report),
         *difference_tables.other_runs(report),
         *difference_tables.left_out(report),
@@ -87,13 +88,25 @@ def _input_row(report: Report, comparison: Comparison) -> tuple[Cell, ...]:
     return (*labels, *cells)
 
 
+def _besides(report: Report) -> tuple[Block, ...]:
+    """What else differs between the norms than the norm, as the trials recorded it."""
+    frame = report.frame
+    counted = dict(zip(frame.trials["trial"], frame.trials["parameters"], strict=True))
+    found = besides(
+        Seen(trial.axes, (*frame.recorded.get(trial.id, ()), trial.spec)[0], int(counted[trial.id]))
+        for trial in report.plan.trials
+    )
+    lines = [f"{one}." for one in found]
+    title = f"Besides the norm in the blocks, against {found[0].baseline}" if found else ""
+    return (Group("titled", (text("list", *lines),), title),) if found else ()
+
+
 def _unrecorded_inputs(report: Report) -> tuple[Block, ...]:
     """What to run where trials have not recorded the scores of their inputs."""
     commands = dict.fromkeys(
         f"normsweep evaluate {trial} --benchmark {column.dataset}"
         for column, found in report.references.items()
-        if found.missing == NOT_RECORDED
-        and (trial := trial_to_evaluate(report.frame, column.task))
+        if found.missing == NOT_RECORDED and (trial := trial_to_evaluate(report.frame, column.task))
     )
     if not commands:
         return ()
