@@ -47,7 +47,10 @@ def _table(report: Report, found: Sequence[Drop], caption: str) -> Table:
         *report.label_columns(),
         Column(("task",)),
         Column(("set",)),
-        *(Column((run, METRICS[metric].facts["title"]), "right") for run, metric in numbers),
+        *(
+            Column((*([run] if run else []), METRICS[metric].facts["title"]), "right")
+            for run, metric in numbers
+        ),
     )
     rows = tuple(
         (

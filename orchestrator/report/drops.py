@@ -3,6 +3,9 @@
 Both sides have the same weights and images, so a drop is paired by seed and image. A precision is
 held against fp32 at the same tiling, tiles against whole images at the same precision. Such
 differences exist only where `normsweep evaluate` measured them.
+
+Where a frame has several sweeps, the same norm, network, task and recipe is held against the first
+of them in the same way. Trials of two dates rarely have one commit: they need not agree in that.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from orchestrator.plan.axes import COMPARED
+from orchestrator.plan.axes import COMPARED, SWEEP
 from orchestrator.report.comparable import FP32, HALF_REVISION, MEAN, Final
 from orchestrator.report.contrasts import NO_IMAGES
 from orchestrator.report.frame import Frame
@@ -21,7 +24,7 @@ from orchestrator.report.pairs import End, Index, Paired, Place, index_of, paire
 from orchestrator.statistics.interval import Interval, Unknown
 from orchestrator.statistics.paired import other_images, other_seeds
 
-Kind = Literal["precision", "tile"]
+Kind = Literal["precision", "tile", "sweep"]
 WHOLE = "whole images"
 
 
@@ -51,28 +54,34 @@ class Drop:
 def drops(frame: Frame) -> tuple[Drop, ...]:
     """Every drop of every norm, in the order of `places`, where a trial was scored so."""
     index = index_of(frame)
-    return tuple(found for place in places(frame) for found in _at(index, place))
+    sweeps = frame.names(SWEEP.name) if SWEEP in frame.axes else [""]
+    return tuple(found for place in places(frame) for found in _at(index, place, str(sweeps[0])))
 
 
-def _at(index: Index, place: Place) -> Iterator[Drop]:
-    for kind, plain in _plain(place):
+def _at(index: Index, place: Place, first: str) -> Iterator[Drop]:
+    for kind, plain in _plain(place, first):
         for norm, rows in index.at(place).items():
             if any(isinstance(index.final(row, place), Final) for row in rows):
                 yield _drop(index, kind, place, plain, norm)
 
 
-def _plain(place: Place) -> Iterator[tuple[Kind, Place]]:
+def _plain(place: Place, first: str) -> Iterator[tuple[Kind, Place]]:
     if place.precision != FP32:
         yield "precision", replace(place, precision=FP32)
     if place.tile:
         yield "tile", replace(place, tile="")
+    if not place.run and place.labels.get(SWEEP.name, first) != first:
+        yield "sweep", replace(place, labels={**place.labels, SWEEP.name: first})
 
 
 def _drop(index: Index, kind: Kind, place: Place, plain: Place, norm: str) -> Drop:
-    against = plain.precision if kind == "precision" else WHOLE
-    run = place.precision if kind == "precision" else f"tiles {place.tile}"
+    run, against = {
+        "precision": (place.precision, plain.precision),
+        "tile": (f"tiles {place.tile}", WHOLE),
+        "sweep": (str(place.labels.get(SWEEP.name)), str(plain.labels.get(SWEEP.name))),
+    }[kind]
     ends = End(place, norm, run), End(plain, norm, against)
-    pair = paired_ends(index, *ends, but=(HALF_REVISION,))
+    pair = paired_ends(index, *ends, but=("commit",) if kind == "sweep" else (HALF_REVISION,))
     seeds: Interval | Unknown
     images: Interval | Unknown
     if isinstance(pair.differences, Unknown):

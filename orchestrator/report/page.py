@@ -77,6 +77,7 @@ def write_report(
     frame: Frame | None = None,
     own: tuple[Claim, ...] | None = None,
     all_traces: bool = False,
+    prefix: str = "",
 ) -> Written:
     """Write a report on what the store holds now.
 
@@ -84,7 +85,8 @@ def write_report(
     files also become artifacts in the sweep's MLflow experiment, if a trial has begun and the
     address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
     store holds, if it has just been read. `own`: the user's claims; by default those of the file
-    that the sweep names. `all_traces`: write every point to traces.csv, however many they are.
+    that the sweep names. `prefix`: another place in the store. `all_traces`: write every point to
+    traces.csv, however many they are.
 
     Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """
@@ -94,10 +96,10 @@ def write_report(
     if out is not None:
         write_files(files, out)
     else:
-        put_files(files, store_uri, _prefix(plan))
+        put_files(files, store_uri, prefix or _prefix(plan))
     if tracking_uri is not None and frame.attempts and is_there(tracking_uri):
         _log(plan, tracking_uri, files)
-    return Written(f"{out or f'{store.uri}/{_prefix(plan)}'}/index.html", files)
+    return Written(f"{out or f'{store.uri}/{prefix or _prefix(plan)}'}/index.html", files)
 
 
 def _prefix(plan: Plan) -> str:
