@@ -35,7 +35,7 @@ from trainers.spec import RunSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trainers.data.images import Pixels
+    from trainers.data.images import NamedImage, Pixels
     from trainers.evaluate import Score, Tiling
 
 ALL = "all"
@@ -245,7 +245,7 @@ def result_of(job: Job, subject: Subject, set_sha256: str) -> dict[str, Any]:
     """The result of one job, with its images dealt out to the workers."""
     from trainers.build import build_task
     from trainers.evaluate import means
-    from trainers.journal import encoded
+    from trainers.journal import encoded, encoded_scores
 
     workers = job.options.workers
     if workers == 1:
@@ -265,21 +265,38 @@ def result_of(job: Job, subject: Subject, set_sha256: str) -> dict[str, Any]:
         "task": job.spec.task.model_dump(mode="json"),
         **build_task(job.spec).how_scored(),
         **{metric: encoded(value) for metric, value in means(scores).items()},
-        "images": [
-            {k: encoded(v) if isinstance(v, float) else v for k, v in score.items()}
-            for score in scores
-        ],
+        "images": encoded_scores(scores),
+        **_of_inputs(job),
         "versions": {
             name: version(name) for name in ("torch", "numpy", "scikit-image", "normsweep")
         },
     }
 
 
+def _of_inputs(job: Job) -> dict[str, Any]:
+    """The scores of the degraded inputs, beside those of fp32 on whole images alone."""
+    if job.precision != "fp32" or job.options.tile_px:
+        return {}
+    from trainers.build import build_task
+    from trainers.evaluate import score_inputs
+    from trainers.journal import encoded_scores
+
+    return {"input_images": encoded_scores(score_inputs(build_task(job.spec), _images(job)))}
+
+
+def _images(job: Job) -> Sequence[NamedImage]:
+    from trainers.build import build_benchmark
+
+    task = job.spec.task
+    scales = {"scale": scale_of(task), "lr_scale": given_scale(task)}
+    return build_benchmark(job.benchmark, task.name, job.folders, **scales)
+
+
 def _scores(job: Job, worker: int) -> list[Score]:
     """The scores of this worker's share of the images."""
     import torch
 
-    from trainers.build import build_benchmark, build_task, build_trained
+    from trainers.build import build_task, build_trained
     from trainers.evaluate import Tiling, evaluate
     from trainers.kernels import choose_kernels
     from trainers.precision import at_precision
@@ -295,9 +312,7 @@ def _scores(job: Job, worker: int) -> list[Score]:
         job.precision,
         per_channel=is_per_channel(job.precision, options),
     )
-    task = job.spec.task
-    scales = {"scale": scale_of(task), "lr_scale": given_scale(task)}
-    images = build_benchmark(job.benchmark, task.name, job.folders, **scales)
+    images = _images(job)
     tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
     keep = None
     if (folder := options.save) is not None:

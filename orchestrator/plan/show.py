@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.plan.besides import Seen, besides
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.fit import (
     placed,
@@ -119,6 +120,8 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     if is_open:
         lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
     lines += [*_too_large(plan, gpus), *_sets(plan)]
+    if said := _besides(plan):
+        lines += ["", *said]
     if plan.gate is not None:
         lines += ["", *gate_as_text(plan.gate)]
     if plan.excluded:
@@ -151,6 +154,15 @@ def _sets(plan: Plan) -> list[str]:
         (f"  {task}", ", ".join(words)) for task, words in of_task.items()
     ]
     return ["", "Data sets, by task", *table(rows)]
+
+
+def _besides(plan: Plan) -> list[str]:
+    """What else differs between the norms than the norm in the blocks."""
+    found = besides(Seen(trial.axes, trial.spec, trial.parameters) for trial in plan.trials)
+    if not found:
+        return []
+    heading = f"Besides the norm in the blocks, against {found[0].baseline}"
+    return [heading, *(f"  {one}" for one in found)]
 
 
 def _by_rule(excluded: Sequence[Excluded]) -> dict[tuple[int, str], list[str]]:
