@@ -100,6 +100,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
             )
         if todo:
             keep_initial(plan, store)
+        progress.phase("bringing MLflow up to date")
         with _mirroring(plan, store, options, looks, progress) as mirror:
             try:
                 if todo:
@@ -254,11 +255,14 @@ def _train(
     """
     set_environment()
     refuse_without_cuda(plan, reached.keys(), options)
+    progress.phase("starting Ray" if options.address is None else f"joining {options.address}")
     with work_folder(options) as work, ray_cluster(options, work):
+        progress.phase("looking for room for every gang")
         there, gpus = place(plan, reached.keys(), options)
         from orchestrator.run.tuning import tune_trials
 
         progress.placed(there, gpus)
+        progress.phase("starting the first trials")
         trials = [trial for trial in there.trials if trial.id in reached]
         errors = tune_trials(there, trials, options, progress, work=work, commit=commit())
     for trial_id, error in errors.items():
