@@ -6,7 +6,7 @@ Points that are the same trial are folded into one.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     claims: ClaimFile | None = None  # the user's own
     gate: GatePlan | None = None
+    # The checksum of each evaluation set's manifest, by name.
+    evaluated: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -210,6 +212,7 @@ class _Expansion:
             warnings,
             claims,
             gate,
+            self.sets.evaluated,
         )
 
     def _gate(
@@ -316,13 +319,13 @@ class _Expansion:
             return False
         given = self.sweep.model.model_dump(include={"embed_norm", "end_norm"}, exclude_none=True)
         wrong = [
-            field
-            for field, end in given.items()
+            end_of
+            for end_of, end in given.items()
             if end != "identity" and not BACKBONES[backbone.name].has_ends
         ]
-        for field in wrong:
+        for end_of in wrong:
             self._problem(
-                ("model", field), f"{name} has no norm there: leave it out, or write identity"
+                ("model", end_of), f"{name} has no norm there: leave it out, or write identity"
             )
         return not wrong
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from orchestrator.plan.source import Location
 from orchestrator.plan.sweep import Data
@@ -40,6 +40,13 @@ class DataSets:
     def notes(self) -> tuple[str, ...]:
         """Remarks about files that are among the sets' images and left out."""
         return tuple(dict.fromkeys(note for found in self._found.values() for note in found.notes))
+
+    @property
+    def evaluated(self) -> Mapping[str, str]:
+        """The checksum of each evaluation set's manifest, by name."""
+        return {
+            found.name: found.sha256 for location, found in self._found.items() if location != TRAIN
+        }
 
     def train_sha256(self, task: Choice) -> str:
         """The checksum of the training set as `task` takes it; "" if it is missing or unsuitable.
