@@ -39,6 +39,7 @@ from mlflow.entities import (
     Metric,
     Param,
     Run,
+    RunTag,
     ViewType,
 )
 from mlflow.exceptions import MlflowException
@@ -89,6 +90,7 @@ class MlflowTracker(Tracker):
         self._sweep = sweep
         self._question = question
         self._parent: Run | None = None
+        self._params: dict[str, Mapping[str, str]] = {}  # by run, as found
         self.notes: list[str] = []
 
     def open(self) -> dict[str, TrackedRun]:
@@ -105,6 +107,7 @@ class MlflowTracker(Tracker):
                 trial_id = run.data.tags.get(self._tag)
                 if trial_id and (trial_id not in runs or _is_deleted(runs[trial_id])):
                     runs[trial_id] = run
+            self._params = {run.info.run_id: run.data.params for run in runs.values()}
             return {trial_id: _tracked(self._restored(run)) for trial_id, run in runs.items()}
 
     def preset(self, params: Sequence[str], metrics: Sequence[str]) -> None:
@@ -130,6 +133,7 @@ class MlflowTracker(Tracker):
                 found = self._client.create_run(
                     self._experiment, start_time=started_ms, tags=tags, run_name=name
                 )
+            self._params[found.info.run_id] = found.data.params
             return _tracked(found)
 
     def describe(
@@ -137,16 +141,16 @@ class MlflowTracker(Tracker):
     ) -> None:
         with self._mapped():
             with alone(self._address.database):
-                parent = self._sweeps_own().info.run_id
-            there = self._client.get_run(run_id).data.params
+                below = RunTag(PARENT, self._sweeps_own().info.run_id)
+            there = self._params.get(run_id, {})
             new = [
                 Param(name, value[:LONGEST_PARAM])
                 for name, value in params.items()
                 if name not in there
             ]
-            for start in range(0, len(new), MOST_PARAMS):
-                self._client.log_batch(run_id, params=new[start : start + MOST_PARAMS])
-            self._client.set_tag(run_id, PARENT, parent)
+            for start in range(0, max(len(new), 1), MOST_PARAMS):
+                part = new[start : start + MOST_PARAMS]
+                self._client.log_batch(run_id, params=part, tags=[below])
             if data:
                 self._client.log_inputs(run_id, datasets=[_input(one) for one in data])
 

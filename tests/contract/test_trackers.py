@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from mlflow.utils.validation import _validate_metric_name
 
 from orchestrator.errors import UserError
@@ -24,6 +28,7 @@ from orchestrator.tracking.nights import NightValues, log_nights, metric_name
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
 from tests.written_store import mirrored, write_attempt, write_ended
+from trainers.system import Machine
 
 Kept = set[tuple[str, int, int, float]]
 
@@ -332,3 +337,13 @@ def test_the_name_of_a_metric_is_one_that_mlflow_takes(name: str) -> None:
     _validate_metric_name(metric_name(name))
     assert metric_name(name) != metric_name(name + "'"), "two names stay two"
     assert metric_name("psnr/i_ln/sr_x2") == "psnr/i_ln/sr_x2"
+
+
+def test_what_the_machine_does_has_mlflows_names() -> None:
+    theirs: set[str] = set()
+    for monitor in (CPUMonitor(), DiskMonitor(), NetworkMonitor()):
+        monitor.collect_metrics()
+        theirs |= monitor.metrics.keys()
+    found = Machine(torch.device("cpu"), every_s=0).due()
+    assert {name.removeprefix("system/") for name in found} <= theirs
+    assert len(found) == 6

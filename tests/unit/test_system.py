@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -46,6 +48,15 @@ def test_a_sample_says_what_the_operating_system_says() -> None:
     assert found["system/network_receive_megabytes"] >= 0
     assert not [name for name in found if "gpu" in name]
     assert len(json.dumps(found)) < 500, "journals stay small"
+
+
+def test_a_sample_draws_no_random_number() -> None:
+    def states() -> tuple[object, ...]:
+        return torch.get_rng_state().tolist(), random.getstate(), np.random.get_state()[1].tolist()
+
+    before = states()
+    assert Machine(CPU, every_s=0).due()
+    assert states() == before
 
 
 def test_what_cannot_be_read_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
