@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,14 @@ class Frame:
         """The points of the metrics that are wanted: a part, if they are millions."""
         metric, names = numbered(self.points["metric"])
         among = np.array([wanted(name) for name in names], dtype=bool)
-        return self.points.take(np.flatnonzero(among[metric]))
+        if among.tobytes() not in self._taken:
+            self._taken[among.tobytes()] = self.points.take(np.flatnonzero(among[metric]))
+        return self._taken[among.tobytes()]
+
+    @cached_property
+    def _taken(self) -> dict[bytes, pd.DataFrame]:
+        """The points of some metrics, by which ones: taking goes through all points."""
+        return {}
 
     def evaluation_sets(self) -> list[str]:
         """The evaluation sets of all trials, in file order."""

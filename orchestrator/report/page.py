@@ -25,6 +25,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+import scipy.stats  # noqa: F401 - takes a second, in which other processes read trials
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
