@@ -6,7 +6,7 @@ Points that are the same trial are folded into one.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     claims: ClaimFile | None = None  # the user's own
     gate: GatePlan | None = None
+    # The checksum of each evaluation set's manifest, by name.
+    evaluated: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -168,6 +170,7 @@ class _Expansion:
             warnings,
             claims,
             gate,
+            sets.checksums,
         )
 
     def _sets(self, points: Collection[Point]) -> DataSets:
