@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.datasets.roots import DataRoots
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.export import final_weights
 from orchestrator.plan.sets import as_taken, lacks_pairs
+from orchestrator.restored import saving
 from orchestrator.scores import print_scores
 from orchestrator.store import open_store, read_store
 from orchestrator.store.base import Store
@@ -35,7 +35,7 @@ from trainers.spec import RunSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trainers.data.images import Pixels
+    from trainers.data.images import NamedImage
     from trainers.evaluate import Score, Tiling
 
 ALL = "all"
@@ -245,7 +245,7 @@ def result_of(job: Job, subject: Subject, set_sha256: str) -> dict[str, Any]:
     """The result of one job, with its images dealt out to the workers."""
     from trainers.build import build_task
     from trainers.evaluate import means
-    from trainers.journal import encoded
+    from trainers.journal import encoded, encoded_scores
 
     workers = job.options.workers
     if workers == 1:
@@ -265,21 +265,38 @@ def result_of(job: Job, subject: Subject, set_sha256: str) -> dict[str, Any]:
         "task": job.spec.task.model_dump(mode="json"),
         **build_task(job.spec).how_scored(),
         **{metric: encoded(value) for metric, value in means(scores).items()},
-        "images": [
-            {k: encoded(v) if isinstance(v, float) else v for k, v in score.items()}
-            for score in scores
-        ],
+        "images": encoded_scores(scores),
+        **_of_inputs(job),
         "versions": {
             name: version(name) for name in ("torch", "numpy", "scikit-image", "normsweep")
         },
     }
 
 
+def _of_inputs(job: Job) -> dict[str, Any]:
+    """The scores of the degraded inputs, beside those of fp32 on whole images alone."""
+    if job.precision != "fp32" or job.options.tile_px:
+        return {}
+    from trainers.build import build_task
+    from trainers.evaluate import score_inputs
+    from trainers.journal import encoded_scores
+
+    return {"input_images": encoded_scores(score_inputs(build_task(job.spec), _images(job)))}
+
+
+def _images(job: Job) -> Sequence[NamedImage]:
+    from trainers.build import build_benchmark
+
+    task = job.spec.task
+    scales = {"scale": scale_of(task), "lr_scale": given_scale(task)}
+    return build_benchmark(job.benchmark, task.name, job.folders, **scales)
+
+
 def _scores(job: Job, worker: int) -> list[Score]:
     """The scores of this worker's share of the images."""
     import torch
 
-    from trainers.build import build_benchmark, build_task, build_trained
+    from trainers.build import build_task, build_trained
     from trainers.evaluate import Tiling, evaluate
     from trainers.kernels import choose_kernels
     from trainers.precision import at_precision
@@ -295,54 +312,12 @@ def _scores(job: Job, worker: int) -> list[Score]:
         job.precision,
         per_channel=is_per_channel(job.precision, options),
     )
-    task = job.spec.task
-    scales = {"scale": scale_of(task), "lr_scale": given_scale(task)}
-    images = build_benchmark(job.benchmark, task.name, job.folders, **scales)
+    images = _images(job)
     tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
     keep = None
-    if (folder := options.save) is not None:
-        files = _files_of([image.name for image in images])
-
-        def keep(name: str, pixels: Pixels) -> None:
-            path = folder / job.name / files[name]
-            try:
-                _save(path, pixels)
-            except OSError as error:
-                raise EnvironmentProblem(
-                    f"--save {folder}: {error.strerror or error} ({path})"
-                ) from error
-
+    if options.save is not None:
+        keep = saving(options.save, job.name, [image.name for image in images])
     mine = slice(worker, None, options.workers)
     return evaluate(
         model, build_task(job.spec), images, device, index_slice=mine, tiling=tiling, keep=keep
     )
-
-
-def _files_of(names: Sequence[str]) -> dict[str, PurePosixPath]:
-    """The file that each restored image is saved to.
-
-    Raises UserError for two images with one file: a square of `a.png`, say, and `a-0-256.png`.
-    """
-    files = {name: _file_of(name) for name in names}
-    owners: dict[PurePosixPath, str] = {}
-    for name, file in files.items():
-        if owners.setdefault(file, name) != name:
-            raise UserError(
-                f"--save: {owners[file]} and {name} would both be saved as {file}. "
-                "Rename one of them."
-            )
-    return files
-
-
-def _file_of(name: str) -> PurePosixPath:
-    """The file of a restored image; a square of one, `a.png[0,256]`, goes to `a-0-256.png`."""
-    square = re.search(r"\[(\d+),(\d+)\]$", name)
-    image = PurePosixPath(name[: square.start()] if square else name)
-    return image.with_name("-".join([image.stem, *(square.groups() if square else ())]) + ".png")
-
-
-def _save(path: Path, pixels: Pixels) -> None:
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)

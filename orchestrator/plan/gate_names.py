@@ -34,13 +34,15 @@ class Norms:
     """The norms of a sweep. `named` are those of the file by label, with all knobs.
 
     `trained` are the labels of trials, `missing` the reasons why the source of a norm cannot be
-    read, by label. With `is_whole` False some trials are lacking, for a reason that is reported.
+    read, by label. With `is_whole` False some trials are lacking, for a reason that is reported;
+    with `is_holed` one of the file's norms is.
     """
 
     named: Mapping[str, Choice]
     trained: Collection[str]
     missing: Mapping[str, str]
     is_whole: bool = True
+    is_holed: bool = False
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -198,6 +200,8 @@ class GateReader:
         except UnknownName:
             label, known_elsewhere = None, False
         if label is None:
+            if norms.is_holed and known_elsewhere:
+                return ""  # it may be the norm that is missing
             names = tuple(norms.named)
             meant = did_you_mean(text, names)
             message = f"{text} is not a norm of this sweep.{meant} Its norms: {', '.join(names)}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator.plan.data import FieldName, Named, Sets, keys_given, keys_of, sets_named
@@ -36,10 +36,18 @@ class DataSets:
         tasks: Mapping[str, Choice],
         find: Callable[[str], ImageSet],
         problem: Callable[[Location, str], None],
+        *,
+        places: Collection[Location],
+        is_holed: bool,
     ) -> None:
+        """`places` are those of the sweep file: what is at none of them is a default.
+
+        `is_holed`: tasks are missing, so the sets that the file names for all tasks must be there.
+        """
         self._data = data
         self._tasks = tasks
         self._problem = problem
+        self._places = places
         self._named = {label: sets_named(data, task) for label, task in tasks.items()}
         self._found: dict[str, ImageSet | DatasetProblem] = {}  # by name
         self._taken: dict[str, Taken | None] = {}  # by a task's label
@@ -48,6 +56,11 @@ class DataSets:
                 self._find(location, name, find)
                 if name == named.train and location != named.train_at:
                     problem(location, f"{name!r} is the training set: scores on it mean nothing")
+        if is_holed:
+            listed = ((("data", "evaluate", i), name) for i, name in enumerate(data.evaluate))
+            for location, name in ((("data", "train"), data.train), *listed):
+                if location in places:
+                    self._find(location, name, find)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -59,6 +72,13 @@ class DataSets:
     def evaluated(self) -> Mapping[str, tuple[str, ...]]:
         """The names of the evaluation sets, by a task's label."""
         return {label: named.evaluate for label, named in self._named.items()}
+
+    @property
+    def checksums(self) -> Mapping[str, str]:
+        """The checksum of each evaluation set's manifest, by name."""
+        names = {name for named in self._named.values() for name in named.evaluate}
+        found = {name: self._found[name] for name in sorted(names)}
+        return {name: one.sha256 for name, one in found.items() if isinstance(one, ImageSet)}
 
     def remarks(self, source: Source) -> Iterator[str]:
         """What a file with sets by task may not mean: sets that no trial uses, and defaults."""
@@ -82,10 +102,13 @@ class DataSets:
             if named.defaults:
                 yield ("data",), _falling_back(label, named)
 
-    def of(self, label: str) -> Taken | None:
-        """The sets of a task; None if one is missing or unsuitable, which is reported."""
+    def of(self, label: str, task_at: Location) -> Taken | None:
+        """The sets of a task; None if one is missing or unsuitable, which is reported.
+
+        What is wrong with a set that the file does not name is reported at the task, in `task_at`.
+        """
         if label not in self._taken:
-            self._taken[label] = self._taken_by(self._tasks[label], self._named[label])
+            self._taken[label] = self._taken_by(self._tasks[label], self._named[label], task_at)
         return self._taken[label]
 
     def _find(self, location: Location, name: str, find: Callable[[str], ImageSet]) -> None:
@@ -97,19 +120,27 @@ class DataSets:
         if isinstance(found := self._found[name], DatasetProblem):
             self._problem(location, str(found))
 
-    def _taken_by(self, task: Choice, named: Named) -> Taken | None:
+    def _report(self, location: Location, message: str, task_at: Location) -> None:
+        named = any(location[:length] in self._places for length in range(1, len(location) + 1))
+        self._problem(location if named else task_at, message)
+
+    def _taken_by(self, task: Choice, named: Named, task_at: Location) -> Taken | None:
         sha256 = ""
         for location, name in named.places:
             found = self._found[name]
             if isinstance(found, DatasetProblem):
                 continue
             if why := lacks_pairs(found, task):
-                own = f"`data: {{{task.name}: {{train: ..., evaluate: [...]}}}}` gives it its own"
-                self._problem(location, f"{why}; {own}" if location[1] in FIELDS else why)
+                if location[1] in FIELDS:
+                    own = f"{{{task.name}: {{train: ..., evaluate: [...]}}}}"
+                    why += f"; `data: {own}` gives it its own"
+                if other := TASKS[task.name].facts.get("without_pairs"):
+                    why += f", or use the task {other}, which needs none"
+                self._report(location, why, task_at)
             try:
                 taken = as_taken(found, task)
             except DatasetProblem as error:
-                self._problem(location, str(error))
+                self._report(location, str(error), task_at)
             else:
                 sha256 = taken.sha256 if location == named.train_at else sha256
         return Taken(named.train, sha256, named.evaluate) if sha256 else None
