@@ -14,9 +14,6 @@ from click.core import ParameterSource
 from orchestrator.errors import UserError
 from trainers.errors import closest
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-SHORTEST_ID = 4  # digits of a trial's id that count as one
-
 
 def folder_of(store: str) -> Path | None:
     """The folder of a local store; None for any other."""
@@ -60,50 +57,44 @@ def show_known(store_uri: str, name: str, *, as_json: bool = False) -> bool:
     return True
 
 
-def known_here(store_uri: str, name: str) -> str:
-    """`the sweep x` or `the trial y` if a local store knows one of this name; else ""."""
-    found = _known(store_uri, name)
-    if found is None:
-        return ""
-    document, _ = found
-    return f"the trial {document['trial']}" if "trial" in document else f"the sweep {name}"
-
-
 def _known(store_uri: str, name: str) -> tuple[dict[str, Any], list[str]] | None:
     folder = folder_of(store_uri)
-    if folder is None or not folder.is_dir() or not NAME.fullmatch(name):
+    if folder is None or not folder.is_dir():
         return None
     from orchestrator.plan.show import tally
+    from orchestrator.plan.sweep import SWEEP_NAME
     from orchestrator.store import read_store
+    from orchestrator.store.finding import UnknownTrial, find_trial
     from orchestrator.store.names import trials_of_sweep
-    from orchestrator.store.trials import damage_in_words, look_at, looks_at, trial_ids
+    from orchestrator.store.trials import damage_in_words, look_at, looks_at
 
     store = read_store(store_uri)
-    if ids := trials_of_sweep(store, name):
+    if re.fullmatch(SWEEP_NAME, name) and (ids := trials_of_sweep(store, name)):
         looks = looks_at(store, ids)
         counts = tally(name, [look.state for look in looks.values()])
         damage = damage_in_words(looks.values())
         line = "  ".join(f"{word} {value}" for word, value in counts.items())
         return {**counts, "notes": [], "damage": damage}, [line, *damage]
-    found = [one for one in trial_ids(store) if one.startswith(name)]
-    if len(name) < SHORTEST_ID or len(found) != 1:
+    try:
+        look = look_at(store, find_trial(store, name))
+    except UnknownTrial:
         return None
-    look = look_at(store, found[0])
-    sweep = look.tried[-1].record_sweep if look.tried else ""
+    sweep = look.tried[-1].get("sweep", "") if look.tried else ""
     failure = None if look.failure is None else dict(look.failure)
     steps = look.trained[-1].training.steps if look.trained else look.step
-    document = {
+    step = int(look.result["step"]) if look.result else look.step
+    document: dict[str, Any] = {
         "trial": look.trial,
         "sweep": sweep,
         "state": look.state,
-        "step": int(look.result["step"]) if look.result else look.step,
+        "step": step,
         "steps": steps,
         "attempts": len(look.attempts),
         "failure": None if failure is None else {k: failure[k] for k in ("kind", "message")},
     }
     lines = [
         f"trial {look.trial}{f' of sweep {sweep}' if sweep else ''}: "
-        f"{look.state.at(document['step'], steps)}, attempts {len(look.attempts)}"
+        f"{look.state.at(step, steps)}, attempts {len(look.attempts)}"
     ]
     if failure is not None and not look.state.has_result:
         lines.append(f"{failure['kind']}: {failure['message']}")

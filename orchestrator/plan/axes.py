@@ -189,15 +189,20 @@ CATALOGS: Mapping[str, Catalog] = {
 }
 
 
+# Not of a sweep file: it tells the trials of several sweeps apart (orchestrator.report.several).
+SWEEP = Axis("sweep", "recipe", str, "sweep")
+
+
 def axis_of(name: str) -> Axis:
     """The axis of this name. Raises KeyError."""
-    return AXES[name]
+    return SWEEP if name == SWEEP.name else AXES[name]
 
 
 def axes_named(names: Iterable[str]) -> tuple[Axis, ...]:
     """The axes of a sweep that names these, including those that every sweep has."""
     named = set(names)
-    return tuple(axis for axis in AXES.values() if axis.is_always or axis.name in named)
+    every = (*AXES.values(), SWEEP)
+    return tuple(axis for axis in every if axis.is_always or axis.name in named)
 
 
 def trial_name(labels: Mapping[str, Any], only: Collection[str] | None = None) -> str:

@@ -22,7 +22,7 @@ from orchestrator.plan.identity import BadSource, trial_id
 from orchestrator.plan.initial import Start, Starts
 from orchestrator.plan.norm_sources import Sources
 from orchestrator.plan.placement import Placed, Placements
-from orchestrator.plan.sets import DataSets
+from orchestrator.plan.sets import DataSets, Taken
 from orchestrator.plan.source import Location, Problem
 from trainers.catalog import BACKBONES, TASKS
 from trainers.choice import Choice
@@ -39,7 +39,7 @@ from trainers.spec import (
 
 Report = Callable[[Location, str], None]
 NAMED = 3  # trials in a message
-NO_SHA256 = "0" * 64  # of a training set that is missing, which is reported
+NO_SETS = Taken("missing", "0" * 64, ())  # where one is missing, which is reported
 # They fit each other, any norm and any batch.
 ANY_BACKBONE, ANY_TASK = Choice(name="swinir-tiny", knobs={}), Choice(name="denoise_25", knobs={})
 BATCH: tuple[Location, ...] = (
@@ -120,15 +120,13 @@ class Cells:
         # All are asked before any answer counts, so that the problems of each are reported.
         start = self._starts.of(point.labels)
         placed = self._placements.of(point.labels)
-        train_sha256 = ""
-        if point.is_sure("task"):
-            train_sha256 = self._sets.train_sha256(task, point.values["task"].location)
+        sets = self._sets.of(point.labels["task"]) if point.is_sure("task") else None
         spec, is_shared = self._spec(
             point,
             (point.backbone, task) if is_model_sure else (ANY_BACKBONE, ANY_TASK),
             start,
             placed,
-            train_sha256 or NO_SHA256,
+            sets or NO_SETS,
         )
         trial = self._priced(point, spec, placed)
         if trial is None or not is_model_sure:
@@ -137,7 +135,7 @@ class Cells:
             self._starts.check(start, spec, trial.name)
         if not is_shared or self._is_too_costly(point, trial):
             return None
-        return trial if placed and train_sha256 and self._is_recipe_sure else None
+        return trial if placed and sets and self._is_recipe_sure else None
 
     def finish(self) -> None:
         """Report what many points may have in common, once."""
@@ -180,7 +178,7 @@ class Cells:
         model: tuple[Choice, Choice],
         start: Start | None,
         placed: Placed | None,
-        train_sha256: str,
+        sets: Taken,
     ) -> tuple[RunSpec, bool]:
         """The spec of a point, and whether its gang can share out its batch.
 
@@ -194,8 +192,8 @@ class Cells:
             RunSpec,
             model=ModelSpec.with_defaults(backbone, resolved("norm", point), **given),
             task=Choice(name=name, knobs=knobs),
-            data=DataSpec(train=sweep.data.train, train_sha256=train_sha256),
-            observe=ObserveSpec(**sweep.observe.model_dump(), evaluate=sweep.data.evaluate),
+            data=DataSpec(train=sets.train, train_sha256=sets.train_sha256),
+            observe=ObserveSpec(**sweep.observe.model_dump(), evaluate=sets.evaluate),
         )
         training = self._training(point, Choice(name=name, knobs=knobs), start)
         placement = PlacementSpec() if placed is None else placed.spec
@@ -252,6 +250,11 @@ class Cells:
             self._report(("axes",), f"{trial.name}: {why}")
             return True
         return False
+
+
+def task_of(point: Point) -> Choice:
+    """The point's task, with all knobs spelled out."""
+    return resolved("task", point)
 
 
 def resolved(axis: str, point: Point) -> Choice:

@@ -5,19 +5,19 @@ Points that are the same trial are folded into one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from orchestrator.plan.axes import Axis, axes_named
-from orchestrator.plan.cells import Cells, Trial
+from orchestrator.plan.cells import Cells, Trial, task_of
 from orchestrator.plan.claims import ClaimFile, read_claim_file
 from orchestrator.plan.draft import Draft, read_draft
 from orchestrator.plan.fit import sharing_problems
 from orchestrator.plan.gate import Gate, GatePlan
-from orchestrator.plan.gate_names import Baselines, GateReader, Norms, resolved, seed_warning
+from orchestrator.plan.gate_names import Baselines, GateReader, Norms, gate_warnings, resolved
 from orchestrator.plan.grid import Excluded, Grid
 from orchestrator.plan.identity import why_missing
 from orchestrator.plan.initial import Initial, InitialFinder, Starts
@@ -116,19 +116,13 @@ class _Expansion:
         self.problems = {(problem.location, problem.message): problem for problem in draft.problems}
         self.silent: set[Location] = set()
         self.grid = Grid(draft, self._problem, self.silent)
-        self.sets = DataSets(draft.sweep.data, find, self._problem, draft.source.positions)
+        self.find = find
+        self.draft = draft
         self.placements = Placements(
             draft.sweep.resources, problem=self._problem, read_match=self.grid.rule
         )
         self.starts = Starts(
             draft.source, draft.sweep, initial, report=self._problem, read_match=self.grid.rule
-        )
-        self.cells = Cells(
-            draft,
-            self._problem,
-            sets=self.sets,
-            starts=self.starts,
-            placements=self.placements,
         )
 
     def plan(self, baselines: Baselines | None) -> Plan:
@@ -139,6 +133,21 @@ class _Expansion:
                 self._problem(("observe", "probes", i), why)
         self.grid.check_size()
         kept, excluded = self.grid.points()
+        self.sets = DataSets(
+            self.sweep.data,
+            {point.labels["task"]: task_of(point) for point in kept},
+            self.find,
+            self._problem,
+            tasks_at={point.labels["task"]: point.values["task"].location for point in kept},
+            places=self.source.positions,
+        )
+        self.cells = Cells(
+            self.draft,
+            self._problem,
+            sets=self.sets,
+            starts=self.starts,
+            placements=self.placements,
+        )
         trials: dict[str, Trial] = {}
         folded: list[Folded] = []
         for point in kept:
@@ -154,12 +163,15 @@ class _Expansion:
         # Only where the file itself says how large a GPU is: no machine is known yet.
         for problem in sharing_problems(trials.values()):
             self._problem(problem.location, problem.message)
-        warnings = (*self.starts.finish(), *self.sets.notes)
+        warnings = (*self.starts.finish(), *self.sets.notes, *self.sets.remarks(self.source))
         claims = read_claim_file(self.source, self.sweep.claims, self._problem)
         gate = None
         if self.sweep.gate is not None and baselines is not None:
             gate = self._gate(self.sweep.gate, trials.values(), baselines)
-            warnings += tuple(map(self.source.placed, self._warnings(gate, trials.values())))
+            seeds = {trial.spec.training.seed for trial in trials.values()}
+            missing, evaluated = self.cells.missing, self.sets.evaluated
+            said = gate_warnings(gate, self.source, missing, seeds, evaluated)
+            warnings += tuple(map(self.source.placed, said))
         self._raise_if_any()
         weights = self.starts.weights
         return Plan(
@@ -185,16 +197,7 @@ class _Expansion:
             is_holed=self.grid.is_holed("norm"),
         )
         reader = GateReader(self.source, asked, baselines, self._problem)
-        return reader.read(norms, self.sweep.data.evaluate)
-
-    def _warnings(self, gate: GatePlan | None, trials: Collection[Trial]) -> Iterator[Problem]:
-        for label, problem in self.cells.missing.items():
-            yield replace(problem, message=f"{label} is left out: {problem.message}")
-        if gate is not None and (
-            why := seed_warning(gate.asked, {trial.spec.training.seed for trial in trials})
-        ):
-            given: Location = ("axes", "seed")
-            yield Problem(given if given in self.source.positions else ("gate",), why)
+        return reader.read(norms, self.sets.evaluated)
 
     def _problem(self, location: Location, message: str) -> None:
         # Many points of the grid may have the same problem, which is reported once.

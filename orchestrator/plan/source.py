@@ -99,6 +99,10 @@ class Source:
             problem.position or self.position(problem.location), problem
         ).splitlines()[0]
 
+    def noted(self, location: Location, message: str) -> str:
+        """A remark on the key at a place, on one line."""
+        return self.placed(Problem(location, message, self.position(location, of_key=True)))
+
     def _in_context(self, position: Position, problem: Problem) -> str:
         where = f"{written(problem.location)}: " if problem.location else ""
         head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import ErrorDetails
 
 from orchestrator.plan.axes import ALL, AXES, CATALOGS, LINES, NOT_AXES, OPEN_AXIS, Axes
+from orchestrator.plan.data import DATA_MODEL, Data
 from orchestrator.plan.gate import Gate
 from orchestrator.plan.limits import shown
 from orchestrator.plan.own_knobs import knobs_of, no_such_knob
@@ -17,7 +18,7 @@ from orchestrator.plan.training import Training
 from trainers.catalog import PROBES, BadKnob, Catalog, Ends, UnknownName
 from trainers.choice import LONGEST_LIST, Choice, Part
 from trainers.errors import closest, did_you_mean
-from trainers.spec import SET_NAME, Cadences, Gang, Strategy
+from trainers.spec import Cadences, Gang, Strategy
 
 SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 SHORT = 60  # characters of a value that a message repeats to say what to write
@@ -53,17 +54,6 @@ class ModelOverrides(Part):
     stdnorm: bool | None = Field(None, description="standardise the input; default: the norm's own")
 
 
-class Data(Part):
-    """Data sets by name. Where they are is given by --data and NORMSWEEP_DATA, not by the sweep."""
-
-    train: str = Field("embedded-train", pattern=SET_NAME, description="the training set")
-    evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], AsTuple] = Field(
-        ("embedded-test",),
-        max_length=LONGEST_LIST,
-        description="the evaluation sets: whole images, restored with the EMA weights and scored",
-    )
-
-
 class Resources(Gang):
     """What a trial runs on. `overrides` change it for the trials that they match; the last wins."""
 
@@ -97,7 +87,7 @@ class Sweep(Part):
         (), description="points added to the grid; an axis left out takes all its values"
     )
     model: ModelOverrides = Field(ModelOverrides(), description="what is around the block norms")
-    data: Data = Field(Data(), description="data sets, by name")
+    data: Data = Field(DATA_MODEL(), description="data sets, by name, for all tasks or by task")
     training: Training = Field(Training(), description="how trials are trained")
     observe: Cadences = Field(Cadences(), description="what is recorded, and how often")
     resources: Resources = Field(Resources(), description="what a trial runs on")
@@ -246,6 +236,8 @@ def _meant(
 def fields_at(location: Location) -> tuple[str, ...]:
     """The fields that the model at `location` has."""
     model: Any = Sweep
+    if location[:1] == ("data",):  # whose type has a field for each task
+        model, location = DATA_MODEL, location[1:]
     for part in location:
         if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation

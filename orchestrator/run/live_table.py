@@ -91,8 +91,12 @@ def table_of(title: str, rows: Sequence[Row], width: int, height: int = LONGEST_
     table = Table(title=Text(title), title_justify="left", box=None)
     table.add_column("trial", overflow="fold", min_width=min(room, longest), max_width=room)
     for column, most_wide in widths.items():
-        justify = "left" if column == "state" else "right"
-        table.add_column(column, justify=justify, no_wrap=True, min_width=most_wide)
+        table.add_column(
+            column,
+            justify="left" if column == "state" else "right",
+            no_wrap=True,
+            min_width=most_wide,
+        )
     for row, cells in shown:
         texts = (Text(row.short), *(Text(cells[column]) for column in widths))
         table.add_row(*texts, style=STYLES.get(row.state, "green"))

@@ -88,6 +88,9 @@ def test_scores_are_those_of_the_end_of_training(trained: Path, trial: str) -> N
     afterwards = results(trained, trial)["fp32"]
     assert afterwards["images"] == in_training["images"]
     assert [image["name"] for image in afterwards["images"]] == ["chelsea.png", "coffee.png"]
+    (inputs,) = [line for line in lines if line.get("event") == "input_scores"]
+    assert (inputs["step"], inputs["border_px"]) == (0, in_training["border_px"])
+    assert afterwards["input_images"] == inputs["images"]
     for metric in ("psnr", "ssim"):
         mean = np.mean([image[metric] for image in afterwards["images"]])
         assert afterwards[metric] == pytest.approx(mean, rel=1e-12)
