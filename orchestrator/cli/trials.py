@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.options import STORE, AsJson, Data, StoreUri, data_roots
 
 verbs = typer.Typer()
@@ -15,7 +16,12 @@ verbs = typer.Typer()
 @verbs.command()
 def export(
     trial: Annotated[
-        str, typer.Argument(metavar="TRIAL", help="A trial id, or a unique prefix of one.")
+        str,
+        typer.Argument(
+            metavar="TRIAL",
+            help="A trial's id, the beginning of one, or its name.",
+            autocompletion=complete.trials,
+        ),
     ],
     to: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="The file to write.")],
     store: StoreUri = STORE,
@@ -33,12 +39,17 @@ def evaluate(
         str,
         typer.Argument(
             metavar="TRIAL_OR_FILE",
-            help="A trial id, a unique prefix of one, or an exported file.",
+            help="A trial's id, the beginning of one, or its name; or an exported file.",
+            autocompletion=complete.trials,
         ),
     ],
     benchmark: Annotated[
         list[str] | None,
-        typer.Option(metavar="SET", help="A data set; repeatable. Default: the trial's own."),
+        typer.Option(
+            metavar="SET",
+            help="A data set; repeatable. Default: the trial's own.",
+            autocompletion=complete.sets,
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None,
@@ -91,7 +102,11 @@ def evaluate(
 def check_norm_(
     norm: Annotated[
         str,
-        typer.Argument(metavar="NORM", help="A name in the catalogue, or package.module:Class."),
+        typer.Argument(
+            metavar="NORM",
+            help="A name in the catalogue, or package.module:Class.",
+            autocompletion=complete.norms,
+        ),
     ],
     knobs: Annotated[str, typer.Option(help="Its knobs, as YAML: '{eps: 1.0e-4}'.")] = "{}",
 ) -> int:
