@@ -44,7 +44,9 @@ def counts(plan: Plan, states: Mapping[str, State]) -> dict[str, Any]:
 
 def tally(sweep: str, states: Sequence[State]) -> dict[str, Any]:
     """The number of trials in each of these states; one that is about to be retried is running."""
-    seen = Counter(State.RUNNING if state == State.RETRYING else state for state in states)
+    seen: Counter[State] = Counter(
+        State.RUNNING if state == State.RETRYING else state for state in states
+    )
     return {"sweep": sweep, "total": len(states), **{state: seen[state] for state in COUNTED}}
 
 
