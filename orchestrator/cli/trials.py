@@ -23,6 +23,7 @@ from orchestrator.cli.options import (
     finder,
     weights,
 )
+from orchestrator.cli.stores import check_store
 from orchestrator.cli.sweeps import print_end
 from orchestrator.errors import UserError
 
@@ -43,6 +44,7 @@ def export(
     """Write a finished trial's EMA weights and spec to one safetensors file."""
     from orchestrator.export import export_trial
 
+    check_store(store)
     export_trial(store, trial, to)
     return 0
 
@@ -122,10 +124,15 @@ def evaluate(
         json_lines=as_json,
     )
     if Path(subject).suffix in (".yaml", ".yml"):
-        flags = (tracking, address, workers, auto_gpus)
+        from orchestrator.tracking.address import tracking_of
+
+        check_store(store)
+        flags = (tracking_of(store, tracking), address, workers, auto_gpus)
         return _sweep(Path(subject), data, options, flags, quiet=quiet)
     if address is not None or auto_gpus is not None:
         raise UserError("--address and --auto-gpus are for a sweep file.")
+    if not Path(subject).is_file():
+        check_store(store)
     return evaluate_checkpoint(subject, replace(options, workers=workers or 1))
 
 
@@ -161,7 +168,7 @@ def _sweep(
         print_end(ended, run)
         return ended.exit_code
 
-    return drive(lambda: exit_code(work), lambda *_: None, "what is evaluated is kept")
+    return drive(lambda: exit_code(work), lambda *_: None, "what is evaluated is kept", run)
 
 
 @verbs.command("check-norm")
