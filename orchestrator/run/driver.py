@@ -98,7 +98,8 @@ def drive(
 
     `close(kind, message)` is called in this process if the child ended before it had closed its
     trials' attempts. `at_signal` says what the child does when a signal comes. `settings` complete
-    the command that would continue. Raises EnvironmentProblem if the child died, Interrupted if a signal ended it.
+    the command that would continue. Raises EnvironmentProblem if the child died, Interrupted if a
+    signal ended it.
     """
     global _settings
     _settings = settings

@@ -21,7 +21,7 @@ class Telling:
         self._number = number
         self._quiet = quiet
         self._json = json_lines
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._began = time.monotonic()
         self._ended = 0
         self.warnings: list[str] = []
