@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.datasets.roots import DataRoots
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.export import final_weights
 from orchestrator.plan.sets import as_taken, lacks_pairs
+from orchestrator.restored import saving
 from orchestrator.scores import print_scores
 from orchestrator.store import open_store, read_store
 from orchestrator.store.base import Store
@@ -35,7 +35,7 @@ from trainers.spec import RunSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trainers.data.images import NamedImage, Pixels
+    from trainers.data.images import NamedImage
     from trainers.evaluate import Score, Tiling
 
 ALL = "all"
@@ -315,49 +315,9 @@ def _scores(job: Job, worker: int) -> list[Score]:
     images = _images(job)
     tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
     keep = None
-    if (folder := options.save) is not None:
-        files = _files_of([image.name for image in images])
-
-        def keep(name: str, pixels: Pixels) -> None:
-            path = folder / job.name / files[name]
-            try:
-                _save(path, pixels)
-            except OSError as error:
-                raise EnvironmentProblem(
-                    f"--save {folder}: {error.strerror or error} ({path})"
-                ) from error
-
+    if options.save is not None:
+        keep = saving(options.save, job.name, [image.name for image in images])
     mine = slice(worker, None, options.workers)
     return evaluate(
         model, build_task(job.spec), images, device, index_slice=mine, tiling=tiling, keep=keep
     )
-
-
-def _files_of(names: Sequence[str]) -> dict[str, PurePosixPath]:
-    """The file that each restored image is saved to.
-
-    Raises UserError for two images with one file: a square of `a.png`, say, and `a-0-256.png`.
-    """
-    files = {name: _file_of(name) for name in names}
-    owners: dict[PurePosixPath, str] = {}
-    for name, file in files.items():
-        if owners.setdefault(file, name) != name:
-            raise UserError(
-                f"--save: {owners[file]} and {name} would both be saved as {file}. "
-                "Rename one of them."
-            )
-    return files
-
-
-def _file_of(name: str) -> PurePosixPath:
-    """The file of a restored image; a square of one, `a.png[0,256]`, goes to `a-0-256.png`."""
-    square = re.search(r"\[(\d+),(\d+)\]$", name)
-    image = PurePosixPath(name[: square.start()] if square else name)
-    return image.with_name("-".join([image.stem, *(square.groups() if square else ())]) + ".png")
-
-
-def _save(path: Path, pixels: Pixels) -> None:
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)

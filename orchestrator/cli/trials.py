@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from orchestrator.cli.exits import exit_code
+from orchestrator.cli import complete
 from orchestrator.cli.options import (
     STORE,
     TRACKING,
@@ -20,15 +20,9 @@ from orchestrator.cli.options import (
     StoreUri,
     TrackingUri,
     data_roots,
-    finder,
-    weights,
 )
 from orchestrator.cli.stores import check_store
-from orchestrator.cli.sweeps import print_end
 from orchestrator.errors import UserError
-
-if TYPE_CHECKING:
-    from orchestrator.evaluate import EvaluateOptions
 
 verbs = typer.Typer()
 
@@ -36,7 +30,12 @@ verbs = typer.Typer()
 @verbs.command()
 def export(
     trial: Annotated[
-        str, typer.Argument(metavar="TRIAL", help="A trial id, or a unique prefix of one.")
+        str,
+        typer.Argument(
+            metavar="TRIAL",
+            help="A trial's id, the beginning of one, or its name.",
+            autocompletion=complete.trials,
+        ),
     ],
     to: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="The file to write.")],
     store: StoreUri = STORE,
@@ -51,7 +50,12 @@ def export(
 
 Benchmarks = Annotated[
     list[str] | None,
-    typer.Option("--benchmark", metavar="SET", help="A data set; repeatable. Default: its own."),
+    typer.Option(
+        "--benchmark",
+        metavar="SET",
+        help="A data set; repeatable. Default: its own.",
+        autocompletion=complete.sets,
+    ),
 ]
 Precisions = Annotated[
     list[str] | None,
@@ -76,8 +80,9 @@ def evaluate(
         str,
         typer.Argument(
             metavar="TRIAL_OR_FILE",
-            help="A trial id, a unique prefix of one, an exported file, or a sweep file for all "
-            "its trials.",
+            help="A trial's id, the beginning of one, or its name; an exported file; or a sweep "
+            "file for all its trials.",
+            autocompletion=complete.trials,
         ),
     ],
     benchmark: Benchmarks = None,
@@ -124,11 +129,12 @@ def evaluate(
         json_lines=as_json,
     )
     if Path(subject).suffix in (".yaml", ".yml"):
+        from orchestrator.cli.evaluations import evaluate_sweep_file
         from orchestrator.tracking.address import tracking_of
 
         check_store(store)
         flags = (tracking_of(store, tracking), address, workers, auto_gpus)
-        return _sweep(Path(subject), data, options, flags, quiet=quiet)
+        return evaluate_sweep_file(Path(subject), data, options, flags, quiet=quiet)
     if address is not None or auto_gpus is not None:
         raise UserError("--address and --auto-gpus are for a sweep file.")
     if not Path(subject).is_file():
@@ -136,46 +142,15 @@ def evaluate(
     return evaluate_checkpoint(subject, replace(options, workers=workers or 1))
 
 
-def _sweep(
-    file: Path,
-    data: list[str] | None,
-    options: EvaluateOptions,
-    flags: tuple[str, str | None, int | None, int | None],
-    *,
-    quiet: bool,
-) -> int:
-    """Evaluate a sweep in a child process, as `run` does."""
-    from orchestrator.run.driver import drive
-    from orchestrator.run.options import RunOptions
-
-    if options.save is not None:
-        raise UserError("--save is for one trial: give its id in place of the sweep file.")
-    run = RunOptions(
-        options.store,
-        *flags,
-        quiet=quiet,
-        json_lines=options.json_lines,
-        data_roots=options.data_roots,
-    )
-
-    def work() -> int:
-        from orchestrator.plan import load_plan
-
-        plan = load_plan(file, finder(data), weights(options.store, check=False))
-        from orchestrator.run.evaluating import evaluate_sweep
-
-        ended = evaluate_sweep(plan, options, run)
-        print_end(ended, run)
-        return ended.exit_code
-
-    return drive(lambda: exit_code(work), lambda *_: None, "what is evaluated is kept", run)
-
-
 @verbs.command("check-norm")
 def check_norm_(
     norm: Annotated[
         str,
-        typer.Argument(metavar="NORM", help="A name in the catalogue, or package.module:Class."),
+        typer.Argument(
+            metavar="NORM",
+            help="A name in the catalogue, or package.module:Class.",
+            autocompletion=complete.norms,
+        ),
     ],
     knobs: Annotated[str, typer.Option(help="Its knobs, as YAML: '{eps: 1.0e-4}'.")] = "{}",
 ) -> int:

@@ -6,7 +6,7 @@ Points that are the same trial are folded into one.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     claims: ClaimFile | None = None  # the user's own
     gate: GatePlan | None = None
+    # The checksum of each evaluation set's manifest, by name.
+    evaluated: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -173,17 +175,17 @@ class _Expansion:
             said = gate_warnings(gate, self.source, missing, seeds, evaluated)
             warnings += tuple(map(self.source.placed, said))
         self._raise_if_any()
-        weights = self.starts.weights
         return Plan(
             self.name,
             self.source,
             tuple(trials.values()),
             tuple(excluded),
             tuple(folded),
-            weights,
+            self.starts.weights,
             warnings,
             claims,
             gate,
+            self.sets.checksums,
         )
 
     def _gate(

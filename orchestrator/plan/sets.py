@@ -66,6 +66,13 @@ class DataSets:
         """The names of the evaluation sets, by a task's label."""
         return {label: named.evaluate for label, named in self._named.items()}
 
+    @property
+    def checksums(self) -> Mapping[str, str]:
+        """The checksum of each evaluation set's manifest, by name."""
+        names = {name for named in self._named.values() for name in named.evaluate}
+        found = {name: self._found[name] for name in sorted(names)}
+        return {name: one.sha256 for name, one in found.items() if isinstance(one, ImageSet)}
+
     def remarks(self, source: Source) -> Iterator[str]:
         """What a file with sets by task may not mean: sets that no trial uses, and defaults."""
         return (source.noted(location, message) for location, message in self._remarks())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -43,8 +44,10 @@ def counts(plan: Plan, states: Mapping[str, State]) -> dict[str, Any]:
 
 def tally(sweep: str, states: Sequence[State]) -> dict[str, Any]:
     """The number of trials in each of these states; one that is about to be retried is running."""
-    seen = [State.RUNNING if state == State.RETRYING else state for state in states]
-    return {"sweep": sweep, "total": len(seen), **{state: seen.count(state) for state in COUNTED}}
+    seen: Counter[State] = Counter(
+        State.RUNNING if state == State.RETRYING else state for state in states
+    )
+    return {"sweep": sweep, "total": len(states), **{state: seen[state] for state in COUNTED}}
 
 
 def seconds_left(trials: Iterable[Trial], reached: Mapping[str, int]) -> float:

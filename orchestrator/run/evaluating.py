@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrator import signals
 from orchestrator.datasets.roots import DataRoots
@@ -49,7 +49,6 @@ from trainers.data.manifests import DatasetProblem
 from trainers.spec import RunSpec
 
 LOOK_EVERY_S = 0.5  # for a signal, while evaluations run
-AHEAD = 2  # tasks that Ray has, as a multiple of those that can run
 
 
 @dataclass(frozen=True)
@@ -73,9 +72,8 @@ class Outcome:
     is_fatal: bool = False
 
 
-@dataclass(frozen=True)
-class Share:
-    """How many evaluations run at a time, and what each gets."""
+class Share(NamedTuple):
+    """How many evaluations run at a time (`slots`), and what each gets."""
 
     slots: int
     cpus: int
@@ -93,11 +91,11 @@ def evaluate_sweep(plan: Plan, options: EvaluateOptions, run: RunOptions) -> End
     wanted = asked(plan, store, DataRoots(run.data_roots).find, options)
     telling = Telling(len(wanted.todo), quiet=run.quiet, json_lines=run.json_lines)
     for warning in (*plan.warnings, *wanted.notes, *wanted.left_out()):
-        telling.warn(warning)
+        telling.tell(warning, is_problem=True)
     for one, record in wanted.kept:
         telling.line(one, "kept", record)
     if wanted.kept:
-        telling.say(f"{_counted(len(wanted.kept))} in the store already.")
+        telling.tell(f"{_counted(len(wanted.kept))} in the store already.")
     failed = 0
     try:
         if wanted.todo:
@@ -116,7 +114,8 @@ def _evaluate(
     with work_folder(run) as work, ray_cluster(run, work), signals.waited_for():
         nodes = _nodes(run)
         share = shared(nodes, len(todo), run.max_concurrent, gpus_of(nodes, run.auto_gpus).auto)
-        telling.say(_in_words(len(todo), share))
+        telling.tell(_in_words(len(todo), share))
+        telling.begin()
         for one, outcome in _outcomes(todo, options, share):
             if outcome.is_fatal:
                 raise EnvironmentProblem(outcome.problem)
@@ -128,7 +127,7 @@ def _evaluate(
 def _outcomes(
     todo: Sequence[Evaluation], options: EvaluateOptions, share: Share
 ) -> Iterator[tuple[Evaluation, Outcome]]:
-    """The outcomes as they come, until a signal does. Ray never has more tasks than a few."""
+    """The outcomes as they come, until a signal does. Ray has no more tasks than shall run."""
     import ray
     from ray.exceptions import RayError
 
@@ -137,7 +136,7 @@ def _outcomes(
     waiting = deque(todo)
     running: dict[Any, Evaluation] = {}  # by Ray's reference
     while (waiting or running) and signals.received is None:
-        while waiting and len(running) < AHEAD * share.slots:
+        while waiting and len(running) < share.slots:
             one = waiting.popleft()
             names = one.trial.id, one.benchmark, one.set_sha256, one.precision
             running[remote.remote(Task(*names, options, bool(share.gpus)))] = one
@@ -232,10 +231,10 @@ def _mirror(
         mirror.sync(store, trials, looks=wanted.looks)
         mirror.send_evaluations(store, trials)
     except TrackingUnavailable as error:
-        telling.warn(str(error))
+        telling.tell(str(error), is_problem=True)
         return None
     for note in mirror.notes:
-        telling.warn(note)
+        telling.tell(note, is_problem=True)
     return mirror
 
 

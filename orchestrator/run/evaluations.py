@@ -37,8 +37,7 @@ class Evaluation:
     step: int
     key: str
 
-    @property
-    def name(self) -> str:
+    def __str__(self) -> str:
         """E.g. `i_ln sr_x2 w24 d2 swinir-tiny s0: Set5 int8`."""
         return f"{self.trial.name}: {self.benchmark} {self.precision}"
 

@@ -145,7 +145,7 @@ def _finish(
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 mirror.log_report(written.files)
-    runs = where_runs_are(options)
+    runs = where_runs_are(options, mirror)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
     summary["trials"] = outcomes(plan, looks)
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
@@ -153,10 +153,13 @@ def _finish(
     return Ended(exit_code, tuple(progress.warnings), text, summary)
 
 
-def where_runs_are(options: RunOptions) -> str:
+def where_runs_are(options: RunOptions, mirror: Mirror | None = None) -> str:
+    """The page of the sweep's runs, or what shows it."""
     address = shown(options.tracking)
     if options.job:
         return f"{address}, as pods name it (k8s/README.md, Look)"
+    if mirror is not None and mirror.link is not None:
+        return mirror.link
     return f"normsweep ui --tracking {address}" if is_mlflow(options.tracking) else address
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from orchestrator.plan.show import duration
 from orchestrator.run.evaluations import Evaluation
+from orchestrator.run.lines import json_line
 from orchestrator.store.records import CHECKSUM
 
 
@@ -26,27 +26,29 @@ class Telling:
         self._ended = 0
         self.warnings: list[str] = []
 
-    def say(self, text: str) -> None:
-        """Print a sentence for people, unless they asked for quiet."""
-        if not self._quiet:
-            self._console.print(text, markup=False, soft_wrap=True)
+    def begin(self) -> None:
+        """Count the time that is left from now on: Ray has started."""
+        self._began = time.monotonic()
 
-    def warn(self, text: str) -> None:
-        """Print a sentence for people, even if they asked for quiet, and keep it in `warnings`."""
-        self.warnings.append(text)
-        self._console.print(text, style="yellow", markup=False, soft_wrap=True)
+    def tell(self, text: str, *, is_problem: bool = False) -> None:
+        """Print a sentence. Problems are kept in `warnings`, and told even with `quiet`."""
+        style = "yellow" if is_problem else None
+        if is_problem:
+            self.warnings.append(text)
+        if is_problem or not self._quiet:
+            self._console.print(text, style=style, markup=False, soft_wrap=True)
 
     def ended(self, one: Evaluation, result: Mapping[str, Any] | None, problem: str) -> None:
         """Tell that an evaluation is kept, or why it failed."""
         self._ended += 1
         if result is None:
-            self.warn(f"not evaluated: {one.name}: {problem}")
+            self.tell(f"not evaluated: {one}: {problem}", is_problem=True)
             self.line(one, "failed", {"problem": problem})
             return
         self.line(one, "evaluated", result)
         if not self._json:
             score = f"PSNR {float(result['psnr']):.3f}, SSIM {float(result['ssim']):.4f}"
-            self.say(f"{one.name}: {score}   [{self._ended}/{self._number}{self._left()}]")
+            self.tell(f"{one}: {score}   [{self._ended}/{self._number}{self._left()}]")
 
     def line(self, one: Evaluation, state: str, fields: Mapping[str, Any]) -> None:
         """Print one JSON object to stdout, if JSON was asked for."""
@@ -54,7 +56,8 @@ class Telling:
             names = {"trial": one.trial.id, "name": one.trial.name, "benchmark": one.benchmark}
             names["precision"] = one.precision
             rest = {name: value for name, value in fields.items() if name != CHECKSUM}
-            print(json.dumps({"event": "evaluation", "state": state, **names, **rest}), flush=True)
+            record = {"event": "evaluation", "state": state, **names, **rest}
+            print(json_line(record), flush=True)
 
     def _left(self) -> str:
         elapsed = time.monotonic() - self._began

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import json
 import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
-from orchestrator.errors import UserError
-from orchestrator.evaluate import EvaluateOptions, how_run, result_name
-from orchestrator.plan import Plan
-from orchestrator.run.evaluating import Share, shared
+from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.evaluate import EvaluateOptions, evaluate_checkpoint, how_run, result_name
+from orchestrator.plan import Plan, Trial
+from orchestrator.run import evaluating
+from orchestrator.run.evaluating import Outcome, Share, Task, evaluate_one, shared
 from orchestrator.run.evaluations import Asked, Evaluation, asked, sets_of_tasks
+from orchestrator.run.options import RunOptions
 from orchestrator.run.telling import Telling
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
+from orchestrator.store.records import CHECKSUM
 from orchestrator.store.results import write_evaluation
 from orchestrator.tracking.memory import EXPERIMENTS
 from orchestrator.tracking.mirror import Mirror, sync_sweep
 from tests.sets_by_task import plan, write_roots
 from tests.written_store import write_attempt, write_ended, write_sweep
+from trainers.build import build_model
 from trainers.data.lookup import find_set
 
 DATA = "{sr: {train: Shots, evaluate: [Views]}, derain: {train: Rain, evaluate: [Wet]}}"
@@ -178,6 +188,110 @@ def test_sets_that_leave_nothing_to_evaluate_are_the_users_error(
         look(roots, planned, store, EvaluateOptions(benchmarks, ("fp32",), "runs"))
 
 
+def weights_of(trial: Trial) -> bytes:
+    """The file of a network that is as it was drawn."""
+    file = io.BytesIO()
+    torch.save(build_model(trial.spec).state_dict(), file)
+    return file.getvalue()
+
+
+@pytest.fixture
+def ended(roots: Path, store: Store) -> Plan:
+    """A sweep whose `derain` trials have ended, with weights, and whose `sr_x2` have not begun."""
+    planned = plan(roots, "sr_x2, derain", DATA)
+    for trial in planned.trials:
+        if trial.axes["task"] == "derain":
+            write_ended(store, trial, ema=weights_of(trial))
+    return planned
+
+
+def task_of(one: Evaluation, roots: Path, store: Store) -> Task:
+    options = EvaluateOptions(("Wet",), ("int8",), store.uri, data_roots=(str(roots),))
+    return Task(one.trial.id, one.benchmark, one.set_sha256, one.precision, options, has_gpu=False)
+
+
+WET = EvaluateOptions(("Wet",), ("fp32", "int8"), "runs")
+
+
+def test_a_worker_keeps_what_the_command_gives_for_a_single_trial(
+    roots: Path, store: Store, ended: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, one, *_ = look(roots, ended, store, WET).todo
+    task = task_of(one, roots, store)
+    kept = evaluate_one(task).result
+    assert kept is not None
+    record = json.loads(store.get(one.key))
+    assert {name: value for name, value in record.items() if name != CHECKSUM} == kept
+    assert [image["name"] for image in kept["images"]] == ["target/a.png", "target/b.png"]
+    evaluate_checkpoint(one.trial.id, replace(task.options, json_lines=True))
+    assert json.loads(capsys.readouterr().out) == kept
+    assert [one for one, _ in look(roots, ended, store, WET).kept] == [one]
+
+
+def test_what_fails_for_one_trial_ends_no_other_and_a_store_that_cannot_be_written_ends_all(
+    roots: Path, store: Store, ended: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, *_ = look(roots, ended, store, WET).todo
+    task = task_of(one, roots, store)
+    other = evaluate_one(replace(task, set_sha256="0" * 64))
+    assert (other.result, other.is_fatal) == (None, False)
+    assert "has other images than where the driver looked" in other.problem
+
+    def full(*about: object) -> None:
+        raise EnvironmentProblem("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluating, "write_evaluation", full)
+        assert evaluate_one(task) == Outcome(None, "no space left on device", is_fatal=True)
+    (key,) = (key for key in store.list(f"trials/{one.trial.id}") if key.endswith("ema.pt"))
+    store.put(key, b"damaged")
+    evaluating._subject.cache_clear()
+    damaged = evaluate_one(task)
+    assert (damaged.result, damaged.is_fatal) == (None, False)
+    assert "does not have the checksum" in damaged.problem
+
+
+def test_a_sweep_is_evaluated_reported_and_mirrored_and_a_second_time_skipped(
+    roots: Path, store: Store, ended: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(
+        todo: Sequence[Evaluation], options: EvaluateOptions, share: Share
+    ) -> Iterator[tuple[Evaluation, Outcome]]:
+        yield from ((one, evaluate_one(task_of(one, roots, store))) for one in todo)
+
+    def reported(*about: object, **more: object) -> SimpleNamespace:
+        return SimpleNamespace(page="index.html", files={"index.html": "a page"})
+
+    monkeypatch.setattr(evaluating, "_outcomes", here)
+    monkeypatch.setattr(evaluating, "_nodes", lambda run: [{"CPU": 2.0}])
+    monkeypatch.setattr(evaluating, "ray_cluster", lambda *about: nullcontext())
+    monkeypatch.setattr(evaluating, "set_environment", lambda: None)
+    monkeypatch.setattr("orchestrator.report.page.write_report", reported)
+    uri = f"memory:{uuid.uuid4().hex}"
+    run = RunOptions(store.uri, uri, data_roots=(str(roots),), quiet=True)
+    first = evaluating.evaluate_sweep(ended, WET, run)
+    assert {k: first.counts[k] for k in ("evaluated", "kept", "failed", "without_weights")} == {
+        "evaluated": 4,
+        "kept": 0,
+        "failed": 0,
+        "without_weights": 2,
+    }
+    assert first.exit_code == 4
+    assert "4 evaluated, 0 kept from before; 2 of 4 trials are left out" in first.summary
+    assert sum("has no final weights: pending" in warning for warning in first.warnings) == 2
+    tracked = EXPERIMENTS[uri, ended.sweep]
+    assert tracked.report == {"index.html": "a page"}
+    assert {metric for values in tracked.values.values() for metric, *_ in values} >= {
+        "eval/Wet/fp32/psnr",
+        "eval/Wet/int8/psnr",
+    }
+    for trial in ended.trials:
+        if trial.axes["task"] == "sr_x2":
+            write_ended(store, trial, ema=weights_of(trial))
+    second = evaluating.evaluate_sweep(ended, WET, run)
+    assert (second.exit_code, second.counts["evaluated"], second.counts["kept"]) == (0, 0, 4)
+
+
 @pytest.mark.parametrize(
     ("nodes", "number", "most", "gpus", "expected"),
     [
@@ -251,4 +365,4 @@ def test_progress_is_a_line_for_each_evaluation_and_failures_are_told_even_if_qu
     assert first["images"] == [{"name": "a.png", "psnr": 30.5}]
     assert (second["state"], second["precision"], second["problem"]) == ("failed", "int8", "gone")
     assert said.err.count("\n") == 1
-    assert quiet.warnings == [f"not evaluated: {other.name}: gone"]
+    assert quiet.warnings == [f"not evaluated: {other}: gone"]
