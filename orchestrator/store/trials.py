@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, cast
 from orchestrator.plan import Plan
 from orchestrator.plan.states import State
 from orchestrator.store import read_store, records
+from orchestrator.store.arrays import CROPS, ArrayFile
 from orchestrator.store.attempts import (
     Attempt,
     attempt_key,
@@ -77,6 +78,7 @@ class Look:
         default_factory=dict
     )  # why scalars of probes have no value
     ranks: tuple[Record, ...] = ()  # of all attempts: host, and what it computes on
+    crops: tuple[ArrayFile, ...] = ()  # files of crops (trainers.crops); these are not read
 
     @property
     def has_ended(self) -> bool:
@@ -219,6 +221,7 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, Journals,
             listing.evaluations,
             undefined_in(events),
             tuple(rank for found in attempts for rank in found.rank_records),
+            tuple(file for file in listing.arrays if file.probe == CROPS),
         ),
         lines,
         events,
