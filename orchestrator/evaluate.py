@@ -235,7 +235,7 @@ def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) ->
 def _evaluated(job: Job) -> dict[str, Any]:
     """The result of one job, with its images dealt out to the workers."""
     from trainers.build import build_task
-    from trainers.evaluate import means
+    from trainers.evaluate import means, score_inputs
     from trainers.journal import encoded, encoded_scores
     from trainers.precision import HALF, HALF_REVISION
 
@@ -247,7 +247,9 @@ def _evaluated(job: Job) -> dict[str, Any]:
         with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
             parts = list(pool.map(_scores, [job] * workers, range(workers)))
     scores = [score for part in parts for score in part]
-    options = job.options
+    options, task = job.options, build_task(job.spec)
+    is_plain = job.precision == "fp32" and not options.tile_px
+    inputs = score_inputs(task, _images(job)) if is_plain else None
     return {
         "benchmark": job.benchmark,
         "precision": job.precision,
@@ -256,25 +258,14 @@ def _evaluated(job: Job) -> dict[str, Any]:
         "tile_px": options.tile_px,
         "overlap_px": options.overlap_px if options.tile_px else None,
         "task": job.spec.task.model_dump(mode="json"),
-        **build_task(job.spec).how_scored(),
+        **task.how_scored(),
         **{metric: encoded(value) for metric, value in means(scores).items()},
         "images": encoded_scores(scores),
-        **_of_inputs(job),
+        **({} if inputs is None else {"input_images": encoded_scores(inputs)}),
         "versions": {
             name: version(name) for name in ("torch", "numpy", "scikit-image", "normsweep")
         },
     }
-
-
-def _of_inputs(job: Job) -> dict[str, Any]:
-    """The scores of the degraded inputs, beside those of fp32 on whole images alone."""
-    if job.precision != "fp32" or job.options.tile_px:
-        return {}
-    from trainers.build import build_task
-    from trainers.evaluate import score_inputs
-    from trainers.journal import encoded_scores
-
-    return {"input_images": encoded_scores(score_inputs(build_task(job.spec), _images(job)))}
 
 
 def _images(job: Job) -> Sequence[NamedImage]:
