@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from orchestrator.plan import Plan, Trial
 from orchestrator.store import attempts, checkpoints, journals, results
 from orchestrator.store.base import Store
+from orchestrator.store.journals import Point
 from trainers.catalog import METRICS
 from trainers.journal import encoded
 
@@ -72,6 +73,14 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
                 kind="metrics",
                 values={name: encoded(value) for name, value in values.items()},
             )
+
+
+def mirrored(points: Iterable[Point]) -> list[tuple[str, int, int]]:
+    """Metric, step and ms of what a tracker has of points: the largest group's are added."""
+    sent = [(point.metric, point.step, round(point.time * 1000)) for point in points]
+    largest = ("feature/mean_square/max", "feature/mean_square/log10_max")
+    firsts = [(step, ms) for metric, step, ms in sent if metric == "feature/mean_square/group_0"]
+    return sent + [(metric, step, ms) for step, ms in firsts for metric in largest]
 
 
 def write_attempt(store: Store, trial: Trial, until: int, *, diverge: bool = False) -> int:

@@ -26,8 +26,9 @@ def ui(
     tracking: TrackingUri = TRACKING,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
 ) -> int:
-    """Print and run the MLflow server that shows the runs."""
+    """Run the MLflow server that shows the runs, and open the sweep that was last touched."""
     from orchestrator.ui import run_ui
 
-    return run_ui(tracking, host, port)
+    return run_ui(tracking, host, port, opens=not no_open)

@@ -226,7 +226,7 @@ def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
         from orchestrator.run.runner import run_sweep
 
         ended = run_sweep(plan, options)
-        _print_end(ended, options)
+        print_end(ended, options)
         signals.check()  # raises after a signal: an interrupted job must not record an outcome
         return ended
 
@@ -237,7 +237,7 @@ def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
     return run_for_job(options.job, options.store, train)
 
 
-def _print_end(ended: Ended, options: RunOptions) -> None:
+def print_end(ended: Ended, options: RunOptions) -> None:
     if ended.summary and not options.quiet:
         print(ended.summary, file=sys.stderr)
     if options.json_lines:

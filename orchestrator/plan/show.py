@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.plan.besides import Seen, besides
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.fit import (
     placed,
@@ -25,6 +27,7 @@ MOST_EXCLUDED = 20  # points of one rule that `plan` lists; of more it says how 
 COUNTED = (
     State.DONE,
     State.RUNNING,
+    State.INTERRUPTED,
     State.PENDING,
     State.FAILED,
     State.DIVERGED,
@@ -35,15 +38,16 @@ COUNTED = (
 
 
 def counts(plan: Plan, states: Mapping[str, State]) -> dict[str, Any]:
-    """The number of trials in each state.
+    """The number of trials in each state, which add up to the total."""
+    return tally(plan.sweep, [states.get(trial.id, State.PENDING) for trial in plan.trials])
 
-    An interrupted trial counts as pending, since running the sweep again continues it.
-    """
-    by_state: dict[str, int] = dict.fromkeys(COUNTED, 0)
-    for trial in plan.trials:
-        state = states.get(trial.id, State.PENDING)
-        by_state[state if state in by_state else State.PENDING] += 1
-    return {"sweep": plan.sweep, "total": len(plan.trials), **by_state}
+
+def tally(sweep: str, states: Sequence[State]) -> dict[str, Any]:
+    """The number of trials in each of these states; one that is about to be retried is running."""
+    seen: Counter[State] = Counter(
+        State.RUNNING if state == State.RETRYING else state for state in states
+    )
+    return {"sweep": sweep, "total": len(states), **{state: seen[state] for state in COUNTED}}
 
 
 def seconds_left(trials: Iterable[Trial], reached: Mapping[str, int]) -> float:
@@ -118,7 +122,9 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     lines.append("Memory (per worker) and time are estimates (orchestrator/plan/cost.py).")
     if is_open:
         lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
-    lines += _too_large(plan, gpus)
+    lines += [*_too_large(plan, gpus), *_sets(plan)]
+    if said := _besides(plan):
+        lines += ["", *said]
     if plan.gate is not None:
         lines += ["", *gate_as_text(plan.gate)]
     if plan.excluded:
@@ -134,6 +140,32 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     if plan.warnings:
         lines += ["", "Warnings", *(f"  {warning}" for warning in plan.warnings)]
     return "\n".join(lines)
+
+
+def _sets(plan: Plan) -> list[str]:
+    """The data sets of each task, if they differ."""
+    of_task = {
+        str(trial.axes["task"]): (
+            f"trained on {trial.spec.data.train}",
+            f"scored on {', '.join(trial.spec.observe.evaluate) or 'no set'}",
+        )
+        for trial in plan.trials
+    }
+    if len(set(of_task.values())) < 2:
+        return []
+    rows: list[tuple[str, ...]] = [
+        (f"  {task}", ", ".join(words)) for task, words in of_task.items()
+    ]
+    return ["", "Data sets, by task", *table(rows)]
+
+
+def _besides(plan: Plan) -> list[str]:
+    """What else differs between the norms than the norm in the blocks."""
+    found = besides(Seen(trial.axes, trial.spec, trial.parameters) for trial in plan.trials)
+    if not found:
+        return []
+    heading = f"Besides the norm in the blocks, against {found[0].baseline}"
+    return [heading, *(f"  {one}" for one in found)]
 
 
 def _by_rule(excluded: Sequence[Excluded]) -> dict[tuple[int, str], list[str]]:

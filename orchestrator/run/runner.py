@@ -100,6 +100,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
             )
         if todo:
             keep_initial(plan, store)
+        progress.phase("bringing MLflow up to date")
         with _mirroring(plan, store, options, looks, progress) as mirror:
             try:
                 if todo:
@@ -143,17 +144,20 @@ def _finish(
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 mirror.log_report(written.files)
-    runs = _where_runs_are(options)
+    runs = where_runs_are(options, mirror)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), text, summary)
 
 
-def _where_runs_are(options: RunOptions) -> str:
+def where_runs_are(options: RunOptions, mirror: Mirror | None = None) -> str:
+    """The page of the sweep's runs, or what shows it."""
     address = shown(options.tracking)
     if options.job:
         return f"{address}, as pods name it (k8s/README.md, Look)"
+    if mirror is not None and mirror.link is not None:
+        return mirror.link
     return f"normsweep ui --tracking {address}" if is_mlflow(options.tracking) else address
 
 
@@ -252,17 +256,25 @@ def _train(
 
     Ends early if a signal comes. Returns the plan as it was placed.
     """
-    for name, value in UNLESS_ASKED.items():
-        os.environ.setdefault(name, value)
-    os.environ.update(FIXED)
+    set_environment()
     refuse_without_cuda(plan, reached.keys(), options)
+    progress.phase("starting Ray" if options.address is None else f"joining {options.address}")
     with work_folder(options) as work, ray_cluster(options, work):
+        progress.phase("looking for room for every gang")
         there, gpus = place(plan, reached.keys(), options)
         from orchestrator.run.tuning import tune_trials
 
         progress.placed(there, gpus)
+        progress.phase("starting the first trials")
         trials = [trial for trial in there.trials if trial.id in reached]
         errors = tune_trials(there, trials, options, progress, work=work, commit=commit())
     for trial_id, error in errors.items():
         give_up(store, trial_id, error)
     return there
+
+
+def set_environment() -> None:
+    """Set what Ray reads from the environment; before its import."""
+    for name, value in UNLESS_ASKED.items():
+        os.environ.setdefault(name, value)
+    os.environ.update(FIXED)
