@@ -8,10 +8,10 @@ The values are not written a second time: the script reads them off the marks.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -41,7 +41,7 @@ def numbered(canvas: Canvas) -> list[dict[str, Any]]:
     """Give what has a note a short id; returns each panel's facets and marks by their ids."""
     panels = []
     for i, axes in enumerate(canvas.axes):
-        facets, marks = axes.get_gid(), []
+        facets, marks = axes.get_gid(), list[Any]()
         for artist in axes.get_children():
             if (note := artist.get_gid()) is not None:
                 artist.set_gid(f"m{i}-{len(marks)}")
@@ -63,7 +63,7 @@ def described(
     shown = {mark[2] for panel in panels for mark in panel["marks"]}
     data = {
         "keys": [[norm, chip(style)] for norm, style in styles.items() if norm in shown],
-        "steps": sorted({value for axes in canvas.axes for value in _along_x(axes)}),
+        "steps": _steps(canvas),
         "panels": [
             {**panel, **_placed(canvas, axes)}
             for axes, panel in zip(canvas.axes, panels, strict=True)
@@ -86,16 +86,15 @@ def _placed(canvas: Canvas, axes: Axes) -> dict[str, Any]:
     }
 
 
-def _along_x(axes: Axes) -> Iterable[float]:
-    for artist in axes.get_children():
+def _steps(canvas: Canvas) -> list[float]:
+    """Every finite value along x, in order."""
+    found = [np.empty(0)]
+    for artist in (one for axes in canvas.axes for one in axes.get_children()):
         if artist.get_gid() is None:
             continue
         if isinstance(artist, Line2D):
-            values = artist.get_xdata()
+            found.append(np.asarray(artist.get_xdata(), dtype=float))
         elif isinstance(artist, PathCollection):
-            values = artist.get_offsets()[:, 0]
-        else:
-            continue
-        for value in values:
-            if math.isfinite(value):
-                yield int(value) if float(value).is_integer() else float(value)
+            found.append(np.asarray(artist.get_offsets(), dtype=float)[:, 0])
+    steps = np.unique(np.concatenate(found))
+    return [int(step) if step.is_integer() else step for step in steps[np.isfinite(steps)].tolist()]
