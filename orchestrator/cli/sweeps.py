@@ -279,12 +279,18 @@ def status(
 ) -> int:
     """Show how far a sweep or trial is, from the store alone; or what a job on a cluster does."""
     if not file.is_file() and file.suffix == "":
+        check_store(store, says=False)
         if context is None and show_known(store, str(file), as_json=as_json):
             return 0
         from orchestrator.cluster.follow import show_job
         from orchestrator.cluster.kube import Kube
 
-        return show_job(Kube(context, namespace), str(file), store)
+        try:
+            kube = Kube(context, namespace)
+        except NormsweepError as error:
+            unknown = f"{file} is no file, and no sweep or trial of the store {store}."
+            raise type(error)(f"{unknown}\n{error}") from error
+        return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show
     from orchestrator.store.trials import damage_in_words, looks_at_plan
 
