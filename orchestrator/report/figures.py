@@ -166,7 +166,11 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
         return []
     groups = sorted({int(name.removeprefix(TRACE)) for name in traces["metric"].unique()})
     every = [labels for labels, _ in keyed(traces, *frame.panels_by, "size")]
-    rows = every if len(every) * len(groups) <= drawing.MOST_PANELS else _ends(every)
+    rows, left_out = every, ""
+    if len(every) * len(groups) > drawing.MOST_PANELS:
+        rows, left_out = _ends(every), "the first and the last are"
+        if len(rows) * len(groups) > drawing.MOST_PANELS:
+            rows, left_out = _ends(every, first=False), "the last is"
     canvas, panels = drawing.panels(len(rows), len(groups), widest=3.4, share="all")
     for labels, line in zip(rows, panels, strict=True):
         for group, axes in zip(groups, line, strict=True):
@@ -183,7 +187,7 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
     drawing.legend(canvas, styles, frame)
     caption = "The same traces for each group, from the first to the last, all on one scale."
     if len(rows) < len(every):
-        caption += " Of the sizes of a task, the first and the last are drawn."
+        caption += f" Of the sizes of a task, {left_out} drawn."
     return [
         Figure(
             slug_of("groups", title),
@@ -194,12 +198,16 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
     ]
 
 
-def _ends(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first and the last size of each task and recipe."""
+def _ends(rows: Sequence[dict[str, Any]], *, first: bool = True) -> list[dict[str, Any]]:
+    """The first and the last size of each task and recipe, or the last alone."""
     sizes: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         sizes.setdefault(tuple(row[name] for name in row if name != "size"), []).append(row)
-    return [row for of_one in sizes.values() for row in (of_one[0], *of_one[1:][-1:])]
+    return [
+        row
+        for of_one in sizes.values()
+        for row in (*(of_one[:1] if first and len(of_one) > 1 else ()), of_one[-1])
+    ]
 
 
 def _grid(
