@@ -65,7 +65,7 @@ def _choice(name: str, knobs: str) -> Choice:
     given = parsed(Path("--knobs"), knobs).value
     if not isinstance(given, dict):
         raise UserError(f"--knobs: must be a mapping, e.g. '{{eps: 1.0e-4}}', not {knobs!r}")
-    problems = []
+    problems: list[str] = []
     knobs_taken: dict[str, Any] = {}
     for knob, value in given.items():
         one = {knob: tuple(value) if isinstance(value, list) else value}

@@ -236,7 +236,7 @@ NORMS = Catalog(
 # Facts of a task: `patch_size_px` is the default side of a training patch on the LQ side. `scored`
 # is for the report and the documentation, and `input` names the degraded image there. `pairs` says
 # that a set's images come with their LQ, and `without_pairs` which task is like it and makes them.
-# The other tasks make theirs too, but `sr` with `lr_mode: given` reads what lies beside a set
+# The other tasks make theirs, but `sr` with `lr_mode: given` reads what lies beside a set
 # (trainers.data.given).
 TASKS = Catalog(
     "task",

@@ -40,7 +40,6 @@ app = typer.Typer(
         "failed, or a gate did not hold; 129, 130 or 143 ended by SIGHUP, Ctrl-C or SIGTERM."
     ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.options import NAMESPACE, STORE, Context, Namespace, StoreUri
 from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
 
@@ -25,6 +26,7 @@ def logs(
         typer.Argument(
             metavar="TRIAL_OR_JOB",
             help="A trial's id, the beginning of one, or its name; else a job's or sweep's name.",
+            autocompletion=complete.trials,
         ),
     ],
     follow: Annotated[

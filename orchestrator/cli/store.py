@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.options import STORE, AsJson, Data, StoreUri, finder, weights
 from orchestrator.errors import UserError
 
@@ -48,8 +49,8 @@ def trials(
 
 @verbs.command()
 def diff(
-    one: Annotated[str, typer.Argument(metavar="A", help=TRIAL)],
-    other: Annotated[str, typer.Argument(metavar="B", help=TRIAL)],
+    one: Annotated[str, typer.Argument(metavar="A", help=TRIAL, autocompletion=complete.trials)],
+    other: Annotated[str, typer.Argument(metavar="B", help=TRIAL, autocompletion=complete.trials)],
     store: StoreUri = STORE,
     as_json: AsJson = False,
 ) -> int:
@@ -69,7 +70,9 @@ def diff(
 
 @verbs.command()
 def retry(
-    trials: Annotated[list[str], typer.Argument(metavar="TRIAL...", help=TRIAL)],
+    trials: Annotated[
+        list[str], typer.Argument(metavar="TRIAL...", help=TRIAL, autocompletion=complete.trials)
+    ],
     store: StoreUri = STORE,
 ) -> int:
     """Make trials pending again that failed for good or diverged. Nothing they have is deleted."""
@@ -97,7 +100,11 @@ def gc(
     ] = False,
     keep: Annotated[
         list[str] | None,
-        typer.Option(metavar="TRIAL_OR_SWEEP", help="Keep this trial, or sweep; repeatable."),
+        typer.Option(
+            metavar="TRIAL_OR_SWEEP",
+            help="Keep this trial, or sweep; repeatable.",
+            autocompletion=complete.trials,
+        ),
     ] = None,
     results: Annotated[
         bool,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.options import (
     STORE,
     TRACKING,
@@ -28,7 +29,12 @@ verbs = typer.Typer()
 @verbs.command()
 def export(
     trial: Annotated[
-        str, typer.Argument(metavar="TRIAL", help="A trial id, or a unique prefix of one.")
+        str,
+        typer.Argument(
+            metavar="TRIAL",
+            help="A trial's id, the beginning of one, or its name.",
+            autocompletion=complete.trials,
+        ),
     ],
     to: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="The file to write.")],
     store: StoreUri = STORE,
@@ -42,7 +48,12 @@ def export(
 
 Benchmarks = Annotated[
     list[str] | None,
-    typer.Option("--benchmark", metavar="SET", help="A data set; repeatable. Default: its own."),
+    typer.Option(
+        "--benchmark",
+        metavar="SET",
+        help="A data set; repeatable. Default: its own.",
+        autocompletion=complete.sets,
+    ),
 ]
 Precisions = Annotated[
     list[str] | None,
@@ -67,8 +78,9 @@ def evaluate(
         str,
         typer.Argument(
             metavar="TRIAL_OR_FILE",
-            help="A trial id, a unique prefix of one, an exported file, or a sweep file for all "
-            "its trials.",
+            help="A trial's id, the beginning of one, or its name; an exported file; or a sweep "
+            "file for all its trials.",
+            autocompletion=complete.trials,
         ),
     ],
     benchmark: Benchmarks = None,
@@ -128,7 +140,11 @@ def evaluate(
 def check_norm_(
     norm: Annotated[
         str,
-        typer.Argument(metavar="NORM", help="A name in the catalogue, or package.module:Class."),
+        typer.Argument(
+            metavar="NORM",
+            help="A name in the catalogue, or package.module:Class.",
+            autocompletion=complete.norms,
+        ),
     ],
     knobs: Annotated[str, typer.Option(help="Its knobs, as YAML: '{eps: 1.0e-4}'.")] = "{}",
 ) -> int:

@@ -39,7 +39,7 @@ from trainers.spec import (
 
 Report = Callable[[Location, str], None]
 NAMED = 3  # trials in a message
-NO_SETS = Taken("embedded-train", "0" * 64, ())  # in place of some that are missing: see DataSets
+NO_SETS = Taken("missing", "0" * 64, ())  # where one is missing, which is reported
 # They fit each other, any norm and any batch.
 ANY_BACKBONE, ANY_TASK = Choice(name="swinir-tiny", knobs={}), Choice(name="denoise_25", knobs={})
 BATCH: tuple[Location, ...] = (
@@ -94,12 +94,14 @@ class Cells:
         draft: Draft,
         report: Report,
         *,
+        sets: DataSets,
         starts: Starts,
         placements: Placements,
     ) -> None:
         self._sweep = draft.sweep
         self._doubts = draft.doubts
         self._report = report
+        self._sets = sets
         self._starts = starts
         self._placements = placements
         self._sources = Sources() if draft.sweep.gate is not None else None
@@ -111,18 +113,14 @@ class Cells:
     def _is_recipe_sure(self) -> bool:
         return not self._doubts.touch(("training",), ("resources",), ("model",))
 
-    def trial(self, point: Point, data: DataSets) -> Trial | None:
+    def trial(self, point: Point) -> Trial | None:
         """The trial at a point; None if there is a problem, which is reported."""
-        task = task_of(point)
+        task = resolved("task", point)
         is_model_sure = self._fits(point, task)
         # All are asked before any answer counts, so that the problems of each are reported.
         start = self._starts.of(point.labels)
         placed = self._placements.of(point.labels)
-        sets = (
-            data.of(point.labels["task"], point.values["task"].location)
-            if point.is_sure("task")
-            else None
-        )
+        sets = self._sets.of(point.labels["task"]) if point.is_sure("task") else None
         spec, is_shared = self._spec(
             point,
             (point.backbone, task) if is_model_sure else (ANY_BACKBONE, ANY_TASK),
@@ -254,12 +252,13 @@ class Cells:
         return False
 
 
+def task_of(point: Point) -> Choice:
+    """The point's task, with all knobs spelled out."""
+    return resolved("task", point)
+
+
 def resolved(axis: str, point: Point) -> Choice:
     """The point's entry of a catalogue, with all knobs spelled out."""
     choice: Choice = point.values[axis].value
     name, knobs = CATALOGS[axis].resolve(choice.name, choice.knobs)
     return Choice(name=name, knobs=knobs)
-
-
-def task_of(point: Point) -> Choice:
-    return resolved("task", point)

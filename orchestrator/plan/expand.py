@@ -18,7 +18,7 @@ from orchestrator.plan.draft import Draft, read_draft
 from orchestrator.plan.fit import sharing_problems
 from orchestrator.plan.gate import Gate, GatePlan
 from orchestrator.plan.gate_names import Baselines, GateReader, Norms, gate_warnings, resolved
-from orchestrator.plan.grid import Excluded, Grid, Point
+from orchestrator.plan.grid import Excluded, Grid
 from orchestrator.plan.identity import why_missing
 from orchestrator.plan.initial import Initial, InitialFinder, Starts
 from orchestrator.plan.placement import Placements
@@ -119,13 +119,13 @@ class _Expansion:
         self.silent: set[Location] = set()
         self.grid = Grid(draft, self._problem, self.silent)
         self.find = find
+        self.draft = draft
         self.placements = Placements(
             draft.sweep.resources, problem=self._problem, read_match=self.grid.rule
         )
         self.starts = Starts(
             draft.source, draft.sweep, initial, report=self._problem, read_match=self.grid.rule
         )
-        self.cells = Cells(draft, self._problem, starts=self.starts, placements=self.placements)
 
     def plan(self, baselines: Baselines | None) -> Plan:
         """The plan. Without `baselines` its gate is left out, but its trials are a gate's."""
@@ -135,11 +135,25 @@ class _Expansion:
                 self._problem(("observe", "probes", i), why)
         self.grid.check_size()
         kept, excluded = self.grid.points()
-        sets = self._sets(kept)
+        self.sets = DataSets(
+            self.sweep.data,
+            {point.labels["task"]: task_of(point) for point in kept},
+            self.find,
+            self._problem,
+            tasks_at={point.labels["task"]: point.values["task"].location for point in kept},
+            places=self.source.positions,
+        )
+        self.cells = Cells(
+            self.draft,
+            self._problem,
+            sets=self.sets,
+            starts=self.starts,
+            placements=self.placements,
+        )
         trials: dict[str, Trial] = {}
         folded: list[Folded] = []
         for point in kept:
-            trial = self.cells.trial(point, sets)
+            trial = self.cells.trial(point)
             if trial is None:
                 continue
             if trial.id in trials:
@@ -151,13 +165,14 @@ class _Expansion:
         # Only where the file itself says how large a GPU is: no machine is known yet.
         for problem in sharing_problems(trials.values()):
             self._problem(problem.location, problem.message)
-        warnings = (*self.starts.finish(), *sets.notes, *sets.remarks(self.source))
+        warnings = (*self.starts.finish(), *self.sets.notes, *self.sets.remarks(self.source))
         claims = read_claim_file(self.source, self.sweep.claims, self._problem)
         gate = None
         if self.sweep.gate is not None and baselines is not None:
-            gate = self._gate(self.sweep.gate, trials.values(), baselines, sets)
+            gate = self._gate(self.sweep.gate, trials.values(), baselines)
             seeds = {trial.spec.training.seed for trial in trials.values()}
-            said = gate_warnings(gate, self.source, self.cells.missing, seeds, sets.evaluated)
+            missing, evaluated = self.cells.missing, self.sets.evaluated
+            said = gate_warnings(gate, self.source, missing, seeds, evaluated)
             warnings += tuple(map(self.source.placed, said))
         self._raise_if_any()
         return Plan(
@@ -170,23 +185,11 @@ class _Expansion:
             warnings,
             claims,
             gate,
-            sets.checksums,
-        )
-
-    def _sets(self, points: Collection[Point]) -> DataSets:
-        """The data sets of the tasks of these points; those of a misspelt task are not known."""
-        tasks = {point.labels["task"]: task_of(point) for point in points if point.is_sure("task")}
-        return DataSets(
-            self.sweep.data,
-            tasks,
-            self.find,
-            self._problem,
-            places=self.source.positions,
-            is_holed=not tasks or any(not point.is_sure("task") for point in points),
+            self.sets.checksums,
         )
 
     def _gate(
-        self, asked: Gate, trials: Collection[Trial], baselines: Baselines, sets: DataSets
+        self, asked: Gate, trials: Collection[Trial], baselines: Baselines
     ) -> GatePlan | None:
         norms = Norms(
             {label: resolved(norm) for label, norm in self.grid.labelled("norm").items()},
@@ -196,7 +199,7 @@ class _Expansion:
             is_holed=self.grid.is_holed("norm"),
         )
         reader = GateReader(self.source, asked, baselines, self._problem)
-        return reader.read(norms, sets.evaluated)
+        return reader.read(norms, self.sets.evaluated)
 
     def _problem(self, location: Location, message: str) -> None:
         # Many points of the grid may have the same problem, which is reported once.

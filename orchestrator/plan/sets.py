@@ -27,7 +27,8 @@ class Taken:
 class DataSets:
     """The sets that `data` names for these tasks, given by label with all their knobs.
 
-    Problems go to `problem`, with their place in the file.
+    Problems go to `problem`, with their place in the file: that of a set's name, or, for a set that
+    a task has by default, the task's, which `tasks_at` gives. `places` are all that the file has.
     """
 
     def __init__(
@@ -37,17 +38,14 @@ class DataSets:
         find: Callable[[str], ImageSet],
         problem: Callable[[Location, str], None],
         *,
+        tasks_at: Mapping[str, Location],
         places: Collection[Location],
-        is_holed: bool,
     ) -> None:
-        """`places` are those of the sweep file: what is at none of them is a default.
-
-        `is_holed`: tasks are missing, so the sets that the file names for all tasks must be there.
-        """
+        self._tasks_at = tasks_at
+        self._places = places
         self._data = data
         self._tasks = tasks
         self._problem = problem
-        self._places = places
         self._named = {label: sets_named(data, task) for label, task in tasks.items()}
         self._found: dict[str, ImageSet | DatasetProblem] = {}  # by name
         self._taken: dict[str, Taken | None] = {}  # by a task's label
@@ -56,11 +54,6 @@ class DataSets:
                 self._find(location, name, find)
                 if name == named.train and location != named.train_at:
                     problem(location, f"{name!r} is the training set: scores on it mean nothing")
-        if is_holed:
-            listed = ((("data", "evaluate", i), name) for i, name in enumerate(data.evaluate))
-            for location, name in ((("data", "train"), data.train), *listed):
-                if location in places:
-                    self._find(location, name, find)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -102,13 +95,10 @@ class DataSets:
             if named.defaults:
                 yield ("data",), _falling_back(label, named)
 
-    def of(self, label: str, task_at: Location) -> Taken | None:
-        """The sets of a task; None if one is missing or unsuitable, which is reported.
-
-        What is wrong with a set that the file does not name is reported at the task, in `task_at`.
-        """
+    def of(self, label: str) -> Taken | None:
+        """The sets of a task; None if one is missing or unsuitable, which is reported."""
         if label not in self._taken:
-            self._taken[label] = self._taken_by(self._tasks[label], self._named[label], task_at)
+            self._taken[label] = self._taken_by(label)
         return self._taken[label]
 
     def _find(self, location: Location, name: str, find: Callable[[str], ImageSet]) -> None:
@@ -120,27 +110,23 @@ class DataSets:
         if isinstance(found := self._found[name], DatasetProblem):
             self._problem(location, str(found))
 
-    def _report(self, location: Location, message: str, task_at: Location) -> None:
-        named = any(location[:length] in self._places for length in range(1, len(location) + 1))
-        self._problem(location if named else task_at, message)
-
-    def _taken_by(self, task: Choice, named: Named, task_at: Location) -> Taken | None:
-        sha256 = ""
+    def _taken_by(self, label: str) -> Taken | None:
+        sha256, task, named = "", self._tasks[label], self._named[label]
         for location, name in named.places:
-            found = self._found[name]
+            found, is_own = self._found[name], location[1] not in FIELDS
+            is_written = any(location[:i] in self._places for i in range(1, len(location) + 1))
+            at = location if is_written else self._tasks_at[label]
             if isinstance(found, DatasetProblem):
                 continue
             if why := lacks_pairs(found, task):
-                if location[1] in FIELDS:
-                    own = f"{{{task.name}: {{train: ..., evaluate: [...]}}}}"
-                    why += f"; `data: {own}` gives it its own"
-                if other := TASKS[task.name].facts.get("without_pairs"):
-                    why += f", or use the task {other}, which needs none"
-                self._report(location, why, task_at)
+                own = f"`data: {{{task.name}: {{train: ..., evaluate: [...]}}}}` gives it its own"
+                other = TASKS[task.name].facts.get("without_pairs")
+                hint = f"; the task {other} needs none" if other else ""
+                self._problem(at, f"{why if is_own else f'{why}; {own}'}{hint}")
             try:
                 taken = as_taken(found, task)
             except DatasetProblem as error:
-                self._report(location, str(error), task_at)
+                self._problem(at, str(error))
             else:
                 sha256 = taken.sha256 if location == named.train_at else sha256
         return Taken(named.train, sha256, named.evaluate) if sha256 else None

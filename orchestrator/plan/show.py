@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ MOST_EXCLUDED = 20  # points of one rule that `plan` lists; of more it says how 
 COUNTED = (
     State.DONE,
     State.RUNNING,
+    State.INTERRUPTED,
     State.PENDING,
     State.FAILED,
     State.DIVERGED,
@@ -36,15 +38,16 @@ COUNTED = (
 
 
 def counts(plan: Plan, states: Mapping[str, State]) -> dict[str, Any]:
-    """The number of trials in each state.
+    """The number of trials in each state, which add up to the total."""
+    return tally(plan.sweep, [states.get(trial.id, State.PENDING) for trial in plan.trials])
 
-    An interrupted trial counts as pending, since running the sweep again continues it.
-    """
-    by_state: dict[str, int] = dict.fromkeys(COUNTED, 0)
-    for trial in plan.trials:
-        state = states.get(trial.id, State.PENDING)
-        by_state[state if state in by_state else State.PENDING] += 1
-    return {"sweep": plan.sweep, "total": len(plan.trials), **by_state}
+
+def tally(sweep: str, states: Sequence[State]) -> dict[str, Any]:
+    """The number of trials in each of these states; one that is about to be retried is running."""
+    seen: Counter[State] = Counter(
+        State.RUNNING if state == State.RETRYING else state for state in states
+    )
+    return {"sweep": sweep, "total": len(states), **{state: seen[state] for state in COUNTED}}
 
 
 def seconds_left(trials: Iterable[Trial], reached: Mapping[str, int]) -> float:

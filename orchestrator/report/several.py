@@ -180,10 +180,8 @@ def _stacked(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _column(parts: Sequence[pd.Series]) -> Any:
-    if (
-        all(isinstance(part.dtype, pd.CategoricalDtype) for part in parts)
-        and len({part.cat.categories.dtype for part in parts}) == 1
-    ):
+    are_categories = all(isinstance(part.dtype, pd.CategoricalDtype) for part in parts)
+    if are_categories and len({part.cat.categories.dtype for part in parts}) == 1:
         return union_categoricals(list(parts))
     if len({part.dtype for part in parts}) > 1:
         parts = [part.astype(object) for part in parts]

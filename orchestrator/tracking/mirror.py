@@ -57,6 +57,7 @@ class Mirror:
         self._plan = plan
         self._runs: dict[str, _Mirrored] = {}
         self._is_open = False
+        self._keeps_files = True
         with self._looking_again():
             self._open()
 
@@ -127,6 +128,7 @@ class Mirror:
                 key: _Mirrored(run) for key, run in self._tracker.open().items() if key in among
             }
             self._tracker.preset(*columns_of(self._plan))
+            self._keeps_files = True
             self._is_open = True
 
     @contextlib.contextmanager
@@ -187,7 +189,7 @@ class Mirror:
             said[FAILURE] = f"{look.failure['kind']}: {first}"[:LONGEST_REASON]
             if said != run.attempts:
                 path = f"failures/attempt-{max(look.attempts)}.txt"
-                self._tracker.log_file(run.id, path, message.encode())
+                self._keep_file(run, path, message.encode())
         if said != run.attempts:
             self._tracker.set_tags(run.id, said)
             run.attempts = said
@@ -197,7 +199,7 @@ class Mirror:
         name, files = result["checkpoint"]["name"], result["checkpoint"]["files"]
         key = f"trials/{result['trial']}/checkpoints/{name}"
         link = {"store": store.uri, "key": key, "files": files}
-        self._tracker.log_file(run.id, "weights.json", encoded(link))
+        self._keep_file(run, "weights.json", encoded(link))
         self._tracker.set_tags(run.id, {WEIGHTS: f"{store.uri}/{key}"})
 
     def _end(self, run: _Mirrored, look: Look) -> None:
@@ -227,9 +229,9 @@ class Mirror:
             fresh = [file for file in files if (file.attempt, file.step) > last]
             for file in fresh:
                 content = read_bytes(store, file.key)
-                if isinstance(content, bytes):
-                    path = f"probes/{probe}/step-{file.step:08d}.safetensors"
-                    self._tracker.log_file(run.id, path, content)
+                path = f"probes/{probe}/step-{file.step:08d}.safetensors"
+                if isinstance(content, bytes) and not self._keep_file(run, path, content):
+                    return
             if fresh:
                 run.arrays[probe] = (fresh[-1].attempt, fresh[-1].step)
                 last_sent = "{}/{}".format(*run.arrays[probe])
@@ -259,9 +261,23 @@ class Mirror:
         spec = next(filter(None, map(spec_of, attempts)), trial.spec)
         data = data_of(spec, self._plan.evaluated)
         self._tracker.describe(run.id, params_of(trial, spec), data)
-        self._tracker.log_file(run.id, "spec.json", spec.to_json().encode())
-        self._tracker.set_tags(run.id, {DESCRIBED: "1"})
+        if self._keep_file(run, "spec.json", spec.to_json().encode()):
+            self._tracker.set_tags(run.id, {DESCRIBED: "1"})
         run.is_described = True
+
+    def _keep_file(self, run: _Mirrored, path: str, content: bytes) -> bool:
+        """Send an artifact; False, and a note the first time, if the tracker does not take it.
+
+        Where artifacts are kept may be out of reach from here, and metrics do not need it. If the
+        tracker itself is away, the next call says so.
+        """
+        if self._keeps_files:
+            try:
+                self._tracker.log_file(run.id, path, content)
+            except TrackingUnavailable as error:
+                self._keeps_files = False
+                self._tracker.notes.append(f"Metrics are sent without artifacts. {error}")
+        return self._keeps_files
 
 
 class _Mirrored:

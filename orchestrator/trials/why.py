@@ -1,9 +1,9 @@
 """Why a trial of a plan is pending although its sweep trained it before: what has changed.
 
 The record of the sweep's last run has the ids that its trials had then. One that the plan no longer
-has, and that ended, is the same cell of the grid if backbone, norm, task and seed are the same, and
-then its identity differs in what was changed: a field of the spec, the source of a norm, the
-revision of an entry, the training set. Sweeps that were run again since are not looked into.
+has, and that ended, is the same cell of the grid if backbone, size, norm, task and seed are the
+same, and then its identity differs in what was changed: a field of the spec, the source of a norm,
+the revision of an entry, the training set. A run since then has written another record.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.journals import READERS
 from orchestrator.store.names import trials_of_sweep
 from orchestrator.store.results import stated_result
+from trainers.catalog import BACKBONES
 from trainers.spec import RunSpec
 
 MOST_FIELDS = 4  # a trial that differs in more is another one
@@ -126,9 +127,13 @@ def _ended(store: Store, trial: str) -> _Ended | None:
 
 def _cell(spec: RunSpec) -> str:
     """What two trials must agree in to be the same cell of a grid."""
-    model = spec.model
-    parts = (model.backbone, model.norm.name, spec.task.name, spec.training.seed)
-    return repr(parts)
+    backbone, task = spec.model.backbone, spec.task
+    shape = BACKBONES[backbone.name].shape
+    assert shape is not None  # no sweep has a backbone from outside
+    size = shape.size(backbone.knobs)
+    knobs = sorted(task.knobs.items())
+    norm, seed = spec.model.norm.name, spec.training.seed
+    return repr((backbone.name, size.width, size.depth, norm, task.name, knobs, seed))
 
 
 def _changes(one: _Ended, spec: RunSpec) -> Iterator[Change]:

@@ -20,7 +20,7 @@ from orchestrator.plan import Plan, load_plan
 from orchestrator.store import open_store
 from orchestrator.store.trials import read_trial
 from orchestrator.tracking import TRACKERS, is_there, open_tracker, shown
-from orchestrator.tracking.base import DataSet, Tracker, Value
+from orchestrator.tracking.base import DataSet, Tracker, TrackingUnavailable, Value
 from orchestrator.tracking.memory import MemoryTracker
 from orchestrator.tracking.mirror import Mirror
 from orchestrator.tracking.mlflow import MlflowTracker
@@ -55,6 +55,11 @@ def kept_files(tracker: Tracker, run_id: str, folder: Path) -> dict[str, bytes]:
     found = Path(client.download_artifacts(run_id, "", str(folder)))
     files = (path for path in found.rglob("*") if path.is_file())
     return {path.relative_to(found).as_posix(): path.read_bytes() for path in files}
+
+
+def kept_arrays(tracker: Tracker, run_id: str, folder: Path) -> dict[str, bytes]:
+    found = kept_files(tracker, run_id, folder)
+    return {path: content for path, content in found.items() if path.startswith("probes/")}
 
 
 def report_of(tracker: Tracker, tmp_path: Path) -> dict[str, str]:
@@ -249,7 +254,7 @@ def test_the_mirror_sends_every_array_once_whenever_it_comes(
     assert read() == len(expected) == 6
     tracker = open_tracker(uri, plan)
     run = tracker.open()[trial.id]
-    assert kept_files(tracker, run.id, tmp_path / "found") == expected
+    assert kept_arrays(tracker, run.id, tmp_path / "found") == expected
     assert run.status == "FINISHED"
 
 
@@ -263,8 +268,30 @@ def test_arrays_of_a_trial_that_was_sent_to_its_end_without_them_are_sent_after_
     store.put_once(f"trials/{trial.id}/probes/channels/step-00000000-1.safetensors", b"late")
     Mirror(uri, plan).sync(store, plan.trials)
     tracker = open_tracker(uri, plan)
-    found = kept_files(tracker, tracker.open()[trial.id].id, tmp_path / "found")
+    found = kept_arrays(tracker, tracker.open()[trial.id].id, tmp_path / "found")
     assert found == {"probes/channels/step-00000000.safetensors": b"late"}
+
+
+def test_metrics_arrive_where_artifacts_are_refused(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, trial = open_store(str(tmp_path / "runs")), plan.trials[0]
+    write_ended(store, trial)
+    uri = f"memory:{uuid.uuid4().hex}"
+
+    def refused(tracker: Tracker, run_id: str, path: str, content: bytes) -> None:
+        raise TrackingUnavailable("no such bucket")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryTracker, "log_file", refused)
+        mirror = Mirror(uri, plan)
+        mirror.sync(store, plan.trials)
+    assert mirror.notes == ["Metrics are sent without artifacts. no such bucket"]
+    tracker = open_tracker(uri, plan)
+    assert tracker.open()[trial.id].status == "FINISHED"
+    assert kept(tracker, trial.id)
+    Mirror(uri, plan).sync(store, plan.trials)
+    assert "spec.json" in kept_files(tracker, trial.id, tmp_path / "found")
 
 
 def test_a_bad_address_is_refused_and_a_trackers_is_shown(plan: Plan, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_runs_are_named_tagged_and_hold_the_axes(plan: Plan, store: Store, uri: 
         write_ended(store, trial)
     sync_sweep(plan, store.uri, uri)
     found = runs(uri, plan.sweep)
-    assert found.keys() == {trial.name for trial in plan.trials}
+    assert found.keys() == {plan.sweep, *(trial.name for trial in plan.trials)}
     for trial in plan.trials:
         run = found[trial.name]
         assert run.info.status == "FINISHED"

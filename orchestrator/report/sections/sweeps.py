@@ -24,10 +24,7 @@ def blocks(report: Report) -> tuple[Block, ...]:
     first, *others = report.frame.names(SWEEP.name)
     tables = drop_tables.tables(report, "sweep", f"scores minus those of {first}")
     if not tables:
-        none = (
-            f"No norm has scores in {listed(others)} where {first} has a trial: nothing to compare."
-        )
-        return (text("method", none),)
+        return (text("method", f"No norm has scores in {listed(others)}: nothing to compare."),)
     return (*tables, text("method", METHOD, *_commits(report)))
 
 
