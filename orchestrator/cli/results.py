@@ -24,6 +24,7 @@ from orchestrator.cli.options import (
     own_claims,
     weights,
 )
+from orchestrator.cli.stores import check_store
 from orchestrator.errors import UserError
 
 verbs = typer.Typer()
@@ -66,6 +67,8 @@ def report(
     from orchestrator.plan import load_plan
 
     stores = _stores(files, store)
+    for where in dict.fromkeys(stores):
+        check_store(where)
     plans = [
         load_plan(file, finder(data), weights(where, check=False))
         for file, where in zip(files, stores, strict=True)
@@ -82,6 +85,7 @@ def report(
     ]
     from orchestrator.report.frame import read_frame
     from orchestrator.report.page import write_files, write_report
+    from orchestrator.tracking.address import tracking_of
 
     frames = [read_frame(*one) for one in zip(plans, opened, readings, strict=True)]
     planned, frame, prefix = plans[0], frames[0], ""
@@ -94,7 +98,7 @@ def report(
     written = write_report(
         planned,
         stores[0],
-        None if prefix else tracking,
+        None if prefix else tracking_of(stores[0], tracking),
         out,
         frame=frame,
         own=own,
@@ -144,6 +148,7 @@ def claims(
     from orchestrator.report.frame import read_frame
     from orchestrator.store import read_store
 
+    check_store(store)
     found = judge(planned, read_frame(planned, read_store(store)), own)
     if as_json:
         print(json.dumps(show.as_json(planned, found), indent=2, allow_nan=False))
@@ -160,7 +165,11 @@ def sync(
     from orchestrator.plan import load_plan
 
     planned = load_plan(file, finder(data), weights(store, check=False))
+    from orchestrator.tracking.address import tracking_of
     from orchestrator.tracking.mirror import sync_sweep
+
+    check_store(store)
+    tracking = tracking_of(store, tracking)
 
     notes = sync_sweep(planned, store, tracking)
     if planned.gate is not None:

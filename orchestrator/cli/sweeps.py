@@ -38,6 +38,7 @@ from orchestrator.cli.options import (
     run_name,
     weights,
 )
+from orchestrator.cli.stores import check_store, show_known
 from orchestrator.errors import NormsweepError, UserError
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ def plan(
     asked = _asked(power, metric, reads_store=not no_state, is_alone=diff is None)
     planned = load_plan(file, finder(data), weights(store))
     own_claims(planned)
+    if not no_state:
+        check_store(store, reads=False)
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
@@ -183,10 +186,11 @@ def run(
     """Train what the store does not hold yet, then write the report. If run again, it continues."""
     from orchestrator.run.driver import drive
     from orchestrator.run.options import RunOptions
+    from orchestrator.tracking.address import tracking_of
 
     options = RunOptions(
         store=store,
-        tracking=tracking,
+        tracking=tracking_of(store, tracking),
         address=address,
         max_concurrent=max_concurrent,
         auto_gpus=auto_gpus,
@@ -201,6 +205,7 @@ def run(
     return drive(
         lambda: exit_code(lambda: _run(planned, options)),
         partial(close_open_attempts, planned, options),
+        settings=options,
     )
 
 
@@ -241,7 +246,9 @@ def print_end(ended: Ended, options: RunOptions) -> None:
     if ended.summary and not options.quiet:
         print(ended.summary, file=sys.stderr)
     if options.json_lines:
-        print(json.dumps({"event": "summary", **ended.counts}), flush=True)
+        from orchestrator.run.lines import json_line
+
+        print(json_line({"event": "summary", **ended.counts}), flush=True)
 
 
 def close_open_attempts(
@@ -260,7 +267,9 @@ def close_open_attempts(
 def status(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE_OR_JOB", help="A sweep file, or a job's or sweep's name."),
+        typer.Argument(
+            metavar="FILE_OR_JOB", help="A sweep file; a sweep's or trial's name; a job."
+        ),
     ],
     store: StoreUri = STORE,
     as_json: AsJson = False,
@@ -268,8 +277,10 @@ def status(
     context: Context = None,
     namespace: Namespace = NAMESPACE,
 ) -> int:
-    """Show how far a sweep is, from the store alone; given a job's name, what the job is doing."""
+    """Show how far a sweep or trial is, from the store alone; or what a job on a cluster does."""
     if not file.is_file() and file.suffix == "":
+        if context is None and show_known(store, str(file), as_json=as_json):
+            return 0
         from orchestrator.cluster.follow import show_job
         from orchestrator.cluster.kube import Kube
 
@@ -278,6 +289,7 @@ def status(
     from orchestrator.store.trials import damage_in_words, looks_at_plan
 
     planned = load_plan(file, finder(data), weights(store, check=False))
+    check_store(store)
     looks = looks_at_plan(store, planned)
     counts = show.counts(planned, {look.trial: look.state for look in looks.values()})
     damage = damage_in_words(looks.values())

@@ -21,6 +21,7 @@ from orchestrator.cli.options import (
     TrackingUri,
     data_roots,
 )
+from orchestrator.cli.stores import check_store
 from orchestrator.errors import UserError
 
 verbs = typer.Typer()
@@ -42,6 +43,7 @@ def export(
     """Write a finished trial's EMA weights and spec to one safetensors file."""
     from orchestrator.export import export_trial
 
+    check_store(store)
     export_trial(store, trial, to)
     return 0
 
@@ -132,11 +134,15 @@ def evaluate(
     )
     if Path(subject).suffix in (".yaml", ".yml"):
         from orchestrator.cli.evaluations import evaluate_sweep_file
+        from orchestrator.tracking.address import tracking_of
 
-        flags = (tracking, address, workers, auto_gpus)
+        check_store(store)
+        flags = (tracking_of(store, tracking), address, workers, auto_gpus)
         return evaluate_sweep_file(Path(subject), data, options, flags, quiet=quiet)
     if address is not None or auto_gpus is not None:
         raise UserError("--address and --auto-gpus are for a sweep file.")
+    if not Path(subject).is_file():
+        check_store(store)
     return evaluate_checkpoint(subject, replace(options, workers=workers or 1))
 
 

@@ -24,7 +24,7 @@ from trainers.spec import RunSpec
 
 MIB = 1 << 20
 MOST_EXCLUDED = 20  # points of one rule that `plan` lists; of more it says how many
-COUNTED = (
+COUNTED: tuple[State, ...] = (
     State.DONE,
     State.RUNNING,
     State.INTERRUPTED,

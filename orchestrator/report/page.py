@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.show import as_frame as claims_as_frame
 from orchestrator.report.columns import numbered
 from orchestrator.report.contents import Report, build
+from orchestrator.report.crops import scenes
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.paper import beside
 from orchestrator.report.sections import sections
@@ -93,7 +94,8 @@ def write_report(
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame
-    files = render(build(plan, frame, datetime.now(UTC), own), all_traces=all_traces)
+    report = replace(build(plan, frame, datetime.now(UTC), own), scenes=scenes(frame, store))
+    files = render(report, all_traces=all_traces)
     if out is not None:
         write_files(files, out)
     else:

@@ -34,6 +34,7 @@ LINES = (
     Line("claims", "Claims", "Claims"),
     Line("short", "In short", ""),
     Line("quality", "Quality", "Quality"),
+    Line("crops", "Restored crops", "Crops"),
     Line("sweeps", "Between the sweeps", "Sweeps"),
     Line("precision", "Low precision", "Precision"),
     Line("tiles", "Tiles", "Tiles"),
