@@ -18,7 +18,7 @@ from orchestrator.plan.draft import Draft, read_draft
 from orchestrator.plan.fit import sharing_problems
 from orchestrator.plan.gate import Gate, GatePlan
 from orchestrator.plan.gate_names import Baselines, GateReader, Norms, gate_warnings, resolved
-from orchestrator.plan.grid import Excluded, Grid
+from orchestrator.plan.grid import Excluded, Grid, Point
 from orchestrator.plan.identity import why_missing
 from orchestrator.plan.initial import Initial, InitialFinder, Starts
 from orchestrator.plan.placement import Placements
@@ -135,21 +135,7 @@ class _Expansion:
                 self._problem(("observe", "probes", i), why)
         self.grid.check_size()
         kept, excluded = self.grid.points()
-        self.sets = DataSets(
-            self.sweep.data,
-            {point.labels["task"]: task_of(point) for point in kept},
-            self.find,
-            self._problem,
-            tasks_at={point.labels["task"]: point.values["task"].location for point in kept},
-            places=self.source.positions,
-        )
-        self.cells = Cells(
-            self.draft,
-            self._problem,
-            sets=self.sets,
-            starts=self.starts,
-            placements=self.placements,
-        )
+        self._look_for_sets(kept)
         trials: dict[str, Trial] = {}
         folded: list[Folded] = []
         for point in kept:
@@ -186,6 +172,24 @@ class _Expansion:
             claims,
             gate,
             self.sets.checksums,
+        )
+
+    def _look_for_sets(self, points: Collection[Point]) -> None:
+        """Find the data sets of the tasks of these points, on which their trials depend."""
+        self.sets = DataSets(
+            self.sweep.data,
+            {point.labels["task"]: task_of(point) for point in points},
+            self.find,
+            self._problem,
+            tasks_at={point.labels["task"]: point.values["task"].location for point in points},
+            places=self.source.positions,
+        )
+        self.cells = Cells(
+            self.draft,
+            self._problem,
+            sets=self.sets,
+            starts=self.starts,
+            placements=self.placements,
         )
 
     def _gate(
