@@ -14,9 +14,9 @@ from trainers import checkpoint
 from trainers.data.images import NamedImage
 from trainers.ema import Ema
 from trainers.engine import Engine
-from trainers.evaluate import evaluate, means
+from trainers.evaluate import Score, evaluate, means, score_inputs
 from trainers.guard import Guard
-from trainers.journal import encoded
+from trainers.journal import encoded_scores
 from trainers.kernels import tf32
 from trainers.probes.base import Probe, ProbeBatch
 from trainers.probes.files import arrays_every
@@ -142,22 +142,29 @@ class Trial:
             self._recorder.observation(self.done, name, observed[name], arrays=arrays)
 
     def evaluate(self) -> None:
-        """Score the EMA weights on the benchmarks, whose images are dealt out over the ranks."""
+        """Score the EMA weights on the benchmarks, whose images are dealt out over the ranks.
+
+        At step 0 the degraded inputs are scored as well, for comparison.
+        """
         engine, task = self._engine, self._task
         mine = slice(engine.rank, None, engine.world_size)
         for name, images in self._benchmarks.items():
             # The average is not under autocast: scores are float32 whatever a trial is trained in.
             part = evaluate(self._ema.network, task, images, engine.device, index_slice=mine)
-            scores = [score for part in engine.gather_objects(part) for score in part]
+            scores = self._of_all_ranks(part)
             values = {f"val/{name}/{metric}": value for metric, value in means(scores).items()}
             self._recorder.metrics(self.done, values)
-            of_images = [
-                {key: encoded(v) if isinstance(v, float) else v for key, v in score.items()}
-                for score in sorted(scores, key=lambda score: score["name"])
-            ]
-            self._recorder.event(
-                self.done, "scores", set=name, **task.how_scored(), images=of_images
-            )
+            self._record_scores("scores", name, scores)
+            if self.done == 0:
+                inputs = score_inputs(task, images, index_slice=mine)
+                self._record_scores("input_scores", name, self._of_all_ranks(inputs))
+
+    def _of_all_ranks(self, part: list[Score]) -> list[Score]:
+        return [score for part in self._engine.gather_objects(part) for score in part]
+
+    def _record_scores(self, event: str, name: str, scores: Sequence[Score]) -> None:
+        how = self._task.how_scored()
+        self._recorder.event(self.done, event, set=name, **how, images=encoded_scores(scores))
 
     def checkpoint(self) -> None:
         name = self._engine.save(

@@ -1,4 +1,4 @@
-"""The verbs of a cluster: submit, list, logs, cancel."""
+"""The verbs of a cluster: submit, list, cancel. `logs` is also one of the store's."""
 
 from __future__ import annotations
 
@@ -132,22 +132,6 @@ def list_(context: Context = None, namespace: Namespace = NAMESPACE) -> int:
     from orchestrator.cluster.kube import Kube
 
     return list_jobs(Kube(context, namespace))
-
-
-@verbs.command(rich_help_panel=PANEL)
-def logs(
-    job: JobName,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Keep printing until the job ends.")
-    ] = False,
-    context: Context = None,
-    namespace: Namespace = NAMESPACE,
-) -> int:
-    """Print the output of a sweep on a cluster."""
-    from orchestrator.cluster.follow import show_log
-    from orchestrator.cluster.kube import Kube
-
-    return show_log(Kube(context, namespace), job, follow=follow)
 
 
 @verbs.command(rich_help_panel=PANEL)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from orchestrator.report.power.ask import Power, Question
     from orchestrator.run.options import RunOptions
     from orchestrator.run.runner import Ended
+    from orchestrator.trials.why import Changed
 
 verbs = typer.Typer()
 
@@ -109,23 +110,30 @@ def plan(
         return 0
     states: dict[str, State] = {}
     damage: list[str] = []
+    changed: list[Changed] = []
     if not no_state:
+        from orchestrator.store import read_store
         from orchestrator.store.trials import damage_in_words, looks_at_plan
+        from orchestrator.trials import why
 
         looks = looks_at_plan(store, planned)
         states = {look.trial: look.state for look in looks.values()}
         damage = damage_in_words(looks.values())
+        changed = why.changed(read_store(store), planned, states)
     here = gpus.of_this_machine()
     answers = None if asked is None else _power(planned, store, here, asked)
     if as_json:
         document = {**show.as_json(planned, states, here), "damage": damage}
+        if changed:
+            document["changed"] = why.as_json(changed)
         if answers is not None:
             from orchestrator.report.power.show import as_json as power_as_json
 
             document["power"] = power_as_json(answers)
         print(json.dumps(document, indent=2))
     else:
-        print("\n".join([show.as_text(planned, states, here), *damage]))
+        reasons = why.as_text(changed) if changed else []
+        print("\n".join([show.as_text(planned, states, here), *reasons, *damage]))
         if answers is not None:
             from orchestrator.report.power.show import as_text as power_as_text
 
@@ -218,7 +226,7 @@ def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
         from orchestrator.run.runner import run_sweep
 
         ended = run_sweep(plan, options)
-        _print_end(ended, options)
+        print_end(ended, options)
         signals.check()  # raises after a signal: an interrupted job must not record an outcome
         return ended
 
@@ -229,7 +237,7 @@ def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
     return run_for_job(options.job, options.store, train)
 
 
-def _print_end(ended: Ended, options: RunOptions) -> None:
+def print_end(ended: Ended, options: RunOptions) -> None:
     if ended.summary and not options.quiet:
         print(ended.summary, file=sys.stderr)
     if options.json_lines:

@@ -21,6 +21,7 @@ from orchestrator.plan.show import trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.store import read_store
 from orchestrator.store.base import Store
+from orchestrator.store.finding import find_trial
 from orchestrator.store.jobs import read_outcome
 from orchestrator.store.names import trials_of_sweep
 from orchestrator.store.trials import glances_at, looks_at
@@ -214,6 +215,26 @@ def show_log(kube: Kube, given: str, *, follow: bool) -> int:
     for line in log_lines(kube, find_job(kube, given), follow=follow):
         print(line, flush=True)
     return 0
+
+
+def store_of_trial(kube: Kube, given: str, trial: str) -> tuple[Store, str]:
+    """The store of a job as seen from here, and the id of the trial of it that `trial` means.
+
+    Raises UserError for a trial that the job does not have, EnvironmentProblem for a store that is
+    out of reach.
+    """
+    job = find_job(kube, given)
+    ids = _trials_of(job)
+    store = read_store(job_state(kube, job).store)
+    found = [trial_id for trial_id in ids if trial_id.startswith(trial)]
+    if len(found) != 1:
+        found = [find_trial(store, trial)]
+    if found[0] not in ids:
+        raise UserError(
+            f"--trial {trial}: the job {job['metadata']['name']} does not have this trial. "
+            f"It has {trials_in_words(len(ids))}: {', '.join(ids[:5])}{', ...' * (len(ids) > 5)}."
+        )
+    return store, found[0]
 
 
 def cancel(kube: Kube, given: str, *, remove_finished: bool = False) -> int:

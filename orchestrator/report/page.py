@@ -6,7 +6,9 @@
     claims.csv, table.csv, differences.csv, components.csv
     traces.csv, growth.csv, correlation.csv, trials.csv
     probes.csv                     what other probes measured, if there are any
+    drops.csv                      what low precisions and tiles cost, if it was measured
     images.csv                     the scores of single images, if there are any
+    inputs.csv                     the scores of the degraded inputs, if they are recorded
     paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
@@ -31,8 +33,10 @@ from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
 from orchestrator.report import (
+    drops,
     families,
     growth_tables,
+    inputs,
     latex,
     observations,
     spreads,
@@ -74,6 +78,7 @@ def write_report(
     frame: Frame | None = None,
     own: tuple[Claim, ...] | None = None,
     all_traces: bool = False,
+    prefix: str = "",
 ) -> Written:
     """Write a report on what the store holds now.
 
@@ -81,7 +86,8 @@ def write_report(
     files also become artifacts in the sweep's MLflow experiment, if a trial has begun and the
     address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
     store holds, if it has just been read. `own`: the user's claims; by default those of the file
-    that the sweep names. `all_traces`: write every point to traces.csv, however many they are.
+    that the sweep names. `prefix`: another place in the store. `all_traces`: write every point to
+    traces.csv, however many they are.
 
     Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """
@@ -91,10 +97,10 @@ def write_report(
     if out is not None:
         write_files(files, out)
     else:
-        put_files(files, store_uri, _prefix(plan))
+        put_files(files, store_uri, prefix or _prefix(plan))
     if tracking_uri is not None and frame.attempts and is_there(tracking_uri):
         _log(plan, tracking_uri, files)
-    return Written(f"{out or f'{store.uri}/{_prefix(plan)}'}/index.html", files)
+    return Written(f"{out or f'{store.uri}/{prefix or _prefix(plan)}'}/index.html", files)
 
 
 def _prefix(plan: Plan) -> str:
@@ -198,6 +204,8 @@ def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "trials.csv": trials.drop(columns=["evaluate"]),
         **probes,
         **images,
+        **({"drops.csv": drops.as_frame(frame, report.drops)} if report.drops else {}),
+        **({"inputs.csv": inputs.as_frame(frame.inputs)} if frame.inputs else {}),
         **({"paper.csv": beside.as_frame(report.paper)} if report.paper else {}),
     }
 

@@ -65,11 +65,16 @@ class Death:
         return f"The driver of this run {how}"
 
 
-def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
+def drive(
+    work: Callable[[], int],
+    close: Callable[[str, str], None],
+    at_signal: str = "saving checkpoints first",
+) -> int:
     """Run `work()` in a child process, where it must not raise, and return its exit code.
 
     `close(kind, message)` is called in this process if the child ended before it had closed its
-    trials' attempts. Raises EnvironmentProblem if the child died, Interrupted if a signal ended it.
+    trials' attempts. `at_signal` says what the child does when a signal comes. Raises
+    EnvironmentProblem if the child died, Interrupted if a signal ended it.
     """
     # Blocked from before the fork, so that none is missed: `_wait` takes them by sigtimedwait.
     heard = {*signals.heeded(), signal.SIGCHLD}
@@ -82,7 +87,7 @@ def drive(work: Callable[[], int], close: Callable[[str, str], None]) -> int:
             os.close(said)
             _work(work, parent, says, log.fileno())
         os.close(says)
-        status, stopped_by = _wait(child, heard)
+        status, stopped_by = _wait(child, heard, at_signal)
         _end_all()
         with os.fdopen(said) as pipe:
             word = pipe.read()
@@ -141,7 +146,9 @@ def lost(cause: str) -> None:
     os._exit(EnvironmentProblem.exit_code)
 
 
-def _wait(child: int, heard: set[signal.Signals]) -> tuple[int, signal.Signals | None]:
+def _wait(
+    child: int, heard: set[signal.Signals], at_signal: str
+) -> tuple[int, signal.Signals | None]:
     """Wait for the child; returns its status, and the signal that this process got, if any.
 
     The child is killed if it takes too long to end, or if Ctrl-C comes after the first signal.
@@ -164,7 +171,7 @@ def _wait(child: int, heard: set[signal.Signals]) -> tuple[int, signal.Signals |
             stopped_by, since = signal.Signals(got.si_signo), time.monotonic()
             os.kill(child, signals.PASSED_ON)
             print(
-                f"{stopped_by.name}: saving checkpoints first. Ctrl-C ends it at once.",
+                f"{stopped_by.name}: {at_signal}. Ctrl-C ends it at once.",
                 file=sys.stderr,
             )
 

@@ -87,11 +87,17 @@ class Trace:
 
 @dataclass(frozen=True)
 class SeedGrowth:
-    """One trial: log10 of m(end) / m(0), and the slope over the last half. Both may be infinite."""
+    """One trial: log10 of m(end) / m(0), and the slope over the last half. Both may be infinite.
+
+    `start` and `end` are m(0) and m(end), infinite if the trial diverged; None where there is no
+    growth.
+    """
 
     seed: int
     log10_growth: float | Unknown
     slope: float | Unknown
+    start: float | None = None
+    end: float | None = None
 
     @property
     def diverged(self) -> bool:
@@ -151,7 +157,8 @@ def _of_seed(trace: Trace, end: int) -> SeedGrowth:
         first = None
     gone = trace.diverged_at is not None and trace.diverged_at <= end
     if gone or math.inf in curve.values():
-        return SeedGrowth(trace.seed, first or math.inf, math.inf)
+        ends = (None, None) if first else (start, math.inf)
+        return SeedGrowth(trace.seed, first or math.inf, math.inf, *ends)
     if end not in curve:
         last = f"ends at step {max(curve)}" if curve else "is empty"
         early = Unknown(f"its trace {last}, not at {end}")
@@ -159,7 +166,9 @@ def _of_seed(trace: Trace, end: int) -> SeedGrowth:
     slope = _slope(curve, end)
     if first is None and curve[end] <= 0:
         first = Unknown("a mean square of 0 has no logarithm")
-    return SeedGrowth(trace.seed, first or math.log10(curve[end] / curve[0]), slope)
+    if first is not None:
+        return SeedGrowth(trace.seed, first, slope)
+    return SeedGrowth(trace.seed, math.log10(curve[end] / curve[0]), slope, start, curve[end])
 
 
 def _slope(curve: dict[int, float], end: int) -> float | Unknown:

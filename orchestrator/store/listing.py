@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.store.arrays import ArrayFile, arrays_among
-from orchestrator.store.attempts import numbers_among
+from orchestrator.store.attempts import RETRY, attempt_key, numbers_among
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import Folder, folders_among
 from orchestrator.store.journals import Segment, segments_among
@@ -39,6 +39,11 @@ class Listing:
     @property
     def has_result(self) -> bool:
         return f"trials/{self.trial}/result.json" in self.records
+
+    @property
+    def is_retried(self) -> bool:
+        """Whether `normsweep retry` has opened the trial again since its newest attempt ended."""
+        return attempt_key(self.trial, self.newest, RETRY) in self.records
 
     @property
     def step(self) -> int:

@@ -35,7 +35,8 @@ from orchestrator.store.attempts import (
 )
 from orchestrator.store.base import KEY, Store
 from orchestrator.store.checkpoints import damaged_checkpoints
-from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader
+from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader, Segment
+from orchestrator.store.lines import Line
 from orchestrator.store.listing import Listing, listed
 from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_record
 from orchestrator.store.results import check_result, result_key
@@ -117,13 +118,16 @@ def glance(
         heard = heard or is_alive(store, listing.trial, newest)
     damaged = (failure,) if isinstance(failure, Damaged) else ()
     said = failure if isinstance(failure, dict) else None
-    return replace(look, state=_open_state(newest, said, heard), failure=said, damaged=damaged)
+    state = _open_state(listing, said, heard)
+    return replace(look, state=state, failure=said, damaged=damaged)
 
 
-def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
+def _open_state(listing: Listing, failure: Record | None, is_heard: bool) -> State:
     """The state of a trial without a result, judged by its newest attempt."""
-    if newest == 0:
+    if listing.newest == 0:
         return State.PENDING
+    if listing.is_retried:
+        return State.INTERRUPTED
     if failure is None:
         return State.RUNNING if is_heard else State.INTERRUPTED
     if not failure["final"]:
@@ -133,7 +137,7 @@ def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
 
 def look_at(store: Store, trial_id: str, *, verify: bool = False) -> Look:
     """Look at everything the store has of a trial; `verify` also reads its checkpoints through."""
-    return _read_twice(store, trial_id, verify, _pass_lines)[0]
+    return _read_twice(store, trial_id, verify, _lines)[0]
 
 
 def read_trial(
@@ -149,15 +153,22 @@ def read_trial(
     return look, Points.of(columns)
 
 
-def _pass_lines(reader: JournalReader, listing: Listing) -> None:
-    for _ in reader.new_lines(listing.segments, may_wait=False):
-        pass
+Journals = list[tuple[Segment, Sequence[Line]]]
+
+
+def _lines(reader: JournalReader, listing: Listing) -> Journals:
+    return list(reader.new_lines(listing.segments, may_wait=False))
 
 
 def _in_columns(reader: JournalReader, listing: Listing) -> list[tuple[int, Columns]]:
     """The lines of each segment with its attempt."""
     found = reader.new_columns(listing.segments, listing.copies)
     return [(segment.attempt, columns) for segment, columns in found]
+
+
+def read_journals(store: Store, trial_id: str) -> tuple[Look, Journals]:
+    """A full look at a trial, and the lines of its journals in the order of its attempts."""
+    return _read_twice(store, trial_id, False, _lines)
 
 
 def _read_twice(
@@ -184,7 +195,7 @@ def _read_twice(
 def _read(
     store: Store, listing: Listing, verify: bool, read: Callable[[JournalReader, Listing], J]
 ) -> tuple[Look, J, list[Event]]:
-    trial_id, newest = listing.trial, listing.newest
+    trial_id = listing.trial
     events: list[Event] = []
     reader = JournalReader(store, events)
     journals = read(reader, listing)
@@ -216,7 +227,7 @@ def _read(
     )
     last = attempts[-1] if attempts else _AttemptFiles()
     failure = last.failure if isinstance(last.failure, dict) else None
-    state = _open_state(newest, failure, is_recent(last.alive, last.record))
+    state = _open_state(listing, failure, is_recent(last.alive, last.record))
     if isinstance(result, dict):
         state = State.of_outcome(result["outcome"])
     return (

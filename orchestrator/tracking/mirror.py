@@ -29,6 +29,7 @@ from orchestrator.store.trials import Look, glance
 from orchestrator.tracking import open_tracker
 from orchestrator.tracking.base import Run, RunStatus, TrackingUnavailable
 from orchestrator.tracking.described import columns_of, data_of, params_of, values_of
+from orchestrator.tracking.evaluations import send_evaluations, sent_evaluations
 
 STATUS: dict[State, RunStatus] = {
     State.DONE: "FINISHED",
@@ -100,6 +101,18 @@ class Mirror:
     def link(self) -> str | None:
         """A page that shows the runs, if something serves them now."""
         return self._tracker.link()
+
+    def send_evaluations(self, store: Store, trials: Iterable[Trial]) -> None:
+        """Send what `normsweep evaluate` has kept of these trials and was not sent yet.
+
+        A trial that has no run gets none here: `sync` makes it.
+        """
+        with self._looking_again():
+            self._open()
+            for trial in trials:
+                if (run := self._runs.get(trial.id)) is not None:
+                    keys = listed(store, trial.id).evaluations
+                    send_evaluations(self._tracker, run.id, run.evaluations, store, keys)
 
     def log_report(self, files: Mapping[str, str]) -> None:
         """Send the report's files, by name."""
@@ -283,6 +296,7 @@ class _Mirrored:
             if name.startswith(ARRAYS)
         }
         self.result = run.tags.get(RESULT, "")
+        self.evaluations = sent_evaluations(run.tags)
         self.is_over = False
         self.reader: JournalReader | None = None
 
@@ -303,5 +317,7 @@ def _cursor(tag: str) -> tuple[int, int]:
 def sync_sweep(plan: Plan, store_uri: str, tracking_uri: str) -> list[str]:
     """Bring the tracker up to date with the store; return notes on what had to be restored."""
     mirror = Mirror(tracking_uri, plan)
-    mirror.sync(read_store(store_uri), plan.trials)
+    store = read_store(store_uri)
+    mirror.sync(store, plan.trials)
+    mirror.send_evaluations(store, plan.trials)
     return mirror.notes

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from orchestrator.errors import UserError
-from orchestrator.evaluate import EvaluateOptions, Job, _files_of, _scores, evaluate_checkpoint
+from orchestrator.evaluate import EvaluateOptions, Job, _scores, evaluate_checkpoint
 from orchestrator.export import export_trial
 from orchestrator.plan import load_plan
+from orchestrator.restored import _files_of
 from orchestrator.store.records import CHECKSUM, EVALUATION, checked_record
 from tests.sweeps import normsweep, run, write_sweep
 from trainers.build import build_benchmark, build_model
@@ -88,6 +89,9 @@ def test_scores_are_those_of_the_end_of_training(trained: Path, trial: str) -> N
     afterwards = results(trained, trial)["fp32"]
     assert afterwards["images"] == in_training["images"]
     assert [image["name"] for image in afterwards["images"]] == ["chelsea.png", "coffee.png"]
+    (inputs,) = [line for line in lines if line.get("event") == "input_scores"]
+    assert (inputs["step"], inputs["border_px"]) == (0, in_training["border_px"])
+    assert afterwards["input_images"] == inputs["images"]
     for metric in ("psnr", "ssim"):
         mean = np.mean([image[metric] for image in afterwards["images"]])
         assert afterwards[metric] == pytest.approx(mean, rel=1e-12)
