@@ -235,8 +235,9 @@ NORMS = Catalog(
 
 # Facts of a task: `patch_size_px` is the default side of a training patch on the LQ side. `scored`
 # is for the report and the documentation, and `input` names the degraded image there. `pairs` says
-# that a set's images come with their LQ. The other tasks make theirs, but `sr` with
-# `lr_mode: given` reads what lies beside a set (trainers.data.given).
+# that a set's images come with their LQ, and `without_pairs` which task is like it and makes them.
+# The other tasks make theirs, but `sr` with `lr_mode: given` reads what lies beside a set
+# (trainers.data.given).
 TASKS = Catalog(
     "task",
     entry(
@@ -280,6 +281,7 @@ TASKS = Catalog(
             "input": "rainy",
             "scored": "deraining: Y channel of BT.601, no border; the set's own pairs",
             "pairs": True,
+            "without_pairs": "derain_synthetic",
         },
     ),
     entry(

@@ -29,6 +29,11 @@ class Recorder:
         if self._journal is not None:
             self._journal.metrics(step, values)
 
+    def machine(self, step: int, values: Mapping[str, float]) -> None:
+        """Record what the machine is doing, which is no part of a result."""
+        if self._journal is not None:
+            self._journal.metrics(step, values)
+
     def observation(
         self, step: int, probe: str, observation: Observation, *, arrays: bool = True
     ) -> None:

@@ -24,6 +24,7 @@ from trainers.probes.files import arrays_every
 from trainers.recorder import Recorder
 from trainers.spec import RunSpec
 from trainers.steps import Steps, learning_rate
+from trainers.system import Machine
 from trainers.tasks.base import Task
 
 KEPT_CHECKPOINTS = 2  # should the newest be damaged, training continues from the one before
@@ -65,6 +66,7 @@ class Trial:
         done: int,
         guard: Guard,
         recorder: Recorder,
+        machine: Machine | None,
         probe_batch: ProbeBatch,
         probes: Mapping[str, Callable[[nn.Module], Probe]],
         task: Task,
@@ -78,6 +80,7 @@ class Trial:
         self._ema = ema
         self._steps = steps
         self._recorder = recorder
+        self._machine = machine  # of rank 0, which records
         self._probe_batch = probe_batch
         self._probes = probes
         self._task = task
@@ -105,6 +108,11 @@ class Trial:
         self._pace.add(time.monotonic() - started)
         self.guard.check_loss(self._loss, overflowed=self._engine.overflowed)
         return asked_share > 0
+
+    def watch(self) -> None:
+        """Record what the machine is doing, if that is due."""
+        if self._machine is not None and (values := self._machine.due()):
+            self._recorder.machine(self.done, values)
 
     def log(self) -> None:
         """Record the loss of the last step, with learning rate, pace and gradients."""

@@ -24,6 +24,7 @@ from orchestrator.cli.options import (
     own_claims,
     weights,
 )
+from orchestrator.cli.stores import check_store
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def report(
     from orchestrator.plan import load_plan
 
     stores = _stores(files, store)
+    for where in dict.fromkeys(stores):
+        check_store(where)
     plans = [
         load_plan(file, finder(data), weights(where, check=False))
         for file, where in zip(files, stores, strict=True)
@@ -77,11 +80,12 @@ def report(
     own = tuple(dict.fromkeys(claim for plan in plans for claim in own_claims(plan, claims)))
     planned, frame, prefix = _read(plans, stores)
     from orchestrator.report.page import write_files, write_report
+    from orchestrator.tracking.address import tracking_of
 
     written = write_report(
         planned,
         stores[0],
-        None if prefix else tracking,
+        None if prefix else tracking_of(stores[0], tracking),
         out,
         frame=frame,
         own=own,
@@ -157,6 +161,7 @@ def claims(
     from orchestrator.report.frame import read_frame
     from orchestrator.store import read_store
 
+    check_store(store)
     found = judge(planned, read_frame(planned, read_store(store)), own)
     if as_json:
         print(json.dumps(show.as_json(planned, found), indent=2, allow_nan=False))
@@ -173,7 +178,11 @@ def sync(
     from orchestrator.plan import load_plan
 
     planned = load_plan(file, finder(data), weights(store, check=False))
+    from orchestrator.tracking.address import tracking_of
     from orchestrator.tracking.mirror import sync_sweep
+
+    check_store(store)
+    tracking = tracking_of(store, tracking)
 
     notes = sync_sweep(planned, store, tracking)
     if planned.gate is not None:

@@ -38,6 +38,7 @@ from orchestrator.cli.options import (
     run_name,
     weights,
 )
+from orchestrator.cli.stores import check_store, show_known
 from orchestrator.errors import NormsweepError, UserError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from orchestrator.report.power.ask import Power, Question
     from orchestrator.run.options import RunOptions
     from orchestrator.run.runner import Ended
+    from orchestrator.trials.why import Changed
 
 verbs = typer.Typer()
 
@@ -104,28 +106,37 @@ def plan(
     asked = _asked(power, metric, reads_store=not no_state, is_alone=diff is None)
     planned = load_plan(file, finder(data), weights(store))
     own_claims(planned)
+    if not no_state:
+        check_store(store, reads=False)
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
     states: dict[str, State] = {}
     damage: list[str] = []
+    changed: list[Changed] = []
     if not no_state:
+        from orchestrator.store import read_store
         from orchestrator.store.trials import damage_in_words, looks_at_plan
+        from orchestrator.trials import why
 
         looks = looks_at_plan(store, planned)
         states = {look.trial: look.state for look in looks.values()}
         damage = damage_in_words(looks.values())
+        changed = why.changed(read_store(store), planned, states)
     here = gpus.of_this_machine()
     answers = None if asked is None else _power(planned, store, here, asked)
     if as_json:
         document = {**show.as_json(planned, states, here), "damage": damage}
+        if changed:
+            document["changed"] = why.as_json(changed)
         if answers is not None:
             from orchestrator.report.power.show import as_json as power_as_json
 
             document["power"] = power_as_json(answers)
         print(json.dumps(document, indent=2))
     else:
-        print("\n".join([show.as_text(planned, states, here), *damage]))
+        reasons = why.as_text(changed) if changed else []
+        print("\n".join([show.as_text(planned, states, here), *reasons, *damage]))
         if answers is not None:
             from orchestrator.report.power.show import as_text as power_as_text
 
@@ -175,10 +186,11 @@ def run(
     """Train what the store does not hold yet, then write the report. If run again, it continues."""
     from orchestrator.run.driver import drive
     from orchestrator.run.options import RunOptions
+    from orchestrator.tracking.address import tracking_of
 
     options = RunOptions(
         store=store,
-        tracking=tracking,
+        tracking=tracking_of(store, tracking),
         address=address,
         max_concurrent=max_concurrent,
         auto_gpus=auto_gpus,
@@ -193,6 +205,7 @@ def run(
     return drive(
         lambda: exit_code(lambda: _run(planned, options)),
         partial(close_open_attempts, planned, options),
+        settings=options,
     )
 
 
@@ -218,7 +231,7 @@ def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
         from orchestrator.run.runner import run_sweep
 
         ended = run_sweep(plan, options)
-        _print_end(ended, options)
+        print_end(ended, options)
         signals.check()  # raises after a signal: an interrupted job must not record an outcome
         return ended
 
@@ -229,11 +242,13 @@ def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
     return run_for_job(options.job, options.store, train)
 
 
-def _print_end(ended: Ended, options: RunOptions) -> None:
+def print_end(ended: Ended, options: RunOptions) -> None:
     if ended.summary and not options.quiet:
         print(ended.summary, file=sys.stderr)
     if options.json_lines:
-        print(json.dumps({"event": "summary", **ended.counts}), flush=True)
+        from orchestrator.run.lines import json_line
+
+        print(json_line({"event": "summary", **ended.counts}), flush=True)
 
 
 def close_open_attempts(
@@ -252,7 +267,9 @@ def close_open_attempts(
 def status(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE_OR_JOB", help="A sweep file, or a job's or sweep's name."),
+        typer.Argument(
+            metavar="FILE_OR_JOB", help="A sweep file; a sweep's or trial's name; a job."
+        ),
     ],
     store: StoreUri = STORE,
     as_json: AsJson = False,
@@ -260,8 +277,10 @@ def status(
     context: Context = None,
     namespace: Namespace = NAMESPACE,
 ) -> int:
-    """Show how far a sweep is, from the store alone; given a job's name, what the job is doing."""
+    """Show how far a sweep or trial is, from the store alone; or what a job on a cluster does."""
     if not file.is_file() and file.suffix == "":
+        if context is None and show_known(store, str(file), as_json=as_json):
+            return 0
         from orchestrator.cluster.follow import show_job
         from orchestrator.cluster.kube import Kube
 
@@ -270,6 +289,7 @@ def status(
     from orchestrator.store.trials import damage_in_words, looks_at_plan
 
     planned = load_plan(file, finder(data), weights(store, check=False))
+    check_store(store)
     looks = looks_at_plan(store, planned)
     counts = show.counts(planned, {look.trial: look.state for look in looks.values()})
     damage = damage_in_words(looks.values())

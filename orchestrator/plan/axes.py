@@ -6,7 +6,7 @@ keeps trials that differ in any other axis apart, and relates divergence to a `s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, get_origin
@@ -205,12 +205,12 @@ def axes_named(names: Iterable[str]) -> tuple[Axis, ...]:
     return tuple(axis for axis in every if axis.is_always or axis.name in named)
 
 
-def trial_name(labels: Mapping[str, Any]) -> str:
-    """A trial's name, such as `i_ln sr_x2 w24 d2 swinir-tiny s0`.
+def trial_name(labels: Mapping[str, Any], only: Collection[str] | None = None) -> str:
+    """A trial's name, such as `i_ln sr_x2 w24 d2 swinir-tiny s0`; with `only`, of these axes.
 
     What differs most between trials comes first, for narrow columns.
     """
-    axes = axes_named(labels)
+    axes = [axis for axis in axes_named(labels) if only is None or axis.name in only]
     ordered = sorted(axes, key=lambda axis: (axis.name != COMPARED, NAME_ORDER.index(axis.role)))
     return " ".join(axis.brief(labels[axis.name]) for axis in ordered)
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from orchestrator.plan.states import State
 from orchestrator.report.frame import Frame, in_words, parts, records
@@ -202,8 +203,18 @@ def why_missing(row: Mapping[str, Any], asked: str = "") -> str:
     return f"done, not evaluated{asked}"
 
 
-def facts_of(frame: Frame, trial: str) -> dict[str, str]:
+_facts: WeakKeyDictionary[Frame, dict[str, Mapping[str, str]]] = WeakKeyDictionary()
+
+
+def facts_of(frame: Frame, trial: str) -> Mapping[str, str]:
     """What a trial was trained with, by name; values are texts, several of them in one."""
+    known = _facts.setdefault(frame, {})  # a trial is asked about by every claim
+    if trial not in known:
+        known[trial] = _facts_of(frame, trial)
+    return known[trial]
+
+
+def _facts_of(frame: Frame, trial: str) -> dict[str, str]:
     facts: dict[str, list[str]] = {}
     for spec in frame.recorded.get(trial, ()):
         for name, value in _fields(spec):

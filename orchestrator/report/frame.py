@@ -10,10 +10,10 @@ first counts, as for tracking (`orchestrator.store.journals.JournalReader`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
-from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -127,16 +127,34 @@ class Frame:
         """The points of the metrics that are wanted: a part, if they are millions."""
         metric, names = numbered(self.points["metric"])
         among = np.array([wanted(name) for name in names], dtype=bool)
-        return self.points.take(np.flatnonzero(among[metric]))
+        taken = _taken.setdefault(self, {})
+        if among.tobytes() not in taken:
+            taken[among.tobytes()] = self.points.take(np.flatnonzero(among[metric]))
+        return taken[among.tobytes()]
 
     def evaluation_sets(self) -> list[str]:
         """The evaluation sets of all trials, in file order."""
         return list(dict.fromkeys(name for names in self.trials["evaluate"] for name in names))
 
+    def sets_by_task(self, scored: Iterable[tuple[str, str]] = ()) -> dict[str, set[str]]:
+        """The evaluation sets of each task, in file order, and those `scored` (trial, set)."""
+        tasks = dict(zip(self.trials["trial"], self.trials["task"], strict=True))
+        found: dict[str, set[str]] = {task: set() for task in self.names("task")}
+        for task, names in zip(self.trials["task"], self.trials["evaluate"], strict=True):
+            found[task] |= set(names)
+        for trial, name in scored:
+            found[tasks[trial]].add(name)
+        return found
+
     def states(self) -> dict[str, int]:
         """The number of trials in each state, ended ones first."""
         counts = self.trials["state"].value_counts()
         return {state.value: int(counts[state]) for state in State if state in counts}
+
+
+# The points of some metrics, by which ones: taking goes through all points. Not kept in the frame,
+# which a thread may be pickling.
+_taken: WeakKeyDictionary[Frame, dict[bytes, pd.DataFrame]] = WeakKeyDictionary()
 
 
 def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:

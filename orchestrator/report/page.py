@@ -27,6 +27,7 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+import scipy.stats  # noqa: F401 - takes a second, in which other processes read trials
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
@@ -56,9 +57,9 @@ from orchestrator.store import open_store, read_store
 from orchestrator.tracking import is_there
 from trainers.durable import write_aside
 
-# The training loop's notes on itself but for the loss: traces.csv has only the loss and what probes
-# and evaluations measured.
-UNTRACED = r"train/(?!loss$)"
+# The training loop's notes on itself but for the loss, and on its machine: traces.csv has only the
+# loss and what probes and evaluations measured.
+UNTRACED = r"train/(?!loss$)|system/"
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from orchestrator.errors import UserError
-from orchestrator.evaluate import EvaluateOptions, Job, _files_of, _scores, evaluate_checkpoint
+from orchestrator.evaluate import EvaluateOptions, Job, _scores, evaluate_checkpoint
 from orchestrator.export import export_trial
 from orchestrator.plan import load_plan
+from orchestrator.restored import _files_of
 from orchestrator.store.records import CHECKSUM, EVALUATION, checked_record
 from tests.sweeps import normsweep, run, write_sweep
 from trainers.build import build_benchmark, build_model
