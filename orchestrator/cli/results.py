@@ -82,7 +82,8 @@ def report(
         load_plan(file, finder(data), weights(where, check=False))
         for file, where in zip(files, stores, strict=True)
     ]
-    own = tuple(dict.fromkeys(claim for plan in plans for claim in own_claims(plan, claims)))
+    own = [claim for plan in plans for claim in own_claims(plan, claims)]
+    own = [claim for i, claim in enumerate(own) if claim not in own[:i]]
     planned, frame, prefix = _read(plans, stores)
     from orchestrator.report.page import write_files, write_report
     from orchestrator.tracking.address import tracking_of
@@ -93,7 +94,7 @@ def report(
         None if prefix else tracking_of(stores[0], tracking),
         out,
         frame=frame,
-        own=own,
+        own=tuple(own),
         all_traces=all_traces,
         prefix=prefix,
     )
