@@ -14,7 +14,7 @@ COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev
 IMAGE ?= $(TARGET):$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test campaign test-cluster chaos-cluster conformance generate check \
+.PHONY: help setup quickstart test campaign test-cluster chaos-cluster conformance generate check docs \
 	fmt lint types floors lengths image bench clean
 
 help: ## list the verbs
@@ -32,7 +32,7 @@ $(READY): pyproject.toml constraints.txt
 	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --no-build-isolation \
 		--constraint constraints.txt deepspeed
 	$(BIN)/python -m pip install --quiet --no-build-isolation \
-		--constraint constraints.txt --editable '.[s3,k8s,notify,dev]'
+		--constraint constraints.txt --editable '.[s3,k8s,notify,dev,docs]'
 	touch $@
 
 quickstart: $(READY) ## run a small sweep on this CPU with the embedded images, and write a report
@@ -63,7 +63,7 @@ generate: $(READY) ## rebuild docs/sweep-file.md, sweeps/schema.json and docs/ar
 	$(BIN)/python -m orchestrator.plan.docs
 	$(BIN)/python -m tests.drawing
 
-check: lint types floors lengths ## run what CI runs besides the tests
+check: lint types floors lengths docs ## run what CI runs besides the tests
 
 fmt: $(READY) ## format the code
 	$(BIN)/ruff format .
@@ -81,6 +81,9 @@ floors: $(READY) ## check who imports whom
 
 lengths: $(READY) ## check that modules and functions are short (lint checks complexity)
 	$(BIN)/python -m pytest --quiet tests/contract/test_lengths.py
+
+docs: $(READY) ## build the documentation into build/site; a broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 image: ## build the pods' image: make image BASE=... IMAGE=name:tag [TARGET=mlflow-server]
 	$(BUILDER) build --file k8s/Dockerfile --target $(TARGET) \

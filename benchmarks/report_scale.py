@@ -34,6 +34,8 @@ from numpy.typing import NDArray
 
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.store import FolderStore, attempts, checkpoints, folder, results
+from orchestrator.store.columns import Columns
+from orchestrator.store.lines import checked_lines
 from orchestrator.store.records import sealed
 
 SWEEP = """\
@@ -106,7 +108,7 @@ def journal(trial: Trial, values: NDArray[np.float64]) -> bytes:
 
 
 def write_trial(store: FolderStore, trial: Trial, number: int) -> None:
-    """An attempt, a checkpoint, the joined journal and the result."""
+    """An attempt, a checkpoint, the joined journal with its columns, and the result."""
     steps = trial.spec.training.steps
     diverged = number % EVERY == EVERY - 1
     values = curves(trial, steps + 1)[: steps // 2 if diverged else None]
@@ -126,6 +128,8 @@ def write_trial(store: FolderStore, trial: Trial, number: int) -> None:
     name = f"{0:010d}-{seq:010d}-{digest[:16]}.jsonl"
     segment = f"trials/{trial.id}/attempts/{attempt}/journal/{name}"
     store.put(segment, content)
+    columns = Columns.of(checked_lines(content)).to_bytes(digest)
+    store.put(f"{segment.removesuffix('.jsonl')}.columns", columns)
     step, weights = len(values) - (not diverged), b"weights"
     prefix = checkpoints.checkpoint_prefix(trial.id, step, attempt)
     store.put(f"{prefix}/ema.pt", weights)

@@ -17,8 +17,8 @@ from typing import Literal
 
 import psutil
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.errors import EnvironmentProblem, NormsweepError
 from orchestrator.objects import is_s3
@@ -45,7 +45,7 @@ UI_PORT = 5000
 ANSWER_DEADLINE_S = 5.0
 GIB = 2**30
 Verdict = Literal["ok", "note", "problem"]
-MARKS = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "problem": "[bold red]problem[/]"}
+STYLES = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
 @dataclass(frozen=True)
@@ -85,14 +85,14 @@ def _print(findings: Iterable[Finding]) -> int:
     details: list[str] = []
     for finding in findings:
         problems += finding.verdict == "problem"
-        table.add_row(
-            finding.subject, MARKS[finding.verdict], escape(finding.found), escape(finding.advice)
-        )
+        verdict = Text(finding.verdict, STYLES[finding.verdict])
+        found = (Text(text) for text in (finding.found, finding.advice))
+        table.add_row(Text(finding.subject), verdict, *found)
         details += finding.details
-    console = Console(soft_wrap=False, markup=True, highlight=False)
+    console = Console(soft_wrap=False, markup=False, emoji=False, highlight=False)
     console.print(table)
     for line in details:
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
     console.print(f"{problems} problem{'s' * (problems != 1)}." if problems else "Ready.")
     return problems
 

@@ -8,6 +8,7 @@ Whatever a user can cause ends in one of these; a traceback is our bug (exit cod
     |   |-- UnknownName, BadKnob       a name or a hyper-parameter that no catalogue has
     |   |-- BadSize                    a width or depth that a backbone cannot have
     |   |-- DatasetProblem             a data set that is missing or not what it should be
+    |   |-- UnknownTrial                no trial of the store has this id or name
     |   |-- InitialProblem             weights to start from that are missing or do not fit
     |   `-- NotThisNetwork             another network's weights (NotAllOfIt: they partly fit)
     |-- EnvironmentProblem         3   the machine, the cluster or a service

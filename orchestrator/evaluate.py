@@ -10,31 +10,32 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.datasets.roots import DataRoots
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.export import final_weights
+from orchestrator.plan.sets import as_taken, lacks_pairs
+from orchestrator.restored import saving
 from orchestrator.scores import print_scores
 from orchestrator.store import open_store, read_store
+from orchestrator.store.base import Store
 from orchestrator.store.results import write_evaluation
-from trainers.catalog import TASKS
 from trainers.data.cache import Cache, cache_root
-from trainers.data.given import given_scale, scale_of, with_given
+from trainers.data.given import given_scale, scale_of
 from trainers.data.manifests import DatasetProblem
 from trainers.spec import RunSpec
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trainers.data.images import Pixels
+    from trainers.data.images import NamedImage
     from trainers.evaluate import Score, Tiling
 
 ALL = "all"
@@ -83,16 +84,34 @@ class Job:
     @property
     def name(self) -> str:
         """The name of the result in the store, and of the folder of restored images."""
-        parts = [self.benchmark, self.precision]
-        if self.per_channel:
-            parts.append("per-channel")
-        if self.options.tile_px:
-            parts.append(f"tile-{self.options.tile_px}-{self.options.overlap_px}")
-        return "-".join(parts)
+        return result_name(self.benchmark, self.precision, self.options)
 
-    @property
-    def per_channel(self) -> bool:
-        return self.options.per_channel and self.precision.startswith("int")
+
+def result_name(benchmark: str, precision: str, options: EvaluateOptions) -> str:
+    """E.g. `Set5-int8-per-channel-tile-64-16`."""
+    parts = [benchmark, precision]
+    if is_per_channel(precision, options):
+        parts.append("per-channel")
+    if options.tile_px:
+        parts.append(f"tile-{options.tile_px}-{options.overlap_px}")
+    return "-".join(parts)
+
+
+def is_per_channel(precision: str, options: EvaluateOptions) -> bool:
+    return options.per_channel and precision.startswith("int")
+
+
+def how_run(precision: str, options: EvaluateOptions) -> dict[str, Any]:
+    """The fields of a result that say how the network was run."""
+    from trainers.precision import HALF, HALF_REVISION
+
+    return {
+        "precision": precision,
+        "half_revision": HALF_REVISION if precision in HALF else None,
+        "per_channel": is_per_channel(precision, options),
+        "tile_px": options.tile_px,
+        "overlap_px": options.overlap_px if options.tile_px else None,
+    }
 
 
 def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
@@ -101,8 +120,8 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
     Returns the exit code. Raises UserError for names that are unknown and choices that do not fit
     together, and EnvironmentProblem for files that cannot be read or written.
     """
-    precisions = _precisions(options)
-    subject = _fitting(_subject(given, options))
+    precisions = precisions_asked(options)
+    subject = fitting(_subject(given, options))
     benchmarks = options.benchmarks or subject.spec.observe.evaluate
     if not benchmarks:
         raise UserError(
@@ -110,19 +129,14 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
         )
     roots = DataRoots(options.data_roots)
     checksums = _checked_sets(subject.spec, benchmarks, roots)
-    cache = Cache(cache_root(_cache_in(options.store)))
+    cache = Cache(cache_root(cache_in(options.store)))
     # Fetched folders stay in the cache for as long as `cache` is alive.
     folders = roots.fetch(benchmarks, cache, given_scale(subject.spec.task))
     results = []
     for benchmark in dict.fromkeys(benchmarks):
         for precision in precisions:
             job = Job(subject.spec, subject.weights, benchmark, folders, precision, options)
-            result = {
-                "of": subject.name,
-                "step": subject.step,
-                "set_sha256": checksums[benchmark],
-                **_evaluated(job),
-            }
+            result = result_of(job, subject, checksums[benchmark])
             results.append(result)
             if subject.trial is not None:
                 _keep(options.store, subject.trial, job.name, result)
@@ -133,7 +147,7 @@ def evaluate_checkpoint(given: str, options: EvaluateOptions) -> int:
     return 0
 
 
-def _cache_in(store: str) -> Path | None:
+def cache_in(store: str) -> Path | None:
     """The cache beside a folder store that can be written; None means the user's cache."""
     is_ours = "://" not in store and os.access(store, os.W_OK)
     return Path(store) / "cache" if is_ours else None
@@ -147,7 +161,8 @@ def _keep(store_uri: str, trial: str, name: str, result: Mapping[str, Any]) -> N
         print(f"The result is not kept in the store. {error}", file=sys.stderr)
 
 
-def _precisions(options: EvaluateOptions) -> tuple[str, ...]:
+def precisions_asked(options: EvaluateOptions) -> tuple[str, ...]:
+    """The precisions, with `all` spelled out. Raises UserError for flags that do not fit."""
     from trainers.precision import BITS, PRECISIONS
 
     asked = PRECISIONS if ALL in options.precisions else tuple(dict.fromkeys(options.precisions))
@@ -183,18 +198,17 @@ def _subject(given: str, options: EvaluateOptions) -> Subject:
         step = metadata.get("step", "")
         name, at = metadata.get("trial") or path.name, int(step) if step.isdecimal() else None
         return Subject(spec, weights, name, at, None, str(path))
-    found = final_weights(read_store(options.store), given)
-    return Subject(
-        RunSpec.from_json(found.spec),
-        found.tensors,
-        found.trial,
-        found.step,
-        found.trial,
-        f"trial {found.trial}",
-    )
+    return trained_subject(read_store(options.store), given)
 
 
-def _fitting(subject: Subject) -> Subject:
+def trained_subject(store: Store, given: str) -> Subject:
+    """A completed trial's network. Raises what `final_weights` raises."""
+    found = final_weights(store, given)
+    spec, name = RunSpec.from_json(found.spec), found.trial
+    return Subject(spec, found.tensors, name, found.step, name, f"trial {name}")
+
+
+def fitting(subject: Subject) -> Subject:
     """The subject with the weights of the network that is built from it.
 
     Building it here, before any worker starts, turns weights that do not fit into a UserError.
@@ -210,20 +224,15 @@ def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) ->
 
     Raises one UserError that names every set that is missing or does not fit the task.
     """
-    problems, checksums, scale = [], {}, given_scale(spec.task)
+    problems, checksums = [], {}
     for name in benchmarks:
         try:
-            found = roots.find(name)
-            found = (
-                found.at_scale(scale_of(spec.task)) if scale is None else with_given(found, scale)
-            )
+            found = as_taken(roots.find(name), spec.task)
         except DatasetProblem as error:
             problems.append(str(error))
             continue
-        if TASKS[spec.task.name].facts.get("pairs") and not found.lq_files:
-            problems.append(
-                f"task {spec.task.name} needs pairs, input/ and target/, which {name!r} lacks"
-            )
+        if why := lacks_pairs(found, spec.task):
+            problems.append(why)
         checksums[name] = found.sha256
         for note in found.notes:
             print(note, file=sys.stderr)
@@ -232,12 +241,11 @@ def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) ->
     return checksums
 
 
-def _evaluated(job: Job) -> dict[str, Any]:
+def result_of(job: Job, subject: Subject, set_sha256: str) -> dict[str, Any]:
     """The result of one job, with its images dealt out to the workers."""
     from trainers.build import build_task
-    from trainers.evaluate import means
-    from trainers.journal import encoded
-    from trainers.precision import HALF, HALF_REVISION
+    from trainers.evaluate import means, score_inputs
+    from trainers.journal import encoded, encoded_scores
 
     workers = job.options.workers
     if workers == 1:
@@ -248,32 +256,39 @@ def _evaluated(job: Job) -> dict[str, Any]:
             parts = list(pool.map(_scores, [job] * workers, range(workers)))
     # Sorted, so that the result does not depend on the number of workers.
     scores = sorted((score for part in parts for score in part), key=lambda score: score["name"])
-    options = job.options
+    task = build_task(job.spec)
+    is_plain = job.precision == "fp32" and not job.options.tile_px
+    inputs = score_inputs(task, _images(job)) if is_plain else None
     return {
+        "of": subject.name,
+        "step": subject.step,
+        "set_sha256": set_sha256,
         "benchmark": job.benchmark,
-        "precision": job.precision,
-        "half_revision": HALF_REVISION if job.precision in HALF else None,
-        "per_channel": job.per_channel,
-        "tile_px": options.tile_px,
-        "overlap_px": options.overlap_px if options.tile_px else None,
+        **how_run(job.precision, job.options),
         "task": job.spec.task.model_dump(mode="json"),
-        **build_task(job.spec).how_scored(),
+        **task.how_scored(),
         **{metric: encoded(value) for metric, value in means(scores).items()},
-        "images": [
-            {k: encoded(v) if isinstance(v, float) else v for k, v in score.items()}
-            for score in scores
-        ],
+        "images": encoded_scores(scores),
+        **({} if inputs is None else {"input_images": encoded_scores(inputs)}),
         "versions": {
             name: version(name) for name in ("torch", "numpy", "scikit-image", "normsweep")
         },
     }
 
 
+def _images(job: Job) -> Sequence[NamedImage]:
+    from trainers.build import build_benchmark
+
+    task = job.spec.task
+    scales = {"scale": scale_of(task), "lr_scale": given_scale(task)}
+    return build_benchmark(job.benchmark, task.name, job.folders, **scales)
+
+
 def _scores(job: Job, worker: int) -> list[Score]:
     """The scores of this worker's share of the images."""
     import torch
 
-    from trainers.build import build_benchmark, build_task, build_trained
+    from trainers.build import build_task, build_trained
     from trainers.evaluate import Tiling, evaluate
     from trainers.kernels import choose_kernels
     from trainers.precision import at_precision
@@ -285,56 +300,16 @@ def _scores(job: Job, worker: int) -> list[Score]:
     device = torch.device("cuda", worker % cuda) if cuda else torch.device("cpu")
     choose_kernels(device)
     model = at_precision(
-        build_trained(job.spec, job.weights).to(device), job.precision, per_channel=job.per_channel
+        build_trained(job.spec, job.weights).to(device),
+        job.precision,
+        per_channel=is_per_channel(job.precision, options),
     )
-    task = job.spec.task
-    scales = {"scale": scale_of(task), "lr_scale": given_scale(task)}
-    images = build_benchmark(job.benchmark, task.name, job.folders, **scales)
+    images = _images(job)
     tiling: Tiling | None = Tiling(options.tile_px, options.overlap_px) if options.tile_px else None
     keep = None
-    if (folder := options.save) is not None:
-        files = _files_of([image.name for image in images])
-
-        def keep(name: str, pixels: Pixels) -> None:
-            path = folder / job.name / files[name]
-            try:
-                _save(path, pixels)
-            except OSError as error:
-                raise EnvironmentProblem(
-                    f"--save {folder}: {error.strerror or error} ({path})"
-                ) from error
-
+    if options.save is not None:
+        keep = saving(options.save, job.name, [image.name for image in images])
     mine = slice(worker, None, options.workers)
     return evaluate(
         model, build_task(job.spec), images, device, index_slice=mine, tiling=tiling, keep=keep
     )
-
-
-def _files_of(names: Sequence[str]) -> dict[str, PurePosixPath]:
-    """The file that each restored image is saved to.
-
-    Raises UserError for two images with one file: a square of `a.png`, say, and `a-0-256.png`.
-    """
-    files = {name: _file_of(name) for name in names}
-    owners: dict[PurePosixPath, str] = {}
-    for name, file in files.items():
-        if owners.setdefault(file, name) != name:
-            raise UserError(
-                f"--save: {owners[file]} and {name} would both be saved as {file}. "
-                "Rename one of them."
-            )
-    return files
-
-
-def _file_of(name: str) -> PurePosixPath:
-    """The file of a restored image; a square of one, `a.png[0,256]`, goes to `a-0-256.png`."""
-    square = re.search(r"\[(\d+),(\d+)\]$", name)
-    image = PurePosixPath(name[: square.start()] if square else name)
-    return image.with_name("-".join([image.stem, *(square.groups() if square else ())]) + ".png")
-
-
-def _save(path: Path, pixels: Pixels) -> None:
-    from PIL import Image
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)

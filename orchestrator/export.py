@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.store import read_store
 from orchestrator.store.base import Store
+from orchestrator.store.finding import find_trial
 from orchestrator.store.records import Damaged
 from orchestrator.store.results import check_result, trained_spec
-from orchestrator.store.trials import trial_ids
 from trainers.durable import write_aside
 
 if TYPE_CHECKING:
@@ -38,12 +38,12 @@ class FinalWeights:
 
 
 def final_weights(store: Store, given: str) -> FinalWeights:
-    """The final weights of a completed trial; `given` is its id, or an unambiguous prefix of it.
+    """The final weights of the completed trial that `given` means (orchestrator.store.finding).
 
     Raises UserError for a trial that is unknown, ambiguous or not completed, and EnvironmentProblem
     for weights that are damaged.
     """
-    trial = _find(store, given)
+    trial = find_trial(store, given)
     result = check_result(store, trial)
     if isinstance(result, Damaged):
         raise EnvironmentProblem(
@@ -79,22 +79,6 @@ def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
         )
     found = final_weights(read_store(store_uri), trial_id)
     _write(to, found.tensors, {"spec": found.spec, "trial": found.trial, "step": str(found.step)})
-
-
-def _find(store: Store, given: str) -> str:
-    known = trial_ids(store)
-    found = [trial for trial in known if trial.startswith(given)] if given else []
-    if not found:
-        raise UserError(
-            f"There is no trial {given!r} among the {len(known)} of this store. "
-            "The report and `normsweep plan FILE` name them."
-        )
-    if len(found) > 1 and given not in found:
-        raise UserError(
-            f"{given!r} is the beginning of {len(found)} trials: "
-            f"{', '.join(found[:5])}{', ...' if len(found) > 5 else ''}. Give more digits."
-        )
-    return given if given in found else found[0]
 
 
 def _verified(store: Store, key: str, files: dict[str, dict[str, object]]) -> bytes:

@@ -22,7 +22,7 @@ def print_scores(
     name: str, step: int | None, task: str, results: Sequence[Mapping[str, Any]]
 ) -> None:
     """Print the results of one network, and how they were scored."""
-    console = Console(file=sys.stdout)
+    console = Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
     first = results[0]
     tiled = ""
     if first["tile_px"]:
@@ -34,7 +34,7 @@ def print_scores(
         if key in ("compared", "border_px", "lr_mode", "noise_order", "chroma")
     }
     choices = "; ".join(f"{key} {value}" for key, value in how.items())
-    console.print(f"{name} at step {step}: {task}; {choices}{tiled}", highlight=False)
+    console.print(f"{name} at step {step}: {task}; {choices}{tiled}")
     console.print(_scores_table(results, console))
 
 
@@ -54,7 +54,7 @@ def _scores_table(results: Sequence[Mapping[str, Any]], console: Console) -> Ren
     for i, head in enumerate(heads):
         table.add_column(head, justify="left" if i < NAMES else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     # Measured at a width that cuts nothing: at the console's own, rich would cut it to fit.
     if Measurement.get(console, console.options.update(width=WIDE), table).maximum <= console.width:
         return table

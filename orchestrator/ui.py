@@ -1,4 +1,4 @@
-"""`normsweep ui`: print and run the `mlflow server` command that shows this project's runs."""
+"""`normsweep ui`: run the `mlflow server` that shows this project's runs, and open their page."""
 
 from __future__ import annotations
 
@@ -10,24 +10,33 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+import webbrowser
+from collections.abc import Iterator, Mapping
 from types import FrameType
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.loopback import is_loopback
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.address import Address, parse
+from orchestrator.tracking.health import why_away
+from orchestrator.tracking.pages import links
 from orchestrator.tracking.sqlite import ARTIFACTS, bring_home
 
 STOP_DEADLINE_S = 10.0
+ANSWER_DEADLINE_S, ASK_EVERY_S = 120.0, 0.5
+MOST_OTHERS = 9  # links beside the first
 # The hosts that `mlflow server` allows by default; naming any replaces its list (mlflow 3.5 on).
 PRIVATE_HOSTS = ("10.*", "192.168.*", *(f"172.{i}.*" for i in range(16, 32)))
 
 
-def run_ui(tracking_uri: str, host: str, port: int) -> int:
+def run_ui(tracking_uri: str, host: str, port: int, *, opens: bool = True) -> int:
     """Serve until interrupted; returns the exit code.
 
-    Raises UserError if there is nothing to show, EnvironmentProblem if the port is taken.
+    With `opens`, the page of the sweep last touched is opened in a browser, if this is a terminal
+    on a desktop. Raises UserError if there is nothing to show, EnvironmentProblem if the port is
+    taken.
     """
     if not is_mlflow(tracking_uri):
         raise UserError(
@@ -35,23 +44,60 @@ def run_ui(tracking_uri: str, host: str, port: int) -> int:
             "Give sqlite:///PATH or http://SERVER."
         )
     address = parse(tracking_uri)
+    opens = opens and _is_desktop()
     if address.is_server:
-        print(f"The runs are already served: open {address.shown}", flush=True)
+        pages = links(address, address.shown)
+        first = _first(pages, address.shown)
+        print(f"The runs are already served: open {first}", flush=True)
+        _print_others(pages)
+        if opens:
+            webbrowser.open(first)
         return 0
     command = server_command(address, host, port)
     _check_port(host, port)
     if address.database is not None:
         with contextlib.suppress(sqlite3.Error):  # a database that is read-only can still be shown
             bring_home(address.database)
+    server = f"http://{_shown(host)}:{port}"
+    pages = links(address, server)
     print(shlex.join(command), flush=True)
-    print(f"Open http://{_shown(host)}:{port}  (Ctrl-C ends it)", flush=True)
+    print(f"Open {_first(pages, server)}  (Ctrl-C ends it)", flush=True)
+    _print_others(pages)
     if not is_loopback(host):
         print(
             "Anyone who can reach this address can read and change the runs: "
             "the server asks for no password.",
             flush=True,
         )
+    if opens:
+        arguments = (server, _first(pages, server))
+        threading.Thread(target=_open_once_it_answers, args=arguments, daemon=True).start()
     return _serve(command)
+
+
+def _first(pages: Mapping[str, str], server: str) -> str:
+    return next(iter(pages.values()), server)
+
+
+def _print_others(pages: Mapping[str, str]) -> None:
+    for name, link in list(pages.items())[1 : 1 + MOST_OTHERS]:
+        print(f"     {link}  ({name})", flush=True)
+
+
+def _is_desktop() -> bool:
+    """Whether a browser would open beside this terminal, and not inside it as `lynx` does."""
+    if not sys.stdout.isatty():
+        return False
+    return sys.platform == "darwin" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+
+
+def _open_once_it_answers(server: str, page: str) -> None:
+    until = time.monotonic() + ANSWER_DEADLINE_S
+    while time.monotonic() < until:
+        if why_away(server) is None:
+            webbrowser.open(page)
+            return
+        time.sleep(ASK_EVERY_S)
 
 
 def server_command(address: Address, host: str, port: int) -> list[str]:

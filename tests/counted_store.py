@@ -52,6 +52,9 @@ class CountedStore(Store):
     def list(self, prefix: str) -> list[str]:
         return self._ask("list", prefix).list(prefix)
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        return self._ask("list", prefix).sizes(prefix)
+
     def delete(self, key: str) -> None:
         self._ask("delete", key).delete(key)
 

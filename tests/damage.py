@@ -48,6 +48,7 @@ KINDS = {
     "alive": r"trials/\w+/attempts/\d+/alive\.json",
     "failure": r"trials/\w+/attempts/\d+/failure\.json",
     "journal": r"trials/\w+/attempts/\d+/journal/.+\.jsonl",
+    "columns": r"trials/\w+/attempts/\d+/journal/.+\.columns",
     "manifest": r"trials/\w+/checkpoints/[^/]+/manifest\.json",
     "weights": r"trials/\w+/checkpoints/[^/]+/ema\.pt",
     "result": r"trials/\w+/result\.json",

@@ -6,13 +6,14 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from orchestrator.plan import Plan, Trial
 from orchestrator.store import attempts, checkpoints, journals, results
 from orchestrator.store.base import Store
+from orchestrator.store.journals import Point
 from trainers.catalog import METRICS
 from trainers.journal import encoded
 
@@ -74,6 +75,14 @@ def records(trial: Trial, until: int, diverge: bool) -> Iterator[dict[str, Any]]
             )
 
 
+def mirrored(points: Iterable[Point]) -> list[tuple[str, int, int]]:
+    """Metric, step and ms of what a tracker has of points: the largest group's are added."""
+    sent = [(point.metric, point.step, round(point.time * 1000)) for point in points]
+    largest = ("feature/mean_square/max", "feature/mean_square/log10_max")
+    firsts = [(step, ms) for metric, step, ms in sent if metric == "feature/mean_square/group_0"]
+    return sent + [(metric, step, ms) for step, ms in firsts for metric in largest]
+
+
 def write_attempt(store: Store, trial: Trial, until: int, *, diverge: bool = False) -> int:
     """Write the next attempt's record, and its journal in two segments."""
     attempt = _begin(store, trial)
@@ -119,6 +128,7 @@ def write_end(
     step: int,
     outcome: str = "completed",
     ema: bytes = b"weights",
+    metrics: Mapping[str, float] | None = None,
 ) -> None:
     """Write the final checkpoint and the result of an attempt."""
     store.put(f"{checkpoints.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
@@ -127,7 +137,13 @@ def write_end(
         store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files
     )
     results.write_result(
-        store, trial.id, attempt, sweep="written", step=step, outcome=outcome, metrics={}
+        store,
+        trial.id,
+        attempt,
+        sweep="written",
+        step=step,
+        outcome=outcome,
+        metrics={name: encoded(value) for name, value in (metrics or {}).items()},
     )
 
 

@@ -234,8 +234,9 @@ NORMS = Catalog(
 )
 
 # Facts of a task: `patch_size_px` is the default side of a training patch on the LQ side. `scored`
-# is for the report and the documentation. `pairs` says that a set's images come with their LQ. The
-# other tasks make theirs, but `sr` with `lr_mode: given` reads what lies beside a set
+# is for the report and the documentation, and `input` names the degraded image there. `pairs` says
+# that a set's images come with their LQ, and `without_pairs` which task is like it and makes them.
+# The other tasks make theirs, but `sr` with `lr_mode: given` reads what lies beside a set
 # (trainers.data.given).
 TASKS = Catalog(
     "task",
@@ -244,6 +245,7 @@ TASKS = Catalog(
         "trainers.tasks.super_resolution:SuperResolution",
         facts={
             "patch_size_px": 32,
+            "input": "bicubic",
             "scored": "super-resolution: Y channel of BT.601, a border as wide as the scale "
             "left out; 8-bit LQ",
         },
@@ -255,6 +257,7 @@ TASKS = Catalog(
         "trainers.tasks.denoising:Denoising",
         facts={
             "patch_size_px": 64,
+            "input": "noisy",
             "scored": "denoising: RGB, no border; Gaussian noise from seed 0 for each image, "
             "neither clipped nor quantised",
         },
@@ -265,6 +268,7 @@ TASKS = Catalog(
         "trainers.tasks.jpeg:JpegArtefacts",
         facts={
             "patch_size_px": 64,
+            "input": "JPEG",
             "scored": "JPEG artefacts: RGB, no border; Pillow's encoder, chroma 4:2:0",
         },
         quality=Knob(40, at_least=1, at_most=95),
@@ -274,8 +278,10 @@ TASKS = Catalog(
         "trainers.tasks.deraining:Deraining",
         facts={
             "patch_size_px": 128,
+            "input": "rainy",
             "scored": "deraining: Y channel of BT.601, no border; the set's own pairs",
             "pairs": True,
+            "without_pairs": "derain_synthetic",
         },
     ),
     entry(
@@ -283,6 +289,7 @@ TASKS = Catalog(
         "trainers.tasks.deraining:SyntheticRain",
         facts={
             "patch_size_px": 128,
+            "input": "rainy",
             "scored": "synthetic rain: Y channel of BT.601, no border; streaks from seed 0 for "
             "each image, clipped, not rounded",
         },

@@ -37,8 +37,13 @@ def masked(text: str) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`" Did you mean 'Set5'?"` for a near miss of a known name, else `""`."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    meant = closest(name, known)
+    return "" if meant is None else f" Did you mean {meant!r}?"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant by `name`; None if there is none like it."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 class NormsweepError(Exception):

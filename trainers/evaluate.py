@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trainers.catalog import METRICS
 from trainers.data.images import NamedImage, Pixels
+from trainers.data.resize import upsample
 from trainers.metrics.image_quality import compared
 from trainers.tasks.base import Task
 
@@ -37,6 +38,24 @@ class Tiling:
 
     size_px: int
     overlap_px: int = 16
+
+
+class PlainInput(nn.Module):
+    """The degraded input itself as the output: what a network's score is held against.
+
+    Where LQ is smaller than GT, MATLAB's bicubic enlarges it by `scale` in float64; `restore`
+    rounds it once, as it does any output. Takes one image, (1, 3, h, w).
+    """
+
+    def __init__(self, scale: int) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, lq: Tensor) -> Tensor:
+        if self.scale == 1:
+            return lq
+        image = lq[0].permute(1, 2, 0).double().cpu().numpy()
+        return torch.from_numpy(upsample(image, self.scale)).permute(2, 0, 1)[None]
 
 
 def restore(
@@ -84,6 +103,14 @@ def evaluate(
         measured = {metric.name: metric.load()(one, other) for metric in METRICS}
         scores.append({"name": image.name, **measured, "non_finite": non_finite})
     return scores
+
+
+def score_inputs(
+    task: Task, images: Sequence[NamedImage], *, index_slice: slice = slice(None)
+) -> list[Score]:
+    """Scores of the degraded input of `images[index_slice]`, measured as `evaluate` measures."""
+    plain, cpu = PlainInput(task.scale), torch.device("cpu")
+    return evaluate(plain, task, images, cpu, index_slice=index_slice)
 
 
 def means(scores: Sequence[Score]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,14 @@ from typing import Any, Self
 def encoded(value: float) -> float | str:
     """The value as JSON can hold it."""
     return value if math.isfinite(value) else str(value)
+
+
+def encoded_scores(scores: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Scores of images by name, as JSON can hold them: the same however images were dealt out."""
+    return [
+        {key: encoded(v) if isinstance(v, float) else v for key, v in score.items()}
+        for score in sorted(scores, key=lambda score: str(score["name"]))
+    ]
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:

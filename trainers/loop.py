@@ -25,6 +25,7 @@ from trainers.probes.base import ProbeBatch
 from trainers.recorder import Recorder
 from trainers.spec import RunSpec
 from trainers.steps import Steps
+from trainers.system import Machine
 from trainers.tasks.patches import TrainingPatches
 from trainers.trial import Outcome, Trial
 
@@ -74,6 +75,7 @@ def train(spec: RunSpec, out: Path, given: Given) -> Outcome:
         trial.checkpoint()
     while not trial.is_over and not asked:
         asked = trial.step(asked=preemption.asked)
+        trial.watch()
         if trial.is_due(observe.log_every):
             trial.log()
         if trial.is_due(observe.probe_every):
@@ -127,6 +129,7 @@ def _begin(spec: RunSpec, out: Path, given: Given) -> Trial:
         done=done,
         guard=guard,
         recorder=recorder,
+        machine=Machine(device) if engine.rank == 0 else None,
         probe_batch=probe_batch,
         probes=build_probes(spec),
         task=task,

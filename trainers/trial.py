@@ -11,18 +11,20 @@ from typing import Literal
 from torch import nn
 
 from trainers import checkpoint
+from trainers.crops import CROPS, Keeper, crops
 from trainers.data.images import NamedImage
 from trainers.ema import Ema
 from trainers.engine import Engine
-from trainers.evaluate import evaluate, means
+from trainers.evaluate import Score, evaluate, means, score_inputs
 from trainers.guard import Guard
-from trainers.journal import encoded
+from trainers.journal import encoded_scores
 from trainers.kernels import tf32
 from trainers.probes.base import Probe, ProbeBatch
 from trainers.probes.files import arrays_every
 from trainers.recorder import Recorder
 from trainers.spec import RunSpec
 from trainers.steps import Steps, learning_rate
+from trainers.system import Machine
 from trainers.tasks.base import Task
 
 KEPT_CHECKPOINTS = 2  # should the newest be damaged, training continues from the one before
@@ -64,6 +66,7 @@ class Trial:
         done: int,
         guard: Guard,
         recorder: Recorder,
+        machine: Machine | None,
         probe_batch: ProbeBatch,
         probes: Mapping[str, Callable[[nn.Module], Probe]],
         task: Task,
@@ -77,6 +80,7 @@ class Trial:
         self._ema = ema
         self._steps = steps
         self._recorder = recorder
+        self._machine = machine  # of rank 0, which records
         self._probe_batch = probe_batch
         self._probes = probes
         self._task = task
@@ -104,6 +108,11 @@ class Trial:
         self._pace.add(time.monotonic() - started)
         self.guard.check_loss(self._loss, overflowed=self._engine.overflowed)
         return asked_share > 0
+
+    def watch(self) -> None:
+        """Record what the machine is doing, if that is due."""
+        if self._machine is not None and (values := self._machine.due()):
+            self._recorder.machine(self.done, values)
 
     def log(self) -> None:
         """Record the loss of the last step, with learning rate, pace and gradients."""
@@ -134,22 +143,46 @@ class Trial:
             self._recorder.observation(self.done, name, observed[name], arrays=arrays)
 
     def evaluate(self) -> None:
-        """Score the EMA weights on the benchmarks, whose images are dealt out over the ranks."""
+        """Score the EMA weights on the benchmarks, whose images are dealt out over the ranks.
+
+        At step 0 the degraded inputs are scored as well, for comparison. At the end, crops of the
+        first set are kept.
+        """
         engine, task = self._engine, self._task
+        first = next(iter(self._benchmarks), None)
         mine = slice(engine.rank, None, engine.world_size)
         for name, images in self._benchmarks.items():
             # The average is not under autocast: scores are float32 whatever a trial is trained in.
-            part = evaluate(self._ema.network, task, images, engine.device, index_slice=mine)
-            scores = [score for part in engine.gather_objects(part) for score in part]
+            keeper = Keeper(images) if name == first and self.is_over else None
+            part = evaluate(
+                self._ema.network,
+                task,
+                images,
+                engine.device,
+                index_slice=mine,
+                keep=keeper.keep if keeper else None,
+            )
+            scores = self._of_all_ranks(part)
             values = {f"val/{name}/{metric}": value for metric, value in means(scores).items()}
             self._recorder.metrics(self.done, values)
-            of_images = [
-                {key: encoded(v) if isinstance(v, float) else v for key, v in score.items()}
-                for score in sorted(scores, key=lambda score: score["name"])
-            ]
-            self._recorder.event(
-                self.done, "scores", set=name, **task.how_scored(), images=of_images
-            )
+            self._record_scores("scores", name, scores)
+            if self.done == 0:
+                inputs = score_inputs(task, images, index_slice=mine)
+                self._record_scores("input_scores", name, self._of_all_ranks(inputs))
+            if keeper:
+                restored = {
+                    image: crop
+                    for kept in engine.gather_objects(keeper.kept)
+                    for image, crop in kept.items()
+                }
+                self._recorder.arrays(self.done, CROPS, crops(task, name, images, restored))
+
+    def _of_all_ranks(self, part: list[Score]) -> list[Score]:
+        return [score for part in self._engine.gather_objects(part) for score in part]
+
+    def _record_scores(self, event: str, name: str, scores: Sequence[Score]) -> None:
+        how = self._task.how_scored()
+        self._recorder.event(self.done, event, set=name, **how, images=encoded_scores(scores))
 
     def checkpoint(self) -> None:
         name = self._engine.save(

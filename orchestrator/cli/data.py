@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.options import AsJson, Data, data_roots
 
 verbs = typer.Typer(
@@ -15,7 +16,12 @@ Partial = Annotated[
     bool, typer.Option("--partial", help="The copy has fewer images than the set, on purpose.")
 ]
 SetName = Annotated[
-    str, typer.Argument(metavar="NAME", help="E.g. Set5; see `normsweep data list`.")
+    str,
+    typer.Argument(
+        metavar="NAME",
+        help="E.g. Set5; see `normsweep data list`.",
+        autocompletion=complete.sets,
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan, Trial
-from orchestrator.plan.sweep import read_sweep
+from orchestrator.plan.draft import read_sweep
 from orchestrator.report.claims.reader import own_claims
 from trainers import own
 from trainers.catalog import NORMS, PROBES

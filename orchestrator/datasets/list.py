@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from orchestrator.datasets.places import Folders, first_place
 from trainers.data.datasets import DATASETS, Dataset, dataset
@@ -27,23 +28,21 @@ def list_sets(roots: Sequence[str], *, as_json: bool = False) -> int:
     if as_json:
         print(json.dumps(rows, indent=2))
         return 0
-    console = Console(file=sys.stdout, soft_wrap=True, highlight=False)
+    console = Console(file=sys.stdout, soft_wrap=True, highlight=False, markup=False, emoji=False)
     for row in rows:
         layouts = ", ".join(dict.fromkeys(row["layouts"]))
         names = f" (also {', '.join(row['also_named'])})" if row["also_named"] else ""
         parts = f" {' and '.join(row['parts'])}, or" if row["parts"] else ""
-        console.print(
-            f"[bold]{row['name']}[/bold]{names}: {' or '.join(map(str, row['images']))} images. "
-            f"{row['about']}"
-        )
+        about = f"{names}: {' or '.join(map(str, row['images']))} images. {row['about']}"
+        console.print(Text.assemble((row["name"], "bold"), about))
         for key in ("note", "terms", "page"):
             if row[key]:
-                console.print(f"  {key:7}{row[key]}", markup=False)
+                console.print(f"  {key:7}{row[key]}")
         if row["name"] in embedded_names():
             console.print("  here   in the installed wheel")
             continue
-        console.print(f"  layout{parts} {layouts}", markup=False)
-        console.print(f"  here   {row['found'] or 'no'}", markup=False)
+        console.print(f"  layout{parts} {layouts}")
+        console.print(f"  here   {row['found'] or 'no'}")
     return 0
 
 

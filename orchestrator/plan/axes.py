@@ -6,7 +6,7 @@ keeps trials that differ in any other axis apart, and relates divergence to a `s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any, Literal, get_origin
@@ -189,23 +189,28 @@ CATALOGS: Mapping[str, Catalog] = {
 }
 
 
+# Not of a sweep file: it tells the trials of several sweeps apart (orchestrator.report.several).
+SWEEP = Axis("sweep", "recipe", str, "sweep")
+
+
 def axis_of(name: str) -> Axis:
     """The axis of this name. Raises KeyError."""
-    return AXES[name]
+    return SWEEP if name == SWEEP.name else AXES[name]
 
 
 def axes_named(names: Iterable[str]) -> tuple[Axis, ...]:
     """The axes of a sweep that names these, including those that every sweep has."""
     named = set(names)
-    return tuple(axis for axis in AXES.values() if axis.is_always or axis.name in named)
+    every = (*AXES.values(), SWEEP)
+    return tuple(axis for axis in every if axis.is_always or axis.name in named)
 
 
-def trial_name(labels: Mapping[str, Any]) -> str:
-    """A trial's name, such as `i_ln sr_x2 w24 d2 swinir-tiny s0`.
+def trial_name(labels: Mapping[str, Any], only: Collection[str] | None = None) -> str:
+    """A trial's name, such as `i_ln sr_x2 w24 d2 swinir-tiny s0`; with `only`, of these axes.
 
     What differs most between trials comes first, for narrow columns.
     """
-    axes = axes_named(labels)
+    axes = [axis for axis in axes_named(labels) if only is None or axis.name in only]
     ordered = sorted(axes, key=lambda axis: (axis.name != COMPARED, NAME_ORDER.index(axis.role)))
     return " ".join(axis.brief(labels[axis.name]) for axis in ordered)
 

@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from orchestrator.plan.axes import ALL, AXES_MODEL, CATALOGS, LINES, OPEN_AXIS
+from orchestrator.plan.data import BY_TASK, Sets
 from orchestrator.plan.gate import Gate
 from orchestrator.plan.gate_names import BASELINE_FILE
-from orchestrator.plan.sweep import Data, ModelOverrides, Resources, Sweep
+from orchestrator.plan.sweep import ModelOverrides, Resources, Sweep
 from orchestrator.plan.training import Training
 from trainers.catalog import METRICS, PROBES, TASKS, Catalog, Entry, Knob
 from trainers.spec import Cadences
@@ -184,12 +185,12 @@ of a trial's identity. Its arrays lie in a folder whose name has a dot in place 
 
 def page() -> str:
     """The text of docs/sweep-file.md."""
-    lines = [HEAD]
+    lines = [HEAD, BY_TASK]
     parts: list[tuple[str, type[BaseModel]]] = [
         ("The file", Sweep),
         ("`axes`", AXES_MODEL),
         ("`model`", ModelOverrides),
-        ("`data`", Data),
+        ("`data`", Sets),
         ("`training`", Training),
         ("`observe`", Cadences),
         ("`resources`", Resources),
@@ -259,6 +260,7 @@ def schema() -> dict[str, Any]:
         "anyOf": [{"enum": list(PROBES.names)}, OWN_CLASS]
     }
     made["$defs"].pop("Choice", None)
+    del made["properties"]["data"]["default"]  # with a field for each task
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "normsweep sweep file",

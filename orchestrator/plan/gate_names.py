@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import UserError
@@ -12,7 +12,7 @@ from orchestrator.plan.axes import ALL, CATALOGS, COMPARED
 from orchestrator.plan.gate import Gate, GatePlan
 from orchestrator.plan.limits import shown
 from orchestrator.plan.match import label_of
-from orchestrator.plan.source import Location, Source
+from orchestrator.plan.source import Location, Problem, Source
 from trainers.catalog import BadKnob, UnknownName
 from trainers.choice import Choice
 from trainers.errors import did_you_mean
@@ -34,13 +34,15 @@ class Norms:
     """The norms of a sweep. `named` are those of the file by label, with all knobs.
 
     `trained` are the labels of trials, `missing` the reasons why the source of a norm cannot be
-    read, by label. With `is_whole` False some trials are lacking, for a reason that is reported.
+    read, by label. With `is_whole` False some trials are lacking, for a reason that is reported;
+    with `is_holed` one of the file's norms is.
     """
 
     named: Mapping[str, Choice]
     trained: Collection[str]
     missing: Mapping[str, str]
     is_whole: bool = True
+    is_holed: bool = False
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -90,9 +92,12 @@ class GateReader:
         self._baselines = baselines
         self._report = report
 
-    def read(self, norms: Norms, evaluation_sets: Collection[str]) -> GatePlan | None:
-        """The gate. None if there is a problem, which is reported."""
-        for location, message in self._questions(evaluation_sets):
+    def read(self, norms: Norms, evaluated: Mapping[str, Collection[str]]) -> GatePlan | None:
+        """The gate. None if there is a problem, which is reported.
+
+        `evaluated`: the evaluation sets of each task.
+        """
+        for location, message in self._questions(any(evaluated.values())):
             self._report(location, message)
         baseline = self._gate.baseline
         if _is_file(baseline):
@@ -125,14 +130,14 @@ class GateReader:
             missing,
         )
 
-    def _questions(self, evaluation_sets: Collection[str]) -> Iterator[tuple[Location, str]]:
+    def _questions(self, has_sets: bool) -> Iterator[tuple[Location, str]]:
         gate = self._gate
         asked = [name for name in QUESTIONS if getattr(gate, name) not in (None, {})]
         if not asked:
             fields = ", ".join(QUESTIONS)
             yield ("gate",), f"judges nothing: give at least one of {fields}"
         scores = [name for name in SCORES if name in asked]
-        if scores and not evaluation_sets:
+        if scores and not has_sets:
             yield (
                 ("gate", scores[0]),
                 f"{scores[0]} is judged on evaluation sets, and `data.evaluate` is empty: "
@@ -195,6 +200,8 @@ class GateReader:
         except UnknownName:
             label, known_elsewhere = None, False
         if label is None:
+            if norms.is_holed and known_elsewhere:
+                return ""  # it may be the norm that is missing
             names = tuple(norms.named)
             meant = did_you_mean(text, names)
             message = f"{text} is not a norm of this sweep.{meant} Its norms: {', '.join(names)}."
@@ -279,12 +286,28 @@ def _is_file(baseline: Choice) -> bool:
     return "/" in name or "\\" in name or ("." in name and ":" not in name)
 
 
-def seed_warning(gate: Gate, seeds: Collection[int]) -> str:
-    """A warning, if the sweep has too few seeds for its gate; else ""."""
-    names = [name for name in SCORES if getattr(gate, name) is not None]
-    if len(seeds) > 1 or not names:
-        return ""
-    return (
-        f"scores cannot be judged with one seed ({', '.join(names)}): they stay undecided. "
-        "Give `axes.seed` at least two, better five"
-    )
+def gate_warnings(
+    gate: GatePlan | None,
+    source: Source,
+    missing: Mapping[str, Problem],
+    seeds: Collection[int],
+    evaluated: Mapping[str, Collection[str]],
+) -> Iterator[Problem]:
+    """What a gate will not be able to judge.
+
+    `missing`: norms whose source cannot be read. `evaluated`: the evaluation sets of each task.
+    """
+    for label, problem in missing.items():
+        yield replace(problem, message=f"{label} is left out: {problem.message}")
+    asked = [] if gate is None else [n for n in SCORES if getattr(gate.asked, n) is not None]
+    if not asked:
+        return
+    for task in (task for task, sets in evaluated.items() if not sets):
+        yield Problem(("gate",), f"{task} has no evaluation sets: its scores are not judged")
+    if len(seeds) < 2:
+        given: Location = ("axes", "seed")
+        yield Problem(
+            given if given in source.positions else ("gate",),
+            f"scores cannot be judged with one seed ({', '.join(asked)}): they stay undecided. "
+            "Give `axes.seed` at least two, better five",
+        )

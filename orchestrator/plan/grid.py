@@ -8,40 +8,54 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.plan.axes import AXES, CATALOGS, LARGEST_GRID, Axis, axes_named
+from orchestrator.plan.axes import AXES, CATALOGS, COMPARED, LARGEST_GRID, Axis, axes_named
+from orchestrator.plan.draft import Draft
 from orchestrator.plan.limits import shown
 from orchestrator.plan.match import Accepted, matches
-from orchestrator.plan.source import Location, Source
-from orchestrator.plan.sweep import Sweep, unknown_axis
-from trainers.catalog import TASKS, BadKnob, KnobValue
+from orchestrator.plan.source import Location
+from orchestrator.plan.sweep import unknown_axis
+from trainers.catalog import TASKS, BadKnob
 from trainers.choice import Choice
 from trainers.shape import BadSize, Shape
+
+MOST_SAMPLED = 24  # values of each axis that a grid which is too large is tried with
 
 
 @dataclass(frozen=True)
 class Value:
-    """One value of an axis, its label for people, and its place in the file."""
+    """One value of an axis, its label for people, and its place in the file.
+
+    It is not sure if the file's own value is wrong, and this one only stands in for it.
+    """
 
     value: Any
     label: Any
     location: Location
+    is_sure: bool = True
 
 
 @dataclass(frozen=True)
 class Point:
     """One value per axis.
 
-    `labels` are what people read; `backbone` has all knobs, at the point's width and depth.
+    `labels` are what people read; `backbone` has all knobs, at the point's width and depth, unless
+    it cannot have them (`is_sized` is False). Without `is_known` its knobs are not the file's.
     """
 
     values: Mapping[str, Value]
     labels: Mapping[str, Any]
     backbone: Choice
+    is_sized: bool = True
+    is_known: bool = True
+
+    def is_sure(self, *axes: str) -> bool:
+        return all(self.values[axis].is_sure for axis in axes)
 
 
 @dataclass(frozen=True)
@@ -54,17 +68,26 @@ class Excluded:
 
 
 class Grid:
-    """The points of one sweep; problems are passed to `problem`."""
+    """The points of one sweep; problems are passed to `problem`.
+
+    It adds to `silent` the places of matches of which it cannot be said that they match nothing.
+    """
 
     def __init__(
-        self, source: Source, sweep: Sweep, problem: Callable[[Location, str], None]
+        self, draft: Draft, problem: Callable[[Location, str], None], silent: set[Location]
     ) -> None:
+        source, sweep = draft.source, draft.sweep
         self._source = source
         self._sweep = sweep
+        self._doubts = draft.doubts
         self._problem = problem
+        self._holed = set(draft.doubts.axes)  # the axes of which a value is missing
+        self._broken: set[Location] = set()  # matches with a problem of their own
+        self._silent = silent
         written = [name for name, values in source.value["axes"].items() if values is not None]
         added = [name for addition in sweep.include for name in addition if name in AXES]
-        names = dict.fromkeys([*written, *(axis.name for axis in axes_named(added))])
+        all_of_these = [*written, *sorted(self._holed), *(a.name for a in axes_named(added))]
+        names = dict.fromkeys(all_of_these)
         self._axes = {name: self._values(AXES[name]) for name in names}
         self._added = [self._included(i, addition) for i, addition in enumerate(sweep.include)]
 
@@ -76,17 +99,32 @@ class Grid:
     def labelled(self, axis: str) -> dict[Any, Any]:
         """The values of an axis by label, with those that only an `include` adds."""
         parts = (self._axes, *self._added)
-        return {value.label: value.value for axes in parts for value in axes[axis]}
+        values = (value for axes in parts for value in axes[axis])
+        return {value.label: value.value for value in values if value.is_sure}
+
+    def is_holed(self, axis: str) -> bool:
+        """Whether a value of this axis is missing, because the file is wrong about it."""
+        return axis in self._holed
 
     def points(self) -> tuple[list[Point], list[Excluded]]:
-        """The points to train, and those left out. Call it for at most LARGEST_GRID points only."""
+        """The points to train, and those left out.
+
+        Of a grid that is too large to be built, the points that differ from its first in one axis:
+        enough to see what is wrong with a value.
+        """
         kept: list[Point] = []
         excluded: list[Excluded] = []
         used: set[int] = set()
         rules = [self.rule(("exclude", i), rule) for i, rule in enumerate(self._sweep.exclude)]
         for point in self._product(self._axes):
-            hits = [i for i, rule in enumerate(rules) if matches(point.labels, rule)]
+            hits = [
+                i
+                for i, rule in enumerate(rules)
+                if matches(point.labels, rule) and point.is_sure(*rule)
+            ]
             used.update(hits)
+            if hits and self._broken.issuperset(("exclude", i) for i in hits):
+                continue  # nobody knows which points this was to take out
             if hits:
                 line = self._source.position(("exclude", hits[0])).line
                 excluded.append(Excluded(point.labels, self._sweep.exclude[hits[0]], line))
@@ -99,24 +137,28 @@ class Grid:
                 )
         for axes in self._added:
             kept += self._product(axes)
-        if not kept:
+        if excluded and not kept and not self._broken and self.size <= LARGEST_GRID:
             self._problem(("exclude",), "leaves no trial")
         return kept, excluded
 
-    def check_size(self) -> bool:
-        """Whether the grid is small enough to be built; reports a problem if it is not."""
+    def check_size(self) -> None:
+        """Report a grid that is too large to be built."""
         if self.size <= LARGEST_GRID:
-            return True
+            return
         if self.size < 10**12:
             message = f"{self.size:,} trials are more than {LARGEST_GRID:,}: split the sweep"
         else:
             message = f"far more than {LARGEST_GRID:,} trials: split the sweep"
         self._problem(("axes",), message)
-        return False
 
     def rule(self, location: Location, rule: Mapping[str, Any]) -> Accepted:
-        """The labels that a match accepts, by axis; for each it gives a value or a list of them."""
+        """The labels that a match accepts, by axis; for each it gives a value or a list of them.
+
+        A match with a problem accepts nothing, but an `exclude` what the rest of it says.
+        """
         accepted: dict[str, frozenset[Any]] = {}
+        if self.size > LARGEST_GRID or not self._holed.isdisjoint(rule):
+            self._silent.add(location)
         for name, wanted in rule.items():
             if name not in AXES:
                 self._problem((*location, name), unknown_axis(name))
@@ -126,29 +168,38 @@ class Grid:
                 )
             else:
                 accepted[name] = AXES[name].accepted(wanted)
+        if len(accepted) < len(rule):
+            self._broken.add(location)
+            self._silent.add(location)
+            if not accepted or location[0] != "exclude":
+                accepted[COMPARED] = frozenset()
         return accepted
 
     def _values(self, axis: Axis) -> list[Value]:
         given = getattr(self._sweep.axes, axis.name)
         if given is None:
             return [self._left_out(axis)]
-        values: dict[Any, Value] = {}
+        values: dict[tuple[Any, bool], Value] = {}
         for i, written in enumerate(given):
             spread = axis.spread(written)
             for value in spread:
-                label = axis.label_of(value)
-                if label in values and spread == [written]:
-                    self._problem(("axes", axis.name, i), f"{label} is in this axis already")
-                values.setdefault(label, Value(value, label, ("axes", axis.name, i)))
-        return list(values.values())
+                label, place = axis.label_of(value), ("axes", axis.name, i)
+                is_sure = not self._doubts.touch(place)
+                first = values.get((label, is_sure))
+                is_written = is_sure and spread == [written]
+                if first and is_written and not self._doubts.guess(place, first.location):
+                    self._problem(place, f"{label} is in this axis already")
+                values.setdefault((label, is_sure), Value(value, label, place, is_sure))
+        return [value for value in values.values() if value.is_sure] or list(values.values())
 
     def _left_out(self, axis: Axis) -> Value:
         """The value of the points on an axis that `axes` does not name."""
         field = axis.field_of("training")
+        is_sure = not self._doubts.touch(("axes", axis.name))
         if field is None:
-            return Value(None, None, ("axes",))
-        value = getattr(self._sweep.training, field)
-        return Value(value, axis.label_of(value), ("training", field))
+            return Value(None, None, ("axes",), is_sure)
+        value, place = getattr(self._sweep.training, field), ("training", field)
+        return Value(value, axis.label_of(value), place, is_sure and not self._doubts.touch(place))
 
     def _included(self, i: int, addition: Mapping[str, Any]) -> Mapping[str, list[Value]]:
         """The axes of the points that one `include` adds."""
@@ -165,6 +216,8 @@ class Grid:
                 items = []
             given = [self._added_value(axis, item, location) for item in items]
             axes[name] = [value for value in given if value is not None]
+            if not items or len(axes[name]) < len(given):
+                self._holed.add(name)
         return axes
 
     def _added_value(self, axis: Axis, item: Any, location: Location) -> Value | None:
@@ -183,13 +236,20 @@ class Grid:
         return None
 
     def _product(self, axes: Mapping[str, list[Value]]) -> list[Point]:
+        if self.size <= LARGEST_GRID:
+            chosen = (dict(zip(axes, v, strict=True)) for v in itertools.product(*axes.values()))
+            return [self._point(values) for values in chosen]
+        if not all(axes.values()):
+            return []
+        first = {name: values[0] for name, values in axes.items()}
         return [
-            self._point(dict(zip(axes, values, strict=True)))
-            for values in itertools.product(*axes.values())
+            self._point({**first, name: value})
+            for name, values in axes.items()
+            for value in values[:MOST_SAMPLED]
         ]
 
     def _point(self, values: Mapping[str, Value]) -> Point:
-        backbone = self._backbone(values)
+        backbone, is_sized, is_known = self._backbone(values)
         labels = {axis: value.label for axis, value in values.items()}
         # Axes that are left out show the value that the backbone or the task gives them.
         width, depth = _shape(backbone).size(backbone.knobs)
@@ -202,31 +262,34 @@ class Grid:
                 labels[name] = backbone[knob]
         if "patch_size_px" in values and values["patch_size_px"].value is None:
             labels["patch_size_px"] = _patch_size_px(values["task"].value)
-        return Point(values, labels, backbone)
+        return Point(values, labels, backbone, is_sized, is_known)
 
-    def _backbone(self, values: Mapping[str, Value]) -> Choice:
-        """The backbone at the point's width and depth."""
+    def _backbone(self, values: Mapping[str, Value]) -> tuple[Choice, bool, bool]:
+        """The backbone at the point's width and depth; whether it can have them, and is known."""
         choice: Choice = values["backbone"].value
         name, knobs = CATALOGS["backbone"].resolve(choice.name, choice.knobs)
+        is_right = all(values[axis].is_sure for axis in ("backbone", "width", "depth"))
         for axis, value in values.items():
             if (knob := AXES[axis].field_of("backbone")) is not None and value.value is not None:
-                name, knobs = self._with_knob(name, knobs, knob, value)
+                try:
+                    name, knobs = CATALOGS["backbone"].resolve(name, {**knobs, knob: value.value})
+                except BadKnob as error:
+                    if not self._doubts.cover(values["backbone"].location):
+                        self._problem(value.location, str(error))
+                    is_right = False
         whole = Choice(name=name, knobs=knobs)
         try:
             sized = _shape(whole).sized(knobs, values["width"].value, values["depth"].value)
         except BadSize as error:
-            self._problem(values[error.axis].location, str(error))
-            return whole  # planning goes on, to find other problems
-        return Choice(name=name, knobs=dict(sized))
-
-    def _with_knob(
-        self, name: str, knobs: dict[str, KnobValue], knob: str, value: Value
-    ) -> tuple[str, dict[str, KnobValue]]:
-        try:
-            return CATALOGS["backbone"].resolve(name, {**knobs, knob: value.value})
-        except BadKnob as error:
-            self._problem(value.location, str(error))
-            return name, knobs
+            if is_right:
+                self._problem(values[error.axis].location, str(error))
+            # Planning goes on with what it can have, to find other problems.
+            if error.axis == "depth" and values["width"].value is not None:
+                with suppress(BadSize):
+                    sized = _shape(whole).sized(knobs, values["width"].value, None)
+                    return Choice(name=name, knobs=dict(sized)), False, is_right
+            return whole, False, is_right
+        return Choice(name=name, knobs=dict(sized)), is_right, is_right
 
 
 def _shape(backbone: Choice) -> Shape:

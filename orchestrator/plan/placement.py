@@ -38,6 +38,7 @@ class Placements:
         self._matches: dict[int, Accepted] = {}
         self._made: dict[tuple[int, ...], Placed | None] = {}  # by the overrides that match
         self._is_whole = True
+        self._wrong: set[int] = set()  # overrides with fields that are reported
         for i, override in enumerate(resources.overrides):
             location: Location = ("resources", "overrides", i)
             match = override.get("match")
@@ -46,6 +47,7 @@ class Placements:
             else:
                 self._is_whole = False
                 problem(location, "needs `match: {axis: value}`")
+            self._check(i, override)
 
     def of(self, labels: Mapping[str, Any]) -> Placed | None:
         """The placement of a trial; None if the file is wrong about it, which has been reported."""
@@ -60,26 +62,33 @@ class Placements:
         for i in self._matches.keys() - used:
             self._problem(("resources", "overrides", i, "match"), "matches no trial")
 
+    def _check(self, i: int, override: Mapping[str, Any]) -> None:
+        """Report fields of an override that are wrong whichever trials it matches."""
+        location: Location = ("resources", "overrides", i)
+        try:
+            Resources.model_validate({k: v for k, v in override.items() if k != "match"})
+        except ValidationError as error:
+            self._wrong.add(i)
+            for detail in error.errors():
+                is_unknown = detail["type"] == "extra_forbidden"
+                reason = detail["msg"].removeprefix("Value error, ")
+                message = (
+                    "unknown field of resources"
+                    if is_unknown
+                    else f"{reason}, not {shown(detail['input'])}"
+                )
+                self._problem((*location, *detail["loc"]), message)
+
     def _make(self, hits: tuple[int, ...]) -> Placed | None:
         fields = self._resources.model_dump(exclude={"overrides"})
         set_at: dict[str, Location] = {}
+        if not self._wrong.isdisjoint(hits):
+            return None
         for i in hits:
             location: Location = ("resources", "overrides", i)
             override = self._resources.overrides[i]
             changed = fields | {key: value for key, value in override.items() if key != "match"}
-            try:
-                fields = Resources.model_validate(changed).model_dump(exclude={"overrides"})
-            except ValidationError as error:
-                for detail in error.errors():
-                    is_unknown = detail["type"] == "extra_forbidden"
-                    reason = detail["msg"].removeprefix("Value error, ")
-                    message = (
-                        "unknown field of resources"
-                        if is_unknown
-                        else f"{reason}, not {shown(detail['input'])}"
-                    )
-                    self._problem((*location, *detail["loc"]), message)
-                return None
+            fields = Resources.model_validate(changed).model_dump(exclude={"overrides"})
             set_at |= dict.fromkeys(override, location)
         if contradiction := misplaced(fields):
             field, message = contradiction

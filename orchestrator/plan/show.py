@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.plan.besides import Seen, besides
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.fit import (
     placed,
@@ -18,12 +20,14 @@ from orchestrator.plan.gate_words import gate_as_json, gate_as_text
 from orchestrator.plan.gpus import Gpus
 from orchestrator.plan.grid import Excluded
 from orchestrator.plan.states import State
+from trainers.spec import RunSpec
 
 MIB = 1 << 20
 MOST_EXCLUDED = 20  # points of one rule that `plan` lists; of more it says how many
-COUNTED = (
+COUNTED: tuple[State, ...] = (
     State.DONE,
     State.RUNNING,
+    State.INTERRUPTED,
     State.PENDING,
     State.FAILED,
     State.DIVERGED,
@@ -34,15 +38,16 @@ COUNTED = (
 
 
 def counts(plan: Plan, states: Mapping[str, State]) -> dict[str, Any]:
-    """The number of trials in each state.
+    """The number of trials in each state, which add up to the total."""
+    return tally(plan.sweep, [states.get(trial.id, State.PENDING) for trial in plan.trials])
 
-    An interrupted trial counts as pending, since running the sweep again continues it.
-    """
-    by_state: dict[str, int] = dict.fromkeys(COUNTED, 0)
-    for trial in plan.trials:
-        state = states.get(trial.id, State.PENDING)
-        by_state[state if state in by_state else State.PENDING] += 1
-    return {"sweep": plan.sweep, "total": len(plan.trials), **by_state}
+
+def tally(sweep: str, states: Sequence[State]) -> dict[str, Any]:
+    """The number of trials in each of these states; one that is about to be retried is running."""
+    seen: Counter[State] = Counter(
+        State.RUNNING if state == State.RETRYING else state for state in states
+    )
+    return {"sweep": sweep, "total": len(states), **{state: seen[state] for state in COUNTED}}
 
 
 def seconds_left(trials: Iterable[Trial], reached: Mapping[str, int]) -> float:
@@ -106,7 +111,7 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
                 state,
             )
         )
-    lines += _table(rows)
+    lines += table(rows)
     left = [trial for trial in plan.trials if not states.get(trial.id, State.PENDING).has_result]
     total = sum(trial.seconds for trial in left)
     lines += [
@@ -117,7 +122,9 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     lines.append("Memory (per worker) and time are estimates (orchestrator/plan/cost.py).")
     if is_open:
         lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
-    lines += _too_large(plan, gpus)
+    lines += [*_too_large(plan, gpus), *_sets(plan)]
+    if said := _besides(plan):
+        lines += ["", *said]
     if plan.gate is not None:
         lines += ["", *gate_as_text(plan.gate)]
     if plan.excluded:
@@ -133,6 +140,32 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     if plan.warnings:
         lines += ["", "Warnings", *(f"  {warning}" for warning in plan.warnings)]
     return "\n".join(lines)
+
+
+def _sets(plan: Plan) -> list[str]:
+    """The data sets of each task, if they differ."""
+    of_task = {
+        str(trial.axes["task"]): (
+            f"trained on {trial.spec.data.train}",
+            f"scored on {', '.join(trial.spec.observe.evaluate) or 'no set'}",
+        )
+        for trial in plan.trials
+    }
+    if len(set(of_task.values())) < 2:
+        return []
+    rows: list[tuple[str, ...]] = [
+        (f"  {task}", ", ".join(words)) for task, words in of_task.items()
+    ]
+    return ["", "Data sets, by task", *table(rows)]
+
+
+def _besides(plan: Plan) -> list[str]:
+    """What else differs between the norms than the norm in the blocks."""
+    found = besides(Seen(trial.axes, trial.spec, trial.parameters) for trial in plan.trials)
+    if not found:
+        return []
+    heading = f"Besides the norm in the blocks, against {found[0].baseline}"
+    return [heading, *(f"  {one}" for one in found)]
 
 
 def _by_rule(excluded: Sequence[Excluded]) -> dict[tuple[int, str], list[str]]:
@@ -163,13 +196,19 @@ def difference(plan: Plan, one: str, other: str) -> str:
     Raises UserError if a prefix of an id names no trial, or several.
     """
     a, b = (_trial(plan, prefix) for prefix in (one, other))
-    fields_a, fields_b = (dict(_fields("", trial.spec.model_dump(mode="json"))) for trial in (a, b))
-    rows: list[tuple[str, ...]] = [("field", a.name, b.name)]
+    rows = [("field", a.name, b.name), *differing(a.spec, b.spec)]
+    return "\n".join(table(rows)) if len(rows) > 1 else f"{a.name} and {b.name} do not differ"
+
+
+def differing(one: RunSpec, other: RunSpec) -> list[tuple[str, str, str]]:
+    """The fields in which two specs differ, each with both values; `-` where one lacks it."""
+    fields_a, fields_b = (dict(_fields("", spec.model_dump(mode="json"))) for spec in (one, other))
+    found = []
     for field in dict.fromkeys([*fields_a, *fields_b]):
         values = [str(fields.get(field, "-")) for fields in (fields_a, fields_b)]
         if values[0] != values[1]:
-            rows.append((field, *values))
-    return "\n".join(_table(rows)) if len(rows) > 1 else f"{a.name} and {b.name} do not differ"
+            found.append((field, values[0], values[1]))
+    return found
 
 
 def gpus_in_words(gpus: Gpus) -> str:
@@ -216,7 +255,8 @@ def _axes(axes: Mapping[str, Any]) -> str:
     return " ".join(f"{axis}={value}" for axis, value in axes.items())
 
 
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The lines of a table, in columns as wide as their longest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -99,6 +99,10 @@ class Source:
             problem.position or self.position(problem.location), problem
         ).splitlines()[0]
 
+    def noted(self, location: Location, message: str) -> str:
+        """A remark on the key at a place, on one line."""
+        return self.placed(Problem(location, message, self.position(location, of_key=True)))
+
     def _in_context(self, position: Position, problem: Problem) -> str:
         where = f"{written(problem.location)}: " if problem.location else ""
         head = f"{self.path}:{position.line}:{position.column}: {where}{problem.message}"
@@ -122,8 +126,11 @@ def written(location: Location) -> str:
     return text
 
 
-def read_source(path: Path) -> Source:
-    """Read and parse a sweep file. Raises UserError with every problem of its YAML."""
+def read_source(path: Path) -> tuple[Source, list[Problem]]:
+    """Read and parse a sweep file: its source, and the problems of its YAML, as in `examined`.
+
+    Raises UserError if it cannot be read, or holds nothing.
+    """
     try:
         if not path.exists() and (SHIPPED / path.name).is_file():
             # So that `sweeps/quickstart.yaml` works where a wheel is installed, without a checkout.
@@ -141,18 +148,30 @@ def read_source(path: Path) -> Source:
         ) from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    source = parsed(path, text)
+    source, problems = examined(path, text)
     if not source.positions:
         raise UserError(
             f"{path}: is empty. A sweep needs at least `axes:` (see docs/sweep-file.md)."
         )
-    return source
+    return source, problems
 
 
 def parsed(path: Path, text: str) -> Source:
     """Parse YAML from anywhere; messages call its source `path`.
 
     The positions are empty if the text is. Raises UserError with every problem.
+    """
+    source, problems = examined(path, text)
+    if problems:
+        raise source.error(problems)
+    return source
+
+
+def examined(path: Path, text: str) -> tuple[Source, list[Problem]]:
+    """Parse YAML from anywhere: the source, and the problems with values and keys in it.
+
+    A value with a problem is None, unless it is clear what was meant. Raises UserError for a text
+    that is not YAML or exceeds a limit: nothing in it can be relied on.
     """
     source = Source(path, text.splitlines(), None, {}, {})
     try:
@@ -168,7 +187,7 @@ def parsed(path: Path, text: str) -> Source:
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not documents or documents[0] is None:
-        return source
+        return source, []
     reader = _Reader()
     if len(documents) > 1:
         mark = documents[1].start_mark
@@ -181,9 +200,7 @@ def parsed(path: Path, text: str) -> Source:
         )
     source.value = reader.read((), documents[0])
     source.positions, source.keys = reader.positions, reader.keys
-    if reader.problems:
-        raise source.error(reader.problems)
-    return source
+    return source, reader.problems
 
 
 class _Reader:
@@ -231,18 +248,29 @@ class _Reader:
                 self.problems.append(
                     Problem(inner, f"the key {key!r} is given twice; first on line {first}", place)
                 )
+                values[key] = self._both(values[key], inner, value_node)
                 continue
             self.keys[inner] = place
             values[key] = self.read(inner, value_node)
         return values
 
-    def _scalar(self, location: Location, node: yaml.Node, place: Position) -> Any:
+    def _both(self, first: Any, location: Location, node: yaml.Node) -> Any:
+        """The value of a key that is given twice: the first, with what only the second has."""
+        again = _Reader()
+        second = again.read(location, node)
+        self.problems += again.problems
+        self.positions = again.positions | self.positions
+        self.keys = again.keys | self.keys
+        is_both = isinstance(first, dict) and isinstance(second, dict)
+        return {**second, **first} if is_both else first
 
+    def _scalar(self, location: Location, node: yaml.Node, place: Position) -> Any:
         tag, text, plain = node.tag, str(node.value), not getattr(node, "style", None)
         if tag == "tag:yaml.org,2002:str":
             if plain and UNTYPED_NUMBER.match(text):
                 message = f"{text} is text to YAML, not a number: write {_with_dot(text)}"
                 self.problems.append(Problem(location, message, place))
+                return float(text.replace("_", ""))
             return text
         if tag == "tag:yaml.org,2002:bool":
             if text.lower() in LOOSE_BOOLEANS:
@@ -264,7 +292,7 @@ class _Reader:
                 location, f"{text!r} has the YAML type {tag.rsplit(':', 1)[-1]}: quote it", place
             )
         )
-        return text
+        return text  # as it would be in quotes
 
     def _number(
         self, location: Location, tag: str, text: str, place: Position

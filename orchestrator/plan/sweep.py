@@ -1,24 +1,24 @@
-"""The schema of `sweeps/*.yaml`, and its reader, which reports every problem of a file at once."""
+"""The schema of `sweeps/*.yaml`, and the problems of a file with it, in words."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import ErrorDetails
 
 from orchestrator.plan.axes import ALL, AXES, CATALOGS, LINES, NOT_AXES, OPEN_AXIS, Axes
+from orchestrator.plan.data import DATA_MODEL, Data
 from orchestrator.plan.gate import Gate
 from orchestrator.plan.limits import shown
-from orchestrator.plan.source import Location, Problem, Source, read_source
+from orchestrator.plan.own_knobs import knobs_of, no_such_knob
+from orchestrator.plan.source import Location, Problem, Source
 from orchestrator.plan.training import Training
-from trainers.catalog import PROBES, BadKnob, Ends, UnknownName
+from trainers.catalog import PROBES, BadKnob, Catalog, Ends, UnknownName
 from trainers.choice import LONGEST_LIST, Choice, Part
-from trainers.errors import did_you_mean
-from trainers.spec import SET_NAME, Cadences, Gang, Strategy
+from trainers.errors import closest, did_you_mean
+from trainers.spec import Cadences, Gang, Strategy
 
 SWEEP_NAME = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 SHORT = 60  # characters of a value that a message repeats to say what to write
@@ -54,17 +54,6 @@ class ModelOverrides(Part):
     stdnorm: bool | None = Field(None, description="standardise the input; default: the norm's own")
 
 
-class Data(Part):
-    """Data sets by name. Where they are is given by --data and NORMSWEEP_DATA, not by the sweep."""
-
-    train: str = Field("embedded-train", pattern=SET_NAME, description="the training set")
-    evaluate: Annotated[tuple[Annotated[str, Field(pattern=SET_NAME)], ...], AsTuple] = Field(
-        ("embedded-test",),
-        max_length=LONGEST_LIST,
-        description="the evaluation sets: whole images, restored with the EMA weights and scored",
-    )
-
-
 class Resources(Gang):
     """What a trial runs on. `overrides` change it for the trials that they match; the last wins."""
 
@@ -98,7 +87,7 @@ class Sweep(Part):
         (), description="points added to the grid; an axis left out takes all its values"
     )
     model: ModelOverrides = Field(ModelOverrides(), description="what is around the block norms")
-    data: Data = Field(Data(), description="data sets, by name")
+    data: Data = Field(DATA_MODEL(), description="data sets, by name, for all tasks or by task")
     training: Training = Field(Training(), description="how trials are trained")
     observe: Cadences = Field(Cadences(), description="what is recorded, and how often")
     resources: Resources = Field(Resources(), description="what a trial runs on")
@@ -113,44 +102,6 @@ class Sweep(Part):
         None,
         description="what `normsweep regress` judges; default: nothing",
     )
-
-
-def read_sweep(path: Path) -> tuple[Source, Sweep, str]:
-    """Read a sweep file: its source, its content and the sweep's name.
-
-    Raises UserError with all its problems with the schema.
-    """
-    source = read_source(path)
-    if not isinstance(source.value, dict):
-        raise source.error([Problem((), "a sweep file is a mapping that begins with `axes:`")])
-    try:
-        sweep = Sweep.model_validate(source.value)
-    except ValidationError as error:
-        raise source.error(shape_problems(error.errors(), source, _fields_at)) from error
-    problems = [*unknown_choices(sweep), *_given_twice(source)]
-    name = sweep.sweep or path.stem.replace("_", "-").lower()
-    if not re.fullmatch(SWEEP_NAME, name) or len(name) > LONGEST_NAME:
-        problems.append(
-            Problem(
-                (),
-                f"the file's name cannot be a sweep's ({name!r}): "
-                "add `sweep: a-name` (a-z, 0-9, -)",
-            )
-        )
-    if problems:
-        raise source.error(problems)
-    return source, sweep, name
-
-
-def _given_twice(source: Source) -> list[Problem]:
-    """Problems: fields of `training` that are axes too."""
-    axes, training = source.value["axes"], source.value.get("training", {})
-    message = "is an axis of this sweep as well: give it in `axes` or in `training`, not in both"
-    both = (name for name in training if axes.get(name) is not None)
-    return [
-        Problem(("training", name), message, source.position(("training", name), of_key=True))
-        for name in both
-    ]
 
 
 def unknown_choices(sweep: Sweep) -> list[Problem]:
@@ -169,18 +120,31 @@ def unknown_choices(sweep: Sweep) -> list[Problem]:
                 )
                 problems.append(Problem(("axes", axis, i), message))
                 continue
-            try:
-                catalog.resolve(choice.name, choice.knobs)
-            except UnknownName as error:
-                problems.append(Problem(("axes", axis, i), str(error)))
-            except BadKnob as error:
-                problems.append(Problem(("axes", axis, i, error.knob), str(error)))
+            problems += _unfitting(catalog, choice, ("axes", axis, i))
     for i, name in enumerate(sweep.observe.probes):
         try:
             PROBES[name]
         except UnknownName as error:
             problems.append(Problem(("observe", "probes", i), str(error)))
     return problems
+
+
+def _unfitting(catalog: Catalog, choice: Choice, location: Location) -> Iterator[Problem]:
+    """The problem with a choice's name, or with each of its knobs."""
+    try:
+        catalog.resolve(choice.name, {})
+    except UnknownName as error:
+        yield Problem(location, str(error))
+        return
+    entry = None if choice.name in catalog.presets else catalog[choice.name]
+    own = knobs_of(entry) if entry is not None and entry.open_knobs and choice.knobs else None
+    for knob, value in choice.knobs.items():
+        if own is not None and knob not in own:
+            yield Problem((*location, knob), no_such_knob(choice.name, knob, own))
+        try:
+            catalog.resolve(choice.name, {knob: value})
+        except BadKnob as error:
+            yield Problem((*location, knob), str(error))
 
 
 def shape_problems(
@@ -190,12 +154,12 @@ def shape_problems(
 ) -> list[Problem]:
     """What pydantic says of a file, in our words. `fields_at` gives the fields of a mapping."""
     problems = []
+    misspelt = set(_meant(errors, fields_at))
     for error in errors:
-        # In the file, knobs are written beside the name and not below `knobs`.
-        location: Location = tuple(part for part in error["loc"] if part != "knobs")
+        location = location_of(error)
         kind, given, context = error["type"], error["input"], error.get("ctx", {})
-        if kind == "too_short" and given:
-            continue  # its values are wrong, and are reported themselves
+        if (kind == "too_short" and given) or (kind == "missing" and location in misspelt):
+            continue  # its values are wrong, or the name that stands in its place: both reported
         if kind == "extra_forbidden":
             name = str(location[-1])
             is_axis = location[:-1] == ("axes",)
@@ -208,7 +172,7 @@ def shape_problems(
             message = "is missing"
         elif kind in ("tuple_type", "list_type"):
             message = f"must be a list, not {shown(given)}"
-            message += f": write [{given}]" if _plain(given) and len(str(given)) < SHORT else ""
+            message += f": write [{given}]" if is_plain(given) and len(str(given)) < SHORT else ""
         elif kind in ("too_short",):
             message = "is empty: at least one value is needed"
         elif kind in ("too_long",):
@@ -248,13 +212,32 @@ def unknown_axis(name: str) -> str:
     )
 
 
-def _plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
     return isinstance(value, str | int | float)
 
 
-def _fields_at(location: Location) -> tuple[str, ...]:
+def location_of(error: ErrorDetails) -> Location:
+    """The place of an error. In the file, knobs are written beside the name, not below `knobs`."""
+    return tuple(part for part in error["loc"] if part != "knobs")
+
+
+def _meant(
+    errors: Sequence[ErrorDetails], fields_at: Callable[[Location], Sequence[str]]
+) -> Iterator[Location]:
+    """The places of the fields that were probably meant by unknown ones."""
+    for error in errors:
+        if error["type"] == "extra_forbidden":
+            *place, wrong = location_of(error)
+            known = tuple(AXES) if place == ["axes"] else fields_at(tuple(place))
+            if meant := closest(str(wrong), known):
+                yield (*place, meant)
+
+
+def fields_at(location: Location) -> tuple[str, ...]:
     """The fields that the model at `location` has."""
     model: Any = Sweep
+    if location[:1] == ("data",):  # whose type has a field for each task
+        model, location = DATA_MODEL, location[1:]
     for part in location:
         if isinstance(part, str) and part in model.model_fields:
             annotation = model.model_fields[part].annotation

@@ -11,15 +11,18 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 import pandas as pd
 
-from orchestrator.report import figures, thinning
+from orchestrator.report import thinning
 from orchestrator.report.blocks import Figure
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend, group_traces
 from orchestrator.report.observations import Observed
+
+if TYPE_CHECKING:
+    from orchestrator.report.figures import Placed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -40,19 +43,17 @@ class Drawing:
         self._pool: Executor | None = None
         if len(frame.trials) >= MANY and len(os.sched_getaffinity(0)) > 1:
             self._pool = pool_of_one()
-            self._pool.submit(_nothing)  # imports what drawing needs
+            self._pool.submit(_ready)
         # What figures are made from, which is a small part of a frame.
         self._frame = replace(
             frame,
-            points=thinning.for_figures(
-                frame.points, len(frame.trials), frame.diverged, figures.is_drawn
-            ),
+            points=thinning.for_figures(frame.points, len(frame.trials), frame.diverged),
             attempts=(),
             recorded={},
             looks={},
             images=pd.DataFrame(),
         )
-        self._begun = self._drawn(figures.from_points, self._frame)
+        self._begun = self._drawn(_from_points, self._frame)
 
     def __enter__(self) -> Self:
         return self
@@ -74,11 +75,11 @@ class Drawing:
     ) -> Callable[[], list[Figure]]:
         """Begin to draw the others. The answer waits for all figures."""
         traces = replace(self._frame, points=group_traces(self._frame))
-        others = self._drawn(figures.from_numbers, traces, growths, trends, observed)
+        others = self._drawn(_from_numbers, traces, growths, trends, observed)
 
         def awaited() -> list[Figure]:
             try:
-                return figures.in_page_order([*self._begun(), *others()])
+                return _in_page_order([*self._begun(), *others()])
             finally:
                 if self._pool is not None:
                     self._pool.shutdown()
@@ -86,11 +87,11 @@ class Drawing:
         return awaited
 
     def _drawn(
-        self, draw: Callable[P, list[figures.Placed]], *args: P.args, **kwargs: P.kwargs
-    ) -> Callable[[], list[figures.Placed]]:
+        self, draw: Callable[P, list[Placed]], *args: P.args, **kwargs: P.kwargs
+    ) -> Callable[[], list[Placed]]:
         """Begin to draw in the other process, if there is one. The answer waits for it."""
 
-        def here() -> list[figures.Placed]:
+        def here() -> list[Placed]:
             return draw(*args, **kwargs)
 
         if self._pool is None:
@@ -100,6 +101,28 @@ class Drawing:
         except BrokenProcessPool:
             return here
         return lambda: _awaited(future, here)
+
+
+def _in_page_order(figures: Sequence[Placed]) -> list[Figure]:
+    return [figure for _, figure in sorted(figures, key=lambda placed: placed[0])]
+
+
+# Where figures are drawn elsewhere, matplotlib is not imported here.
+def _from_points(frame: Frame) -> list[Placed]:
+    from orchestrator.report.figures import from_points
+
+    return from_points(frame)
+
+
+def _from_numbers(
+    frame: Frame,
+    growths: Sequence[NormGrowth],
+    trends: Sequence[NormTrend],
+    observed: Sequence[Observed],
+) -> list[Placed]:
+    from orchestrator.report.figures import from_numbers
+
+    return from_numbers(frame, growths, trends, observed)
 
 
 def _awaited(future: Future[T], here: Callable[[], T]) -> T:
@@ -122,5 +145,6 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _nothing() -> None:
-    """Work that shows a process to be ready."""
+def _ready() -> None:
+    """Import what drawing needs."""
+    import orchestrator.report.figures  # noqa: F401

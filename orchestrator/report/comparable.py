@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from orchestrator.plan.states import State
 from orchestrator.report.frame import Frame, in_words, parts, records
@@ -24,6 +25,7 @@ FP32 = "fp32"
 # The one column of a trial whose journal has the mean of a set but not the scores of its images.
 MEAN = "(mean of the set)"
 NOT_RECORDED = "not recorded"
+HALF_REVISION = "half_revision"  # only scores at half precision have it
 OF_THE_NORM = frozenset(
     {"model.norm", "model.embed_norm", "model.end_norm", "model.stdnorm", "training.seed"}
 )
@@ -54,6 +56,13 @@ class Final:
     values: Mapping[str, float]
     facts: Mapping[str, str]
     set_sha256: str = ""
+
+    def without(self, facts: Collection[str]) -> Final:
+        """The same scores, without some facts."""
+        if not any(name in self.facts for name in facts):
+            return self
+        kept = {name: value for name, value in self.facts.items() if name not in facts}
+        return replace(self, facts=kept)
 
     @property
     def mean(self) -> float:
@@ -103,7 +112,7 @@ def finals(frame: Frame) -> dict[Key, Final | str]:
                 {
                     **facts[key.trial],
                     "final step": f"{last:.0f}",
-                    "scored with": how or NOT_RECORDED,
+                    **_scored_with(how),
                 },
                 sha256,
             )
@@ -127,6 +136,15 @@ def finals(frame: Frame) -> dict[Key, Final | str]:
         for key, value in _means(frame, done)
     }
     return {**means, **evaluated, **found}
+
+
+def _scored_with(how: str) -> dict[str, str]:
+    """How scores were made, and by which version of half precision, if that says anything."""
+    parts = how.split(", ") if how else []
+    of_half = [part for part in parts if part.startswith(HALF_REVISION)]
+    kept = [part for part in parts if part not in of_half]
+    revision = {HALF_REVISION: of_half[0].removeprefix(f"{HALF_REVISION} ")} if of_half else {}
+    return {"scored with": ", ".join(kept) or NOT_RECORDED, **revision}
 
 
 def _one_of(earlier: Final | str | None, score: Final | str) -> Final | str:
@@ -185,8 +203,18 @@ def why_missing(row: Mapping[str, Any], asked: str = "") -> str:
     return f"done, not evaluated{asked}"
 
 
-def facts_of(frame: Frame, trial: str) -> dict[str, str]:
+_facts: WeakKeyDictionary[Frame, dict[str, Mapping[str, str]]] = WeakKeyDictionary()
+
+
+def facts_of(frame: Frame, trial: str) -> Mapping[str, str]:
     """What a trial was trained with, by name; values are texts, several of them in one."""
+    known = _facts.setdefault(frame, {})  # a trial is asked about by every claim
+    if trial not in known:
+        known[trial] = _facts_of(frame, trial)
+    return known[trial]
+
+
+def _facts_of(frame: Frame, trial: str) -> dict[str, str]:
     facts: dict[str, list[str]] = {}
     for spec in frame.recorded.get(trial, ()):
         for name, value in _fields(spec):

@@ -17,9 +17,12 @@ from orchestrator.report.claims.answer import answer
 from orchestrator.report.claims.judging import Judged, judge_all
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.material import Material
+from orchestrator.report.crops import Scene
+from orchestrator.report.drops import Drop, drops
 from orchestrator.report.families import Family, families
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend
+from orchestrator.report.inputs import Reference, reference
 from orchestrator.report.observations import Observed, observations
 from orchestrator.report.paper.beside import Beside, besides
 from orchestrator.report.spreads import Spread, spreads
@@ -55,11 +58,23 @@ class Report:
     spreads: tuple[Spread, ...] = ()
     claims: tuple[Judged, ...] = ()
     observed: tuple[Observed, ...] = ()
+    scenes: tuple[Scene, ...] = ()
 
     @cached_property
     def figures(self) -> list[Figure]:
         """All figures. They may be on their way, so ask late."""
         return self.drawing()
+
+    @cached_property
+    def drops(self) -> tuple[Drop, ...]:
+        """What low precisions and tiles cost each norm."""
+        return drops(self.frame)
+
+    @cached_property
+    def references(self) -> dict[tables.Column, Reference]:
+        """What the degraded input scores, by column of the comparisons."""
+        columns = dict.fromkeys(column for table in self.comparisons for column in table.columns)
+        return {column: reference(self.frame, column) for column in columns}
 
     @property
     def answer(self) -> str:
@@ -101,6 +116,9 @@ class Report:
             else Cell(str(labels[name]), labels[name])
             for name in self.frame.rows_by
         )
+
+    def size_cell(self, size: str) -> Cell:
+        return Cell(self.frame.size_words[size].replace(" ", "\N{NO-BREAK SPACE}"), size)
 
     def norm_cell(self, norm: str, text: str = "") -> Cell:
         """The name of a norm, or `text` instead, with the norm's style beside it."""

@@ -35,8 +35,13 @@ def drawn(
 def _figure(
     frame: Frame, styles: dict[str, Style], title: str, kind: str, found: Sequence[Observed]
 ) -> Figure:
-    blocks = [labels for labels, _ in keyed(frame.trials, *frame.panels_by, "size")]
-    columns = min(MOST_IN_A_ROW, len(frame.names("size")))
+    sizes = drawing.sizes_drawn(frame)
+    blocks = [
+        labels
+        for labels, _ in keyed(frame.trials, *frame.panels_by, "size")
+        if labels["size"] in sizes
+    ]
+    columns = min(MOST_IN_A_ROW, len(sizes))
     canvas, panels = drawing.panels(-(-len(blocks) // columns), columns, widest=4.6, share="row")
     axes_in_order = [axes for line in panels for axes in line]
     values = [v for line in found if line.place for v in line.values.values() if math.isfinite(v)]
@@ -60,6 +65,7 @@ def _figure(
         f"Final values of {kind} along the network, from its first group to its last: "
         f"{_places(found)}. "
         + (f"Thin: seeds; thick: their {average}. " if frame.repeats > 1 else "")
+        + drawing.sizes_note(frame)
     )
     slug = drawing.slug_of("depth", kind, title)
     return drawing.figure(canvas, slug, f"{kind} by depth, {title}", caption, styles)

@@ -51,7 +51,7 @@ def table(report: Report, comparison: Comparison) -> Table | None:
     return Table(
         (*report.label_columns(), *columns),
         rows,
-        caption=f"Differences from {family.baseline}, {comparison.size}",
+        caption=f"Differences from {family.baseline}, {report.frame.size_words[comparison.size]}",
         style="comparison",
         about={"size": comparison.size},
     )
@@ -134,7 +134,8 @@ def _of_run(report: Report, family: Family) -> Table:
     return Table(
         (*heads, *numbers),
         rows,
-        caption=f"{name}, {family.size}, {of_run}: differences from {family.baseline}",
+        caption=f"{name}, {frame.size_words[family.size]}, {of_run}: "
+        f"differences from {family.baseline}",
     )
 
 
@@ -145,7 +146,8 @@ def left_out(report: Report) -> tuple[Block, ...]:
         for ((task, name, metric, *recipe), norm), one in family.differences.items():
             of = one.contrast
             title = METRICS[metric].facts["title"].split(" (")[0]
-            where = ", ".join(filter(None, [family.size, *recipe, task, of.place.run]))
+            size = report.frame.size_words[family.size]
+            where = ", ".join(filter(None, [size, *recipe, task, of.place.run]))
             for why in dict.fromkeys([one.why] if one.why else of.left_out):
                 scored = said.setdefault((norm, why), {}).setdefault(where, [])
                 scored.append(f"{name} {title}")

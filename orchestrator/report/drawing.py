@@ -23,7 +23,7 @@ from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
 from orchestrator.report import live
 from orchestrator.report.blocks import INK, Figure
-from orchestrator.report.frame import Frame, parts
+from orchestrator.report.frame import Frame, keyed, parts
 from orchestrator.report.styles import Style
 
 RC: Any = {
@@ -53,6 +53,7 @@ RC: Any = {
     "path.simplify": False,  # the page reads values off the curves
 }
 PAGE_IN = 11.5
+MOST_PANELS = 24  # of a figure, where that leaves two sizes of each task
 MANY_PANELS = 8  # fitting the layout of more takes seconds
 LINE_PT = 11
 DECIMALS = re.compile(r"(\d\.\d\d)\d+")  # of a point: a hundredth of one cannot be seen
@@ -149,6 +150,21 @@ def write_below(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
 
 def dot(style: Style) -> dict[str, Any]:
     return {"color": style.colour, "marker": style.marker, "s": 26, "zorder": 3}
+
+
+def sizes_drawn(frame: Frame) -> list[Any]:
+    """All sizes, or evenly spaced ones with the first and the last if panels would be too many."""
+    sizes, blocks = frame.names("size"), len(keyed(frame.trials, *frame.panels_by))
+    most = max(2, MOST_PANELS // 2 // max(1, blocks))
+    if len(sizes) * blocks <= MOST_PANELS or len(sizes) <= most:
+        return sizes
+    return [sizes[i] for i in np.linspace(0, len(sizes) - 1, most).round().astype(int)]
+
+
+def sizes_note(frame: Frame) -> str:
+    """A sentence if not all sizes are drawn, else ""."""
+    drawn, sizes = sizes_drawn(frame), frame.names("size")
+    return f"{len(drawn)} of {len(sizes)} sizes are drawn. " if len(drawn) < len(sizes) else ""
 
 
 def panels(

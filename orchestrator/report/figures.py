@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import matplotlib
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Canvas
 
@@ -32,21 +31,10 @@ from orchestrator.report.growths import (
 )
 from orchestrator.report.observations import Observed
 from orchestrator.report.styles import Style, norm_styles
+from orchestrator.report.thinning import ENTROPY, LOSS
 
 Texts = list[tuple[str, str]]  # colour and text of each line
 Placed = tuple[tuple[int, int], Figure]  # the number of its model, and its place among its figures
-ENTROPY, LOSS = "feature/entropy_normalised", "train/loss"
-MOST_PANELS = 24  # of a figure, where that leaves two sizes of each task
-
-
-def in_page_order(figures: Sequence[Placed]) -> list[Figure]:
-    return [figure for _, figure in sorted(figures, key=lambda placed: placed[0])]
-
-
-def is_drawn(metric: str) -> bool:
-    """Whether a figure may show this metric's points."""
-    of_a_set = metric.startswith("val/") and metric.endswith("/psnr")
-    return of_a_set or metric in (ENTROPY, LOSS) or metric.startswith(TRACE)
 
 
 def from_points(frame: Frame) -> list[Placed]:
@@ -169,7 +157,11 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
         return []
     groups = sorted({int(name.removeprefix(TRACE)) for name in traces["metric"].unique()})
     every = [labels for labels, _ in keyed(traces, *frame.panels_by, "size")]
-    rows = every if len(every) * len(groups) <= MOST_PANELS else _ends(every)
+    rows, left_out = every, ""
+    if len(every) * len(groups) > drawing.MOST_PANELS:
+        rows, left_out = _ends(every), "the first and the last are"
+        if len(rows) * len(groups) > drawing.MOST_PANELS:
+            rows, left_out = _ends(every, first=False), "the last is"
     canvas, panels = drawing.panels(len(rows), len(groups), widest=3.4, share="all")
     for labels, line in zip(rows, panels, strict=True):
         for group, axes in zip(groups, line, strict=True):
@@ -187,17 +179,21 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
     drawing.legend(canvas, styles, frame)
     caption = "The same traces for each group, from the first to the last, all on one scale."
     if len(rows) < len(every):
-        caption += " Of the sizes of a task, the first and the last are drawn."
+        caption += f" Of the sizes of a task, {left_out} drawn."
     slug, name = slug_of("groups", title), f"Feature traces by group, {title}"
     return [drawing.figure(canvas, slug, name, caption, styles)]
 
 
-def _ends(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first and the last size of each task and recipe."""
+def _ends(rows: Sequence[dict[str, Any]], *, first: bool = True) -> list[dict[str, Any]]:
+    """The first and the last size of each task and recipe, or the last alone."""
     sizes: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         sizes.setdefault(tuple(row[name] for name in row if name != "size"), []).append(row)
-    return [row for of_one in sizes.values() for row in (of_one[0], *of_one[1:][-1:])]
+    return [
+        row
+        for of_one in sizes.values()
+        for row in (*(of_one[:1] if first and len(of_one) > 1 else ()), of_one[-1])
+    ]
 
 
 def _grid(
@@ -215,7 +211,7 @@ def _grid(
     At most four panels are in a row. `said`: lines of text below a panel, given its labels.
     """
     blocks = [labels for labels, _ in keyed(frame.trials, *frame.panels_by)]
-    sizes = _sizes_drawn(frame)
+    sizes = drawing.sizes_drawn(frame)
     columns = min(4, len(sizes))
     lines = -(-len(sizes) // columns)
     below = 0 if said is None else 1 + frame.trials[COMPARED].nunique()
@@ -246,21 +242,10 @@ def _grid(
     return canvas
 
 
-def _sizes_drawn(frame: Frame) -> list[Any]:
-    """All sizes, or evenly spaced ones with the first and the last if panels would be too many."""
-    sizes, blocks = frame.names("size"), len(keyed(frame.trials, *frame.panels_by))
-    most = max(2, MOST_PANELS // 2 // max(1, blocks))
-    if len(sizes) * blocks <= MOST_PANELS or len(sizes) <= most:
-        return sizes
-    return [sizes[i] for i in np.linspace(0, len(sizes) - 1, most).round().astype(int)]
-
-
 def _seeds_note(frame: Frame, average: str) -> str:
     """What the lines are, and how many sizes are drawn if it is not all."""
     seeds = f"Thin: {frame.repeats} seeds; thick: their {average}. " if frame.repeats > 1 else ""
-    drawn, sizes = _sizes_drawn(frame), frame.names("size")
-    few = f"{len(drawn)} of {len(sizes)} sizes are drawn. " if len(drawn) < len(sizes) else ""
-    return seeds + few
+    return seeds + drawing.sizes_note(frame)
 
 
 def _diverged_note(frame: Frame) -> str:

@@ -10,9 +10,11 @@ first counts, as for tracking (`orchestrator.store.journals.JournalReader`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -21,6 +23,7 @@ from orchestrator.plan.axes import COMPARED, Axis, Role, axes_named
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.states import State
 from orchestrator.report.columns import numbered, point_rows
+from orchestrator.report.inputs import Inputs, SetInputs, take
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
 from orchestrator.store.points import Points
@@ -42,7 +45,8 @@ class Frame:
 
     `recorded` has the specs that each trial's attempts recorded, `damage` a sentence for each
     damaged file, `looks` the look at each trial. `agree` names what comparable trials agree in
-    besides their specs (orchestrator.report.comparable.RECORDED).
+    besides their specs (orchestrator.report.comparable.RECORDED). `inputs` has the scores of
+    degraded inputs, by task and set.
     """
 
     trials: pd.DataFrame
@@ -54,6 +58,7 @@ class Frame:
     axes: tuple[Axis, ...] = axes_named(())
     images: pd.DataFrame = field(default_factory=pd.DataFrame)
     agree: tuple[str, ...] = ("commit",)
+    inputs: Mapping[tuple[str, str], Sequence[SetInputs]] = field(default_factory=dict)
 
     @property
     def tables_by(self) -> list[str]:
@@ -73,6 +78,18 @@ class Frame:
     @property
     def sizes(self) -> list[str]:
         return self._of("size")
+
+    @cached_property
+    def size_words(self) -> dict[str, str]:
+        """Each size as a reader has it: `width 24, depth 2` for `w24 d2`."""
+        sizes = [axis for axis in self.axes if axis.role == "size"]
+        return {
+            row["size"]: ", ".join(
+                axis.named(int(row[axis.name])) for axis in sizes if pd.notna(row[axis.name])
+            )
+            or row["size"]
+            for row in records(self.trials.drop_duplicates("size"))
+        }
 
     @property
     def repeats(self) -> int:
@@ -111,16 +128,34 @@ class Frame:
         """The points of the metrics that are wanted: a part, if they are millions."""
         metric, names = numbered(self.points["metric"])
         among = np.array([wanted(name) for name in names], dtype=bool)
-        return self.points.take(np.flatnonzero(among[metric]))
+        taken = _taken.setdefault(self, {})
+        if among.tobytes() not in taken:
+            taken[among.tobytes()] = self.points.take(np.flatnonzero(among[metric]))
+        return taken[among.tobytes()]
 
     def evaluation_sets(self) -> list[str]:
         """The evaluation sets of all trials, in file order."""
         return list(dict.fromkeys(name for names in self.trials["evaluate"] for name in names))
 
+    def sets_by_task(self, scored: Iterable[tuple[str, str]] = ()) -> dict[str, set[str]]:
+        """The evaluation sets of each task, in file order, and those `scored` (trial, set)."""
+        tasks = dict(zip(self.trials["trial"], self.trials["task"], strict=True))
+        found: dict[str, set[str]] = {task: set() for task in self.names("task")}
+        for task, names in zip(self.trials["task"], self.trials["evaluate"], strict=True):
+            found[task] |= set(names)
+        for trial, name in scored:
+            found[tasks[trial]].add(name)
+        return found
+
     def states(self) -> dict[str, int]:
         """The number of trials in each state, ended ones first."""
         counts = self.trials["state"].value_counts()
         return {state.value: int(counts[state]) for state in State if state in counts}
+
+
+# The points of some metrics, by which ones: taking goes through all points. Not kept in the frame,
+# which a thread may be pickling.
+_taken: WeakKeyDictionary[Frame, dict[bytes, pd.DataFrame]] = WeakKeyDictionary()
 
 
 def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
@@ -144,6 +179,11 @@ def keyed(frame: pd.DataFrame, *keys: str) -> list[tuple[dict[str, Any], pd.Data
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def in_store(trial: str) -> str:
+    """A trial's id in its store, which has no mark (orchestrator.report.several)."""
+    return trial.partition(" of ")[0]
 
 
 def size_label(axes: Sequence[Axis], labels: Mapping[str, Any]) -> str:
@@ -170,6 +210,7 @@ def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = No
     attempts: list[Attempt] = []
     recorded: dict[str, tuple[RunSpec, ...]] = {}
     damage: list[str] = []
+    inputs: Inputs = {}
     looks: dict[str, Look] = {}
     names = [axis.name for axis in plan.axes]
     readings = readings or read_trials(store, [trial.id for trial in plan.trials])
@@ -184,7 +225,8 @@ def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = No
         is_whole = look.state != State.DAMAGED
         # Evaluations are separate files, so they count even if the trial is damaged.
         scores = (*(read.trained if is_whole else ()), *read.evaluated)
-        images += [[*labels, *astuple(score)] for score in scores]
+        of_networks = take(inputs, row["task"], trial.spec, scores)
+        images += [[*labels, *astuple(score)] for score in of_networks]
         found = read.points if is_whole and len(read.points) else None
         points.append(found)
         if row["step"] is None and found is not None:
@@ -199,7 +241,17 @@ def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = No
     scored = pd.DataFrame(images, columns=["trial", *names, "size", *SCORE_COLUMNS])
     labelled = {name: [row[name] for row in rows] for name in ("trial", *names, "size")}
     frame = point_rows(labelled, points)
-    return Frame(trials, frame, tuple(attempts), recorded, tuple(damage), looks, plan.axes, scored)
+    return Frame(
+        trials,
+        frame,
+        tuple(attempts),
+        recorded,
+        tuple(damage),
+        looks,
+        plan.axes,
+        scored,
+        inputs=inputs,
+    )
 
 
 def _smaller_micro_batch(tried: Sequence[Attempt]) -> str:

@@ -48,6 +48,16 @@ def factor(found: Growth) -> Span:
     return Span(*(None if value is None else power_of_10(value) for value in span))
 
 
+def start(found: Growth) -> float | None:
+    """m(0): the geometric mean over the seeds that have a growth."""
+    return _geometric([seed.start for seed in found.seeds])
+
+
+def end(found: Growth) -> float | None:
+    """m(end), as `start`, so that their ratio is the factor. Infinite if a seed diverged."""
+    return _geometric([seed.end for seed in found.seeds])
+
+
 def slope(found: Growth) -> Span:
     """d log m / d log t over the last half of training: the mean over seeds."""
     return _span(found.slope, [seed.slope for seed in found.seeds])
@@ -96,7 +106,8 @@ def points(frame: Frame, growths: Sequence[NormGrowth]) -> pd.DataFrame:
 def growth_csv(frame: Frame, growths: Sequence[NormGrowth]) -> pd.DataFrame:
     """A row for each norm, size, task and recipe, as growth.csv has them."""
     columns = [axis.name for axis in frame.axes if axis.role != "repeat"]
-    columns += ["size", "parameters", "seeds", "growth", "growth_low", "growth_high"]
+    columns += ["size", "parameters", "seeds", "start", "end"]
+    columns += ["growth", "growth_low", "growth_high"]
     columns += ["slope", "slope_low", "slope_high", "margin", "verdict", "sentence", "trials"]
     rows = [
         [
@@ -104,6 +115,8 @@ def growth_csv(frame: Frame, growths: Sequence[NormGrowth]) -> pd.DataFrame:
             line.size,
             line.parameters,
             sum(not isinstance(seed.slope, Unknown) for seed in line.growth.seeds),
+            start(line.growth),
+            end(line.growth),
             *factor(line.growth),
             *slope(line.growth),
             line.growth.margin,
@@ -161,6 +174,11 @@ def _span(found: Interval | Unknown, seeds: Sequence[float | Unknown]) -> Span:
         return Span(found.estimate, found.low, found.high)
     known = [value for value in seeds if not isinstance(value, Unknown)]
     return Span(fmean(known) if known else None)
+
+
+def _geometric(values: Sequence[float | None]) -> float | None:
+    logarithms = [math.log(value) for value in values if value is not None]
+    return math.exp(fmean(logarithms)) if logarithms else None
 
 
 def _known(value: float | Unknown) -> float | None:

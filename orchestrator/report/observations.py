@@ -21,9 +21,10 @@ from orchestrator.plan.states import State
 from orchestrator.report.frame import Frame, in_words
 from orchestrator.report.growths import Row, lines_of, trained_apart
 
-# What training, evaluations and the probe `features` record has sections of its own.
+# What training, evaluations and the probe `features` record has sections of its own; what the
+# machine was doing is for MLflow.
 SHOWN_ELSEWHERE = re.compile(
-    r"(train|val)/|feature/(mean_square|max_abs)/group_\d+$|feature/entropy(_normalised)?$"
+    r"(train|val|system)/|feature/(mean_square|max_abs)/group_\d+$|feature/entropy(_normalised)?$"
 )
 PLACE = re.compile(r"/(group_\d+(?:/.+)?)$")
 NOT_MEASURED = "not measured"

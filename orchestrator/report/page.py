@@ -6,7 +6,9 @@
     claims.csv, table.csv, differences.csv, components.csv
     traces.csv, growth.csv, correlation.csv, trials.csv
     probes.csv                     what other probes measured, if there are any
+    drops.csv                      what low precisions and tiles cost, if it was measured
     images.csv                     the scores of single images, if there are any
+    inputs.csv                     the scores of the degraded inputs, if they are recorded
     paper.csv                      Tables 1 to 6 of the paper, if the sweep has one of its backbones
 
 Every file is written aside and renamed, index.html last. Other files in the folder are left alone.
@@ -18,7 +20,7 @@ import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,16 @@ from typing import Any
 import jinja2
 import numpy as np
 import pandas as pd
+import scipy.stats  # noqa: F401 - takes a second, in which other processes read trials
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
 from orchestrator.report import (
+    drops,
     families,
     growth_tables,
+    inputs,
     latex,
     observations,
     spreads,
@@ -46,6 +51,7 @@ from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.show import as_frame as claims_as_frame
 from orchestrator.report.columns import numbered
 from orchestrator.report.contents import Report, build
+from orchestrator.report.crops import scenes
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.paper import beside
 from orchestrator.report.sections import sections
@@ -53,9 +59,9 @@ from orchestrator.store import open_store, read_store
 from orchestrator.tracking import is_there
 from trainers.durable import write_aside
 
-# The training loop's notes on itself but for the loss: traces.csv has only the loss and what probes
-# and evaluations measured.
-UNTRACED = r"train/(?!loss$)"
+# The training loop's notes on itself but for the loss, and on its machine: traces.csv has only the
+# loss and what probes and evaluations measured.
+UNTRACED = r"train/(?!loss$)|system/"
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ def write_report(
     frame: Frame | None = None,
     own: tuple[Claim, ...] | None = None,
     all_traces: bool = False,
+    prefix: str = "",
 ) -> Written:
     """Write a report on what the store holds now.
 
@@ -82,20 +89,22 @@ def write_report(
     files also become artifacts in the sweep's MLflow experiment, if a trial has begun and the
     address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
     store holds, if it has just been read. `own`: the user's claims; by default those of the file
-    that the sweep names. `all_traces`: write every point to traces.csv, however many they are.
+    that the sweep names. `prefix`: another place in the store. `all_traces`: write every point to
+    traces.csv, however many they are.
 
     Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame
-    files = render(build(plan, frame, datetime.now(UTC), own), all_traces=all_traces)
+    report = replace(build(plan, frame, datetime.now(UTC), own), scenes=scenes(frame, store))
+    files = render(report, all_traces=all_traces)
     if out is not None:
         write_files(files, out)
     else:
-        put_files(files, store_uri, _prefix(plan))
+        put_files(files, store_uri, prefix or _prefix(plan))
     if tracking_uri is not None and frame.attempts and is_there(tracking_uri):
         _log(plan, tracking_uri, files)
-    return Written(f"{out or f'{store.uri}/{_prefix(plan)}'}/index.html", files)
+    return Written(f"{out or f'{store.uri}/{prefix or _prefix(plan)}'}/index.html", files)
 
 
 def _prefix(plan: Plan) -> str:
@@ -199,6 +208,8 @@ def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "trials.csv": trials.drop(columns=["evaluate"]),
         **probes,
         **images,
+        **({"drops.csv": drops.as_frame(frame, report.drops)} if report.drops else {}),
+        **({"inputs.csv": inputs.as_frame(frame.inputs)} if frame.inputs else {}),
         **({"paper.csv": beside.as_frame(report.paper)} if report.paper else {}),
     }
 

@@ -7,7 +7,7 @@ seeds were trained or scored differently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.plan.axes import COMPARED
+from orchestrator.plan.besides import reference_norm
 from orchestrator.report.comparable import FP32, Final, Key, differing, finals, why_missing
 from orchestrator.report.frame import Frame, records
 from orchestrator.statistics.interval import Unknown
 from trainers.catalog import METRICS
-
-BASELINE = "layer_norm"
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,15 @@ class Paired:
     trials: tuple[str, ...]
     differences: NDArray[np.float64] | Unknown
     left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class End:
+    """One side of a difference: a norm at a place, by the name that messages have for it."""
+
+    place: Place
+    norm: str
+    name: str
 
 
 @dataclass(frozen=True)
@@ -150,8 +158,7 @@ def index_of(frame: Frame) -> Index:
 
 def baseline(frame: Frame) -> str:
     """The norm that others are compared with: layer_norm, or else the first of the file."""
-    norms = [str(norm) for norm in frame.names(COMPARED)]
-    return BASELINE if BASELINE in norms else norms[0]
+    return reference_norm([str(norm) for norm in frame.names(COMPARED)])
 
 
 def places(frame: Frame) -> tuple[Place, ...]:
@@ -211,26 +218,37 @@ def paired(index: Index, place: Place, candidate: str, reference: str) -> Paired
 
 
 def _pair(index: Index, place: Place, candidate: str, reference: str) -> Paired:
-    norms = (candidate, reference)
-    rows = [{row[index.seeds]: row for row in index.at(place).get(norm, ())} for norm in norms]
+    return paired_ends(index, End(place, candidate, candidate), End(place, reference, reference))
+
+
+def paired_ends(index: Index, one: End, other: End, but: Collection[str] = ()) -> Paired:
+    """The differences of two sides, which may be at two places.
+
+    Two trials need not agree in the facts `but`.
+    """
+    ends = (one, other)
+    names = (one.name, other.name)
+    rows = [
+        {row[index.seeds]: row for row in index.at(end.place).get(end.norm, ())} for end in ends
+    ]
     found: dict[int, tuple[Final, Final]] = {}
     out: dict[int, str] = {}
     for seed in dict.fromkeys([*rows[0], *rows[1]]):
-        ends = [
-            index.final(of_norm[seed], place) if seed in of_norm else "not in the sweep"
-            for of_norm in rows
+        finals = [
+            index.final(of_end[seed], end.place) if seed in of_end else "not in the sweep"
+            for of_end, end in zip(rows, ends, strict=True)
         ]
-        one, other = ends
-        if isinstance(one, str) or isinstance(other, str):
+        a, b = finals
+        if isinstance(a, str) or isinstance(b, str):
             out[seed] = ", ".join(
-                f"{norm} {end}"
-                for norm, end in zip(norms, ends, strict=True)
-                if isinstance(end, str)
+                f"{name} {final}"
+                for name, final in zip(names, finals, strict=True)
+                if isinstance(final, str)
             )
-        elif unlike := differing(one, other, *norms):
+        elif unlike := differing(a.without(but), b.without(but), *names):
             out[seed] = unlike
         else:
-            found[seed] = one, other
+            found[seed] = a, b
     kept = _largest_group(found, lambda pair: pair[0], out)
     left_out = _by_reason(out)
     if not kept:
@@ -238,11 +256,11 @@ def _pair(index: Index, place: Place, candidate: str, reference: str) -> Paired:
         return Paired((), (), (), Unknown(f"cannot be compared: {none}"), left_out)
     seeds, (ones, others) = list(kept), zip(*kept.values(), strict=True)
     images = tuple(ones[0].values)
-    tables = [_table(of_norm, images) for of_norm in (ones, others)]
+    tables = [_table(of_end, images) for of_end in (ones, others)]
     bad = [
         why
-        for table, norm in zip(tables, norms, strict=True)
-        if (why := _not_finite(table, seeds, images, place.metric, norm)) is not None
+        for table, name in zip(tables, names, strict=True)
+        if (why := _not_finite(table, seeds, images, one.place.metric, name)) is not None
     ]
     trials = tuple(final.trial for final in (*ones, *others))
     differences = Unknown(f"cannot be compared: {'; '.join(bad)}") if bad else tables[0] - tables[1]

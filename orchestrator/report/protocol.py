@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.plan.expand import Plan, Trial
@@ -57,36 +57,53 @@ def _trained(plan: Plan, recorded: Recorded) -> Trained:
 def _rows(trained: Trained) -> dict[str, str]:
     specs = [spec for _, spec in trained]
 
-    def values(of: Iterable[Any]) -> str:
-        return ", ".join(str(value) for value in dict.fromkeys(of)) or "none"
-
-    sets = values(f"{s.data.train} (manifest {s.data.train_sha256[:12]})" for s in specs)
-    rows = {"Training set": sets}
+    rows = {"Training set": _by_task(trained, _training_set)}
     if by_mode := _tasks_by_lr_mode(trained):
         rows["LR images (lr_mode)"] = "; ".join(
             f"{mode}: {', '.join(by_mode[mode])}" for mode in by_mode
         )
     return rows | {
-        "Steps": values(s.training.steps for s in specs),
-        "Batch": values(s.training.batch_size for s in specs),
-        "Workers": values(s.placement.workers for s in specs),
-        "Patch, LQ side": values(f"{s.training.patch_size_px} px" for s in specs),
-        "Augmentation": values(_augmentation(s.training) for s in specs),
-        "Sampling": values(SAMPLING[s.training.sampling] for s in specs),
-        "Learning rate": values(_learning_rate(s.training) for s in specs),
-        "Gradient clipping": values(_clipping(s.training) for s in specs),
-        "EMA decay": values(f"{s.training.ema_decay:g}" for s in specs),
-        "Precision": values(s.training.precision for s in specs),
-        "Seeds": values(s.training.seed for s in specs),
-        "Probe batch": values(f"{s.observe.probe_patches} patches" for s in specs),
-        "Features recorded": values(
+        "Steps": _values(s.training.steps for s in specs),
+        "Batch": _values(s.training.batch_size for s in specs),
+        "Workers": _values(s.placement.workers for s in specs),
+        "Patch, LQ side": _values(f"{s.training.patch_size_px} px" for s in specs),
+        "Augmentation": _values(_augmentation(s.training) for s in specs),
+        "Sampling": _values(SAMPLING[s.training.sampling] for s in specs),
+        "Learning rate": _values(_learning_rate(s.training) for s in specs),
+        "Gradient clipping": _values(_clipping(s.training) for s in specs),
+        "EMA decay": _values(f"{s.training.ema_decay:g}" for s in specs),
+        "Precision": _values(s.training.precision for s in specs),
+        "Seeds": _values(s.training.seed for s in specs),
+        "Probe batch": _values(f"{s.observe.probe_patches} patches" for s in specs),
+        "Features recorded": _values(
             f"every {s.observe.probe_every} steps" if "features" in s.observe.probes else "no"
             for s in specs
         ),
-        "Loss recorded": values(f"every {s.observe.log_every} steps" for s in specs),
-        "Scores recorded": values(f"every {s.observe.evaluate_every} steps" for s in specs),
-        "Evaluation sets": values(name for s in specs for name in s.observe.evaluate),
+        "Loss recorded": _values(f"every {s.observe.log_every} steps" for s in specs),
+        "Scores recorded": _values(f"every {s.observe.evaluate_every} steps" for s in specs),
+        "Evaluation sets": _by_task(trained, lambda spec: spec.observe.evaluate),
     }
+
+
+def _values(of: Iterable[Any]) -> str:
+    return ", ".join(str(value) for value in dict.fromkeys(of)) or "none"
+
+
+def _training_set(spec: RunSpec) -> tuple[str]:
+    return (f"{spec.data.train} (manifest {spec.data.train_sha256[:12]})",)
+
+
+def _by_task(trained: Trained, of: Callable[[RunSpec], Sequence[str]]) -> str:
+    """What the specs of each task say; tasks are only named where they differ."""
+    said: dict[str, list[str]] = {}
+    for trial, spec in trained:
+        said.setdefault(str(trial.axes["task"]), []).extend(of(spec))
+    tasks: dict[str, list[str]] = {}
+    for task, names in said.items():
+        tasks.setdefault(_values(names), []).append(task)
+    if len(tasks) == 1:
+        return next(iter(tasks))
+    return "; ".join(f"{', '.join(its)}: {names}" for names, its in tasks.items())
 
 
 def evaluation(plan: Plan, recorded: Recorded) -> list[str]:

@@ -95,8 +95,13 @@ def comparisons(frame: Frame, found: Sequence[Family] | None = None) -> tuple[Co
     }
     scored = index_of(frame).finals
     sets = dict.fromkeys([*frame.evaluation_sets(), *(key.set for key in scored if key.is_plain)])
+    of_task = frame.sets_by_task((key.trial, key.set) for key in scored if key.is_plain)
     columns = tuple(
-        Column(t, d, m) for t in frame.names("task") for d in sets for m in METRICS.names
+        Column(task, name, metric)
+        for task, its in of_task.items()
+        for name in sets
+        if name in its
+        for metric in METRICS.names
     )
     tables = []
     for labels, trials in keyed(frame.trials, *frame.tables_by, "size"):

@@ -15,24 +15,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from orchestrator.report.columns import in_order, numbered
+from orchestrator.report.growths import TRACE
 
+ENTROPY, LOSS = "feature/entropy_normalised", "train/loss"
 POINTS_DRAWN = 100_000  # of one metric, over all trials: a curve needs no more than its pixels
 FEWEST_STEPS, MOST_STEPS = 100, 1_000
 MOST_ROWS = 500_000  # of traces.csv; spreadsheets open no more than twice as many
 
 
-def for_figures(
-    points: pd.DataFrame,
-    num_trials: int,
-    diverged: Sequence[str],
-    drawn: Callable[[str], bool] = lambda metric: True,
-) -> pd.DataFrame:
-    """The points that figures draw: 100 to 1,000 steps of a curve, fewer if trials are many.
+def is_drawn(metric: str) -> bool:
+    """Whether a figure may show this metric's points."""
+    of_a_set = metric.startswith("val/") and metric.endswith("/psnr")
+    return of_a_set or metric in (ENTROPY, LOSS) or metric.startswith(TRACE)
 
-    `drawn`: which metrics to keep.
-    """
+
+def for_figures(points: pd.DataFrame, num_trials: int, diverged: Sequence[str]) -> pd.DataFrame:
+    """The points that figures draw: 100 to 1,000 steps of a curve, fewer if trials are many."""
     most = max(FEWEST_STEPS, min(MOST_STEPS, POINTS_DRAWN // max(num_trials, 1)))
-    return thinned(points, lambda steps: most, diverged, drawn)
+    return thinned(points, lambda steps: most, diverged, is_drawn)
 
 
 def for_file(

@@ -283,15 +283,22 @@ class Gang:
         self.nodes: frozenset[str] = frozenset()
         self.ranks: list[dict[str, Any]] = []  # what is recorded about each
 
-    def start(self) -> Start:
-        """Fetch the data and start every rank; returns how they begin.
+    def gather(self) -> None:
+        """Wait until every worker is up, and note where.
 
-        Raises RayTaskError, whose cause is what went wrong.
+        This, `fetch_data` and `start` are called in this order. Each raises RayTaskError, whose
+        cause is what went wrong.
         """
         standing = self._all(worker.standing.remote() for worker in self._workers)
         self.nodes = frozenset(node for node, _ in standing)
         self.ranks = [rank for _, rank in standing]
+
+    def fetch_data(self) -> None:
+        """Have every node fetch the trial's data sets that are elsewhere."""
         self._all(worker.fetch_data.remote() for worker in self._workers)
+
+    def start(self) -> Start:
+        """Start every rank; returns how they begin."""
         ((address, port),) = self._all([self._workers[0].rendezvous.remote()])
         starts: list[Start] = self._all(
             worker.start.remote(address, port) for worker in self._workers

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -18,50 +16,22 @@ from orchestrator.plan import Gpus, Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
 from orchestrator.plan.show import duration, gpus_in_words, seconds_left, trials_in_words
 from orchestrator.plan.states import State
+from orchestrator.run.lines import as_plain, json_line
+from orchestrator.run.live_table import Row, short_names, table_of
 
 LINE_EVERY_S = 15.0
-LONGEST_TABLE = 30
-# Columns that a narrow terminal does without, in this order. Numbers are never cut short.
-LEFT_OUT = ("loss", "step")
-SHORTEST_NAME = 16  # characters of a trial's name; columns are left out to make room for them
-PADDING = 2  # characters around a column
-STYLES = {
-    State.RUNNING: "bold",
-    State.FAILED: "red",
-    State.INFEASIBLE: "red",
-    State.DAMAGED: "red",
-    State.DIVERGED: "magenta",
-    State.PENDING: "dim",
-}
-LAST = 4
-PLACES = {  # in the table, from the top
-    State.RUNNING: 0,
-    State.RETRYING: 0,
-    State.FAILED: 1,
-    State.INFEASIBLE: 1,
-    State.DAMAGED: 1,
-    State.DIVERGED: 2,
-    State.PENDING: 3,
-}
+HEADS = 4  # lines of a terminal that the table's title, heads and last line take
 
 
-@dataclass
-class _Row:
-    """The display's record of one trial."""
+def _at_first(state: State | None, *, is_to_train: bool) -> State:
+    """The state in which a trial is first shown: the store's, or pending if it will be tried anew.
 
-    name: str
-    steps: int
-    cost_s: float
-    state: State = State.PENDING
-    step: int = 0
-    loss: float | None = None
-    psnr: float | None = None
-    said: float = field(default=0.0)  # when a line about it was last printed
-
-
-def _at_first(state: State | None) -> State:
-    """The state in which a trial is first shown: pending, unless no run would train it further."""
-    return state if state is not None and state.has_ended else State.PENDING
+    One that was interrupted stays so until it runs, as everywhere else.
+    """
+    if state is None:
+        return State.PENDING
+    stays = not is_to_train or state.has_ended or state == State.INTERRUPTED
+    return state if stays else State.PENDING
 
 
 class Progress:
@@ -82,24 +52,29 @@ class Progress:
         """`reached`: the trials that this run trains, with the steps from which they continue."""
         self._plan = plan
         self._reached = dict(reached or {})
+        short = short_names(plan)
         self._rows = {
-            trial.id: _Row(
+            trial.id: Row(
                 trial.name,
+                short[trial.id],
                 trial.spec.training.steps,
                 trial.seconds,
-                _at_first(states.get(trial.id)),
+                _at_first(states.get(trial.id), is_to_train=reached is None or trial.id in reached),
                 step=self._reached.get(trial.id, 0),
             )
             for trial in plan.trials
         }
         self._quiet = quiet
         self._json = json_lines
-        self._console = Console(stderr=True, highlight=False)
+        self._phase = ""
+        self._printed: dict[str, Any] = {}  # by trial, the last line of JSON about it
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._began = time.monotonic()
         self._moved: set[str] = set()
         self._moving = threading.Lock()
         self.warnings: list[str] = []
-        live = self._console.is_terminal and not quiet and not json_lines
+        shows = self._console.is_terminal and not self._console.is_dumb_terminal
+        live = shows and not quiet and not json_lines
         self._live = (
             Live(get_renderable=self._table, console=self._console, refresh_per_second=2)
             if live
@@ -128,38 +103,57 @@ class Progress:
         left = duration(seconds_left(trials, self._reached))
         self.say(f"{trials_in_words(len(trials))} to train, about {left} one after the other.")
 
+    def phase(self, name: str) -> None:
+        """Show what the run does now; "" once trials speak for themselves."""
+        self._phase = name
+        if not name:
+            return
+        self.line({"event": "phase", "phase": name})
+        if self._live is None and not self._json:
+            self.say(f"{self._clock()}  {name}")
+
     def say(self, text: str) -> None:
         """Print a sentence for people, unless they asked for quiet."""
         if not self._quiet:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(text, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Print a sentence for people, even if they asked for quiet, and keep it in `warnings`."""
         self.warnings.append(text)
-        self._console.print(text, style="yellow", markup=False, soft_wrap=True)
+        self._console.print(text, style="yellow", soft_wrap=True)
 
     def changed(self, trial_id: str, state: State, result: Mapping[str, Any] | None = None) -> None:
         """Show that a trial has gone on or changed its state."""
         with self._moving:
             self._moved.add(trial_id)
         row = self._rows[trial_id]
-        turned = row.state != state
+        before = row.doing
         row.state = state
+        self._phase = ""
         if result:
+            row.phase = str(result.get("phase") or "")
             row.step = int(result.get("step", row.step))
             row.loss = result.get("loss", row.loss)
             row.psnr = result.get("psnr", row.psnr)
+        turned = row.doing != before
         if self._json:
             fields = {
                 "event": "trial",
                 "trial": trial_id,
                 "name": row.name,
                 "state": state,
+                "phase": row.doing if row.doing != state else None,
                 "step": row.step,
+                "steps": row.steps,
+                "loss": row.loss,
+                "psnr": row.psnr,
             }
-            self.line({**fields, "steps": row.steps, "loss": row.loss, "psnr": row.psnr})
-        elif self._live is None and (turned or time.monotonic() - row.said > LINE_EVERY_S):
-            row.said = time.monotonic()
+            if self._printed.get(trial_id) != (fields := as_plain(fields)):
+                self._printed[trial_id] = fields
+                self.line(fields)
+        is_due = row.step != row.said_step and time.monotonic() - row.said > LINE_EVERY_S
+        if not self._json and self._live is None and (turned or is_due):
+            row.said, row.said_step = time.monotonic(), row.step
             self.say(f"{self._clock()}  {row.name}: {self._in_words(row)}   {self._overall()}")
 
     def moved(self) -> frozenset[str]:
@@ -171,17 +165,15 @@ class Progress:
     def line(self, record: Mapping[str, Any]) -> None:
         """Print one JSON object to stdout, if JSON was asked for."""
         if self._json:
-            # NaN is not JSON.
-            finite = {k: None if isinstance(v, float) and v != v else v for k, v in record.items()}
-            print(json.dumps(finite), file=sys.stdout, flush=True)
+            print(json_line(record), file=sys.stdout, flush=True)
 
     def _clock(self) -> str:
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
         return f"{minutes:3d}:{seconds:02d}"
 
-    def _in_words(self, row: _Row) -> str:
-        words: list[str] = [row.state]
-        if row.state.is_under_way:
+    def _in_words(self, row: Row) -> str:
+        words: list[str] = [row.doing]
+        if row.state.is_under_way and not row.phase:
             words.append(f"step {row.step}/{row.steps}")
         if row.loss is not None:
             words.append(f"loss {row.loss:.4f}")
@@ -208,51 +200,7 @@ class Progress:
         )
 
     def _table(self) -> Table:
-        table = Table(
-            title=f"{self._plan.sweep} {self._clock().strip()} {self._overall()}",
-            title_justify="left",
-            box=None,
-        )
-        rows = sorted(self._rows.values(), key=lambda row: PLACES.get(row.state, LAST))
-        shown = [(row, _cells(row)) for row in rows[:LONGEST_TABLE]]
-        widths = {
-            column: max(len(column), *(len(cells[column]) for _, cells in shown))
-            for column in shown[0][1]
-        }
-        longest = max(len(row.name) for row, _ in shown)
-        for column in LEFT_OUT:
-            if self._left(widths) < min(longest, SHORTEST_NAME):
-                del widths[column]
-        table.add_column(
-            "trial", no_wrap=True, overflow="ellipsis", max_width=max(1, self._left(widths))
-        )
-        for column, width in widths.items():
-            table.add_column(
-                column,
-                justify="left" if column == "state" else "right",
-                no_wrap=True,
-                min_width=width,
-            )
-        for row, cells in shown:
-            table.add_row(
-                row.name,
-                *(cells[column] for column in widths),
-                style=STYLES.get(row.state, "green"),
-            )
-        if len(rows) > LONGEST_TABLE:
-            table.add_row(f"... and {len(rows) - LONGEST_TABLE} more", style="dim")
-        return table
-
-    def _left(self, widths: Mapping[str, int]) -> int:
-        """The characters that columns of these widths leave for the names of trials."""
-        return self._console.width - sum(width + PADDING for width in widths.values()) - PADDING
-
-
-def _cells(row: _Row) -> dict[str, str]:
-    """The cells of a trial's row after its name."""
-    return {
-        "state": row.state,
-        "step": f"{row.step}/{row.steps}" if row.step else "",
-        "loss": "" if row.loss is None else f"{row.loss:.4f}",
-        "PSNR": "" if row.psnr is None else f"{row.psnr:.2f}",
-    }
+        what = f"{self._phase}... " if self._phase else ""
+        title = f"{self._plan.sweep} {self._clock().strip()} {what}{self._overall()}"
+        console = self._console
+        return table_of(title, list(self._rows.values()), console.width, console.height - HEADS)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from orchestrator import signals
@@ -18,6 +16,7 @@ from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.show import counts, trials_in_words
 from orchestrator.plan.states import State
+from orchestrator.run.lines import outcomes
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
@@ -30,6 +29,7 @@ from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.mirror import Mirror
+from orchestrator.version import commit
 
 MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
@@ -101,6 +101,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
             )
         if todo:
             keep_initial(plan, store)
+        progress.phase("bringing MLflow up to date")
         with _mirroring(plan, store, options, looks, progress) as mirror:
             try:
                 if todo:
@@ -144,17 +145,21 @@ def _finish(
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 mirror.log_report(written.files)
-    runs = _where_runs_are(options)
+    runs = where_runs_are(options, mirror)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
+    summary["trials"] = outcomes(plan, looks)
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), text, summary)
 
 
-def _where_runs_are(options: RunOptions) -> str:
+def where_runs_are(options: RunOptions, mirror: Mirror | None = None) -> str:
+    """The page of the sweep's runs, or what shows it."""
     address = shown(options.tracking)
     if options.job:
         return f"{address}, as pods name it (k8s/README.md, Look)"
+    if mirror is not None and mirror.link is not None:
+        return mirror.link
     return f"normsweep ui --tracking {address}" if is_mlflow(options.tracking) else address
 
 
@@ -179,12 +184,13 @@ def _in_words(summary: Mapping[str, Any]) -> str:
     """Say how many trials are in which state, leaving out rare states that none is in."""
     rare = "".join(
         f"{summary[state]} {state}, "
-        for state in (State.INFEASIBLE, State.DAMAGED)
+        for state in (State.INFEASIBLE, State.DAMAGED, State.STOPPED, State.RUNNING)
         if summary[state]
     )
+    left = f"{summary['interrupted']} interrupted, " if summary["interrupted"] else ""
     return (
         f"{summary['sweep']}: {summary['done']} done, {summary['diverged']} diverged, "
-        f"{summary['failed']} failed, {rare}{summary['pending']} pending."
+        f"{summary['failed']} failed, {rare}{left}{summary['pending']} pending."
     )
 
 
@@ -253,40 +259,25 @@ def _train(
 
     Ends early if a signal comes. Returns the plan as it was placed.
     """
-    for name, value in UNLESS_ASKED.items():
-        os.environ.setdefault(name, value)
-    os.environ.update(FIXED)
+    set_environment()
     refuse_without_cuda(plan, reached.keys(), options)
+    progress.phase("starting Ray" if options.address is None else f"joining {options.address}")
     with work_folder(options) as work, ray_cluster(options, work):
+        progress.phase("looking for room for every gang")
         there, gpus = place(plan, reached.keys(), options)
         from orchestrator.run.tuning import tune_trials
 
         progress.placed(there, gpus)
+        progress.phase("starting the first trials")
         trials = [trial for trial in there.trials if trial.id in reached]
-        errors = tune_trials(there, trials, options, progress, work=work, commit=_commit())
+        errors = tune_trials(there, trials, options, progress, work=work, commit=commit())
     for trial_id, error in errors.items():
         give_up(store, trial_id, error)
     return there
 
 
-def _commit() -> str:
-    """The commit of the checkout that runs, or of the image; empty in an installed wheel."""
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return os.environ.get("NORMSWEEP_COMMIT", "")
-    try:
-        command = [
-            "git",
-            "-C",
-            str(root),
-            "describe",
-            "--always",
-            "--dirty",
-            "--abbrev=12",
-            "--exclude=*",
-        ]
-        return subprocess.run(
-            command, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return ""
+def set_environment() -> None:
+    """Set what Ray reads from the environment; before its import."""
+    for name, value in UNLESS_ASKED.items():
+        os.environ.setdefault(name, value)
+    os.environ.update(FIXED)

@@ -38,6 +38,10 @@ from trainers.data.manifests import DatasetProblem
 POLL_EVERY_S = 0.2
 REPORT_EVERY_S = 2.0
 END_DEADLINE_S = 60.0
+STARTING_WORKERS, STAGING_DATA = "starting workers", "staging data"
+STARTING_RANKS, FIRST_EVALUATION = "starting ranks", "first evaluation"
+# By the number of steps that are left of a beginning.
+PHASES = (STARTING_RANKS, STARTING_RANKS, STAGING_DATA, STARTING_WORKERS)
 KEPT_CHECKPOINTS = 2  # one to fall back on if the newest turns out to be damaged
 VERSIONS = ("torch", "deepspeed", "ray", "mlflow", "numpy", "normsweep")
 
@@ -60,8 +64,8 @@ class Jobs:
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
     """One attempt at a trial.
 
-    Its results carry `step`, the last `loss` and `psnr`, `notes` that people should read, and the
-    trial's `state`.
+    Its results carry `step`, the last `loss` and `psnr`, `notes` that people should read, the
+    trial's `state`, and before it trains the `phase` that it is in.
     """
 
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
@@ -73,7 +77,12 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             planned.spec, read_failed_attempts(self._store, planned.id, OUT_OF_MEMORY)
         )
         self._trial = replace(planned, spec=spec)
-        self._latest: dict[str, Any] = {"step": 0, "notes": [], "state": State.RUNNING.value}
+        self._latest: dict[str, Any] = {
+            "step": 0,
+            "notes": [],
+            "state": State.RUNNING.value,
+            "phase": STARTING_WORKERS,
+        }
         if spec.micro_batch < planned.spec.micro_batch:
             self._note(
                 f"{planned.name}: ran out of CUDA memory with a micro-batch larger than "
@@ -98,21 +107,26 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             ),
             self._say_alive,
         )
-        self._start()
+        # Each a call of `step`, so that what takes long is named when it begins.
+        self._beginning = [lambda: None, self._gang.gather, self._gang.fetch_data, self._start]
 
-    def _start(self) -> None:
-        """Start the gang, and record how it begins."""
+    def _begin(self) -> None:
+        """Take the next step towards a gang that trains."""
+        self._latest["phase"] = PHASES[len(self._beginning) - 1]
+        take = self._beginning.pop(0)
         try:
-            begins = self._gang.start()
-            write_ranks(self._store, self._trial.id, self._attempt, self._gang.ranks)
+            take()
         except RayTaskError as error:
             self._fail(
                 "data" if isinstance(error.cause, DatasetProblem) else "start", str(error.cause)
             )
-            return
         except RayError as error:
             self._fail("worker lost", str(error))
-            return
+
+    def _start(self) -> None:
+        """Start the ranks, and record how they begin."""
+        begins = self._gang.start()
+        write_ranks(self._store, self._trial.id, self._attempt, self._gang.ranks)
         self._latest["step"] = self._checkpoint = begins.step
         note = f"attempt {self._attempt} {begins.sentence}" if begins.is_surprising else ""
         write_start(
@@ -126,16 +140,20 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
         Raises AttemptFailed if the attempt fails and the next one may do better.
         """
+        if self._beginning and not self._ended:
+            self._begin()
+            return {**self._latest, "done": self._ended}
         until = time.monotonic() + REPORT_EVERY_S
         while not self._ended:
-            step = self._latest["step"]
+            step, phase = self._latest["step"], self._latest["phase"]
             try:
                 self._look()
             except (RayError, Superseded) as error:
                 self._fail(
                     "worker lost" if isinstance(error, RayError) else "superseded", str(error)
                 )
-            if self._latest["step"] != step or time.monotonic() > until:
+            has_moved = (self._latest["step"], self._latest["phase"]) != (step, phase)
+            if has_moved or time.monotonic() > until:
                 break
             time.sleep(POLL_EVERY_S)
         return {**self._latest, "done": self._ended}
@@ -156,7 +174,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             return
         # On these there is nothing left to save: the newest checkpoint is what remains.
         with suppress(RayError, Superseded):
-            self._wait_for_checkpoint()
+            if not self._beginning:
+                self._wait_for_checkpoint()
+            self._record("interrupted", "stopped from outside", final=False)
         self._ended = True
         self._latest |= {"state": State.INTERRUPTED.value}
 
@@ -169,7 +189,6 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             if all(report.exit_code is not None for report in reports):
                 break
             time.sleep(POLL_EVERY_S)
-        self._record("interrupted", "stopped from outside", final=False)
 
     def _look(self) -> None:
         if time.monotonic() - self._alive_at > ALIVE_EVERY_S:
@@ -182,8 +201,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._seal(reports)
         first = reports[0]
         self._check_device(first.device)
+        if first.device is not None and self._latest["phase"] == STARTING_RANKS:
+            self._latest["phase"] = "" if self._checkpoint else FIRST_EVALUATION
         if first.values:
-            self._latest |= {"step": first.step, **_shown(first.values)}
+            self._latest |= {"step": first.step, "phase": "", **_shown(first.values)}
         failure = failure_of(reports)
         if failure is not None:
             kind, message = failure

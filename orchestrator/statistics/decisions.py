@@ -18,7 +18,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import optimize, special
+import scipy
+from scipy import special
 
 from orchestrator.statistics.interval import Interval, Unknown
 
@@ -112,7 +113,7 @@ def _tail(excess: float, difference: Interval) -> float:
 
     if beyond(SMALLEST_LOG_P) < 0:
         return math.exp(SMALLEST_LOG_P)
-    return math.exp(optimize.brentq(beyond, SMALLEST_LOG_P, math.log(0.5)))
+    return math.exp(scipy.optimize.brentq(beyond, SMALLEST_LOG_P, math.log(0.5)))
 
 
 def _undecided(difference: Interval | Unknown, margin: float) -> Decision:

@@ -40,7 +40,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from orchestrator.statistics.interval import Interval, Unknown
 
@@ -87,11 +87,17 @@ class Trace:
 
 @dataclass(frozen=True)
 class SeedGrowth:
-    """One trial: log10 of m(end) / m(0), and the slope over the last half. Both may be infinite."""
+    """One trial: log10 of m(end) / m(0), and the slope over the last half. Both may be infinite.
+
+    `start` and `end` are m(0) and m(end), infinite if the trial diverged; None where there is no
+    growth.
+    """
 
     seed: int
     log10_growth: float | Unknown
     slope: float | Unknown
+    start: float | None = None
+    end: float | None = None
 
     @property
     def diverged(self) -> bool:
@@ -151,7 +157,8 @@ def _of_seed(trace: Trace, end: int) -> SeedGrowth:
         first = None
     gone = trace.diverged_at is not None and trace.diverged_at <= end
     if gone or math.inf in curve.values():
-        return SeedGrowth(trace.seed, first or math.inf, math.inf)
+        ends = (None, None) if first else (start, math.inf)
+        return SeedGrowth(trace.seed, first or math.inf, math.inf, *ends)
     if end not in curve:
         last = f"ends at step {max(curve)}" if curve else "is empty"
         early = Unknown(f"its trace {last}, not at {end}")
@@ -159,7 +166,9 @@ def _of_seed(trace: Trace, end: int) -> SeedGrowth:
     slope = _slope(curve, end)
     if first is None and curve[end] <= 0:
         first = Unknown("a mean square of 0 has no logarithm")
-    return SeedGrowth(trace.seed, first or math.log10(curve[end] / curve[0]), slope)
+    if first is not None:
+        return SeedGrowth(trace.seed, first, slope)
+    return SeedGrowth(trace.seed, math.log10(curve[end] / curve[0]), slope, start, curve[end])
 
 
 def _slope(curve: dict[int, float], end: int) -> float | Unknown:
@@ -192,7 +201,7 @@ def over_seeds(values: Sequence[tuple[int, float | Unknown]]) -> Interval | Unkn
     middle = float(finite.mean()) if n else math.inf
     error = float(finite.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
     spread = error > 1e-12 * max(1.0, abs(middle))
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error if spread else math.inf
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error if spread else math.inf
     if n == len(known):
         if not spread:
             return Unknown(f"{n} seeds with equal values: no spread over seeds to judge from")
@@ -212,7 +221,7 @@ def share_limit(num_diverged: int, n: int) -> float:
     """Clopper and Pearson's lower limit of the share of trainings that diverge."""
     if num_diverged == 0:
         return 0.0
-    return float(stats.beta.ppf((1 - LEVEL) / 2, num_diverged, n - num_diverged + 1))
+    return float(scipy.stats.beta.ppf((1 - LEVEL) / 2, num_diverged, n - num_diverged + 1))
 
 
 def _verdict(slope: Interval | Unknown, num_diverged: int, n: int, margin: float) -> Verdict:

@@ -24,8 +24,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special
+from scipy import special
 
 from orchestrator.statistics.interval import Unknown
 
@@ -118,7 +119,9 @@ def _trigamma_inverse(value: float) -> float:
     high = (1 + math.sqrt(1 + 4 * value)) / (2 * value)
     if high - low <= 1e-9 * low:
         return low
-    return float(optimize.brentq(lambda y: float(_trigamma(y)) - value, low, high, xtol=1e-12))
+    return float(
+        scipy.optimize.brentq(lambda y: float(_trigamma(y)) - value, low, high, xtol=1e-12)
+    )
 
 
 def moderated(variance: float, degrees_of_freedom: float, prior: Prior) -> Moderated:

@@ -10,7 +10,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special
+import scipy
+from scipy import special
 
 from orchestrator.statistics.crossed import parts_of
 from orchestrator.statistics.interval import Interval, Part, Unknown
@@ -132,7 +133,7 @@ def _noncentrality(degrees_of_freedom: float, power: float, alpha: float) -> flo
     while power_of(high, 1.0, degrees_of_freedom, alpha) < power:
         high *= 2
     return float(
-        optimize.brentq(
+        scipy.optimize.brentq(
             lambda shift: power_of(shift, 1.0, degrees_of_freedom, alpha) - power, 0.0, high
         )
     )

@@ -6,6 +6,7 @@ trials/<id>/attempts/<n>/ranks.json       the host of each rank, and what it com
 trials/<id>/attempts/<n>/start.json       how it began: anew, or from which checkpoint
 trials/<id>/attempts/<n>/alive.json       renewed while it runs
 trials/<id>/attempts/<n>/failure.json     why it ended without a result
+trials/<id>/attempts/<n>/retry.json       made by `normsweep retry`: its end was not the trial's
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrator.plan import Trial
+from orchestrator.plan.identity import BadSource, identity
 from orchestrator.store import records
 from orchestrator.store.base import Store
 from orchestrator.store.records import Damaged, Record, encoded, read_bytes, read_record, sealed
@@ -31,6 +33,7 @@ ATTEMPT_NUMBER = re.compile(
     r"trials/[^/]+/(?:attempts/([1-9]\d{0,8})(?:/|$)|checkpoints/step-\d+-([1-9]\d{0,8})/)"
 )
 
+RETRY = "retry.json"
 Attempt = Record
 
 
@@ -54,13 +57,29 @@ def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
     ):
         store.put(f"trials/{trial.id}/spec.json", spec)
     number = newest_attempt(store, trial.id)
-    record = {"started": time.time(), "spec": trial.spec.model_dump(mode="json"), **info}
+    record = {
+        "started": time.time(),
+        "spec": trial.spec.model_dump(mode="json"),
+        **_identity(trial.spec),
+        **info,
+    }
     while True:  # another caller may take a number first
         number += 1
         if store.put_once(
             attempt_key(trial.id, number, "attempt.json"), sealed({"attempt": number, **record})
         ):
             return number
+
+
+def _identity(spec: RunSpec) -> dict[str, Any]:
+    """The values that the trial's id is made of, so that a later change of one can be named.
+
+    Empty where the source of a class from outside the project cannot be read here.
+    """
+    try:
+        return {"identity": identity(spec)}
+    except (ModuleNotFoundError, BadSource):
+        return {}
 
 
 def attempt_numbers(store: Store, trial_id: str) -> list[int]:
@@ -192,6 +211,11 @@ def give_up(store: Store, trial_id: str, message: str) -> None:
         )
         kind, step = failure["kind"], failure["step"]
         write_failure(store, trial_id, attempt, kind, failure["message"], final=True, step=step)
+
+
+def write_retry(store: Store, trial_id: str, attempt: int) -> None:
+    """Record that a trial is to be tried again, however its newest attempt ended."""
+    store.put_once(attempt_key(trial_id, attempt, RETRY), sealed({"time": time.time()}))
 
 
 def failure_at(store: Store, trial_id: str, attempt: int) -> Record | Damaged | None:

@@ -84,6 +84,10 @@ class Store(ABC):
         """Keys that begin with `prefix` followed by `/`."""
 
     @abstractmethod
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The keys that `list` gives, in the same order, each with its blob's size in bytes."""
+
+    @abstractmethod
     def delete(self, key: str) -> None: ...
 
     @abstractmethod

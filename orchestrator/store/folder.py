@@ -90,6 +90,14 @@ class FolderStore(Store):
             paths = [Path(folder, name) for folder, _, names in walk for name in names]
             return sorted(path.relative_to(self._root).as_posix() for path in paths)
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        found = {}
+        with self._mapped():
+            for key in self.list(prefix):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # deleted since
+                    found[key] = (self._root / key).lstat().st_size
+        return found
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         with self._mapped():

@@ -4,7 +4,8 @@
     trials/<id>/attempts/<n>/journal/<first-seq>-<last-seq>-<sha256[:16]>.jsonl    joined
 
 When a trial ends, each attempt's segments are joined into one and the originals deleted. Originals
-that a kill left behind are skipped: the joined segment's name says that it has their lines.
+that a kill left behind are skipped: the joined segment's name says that it has their lines. Beside
+a joined segment lies a copy that is read faster (orchestrator.store.columns).
 
 Older versions named segments `<first-seq>.jsonl`. A segment that is cut, changed or malformed is
 skipped as a whole; a missing one shows as a gap in the line numbers around it.
@@ -14,15 +15,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import TYPE_CHECKING, TypeVar
 
 from orchestrator.store.base import Store
 from orchestrator.store.lines import Line, Odd, checked_lines
 from orchestrator.store.records import Damaged, Record, read_bytes
 
+if TYPE_CHECKING:
+    from orchestrator.store.columns import Columns  # numpy, which no look needs
+
+L = TypeVar("L", bound=Sized)
 SEGMENT = re.compile(
     r"trials/[^/]+/attempts/(?P<attempt>[1-9]\d{0,8})/journal/(?P<first>\d{10,15})"
     r"(?:-(?P<last>\d{10,15}))?(?:-(?P<digest>[0-9a-f]{16}))?\.jsonl"
@@ -76,6 +82,20 @@ class Segment:
             self.first_seq,
             self.last_seq,
         ) and other.last_seq <= self.last_seq
+
+    @property
+    def copy(self) -> str:
+        """The key of its lines in columns, which only a joined segment has."""
+        return f"{self.key.removesuffix('.jsonl')}.columns"
+
+    def is_named_for(self, columns: Columns, sha256: str) -> bool:
+        """Whether its name fits these lines."""
+        last = columns.first_seq + len(columns) - 1
+        return (self.digest, self.first_seq, self.last_seq) == (
+            sha256[:DIGEST_DIGITS],
+            columns.first_seq,
+            last,
+        )
 
 
 def put_segment(store: Store, trial_id: str, attempt: int, first_seq: int, lines: bytes) -> None:
@@ -172,6 +192,39 @@ class JournalReader:
         self, listed: Sequence[Segment], *, may_wait: bool = True
     ) -> Iterator[tuple[Segment, Sequence[Line]]]:
         """The same segments with all their lines, including points that came before."""
+        for segment, lines in self._new(listed, lines_of, may_wait=may_wait):
+            self._note(
+                segment,
+                (line.record for line in lines if isinstance(line, Odd) and line.kind == "event"),
+            )
+            yield segment, lines
+
+    def new_columns(
+        self, listed: Sequence[Segment], copies: Container[str]
+    ) -> Iterator[tuple[Segment, Columns]]:
+        """The same lines in columns; `copies`: keys of those that the store has."""
+        from orchestrator.store.columns import Columns, from_bytes
+
+        def read(segment: Segment, content: bytes, sha256: str) -> Columns | Damaged:
+            if segment.copy in copies:
+                copy = read_bytes(self._store, segment.copy)
+                columns = from_bytes(copy, sha256) if isinstance(copy, bytes) else None
+                if columns is not None and segment.is_named_for(columns, sha256):
+                    return columns
+            lines = lines_of(segment, content, sha256)
+            return lines if isinstance(lines, Damaged) else Columns.of(lines)
+
+        for segment, columns in self._new(listed, read, may_wait=False):
+            self._note(segment, columns.events)
+            yield segment, columns
+
+    def _new(
+        self,
+        listed: Sequence[Segment],
+        read: Callable[[Segment, bytes, str], L | Damaged],
+        *,
+        may_wait: bool,
+    ) -> Iterator[tuple[Segment, L]]:
         may_wait, self.is_behind = may_wait and not self.is_behind, False
         for segment in without_joined(listed):
             if self.has_read(segment):
@@ -184,27 +237,30 @@ class JournalReader:
             if content is None and may_wait:
                 self.is_behind = True
                 return
-            found = self._lines_in(segment, content)
-            if self._events is not None:
-                self._events += [
-                    Event(segment.attempt, line.record)
-                    for line in found
-                    if isinstance(line, Odd) and line.kind == "event"
-                ]
-            yield segment, found
+            if (lines := self._lines_in(segment, content, read)) is not None:
+                yield segment, lines
 
-    def _lines_in(self, segment: Segment, content: bytes | Damaged | None) -> Sequence[Line]:
-        lines: Sequence[Line] | Damaged = Damaged(segment.key, "is missing")
+    def _note(self, segment: Segment, events: Iterable[Record]) -> None:
+        if self._events is not None:
+            self._events += [Event(segment.attempt, record) for record in events]
+
+    def _lines_in(
+        self,
+        segment: Segment,
+        content: bytes | Damaged | None,
+        read: Callable[[Segment, bytes, str], L | Damaged],
+    ) -> L | None:
+        lines: L | Damaged = Damaged(segment.key, "is missing")
         self.checksums[segment.key] = ""
         if isinstance(content, bytes):
             sha256 = self.checksums[segment.key] = hashlib.sha256(content).hexdigest()
-            lines = lines_of(segment, content, sha256)
+            lines = read(segment, content, sha256)
         elif isinstance(content, Damaged):
             lines = content
         if isinstance(lines, Damaged):
             self.damaged.append(lines)
             self._next[segment.attempt] = None  # its number of lines is unknown
-            return []
+            return None
         self._follow(segment, len(lines))
         return lines
 
@@ -237,7 +293,7 @@ class Joined:
     """The segments that a trial's result should name, and the keys to delete once it does."""
 
     segments: dict[str, str]  # key -> SHA-256
-    superseded: tuple[str, ...]
+    superseded: tuple[str, ...]  # with the copies of joined ones
 
 
 def join_segments(store: Store, trial_id: str, listed: Sequence[Segment]) -> Joined:
@@ -254,27 +310,40 @@ def join_segments(store: Store, trial_id: str, listed: Sequence[Segment]) -> Joi
             there = list(group)
             parts = [segment for segment in there if segment in needed]
             contents = list(readers.map(lambda part: store.get(part.key), parts))
-            last = _last_line(parts, contents)
-            if last is not None and len(parts) > 1:
-                whole = b"".join(contents)
-                digest = hashlib.sha256(whole).hexdigest()[:DIGEST_DIGITS]
-                name = f"{0:010d}-{last:010d}-{digest}.jsonl"
-                key = f"trials/{trial_id}/attempts/{attempt}/journal/{name}"
-                store.put(key, whole)
-                parts, contents = [Segment(attempt, 0, key, digest, last)], [whole]
+            lines = _lines_among(parts, contents)
+            if lines is not None and len(parts) > 1:
+                contents = [b"".join(contents)]
+                parts = [_put_joined(store, trial_id, attempt, contents[0], lines)]
             for part, content in zip(parts, contents, strict=True):
                 named[part.key] = hashlib.sha256(content).hexdigest()
-            if last is not None:  # mending a damaged journal may need every piece of it
-                superseded += [segment.key for segment in there if segment.key not in named]
+            if lines is not None:  # mending a damaged journal may need every piece of it
+                unnamed = [segment for segment in there if segment.key not in named]
+                superseded += [segment.key for segment in unnamed]
+                superseded += [one.copy for one in unnamed if one.last_seq is not None]
     return Joined(named, tuple(superseded))
 
 
-def _last_line(parts: Sequence[Segment], contents: Sequence[bytes]) -> int | None:
-    """The last line's number; None if a segment is damaged or missing."""
-    expected = 0
+def _put_joined(
+    store: Store, trial_id: str, attempt: int, content: bytes, lines: Sequence[Line]
+) -> Segment:
+    from orchestrator.store.columns import Columns
+
+    sha256 = hashlib.sha256(content).hexdigest()
+    digest, last = sha256[:DIGEST_DIGITS], len(lines) - 1
+    name = f"{0:010d}-{last:010d}-{digest}.jsonl"
+    key = f"trials/{trial_id}/attempts/{attempt}/journal/{name}"
+    segment = Segment(attempt, 0, key, digest, last)
+    store.put(key, content)
+    store.put(segment.copy, Columns.of(lines).to_bytes(sha256))
+    return segment
+
+
+def _lines_among(parts: Sequence[Segment], contents: Sequence[bytes]) -> list[Line] | None:
+    """All lines, from the first one on; None if a segment is damaged or missing."""
+    found: list[Line] = []
     for part, content in zip(parts, contents, strict=True):
         lines = lines_of(part, content, hashlib.sha256(content).hexdigest())
-        if isinstance(lines, Damaged) or part.first_seq != expected:
+        if isinstance(lines, Damaged) or part.first_seq != len(found):
             return None
-        expected += len(lines)
-    return expected - 1
+        found += lines
+    return found

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from orchestrator.store.columns import Columns
 from orchestrator.store.journals import Point
-from orchestrator.store.lines import Line
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,31 +33,28 @@ class Points:
     seq: NDArray[np.int64]
 
     @classmethod
-    def of(cls, journals: Iterable[tuple[int, Sequence[Line]]]) -> Points:
+    def of(cls, journals: Iterable[tuple[int, Columns]]) -> Points:
         """The points in some lines, each run of them with its attempt.
 
         If several attempts journalled the same (metric, step), the first counts, as
         `JournalReader.new_points` has it.
         """
-        lines: list[Line] = []
-        attempts: list[int] = []
-        for attempt, found in journals:
-            own = [line for line in found if line.values]
-            lines += own
-            attempts += [attempt] * len(own)
-        values: list[dict[str, Any]] = [line.values for line in lines]
-        counts = np.fromiter(map(len, values), dtype=np.int32, count=len(lines))
-        names, metric = _numbered(values, counts)
+        runs = list(journals)
+        numbers: defaultdict[str, int] = defaultdict(count().__next__)
+        metrics = [_metrics_of(run, numbers) for _, run in runs]
+        counts = _joined([sizes for _, sizes in metrics], np.int64)
         every = cls(
-            names,
-            # "nan", "inf" and "-inf" are read as what they say
-            np.array(list(chain.from_iterable(map(dict.values, values))), dtype=np.float64),
-            metric,
-            np.repeat(np.arange(len(lines), dtype=np.int32), counts),
-            np.array([line.step for line in lines], dtype=np.int64),
-            np.array([line.time for line in lines], dtype=np.float64),
-            np.array(attempts, dtype=np.int32),
-            np.array([line.seq for line in lines], dtype=np.int64),
+            tuple(numbers),
+            _joined([run.value for _, run in runs], np.float64),
+            _joined([metric for metric, _ in metrics], np.int32),
+            np.repeat(np.arange(len(counts), dtype=np.int32), counts),
+            _joined([run.step for _, run in runs], np.int64),
+            _joined([run.time for _, run in runs], np.float64),
+            np.repeat(
+                np.array([attempt for attempt, _ in runs], dtype=np.int32),
+                [len(run.step) for _, run in runs],
+            ),
+            _joined([run.seq for _, run in runs], np.int64),
         )
         return every._first_ones()
 
@@ -94,19 +91,18 @@ class Points:
             yield Point(self.metrics[metric], steps[i], value, times[i], attempts[i], seqs[i])
 
 
-def _numbered(
-    values: Sequence[Mapping[str, object]], counts: NDArray[np.int32]
-) -> tuple[tuple[str, ...], NDArray[np.int32]]:
-    """The metrics in order of appearance, and the number of each value's.
-
-    Few sets of metrics make up all lines, so each is looked up once.
-    """
-    sets: defaultdict[tuple[str, ...], int] = defaultdict(count().__next__)
-    of_line = np.fromiter(map(sets.__getitem__, map(tuple, values)), dtype=np.intp)
-    numbers: defaultdict[str, int] = defaultdict(count().__next__)
-    of_set = [[numbers[name] for name in names] for names in sets]
+def _metrics_of(
+    run: Columns, numbers: defaultdict[str, int]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The number of each value's metric, new ones in order of appearance; values in each line."""
+    of_set = [[numbers[name] for name in names] for names in run.sets]
     joined = np.array(list(chain.from_iterable(of_set)), dtype=np.int32)
-    begins = np.cumsum([0, *map(len, of_set)])[of_line]  # of a line's metrics in `joined`
+    begins = np.cumsum([0, *map(len, of_set)])[run.set]  # of a line's metrics in `joined`
+    counts = np.array([0, *map(len, of_set)], dtype=np.int64)[run.set + 1]
     before = np.cumsum(counts) - counts
     places = np.arange(counts.sum()) - np.repeat(before - begins, counts)
-    return tuple(numbers), joined[places]
+    return joined[places], counts
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
+    return np.concatenate(parts) if parts else np.array([], dtype=dtype)

@@ -149,4 +149,8 @@ def trained_spec(store: Store, trial_id: str, attempt: int) -> RunSpec:
 
 def write_evaluation(store: Store, trial_id: str, name: str, evaluation: Mapping[str, Any]) -> None:
     """Keep an evaluation of the trial's final weights, replacing one of the same name."""
-    store.put(f"trials/{trial_id}/evaluations/{name}.json", sealed(evaluation))
+    store.put(evaluation_key(trial_id, name), sealed(evaluation))
+
+
+def evaluation_key(trial_id: str, name: str) -> str:
+    return f"trials/{trial_id}/evaluations/{name}.json"

@@ -56,6 +56,10 @@ class S3Store(Store):
     def list(self, prefix: str) -> list[str]:
         return list(self._prefix.list(f"{checked(prefix)}/"))
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        found = self._prefix.list(f"{checked(prefix)}/")
+        return {key: item.bytes for key, item in found.items()}
+
     def delete(self, key: str) -> None:
         self._prefix.delete(checked(key))
 

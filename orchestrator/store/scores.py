@@ -5,8 +5,9 @@ Every trial is scored on the same images, so trials can be compared image by ima
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -48,10 +49,13 @@ NOT_HOW = frozenset(
     {
         *("seq", "time", "step", "kind", "event", "set", "images"),
         *("of", "set_sha256", "benchmark", "precision", "per_channel", "tile_px", "overlap_px"),
-        *("task", "versions", CHECKSUM),
+        *("task", "versions", CHECKSUM, "input_images"),
     }
 )
 
+SOURCES: Mapping[str, Literal["training", "input"]] = MappingProxyType(
+    {"scores": "training", "input_scores": "input"}
+)  # by event
 SCORES = TypeAdapter(ScoresShape)
 IMAGES = TypeAdapter(list[ImageShape])
 
@@ -61,7 +65,8 @@ class Score:
     """One metric of one image. `precision` and `tile` say how an evaluation ran the network.
 
     `how` is what a task's `how_scored` says, in words: `border_px 2, compared Y, lr_mode u8`; "" if
-    it was not recorded. `set_sha256` is the checksum of the set, which only evaluations record.
+    it was not recorded. The source `input` is no network: the degraded image itself was scored.
+    `set_sha256` is the checksum of the set, which only evaluations record.
     """
 
     set: str
@@ -69,7 +74,7 @@ class Score:
     metric: str
     value: float
     step: int | None
-    source: Literal["training", "evaluation"]
+    source: Literal["training", "evaluation", "input"]
     precision: str = ""
     tile: str = ""
     how: str = ""
@@ -77,23 +82,24 @@ class Score:
 
 
 def trained_scores(events: Iterable[Event]) -> Iterator[Score]:
-    """The scores that training noted.
+    """The scores that training noted, of networks and of their inputs.
 
     If several attempts scored a set at the same step, the first counts.
     """
     seen = set()
     for event in events:
         record = event.record
-        if record.get("event") != "scores" or not _fits(record, SCORES):
+        source = SOURCES.get(str(record.get("event")))
+        if source is None or not _fits(record, SCORES):
             continue
-        at = record["set"], record["step"]
+        at = source, record["set"], record["step"]
         if at not in seen:
             seen.add(at)
             yield from _of_images(
                 record["images"],
                 set=record["set"],
                 step=record["step"],
-                source="training",
+                source=source,
                 how=_how(record),
             )
 
@@ -119,6 +125,11 @@ def evaluated_scores(store: Store, evaluations: Iterable[str]) -> tuple[list[Sco
                 how=_how(record),
                 set_sha256=str(record.get("set_sha256") or ""),
             )
+            inputs = record.get("input_images", [])
+            if _fits(inputs, IMAGES):
+                scores += _of_images(
+                    inputs, set=record["benchmark"], step=0, source="input", how=_how(record)
+                )
     return scores, damaged
 
 

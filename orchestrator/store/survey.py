@@ -13,8 +13,10 @@ from orchestrator.store import records
 from orchestrator.store.attempts import read_alive
 from orchestrator.store.base import KEY, Store, Unreadable
 from orchestrator.store.checkpoints import folders
+from orchestrator.store.columns import is_intact
 from orchestrator.store.journals import READERS
-from orchestrator.store.records import Damaged, read_record
+from orchestrator.store.listing import listed
+from orchestrator.store.records import Damaged, read_bytes, read_record
 from orchestrator.store.trials import look_at, trial_ids
 from orchestrator.store.verdicts import VERDICT_FILE, read_verdict
 
@@ -61,6 +63,12 @@ def _in_trial(store: Store, trial_id: str) -> Iterator[Damaged]:
             yield alive
     for key in look.evaluations:
         yield from _record(store, key, EVALUATION, records.EVALUATION)
+    for key in sorted(listed(store, trial_id).copies):
+        copy = read_bytes(store, key)
+        if isinstance(copy, Damaged):
+            yield copy
+        elif copy is not None and not is_intact(copy):
+            yield Damaged(key, "does not have its checksum; the journal beside it is read instead")
 
 
 def _beside_trials(store: Store) -> Iterator[Damaged]:

@@ -12,14 +12,15 @@ are named, and the state is what the remaining files prove.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from orchestrator.plan import Plan
 from orchestrator.plan.states import State
 from orchestrator.store import read_store, records
+from orchestrator.store.arrays import CROPS, ArrayFile
 from orchestrator.store.attempts import (
     Attempt,
     attempt_key,
@@ -44,7 +45,10 @@ from orchestrator.store.undefined import undefined_in
 from trainers.spec import RunSpec
 
 if TYPE_CHECKING:
+    from orchestrator.store.columns import Columns
     from orchestrator.store.points import Points
+
+J = TypeVar("J")
 
 
 def trial_ids(store: Store) -> list[str]:
@@ -77,6 +81,7 @@ class Look:
         default_factory=dict
     )  # why scalars of probes have no value
     ranks: tuple[Record, ...] = ()  # of all attempts: host, and what it computes on
+    crops: tuple[ArrayFile, ...] = ()  # files of crops (trainers.crops); these are not read
 
     @property
     def has_ended(self) -> bool:
@@ -115,13 +120,16 @@ def glance(
         heard = heard or is_alive(store, listing.trial, newest)
     damaged = (failure,) if isinstance(failure, Damaged) else ()
     said = failure if isinstance(failure, dict) else None
-    return replace(look, state=_open_state(newest, said, heard), failure=said, damaged=damaged)
+    state = _open_state(listing, said, heard)
+    return replace(look, state=state, failure=said, damaged=damaged)
 
 
-def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
+def _open_state(listing: Listing, failure: Record | None, is_heard: bool) -> State:
     """The state of a trial without a result, judged by its newest attempt."""
-    if newest == 0:
+    if listing.newest == 0:
         return State.PENDING
+    if listing.is_retried:
+        return State.INTERRUPTED
     if failure is None:
         return State.RUNNING if is_heard else State.INTERRUPTED
     if not failure["final"]:
@@ -131,7 +139,7 @@ def _open_state(newest: int, failure: Record | None, is_heard: bool) -> State:
 
 def look_at(store: Store, trial_id: str, *, verify: bool = False) -> Look:
     """Look at everything the store has of a trial; `verify` also reads its checkpoints through."""
-    return _read_twice(store, trial_id, verify)[0]
+    return _read_twice(store, trial_id, verify, _lines)[0]
 
 
 def read_trial(
@@ -143,37 +151,58 @@ def read_trial(
     """
     from orchestrator.store.points import Points  # numpy, which no look needs
 
-    look, lines = _read_twice(store, trial_id, verify, events)
-    return look, Points.of([(segment.attempt, found) for segment, found in lines])
+    look, columns = _read_twice(store, trial_id, verify, _in_columns, events)
+    return look, Points.of(columns)
 
 
 Journals = list[tuple[Segment, Sequence[Line]]]
 
 
+def _lines(reader: JournalReader, listing: Listing) -> Journals:
+    return list(reader.new_lines(listing.segments, may_wait=False))
+
+
+def _in_columns(reader: JournalReader, listing: Listing) -> list[tuple[int, Columns]]:
+    """The lines of each segment with its attempt."""
+    found = reader.new_columns(listing.segments, listing.copies)
+    return [(segment.attempt, columns) for segment, columns in found]
+
+
+def read_journals(store: Store, trial_id: str) -> tuple[Look, Journals]:
+    """A full look at a trial, and the lines of its journals in the order of its attempts."""
+    return _read_twice(store, trial_id, False, _lines)
+
+
 def _read_twice(
-    store: Store, trial_id: str, verify: bool, events: list[Event] | None = None
-) -> tuple[Look, Journals]:
-    """A look at a trial, and the lines of its journals.
+    store: Store,
+    trial_id: str,
+    verify: bool,
+    read: Callable[[JournalReader, Listing], J],
+    events: list[Event] | None = None,
+) -> tuple[Look, J]:
+    """A look at a trial, and what `read` makes of its journals.
 
     Files come and go while a trial runs, so a listing may name a file that has just been deleted
     and miss one that has just arrived. Damage counts only if a second listing confirms it.
     """
     listing = listed(store, trial_id)
-    look, lines, noted = _read(store, listing, verify)
+    look, journals, noted = _read(store, listing, verify, read)
     if look.damaged and (again := listed(store, trial_id)) != listing:
-        look, lines, noted = _read(store, again, verify)
+        look, journals, noted = _read(store, again, verify, read)
     if events is not None:
         events += noted
-    return look, lines
+    return look, journals
 
 
-def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, Journals, list[Event]]:
-    trial_id, newest = listing.trial, listing.newest
-    if listing.is_empty:
-        return Look(trial_id, State.PENDING), [], []
+def _read(
+    store: Store, listing: Listing, verify: bool, read: Callable[[JournalReader, Listing], J]
+) -> tuple[Look, J, list[Event]]:
+    trial_id = listing.trial
     events: list[Event] = []
     reader = JournalReader(store, events)
-    lines = list(reader.new_lines(listing.segments, may_wait=False))
+    journals = read(reader, listing)
+    if listing.is_empty:
+        return Look(trial_id, State.PENDING), journals, []
     attempts = [_AttemptFiles.read(store, listing, number) for number in listing.attempts]
     tried = tuple(found.record for found in attempts if isinstance(found.record, dict))
     result = None
@@ -200,7 +229,7 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, Journals,
     )
     last = attempts[-1] if attempts else _AttemptFiles()
     failure = last.failure if isinstance(last.failure, dict) else None
-    state = _open_state(newest, failure, is_recent(last.alive, last.record))
+    state = _open_state(listing, failure, is_recent(last.alive, last.record))
     if isinstance(result, dict):
         state = State.of_outcome(result["outcome"])
     return (
@@ -219,8 +248,9 @@ def _read(store: Store, listing: Listing, verify: bool) -> tuple[Look, Journals,
             listing.evaluations,
             undefined_in(events),
             tuple(rank for found in attempts for rank in found.rank_records),
+            tuple(file for file in listing.arrays if file.probe == CROPS),
         ),
-        lines,
+        journals,
         events,
     )
 

@@ -1,8 +1,9 @@
 """The port of trackers: where people look at the runs of a sweep while it trains and afterwards.
 
-A tracker shows one sweep as an experiment with one run per trial, and the nights of its gate as
-another one with one run per night. It mirrors the store and is never
-a source, so whatever it loses can be sent again. `orchestrator.tracking.mirror` decides what is
+A tracker shows one sweep as an experiment, in which one run stands for the sweep itself and carries
+its report, and each trial has a run below that one. The nights of its gate are another experiment,
+with one run per night. It mirrors the store and is never a source, so whatever it loses can be sent
+again. `orchestrator.tracking.mirror` decides what is
 sent and when; a tracker only keeps it. `tests/contract/test_trackers.py` checks the promises below
 for every tracker.
 """
@@ -37,13 +38,21 @@ class Value(NamedTuple):
 
 
 @dataclass(frozen=True)
+class DataSet:
+    """A data set that a trial was trained on, or is evaluated on; `sha256` is its manifest's."""
+
+    name: str
+    sha256: str
+    context: Literal["training", "evaluation"]
+
+
+@dataclass(frozen=True)
 class Run:
     """The run of a trial or a night, as a tracker has it."""
 
     id: str
     status: RunStatus
     tags: Mapping[str, str]
-    has_params: bool
 
 
 class Tracker(ABC):
@@ -65,14 +74,27 @@ class Tracker(ABC):
         """The runs of the sweep's trials, by trial; the experiment is made if missing."""
 
     @abstractmethod
+    def preset(self, params: Sequence[str], metrics: Sequence[str]) -> None:
+        """Let tables of the runs begin with these columns, where the tracker has tables."""
+
+    @abstractmethod
+    def link(self) -> str | None:
+        """A page that shows the runs, if the tracker has pages and something serves them now."""
+
+    @abstractmethod
     def find_or_create(
         self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
     ) -> Run:
         """The trial's run, RUNNING if new. There is one per trial, whichever process asks first."""
 
     @abstractmethod
-    def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        """Record what the run was trained with; once per run."""
+    def describe(
+        self, run_id: str, params: Mapping[str, str], data: Sequence[DataSet] = ()
+    ) -> None:
+        """Record what a trial was trained with and on, and put its run below the sweep's.
+
+        Params that the run has already are left as they are, whatever their values.
+        """
 
     @abstractmethod
     def log(self, run_id: str, values: Sequence[Value]) -> None:
@@ -92,4 +114,4 @@ class Tracker(ABC):
 
     @abstractmethod
     def log_report(self, files: Mapping[str, str]) -> None:
-        """Keep the report's texts, by file name, in a separate run, replacing older ones."""
+        """Keep the report's texts, by file name, in the sweep's own run, replacing older ones."""

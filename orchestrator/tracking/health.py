@@ -78,7 +78,7 @@ def _with_deleted(found: str, deleted: list[tuple[str, int | None]]) -> Health:
 
 def _service(address: Address) -> Health:
     """The health of a server, or of a database that is not a local file."""
-    away = _away(address.uri) if address.is_server else None
+    away = why_away(address.uri) if address.is_server else None
     if away is not None:
         return Health(False, f"{address.shown} does not answer: {masked(away)}", START)
     from orchestrator.tracking.mlflow import deleted_experiments
@@ -90,7 +90,7 @@ def _service(address: Address) -> Health:
     return _with_deleted(f"{address.shown} answers", deleted)
 
 
-def _away(uri: str) -> str | None:
+def why_away(uri: str) -> str | None:
     """Why nothing answers at a server's address; None if anything does, even with an error."""
     try:
         # S310: only http and https addresses get here.

@@ -11,17 +11,19 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orchestrator.tracking.base import Kind, Run, RunStatus, Tracker, Value
+from orchestrator.tracking.base import DataSet, Kind, Run, RunStatus, Tracker, Value
 
 
 @dataclass
 class Experiment:
-    """The runs of a sweep by trial; each run's values, files, params and end by id; the report."""
+    """The runs of a sweep by trial; what each run has, by id; the report; a table's columns."""
 
     runs: dict[str, Run] = field(default_factory=dict)
     values: dict[str, dict[tuple[str, int, int], float]] = field(default_factory=dict)
     files: defaultdict[str, dict[str, bytes]] = field(default_factory=lambda: defaultdict(dict))
     params: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    data: dict[str, Sequence[DataSet]] = field(default_factory=dict)
+    columns: tuple[Sequence[str], Sequence[str]] = ((), ())
     ended_ms: dict[str, int | None] = field(default_factory=dict)
     report: dict[str, str] = field(default_factory=dict)
 
@@ -39,16 +41,24 @@ class MemoryTracker(Tracker):
     def open(self) -> dict[str, Run]:
         return dict(self.experiment.runs)
 
+    def preset(self, params: Sequence[str], metrics: Sequence[str]) -> None:
+        self.experiment.columns = params, metrics
+
+    def link(self) -> str | None:
+        return None
+
     def find_or_create(
         self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
     ) -> Run:
-        run = Run(trial_id, "RUNNING", dict(tags), has_params=False)
+        run = Run(trial_id, "RUNNING", dict(tags))
         self.experiment.values.setdefault(trial_id, {})
         return self.experiment.runs.setdefault(trial_id, run)
 
-    def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
-        self.experiment.params[run_id] = dict(params)
-        self._replace(run_id, has_params=True)
+    def describe(
+        self, run_id: str, params: Mapping[str, str], data: Sequence[DataSet] = ()
+    ) -> None:
+        self.experiment.params[run_id] = {**params, **self.experiment.params.get(run_id, {})}
+        self.experiment.data[run_id] = data
 
     def log(self, run_id: str, values: Sequence[Value]) -> None:
         self.experiment.values[run_id] |= {(v.metric, v.step, v.time_ms): v.value for v in values}

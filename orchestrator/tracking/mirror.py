@@ -4,7 +4,8 @@ Only the driver writes, and only what it reads from the journals, with the journ
 sending a value again adds nothing. The run's tag `normsweep.cursor` says how far a trial was sent.
 Once it has been sent to its end, the tag `normsweep.result` holds the checksum of its result, and
 the trial is not looked at again. Arrays of probes become artifacts `probes/<probe>/step-<n>...`;
-the tag `normsweep.arrays.<probe>` says how far a probe's were sent.
+the tag `normsweep.arrays.<probe>` says how far a probe's were sent. `normsweep.described` says that
+the params, data sets and `spec.json` were.
 """
 
 from __future__ import annotations
@@ -12,21 +13,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
-from typing import Any
 
+from orchestrator.errors import masked
 from orchestrator.plan import Plan, Trial
 from orchestrator.plan.states import State
 from orchestrator.store import read_store
 from orchestrator.store.arrays import ArrayFile
-from orchestrator.store.attempts import read_attempts
+from orchestrator.store.attempts import Attempt, read_attempts, spec_of
 from orchestrator.store.base import Store
 from orchestrator.store.journals import JournalReader, Point
 from orchestrator.store.listing import listed
-from orchestrator.store.records import CHECKSUM, Damaged, Record, read_bytes
+from orchestrator.store.records import CHECKSUM, Damaged, Record, encoded, read_bytes
 from orchestrator.store.results import stated_result
 from orchestrator.store.trials import Look, glance
 from orchestrator.tracking import open_tracker
-from orchestrator.tracking.base import Run, RunStatus, TrackingUnavailable, Value
+from orchestrator.tracking.base import Run, RunStatus, TrackingUnavailable
+from orchestrator.tracking.described import columns_of, data_of, params_of, values_of
+from orchestrator.tracking.evaluations import send_evaluations, sent_evaluations
 
 STATUS: dict[State, RunStatus] = {
     State.DONE: "FINISHED",
@@ -37,6 +40,9 @@ STATUS: dict[State, RunStatus] = {
     State.DAMAGED: "KILLED",
 }
 CURSOR, RESULT, ARRAYS = "normsweep.cursor", "normsweep.result", "normsweep.arrays."
+DESCRIBED, WEIGHTS = "normsweep.described", "normsweep.weights"
+ATTEMPTS, FAILURE = "normsweep.attempts", "normsweep.failure"
+LONGEST_REASON = 500  # of a tag, which a table shows; the whole message is an artifact
 
 
 class Mirror:
@@ -51,6 +57,7 @@ class Mirror:
         self._plan = plan
         self._runs: dict[str, _Mirrored] = {}
         self._is_open = False
+        self._keeps_files = True
         with self._looking_again():
             self._open()
 
@@ -90,6 +97,23 @@ class Mirror:
                         store, trial, is_reused=trial.id in reused, is_heard=trial.id in heard
                     )
 
+    @property
+    def link(self) -> str | None:
+        """A page that shows the runs, if something serves them now."""
+        return self._tracker.link()
+
+    def send_evaluations(self, store: Store, trials: Iterable[Trial]) -> None:
+        """Send what `normsweep evaluate` has kept of these trials and was not sent yet.
+
+        A trial that has no run gets none here: `sync` makes it.
+        """
+        with self._looking_again():
+            self._open()
+            for trial in trials:
+                if (run := self._runs.get(trial.id)) is not None:
+                    keys = listed(store, trial.id).evaluations
+                    send_evaluations(self._tracker, run.id, run.evaluations, store, keys)
+
     def log_report(self, files: Mapping[str, str]) -> None:
         """Send the report's files, by name."""
         with self._looking_again():
@@ -103,6 +127,8 @@ class Mirror:
             self._runs = {
                 key: _Mirrored(run) for key, run in self._tracker.open().items() if key in among
             }
+            self._tracker.preset(*columns_of(self._plan))
+            self._keeps_files = True
             self._is_open = True
 
     @contextlib.contextmanager
@@ -121,13 +147,13 @@ class Mirror:
         """
         listing = listed(store, trial.id)
         run = self._runs.get(trial.id)
-        if run is None:
+        if run is None or not run.is_described:
             attempts = read_attempts(store, trial.id, listing.attempts)
-            if not attempts:
-                return
-            run = self._runs[trial.id] = self._found_or_created(trial, attempts, is_reused)
-        if not run.has_params:
-            self._describe(run, trial)
+            if run is None:
+                if not attempts:
+                    return
+                run = self._runs[trial.id] = self._found_or_created(trial, attempts, is_reused)
+            self._describe(run, trial, attempts)
         run.is_over = listing.has_result and run.has_all_of(stated_result(store, trial.id))
         self._send_arrays(store, run, listing.arrays)
         if run.is_over:
@@ -146,11 +172,35 @@ class Mirror:
             self._send(run, fresh)
         run.reader = reader
         look = glance(store, listing, heard=is_heard, checksums=reader.checksums)
+        self._say_attempts(run, look)
         self._end(run, look)
         if look.has_ended and look.result is not None and not reader.is_behind:
+            self._link_weights(store, run, look.result)
             run.result = look.result[CHECKSUM]
             self._tracker.set_tags(run.id, {RESULT: run.result})
             run.is_over, run.reader = True, None
+
+    def _say_attempts(self, run: _Mirrored, look: Look) -> None:
+        """Tell how many attempts there were, and why the newest one failed."""
+        said = {ATTEMPTS: str(len(look.attempts)), FAILURE: ""}
+        if look.failure is not None:
+            message = masked(look.failure["message"])
+            first = next(iter(message.splitlines()), "")
+            said[FAILURE] = f"{look.failure['kind']}: {first}"[:LONGEST_REASON]
+            if said != run.attempts:
+                path = f"failures/attempt-{max(look.attempts)}.txt"
+                self._keep_file(run, path, message.encode())
+        if said != run.attempts:
+            self._tracker.set_tags(run.id, said)
+            run.attempts = said
+
+    def _link_weights(self, store: Store, run: _Mirrored, result: Record) -> None:
+        """Say where the final weights are, which stay in the store."""
+        name, files = result["checkpoint"]["name"], result["checkpoint"]["files"]
+        key = f"trials/{result['trial']}/checkpoints/{name}"
+        link = {"store": store.uri, "key": key, "files": files}
+        self._keep_file(run, "weights.json", encoded(link))
+        self._tracker.set_tags(run.id, {WEIGHTS: f"{store.uri}/{key}"})
 
     def _end(self, run: _Mirrored, look: Look) -> None:
         """Set the run's status: whether the trial runs, or how and when it ended."""
@@ -168,9 +218,7 @@ class Mirror:
         run.status = status
 
     def _send(self, run: _Mirrored, points: list[Point]) -> None:
-        self._tracker.log(
-            run.id, [Value(p.metric, p.step, p.value, round(p.time * 1000)) for p in points]
-        )
+        self._tracker.log(run.id, values_of(points))
         run.cursor = max((p.attempt, p.seq) for p in points)
         self._tracker.set_tags(run.id, {CURSOR: "{}/{}".format(*run.cursor)})
 
@@ -181,16 +229,16 @@ class Mirror:
             fresh = [file for file in files if (file.attempt, file.step) > last]
             for file in fresh:
                 content = read_bytes(store, file.key)
-                if isinstance(content, bytes):
-                    path = f"probes/{probe}/step-{file.step:08d}.safetensors"
-                    self._tracker.log_file(run.id, path, content)
+                path = f"probes/{probe}/step-{file.step:08d}.safetensors"
+                if isinstance(content, bytes) and not self._keep_file(run, path, content):
+                    return
             if fresh:
                 run.arrays[probe] = (fresh[-1].attempt, fresh[-1].step)
                 last_sent = "{}/{}".format(*run.arrays[probe])
                 self._tracker.set_tags(run.id, {f"{ARRAYS}{probe}": last_sent})
 
     def _found_or_created(
-        self, trial: Trial, attempts: list[dict[str, Any]], is_reused: bool
+        self, trial: Trial, attempts: list[Attempt], is_reused: bool
     ) -> _Mirrored:
         """The trial's run; another process, or a call whose answer was lost, may have made it."""
         first = attempts[0]
@@ -208,17 +256,28 @@ class Mirror:
         started_ms = round(first["started"] * 1000)
         return _Mirrored(self._tracker.find_or_create(trial.id, trial.name, started_ms, tags))
 
-    def _describe(self, run: _Mirrored, trial: Trial) -> None:
-        training = trial.spec.training
-        facts = {
-            "parameters": trial.parameters,
-            "steps": training.steps,
-            "batch_size": training.batch_size,
-        }
-        self._tracker.set_params(
-            run.id, {name: str(value) for name, value in {**trial.axes, **facts}.items()}
-        )
-        run.has_params = True
+    def _describe(self, run: _Mirrored, trial: Trial, attempts: list[Attempt]) -> None:
+        # What was trained first: what only observes may stand differently in the file by now.
+        spec = next(filter(None, map(spec_of, attempts)), trial.spec)
+        data = data_of(spec, self._plan.evaluated)
+        self._tracker.describe(run.id, params_of(trial, spec), data)
+        if self._keep_file(run, "spec.json", spec.to_json().encode()):
+            self._tracker.set_tags(run.id, {DESCRIBED: "1"})
+        run.is_described = True
+
+    def _keep_file(self, run: _Mirrored, path: str, content: bytes) -> bool:
+        """Send an artifact; False, and a note the first time, if the tracker does not take it.
+
+        Where artifacts are kept may be out of reach from here, and metrics do not need it. If the
+        tracker itself is away, the next call says so.
+        """
+        if self._keeps_files:
+            try:
+                self._tracker.log_file(run.id, path, content)
+            except TrackingUnavailable as error:
+                self._keeps_files = False
+                self._tracker.notes.append(f"Metrics are sent without artifacts. {error}")
+        return self._keeps_files
 
 
 class _Mirrored:
@@ -227,7 +286,8 @@ class _Mirrored:
     def __init__(self, run: Run) -> None:
         self.id = run.id
         self.status: RunStatus = run.status
-        self.has_params = run.has_params
+        self.is_described = DESCRIBED in run.tags
+        self.attempts = {name: run.tags.get(name, "") for name in (ATTEMPTS, FAILURE)}
         self.cursor = _cursor(run.tags.get(CURSOR, "0/-1"))  # attempt and line
         # By probe: attempt and step.
         self.arrays = {
@@ -236,6 +296,7 @@ class _Mirrored:
             if name.startswith(ARRAYS)
         }
         self.result = run.tags.get(RESULT, "")
+        self.evaluations = sent_evaluations(run.tags)
         self.is_over = False
         self.reader: JournalReader | None = None
 
@@ -256,5 +317,7 @@ def _cursor(tag: str) -> tuple[int, int]:
 def sync_sweep(plan: Plan, store_uri: str, tracking_uri: str) -> list[str]:
     """Bring the tracker up to date with the store; return notes on what had to be restored."""
     mirror = Mirror(tracking_uri, plan)
-    mirror.sync(read_store(store_uri), plan.trials)
+    store = read_store(store_uri)
+    mirror.sync(store, plan.trials)
+    mirror.send_evaluations(store, plan.trials)
     return mirror.notes

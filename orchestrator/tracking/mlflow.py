@@ -1,4 +1,6 @@
-"""The MLflow tracker: an experiment per sweep, a run per trial. The only file that imports mlflow.
+"""The MLflow tracker: an experiment per sweep, with a run for the sweep and one per trial below it.
+
+The only file that imports mlflow.
 
 MLflow's key for a value includes its time, so sending a value again adds nothing. A run is looked
 up by its tag, `normsweep.trial` or `normsweep.night`, before it is created. What somebody deleted
@@ -8,6 +10,7 @@ in MLflow is restored, since MLflow keeps the name and would refuse a second one
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sqlite3
 import tempfile
@@ -27,19 +30,43 @@ import logging
 import requests
 import sqlalchemy
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, LifecycleStage, Metric, Param, Run, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    Experiment,
+    InputTag,
+    LifecycleStage,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
 from orchestrator.tracking.address import Address, about_access, parse
-from orchestrator.tracking.base import Kind, RunStatus, Tracker, TrackingUnavailable, Value
+from orchestrator.tracking.base import (
+    DataSet,
+    Kind,
+    RunStatus,
+    Tracker,
+    TrackingUnavailable,
+    Value,
+)
 from orchestrator.tracking.base import Run as TrackedRun
 from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
+from orchestrator.tracking.views import TAG as VIEW
+from orchestrator.tracking.views import runs_link, saved_view
 
-MOST_METRICS = 1_000  # MLflow's limit for one log_batch
+MOST_METRICS, MOST_PARAMS = 1_000, 100  # MLflow's limits for one log_batch
+LONGEST_PARAM, LONGEST_DIGEST = 6_000, 36
 # Tags by which runs are found.
 TAGS: Mapping[Kind, str] = {"trial": "normsweep.trial", "night": "normsweep.night"}
-REPORT = "normsweep.report"
+# The run of a sweep, which carries its report. Older versions named it `report`.
+REPORT, OLD_NAME = "normsweep.report", "report"
+PARENT, SOURCE, CONTEXT = "mlflow.parentRunId", "mlflow.source.name", "mlflow.data.context"
+NOTE = "mlflow.note.content"
 FAILURES = (
     MlflowException,
     requests.RequestException,
@@ -62,9 +89,12 @@ class MlflowTracker(Tracker):
         self._address.sign_in()
         self._sweep = sweep
         self._question = question
+        self._parent: Run | None = None
+        self._params: dict[str, Mapping[str, str]] = {}  # by run, as found
         self.notes: list[str] = []
 
     def open(self) -> dict[str, TrackedRun]:
+        self._parent = None
         with self._mapped():
             self._client, self._experiment, is_restored = _open(
                 self._address, self._sweep, self._question
@@ -77,7 +107,20 @@ class MlflowTracker(Tracker):
                 trial_id = run.data.tags.get(self._tag)
                 if trial_id and (trial_id not in runs or _is_deleted(runs[trial_id])):
                     runs[trial_id] = run
+            self._params = {run.info.run_id: run.data.params for run in runs.values()}
             return {trial_id: _tracked(self._restored(run)) for trial_id, run in runs.items()}
+
+    def preset(self, params: Sequence[str], metrics: Sequence[str]) -> None:
+        """Save a view of the experiment, unless it has one, which somebody may have changed."""
+        with self._mapped():
+            found = self._client.get_experiment(self._experiment)
+            if VIEW not in found.tags:
+                made = found.creation_time or 0
+                view = saved_view(self._sweep, params, metrics, self._tag, made)
+                self._client.set_experiment_tag(self._experiment, VIEW, view)
+
+    def link(self) -> str | None:
+        return runs_link(self._address.uri, self._experiment) if self._address.is_server else None
 
     def find_or_create(
         self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
@@ -86,17 +129,30 @@ class MlflowTracker(Tracker):
         with self._mapped(), alone(self._address.database):
             found = self._find(self._tag, trial_id)
             if found is None:
-                tags = {self._tag: trial_id, "mlflow.source.name": "normsweep", **tags}
+                tags = {self._tag: trial_id, SOURCE: "normsweep", **tags}
                 found = self._client.create_run(
                     self._experiment, start_time=started_ms, tags=tags, run_name=name
                 )
+            self._params[found.info.run_id] = found.data.params
             return _tracked(found)
 
-    def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
+    def describe(
+        self, run_id: str, params: Mapping[str, str], data: Sequence[DataSet] = ()
+    ) -> None:
         with self._mapped():
-            self._client.log_batch(
-                run_id, params=[Param(name, value) for name, value in params.items()]
-            )
+            with alone(self._address.database):
+                below = RunTag(PARENT, self._sweeps_own().info.run_id)
+            there = self._params.get(run_id, {})
+            new = [
+                Param(name, value[:LONGEST_PARAM])
+                for name, value in params.items()
+                if name not in there
+            ]
+            for start in range(0, max(len(new), 1), MOST_PARAMS):
+                part = new[start : start + MOST_PARAMS]
+                self._client.log_batch(run_id, params=part, tags=[below])
+            if data:
+                self._client.log_inputs(run_id, datasets=[_input(one) for one in data])
 
     def log(self, run_id: str, values: Sequence[Value]) -> None:
         metrics = [Metric(v.metric, v.value, v.time_ms, v.step) for v in values]
@@ -126,14 +182,24 @@ class MlflowTracker(Tracker):
 
     def log_report(self, files: Mapping[str, str]) -> None:
         with self._mapped():
-            run = self._find(REPORT, self._sweep)
-            if run is None:
-                run = self._client.create_run(
-                    self._experiment, run_name="report", tags={REPORT: self._sweep}
-                )
+            with alone(self._address.database):
+                run_id = self._sweeps_own().info.run_id
             for name, text in files.items():
-                self._client.log_text(run.info.run_id, text, name)
-            self._client.set_terminated(run.info.run_id, "FINISHED")
+                self._client.log_text(run_id, text, name)
+            self._client.set_terminated(run_id, "FINISHED")
+
+    def _sweeps_own(self) -> Run:
+        """The run that stands for the sweep. Its status says nothing: the trials' do."""
+        if self._parent is None:
+            found = self._find(REPORT, self._sweep)
+            if found is None:
+                tags = {REPORT: self._sweep, SOURCE: "normsweep", NOTE: self._question}
+                found = self._client.create_run(self._experiment, tags=tags, run_name=self._sweep)
+                self._client.set_terminated(found.info.run_id, "FINISHED")
+            elif found.info.run_name == OLD_NAME:
+                self._client.update_run(found.info.run_id, name=self._sweep)
+            self._parent = found
+        return self._parent
 
     def _find(self, tag: str, value: str) -> Run | None:
         found = self._client.search_runs(
@@ -164,9 +230,15 @@ class MlflowTracker(Tracker):
 
 
 def _tracked(run: Run) -> TrackedRun:
-    return TrackedRun(
-        run.info.run_id, run.info.status, run.data.tags, has_params=bool(run.data.params)
+    return TrackedRun(run.info.run_id, run.info.status, run.data.tags)
+
+
+def _input(data: DataSet) -> DatasetInput:
+    source = json.dumps({"name": data.name, "manifest_sha256": data.sha256})
+    dataset = Dataset(
+        data.name, data.sha256[:LONGEST_DIGEST], source_type="normsweep", source=source
     )
+    return DatasetInput(dataset, [InputTag(CONTEXT, data.context)])
 
 
 def _first_line(error: Exception) -> str:
@@ -207,10 +279,7 @@ def _open(address: Address, sweep: str, question: str) -> tuple[MlflowClient, st
         if found is not None:
             return client, found.experiment_id, _restore(client, found)
         # The kind makes the UI open on runs and charts instead of on traces of language models.
-        tags = {
-            "mlflow.note.content": question,
-            "mlflow.experimentKind": "custom_model_development",
-        }
+        tags = {NOTE: question, "mlflow.experimentKind": "custom_model_development"}
         return client, client.create_experiment(sweep, artifact_location=location, tags=tags), False
 
 
@@ -255,6 +324,15 @@ def deleted_experiments(address: Address) -> list[tuple[str, int | None]]:
         )
         for key, number in counted.items()
     ]
+
+
+def experiments(address: Address) -> list[tuple[str, str, bool]]:
+    """The same as `sqlite.experiments`, of those that have our saved view."""
+    try:
+        found = connected(address).search_experiments(order_by=["last_update_time DESC"])
+    except FAILURES as error:
+        raise TrackingUnavailable(f"{address.shown}: {_first_line(error)}") from error
+    return [(one.experiment_id, one.name, True) for one in found if VIEW in one.tags]
 
 
 def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:

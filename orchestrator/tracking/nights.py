@@ -50,6 +50,7 @@ def log_nights(
     """
     tracker = open_tracker(uri, plan, "night")
     there = tracker.open()
+    tracker.preset([], [metric_name(name) for name in nights[-1].values] if nights else [])
     for at, night in enumerate(nights):
         run = there.get(night.date)
         if run is None or run.status != "FINISHED":

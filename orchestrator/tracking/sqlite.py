@@ -23,6 +23,18 @@ OF_OURS = """
     GROUP BY e.experiment_id ORDER BY e.name
 """
 
+# Those last touched first, and whether they have the saved view.
+SHOWN = """
+    SELECT e.experiment_id, e.name, EXISTS (
+        SELECT 1 FROM experiment_tags v WHERE v.experiment_id = e.experiment_id AND v.key = ?
+    )
+    FROM experiments e JOIN runs r ON r.experiment_id = e.experiment_id
+    WHERE e.lifecycle_stage = 'active' AND EXISTS (
+        SELECT 1 FROM tags t WHERE t.run_uuid = r.run_uuid AND t.key LIKE 'normsweep.%'
+    )
+    GROUP BY e.experiment_id ORDER BY max(coalesce(r.end_time, r.start_time)) DESC
+"""
+
 
 class Unusable(Exception):
     """A database cannot be used; the message says why and what to do."""
@@ -153,3 +165,14 @@ def deleted(database: Path) -> list[tuple[str, int | None]]:
         for name, is_deleted, runs in found
         if is_deleted or runs
     ]
+
+
+def experiments(database: Path, view: str) -> list[tuple[str, str, bool]]:
+    """Our experiments, those last touched first: id, name, whether they have the tag `view`.
+
+    Only reads. There are none in a file that is not MLflow's.
+    """
+    with contextlib.suppress(sqlite3.Error), _connected(database, "ro") as connection:
+        found = connection.execute(SHOWN, (view,)).fetchall()
+        return [(str(number), name, bool(has_view)) for number, name, has_view in found]
+    return []

@@ -109,6 +109,13 @@ def test_list_gives_keys_below_a_prefix_in_order(store: Store) -> None:
     assert store.list("nothing") == []
 
 
+def test_sizes_gives_the_keys_of_list_each_with_its_bytes(store: Store) -> None:
+    for key, content in (("t/b", b"12345"), ("t/a", b""), ("t/c/d", b"x"), ("u/a", b"xx")):
+        store.put(key, content)
+    assert list(store.sizes("t").items()) == [("t/a", 0), ("t/b", 5), ("t/c/d", 1)]
+    assert store.sizes("nothing") == {}
+
+
 def _fill_and_empty(uri: str, times: int) -> None:
     store = open_store(uri)
     for i in range(times):

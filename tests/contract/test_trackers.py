@@ -8,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from mlflow import MlflowClient
+from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+from mlflow.system_metrics.metrics.disk_monitor import DiskMonitor
+from mlflow.system_metrics.metrics.network_monitor import NetworkMonitor
 from mlflow.utils.validation import _validate_metric_name
 
 from orchestrator.errors import UserError
@@ -16,14 +20,15 @@ from orchestrator.plan import Plan, load_plan
 from orchestrator.store import open_store
 from orchestrator.store.trials import read_trial
 from orchestrator.tracking import TRACKERS, is_there, open_tracker, shown
-from orchestrator.tracking.base import Tracker, Value
+from orchestrator.tracking.base import DataSet, Tracker, TrackingUnavailable, Value
 from orchestrator.tracking.memory import MemoryTracker
 from orchestrator.tracking.mirror import Mirror
 from orchestrator.tracking.mlflow import MlflowTracker
 from orchestrator.tracking.nights import NightValues, log_nights, metric_name
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
-from tests.written_store import write_attempt, write_ended
+from tests.written_store import mirrored, write_attempt, write_ended
+from trainers.system import Machine
 
 Kept = set[tuple[str, int, int, float]]
 
@@ -50,6 +55,11 @@ def kept_files(tracker: Tracker, run_id: str, folder: Path) -> dict[str, bytes]:
     found = Path(client.download_artifacts(run_id, "", str(folder)))
     files = (path for path in found.rglob("*") if path.is_file())
     return {path.relative_to(found).as_posix(): path.read_bytes() for path in files}
+
+
+def kept_arrays(tracker: Tracker, run_id: str, folder: Path) -> dict[str, bytes]:
+    found = kept_files(tracker, run_id, folder)
+    return {path: content for path, content in found.items() if path.startswith("probes/")}
 
 
 def report_of(tracker: Tracker, tmp_path: Path) -> dict[str, str]:
@@ -98,7 +108,7 @@ def test_a_run_is_made_once_and_found_by_whoever_comes_next(
     assert other.find_or_create("abc", "a trial", 1_764_000_000_001, tags).id == made.id
     (found,) = open_tracker(uri, plan).open().items()
     assert found[0] == "abc"
-    assert (found[1].id, found[1].status, found[1].has_params) == (made.id, "RUNNING", False)
+    assert (found[1].id, found[1].status) == (made.id, "RUNNING")
     assert found[1].tags.items() >= tags.items()
 
 
@@ -120,21 +130,48 @@ def test_what_is_sent_twice_is_there_once_and_values_that_are_not_finite_are_kep
     assert at_last > 1e300
 
 
-def test_tags_params_and_status_are_there_for_the_next_process(
+def test_tags_and_status_are_there_for_the_next_process(
     plan: Plan, uri: str, opened: Callable[[], Tracker]
 ) -> None:
     tracker = opened()
     run = tracker.find_or_create("abc", "a trial", 1_764_000_000_000, {"normsweep.host": "here"})
-    tracker.set_params(run.id, {"norm": "i_ln", "lr": "0.0002"})
     tracker.set_tags(run.id, {"normsweep.cursor": "1/3"})
     tracker.set_tags(run.id, {"normsweep.cursor": "1/7"})
     for status in ("KILLED", "RUNNING", "FINISHED"):
         tracker.set_status(run.id, status, None if status == "RUNNING" else 1_764_000_009_000)
         found = open_tracker(uri, plan).open()["abc"]
         assert found.status == status
-    assert found.has_params
     assert found.tags["normsweep.cursor"] == "1/7"
     assert found.tags["normsweep.host"] == "here"
+
+
+def described(tracker: Tracker, run_id: str) -> tuple[dict[str, str], set[tuple[str, str, str]]]:
+    """A run's params, and its data sets with the beginning of their checksums and what for."""
+    if isinstance(tracker, MemoryTracker):
+        held = tracker.experiment
+        data = {(one.name, one.sha256[:36], one.context) for one in held.data[run_id]}
+        return dict(held.params[run_id]), data
+    assert isinstance(tracker, MlflowTracker)
+    run = MlflowClient(tracker._address.uri).get_run(run_id)
+    used = run.inputs.dataset_inputs
+    assert all(len(one.tags) == 1 for one in used)
+    data = {(one.dataset.name, one.dataset.digest, one.tags[0].value) for one in used}
+    assert len(used) == len(data), "none twice"
+    return run.data.params, data
+
+
+def test_what_describes_a_run_is_kept_once_however_long_and_what_is_there_stays(
+    opened: Callable[[], Tracker],
+) -> None:
+    """As where MLflow was killed in between, and the file has changed since."""
+    run = opened().find_or_create("abc", "a trial", 1_764_000_000_000, {})
+    sets = [DataSet("DF2K", "ab" * 32, "training"), DataSet("Set5", "cd" * 32, "evaluation")]
+    opened().describe(run.id, {"norm": "i_ln", "observe.log_every": "10"}, sets[:1])
+    many = {f"norm.knob_{number}": str(number) for number in range(230)}
+    opened().describe(run.id, {"norm": "i_ln", "observe.log_every": "20", **many}, sets)
+    params, data = described(opened(), run.id)
+    assert params == {"norm": "i_ln", "observe.log_every": "10", **many}
+    assert data == {("DF2K", ("ab" * 18), "training"), ("Set5", ("cd" * 18), "evaluation")}
 
 
 def test_the_newest_report_replaces_the_others(
@@ -165,7 +202,8 @@ def test_the_mirror_sends_every_point_and_then_asks_for_nothing_more(
     }
     for trial in plan.trials:
         sent = {(metric, step) for metric, step, *_ in kept(tracker, found[trial.id].id)}
-        assert sent == {(point.metric, point.step) for point in read_trial(store, trial.id)[1]}
+        expected = mirrored(read_trial(store, trial.id)[1])
+        assert sent == {(metric, step) for metric, step, _ in expected}
     store.requests()
     mirror.sync(store, [first])
     assert store.requests() == {}
@@ -216,7 +254,7 @@ def test_the_mirror_sends_every_array_once_whenever_it_comes(
     assert read() == len(expected) == 6
     tracker = open_tracker(uri, plan)
     run = tracker.open()[trial.id]
-    assert kept_files(tracker, run.id, tmp_path / "found") == expected
+    assert kept_arrays(tracker, run.id, tmp_path / "found") == expected
     assert run.status == "FINISHED"
 
 
@@ -230,8 +268,30 @@ def test_arrays_of_a_trial_that_was_sent_to_its_end_without_them_are_sent_after_
     store.put_once(f"trials/{trial.id}/probes/channels/step-00000000-1.safetensors", b"late")
     Mirror(uri, plan).sync(store, plan.trials)
     tracker = open_tracker(uri, plan)
-    found = kept_files(tracker, tracker.open()[trial.id].id, tmp_path / "found")
+    found = kept_arrays(tracker, tracker.open()[trial.id].id, tmp_path / "found")
     assert found == {"probes/channels/step-00000000.safetensors": b"late"}
+
+
+def test_metrics_arrive_where_artifacts_are_refused(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, trial = open_store(str(tmp_path / "runs")), plan.trials[0]
+    write_ended(store, trial)
+    uri = f"memory:{uuid.uuid4().hex}"
+
+    def refused(tracker: Tracker, run_id: str, path: str, content: bytes) -> None:
+        raise TrackingUnavailable("no such bucket")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MemoryTracker, "log_file", refused)
+        mirror = Mirror(uri, plan)
+        mirror.sync(store, plan.trials)
+    assert mirror.notes == ["Metrics are sent without artifacts. no such bucket"]
+    tracker = open_tracker(uri, plan)
+    assert tracker.open()[trial.id].status == "FINISHED"
+    assert kept(tracker, trial.id)
+    Mirror(uri, plan).sync(store, plan.trials)
+    assert "spec.json" in kept_files(tracker, trial.id, tmp_path / "found")
 
 
 def test_a_bad_address_is_refused_and_a_trackers_is_shown(plan: Plan, tmp_path: Path) -> None:
@@ -304,3 +364,13 @@ def test_the_name_of_a_metric_is_one_that_mlflow_takes(name: str) -> None:
     _validate_metric_name(metric_name(name))
     assert metric_name(name) != metric_name(name + "'"), "two names stay two"
     assert metric_name("psnr/i_ln/sr_x2") == "psnr/i_ln/sr_x2"
+
+
+def test_what_the_machine_does_has_mlflows_names() -> None:
+    theirs: set[str] = set()
+    for monitor in (CPUMonitor(), DiskMonitor(), NetworkMonitor()):
+        monitor.collect_metrics()
+        theirs |= monitor.metrics.keys()
+    found = Machine(torch.device("cpu"), every_s=0).due()
+    assert {name.removeprefix("system/") for name in found} <= theirs
+    assert len(found) == 6

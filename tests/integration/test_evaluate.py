@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file as load_crops
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from orchestrator.errors import UserError
-from orchestrator.evaluate import EvaluateOptions, Job, _files_of, _scores, evaluate_checkpoint
+from orchestrator.evaluate import EvaluateOptions, Job, _scores, evaluate_checkpoint
 from orchestrator.export import export_trial
 from orchestrator.plan import load_plan
+from orchestrator.restored import _files_of
 from orchestrator.store.records import CHECKSUM, EVALUATION, checked_record
 from tests.sweeps import normsweep, run, write_sweep
 from trainers.build import build_benchmark, build_model
@@ -88,6 +90,9 @@ def test_scores_are_those_of_the_end_of_training(trained: Path, trial: str) -> N
     afterwards = results(trained, trial)["fp32"]
     assert afterwards["images"] == in_training["images"]
     assert [image["name"] for image in afterwards["images"]] == ["chelsea.png", "coffee.png"]
+    (inputs,) = [line for line in lines if line.get("event") == "input_scores"]
+    assert (inputs["step"], inputs["border_px"]) == (0, in_training["border_px"])
+    assert afterwards["input_images"] == inputs["images"]
     for metric in ("psnr", "ssim"):
         mean = np.mean([image[metric] for image in afterwards["images"]])
         assert afterwards[metric] == pytest.approx(mean, rel=1e-12)
@@ -120,6 +125,16 @@ def test_two_workers_give_what_one_gives_and_restored_images_are_saved(
     hr = {image.name: image.pixels for image in read_images(find_set(SET, ()))}[names[-1]]
     assert restored[0].shape == hr.shape  # both have even sides: nothing was cropped
     assert np.abs(restored[0].astype(int) - hr).mean() < 20
+    (kept,) = (trained / "runs" / "trials" / trial / "probes" / "crops").iterdir()
+    crops = load_crops(kept)
+    assert kept.name == "step-00000060-1.safetensors"
+    assert kept.stat().st_size < 200_000
+    top, left = ((side - 96) // 2 for side in hr.shape[:2])
+    middle = (slice(top, top + 96), slice(left, left + 96))
+    at = f"{top},{left}/{SET}/{names[-1]}"
+    assert np.array_equal(crops[f"restored/{at}"], restored[0][middle])
+    assert np.array_equal(crops[f"truth/{at}"], hr[middle])
+    assert crops[f"input/{at}"].shape == (96, 96, 3)
 
 
 def test_a_folder_that_cannot_be_saved_in_is_named_by_its_flag(trained: Path, trial: str) -> None:

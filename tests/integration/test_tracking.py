@@ -4,6 +4,7 @@ nothing is lost while MLflow is away.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import shutil
@@ -37,9 +38,11 @@ from orchestrator.tracking.address import parse
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.health import look
 from orchestrator.tracking.mirror import Mirror, sync_sweep
+from orchestrator.tracking.views import TAG
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
-from tests.written_store import write_attempt, write_ended
+from tests.written_store import mirrored, write_attempt, write_ended
+from trainers.data.lookup import find_set
 
 Keep = Callable[[Path, Path], object]
 
@@ -96,7 +99,7 @@ def test_runs_are_named_tagged_and_hold_the_axes(plan: Plan, store: Store, uri: 
         write_ended(store, trial)
     sync_sweep(plan, store.uri, uri)
     found = runs(uri, plan.sweep)
-    assert found.keys() == {trial.name for trial in plan.trials}
+    assert found.keys() == {plan.sweep, *(trial.name for trial in plan.trials)}
     for trial in plan.trials:
         run = found[trial.name]
         assert run.info.status == "FINISHED"
@@ -106,9 +109,93 @@ def test_runs_are_named_tagged_and_hold_the_axes(plan: Plan, store: Store, uri: 
         assert run.data.tags["normsweep.trial"] == trial.id
         assert run.data.tags["normsweep.sweep"] == plan.sweep
         sent = {(m, s, t) for m, s, _, t in points(uri, run)}
-        assert sent == {
-            (p.metric, p.step, round(p.time * 1000)) for p in read_trial(store, trial.id)[1]
-        }
+        assert sent == set(mirrored(read_trial(store, trial.id)[1]))
+
+
+def artifact(uri: str, run, path: str) -> str:
+    return Path(MlflowClient(uri).download_artifacts(run.info.run_id, path)).read_text()
+
+
+def test_a_trials_run_is_below_its_sweeps_and_says_what_was_trained_and_where_it_is(
+    plan: Plan, trial: Trial, store: Store, uri: str
+) -> None:
+    write_ended(store, trial)
+    sync_sweep(plan, store.uri, uri)
+    found = runs(uri, plan.sweep)
+    run, params = found[trial.name], found[trial.name].data.params
+    assert run.data.tags["mlflow.parentRunId"] == found[plan.sweep].info.run_id
+    assert params["norm.eps"] == str(trial.spec.model.norm.knobs["eps"])
+    assert params["backbone.embed_dim"] == "8"
+    assert params["lr"] == "0.001"
+    assert params["betas"] == "[0.9,0.99]"
+    assert params["observe.evaluate"] == "embedded-test"
+    assert json.loads(artifact(uri, run, "spec.json"))["training"]["lr"] == 1e-3
+    data = {
+        one.dataset.name: (one.dataset.digest, one.tags[0].value)
+        for one in run.inputs.dataset_inputs
+    }
+    sets = {trial.spec.data.train: "training", "embedded-test": "evaluation"}
+    assert data == {name: (find_set(name).sha256[:36], kind) for name, kind in sets.items()}
+    (weights,) = Path(run.data.tags["normsweep.weights"]).glob("ema.pt")
+    link = json.loads(artifact(uri, run, "weights.json"))
+    assert weights == Path(link["store"], link["key"], "ema.pt")
+    assert link["files"]["ema.pt"]["sha256"] == hashlib.sha256(weights.read_bytes()).hexdigest()
+
+
+def test_why_a_trial_failed_is_said_until_it_is_done(
+    plan: Plan, trial: Trial, store: Store, uri: str, mirror: Mirror
+) -> None:
+    attempt = write_attempt(store, trial, 20)
+    attempts.write_failure(store, trial.id, attempt, "killed", "rank 0\nits log", final=True)
+    mirror.sync(store, plan.trials)
+    run = runs(uri, plan.sweep)[trial.name]
+    assert run.info.status == "FAILED"
+    assert run.data.tags["normsweep.failure"] == "killed: rank 0"
+    assert run.data.tags["normsweep.attempts"] == "1"
+    assert artifact(uri, run, "failures/attempt-1.txt") == "rank 0\nits log"
+    write_ended(store, trial)
+    sync_sweep(plan, store.uri, uri)
+    tags = runs(uri, plan.sweep)[trial.name].data.tags
+    assert (tags["normsweep.failure"], tags["normsweep.attempts"]) == ("", "2")
+
+
+def test_runs_of_an_older_version_are_found_described_and_not_doubled(
+    plan: Plan, trial: Trial, store: Store, uri: str
+) -> None:
+    """It had the axes as params, and a run `report` beside the trials'."""
+    write_attempt(store, trial, 20)
+    client = MlflowClient(uri)
+    experiment = client.create_experiment(plan.sweep)
+    tags = {"normsweep.trial": trial.id, "normsweep.cursor": "0/-1"}
+    old = client.create_run(experiment, tags=tags, run_name=trial.name)
+    client.log_param(old.info.run_id, "norm", trial.axes["norm"])
+    client.log_param(old.info.run_id, "observe.log_every", "as it was")
+    report = client.create_run(experiment, tags={"normsweep.report": plan.sweep}, run_name="report")
+    sync_sweep(plan, store.uri, uri)
+    found = runs(uri, plan.sweep)
+    assert {name: run.info.run_id for name, run in found.items()} == {
+        trial.name: old.info.run_id,
+        plan.sweep: report.info.run_id,
+    }
+    assert found[trial.name].data.params["observe.log_every"] == "as it was"
+    assert "norm.eps" in found[trial.name].data.params
+    assert found[trial.name].data.tags["mlflow.parentRunId"] == report.info.run_id
+
+
+def test_the_saved_view_is_made_once_and_is_the_users_from_then_on(
+    plan: Plan, store: Store, uri: str
+) -> None:
+    Mirror(uri, plan)
+    client = MlflowClient(uri)
+    found = client.get_experiment_by_name(plan.sweep)
+    assert found is not None
+    view = json.loads(found.tags[TAG])
+    assert {"params.`norm`", "metrics.`val/embedded-test/psnr`"} <= set(
+        json.loads(view["state"])["selectedColumns"]
+    )
+    client.set_experiment_tag(found.experiment_id, TAG, "mine")
+    Mirror(uri, plan)
+    assert client.get_experiment(found.experiment_id).tags[TAG] == "mine"
 
 
 def test_sending_again_adds_nothing_even_without_a_cursor(
@@ -242,7 +329,8 @@ def test_every_point_arrives_once_where_the_journals_are_joined_meanwhile(
     mirror.sync(store, [trial])
     sync_sweep(plan, store.uri, uri)
     sent = how_often(uri, runs(uri, plan.sweep)[trial.name])
-    assert sent == Counter((p.metric, p.step) for p in read_trial(store, trial.id)[1])
+    expected = mirrored(read_trial(store, trial.id)[1])
+    assert sent == Counter((metric, step) for metric, step, _ in expected)
 
 
 def test_a_trial_of_another_sweep_is_shown_in_this_one_and_marked(
@@ -279,7 +367,7 @@ def test_the_report_is_one_run_whose_artifacts_are_replaced(
 ) -> None:
     for text in ("one", "two"):
         Mirror(uri, plan).log_report({"index.html": text})
-    run = runs(uri, plan.sweep)["report"]
+    run = runs(uri, plan.sweep)[plan.sweep]
     (artifact,) = MlflowClient(uri).list_artifacts(run.info.run_id)
     assert artifact.path == "index.html"
     stored = tmp_path / "runs/mlartifacts" / plan.sweep / run.info.run_id / "artifacts/index.html"
@@ -300,7 +388,9 @@ def test_two_processes_may_open_a_new_database_at_once(
     client = MlflowClient(uri)
     experiment = client.get_experiment_by_name(plan.sweep)
     assert experiment is not None
-    assert len(client.search_runs([experiment.experiment_id])) == 1
+    found = client.search_runs([experiment.experiment_id])
+    assert {run.info.run_name for run in found} == {plan.trials[0].name, plan.sweep}
+    assert len(found) == 2
 
 
 @contextmanager
@@ -321,14 +411,10 @@ def test_what_could_not_be_sent_is_sent_when_mlflow_is_back(
     with table_away(uri, table), pytest.raises(TrackingUnavailable):
         mirror.sync(store, plan.trials)
     mirror.sync(store, plan.trials)
-    client = MlflowClient(uri)
-    experiment = client.get_experiment_by_name(plan.sweep)
-    assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id])
+    run = runs(uri, plan.sweep)[trial.name]
     assert run.data.params["norm"] == trial.axes["norm"]
-    assert how_often(uri, run) == Counter(
-        (p.metric, p.step) for p in read_trial(store, trial.id)[1]
-    )
+    expected = mirrored(read_trial(store, trial.id)[1])
+    assert how_often(uri, run) == Counter((metric, step) for metric, step, _ in expected)
     assert run.info.status == "FINISHED"
 
 
@@ -359,14 +445,14 @@ def test_a_moved_or_copied_store_keeps_its_artifacts_in_its_new_place(
     new = tmp_path / "a #new%20place"
     keep(tmp_path / "runs", new)
     write_all(plan, new, "two")
-    run = runs(parse(f"sqlite:///{new}/mlflow.db").uri, plan.sweep)["report"]
+    run = runs(parse(f"sqlite:///{new}/mlflow.db").uri, plan.sweep)[plan.sweep]
     (written,) = new.rglob("index.html")
     assert written.read_text() == "two"
     assert run.info.artifact_uri == written.parent.as_uri()
     old = list((tmp_path / "runs").rglob("index.html"))
     assert [path.read_text() for path in old] == (["one"] if keep is shutil.copytree else [])
     if old:
-        kept = runs(uri, plan.sweep)["report"]
+        kept = runs(uri, plan.sweep)[plan.sweep]
         assert kept.info.artifact_uri == old[0].parent.as_uri()
 
 
@@ -374,10 +460,10 @@ def test_a_store_reached_by_another_path_stays_where_it_is(
     plan: Plan, store: Store, uri: str, tmp_path: Path
 ) -> None:
     write_all(plan, tmp_path / "runs", "one")
-    before = runs(uri, plan.sweep)["report"].info.artifact_uri
+    before = runs(uri, plan.sweep)[plan.sweep].info.artifact_uri
     (tmp_path / "link").symlink_to(tmp_path / "runs")
     write_all(plan, tmp_path / "link", "two")
-    assert runs(uri, plan.sweep)["report"].info.artifact_uri == before
+    assert runs(uri, plan.sweep)[plan.sweep].info.artifact_uri == before
 
 
 def test_artifacts_that_somebody_keeps_elsewhere_stay_there(
@@ -428,16 +514,17 @@ def test_a_run_that_is_deleted_while_the_sweep_goes_on_is_restored(
     name = run.info.run_name
     assert mirror.notes == [f"The run {name} was deleted in MLflow; it has been restored."]
     after = runs(uri, plan.sweep)
-    assert [found.info.run_id for found in after.values()] == [run.info.run_id]
+    assert after.keys() == {name, plan.sweep}
+    assert after[name].info.run_id == run.info.run_id
     assert set(how_often(uri, after[trial.name]).values()) == {1}
 
 
 def test_a_deleted_report_run_is_the_same_one_again(plan: Plan, uri: str) -> None:
     Mirror(uri, plan).log_report({"index.html": "one"})
-    run = runs(uri, plan.sweep)["report"]
+    run = runs(uri, plan.sweep)[plan.sweep]
     MlflowClient(uri).delete_run(run.info.run_id)
     Mirror(uri, plan).log_report({"index.html": "two"})
-    assert runs(uri, plan.sweep)["report"].info.run_id == run.info.run_id
+    assert runs(uri, plan.sweep)[plan.sweep].info.run_id == run.info.run_id
 
 
 def make_garbage(path: Path) -> None:

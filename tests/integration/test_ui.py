@@ -23,7 +23,7 @@ from orchestrator.report.page import write_report
 from orchestrator.store import open_store
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.mirror import sync_sweep
-from orchestrator.ui import run_ui, server_command
+from orchestrator.ui import _open_once_it_answers, run_ui, server_command
 from tests.ranks import free_port
 from tests.sweeps import plan_of
 from tests.written_store import write_sweep
@@ -77,9 +77,9 @@ def check_what_is_shown(port: int) -> None:
     assert set(names) == {
         "layer_norm sr_x2 w12 d2 swinir-tiny s0",
         "i_ln sr_x2 w12 d2 swinir-tiny s0",
-        "report",
+        "shown",
     }
-    assert b"Sweep report" in ask(port, f"get-artifact?path=index.html&run_uuid={names['report']}")
+    assert b"Sweep report" in ask(port, f"get-artifact?path=index.html&run_uuid={names['shown']}")
 
 
 def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_started(
@@ -114,7 +114,8 @@ def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_starte
             server.kill()
     text = (tmp_path / "said").read_text()
     assert "mlflow server" in text
-    assert f"http://127.0.0.1:{port}" in text
+    (link,) = re.findall(rf"Open (http://127.0.0.1:{port}/#\S+)", text)
+    assert "/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=" in link
     assert sorted(path.name for path in tmp_path.iterdir()) == ["runs", "said", "shown.yaml"]
 
 
@@ -231,6 +232,30 @@ def test_a_server_that_is_there_already_is_only_named(capsys: pytest.CaptureFixt
         capsys.readouterr().out
         == "The runs are already served: open http://tracking.example:5000\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("is_desktop", "opens", "expected"), [(True, True, 1), (True, False, 0), (False, True, 0)]
+)
+def test_a_browser_is_opened_on_a_desktop_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, is_desktop: bool, opens: bool, expected: int
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("orchestrator.ui._is_desktop", lambda: is_desktop)
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    run_ui("http://tracking.example:5000", "127.0.0.1", 5000, opens=opens)
+    assert opened == ["http://tracking.example:5000"] * expected
+
+
+def test_the_browser_waits_until_the_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    answers = iter(["refused", "refused", None])
+    monkeypatch.setattr("orchestrator.ui.why_away", lambda server: next(answers))
+    monkeypatch.setattr("orchestrator.ui.ASK_EVERY_S", 0)
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    _open_once_it_answers("http://127.0.0.1:5000", "a page")
+    assert opened == ["a page"]
+    assert next(answers, "asked to the end") == "asked to the end"
 
 
 def test_a_tracker_without_pages_says_so() -> None:

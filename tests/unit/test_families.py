@@ -140,9 +140,9 @@ def test_marks_and_words_follow_a_true_difference(plan: Plan, store: Store) -> N
     files = render(reported(plan, store))
     page = files["report.md"]
     assert "**Marked**: norms that cannot be told from the best of their column" in page
-    above = r"- sr_x2, PSNR on embedded-test: i_ln is above layer_norm at w12 d2 "
+    above = r"- sr_x2, PSNR on embedded-test: i_ln is above layer_norm at width 12, depth 2 "
     shown = r"\(\+\d\.\d\d dB \[\+\d\.\d\d, \+\d\.\d\d\]\)"
-    assert re.search(rf"{above}{shown} and at w24 d2 {shown}\.", page)
+    assert re.search(rf"{above}{shown} and at width 24, depth 2 {shown}\.", page)
     rows = numbers(files["table.csv"])
     assert {(row["norm"], row["in_best_set"]) for row in rows} == {
         ("layer_norm", "False"),
@@ -291,7 +291,8 @@ def test_what_is_told_stands_beside_what_cannot_be_compared(tmp_path: Path, stor
         later = trial.axes["norm"] == "i_ln" and trial.axes["width"] == 24
         write_scored(store, trial, values[trial.id], commit="dead" * 10 if later else "beef" * 10)
     page = render(reported(plan, store))["report.md"]
-    said = r"i_ln is above layer_norm at w12 d2 \([^)]*\); i_ln at w24 d2: cannot be compared\."
+    said = r"i_ln is above layer_norm at width 12, depth 2 \([^)]*\); "
+    said += r"i_ln at width 24, depth 2: cannot be compared\."
     assert re.search(f"- sr_x2, PSNR on embedded-test: {said}\n", page)
 
 

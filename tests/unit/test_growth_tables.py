@@ -76,8 +76,10 @@ def test_the_table_gives_growth_slope_and_verdict_of_each_norm(tmp_path: Path) -
         ["sr_x2", "layer_norm"],
         ["sr_x2", "i_ln"],
     ]
-    seeds, grown, steepness, verdict = rows[0][3:]
+    seeds, first, last, grown, steepness, verdict = rows[0][3:]
     assert seeds.value == 3
+    assert (first.value, first.text) == (pytest.approx(3.0), "3")
+    assert last.value == pytest.approx(3.0 * 200 ** ((0.98 + 1.01 + 1.03) / 3))
     assert grown.value == pytest.approx(200 ** ((0.98 + 1.01 + 1.03) / 3))
     assert grown.spread.startswith("[")
     assert (steepness.text, verdict.text) == ("1.01", "growing")
@@ -93,9 +95,9 @@ def test_norms_of_one_size_are_next_to_each_other(tmp_path: Path) -> None:
 
 def test_one_seed_has_a_growth_without_an_interval_and_the_reason(tmp_path: Path) -> None:
     row = table_of(features.blocks(written(tmp_path, seeds="0"))).rows[0]
-    assert row[4].value == pytest.approx(200**0.98)
-    assert row[4].spread == ""
-    assert (row[6].text, row[6].note) == (
+    assert row[6].value == pytest.approx(200**0.98)
+    assert row[6].spread == ""
+    assert (row[8].text, row[8].note) == (
         "undecided",
         "one seed: no spread over seeds to judge from",
     )

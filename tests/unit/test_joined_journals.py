@@ -92,7 +92,7 @@ def test_a_kill_at_any_write_of_an_end_loses_doubles_and_damages_nothing(
     tmp_path: Path, trial: Trial
 ) -> None:
     writes = writes_of_an_end(tmp_path, trial)
-    assert writes == 2 + 1 + 4, "two joined segments, the result, four single segments deleted"
+    assert writes == 2 * 2 + 1 + 4, "two segments with a copy, the result, four deletions"
     states = []
     for kill_at in range(writes):
         inner = open_store(str(tmp_path / f"killed-{kill_at}"))
@@ -118,7 +118,7 @@ def test_a_kill_at_any_write_of_an_end_loses_doubles_and_damages_nothing(
         assert (look.state, look.damaged) == (State.DONE, ())
         assert identities(points) == identities(whole)
         assert len(segments_of(inner, trial)) == 2
-    assert states == [State.RUNNING] * 3 + [State.DONE] * 4
+    assert states == [State.RUNNING] * 5 + [State.DONE] * 4
 
 
 def test_a_look_that_listed_before_the_journals_were_joined_sees_no_damage(

@@ -312,9 +312,9 @@ def test_of_two_sizes_the_larger_stands_beside_the_paper_and_is_named(tmp_path: 
         "seeds 0, 1, 2: pending"
     )
     line = lines(tables_of(report)[TABLE_1], "here")[1]
-    assert line[1].text == "hat-tiny, w24 d2"
+    assert line[1].text == "hat-tiny, width 24, depth 2"
     (first, *_) = tables_of(report)["Networks of this sweep"].rows
-    assert [cell.text for cell in first[:3]] == ["HAT", SR_X4, "hat-tiny, w24 d2"]
+    assert [cell.text for cell in first[:3]] == ["HAT", SR_X4, "hat-tiny, width 24, depth 2"]
     assert [cell.text for cell in first[4:]] == ["40", "4", "0, 1, 2", "embedded-train"]
 
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from orchestrator import cli
 from orchestrator.errors import UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
 from orchestrator.plan.labels import labels_of
@@ -24,6 +23,7 @@ from orchestrator.statistics.interval import Unknown
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from tests.counted_store import CountedStore
+from tests.in_process import command
 from tests.scored_store import write_scored
 from tests.sweeps import comparing, plan_of
 
@@ -492,15 +492,6 @@ def test_the_total_counts_trials_that_sets_share_once(tmp_path: Path, store: Sto
 
 
 # --- the command
-
-
-def command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr("sys.argv", ["normsweep", *map(str, arguments)])
-    code = cli.main()
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
 
 
 @pytest.mark.parametrize("value", ["0", "-0.1", "nan", "inf", "-inf", "1e9", "100.1"])

@@ -93,7 +93,7 @@ def outcome(read: Callable[[bytes], list[str]], content: bytes) -> list[str] | s
 def is_read_alike(content: bytes) -> bool:
     """Whether lines are read as they are slowly, as a whole and quickly, if that dares to."""
     right = outcome(slowly, content)
-    quick = outcome(lambda content: in_full(lines._quickly(content.splitlines())), content)
+    quick = outcome(lambda content: in_full(lines._quickly(content)), content)
     checked = outcome(lambda content: in_full(lines.checked_lines(content)), content)
     return checked == right and quick in (right, "refused")
 
@@ -225,7 +225,40 @@ def test_an_odd_line_is_read_or_refused_as_it_would_be_slowly(odd: bytes) -> Non
 
 
 def test_a_plain_line_is_read_quickly() -> None:
-    assert isinstance(lines._quickly([PLAIN_LINE])[0], Plain)
+    assert isinstance(lines._quickly(PLAIN_LINE + b"\n")[0], Plain)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"}\n{", b"}{"),
+        (b"}\n{", b"} {"),
+        (b"}\n{", b"}\n\n{"),
+        (b"}\n{", b"}\r{"),
+        (b"}\n{", b"}\n {"),
+        (b', "step"', b',\n"step"'),
+        (b', "step"', b',\r"step"'),
+        (b'"values": {', b'"values":\n{'),
+        (b"}\n{", b"}\n[]\n{"),
+        (b'"kind": "metrics"', b'"kind": "event", "kind": "metrics"'),
+        (b'"kind": "metrics"', b'"kind": "metrics", "kind": "event"'),
+        (b'"kind": "metrics"', b'"kind": "metrics", "kind": "metrics"'),
+        (b'"a": 0.25', b'"a": 0.25, "a": 1.0'),
+        (b'"seq": 1', b'"seq": 7, "seq": 1'),
+        (b'"a": 0.25}}\n{', b'"a": 0.25}}{'),
+    ],
+)
+def test_lines_that_hold_no_object_or_several_are_read_as_they_are_slowly(
+    old: bytes, new: bytes
+) -> None:
+    other = PLAIN_LINE.replace(b'"seq": 0', b'"seq": 1')
+    event = other.replace(b'"seq": 1', b'"seq": 2').replace(b"metrics", b"event")
+    content = b"".join(line + b"\n" for line in (PLAIN_LINE, other, event))
+    changed = content.replace(old, new, 1)
+    assert changed != content
+    assert is_read_alike(changed)
+    # One more object in one line, and one fewer in another: as many objects as lines.
+    assert is_read_alike(changed.replace(b', "time"', b',\n"time"', 1))
 
 
 def test_damage_is_named_by_its_place_among_all_lines() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,10 @@ def test_json_lines_stand_alone_on_stdout(plan: Plan, capsys: pytest.CaptureFixt
         json.loads(line, parse_constant=lambda name: pytest.fail(name)) for line in out.splitlines()
     ]
     assert [record["event"] for record in records] == ["trial"] * 4 + ["summary"]
+    for record in records:
+        then = datetime.fromisoformat(record["time"])
+        assert then.utcoffset() == timedelta(0)
+        assert abs((datetime.now(UTC) - then).total_seconds()) < 600
     assert (records[1]["step"], records[3]["loss"]) == (50, None)
     assert err.strip() == "look at this"
 
@@ -82,3 +87,83 @@ def test_only_what_needs_no_training_counts_as_ended(
     assert [line.rpartition("[")[2] for line in capsys.readouterr().err.splitlines()] == [
         "0/2 ended]"
     ] * 2
+
+
+def test_json_has_a_line_for_each_change_and_no_other(
+    plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = plan.trials
+    with Progress(plan, {}, quiet=True, json_lines=True) as progress:
+        progress.phase("starting Ray")
+        for _ in range(3):
+            progress.changed(first.id, State.RUNNING, {"step": 0, "phase": "staging data"})
+            progress.changed(second.id, State.RUNNING, {"step": 5, "loss": float("nan")})
+        progress.changed(first.id, State.RUNNING, {"step": 1, "phase": "", "loss": 0.5})
+        progress.changed(first.id, State.DONE, {"step": 1, "phase": "", "loss": 0.5})
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(r.get("phase"), r.get("trial"), r.get("state")) for r in records] == [
+        ("starting Ray", None, None),
+        ("staging data", first.id, "running"),
+        (None, second.id, "running"),
+        (None, first.id, "running"),
+        (None, first.id, "done"),
+    ]
+
+
+def test_a_dumb_terminal_gets_a_plain_line_per_change(
+    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes this for a terminal
+    first, _ = plan.trials
+    with Progress(plan, {}, quiet=False, json_lines=False) as progress:
+        assert progress._console.is_terminal
+        progress.phase("starting Ray")
+        for phase in ("starting workers", "staging data", "first evaluation"):
+            progress.changed(first.id, State.RUNNING, {"step": 0, "phase": phase})
+            progress.changed(first.id, State.RUNNING, {"step": 0, "phase": phase})
+        progress.changed(first.id, State.RUNNING, {"step": 1, "phase": "", "loss": 0.5})
+    lines = [line.strip().split("  ", 1)[-1] for line in capsys.readouterr().err.splitlines()]
+    assert lines[0] == "starting Ray"
+    assert [line.partition("   ")[0] for line in lines[1:]] == [
+        f"{first.name}: starting workers",
+        f"{first.name}: staging data",
+        f"{first.name}: first evaluation",
+        f"{first.name}: running, step 1/100, loss 0.5000",
+    ]
+
+
+def test_nothing_new_is_no_line(
+    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("orchestrator.run.progress.time.monotonic", lambda: clock[0])
+    first, _ = plan.trials
+    with Progress(plan, {}, quiet=False, json_lines=False) as progress:
+        for seconds, step in ((1.0, 0), (20.0, 0), (40.0, 5), (60.0, 5), (61.0, 6)):
+            clock[0] = seconds
+            progress.changed(first.id, State.RUNNING, {"step": step})
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert all(f"step {step}/100" in line for step, line in zip((0, 5, 6), lines, strict=True))
+
+
+def test_an_interrupted_trial_is_interrupted_until_it_runs(plan: Plan) -> None:
+    first, second = plan.trials
+    states = {first.id: State.INTERRUPTED, second.id: State.DAMAGED}
+    progress = Progress(plan, states, quiet=True, json_lines=False, reached={first.id: 5})
+    assert [row.state for row in progress._rows.values()] == [State.INTERRUPTED, State.DAMAGED]
+    assert "[1/2 ended" in progress._overall()
+
+
+def test_a_line_shows_labels_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_sweep(tmp_path, norms="i_ln, {name: i_ln, rescale: false}")
+    plan = load_plan(path)
+    with Progress(plan, {}, quiet=False, json_lines=False) as progress:
+        progress.changed(plan.trials[1].id, State.RUNNING)
+        progress.warn("[bold]:fire: i_ln[eps=0.1]")
+    said = capsys.readouterr().err
+    assert "i_ln[rescale=False] sr_x2" in said
+    assert "[bold]:fire: i_ln[eps=0.1]" in said

@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from orchestrator.report import apart, contents, drawing, page, thinning
+from orchestrator.report import contents, drawing, figures, page, thinning
 from orchestrator.report.as_csv import as_csv
-from orchestrator.report.figures import _seeds_note, _sizes_drawn
+from orchestrator.report.drawing import sizes_drawn
+from orchestrator.report.figures import _seeds_note
 from orchestrator.report.frame import read_frame
 from orchestrator.report.thinning import for_figures, for_file, thinned
 from orchestrator.store import open_store, read_store
@@ -140,7 +141,7 @@ def test_a_figure_of_too_many_sizes_draws_some_with_the_first_and_the_last(tmp_p
     axes = f"backbone: [swinir-tiny], norm: [i_ln], task: [sr_x2, sr_x4, jpeg_40], width: {widths}"
     frame = read_frame(plan_of(tmp_path, f"axes: {{{axes}}}"), read_store(str(tmp_path / "none")))
     sizes = frame.names("size")
-    drawn = _sizes_drawn(frame)
+    drawn = sizes_drawn(frame)
     assert (len(sizes), len(drawn), drawn[0], drawn[-1]) == (12, 4, sizes[0], sizes[-1])
     assert drawn == [size for size in sizes if size in drawn]
     assert "4 of 12 sizes are drawn." in _seeds_note(frame, "mean")
@@ -149,8 +150,8 @@ def test_a_figure_of_too_many_sizes_draws_some_with_the_first_and_the_last(tmp_p
 def test_the_page_says_that_points_were_left_out_unless_all_were_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apart.figures, "from_points", lambda frame: [])
-    monkeypatch.setattr(apart.figures, "from_numbers", lambda *_: [])
+    monkeypatch.setattr(figures, "from_points", lambda frame: [])
+    monkeypatch.setattr(figures, "from_numbers", lambda *_: [])
     plan, store = plan_of(tmp_path, damage.SWEEP), open_store(str(tmp_path / "runs"))
     write_ended(store, plan.trials[0])
     write_ended(store, plan.trials[1], outcome="diverged", until=20)

@@ -125,14 +125,12 @@ class Cache:
         """Evict entries until `part` fits, and reserve its size. Builders do this one at a time."""
         with self._lock("room") as room:
             fcntl.flock(room, fcntl.LOCK_EX)
-            present = [
-                _Present.look(entry) for entry in (self.root / "entries").iterdir() if entry != part
-            ]
+            present = [entry for entry in self.present() if entry.path != part]
             total = sum(entry.size_bytes for entry in present) + needed_bytes
             for entry in sorted(present, key=lambda entry: entry.used_s):
                 if total <= self._limit:
                     break
-                if self._evict(entry.path):
+                if self.evict(entry.path):
                     total -= entry.size_bytes
             if total > self._limit:
                 used = total - needed_bytes
@@ -144,7 +142,12 @@ class Cache:
             part.mkdir(exist_ok=True)
             (part / RESERVED).write_text(str(needed_bytes))
 
-    def _evict(self, entry: Path) -> bool:
+    def present(self) -> list[Present]:
+        """The entries in the cache, finished or not; nothing is made to look."""
+        folder = self.root / "entries"
+        return [Present.look(entry) for entry in folder.iterdir()] if folder.is_dir() else []
+
+    def evict(self, entry: Path) -> bool:
         """Delete the entry unless somebody is using or building it; returns whether it is gone."""
         key = entry.name.removesuffix(".part")
         whole, part = entry.with_name(key), entry.with_name(f"{key}.part")
@@ -182,7 +185,7 @@ class Cache:
 
 
 @dataclass(frozen=True)
-class _Present:
+class Present:
     """An entry as it was found, complete or unfinished; one that has since vanished has size 0."""
 
     path: Path
@@ -190,7 +193,7 @@ class _Present:
     size_bytes: int
 
     @classmethod
-    def look(cls, entry: Path) -> _Present:
+    def look(cls, entry: Path) -> Present:
         try:
             return cls(entry, entry.stat().st_mtime, _size(entry))
         except FileNotFoundError:

@@ -101,7 +101,7 @@ def _facts(case: Case, trial: str) -> dict[str, str]:
     """What a trial was trained with, and where."""
     frame = case.ground.both.frame
     look = frame.looks[trial]
-    facts = facts_of(frame, trial) | {name: _all(of(look)) for name, of in WITHIN.items()}
+    facts = {**facts_of(frame, trial)} | {name: _all(of(look)) for name, of in WITHIN.items()}
     for attempt in look.tried:
         for name, value in sorted(attempt.get("placement", {}).items()):
             facts[f"placement.{name}"] = str(value)

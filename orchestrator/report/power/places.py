@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any
 
 from orchestrator.plan.axes import AXES, COMPARED
+from orchestrator.plan.besides import reference_norm
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.report.frame import size_label
-from orchestrator.report.pairs import BASELINE
 from orchestrator.report.power.stored import norm_key
 
 
@@ -78,7 +78,7 @@ class Cost:
 def baseline_of(plan: Plan) -> str:
     """The norm that others are compared with, by the rule of the report."""
     norms = [str(trial.axes[COMPARED]) for trial in plan.trials]
-    return BASELINE if BASELINE in norms else norms[0]
+    return reference_norm(norms)
 
 
 def cells_of(plan: Plan) -> list[Cell]:

@@ -100,10 +100,10 @@ def _networks(report: Report, rows: Sequence[Beside]) -> Table:
 
 
 def _name(report: Report, network: Network) -> str:
-    """`hat-tiny, w24 d2`, and the values of what else the sweep varies."""
+    """`hat-tiny, width 24, depth 2`, and the values of what else the sweep varies."""
     frame = report.frame
     ids = frame.trials["trial"]
-    size = frame.trials.loc[ids == network.trials[0].id, "size"].iloc[0]
+    size = frame.size_words[frame.trials.loc[ids == network.trials[0].id, "size"].iloc[0]]
     recipe = frame.named([name for name in frame.rows_by if name != COMPARED], network.labels)
     model = frame.named(frame.tables_by, network.labels)
     return ", ".join([model, size, *([recipe] if recipe else [])])

@@ -56,7 +56,7 @@ def _table(report: Report, found: Sequence[Observed]) -> Table:
             (
                 *(Cell(str(first.labels[name]), first.labels[name]) for name in names),
                 *report.label_cells(first.labels),
-                Cell(first.size.replace(" ", "\N{NO-BREAK SPACE}"), first.size),
+                report.size_cell(first.size),
                 *(
                     cell(by_metric[metric], shown[metric]) if metric in by_metric else Cell("")
                     for metric in metrics

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from orchestrator.plan.axes import COMPARED
+from orchestrator.plan.besides import Seen, besides
 from orchestrator.report import difference_tables, scoring
 from orchestrator.report.blocks import Block, Cell, Column, Group, Mark, Table, Text, Words, text
 from orchestrator.report.contents import Report
+from orchestrator.report.inputs import NOT_RECORDED, trial_to_evaluate
 from orchestrator.report.spreads import Spread
 from orchestrator.report.tables import Cell as Score
 from orchestrator.report.tables import Column as Scored
@@ -15,6 +17,12 @@ from orchestrator.report.tables import Comparison
 from orchestrator.report.words import alike, count
 from orchestrator.statistics.interval import Unknown
 from trainers.catalog import METRICS
+
+INPUT_ROW = "degraded input"
+UNRECORDED = (
+    "These trials have not recorded what their degraded input scores: they began before it was "
+    "scored. One trial of each task says it for all: "
+)
 
 
 def blocks(report: Report) -> tuple[Block, ...]:
@@ -31,6 +39,8 @@ def blocks(report: Report) -> tuple[Block, ...]:
         Group("tables", tuple(tables)),
         *((text("method", difference_tables.METHOD),) if differences else ()),
         Group("titled", (text("list", *how),), "How each task is scored"),
+        *_besides(report),
+        *_unrecorded_inputs(report),
         *difference_tables.other_runs(report),
         *difference_tables.left_out(report),
         *_components(report),
@@ -55,8 +65,8 @@ def table(report: Report, comparison: Comparison) -> Table:
     parameters = f"{count(least)} to {count(most)}" if most != least else count(least)
     return Table(
         (*report.label_columns(), *columns),
-        tuple(rows),
-        caption=f"{comparison.title}, {comparison.size}",
+        (*rows, _input_row(report, comparison)),
+        caption=f"{comparison.title}, {report.frame.size_words[comparison.size]}",
         remark=f"{parameters} parameters",
         style="comparison",
         about={"size": comparison.size},
@@ -73,6 +83,46 @@ def cell(score: Score, column: Scored) -> Cell:
         note=", ".join([*seeds, *score.missing]),
         is_best=score.is_marked,
     )
+
+
+def _input_row(report: Report, comparison: Comparison) -> tuple[Cell, ...]:
+    """What the degraded input itself scores: the last row of a comparison."""
+    labels = (Cell(INPUT_ROW, INPUT_ROW), *(Cell("") for _ in report.label_columns()[1:]))
+    cells = []
+    for column in comparison.columns:
+        found = report.references[column]
+        shown = "" if found.mean is None else column.text(found.mean)
+        said = ", ".join(filter(None, (found.kind, found.missing)))
+        cells.append(Cell(shown, found.mean, note=said))
+    return (*labels, *cells)
+
+
+def _besides(report: Report) -> tuple[Block, ...]:
+    """What else differs between the norms than the norm, as the trials recorded it."""
+    frame = report.frame
+    counted = dict(zip(frame.trials["trial"], frame.trials["parameters"], strict=True))
+    found = besides(
+        Seen(trial.axes, (*frame.recorded.get(trial.id, ()), trial.spec)[0], int(counted[trial.id]))
+        for trial in report.plan.trials
+    )
+    lines = [f"{one}." for one in found]
+    title = f"Besides the norm in the blocks, against {found[0].baseline}" if found else ""
+    return (Group("titled", (text("list", *lines),), title),) if found else ()
+
+
+def _unrecorded_inputs(report: Report) -> tuple[Block, ...]:
+    """What to run where trials have not recorded the scores of their inputs."""
+    commands = dict.fromkeys(
+        f"normsweep evaluate {trial} --benchmark {column.dataset}"
+        for column, found in report.references.items()
+        if found.missing == NOT_RECORDED and (trial := trial_to_evaluate(report.frame, column.task))
+    )
+    if not commands:
+        return ()
+    said: list[str | Mark] = [UNRECORDED]
+    for i, command in enumerate(commands):
+        said += [", " if i else "", Mark(command, "code")]
+    return (Text(((*said, "."),), "method"),)
 
 
 def _lead(report: Report) -> Words:
@@ -124,7 +174,7 @@ def _components(report: Report) -> tuple[Block, ...]:
         (
             *report.label_cells({**spread.place.labels, COMPARED: spread.norm}),
             *(Cell(str(spread.place.labels[name]), spread.place.labels[name]) for name in words),
-            Cell(spread.place.size, spread.place.size),
+            report.size_cell(spread.place.size),
             Cell(spread.place.set, spread.place.set),
             Cell(METRICS[spread.place.metric].facts["title"], spread.place.metric),
             Cell(str(spread.num_seeds), spread.num_seeds),

@@ -97,10 +97,13 @@ def _told(report: Report, column: tables.Column) -> list[str]:
 
     Where none does, the differences that would have been found.
     """
+    words = report.frame.size_words
     several = len(report.frame.trials[report.frame.tables_by].drop_duplicates()) > 1
     found = [
         (
-            ", ".join([*map(str, family.labels.values())] * several + [family.size, *recipe]),
+            ", ".join(
+                [*[*map(str, family.labels.values())] * several, words[family.size], *recipe]
+            ),
             norm,
             one,
         )
@@ -132,7 +135,7 @@ def _told(report: Report, column: tables.Column) -> list[str]:
 
 
 def _undecided(found: Sequence[tuple[str, str, Difference]]) -> list[str]:
-    """`i_ln at w24 d2: undecided, one seed`; the norms and sizes of each reason together."""
+    """`i_ln at width 24, depth 2: undecided, one seed`; norms and sizes by reason."""
     reasons: dict[str, dict[str, list[str]]] = {}
     for at, norm, one in found:
         reason = difference_tables.undecided(one)
@@ -150,7 +153,7 @@ def _mean(one: Difference) -> float:
 
 
 def _where(told: Sequence[tuple[str, Difference]], total: int, column: tables.Column) -> str:
-    """`at w24 d2 (+0.30 dB [+0.22, +0.38])`, or at how many of the sizes and by how much."""
+    """`at width 24 (+0.30 dB [+0.22, +0.38])`, or at how many of the sizes and by how much."""
     if len(told) <= 2:
         parts = []
         for at, one in told:

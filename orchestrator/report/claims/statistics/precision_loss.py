@@ -18,14 +18,12 @@ from orchestrator.report.claims.lines import Number, OfScores, Precision
 from orchestrator.report.claims.material import Material, seeds_of
 from orchestrator.report.claims.parts import Part, beyond
 from orchestrator.report.claims.statistics.difference import Pair, parts_of_scores, unit_of, versus
-from orchestrator.report.comparable import Final, differing
+from orchestrator.report.comparable import HALF_REVISION, differing
 from orchestrator.report.contrasts import Place
 from orchestrator.statistics.interval import Interval, Unknown
 from orchestrator.statistics.paired import other_seeds
 
 FULL = "fp32"
-# A field of evaluations at half precision alone: it says which version computed them.
-OF_HALF = "half_revision"
 Losses = dict[str, float]  # by image
 
 
@@ -80,7 +78,8 @@ def _difference(both: tuple[Trial, ...], place: Place, material: Material) -> Lo
         if isinstance(full, str) or isinstance(low, str):
             said = dict.fromkeys(why for why in (full, low) if isinstance(why, str))
             return Unknown(f"{norm} {', '.join(said)}")
-        if unlike := differing(_without_half(full), _without_half(low), FULL, place.precision):
+        one, other = (final.without((HALF_REVISION,)) for final in (full, low))
+        if unlike := differing(one, other, FULL, place.precision):
             return Unknown(f"{norm}: {unlike}")
         losses.append({image: full.values[image] - low.values[image] for image in full.values})
         finals.append(low)
@@ -89,14 +88,6 @@ def _difference(both: tuple[Trial, ...], place: Place, material: Material) -> Lo
         return Unknown(unlike)
     candidate, reference = losses
     return {image: reference[image] - candidate[image] for image in candidate}
-
-
-def _without_half(final: Final) -> Final:
-    facts = {
-        name: ", ".join(part for part in value.split(", ") if not part.startswith(OF_HALF))
-        for name, value in final.facts.items()
-    }
-    return replace(final, facts=facts)
 
 
 def _how(claim: Shape) -> tuple[str, ...]:

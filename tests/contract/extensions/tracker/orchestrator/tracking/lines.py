@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from orchestrator.tracking.base import Kind, Run, RunStatus, Tracker, Value
+from orchestrator.tracking.base import DataSet, Kind, Run, RunStatus, Tracker, Value
 
 
 class LinesTracker(Tracker):
@@ -23,13 +23,17 @@ class LinesTracker(Tracker):
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         for kind, run_id, content in map(json.loads, lines):
             if kind == "tags":
-                run = self._runs.get(run_id, Run(run_id, "RUNNING", {}, has_params=False))
+                run = self._runs.get(run_id, Run(run_id, "RUNNING", {}))
                 self._runs[run_id] = replace(run, tags={**run.tags, **content})
-            elif kind == "params":
-                self._runs[run_id] = replace(self._runs[run_id], has_params=True)
             elif kind == "status":
                 self._runs[run_id] = replace(self._runs[run_id], status=content)
         return dict(self._runs)
+
+    def preset(self, params: Sequence[str], metrics: Sequence[str]) -> None:
+        """A file has no columns."""
+
+    def link(self) -> str | None:
+        return None
 
     def find_or_create(
         self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]
@@ -38,8 +42,12 @@ class LinesTracker(Tracker):
             self.set_tags(trial_id, tags)
         return self.open()[trial_id]
 
-    def set_params(self, run_id: str, params: Mapping[str, str]) -> None:
+    def describe(
+        self, run_id: str, params: Mapping[str, str], data: Sequence[DataSet] = ()
+    ) -> None:
         self._keep("params", run_id, params)
+        for one in data:
+            self._keep(one.context, run_id, [one.name, one.sha256])
 
     def log(self, run_id: str, values: Sequence[Value]) -> None:
         """Equal lines are one value: what was sent before adds nothing."""

@@ -1,0 +1,52 @@
+"""`normsweep evaluate` for a sweep file, in a child process that signals do not reach, as `run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.cli.exits import exit_code
+from orchestrator.cli.options import finder, weights
+from orchestrator.cli.sweeps import print_end
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.evaluate import EvaluateOptions
+
+
+def evaluate_sweep_file(
+    file: Path,
+    data: list[str] | None,
+    options: EvaluateOptions,
+    flags: tuple[str, str | None, int | None, int | None],
+    *,
+    quiet: bool,
+) -> int:
+    """Evaluate all trials of a sweep; returns the exit code.
+
+    `flags` are --tracking, --address, --workers and --auto-gpus. Raises UserError.
+    """
+    from orchestrator.run.driver import drive
+    from orchestrator.run.options import RunOptions
+
+    if options.save is not None:
+        raise UserError("--save is for one trial: give its id in place of the sweep file.")
+    run = RunOptions(
+        options.store,
+        *flags,
+        quiet=quiet,
+        json_lines=options.json_lines,
+        data_roots=options.data_roots,
+    )
+
+    def work() -> int:
+        from orchestrator.plan import load_plan
+
+        plan = load_plan(file, finder(data), weights(options.store, check=False))
+        from orchestrator.run.evaluating import evaluate_sweep
+
+        ended = evaluate_sweep(plan, options, run)
+        print_end(ended, run)
+        return ended.exit_code
+
+    return drive(lambda: exit_code(work), lambda *_: None, "what is evaluated is kept", run)

@@ -1,0 +1,100 @@
+"""The verb logs: of a trial in the store, or else of a job on a cluster."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.cli import complete
+from orchestrator.cli.options import NAMESPACE, STORE, Context, Namespace, StoreUri
+from orchestrator.cli.stores import check_store, local_sweep
+from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
+
+if TYPE_CHECKING:
+    from orchestrator.cluster.kube import Kube
+    from orchestrator.store.base import Store
+
+verbs = typer.Typer()
+
+
+@verbs.command()
+def logs(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="TRIAL_OR_JOB",
+            help="A trial's id, the beginning of one, or its name; else a job's or sweep's name.",
+            autocompletion=complete.trials,
+        ),
+    ],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing until it ends.")
+    ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Of a trial: every metric, and whole tracebacks.")
+    ] = False,
+    trial: Annotated[
+        str | None, typer.Option(metavar="TRIAL", help="One trial of the job: its id or name.")
+    ] = None,
+    store: StoreUri = STORE,
+    context: Context = None,
+    namespace: Namespace = NAMESPACE,
+) -> int:
+    """Print what the store keeps of a trial's output, or the output of a sweep on a cluster."""
+    from orchestrator.trials.log import log_lines
+
+    check_store(store, says=False)
+    unknown = None
+    if trial is None:
+        found, unknown = _in_store(store, name)
+        if found is not None:
+            return _print(log_lines(*found, full=full, follow=follow))
+        if context is None and (sweep := local_sweep(store, name)):
+            raise UserError(sweep)
+    kube = _cluster(context, namespace, unknown)
+    from orchestrator.cluster.follow import show_log, store_of_trial
+
+    if trial is not None:
+        return _print(log_lines(*store_of_trial(kube, name, trial), full=full, follow=follow))
+    try:
+        return show_log(kube, name, follow=follow)
+    except UserError as error:
+        raise UserError("\n".join(filter(None, [unknown, str(error)]))) from error
+
+
+def _in_store(uri: str, name: str) -> tuple[tuple[Store, str] | None, str | None]:
+    """The trial of this name, with its store; or why there is none, where the store has trials.
+
+    Raises UserError if several trials may be meant.
+    """
+    from orchestrator.store import read_store
+    from orchestrator.store.finding import UnknownTrial, find_trial
+    from orchestrator.store.trials import trial_ids
+
+    try:
+        store = read_store(uri)
+        return (store, find_trial(store, name)), None
+    except UnknownTrial as error:
+        return None, str(error) if trial_ids(store) else None
+    except EnvironmentProblem as error:  # pods may see the store, and the job's log is elsewhere
+        print(f"Trials are not looked for: {error}", file=sys.stderr)
+        return None, None
+
+
+def _cluster(context: str | None, namespace: str, unknown: str | None) -> Kube:
+    from orchestrator.cluster.kube import Kube
+
+    try:
+        return Kube(context, namespace)
+    except NormsweepError as error:
+        said = str(error) if unknown is None else f"{unknown}\nNor can a job be asked for. {error}"
+        raise type(error)(said) from error
+
+
+def _print(lines: Iterable[str]) -> int:
+    for line in lines:
+        print(line, flush=True)
+    return 0

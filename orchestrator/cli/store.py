@@ -1,0 +1,163 @@
+"""The verbs of the trials in a store: trials, diff, retry, gc."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import complete
+from orchestrator.cli.options import STORE, AsJson, Data, StoreUri, finder, weights
+from orchestrator.errors import UserError
+
+verbs = typer.Typer()
+TRIAL = "A trial's id, the beginning of one, or its name."
+
+
+@verbs.command()
+def trials(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="A sweep file. Default: every trial of the store."),
+    ] = None,
+    store: StoreUri = STORE,
+    as_json: AsJson = False,
+    data: Data = None,
+) -> int:
+    """List trials: state, step, newest metric, age and size. Names damaged files; only reads."""
+    from orchestrator.plan import load_plan
+    from orchestrator.trials import table
+
+    planned = None if file is None else load_plan(file, finder(data), weights(store, check=False))
+    from orchestrator.store import read_store
+
+    if planned is None:
+        check_there(store)
+    opened = read_store(store)
+    found = table.rows(opened, planned)
+    if as_json:
+        print(json.dumps(table.as_json(opened.uri, found), indent=2, allow_nan=False))
+    else:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+        print(table.as_text(opened.uri, found, width))
+    return 0
+
+
+@verbs.command()
+def diff(
+    one: Annotated[str, typer.Argument(metavar="A", help=TRIAL, autocompletion=complete.trials)],
+    other: Annotated[str, typer.Argument(metavar="B", help=TRIAL, autocompletion=complete.trials)],
+    store: StoreUri = STORE,
+    as_json: AsJson = False,
+) -> int:
+    """Compare two trials: spec, commit, versions, machine, and their final scores."""
+    from orchestrator.store import read_store
+    from orchestrator.trials import differ
+
+    check_there(store)
+    opened = read_store(store)
+    found = differ.compare(opened, one, other)
+    if as_json:
+        print(json.dumps(differ.as_json(found), indent=2, allow_nan=False))
+    else:
+        print(differ.as_text(found))
+    return 0
+
+
+@verbs.command()
+def retry(
+    trials: Annotated[
+        list[str], typer.Argument(metavar="TRIAL...", help=TRIAL, autocompletion=complete.trials)
+    ],
+    store: StoreUri = STORE,
+) -> int:
+    """Make trials pending again that failed for good or diverged. Nothing they have is deleted."""
+    from orchestrator.store import open_store, read_store
+    from orchestrator.trials.retry import chosen, retry
+
+    check_there(store)
+    looks = chosen(read_store(store), trials)
+    for line in retry(open_store(store), looks):
+        print(line)
+    return 0
+
+
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TRIAL_OR_SWEEP",
+        help="Keep this trial, or sweep; repeatable.",
+        autocompletion=complete.trials,
+    ),
+]
+WithResults = Annotated[
+    bool,
+    typer.Option("--results", help="Unnamed trials also lose results and final weights."),
+]
+
+
+@verbs.command()
+def gc(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE...]",
+            help="Sweep files that name the trials to keep. Default: the sweeps run so far.",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would go; ask and delete nothing.")
+    ] = False,
+    keep: Keep = None,
+    results: WithResults = False,
+    caches: Annotated[
+        bool, typer.Option("--caches", help="All cached data, not only what is a month old.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without asking.")] = False,
+    store: StoreUri = STORE,
+    data: Data = None,
+) -> int:
+    """Free room: checkpoints that no sweep needs, leftovers of killed runs, old caches."""
+    from orchestrator.plan import load_plan
+
+    check_there(store)
+    find = finder(data)
+    named = {
+        trial.id
+        for file in files or ()
+        for trial in load_plan(file, find, weights(store, check=False)).trials
+    }
+    from orchestrator.store import open_store, read_store
+    from orchestrator.trials import gc as collecting
+
+    found = collecting.find(
+        read_store(store),
+        named if files else None,
+        tuple(keep or ()),
+        with_results=results,
+        all_caches=caches,
+    )
+    print(collecting.as_text(found))
+    if dry_run or not found:
+        return 0
+    if not yes and not sys.stdin.isatty():
+        raise UserError("gc: nobody can be asked here. Give --yes, or --dry-run.")
+    if not yes and not typer.confirm("Delete this?"):
+        print("Nothing was deleted.")
+        return 0
+    print(collecting.delete_all(open_store(store), found))
+    return 0
+
+
+def check_there(store: str) -> None:
+    """Raise UserError if the store is a folder that does not exist, instead of an empty answer."""
+    folder = store.removeprefix("file://")
+    if "://" not in folder and not Path(folder).exists():
+        raise UserError(
+            f"There is no store {Path(folder).absolute()}. "
+            "Give --store, a folder or s3://BUCKET/PREFIX."
+        )

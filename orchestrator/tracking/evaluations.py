@@ -1,0 +1,66 @@
+"""Sends what `normsweep evaluate` has kept of a trial to the trial's run in a tracker.
+
+Each mean over a set becomes a value `eval/<set>/<precision>/<metric>` at the step of the weights;
+the precision also names tiles and steps per channel (`int8-per-channel-tile-64-16`). The tag
+`normsweep.evaluation.<set>-<precision>` holds the record's checksum, so that each is sent once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+
+from orchestrator.store.base import Store
+from orchestrator.store.records import CHECKSUM, EVALUATION, canonical_sha256, read_record
+from orchestrator.tracking.base import Tracker, Value
+from trainers.catalog import METRICS
+
+SENT = "normsweep.evaluation."
+MEANS = (*METRICS.names, "non_finite")
+
+
+def sent_evaluations(tags: Mapping[str, str]) -> dict[str, str]:
+    """The checksums of the evaluations that a run has, by name, from its tags."""
+    return {name.removeprefix(SENT): text for name, text in tags.items() if name.startswith(SENT)}
+
+
+def send_evaluations(
+    tracker: Tracker, run_id: str, sent: dict[str, str], store: Store, keys: Iterable[str]
+) -> None:
+    """Send the evaluations at `keys` that are not among the `sent`, which learns of them.
+
+    One that is damaged is passed over. Raises TrackingUnavailable.
+    """
+    for key in keys:
+        name = PurePosixPath(key).stem
+        record = read_record(store, key, EVALUATION)
+        if not isinstance(record, dict) or not isinstance(step := record.get("step"), int):
+            continue
+        checksum = record.get(CHECKSUM) or canonical_sha256(record)
+        if sent.get(name) == checksum:
+            continue
+        place = f"eval/{record['benchmark']}/{name.removeprefix(record['benchmark'] + '-')}"
+        # No record says when it was made. One that is replaced is sent later, and so is the newest.
+        now_ms = round(time.time() * 1000)
+        values = ((metric, _number(record.get(metric))) for metric in MEANS)
+        tracker.log(
+            run_id,
+            [
+                Value(f"{place}/{m}", step, value, now_ms)
+                for m, value in values
+                if value is not None
+            ],
+        )
+        tracker.set_tags(run_id, {f"{SENT}{name}": checksum})
+        sent[name] = checksum
+
+
+def _number(value: object) -> float | None:
+    """A mean as a record has it, `"inf"` for infinity; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None

@@ -1,0 +1,17 @@
+"""Runs the command `normsweep` in this process: milliseconds instead of a start of Python."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator import cli
+
+
+def command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
+) -> tuple[int, str, str]:
+    """The exit code of a command, and what it printed to stdout and to stderr."""
+    monkeypatch.setattr("sys.argv", ["normsweep", *map(str, arguments)])
+    code = cli.main()
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
