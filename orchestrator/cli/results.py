@@ -34,37 +34,42 @@ if TYPE_CHECKING:
 verbs = typer.Typer()
 
 
+Files = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help="A sweep file, or several to compare."),
+]
+Stores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--store",
+        metavar="URI",
+        help="Where trials are kept: a folder or s3://BUCKET/PREFIX. Default: NORMSWEEP_STORE, "
+        f"or {STORE}. With several files, one for all or one for each.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Default: STORE/sweeps/NAME/report, or STORE/compared/NAME/NAME for several.",
+    ),
+]
+Latex = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write the tables in LaTeX to this folder as well."),
+]
+AllTraces = Annotated[bool, typer.Option("--all-traces", help="Write every point to traces.csv.")]
+
+
 @verbs.command()
 def report(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE...", help="A sweep file, or several to compare."),
-    ],
-    store: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--store",
-            metavar="URI",
-            help="Where trials are kept: a folder or s3://BUCKET/PREFIX. Default: NORMSWEEP_STORE, "
-            f"or {STORE}. With several files, one for all or one for each.",
-        ),
-    ] = None,
+    files: Files,
+    store: Stores = None,
     tracking: TrackingUri = TRACKING,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Default: STORE/sweeps/NAME/report, or STORE/compared/NAME/NAME for several.",
-        ),
-    ] = None,
-    latex: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write the tables in LaTeX to this folder as well."),
-    ] = None,
+    out: Out = None,
+    latex: Latex = None,
     claims: Claims = None,
-    all_traces: Annotated[
-        bool, typer.Option("--all-traces", help="Write every point to traces.csv.")
-    ] = False,
+    all_traces: AllTraces = False,
     data: Data = None,
 ) -> int:
     """Write the report of a sweep, or of several side by side: HTML, Markdown, LaTeX and CSV."""

@@ -152,7 +152,7 @@ class Cells:
         backbone, name = point.backbone, point.labels["backbone"]
         is_named = not self._doubts.cover(point.values["backbone"].location)
         fits = True
-        if point.is_sized and (why := misfit(backbone)):
+        if point.is_known and (why := misfit(backbone)):
             place = "width" if point.values["width"].value is not None else "backbone"
             self._report(point.values[place].location, f"{name}: {why}")
             fits = False
