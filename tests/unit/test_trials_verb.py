@@ -57,6 +57,7 @@ def test_each_trial_has_its_state_step_metric_and_size(store: Store, plan: Plan)
     lines = [
         json.loads(line)
         for key in store.list(f"trials/{done.id}/attempts/1/journal")
+        if key.endswith(".jsonl")
         for line in store.get(key).splitlines()
     ]
     last = [line["values"]["val/embedded-test/psnr"] for line in lines if line["step"] == 40]
@@ -98,7 +99,7 @@ def test_reading_makes_nothing_and_a_store_that_is_not_there_is_an_error(
 ) -> None:
     code, _, said = command(capsys, monkeypatch, "trials", "--store", tmp_path / "nix")
     assert code == 2
-    assert f"There is no store {tmp_path / 'nix'}" in said
+    assert f"--store {tmp_path / 'nix'}: there is no such store" in said
     assert not (tmp_path / "nix").exists()
     (tmp_path / "empty").mkdir()
     code, said, _ = command(capsys, monkeypatch, "trials", "--store", tmp_path / "empty")
