@@ -16,6 +16,7 @@ from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
 if TYPE_CHECKING:
     from orchestrator.cluster.kube import Kube
     from orchestrator.store.base import Store
+    from orchestrator.store.finding import UnknownTrial
 
 verbs = typer.Typer()
 
@@ -62,10 +63,10 @@ def logs(
     try:
         return show_log(kube, name, follow=follow)
     except UserError as error:
-        raise UserError("\n".join(filter(None, [unknown, str(error)]))) from error
+        raise UserError("\n".join(map(str, filter(None, [unknown, error])))) from error
 
 
-def _in_store(uri: str, name: str) -> tuple[tuple[Store, str] | None, str | None]:
+def _in_store(uri: str, name: str) -> tuple[tuple[Store, str] | None, UnknownTrial | None]:
     """The trial of this name, with its store; or why there is none, where the store has trials.
 
     Raises UserError if several trials may be meant.
@@ -78,20 +79,23 @@ def _in_store(uri: str, name: str) -> tuple[tuple[Store, str] | None, str | None
         store = read_store(uri)
         return (store, find_trial(store, name)), None
     except UnknownTrial as error:
-        return None, str(error) if trial_ids(store) else None
+        return None, error if trial_ids(store) else None
     except EnvironmentProblem as error:  # pods may see the store, and the job's log is elsewhere
         print(f"Trials are not looked for: {error}", file=sys.stderr)
         return None, None
 
 
-def _cluster(context: str | None, namespace: str, unknown: str | None) -> Kube:
+def _cluster(context: str | None, namespace: str, unknown: UnknownTrial | None) -> Kube:
+    """The cluster that has the job, if the name is one. A near miss of a trial's is not."""
     from orchestrator.cluster.kube import Kube
 
     try:
         return Kube(context, namespace)
     except NormsweepError as error:
-        said = str(error) if unknown is None else f"{unknown}\nNor can a job be asked for. {error}"
-        raise type(error)(said) from error
+        if unknown is None:
+            raise
+        kind = UserError if unknown.is_near else type(error)
+        raise kind(f"{unknown}\nNor can a job be asked for. {error}") from error
 
 
 def _print(lines: Iterable[str]) -> int:

@@ -12,9 +12,25 @@ import typer
 
 from orchestrator.cli import complete
 from orchestrator.cli.options import STORE, AsJson, Data, StoreUri, finder, weights
+from orchestrator.cli.stores import check_store
 from orchestrator.errors import UserError
 
 verbs = typer.Typer()
+KeptFiles = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[FILE...]",
+        help="Sweep files that name the trials to keep. Default: the sweeps run so far.",
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TRIAL_OR_SWEEP",
+        help="Keep this trial, or sweep; repeatable.",
+        autocompletion=complete.trials,
+    ),
+]
 TRIAL = "A trial's id, the beginning of one, or its name."
 
 
@@ -36,7 +52,7 @@ def trials(
     from orchestrator.store import read_store
 
     if planned is None:
-        check_there(store)
+        check_store(store)
     opened = read_store(store)
     found = table.rows(opened, planned)
     if as_json:
@@ -58,7 +74,7 @@ def diff(
     from orchestrator.store import read_store
     from orchestrator.trials import differ
 
-    check_there(store)
+    check_store(store)
     opened = read_store(store)
     found = differ.compare(opened, one, other)
     if as_json:
@@ -79,7 +95,7 @@ def retry(
     from orchestrator.store import open_store, read_store
     from orchestrator.trials.retry import chosen, retry
 
-    check_there(store)
+    check_store(store)
     looks = chosen(read_store(store), trials)
     for line in retry(open_store(store), looks):
         print(line)
@@ -102,13 +118,7 @@ WithResults = Annotated[
 
 @verbs.command()
 def gc(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[FILE...]",
-            help="Sweep files that name the trials to keep. Default: the sweeps run so far.",
-        ),
-    ] = None,
+    files: KeptFiles = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would go; ask and delete nothing.")
     ] = False,
@@ -124,7 +134,7 @@ def gc(
     """Free room: checkpoints that no sweep needs, leftovers of killed runs, old caches."""
     from orchestrator.plan import load_plan
 
-    check_there(store)
+    check_store(store)
     find = finder(data)
     named = {
         trial.id
@@ -151,13 +161,3 @@ def gc(
         return 0
     print(collecting.delete_all(open_store(store), found))
     return 0
-
-
-def check_there(store: str) -> None:
-    """Raise UserError if the store is a folder that does not exist, instead of an empty answer."""
-    folder = store.removeprefix("file://")
-    if "://" not in folder and not Path(folder).exists():
-        raise UserError(
-            f"There is no store {Path(folder).absolute()}. "
-            "Give --store, a folder or s3://BUCKET/PREFIX."
-        )

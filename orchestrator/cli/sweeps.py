@@ -51,6 +51,18 @@ if TYPE_CHECKING:
 
 verbs = typer.Typer()
 
+Two = Annotated[
+    tuple[str, str] | None,
+    typer.Option(metavar="A B", help="Compare two trials of the file, field by field."),
+]
+OfPower = Annotated[
+    float | None,
+    typer.Option(
+        metavar="DIFFERENCE",
+        help="Say how many seeds would show this difference (0.05 dB), and what they cost.",
+    ),
+]
+
 
 @verbs.command()
 def validate(
@@ -82,20 +94,11 @@ def validate(
 def plan(
     file: File,
     as_json: AsJson = False,
-    diff: Annotated[
-        tuple[str, str] | None,
-        typer.Option(metavar="A B", help="Compare two trials of the file, field by field."),
-    ] = None,
+    diff: Two = None,
     store: StoreUri = STORE,
     no_state: Annotated[bool, typer.Option("--no-state", help="Do not read the store.")] = False,
     data: Data = None,
-    power: Annotated[
-        float | None,
-        typer.Option(
-            metavar="DIFFERENCE",
-            help="Say how many seeds would show this difference (0.05 dB), and what they cost.",
-        ),
-    ] = None,
+    power: OfPower = None,
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --power: psnr (the default), ssim.")
     ] = None,

@@ -19,7 +19,14 @@ MOST_NAMED = 5
 
 
 class UnknownTrial(UserError):
-    """No trial of the store has this id, this beginning of an id, or this name."""
+    """No trial of the store has this id, this beginning of an id, or this name.
+
+    `is_near`: one has nearly this id or name, and the message asks whether it was meant.
+    """
+
+    def __init__(self, message: str, *, is_near: bool) -> None:
+        super().__init__(message)
+        self.is_near = is_near
 
 
 def find_trial(store: Store, given: str) -> str:
@@ -46,9 +53,11 @@ def find_trial(store: Store, given: str) -> str:
         )
     if named:
         return named[0]
+    near = did_you_mean(given, [*known, *names.values()])
     raise UnknownTrial(
-        f"There is no trial {given!r} among the {len(known)} of the store {store.uri}."
-        f"{did_you_mean(given, [*known, *names.values()])} `normsweep trials` lists them."
+        f"There is no trial {given!r} among the {len(known)} of the store {store.uri}.{near} "
+        "`normsweep trials` lists them.",
+        is_near=bool(near),
     )
 
 

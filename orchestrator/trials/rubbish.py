@@ -160,9 +160,11 @@ def _of_trial(
         left = [folder for folder in listing.checkpoints if folder.name != final]
         said = " other than its last"
         needed = {*look.result["journal"], *(s.key for s in without_joined(listing.segments))}
-        joined = [segment.key for segment in listing.segments if segment.key not in needed]
+        joined = [segment for segment in listing.segments if segment.key not in needed]
         if joined:
-            yield _counted(joined, "segment", " of its journal that another has joined"), joined
+            copies = [one.copy for one in joined if one.copy in listing.copies]
+            keys = [*(segment.key for segment in joined), *copies]
+            yield _counted(joined, "segment", " of its journal that another has joined"), keys
     if left:
         yield _counted(left, "checkpoint", said), _keys(left)
 

@@ -46,7 +46,8 @@ def plan(tmp_path: Path) -> Plan:
 
 def last_psnr(store: Store, trial: str) -> float:
     keys = store.list(f"trials/{trial}/attempts/1/journal")
-    lines = [json.loads(line) for key in keys for line in store.get(key).splitlines()]
+    texts = [store.get(key) for key in keys if key.endswith(".jsonl")]
+    lines = [json.loads(line) for text in texts for line in text.splitlines()]
     (value,) = [
         line["values"]["val/embedded-test/psnr"]
         for line in lines

@@ -152,7 +152,7 @@ def test_an_unknown_name_is_answered_with_a_near_one(
     code, _, said = command(capsys, monkeypatch, "logs", wrong, "--store", store.uri)
     assert code == 2
     assert f"Did you mean {plan.trials[0].name!r}?" in said
-    assert "Nor is it a job." in said
+    assert "Nor can a job be asked for. No cluster" in said
 
 
 def test_a_name_of_several_trials_is_ambiguous(

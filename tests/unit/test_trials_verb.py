@@ -99,7 +99,7 @@ def test_reading_makes_nothing_and_a_store_that_is_not_there_is_an_error(
 ) -> None:
     code, _, said = command(capsys, monkeypatch, "trials", "--store", tmp_path / "nix")
     assert code == 2
-    assert f"There is no store {tmp_path / 'nix'}" in said
+    assert f"--store {tmp_path / 'nix'}: there is no such store" in said
     assert not (tmp_path / "nix").exists()
     (tmp_path / "empty").mkdir()
     code, said, _ = command(capsys, monkeypatch, "trials", "--store", tmp_path / "empty")
