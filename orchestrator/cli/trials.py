@@ -64,16 +64,9 @@ Precisions = Annotated[
         help="fp32, bf16, fp16, fp16_literal, int8, int4 or all; repeatable. Default: fp32.",
     ),
 ]
-Workers = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Of a trial: processes to share the images among (1). Of a sweep: evaluations at a "
-        "time (as many as there are GPUs, or cores).",
-    ),
+PerChannel = Annotated[
+    bool, typer.Option("--per-channel", help="For int8 and int4: a step for each channel.")
 ]
-
-
 Tile = Annotated[
     int | None,
     typer.Option(
@@ -86,6 +79,15 @@ Overlap = Annotated[
 Save = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Of a trial: write restored images here.")
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Of a trial: processes to share the images among (1). Of a sweep: evaluations at a "
+        "time (as many as there are GPUs, or cores).",
+    ),
+]
+
 Subject = Annotated[
     str,
     typer.Argument(
@@ -102,9 +104,7 @@ def evaluate(
     subject: Subject,
     benchmark: Benchmarks = None,
     precision: Precisions = None,
-    per_channel: Annotated[
-        bool, typer.Option("--per-channel", help="For int8 and int4: a step for each channel.")
-    ] = False,
+    per_channel: PerChannel = False,
     tile: Tile = None,
     overlap: Overlap = 16,
     save: Save = None,

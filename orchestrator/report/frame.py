@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -178,6 +179,11 @@ def keyed(frame: pd.DataFrame, *keys: str) -> list[tuple[dict[str, Any], pd.Data
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def in_store(trial: str) -> str:
+    """A trial's id in its store, which has no mark (orchestrator.report.several)."""
+    return trial.partition(" of ")[0]
 
 
 def size_label(axes: Sequence[Axis], labels: Mapping[str, Any]) -> str:
