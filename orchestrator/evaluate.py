@@ -244,7 +244,7 @@ def _checked_sets(spec: RunSpec, benchmarks: Sequence[str], roots: DataRoots) ->
 def result_of(job: Job, subject: Subject, set_sha256: str) -> dict[str, Any]:
     """The result of one job, with its images dealt out to the workers."""
     from trainers.build import build_task
-    from trainers.evaluate import means
+    from trainers.evaluate import means, score_inputs
     from trainers.journal import encoded, encoded_scores
 
     workers = job.options.workers
@@ -256,6 +256,9 @@ def result_of(job: Job, subject: Subject, set_sha256: str) -> dict[str, Any]:
             parts = list(pool.map(_scores, [job] * workers, range(workers)))
     # Sorted, so that the result does not depend on the number of workers.
     scores = sorted((score for part in parts for score in part), key=lambda score: score["name"])
+    task = build_task(job.spec)
+    is_plain = job.precision == "fp32" and not job.options.tile_px
+    inputs = score_inputs(task, _images(job)) if is_plain else None
     return {
         "of": subject.name,
         "step": subject.step,
@@ -263,25 +266,14 @@ def result_of(job: Job, subject: Subject, set_sha256: str) -> dict[str, Any]:
         "benchmark": job.benchmark,
         **how_run(job.precision, job.options),
         "task": job.spec.task.model_dump(mode="json"),
-        **build_task(job.spec).how_scored(),
+        **task.how_scored(),
         **{metric: encoded(value) for metric, value in means(scores).items()},
         "images": encoded_scores(scores),
-        **_of_inputs(job),
+        **({} if inputs is None else {"input_images": encoded_scores(inputs)}),
         "versions": {
             name: version(name) for name in ("torch", "numpy", "scikit-image", "normsweep")
         },
     }
-
-
-def _of_inputs(job: Job) -> dict[str, Any]:
-    """The scores of the degraded inputs, beside those of fp32 on whole images alone."""
-    if job.precision != "fp32" or job.options.tile_px:
-        return {}
-    from trainers.build import build_task
-    from trainers.evaluate import score_inputs
-    from trainers.journal import encoded_scores
-
-    return {"input_images": encoded_scores(score_inputs(build_task(job.spec), _images(job)))}
 
 
 def _images(job: Job) -> Sequence[NamedImage]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,7 @@ def write_end(
     step: int,
     outcome: str = "completed",
     ema: bytes = b"weights",
+    metrics: Mapping[str, float] | None = None,
 ) -> None:
     """Write the final checkpoint and the result of an attempt."""
     store.put(f"{checkpoints.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
@@ -136,7 +137,13 @@ def write_end(
         store, trial.id, attempt, step=step, world_size=1, zero_stage=0, files=files
     )
     results.write_result(
-        store, trial.id, attempt, sweep="written", step=step, outcome=outcome, metrics={}
+        store,
+        trial.id,
+        attempt,
+        sweep="written",
+        step=step,
+        outcome=outcome,
+        metrics={name: encoded(value) for name, value in (metrics or {}).items()},
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from trainers.checkpoint import folder_name
 from trainers.durable import write_json
 from trainers.journal import Journal, encoded
@@ -46,8 +48,13 @@ class Recorder:
             self.event(step, "undefined", probe=probe, reasons=dict(observation.undefined))
         for name in observation.undefined:
             self._last.pop(name, None)  # an older value is not the last one
-        if arrays and observation.arrays and self._journal is not None:
-            write_arrays(self._out, probe, step, observation.arrays)
+        if arrays:
+            self.arrays(step, probe, observation.arrays)
+
+    def arrays(self, step: int, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep arrays in a file, if there are any."""
+        if arrays and self._journal is not None:
+            write_arrays(self._out, name, step, arrays)
 
     def event(self, step: int, event: str, **fields: Any) -> None:
         if self._journal is not None:

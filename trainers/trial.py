@@ -11,6 +11,7 @@ from typing import Literal
 from torch import nn
 
 from trainers import checkpoint
+from trainers.crops import CROPS, Keeper, crops
 from trainers.data.images import NamedImage
 from trainers.ema import Ema
 from trainers.engine import Engine
@@ -144,13 +145,23 @@ class Trial:
     def evaluate(self) -> None:
         """Score the EMA weights on the benchmarks, whose images are dealt out over the ranks.
 
-        At step 0 the degraded inputs are scored as well, for comparison.
+        At step 0 the degraded inputs are scored as well, for comparison. At the end, crops of the
+        first set are kept.
         """
         engine, task = self._engine, self._task
+        first = next(iter(self._benchmarks), None)
         mine = slice(engine.rank, None, engine.world_size)
         for name, images in self._benchmarks.items():
             # The average is not under autocast: scores are float32 whatever a trial is trained in.
-            part = evaluate(self._ema.network, task, images, engine.device, index_slice=mine)
+            keeper = Keeper(images) if name == first and self.is_over else None
+            part = evaluate(
+                self._ema.network,
+                task,
+                images,
+                engine.device,
+                index_slice=mine,
+                keep=keeper.keep if keeper else None,
+            )
             scores = self._of_all_ranks(part)
             values = {f"val/{name}/{metric}": value for metric, value in means(scores).items()}
             self._recorder.metrics(self.done, values)
@@ -158,6 +169,13 @@ class Trial:
             if self.done == 0:
                 inputs = score_inputs(task, images, index_slice=mine)
                 self._record_scores("input_scores", name, self._of_all_ranks(inputs))
+            if keeper:
+                restored = {
+                    image: crop
+                    for kept in engine.gather_objects(keeper.kept)
+                    for image, crop in kept.items()
+                }
+                self._recorder.arrays(self.done, CROPS, crops(task, name, images, restored))
 
     def _of_all_ranks(self, part: list[Score]) -> list[Score]:
         return [score for part in self._engine.gather_objects(part) for score in part]

@@ -1,4 +1,4 @@
-"""The verbs of a cluster: submit, list, cancel. `logs` is also one of the store's."""
+"""The verbs of a cluster: submit, list, events, cancel. `logs` is also one of the store's."""
 
 from __future__ import annotations
 
@@ -42,6 +42,18 @@ PodTracking = Annotated[str, typer.Option(metavar="URL", help="MLflow, as seen f
 Secret = Annotated[
     str, typer.Option(help="The Secret that gives pods AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL etc.")
 ]
+NodeSelector = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Workers run on nodes with this label; repeatable."),
+]
+Toleration = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY[=VALUE][:EFFECT]", help="A taint that workers tolerate; repeatable."),
+]
+PullSecret = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A Secret with which pods pull the image; repeatable."),
+]
 Replicas = Annotated[
     int | None,
     typer.Option(min=1, help="Pods of each shape. Default: enough for the largest gang."),
@@ -56,7 +68,7 @@ Template = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Your copy of k8s/rayjob.yaml, with tolerations, node selectors, deadlines.",
+        help="Your copy of k8s/rayjob.yaml, with deadlines, resources of the head, and so on.",
     ),
 ]
 CacheGib = Annotated[int, typer.Option(min=1, help="Disk for data sets in each pod.")]
@@ -81,6 +93,9 @@ def submit(
     secret: Secret = "normsweep-s3",  # noqa: S107 (a name)
     queue: Annotated[str | None, typer.Option(help="A Kueue queue.")] = None,
     priority: Annotated[str | None, typer.Option(help="A Kueue WorkloadPriorityClass.")] = None,
+    node_selector: NodeSelector = None,
+    toleration: Toleration = None,
+    pull_secret: PullSecret = None,
     replicas: Replicas = None,
     autoscale: Autoscale = None,
     template: Template = None,
@@ -96,7 +111,7 @@ def submit(
     Submitted again, it attaches to the running job, or trains what is missing.
     """
     from orchestrator.cluster.kube import Kube
-    from orchestrator.cluster.options import TEMPLATE, JobOptions
+    from orchestrator.cluster.options import TEMPLATE, JobOptions, owner
     from orchestrator.cluster.submit import SubmitOptions
     from orchestrator.cluster.submit import submit as submit_plan
     from orchestrator.plan import load_plan
@@ -120,6 +135,10 @@ def submit(
         cache_gib=cache_gib,
         spare_gib=spare_gib,
         template=template or TEMPLATE,
+        node_selector=tuple(node_selector or ()),
+        tolerations=tuple(toleration or ()),
+        pull_secrets=tuple(pull_secret or ()),
+        owner=owner(),
         night="" if planned.gate is None else datetime.now(UTC).date().isoformat(),
     )
     return submit_plan(Kube(context, namespace), planned, SubmitOptions(job, dry_run, wait))
@@ -132,6 +151,15 @@ def list_(context: Context = None, namespace: Namespace = NAMESPACE) -> int:
     from orchestrator.cluster.kube import Kube
 
     return list_jobs(Kube(context, namespace))
+
+
+@verbs.command(rich_help_panel=PANEL)
+def events(job: JobName, context: Context = None, namespace: Namespace = NAMESPACE) -> int:
+    """Print what Kubernetes says about a job, its cluster and its pods."""
+    from orchestrator.cluster.events import show_events
+    from orchestrator.cluster.kube import Kube
+
+    return show_events(Kube(context, namespace), job)
 
 
 @verbs.command(rich_help_panel=PANEL)

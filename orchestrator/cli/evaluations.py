@@ -49,4 +49,4 @@ def evaluate_sweep_file(
         print_end(ended, run)
         return ended.exit_code
 
-    return drive(lambda: exit_code(work), lambda *_: None, "what is evaluated is kept")
+    return drive(lambda: exit_code(work), lambda *_: None, "what is evaluated is kept", run)

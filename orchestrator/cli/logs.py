@@ -10,6 +10,7 @@ import typer
 
 from orchestrator.cli import complete
 from orchestrator.cli.options import NAMESPACE, STORE, Context, Namespace, StoreUri
+from orchestrator.cli.stores import check_store, local_sweep
 from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
 
 if TYPE_CHECKING:
@@ -45,11 +46,14 @@ def logs(
     """Print what the store keeps of a trial's output, or the output of a sweep on a cluster."""
     from orchestrator.trials.log import log_lines
 
+    check_store(store, says=False)
     unknown = None
     if trial is None:
         found, unknown = _in_store(store, name)
         if found is not None:
             return _print(log_lines(*found, full=full, follow=follow))
+        if context is None and (sweep := local_sweep(store, name)):
+            raise UserError(sweep)
     kube = _cluster(context, namespace, unknown)
     from orchestrator.cluster.follow import show_log, store_of_trial
 
@@ -86,9 +90,8 @@ def _cluster(context: str | None, namespace: str, unknown: str | None) -> Kube:
     try:
         return Kube(context, namespace)
     except NormsweepError as error:
-        if unknown is None:
-            raise
-        raise UserError(f"{unknown}\nNor is it a job. {error}") from error
+        said = str(error) if unknown is None else f"{unknown}\nNor can a job be asked for. {error}"
+        raise type(error)(said) from error
 
 
 def _print(lines: Iterable[str]) -> int:

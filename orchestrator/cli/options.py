@@ -37,6 +37,7 @@ TrackingUri = Annotated[
         metavar="URI",
         envvar="NORMSWEEP_TRACKING",
         show_envvar=True,
+        show_default="mlflow.db in a local --store, else in runs",
         help=(
             "MLflow: sqlite:///PATH or http://SERVER. Put a password into MLFLOW_TRACKING_PASSWORD."
         ),
@@ -95,7 +96,7 @@ JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or it
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
 
 STORE = "runs"
-TRACKING = "sqlite:///runs/mlflow.db"
+TRACKING = ""  # beside the store: orchestrator.tracking.address.tracking_of
 NAMESPACE = "normsweep"
 JOIN_DEADLINE_S = 300.0
 

@@ -33,6 +33,7 @@ from orchestrator.cli.options import (
     data_roots,
     run_name,
 )
+from orchestrator.cli.stores import check_store
 from orchestrator.cli.sweeps import close_open_attempts, plan_to_run
 from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
 
@@ -94,7 +95,9 @@ def regress(
     from orchestrator.regression.options import NightOptions, addresses
     from orchestrator.run.driver import drive
     from orchestrator.run.options import RunOptions
+    from orchestrator.tracking.address import tracking_of
 
+    tracking = tracking_of(store, tracking)
     _check_flags(candidate, junit, update_baseline=update_baseline, history=history)
     machine = RunOptions(
         store, tracking, address, max_concurrent, auto_gpus, join_deadline_s, quiet
@@ -108,6 +111,7 @@ def regress(
     return drive(
         lambda: exit_code(lambda: _ended(work, options)),
         partial(close_open_attempts, planned, options),
+        settings=options,
     )
 
 
@@ -193,6 +197,7 @@ def _show_history(plan: Plan, store: str, *, as_json: bool) -> int:
     from orchestrator.store import read_store
 
     gate_of(plan)
+    check_store(store)
     found = read_history(read_store(store), plan.sweep)
     print(json.dumps(found.as_json(), indent=2) if as_json else found.as_text())
     for problem in found.damaged:

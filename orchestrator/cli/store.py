@@ -86,6 +86,20 @@ def retry(
     return 0
 
 
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TRIAL_OR_SWEEP",
+        help="Keep this trial, or sweep; repeatable.",
+        autocompletion=complete.trials,
+    ),
+]
+WithResults = Annotated[
+    bool,
+    typer.Option("--results", help="Unnamed trials also lose results and final weights."),
+]
+
+
 @verbs.command()
 def gc(
     files: Annotated[
@@ -98,18 +112,8 @@ def gc(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would go; ask and delete nothing.")
     ] = False,
-    keep: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TRIAL_OR_SWEEP",
-            help="Keep this trial, or sweep; repeatable.",
-            autocompletion=complete.trials,
-        ),
-    ] = None,
-    results: Annotated[
-        bool,
-        typer.Option("--results", help="Unnamed trials also lose results and final weights."),
-    ] = False,
+    keep: Keep = None,
+    results: WithResults = False,
     caches: Annotated[
         bool, typer.Option("--caches", help="All cached data, not only what is a month old.")
     ] = False,

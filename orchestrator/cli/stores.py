@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
-
-import click
-from click.core import ParameterSource
 
 from orchestrator.errors import UserError
 from trainers.errors import closest
@@ -21,8 +19,8 @@ def folder_of(store: str) -> Path | None:
     return None if "://" in path else Path(path)
 
 
-def check_store(store: str, *, reads: bool = True) -> None:
-    """Say so if the store is a folder that does not exist.
+def check_store(store: str, *, reads: bool = True, says: bool = True) -> None:
+    """Say so if the store is a folder that does not exist, unless not `says`.
 
     Raises UserError for one that the user has named, if the verb only `reads`: nothing can be in
     it. Before a first run there is none where it is by default.
@@ -30,21 +28,21 @@ def check_store(store: str, *, reads: bool = True) -> None:
     folder = folder_of(store)
     if folder is None or folder.exists():
         return
-    if reads and _is_given("store"):
+    if reads and _is_given():
         beside = folder.parent.glob("*") if folder.parent.is_dir() else ()
         meant = closest(folder.name, [path.name for path in beside if path.is_dir()])
         hint = f" Did you mean {folder.with_name(meant)}?" if meant else ""
         raise UserError(
             f"--store {store}: there is no such store, nor a folder of that name.{hint}"
         )
-    print(f"There is no store {store} yet: nothing has been run with it.", file=sys.stderr)
+    if says:
+        print(f"There is no store {store} yet: nothing has been run with it.", file=sys.stderr)
 
 
-def _is_given(parameter: str) -> bool:
-    """Whether a flag's value comes from the user, who may have set its variable instead."""
-    context = click.get_current_context(silent=True)
-    source = None if context is None else context.get_parameter_source(parameter)
-    return source in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+def _is_given() -> bool:
+    """Whether the user has named the store, by its flag or its variable."""
+    flags = {argument.partition("=")[0] for argument in sys.argv[1:]}
+    return "--store" in flags or bool(os.environ.get("NORMSWEEP_STORE"))
 
 
 def show_known(store_uri: str, name: str, *, as_json: bool = False) -> bool:
@@ -55,6 +53,18 @@ def show_known(store_uri: str, name: str, *, as_json: bool = False) -> bool:
     document, lines = found
     print(json.dumps(document) if as_json else "\n".join(lines))
     return True
+
+
+def local_sweep(store_uri: str, name: str) -> str:
+    """What to do instead of asking for the log of a sweep that ran here; "" if none did."""
+    found = _known(store_uri, name)
+    if found is None or "trial" in found[0]:
+        return ""
+    return (
+        f"{name} is a sweep of the store {store_uri}, not a trial, and its run printed to its own "
+        f"terminal. `normsweep trials --store {store_uri}` lists the store's trials, "
+        "`normsweep logs TRIAL` prints the log of one, `normsweep status` says how far it is."
+    )
 
 
 def _known(store_uri: str, name: str) -> tuple[dict[str, Any], list[str]] | None:

@@ -38,6 +38,7 @@ from orchestrator.cli.options import (
     run_name,
     weights,
 )
+from orchestrator.cli.stores import check_store, show_known
 from orchestrator.errors import NormsweepError, UserError
 
 if TYPE_CHECKING:
@@ -108,37 +109,49 @@ def plan(
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
-    states: dict[str, State] = {}
-    damage: list[str] = []
-    changed: list[Changed] = []
-    if not no_state:
-        from orchestrator.store import read_store
-        from orchestrator.store.trials import damage_in_words, looks_at_plan
-        from orchestrator.trials import why
-
-        looks = looks_at_plan(store, planned)
-        states = {look.trial: look.state for look in looks.values()}
-        damage = damage_in_words(looks.values())
-        changed = why.changed(read_store(store), planned, states)
+    states, damage, changed = ({}, [], []) if no_state else _kept(planned, store)
     here = gpus.of_this_machine()
     answers = None if asked is None else _power(planned, store, here, asked)
     if as_json:
         document = {**show.as_json(planned, states, here), "damage": damage}
         if changed:
-            document["changed"] = why.as_json(changed)
+            from orchestrator.trials.why import as_json as changes_as_json
+
+            document["changed"] = changes_as_json(changed)
         if answers is not None:
             from orchestrator.report.power.show import as_json as power_as_json
 
             document["power"] = power_as_json(answers)
         print(json.dumps(document, indent=2))
     else:
-        reasons = why.as_text(changed) if changed else []
-        print("\n".join([show.as_text(planned, states, here), *reasons, *damage]))
+        print("\n".join([show.as_text(planned, states, here), *_reasons(changed), *damage]))
         if answers is not None:
             from orchestrator.report.power.show import as_text as power_as_text
 
             print(f"\n{power_as_text(answers)}")
     return 0
+
+
+def _kept(planned: Plan, store: str) -> tuple[dict[str, State], list[str], list[Changed]]:
+    """What a store has of a plan: the states of trials, its damage, and what has changed."""
+    from orchestrator.store import read_store
+    from orchestrator.store.trials import damage_in_words, looks_at_plan
+    from orchestrator.trials import why
+
+    check_store(store, reads=False)
+    looks = looks_at_plan(store, planned)
+    states = {look.trial: look.state for look in looks.values()}
+    changed = why.changed(read_store(store), planned, states)
+    return states, damage_in_words(looks.values()), changed
+
+
+def _reasons(changed: list[Changed]) -> list[str]:
+    """Why trials are pending again, in words."""
+    if not changed:
+        return []
+    from orchestrator.trials.why import as_text
+
+    return as_text(changed)
 
 
 def _asked(
@@ -183,10 +196,11 @@ def run(
     """Train what the store does not hold yet, then write the report. If run again, it continues."""
     from orchestrator.run.driver import drive
     from orchestrator.run.options import RunOptions
+    from orchestrator.tracking.address import tracking_of
 
     options = RunOptions(
         store=store,
-        tracking=tracking,
+        tracking=tracking_of(store, tracking),
         address=address,
         max_concurrent=max_concurrent,
         auto_gpus=auto_gpus,
@@ -201,6 +215,7 @@ def run(
     return drive(
         lambda: exit_code(lambda: _run(planned, options)),
         partial(close_open_attempts, planned, options),
+        settings=options,
     )
 
 
@@ -241,7 +256,9 @@ def print_end(ended: Ended, options: RunOptions) -> None:
     if ended.summary and not options.quiet:
         print(ended.summary, file=sys.stderr)
     if options.json_lines:
-        print(json.dumps({"event": "summary", **ended.counts}), flush=True)
+        from orchestrator.run.lines import json_line
+
+        print(json_line({"event": "summary", **ended.counts}), flush=True)
 
 
 def close_open_attempts(
@@ -260,7 +277,9 @@ def close_open_attempts(
 def status(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE_OR_JOB", help="A sweep file, or a job's or sweep's name."),
+        typer.Argument(
+            metavar="FILE_OR_JOB", help="A sweep file; a sweep's or trial's name; a job."
+        ),
     ],
     store: StoreUri = STORE,
     as_json: AsJson = False,
@@ -268,16 +287,25 @@ def status(
     context: Context = None,
     namespace: Namespace = NAMESPACE,
 ) -> int:
-    """Show how far a sweep is, from the store alone; given a job's name, what the job is doing."""
+    """Show how far a sweep or trial is, from the store alone; or what a job on a cluster does."""
     if not file.is_file() and file.suffix == "":
+        check_store(store, says=False)
+        if context is None and show_known(store, str(file), as_json=as_json):
+            return 0
         from orchestrator.cluster.follow import show_job
         from orchestrator.cluster.kube import Kube
 
-        return show_job(Kube(context, namespace), str(file), store)
+        try:
+            kube = Kube(context, namespace)
+        except NormsweepError as error:
+            unknown = f"{file} is no file, and no sweep or trial of the store {store}."
+            raise type(error)(f"{unknown}\n{error}") from error
+        return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show
     from orchestrator.store.trials import damage_in_words, looks_at_plan
 
     planned = load_plan(file, finder(data), weights(store, check=False))
+    check_store(store)
     looks = looks_at_plan(store, planned)
     counts = show.counts(planned, {look.trial: look.state for look in looks.values()})
     damage = damage_in_words(looks.values())

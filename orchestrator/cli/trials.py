@@ -21,6 +21,7 @@ from orchestrator.cli.options import (
     TrackingUri,
     data_roots,
 )
+from orchestrator.cli.stores import check_store
 from orchestrator.errors import UserError
 
 verbs = typer.Typer()
@@ -42,6 +43,7 @@ def export(
     """Write a finished trial's EMA weights and spec to one safetensors file."""
     from orchestrator.export import export_trial
 
+    check_store(store)
     export_trial(store, trial, to)
     return 0
 
@@ -62,6 +64,21 @@ Precisions = Annotated[
         help="fp32, bf16, fp16, fp16_literal, int8, int4 or all; repeatable. Default: fp32.",
     ),
 ]
+PerChannel = Annotated[
+    bool, typer.Option("--per-channel", help="For int8 and int4: a step for each channel.")
+]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="PX", help="Restore in tiles of PX LQ pixels; the scores record it."
+    ),
+]
+Overlap = Annotated[
+    int, typer.Option(min=0, metavar="PX", help="Context around each tile, in LQ pixels.")
+]
+Save = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Of a trial: write restored images here.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -71,35 +88,26 @@ Workers = Annotated[
     ),
 ]
 
+Subject = Annotated[
+    str,
+    typer.Argument(
+        metavar="TRIAL_OR_FILE",
+        help="A trial's id, the beginning of one, or its name; an exported file; or a sweep "
+        "file for all its trials.",
+        autocompletion=complete.trials,
+    ),
+]
+
 
 @verbs.command()
 def evaluate(
-    subject: Annotated[
-        str,
-        typer.Argument(
-            metavar="TRIAL_OR_FILE",
-            help="A trial's id, the beginning of one, or its name; an exported file; or a sweep "
-            "file for all its trials.",
-            autocompletion=complete.trials,
-        ),
-    ],
+    subject: Subject,
     benchmark: Benchmarks = None,
     precision: Precisions = None,
-    per_channel: Annotated[
-        bool, typer.Option("--per-channel", help="For int8 and int4: a step for each channel.")
-    ] = False,
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="PX", help="Restore in tiles of PX LQ pixels; the scores record it."
-        ),
-    ] = None,
-    overlap: Annotated[
-        int, typer.Option(min=0, metavar="PX", help="Context around each tile, in LQ pixels.")
-    ] = 16,
-    save: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Of a trial: write restored images here.")
-    ] = None,
+    per_channel: PerChannel = False,
+    tile: Tile = None,
+    overlap: Overlap = 16,
+    save: Save = None,
     workers: Workers = None,
     store: StoreUri = STORE,
     tracking: TrackingUri = TRACKING,
@@ -128,11 +136,15 @@ def evaluate(
     )
     if Path(subject).suffix in (".yaml", ".yml"):
         from orchestrator.cli.evaluations import evaluate_sweep_file
+        from orchestrator.tracking.address import tracking_of
 
-        flags = (tracking, address, workers, auto_gpus)
+        check_store(store)
+        flags = (tracking_of(store, tracking), address, workers, auto_gpus)
         return evaluate_sweep_file(Path(subject), data, options, flags, quiet=quiet)
     if address is not None or auto_gpus is not None:
         raise UserError("--address and --auto-gpus are for a sweep file.")
+    if not Path(subject).is_file():
+        check_store(store)
     return evaluate_checkpoint(subject, replace(options, workers=workers or 1))
 
 

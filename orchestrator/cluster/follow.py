@@ -13,11 +13,17 @@ from datetime import UTC, datetime
 from orchestrator.cluster.kube import Kube, Object
 from orchestrator.cluster.logs import log_lines
 from orchestrator.cluster.names import check_namespace
-from orchestrator.cluster.rayjob import MANAGED, SWEEP_LABEL, TRIALS_NOTE
+from orchestrator.cluster.rayjob import (
+    MANAGED,
+    OWNER_NOTE,
+    PRIORITY_LABEL,
+    SWEEP_LABEL,
+    TRIALS_NOTE,
+)
 from orchestrator.cluster.refusals import ApiAway, NotThere
 from orchestrator.cluster.watch import JobState, Note, job_state
 from orchestrator.errors import EnvironmentProblem, UserError
-from orchestrator.plan.show import trials_in_words
+from orchestrator.plan.show import duration, trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.store import read_store
 from orchestrator.store.base import Store
@@ -25,6 +31,7 @@ from orchestrator.store.finding import find_trial
 from orchestrator.store.jobs import read_outcome
 from orchestrator.store.names import trials_of_sweep
 from orchestrator.store.trials import glances_at, looks_at
+from orchestrator.trials.spent import spent
 
 LOOK_EVERY_S = 3.0
 AWAY_DEADLINE_S = 900.0  # a sweep takes days: waiting for it should survive a short outage
@@ -165,8 +172,25 @@ def list_jobs(kube: Kube) -> int:
         check_namespace(kube)
         print(f"No sweeps in namespace {kube.namespace}.")
     for job in jobs:
-        print_state(job_state(kube, job))
+        state = job_state(kube, job)
+        print(f"{state.name}: {state.phase}{_about(job)}")
+        for line in state.lines():
+            print(f"  {line}")
     return 0
+
+
+def _about(job: Object) -> str:
+    """`, 3.5 h old, by ann, priority high`: what is known of a job besides its state."""
+    metadata = job["metadata"]
+    parts = []
+    if made := metadata.get("creationTimestamp"):
+        age = datetime.now(UTC) - datetime.fromisoformat(str(made))
+        parts.append(f"{duration(max(0.0, age.total_seconds()))} old")
+    if owner := (metadata.get("annotations") or {}).get(OWNER_NOTE):
+        parts.append(f"by {owner}")
+    if priority := (metadata.get("labels") or {}).get(PRIORITY_LABEL):
+        parts.append(f"priority {priority}")
+    return "".join(f", {part}" for part in parts)
 
 
 def show_job(kube: Kube, given: str, store_uri: str) -> int:
@@ -201,8 +225,10 @@ def _trials_of(job: Object) -> list[str]:
 
 
 def _trials_in_words(store_uri: str, ids: Sequence[str]) -> str:
-    """Read how far these trials are. Raises EnvironmentProblem."""
-    return _in_words(look.state for look in looks_at(read_store(store_uri), ids).values())
+    """Read how far these trials are, and what they have cost. Raises EnvironmentProblem."""
+    store = read_store(store_uri)
+    looks = looks_at(store, ids).values()
+    return f"{_in_words(look.state for look in looks)}\n  {spent(store, looks)}"
 
 
 def _in_words(states: Iterable[State]) -> str:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
+from yaml import YAMLError
+
 from orchestrator.cluster.refusals import Forbidden, NotThere, Request, refused, unanswered
 from orchestrator.errors import EnvironmentProblem, UserError
 
@@ -39,8 +41,8 @@ KINDS = {  # what a job can name -> its path, in the namespace or in the whole c
 class Kube:
     """The API of one cluster, in one namespace.
 
-    Raises UserError if no cluster is configured, or not under this context. Any method may raise
-    EnvironmentProblem.
+    Raises EnvironmentProblem if no cluster is configured, UserError for a context that is not
+    among those that are. Any method may raise EnvironmentProblem.
     """
 
     def __init__(self, context: str | None, namespace: str) -> None:
@@ -61,9 +63,17 @@ class Kube:
                     return
             config.load_kube_config(context=context)
         except ConfigException as error:
-            raise UserError(
-                f"No cluster: {str(error).rstrip('.')}. "
-                f"Set KUBECONFIG to a file that names one{_contexts(config)}"
+            known = _contexts(config)
+            message = (
+                f"No cluster: {str(error).rstrip('.')}. Set KUBECONFIG to a file that names one"
+            )
+            if known and context is not None:  # there are clusters, and none of this name
+                raise UserError(f"{message}. Known contexts: {known}") from error
+            raise EnvironmentProblem(message) from error
+        except (OSError, YAMLError) as error:  # of a file that is no kubeconfig
+            said = str(error).splitlines()[0]
+            raise EnvironmentProblem(
+                f"No cluster: the kubeconfig cannot be read: {said}"
             ) from error
         self._open(client)
 
@@ -267,4 +277,4 @@ def _contexts(config: Any) -> str:
         known = [context["name"] for context in config.list_kube_config_contexts()[0]]
     except Exception:  # no file, or an unreadable one, which the message already says
         return ""
-    return f". Known contexts: {', '.join(known)}"
+    return ", ".join(known)

@@ -105,6 +105,11 @@ def _remedy(named: Named) -> str:
             f"Make it: kubectl create secret generic {named.name} --from-env-file=s3.env "
             "(k8s/README.md, Services)."
         )
+    if named.kind == "Secret" and named.given.startswith("--pull-secret"):
+        return (
+            f"Make it: kubectl create secret docker-registry {named.name} --docker-server=... "
+            "--docker-username=... --docker-password=..."
+        )
     if named.kind == "ServiceAccount":
         return "k8s/base/accounts.yaml has the accounts of k8s/rayjob.yaml."
     if named.kind == "WorkloadPriorityClass":
@@ -125,6 +130,8 @@ def _named(job: Job, options: JobOptions) -> Iterator[Named]:
         for kind, name in _in_pod(pod["spec"]):
             if (kind, name) == ("Secret", options.secret):
                 yield Named(kind, name, f"--secret {name}")
+            elif kind == "Secret" and name in options.pull_secrets:
+                yield Named(kind, name, f"--pull-secret {name}")
             # Kubernetes itself makes these priority classes and this ConfigMap.
             elif (kind, name) != ("ConfigMap", own) and not name.startswith(
                 ("system-", "kube-root-ca")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,20 @@ class JobOptions:
     # /dev/shm.
     spare_gib: int = 2
     template: Path = TEMPLATE
+    # As given; orchestrator.cluster.placing says what they mean.
+    node_selector: tuple[str, ...] = ()
+    tolerations: tuple[str, ...] = ()
+    pull_secrets: tuple[str, ...] = ()
+    owner: str = ""  # who submits it; for people only
     night: str = ""  # the date of a gate's verdict (2026-11-29), so that a new try keeps it
+
+
+def owner() -> str:
+    """Who submits a job, as this machine names them; "" if it cannot."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in many containers
+        return ""
 
 
 def flags_of(options: JobOptions) -> dict[str, Any]:
@@ -54,4 +68,7 @@ def flags_of(options: JobOptions) -> dict[str, Any]:
         "--cache-gib": options.cache_gib,
         "--spare-gib": options.spare_gib,
         "--template": content,
+        "--node-selector": list(options.node_selector),
+        "--toleration": list(options.tolerations),
+        "--pull-secret": list(options.pull_secrets),
     }

@@ -22,6 +22,13 @@ import yaml
 from orchestrator.cluster.files import own_files
 from orchestrator.cluster.groups import WorkerGroup, worker_groups
 from orchestrator.cluster.options import TEMPLATE, JobOptions, flags_of
+from orchestrator.cluster.placing import (
+    add_pull_secrets,
+    check_secrets,
+    node_selector,
+    place_workers,
+    tolerations,
+)
 from orchestrator.errors import UserError
 from orchestrator.plan import Gpus, Plan, placed
 
@@ -32,6 +39,8 @@ MANAGED = "app.kubernetes.io/managed-by=normsweep"
 STORE_NOTE = "normsweep.io/store"
 TRIALS_NOTE = "normsweep.io/trials"
 FLAGS_NOTE = "normsweep.io/flags"
+OWNER_NOTE = "normsweep.io/owner"
+PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
 GPU = "nvidia.com/gpu"
 FILES = "/etc/normsweep"
 # Ray's autoscaler, a container in the head's pod, asks the API for more workers. This is its
@@ -82,6 +91,7 @@ def build_job(plan: Plan, options: JobOptions, *, trains: bool = True) -> Job:
 
     Raises UserError.
     """
+    check_secrets(options.pull_secrets)
     files = {plan.path.name: plan.path.read_bytes(), **own_files(plan)}
     # The name ends in a hash of all that decides what the job does. Weights do, although they are
     # not in the ConfigMap.
@@ -137,7 +147,9 @@ def _rayjob(
         _fill_metadata(job["metadata"], name, plan, options)
         spec = job["spec"]
         spec["entrypoint"] = shlex.join(_entrypoint(name, plan, options, gpus))
-        spec["submitterPodTemplate"]["spec"]["containers"][0]["image"] = options.image
+        submitter = spec["submitterPodTemplate"]["spec"]
+        submitter["containers"][0]["image"] = options.image
+        add_pull_secrets(submitter, options.pull_secrets)
         _fill_cluster(spec["rayClusterSpec"], name, options, groups, files)
     return job
 
@@ -169,7 +181,9 @@ def _fill_metadata(metadata: Object, name: str, plan: Plan, options: JobOptions)
     if options.queue:
         metadata["labels"]["kueue.x-k8s.io/queue-name"] = options.queue
     if options.priority:
-        metadata["labels"]["kueue.x-k8s.io/priority-class"] = options.priority
+        metadata["labels"][PRIORITY_LABEL] = options.priority
+    if options.owner:
+        metadata["annotations"][OWNER_NOTE] = options.owner
 
 
 def _fill_cluster(
@@ -187,10 +201,17 @@ def _fill_cluster(
         head["template"]["spec"]["volumes"].append(dict(AUTOSCALER_VOLUME))
     else:
         cluster.pop("autoscalerOptions", None)
+    for group in cluster["workerGroupSpecs"]:
+        place_workers(
+            group["template"]["spec"],
+            node_selector(options.node_selector),
+            tolerations(options.tolerations),
+        )
     items = [{"key": _key(path), "path": path} for path in files]
     for pod in (head["template"], *(group["template"] for group in cluster["workerGroupSpecs"])):
         (container,) = pod["spec"]["containers"]
         container["image"] = options.image
+        add_pull_secrets(pod["spec"], options.pull_secrets)
         (secret,) = (
             source["secretRef"]
             for source in container["envFrom"]

@@ -13,6 +13,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +59,25 @@ class Doubts:
 
     def cover(self, location: Location) -> bool:
         """Whether a problem at this place would only follow from one that is reported."""
-        return any(location[: len(place)] == place for place in self.places | self.said)
+        return any(
+            location[:length] in places
+            for length in range(len(location) + 1)
+            for places in (self.places, self.said)
+        )
 
     def touch(self, *locations: Location) -> bool:
         """Whether the value at one of these places, or a part of it, is not the user's."""
         return any(
-            location[: len(place)] == place[: len(location)]
-            for place in self.places
+            location in self._beginnings
+            or any(location[:length] in self.places for length in range(len(location)))
             for location in locations
+        )
+
+    @cached_property
+    def _beginnings(self) -> frozenset[Location]:
+        """The places, and every place that one of them is part of."""
+        return frozenset(
+            place[:length] for place in self.places for length in range(len(place) + 1)
         )
 
     def guess(self, *locations: Location) -> bool:
@@ -143,6 +155,7 @@ class _Repair:
     places: set[Location] = field(default_factory=set)
     guessed: set[Location] = field(default_factory=set)
     faulty: set[Location] = field(default_factory=set)  # items of lists, in this round
+    good: dict[Location, Location | None] = field(default_factory=dict)  # of lists, in this round
 
     def __post_init__(self) -> None:
         scalars = (p.location for p in self.problems if p.location and self._is_scalar(p.location))
@@ -165,7 +178,7 @@ class _Repair:
         if found := unknown_choices(sweep):
             self._add(found)
             self._own()
-            self.faulty = {_item(problem.location) for problem in found}
+            self._begin_round(problem.location for problem in found)
             for problem in found:
                 self._mend_choice(problem.location)
             return None
@@ -185,10 +198,13 @@ class _Repair:
                 keys=dict(self.source.keys),
             )
 
+    def _begin_round(self, wrong: Iterable[Location]) -> None:
+        self.faulty, self.good = {_item(location) for location in wrong}, {}
+
     def _mend(self, errors: Sequence[ErrorDetails]) -> None:
         # Names first: a field that is missing may be there under another name.
         errors = sorted(errors, key=lambda error: error["type"] != "extra_forbidden")
-        self.faulty = {_item(location_of(error)) for error in errors}
+        self._begin_round(location_of(error) for error in errors)
         for error in errors:
             location, kind, given = location_of(error), error["type"], error["input"]
             if kind == "extra_forbidden":
@@ -202,6 +218,8 @@ class _Repair:
 
     def _mend_choice(self, location: Location) -> None:
         """Mend a name that is in no catalogue, or take out a knob that does not fit."""
+        if not self._has(location):
+            return  # its list has been replaced as a whole
         if location[0] != "axes" or len(location) > 3:
             self._take_out(location)
             return
@@ -259,15 +277,20 @@ class _Repair:
             self.places.add((*at, inner[0]))
             return
         self.places.add(at)
-        items = self._at(place)
-        others = ((*place, i) for i in range(len(items)))
-        good = [self._at(one) for one in others if one not in self.places | self.faulty]
         if place in ITEM_FILLERS:
             self._put(at, copy.deepcopy(ITEM_FILLERS[place]))
-        elif good and place[0] in ("axes", "gate"):
-            self._put(at, copy.deepcopy(good[0]))
+        elif (good := self._good_item(place)) is not None and place[0] in ("axes", "gate"):
+            self._put(at, copy.deepcopy(self._at(good)))
         else:
             self._delete(place)
+
+    def _good_item(self, place: Location) -> Location | None:
+        """The first item of a list with which nothing is wrong; the same all through a round."""
+        if place not in self.good:
+            items = ((*place, i) for i in range(len(self._at(place))))
+            sound = (one for one in items if one not in self.places and one not in self.faulty)
+            self.good[place] = next(sound, None)
+        return self.good[place]
 
     def _delete(self, location: Location) -> None:
         self.places.add(location)

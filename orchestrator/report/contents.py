@@ -17,6 +17,7 @@ from orchestrator.report.claims.answer import answer
 from orchestrator.report.claims.judging import Judged, judge_all
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.material import Material
+from orchestrator.report.crops import Scene
 from orchestrator.report.drops import Drop, drops
 from orchestrator.report.families import Family, families
 from orchestrator.report.frame import Frame
@@ -57,6 +58,7 @@ class Report:
     spreads: tuple[Spread, ...] = ()
     claims: tuple[Judged, ...] = ()
     observed: tuple[Observed, ...] = ()
+    scenes: tuple[Scene, ...] = ()
 
     @cached_property
     def figures(self) -> list[Figure]:

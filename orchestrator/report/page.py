@@ -16,10 +16,11 @@ Every file is written aside and renamed, index.html last. Other files in the fol
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,10 +46,12 @@ from orchestrator.report import (
 )
 from orchestrator.report.as_csv import as_csv
 from orchestrator.report.blocks import Section, figures_in
+from orchestrator.report.chips import Chips
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.show import as_frame as claims_as_frame
 from orchestrator.report.columns import numbered
 from orchestrator.report.contents import Report, build
+from orchestrator.report.crops import scenes
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.paper import beside
 from orchestrator.report.sections import sections
@@ -93,7 +96,8 @@ def write_report(
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame
-    files = render(build(plan, frame, datetime.now(UTC), own), all_traces=all_traces)
+    report = replace(build(plan, frame, datetime.now(UTC), own), scenes=scenes(frame, store))
+    files = render(report, all_traces=all_traces)
     if out is not None:
         write_files(files, out)
     else:
@@ -221,6 +225,9 @@ def template(name: str, *folders: Path) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["in_cell"] = _in_cell
+    chips, numbers = Chips(), itertools.count()
+    environment.filters["chip"] = chips.sign
+    environment.globals |= {"chips": chips.drawn, "prefix": lambda: f"f{next(numbers)}"}
     return environment.get_template(name)
 
 

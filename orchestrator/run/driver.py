@@ -16,15 +16,18 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from orchestrator import signals
-from orchestrator.errors import EnvironmentProblem
+from orchestrator.errors import EnvironmentProblem, masked
+from orchestrator.run.options import RunOptions
 from orchestrator.streams import lost_output, separate_stderr
+from orchestrator.tracking.address import FLAG
+from trainers.data.lookup import named_roots
 
 END_WITHIN_S = 120.0  # from the first signal to the end, whatever still ships
 KILLED_WITHIN_S = 10.0
@@ -35,14 +38,34 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def the_command() -> str:
-    """The command as it was given, quoted for a shell."""
+    """The command as it was given, quoted for a shell, with what it had from variables."""
     script, *arguments = sys.argv
+    more = from_variables(arguments)
     if Path(script).name == "__main__.py":
-        return shlex.join(sys.orig_argv)
+        return shlex.join([*sys.orig_argv, *more])
     found = shutil.which(Path(script).name)
     if found is not None and Path(found).samefile(script):
         script = Path(script).name
-    return shlex.join([script, *arguments])
+    return shlex.join([script, *arguments, *more])
+
+
+def from_variables(arguments: Sequence[str]) -> list[str]:
+    """The flags that a command lacks to find its store, MLflow and data wherever it is entered.
+
+    An address with a password is left to its variable.
+    """
+    if _settings is None:
+        return []
+    tracking = _settings.tracking
+    flags = {"--store": _settings.store, FLAG: tracking if masked(tracking) == tracking else ""}
+    given = {argument.partition("=")[0] for argument in arguments}
+    more = [
+        word
+        for flag, value in flags.items()
+        if value and flag not in given
+        for word in (flag, value)
+    ]
+    return [*more, *(word for root in named_roots() for word in ("--data", root))]
 
 
 @dataclass(frozen=True)
@@ -69,13 +92,17 @@ def drive(
     work: Callable[[], int],
     close: Callable[[str, str], None],
     at_signal: str = "saving checkpoints first",
+    settings: RunOptions | None = None,
 ) -> int:
     """Run `work()` in a child process, where it must not raise, and return its exit code.
 
     `close(kind, message)` is called in this process if the child ended before it had closed its
-    trials' attempts. `at_signal` says what the child does when a signal comes. Raises
-    EnvironmentProblem if the child died, Interrupted if a signal ended it.
+    trials' attempts. `at_signal` says what the child does when a signal comes. `settings` complete
+    the command that would continue. Raises EnvironmentProblem if the child died, Interrupted if a
+    signal ended it.
     """
+    global _settings
+    _settings = settings
     # Blocked from before the fork, so that none is missed: `_wait` takes them by sigtimedwait.
     heard = {*signals.heeded(), signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, {*heard, signals.PASSED_ON})
@@ -137,6 +164,7 @@ def _work(work: Callable[[], int], parent: int, says: int, log: int) -> None:
 
 
 _lost: int | None = None
+_settings: RunOptions | None = None  # of the run that this process drives
 
 
 def lost(cause: str) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import math
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -19,30 +16,22 @@ from orchestrator.plan import Gpus, Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
 from orchestrator.plan.show import duration, gpus_in_words, seconds_left, trials_in_words
 from orchestrator.plan.states import State
+from orchestrator.run.lines import as_plain, json_line
 from orchestrator.run.live_table import Row, short_names, table_of
 
 LINE_EVERY_S = 15.0
 HEADS = 4  # lines of a terminal that the table's title, heads and last line take
 
 
-def as_plain(value: Any) -> Any:
-    """A value as JSON can hold it: null for a number that is not finite."""
-    if isinstance(value, Mapping):
-        return {key: as_plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [as_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _at_first(state: State | None, *, is_to_train: bool) -> State:
+    """The state in which a trial is first shown: the store's, or pending if it will be tried anew.
 
-
-def json_line(record: Mapping[str, Any]) -> str:
-    """One line of `run --json`: an event, and when it was printed (ISO 8601, UTC)."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps({**as_plain(record), "time": now}, allow_nan=False)
-
-
-def _at_first(state: State | None) -> State:
-    """The state in which a trial is first shown: pending, unless no run would train it further."""
-    return state if state is not None and state.has_ended else State.PENDING
+    One that was interrupted stays so until it runs, as everywhere else.
+    """
+    if state is None:
+        return State.PENDING
+    stays = not is_to_train or state.has_ended or state == State.INTERRUPTED
+    return state if stays else State.PENDING
 
 
 class Progress:
@@ -70,7 +59,7 @@ class Progress:
                 short[trial.id],
                 trial.spec.training.steps,
                 trial.seconds,
-                _at_first(states.get(trial.id)),
+                _at_first(states.get(trial.id), is_to_train=reached is None or trial.id in reached),
                 step=self._reached.get(trial.id, 0),
             )
             for trial in plan.trials
@@ -162,8 +151,9 @@ class Progress:
             if self._printed.get(trial_id) != (fields := as_plain(fields)):
                 self._printed[trial_id] = fields
                 self.line(fields)
-        elif self._live is None and (turned or time.monotonic() - row.said > LINE_EVERY_S):
-            row.said = time.monotonic()
+        is_due = row.step != row.said_step and time.monotonic() - row.said > LINE_EVERY_S
+        if not self._json and self._live is None and (turned or is_due):
+            row.said, row.said_step = time.monotonic(), row.step
             self.say(f"{self._clock()}  {row.name}: {self._in_words(row)}   {self._overall()}")
 
     def moved(self) -> frozenset[str]:

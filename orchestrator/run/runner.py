@@ -16,6 +16,7 @@ from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.show import counts, trials_in_words
 from orchestrator.plan.states import State
+from orchestrator.run.lines import outcomes
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
@@ -146,6 +147,7 @@ def _finish(
                 mirror.log_report(written.files)
     runs = where_runs_are(options, mirror)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
+    summary["trials"] = outcomes(plan, looks)
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), text, summary)
@@ -182,12 +184,13 @@ def _in_words(summary: Mapping[str, Any]) -> str:
     """Say how many trials are in which state, leaving out rare states that none is in."""
     rare = "".join(
         f"{summary[state]} {state}, "
-        for state in (State.INFEASIBLE, State.DAMAGED)
+        for state in (State.INFEASIBLE, State.DAMAGED, State.STOPPED, State.RUNNING)
         if summary[state]
     )
+    left = f"{summary['interrupted']} interrupted, " if summary["interrupted"] else ""
     return (
         f"{summary['sweep']}: {summary['done']} done, {summary['diverged']} diverged, "
-        f"{summary['failed']} failed, {rare}{summary['pending']} pending."
+        f"{summary['failed']} failed, {rare}{left}{summary['pending']} pending."
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from orchestrator.plan.show import duration
 from orchestrator.run.evaluations import Evaluation
+from orchestrator.run.lines import json_line
 from orchestrator.store.records import CHECKSUM
 
 
@@ -21,7 +21,7 @@ class Telling:
         self._number = number
         self._quiet = quiet
         self._json = json_lines
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._began = time.monotonic()
         self._ended = 0
         self.warnings: list[str] = []
@@ -56,7 +56,8 @@ class Telling:
             names = {"trial": one.trial.id, "name": one.trial.name, "benchmark": one.benchmark}
             names["precision"] = one.precision
             rest = {name: value for name, value in fields.items() if name != CHECKSUM}
-            print(json.dumps({"event": "evaluation", "state": state, **names, **rest}), flush=True)
+            record = {"event": "evaluation", "state": state, **names, **rest}
+            print(json_line(record), flush=True)
 
     def _left(self) -> str:
         elapsed = time.monotonic() - self._began

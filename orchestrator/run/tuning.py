@@ -24,7 +24,7 @@ from orchestrator.run.driver import the_command
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
-from orchestrator.run.trainable import GangTrainable, Jobs
+from orchestrator.run.trainable import STARTING_WORKERS, GangTrainable, Jobs
 
 # More than a trainable waits for its gang, less than the parent waits for the driver.
 SAVE_WITHIN_S = 90.0
@@ -73,7 +73,8 @@ class Follower(tune.Callback):  # type: ignore[misc]
     def on_trial_start(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
-        self._progress.changed(trial.config["trial"], State.RUNNING)
+        phase = {"phase": STARTING_WORKERS}
+        self._progress.changed(trial.config["trial"], State.RUNNING, phase)
 
     def on_trial_result(
         self,

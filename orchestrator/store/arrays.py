@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from orchestrator.store.base import Store
 
+CROPS = "crops"  # no probe's: crops of restored images, which trainers.crops keeps in this way
 ARRAYS = re.compile(
     r"trials/[^/]+/probes/(?P<probe>[A-Za-z_][\w.]{0,199})"
     r"/step-(?P<step>\d{1,15})-(?P<attempt>[1-9]\d{0,8})\.safetensors"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 from orchestrator.plan import Plan
 from orchestrator.plan.states import State
 from orchestrator.store import read_store, records
+from orchestrator.store.arrays import CROPS, ArrayFile
 from orchestrator.store.attempts import (
     Attempt,
     attempt_key,
@@ -80,6 +81,7 @@ class Look:
         default_factory=dict
     )  # why scalars of probes have no value
     ranks: tuple[Record, ...] = ()  # of all attempts: host, and what it computes on
+    crops: tuple[ArrayFile, ...] = ()  # files of crops (trainers.crops); these are not read
 
     @property
     def has_ended(self) -> bool:
@@ -246,6 +248,7 @@ def _read(
             listing.evaluations,
             undefined_in(events),
             tuple(rank for found in attempts for rank in found.rank_records),
+            tuple(file for file in listing.arrays if file.probe == CROPS),
         ),
         journals,
         events,

@@ -91,6 +91,15 @@ def parse(text: str) -> Address:
     )
 
 
+def tracking_of(store: str, given: str = "") -> str:
+    """The address that is `given`, or by default a database in the folder of a local store.
+
+    Beside a store that is elsewhere it is in `runs`.
+    """
+    folder = store.removeprefix("file://")
+    return given or f"{SQLITE}{Path('runs' if '://' in folder else folder, 'mlflow.db')}"
+
+
 def _meant(text: str, scheme: str) -> str:
     """A "Did you mean ...?" for an address that resembles a valid one, else ""."""
     if scheme == "postgres":

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.numpy import load_file as load_crops
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -124,6 +125,16 @@ def test_two_workers_give_what_one_gives_and_restored_images_are_saved(
     hr = {image.name: image.pixels for image in read_images(find_set(SET, ()))}[names[-1]]
     assert restored[0].shape == hr.shape  # both have even sides: nothing was cropped
     assert np.abs(restored[0].astype(int) - hr).mean() < 20
+    (kept,) = (trained / "runs" / "trials" / trial / "probes" / "crops").iterdir()
+    crops = load_crops(kept)
+    assert kept.name == "step-00000060-1.safetensors"
+    assert kept.stat().st_size < 200_000
+    top, left = ((side - 96) // 2 for side in hr.shape[:2])
+    middle = (slice(top, top + 96), slice(left, left + 96))
+    at = f"{top},{left}/{SET}/{names[-1]}"
+    assert np.array_equal(crops[f"restored/{at}"], restored[0][middle])
+    assert np.array_equal(crops[f"truth/{at}"], hr[middle])
+    assert crops[f"input/{at}"].shape == (96, 96, 3)
 
 
 def test_a_folder_that_cannot_be_saved_in_is_named_by_its_flag(trained: Path, trial: str) -> None:

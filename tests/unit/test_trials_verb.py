@@ -57,6 +57,7 @@ def test_each_trial_has_its_state_step_metric_and_size(store: Store, plan: Plan)
     lines = [
         json.loads(line)
         for key in store.list(f"trials/{done.id}/attempts/1/journal")
+        if key.endswith(".jsonl")
         for line in store.get(key).splitlines()
     ]
     last = [line["values"]["val/embedded-test/psnr"] for line in lines if line["step"] == 40]

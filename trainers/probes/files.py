@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from trainers.checkpoint import folder_name
 from trainers.durable import write_aside
-from trainers.probes.base import Array
 from trainers.spec import RunSpec
 
 # Of one probe and trial, by default: those of position_bias have 2 MB each for HAT.
@@ -27,7 +28,7 @@ def folder_of(probe: str) -> str:
     return probe.replace(":", ".")
 
 
-def write_arrays(out: Path, probe: str, step: int, arrays: Mapping[str, Array]) -> None:
+def write_arrays(out: Path, probe: str, step: int, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Keep what a probe measured after `step`."""
     path = out / "probes" / folder_of(probe) / f"{folder_name(step)}.safetensors"
     # A trial that continues from a checkpoint may measure a step again.
