@@ -102,14 +102,6 @@ def retry(
     return 0
 
 
-Keep = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TRIAL_OR_SWEEP",
-        help="Keep this trial, or sweep; repeatable.",
-        autocompletion=complete.trials,
-    ),
-]
 WithResults = Annotated[
     bool,
     typer.Option("--results", help="Unnamed trials also lose results and final weights."),

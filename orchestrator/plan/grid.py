@@ -176,7 +176,7 @@ class Grid:
                 self._problem((*location, name), unknown_axis(name))
                 self._silent.add(location)
                 meant = None if name in NOT_AXES else closest(name, AXES)
-                if meant in self._axes and meant not in rule:
+                if meant is not None and meant in self._axes and meant not in rule:
                     accepted[meant] = AXES[meant].accepted(wanted)
             elif name not in self._axes:
                 self._problem(
