@@ -56,7 +56,9 @@ PAGE_IN = 11.5
 MOST_PANELS = 24  # of a figure, where that leaves two sizes of each task
 MANY_PANELS = 8  # fitting the layout of more takes seconds
 LINE_PT = 11
-DECIMALS = re.compile(r"(\d\.\d\d)\d+")  # of a point: a hundredth of one cannot be seen
+# Attributes in points, of which a hundredth cannot be seen. Texts keep their digits.
+PLACES = re.compile(r'\s(?:d|x|y|transform)="[^"]*"')
+DECIMALS = re.compile(r"(\d\.\d\d)\d+")
 
 
 def draw_norms(
@@ -266,4 +268,4 @@ def svg(canvas: Canvas) -> str:
     """The canvas as SVG, without a date, so that the same plot gives the same text."""
     text = StringIO()
     canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return DECIMALS.sub(r"\1", text.getvalue())
+    return PLACES.sub(lambda place: DECIMALS.sub(r"\1", place[0]), text.getvalue())

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 
 LONGEST_REASON = 160
-GOOD_DIGITS, MOST_DIGITS = 5, 7  # of the largest number in a column with equal decimals
+GOOD_DIGITS, MOST_DIGITS = 4, 7  # of the largest number in a column with equal decimals
 
 
 def number(value: float | None) -> str:
@@ -21,16 +21,16 @@ def number(value: float | None) -> str:
 def alike(values: Iterable[float | None]) -> Callable[[float | None], str]:
     """How the numbers of one column are written: all with the same decimals.
 
-    All have at least three significant digits, or the smallest two where three would make the
-    largest longer than five digits. Where two would make it longer than seven, each number has
-    decimals of its own (`number`).
+    The largest has at least three significant digits, and the smallest two where that makes the
+    largest no longer than four, else one. Where the largest would be longer than seven digits, each
+    number has decimals of its own (`number`).
     """
     sizes = [abs(v) for v in values if v is not None and math.isfinite(v) and v]
     if not sizes:
         return number
     tens = [math.floor(math.log10(size)) for size in (min(sizes), max(sizes))]
     whole = max(tens[1], 0) + 1
-    decimals = max(0, (2 if whole + 2 - tens[0] <= GOOD_DIGITS else 1) - tens[0], 2 - tens[1])
+    decimals = max(0, 2 - tens[1], (1 if whole + 1 - tens[0] <= GOOD_DIGITS else 0) - tens[0])
     if whole + decimals > MOST_DIGITS:
         return number
     return lambda value: (

@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from matplotlib import rc_context
+from matplotlib.figure import Figure as Canvas
 
 from orchestrator.report.blocks import Cell, Column, Table
+from orchestrator.report.drawing import RC, svg
 from orchestrator.report.page import write_report
 from orchestrator.report.scoring import scored
 from orchestrator.report.words import alike, brief
@@ -90,10 +93,25 @@ def test_numbers_of_a_column_have_equal_decimals() -> None:
         return [write(value) for value in values]
 
     assert shown(0.1, 0.136) == ["0.100", "0.136"]
-    assert shown(1.1, 11.7, None) == ["1.10", "11.70", "\N{EN DASH}"]
+    assert shown(1.1, 11.7, None) == ["1.1", "11.7", "\N{EN DASH}"]
+    assert shown(0.0509, 2.817) == ["0.051", "2.817"]
+    assert shown(0.386, 48.99) == ["0.39", "48.99"]
     assert shown(0.0, -0.25, float("inf")) == ["0.000", "-0.250", "∞"]
     assert shown(1e-9, 4e4) == ["1e-09", "40,000"]  # no decimals suit both
     assert shown() == []
+
+
+def test_a_figure_rounds_places_and_no_number_that_is_read() -> None:
+    canvas = Canvas()
+    axes = canvas.subplots()
+    axes.plot([0.0, 1.0], [0.123456, 0.654321])
+    axes.set_title("slope 0.8887 [0.3861, 1.2345]")
+    with rc_context(RC):
+        drawn = svg(canvas)
+    assert "slope 0.8887 [0.3861, 1.2345]" in drawn
+    places = [place for path in re.findall(r'\bd="([^"]*)"', drawn) for place in path.split()]
+    decimals = {len(place.partition(".")[2]) for place in places}
+    assert max(decimals) == 2
 
 
 def test_the_growths_of_a_report_have_equal_decimals(files: dict[str, str]) -> None:
