@@ -76,14 +76,14 @@ def report(
     from orchestrator.plan import load_plan
 
     stores = _stores(files, store)
-    for where in dict.fromkeys(stores):
-        check_store(where)
     plans = [
         load_plan(file, finder(data), weights(where, check=False))
         for file, where in zip(files, stores, strict=True)
     ]
     own = [claim for plan in plans for claim in own_claims(plan, claims)]
     own = [claim for i, claim in enumerate(own) if claim not in own[:i]]
+    for where in dict.fromkeys(stores):
+        check_store(where)
     planned, frame, prefix = _read(plans, stores)
     from orchestrator.report.page import write_files, write_report
     from orchestrator.tracking.address import tracking_of

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from numbers import Real
 from typing import Any, ClassVar, Literal
 
 from orchestrator.report.styles import Style
@@ -83,7 +84,7 @@ class Cell:
     @property
     def rank(self) -> str:
         """The number that the page sorts the cell by, in six digits; "" for a text."""
-        if isinstance(self.value, bool | str) or self.value is None:
+        if isinstance(self.value, bool) or not isinstance(self.value, Real):
             return ""
         number = float(self.value)
         return "" if math.isnan(number) else f"{number:.6g}".replace("inf", "Infinity")

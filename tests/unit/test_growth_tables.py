@@ -82,7 +82,7 @@ def test_the_table_gives_growth_slope_and_verdict_of_each_norm(tmp_path: Path) -
     assert last.value == pytest.approx(3.0 * 200 ** ((0.98 + 1.01 + 1.03) / 3))
     assert grown.value == pytest.approx(200 ** ((0.98 + 1.01 + 1.03) / 3))
     assert grown.spread.startswith("[")
-    assert (steepness.text, verdict.text) == ("1.01", "growing")
+    assert (steepness.text, verdict.text) == ("1.007", "growing")
     assert verdict.note == "above the margin of 0.5"
 
 

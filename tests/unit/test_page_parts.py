@@ -167,16 +167,16 @@ def test_a_table_is_as_narrow_as_its_longest_words() -> None:
 
 def test_a_figure_says_what_its_marks_stand_for(files: dict[str, str]) -> None:
     page = files["index.html"]
-    for data, svg in zip(
+    for data, plot in zip(
         re.findall(r'<script type="application/json">(.*?)</script>', page),
         re.findall(r'<div class="plot">(.*?)</div>', page, re.DOTALL),
         strict=True,
     ):
         for panel in json.loads(data)["panels"]:
             assert panel["about"]["task"] == "sr_x2"
-            assert f'-{panel["id"]}"' in svg
+            assert f'-{panel["id"]}"' in plot
             for name, kind, norm, *labels in panel["marks"]:
-                assert f'-{name}"' in svg
+                assert f'-{name}"' in plot
                 assert kind in ("line", "lines", "dots", "top")
                 assert norm in ("layer_norm", "i_ln")
                 assert all(label.startswith(("seed 0", "median")) for label in labels)

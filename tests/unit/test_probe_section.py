@@ -78,7 +78,7 @@ def test_what_is_undefined_says_why(tmp_path: Path) -> None:
     )
     assert of(found, "i_ln", "bias/pearson").missing == (f"undefined: {NO_BIAS}",)
     (table,) = (b for b in probes.blocks(with_observed(plan, tmp_path)) if isinstance(b, Table))
-    assert [row[-1].text for row in table.rows] == ["0.5", ""]
+    assert [row[-1].text for row in table.rows] == ["0.500", ""]
     assert table.rows[1][-1].note == f"undefined: {NO_BIAS}"
     assert table.columns[-1].heads == ("bias", "pearson")
 

@@ -164,5 +164,5 @@ def test_the_report_has_the_scores_of_images_as_a_file(plan: Plan, store: Store)
     files = render(build(plan, read_frame(plan, store), datetime(2026, 1, 2, tzinfo=UTC)))
     (row,) = csv.DictReader(io.StringIO(files["images.csv"]))
     assert (row["trial"], row["image"], row["value"]) == (plan.trials[0].id, "caf?.png", "30.0")
-    assert "trials.csv, images.csv, " in files["index.html"]
+    assert '<a href="images.csv">images.csv</a>' in files["index.html"]
     assert all(text.encode() for text in files.values())
