@@ -19,7 +19,6 @@ from orchestrator.plan.axes import (
     CATALOGS,
     COMPARED,
     LARGEST_GRID,
-    NOT_AXES,
     Axis,
     axes_named,
 )
@@ -175,8 +174,9 @@ class Grid:
             if name not in AXES:
                 self._problem((*location, name), unknown_axis(name))
                 self._silent.add(location)
-                meant = None if name in NOT_AXES else closest(name, AXES)
-                if meant is not None and meant in self._axes and meant not in rule:
+                # It takes out points as it was probably meant to: what they lack only follows.
+                meant = closest(name, self._axes) if location[0] == "exclude" else None
+                if meant is not None and meant not in rule:
                     accepted[meant] = AXES[meant].accepted(wanted)
             elif name not in self._axes:
                 self._problem(
