@@ -69,6 +69,11 @@ class Blocks(NamedTuple):
     number: int
 
 
+def together(reasons: Iterable[str | None]) -> str | None:
+    """Independent reasons why knobs do not fit, each once, as one; None if there is none."""
+    return "; ".join(dict.fromkeys(filter(None, reasons))) or None
+
+
 def convolution(
     channels_in: int, channels_out: int, *, taps: int = 9, side: int = 1, bias: bool = True
 ) -> Amount:
@@ -83,8 +88,9 @@ class Shape:
 
     Its functions take all knobs of the backbone's catalogue line, checked one by one. They promise:
 
-    - `misfit` says why no network can have these knobs, and what would fit; None if one can. Knobs
-      without a misfit build a network, with as many parameters as `blocks` and `around` say.
+    - `misfit` says everything that keeps a network from having these knobs, and what would fit;
+      None if one can. Knobs without a misfit build a network, with as many parameters as `blocks`
+      and `around` say.
     - `refusal` says why the network cannot do a task (its name and knobs); None if it can.
     - `sized` puts a width and a depth into the knobs, of which None leaves one as it is. It raises
       BadSize where the knobs cannot have that size. `size` reads both back.

@@ -10,7 +10,7 @@ import typer
 
 from orchestrator.cli import complete
 from orchestrator.cli.options import NAMESPACE, STORE, Context, Namespace, StoreUri
-from orchestrator.cli.stores import local_sweep
+from orchestrator.cli.stores import check_store, local_sweep
 from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def logs(
     """Print what the store keeps of a trial's output, or the output of a sweep on a cluster."""
     from orchestrator.trials.log import log_lines
 
+    check_store(store, says=False)
     unknown = None
     if trial is None:
         found, unknown = _in_store(store, name)

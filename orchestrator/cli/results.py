@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,40 +27,49 @@ from orchestrator.cli.options import (
 from orchestrator.cli.stores import check_store
 from orchestrator.errors import UserError
 
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
+    from orchestrator.report.frame import Frame
+
 verbs = typer.Typer()
+
+
+Files = Annotated[
+    list[Path],
+    typer.Argument(metavar="FILE...", help="A sweep file, or several to compare."),
+]
+Stores = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--store",
+        metavar="URI",
+        help="Where trials are kept: a folder or s3://BUCKET/PREFIX. Default: NORMSWEEP_STORE, "
+        f"or {STORE}. With several files, one for all or one for each.",
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Default: STORE/sweeps/NAME/report, or STORE/compared/NAME/NAME for several.",
+    ),
+]
+Latex = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Write the tables in LaTeX to this folder as well."),
+]
+AllTraces = Annotated[bool, typer.Option("--all-traces", help="Write every point to traces.csv.")]
 
 
 @verbs.command()
 def report(
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="FILE...", help="A sweep file, or several to compare."),
-    ],
-    store: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--store",
-            metavar="URI",
-            help="Where trials are kept: a folder or s3://BUCKET/PREFIX. Default: NORMSWEEP_STORE, "
-            f"or {STORE}. With several files, one for all or one for each.",
-        ),
-    ] = None,
+    files: Files,
+    store: Stores = None,
     tracking: TrackingUri = TRACKING,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Default: STORE/sweeps/NAME/report, or STORE/compared/NAME/NAME for several.",
-        ),
-    ] = None,
-    latex: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write the tables in LaTeX to this folder as well."),
-    ] = None,
+    out: Out = None,
+    latex: Latex = None,
     claims: Claims = None,
-    all_traces: Annotated[
-        bool, typer.Option("--all-traces", help="Write every point to traces.csv.")
-    ] = False,
+    all_traces: AllTraces = False,
     data: Data = None,
 ) -> int:
     """Write the report of a sweep, or of several side by side: HTML, Markdown, LaTeX and CSV."""
@@ -73,7 +82,34 @@ def report(
         load_plan(file, finder(data), weights(where, check=False))
         for file, where in zip(files, stores, strict=True)
     ]
-    own = tuple(dict.fromkeys(claim for plan in plans for claim in own_claims(plan, claims)))
+    own = [claim for plan in plans for claim in own_claims(plan, claims)]
+    own = [claim for i, claim in enumerate(own) if claim not in own[:i]]
+    planned, frame, prefix = _read(plans, stores)
+    from orchestrator.report.page import write_files, write_report
+    from orchestrator.tracking.address import tracking_of
+
+    written = write_report(
+        planned,
+        stores[0],
+        None if prefix else tracking_of(stores[0], tracking),
+        out,
+        frame=frame,
+        own=tuple(own),
+        all_traces=all_traces,
+        prefix=prefix,
+    )
+    if latex is not None:
+        tables = {name: text for name, text in written.files.items() if name.endswith(".tex")}
+        write_files(tables, latex)
+    print(written.page)
+    return 0
+
+
+def _read(plans: Sequence[Plan], stores: Sequence[str]) -> tuple[Plan, Frame, str]:
+    """What the stores hold, of several sweeps as one; and where a store keeps a report on several.
+
+    For one sweep that is "".
+    """
     from orchestrator.store import read_store
     from orchestrator.store.reading import read_trials
 
@@ -84,32 +120,15 @@ def report(
         for one, plan in zip(opened, plans, strict=True)
     ]
     from orchestrator.report.frame import read_frame
-    from orchestrator.report.page import write_files, write_report
-    from orchestrator.tracking.address import tracking_of
 
     frames = [read_frame(*one) for one in zip(plans, opened, readings, strict=True)]
-    planned, frame, prefix = plans[0], frames[0], ""
-    if len(plans) > 1:
-        from orchestrator.report import several
+    if len(plans) == 1:
+        return plans[0], frames[0], ""
+    from orchestrator.report import several
 
-        labels = several.labels_of(plans, stores)
-        planned, frame = several.joined(list(map(several.One, labels, plans, frames)))
-        prefix = several.place_of(labels)
-    written = write_report(
-        planned,
-        stores[0],
-        None if prefix else tracking_of(stores[0], tracking),
-        out,
-        frame=frame,
-        own=own,
-        all_traces=all_traces,
-        prefix=prefix,
-    )
-    if latex is not None:
-        tables = {name: text for name, text in written.files.items() if name.endswith(".tex")}
-        write_files(tables, latex)
-    print(written.page)
-    return 0
+    labels = several.labels_of(plans, stores)
+    joined = several.joined(list(map(several.One, labels, plans, frames)))
+    return *joined, several.place_of(labels)
 
 
 def _stores(files: Sequence[Path], given: Sequence[str] | None) -> list[str]:

@@ -16,21 +16,6 @@ from orchestrator.cli.stores import check_store
 from orchestrator.errors import UserError
 
 verbs = typer.Typer()
-KeptFiles = Annotated[
-    list[Path] | None,
-    typer.Argument(
-        metavar="[FILE...]",
-        help="Sweep files that name the trials to keep. Default: the sweeps run so far.",
-    ),
-]
-Keep = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TRIAL_OR_SWEEP",
-        help="Keep this trial, or sweep; repeatable.",
-        autocompletion=complete.trials,
-    ),
-]
 TRIAL = "A trial's id, the beginning of one, or its name."
 
 
@@ -102,17 +87,34 @@ def retry(
     return 0
 
 
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TRIAL_OR_SWEEP",
+        help="Keep this trial, or sweep; repeatable.",
+        autocompletion=complete.trials,
+    ),
+]
+WithResults = Annotated[
+    bool,
+    typer.Option("--results", help="Unnamed trials also lose results and final weights."),
+]
+
+
 @verbs.command()
 def gc(
-    files: KeptFiles = None,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[FILE...]",
+            help="Sweep files that name the trials to keep. Default: the sweeps run so far.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would go; ask and delete nothing.")
     ] = False,
     keep: Keep = None,
-    results: Annotated[
-        bool,
-        typer.Option("--results", help="Unnamed trials also lose results and final weights."),
-    ] = False,
+    results: WithResults = False,
     caches: Annotated[
         bool, typer.Option("--caches", help="All cached data, not only what is a month old.")
     ] = False,

@@ -19,8 +19,8 @@ def folder_of(store: str) -> Path | None:
     return None if "://" in path else Path(path)
 
 
-def check_store(store: str, *, reads: bool = True) -> None:
-    """Say so if the store is a folder that does not exist.
+def check_store(store: str, *, reads: bool = True, says: bool = True) -> None:
+    """Say so if the store is a folder that does not exist, unless not `says`.
 
     Raises UserError for one that the user has named, if the verb only `reads`: nothing can be in
     it. Before a first run there is none where it is by default.
@@ -35,7 +35,8 @@ def check_store(store: str, *, reads: bool = True) -> None:
         raise UserError(
             f"--store {store}: there is no such store, nor a folder of that name.{hint}"
         )
-    print(f"There is no store {store} yet: nothing has been run with it.", file=sys.stderr)
+    if says:
+        print(f"There is no store {store} yet: nothing has been run with it.", file=sys.stderr)
 
 
 def _is_given() -> bool:

@@ -109,42 +109,52 @@ def plan(
     asked = _asked(power, metric, reads_store=not no_state, is_alone=diff is None)
     planned = load_plan(file, finder(data), weights(store))
     own_claims(planned)
-    if not no_state:
-        check_store(store, reads=False)
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
-    states: dict[str, State] = {}
-    damage: list[str] = []
-    changed: list[Changed] = []
-    if not no_state:
-        from orchestrator.store import read_store
-        from orchestrator.store.trials import damage_in_words, looks_at_plan
-        from orchestrator.trials import why
-
-        looks = looks_at_plan(store, planned)
-        states = {look.trial: look.state for look in looks.values()}
-        damage = damage_in_words(looks.values())
-        changed = why.changed(read_store(store), planned, states)
+    states, damage, changed = ({}, [], []) if no_state else _kept(planned, store)
     here = gpus.of_this_machine()
     answers = None if asked is None else _power(planned, store, here, asked)
     if as_json:
         document = {**show.as_json(planned, states, here), "damage": damage}
         if changed:
-            document["changed"] = why.as_json(changed)
+            from orchestrator.trials.why import as_json as changes_as_json
+
+            document["changed"] = changes_as_json(changed)
         if answers is not None:
             from orchestrator.report.power.show import as_json as power_as_json
 
             document["power"] = power_as_json(answers)
         print(json.dumps(document, indent=2))
     else:
-        reasons = why.as_text(changed) if changed else []
-        print("\n".join([show.as_text(planned, states, here), *reasons, *damage]))
+        print("\n".join([show.as_text(planned, states, here), *_reasons(changed), *damage]))
         if answers is not None:
             from orchestrator.report.power.show import as_text as power_as_text
 
             print(f"\n{power_as_text(answers)}")
     return 0
+
+
+def _kept(planned: Plan, store: str) -> tuple[dict[str, State], list[str], list[Changed]]:
+    """What a store has of a plan: the states of trials, its damage, and what has changed."""
+    from orchestrator.store import read_store
+    from orchestrator.store.trials import damage_in_words, looks_at_plan
+    from orchestrator.trials import why
+
+    check_store(store, reads=False)
+    looks = looks_at_plan(store, planned)
+    states = {look.trial: look.state for look in looks.values()}
+    changed = why.changed(read_store(store), planned, states)
+    return states, damage_in_words(looks.values()), changed
+
+
+def _reasons(changed: list[Changed]) -> list[str]:
+    """Why trials are pending again, in words."""
+    if not changed:
+        return []
+    from orchestrator.trials.why import as_text
+
+    return as_text(changed)
 
 
 def _asked(
@@ -282,12 +292,18 @@ def status(
 ) -> int:
     """Show how far a sweep or trial is, from the store alone; or what a job on a cluster does."""
     if not file.is_file() and file.suffix == "":
+        check_store(store, says=False)
         if context is None and show_known(store, str(file), as_json=as_json):
             return 0
         from orchestrator.cluster.follow import show_job
         from orchestrator.cluster.kube import Kube
 
-        return show_job(Kube(context, namespace), str(file), store)
+        try:
+            kube = Kube(context, namespace)
+        except NormsweepError as error:
+            unknown = f"{file} is no file, and no sweep or trial of the store {store}."
+            raise type(error)(f"{unknown}\n{error}") from error
+        return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show
     from orchestrator.store.trials import damage_in_words, looks_at_plan
 

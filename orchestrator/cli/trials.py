@@ -64,6 +64,21 @@ Precisions = Annotated[
         help="fp32, bf16, fp16, fp16_literal, int8, int4 or all; repeatable. Default: fp32.",
     ),
 ]
+PerChannel = Annotated[
+    bool, typer.Option("--per-channel", help="For int8 and int4: a step for each channel.")
+]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="PX", help="Restore in tiles of PX LQ pixels; the scores record it."
+    ),
+]
+Overlap = Annotated[
+    int, typer.Option(min=0, metavar="PX", help="Context around each tile, in LQ pixels.")
+]
+Save = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Of a trial: write restored images here.")
+]
 Workers = Annotated[
     int | None,
     typer.Option(
@@ -73,35 +88,26 @@ Workers = Annotated[
     ),
 ]
 
+Subject = Annotated[
+    str,
+    typer.Argument(
+        metavar="TRIAL_OR_FILE",
+        help="A trial's id, the beginning of one, or its name; an exported file; or a sweep "
+        "file for all its trials.",
+        autocompletion=complete.trials,
+    ),
+]
+
 
 @verbs.command()
 def evaluate(
-    subject: Annotated[
-        str,
-        typer.Argument(
-            metavar="TRIAL_OR_FILE",
-            help="A trial's id, the beginning of one, or its name; an exported file; or a sweep "
-            "file for all its trials.",
-            autocompletion=complete.trials,
-        ),
-    ],
+    subject: Subject,
     benchmark: Benchmarks = None,
     precision: Precisions = None,
-    per_channel: Annotated[
-        bool, typer.Option("--per-channel", help="For int8 and int4: a step for each channel.")
-    ] = False,
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            min=1, metavar="PX", help="Restore in tiles of PX LQ pixels; the scores record it."
-        ),
-    ] = None,
-    overlap: Annotated[
-        int, typer.Option(min=0, metavar="PX", help="Context around each tile, in LQ pixels.")
-    ] = 16,
-    save: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Of a trial: write restored images here.")
-    ] = None,
+    per_channel: PerChannel = False,
+    tile: Tile = None,
+    overlap: Overlap = 16,
+    save: Save = None,
     workers: Workers = None,
     store: StoreUri = STORE,
     tracking: TrackingUri = TRACKING,

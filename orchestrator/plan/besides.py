@@ -22,11 +22,14 @@ OF_A_TRIAL = frozenset({"seed"})
 
 @dataclass(frozen=True)
 class Seen:
-    """One trial: its labels, the spec that it was or will be trained with, and its parameters."""
+    """One trial: its labels, the spec that it was or will be trained with, and its parameters.
+
+    These are None if they are not known, as those of a norm from outside before it is trained.
+    """
 
     labels: Mapping[str, Any]
     spec: RunSpec
-    parameters: int
+    parameters: int | None
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,18 @@ def _of_training(own: TrainingSpec, other: TrainingSpec) -> Iterator[str]:
 
 def _parameters(pairs: Sequence[tuple[Seen, Seen]]) -> Iterator[str]:
     """`28 fewer parameters (0.1 %)`, or from how many to how many over the sizes."""
-    more = sorted({own.parameters - other.parameters for own, other in pairs})
+    known = [
+        (own.parameters, other.parameters)
+        for own, other in pairs
+        if own.parameters is not None and other.parameters is not None
+    ]
+    if not known:
+        yield "its parameters are counted when it trains"
+        return
+    more = sorted({own - other for own, other in known})
     if more == [0]:
         return
-    shares = [abs(own.parameters - other.parameters) / other.parameters for own, other in pairs]
+    shares = [abs(own - other) / other for own, other in known]
     percent = f"{100 * max(shares):.2g} %"
     if more[0] < 0 < more[-1] or (len(more) > 1 and 0 in more):
         yield f"from {more[0]:+,} to {more[-1]:+,} parameters (at most {percent})"

@@ -24,7 +24,7 @@ from orchestrator.plan.norm_sources import Sources
 from orchestrator.plan.placement import Placed, Placements
 from orchestrator.plan.sets import DataSets, Taken
 from orchestrator.plan.source import Location, Problem
-from trainers.catalog import BACKBONES, TASKS
+from trainers.catalog import BACKBONES, NORMS, TASKS
 from trainers.choice import Choice
 from trainers.spec import (
     DataSpec,
@@ -73,7 +73,13 @@ class Trial:
 
     @property
     def parameters(self) -> int:
+        """Without those of a norm from outside, which training counts."""
         return self.cost.parameters
+
+    @property
+    def has_own_norm(self) -> bool:
+        """Whether the norm is from outside, so that its parameters are not known."""
+        return self.spec.model.norm.name not in NORMS.names
 
     @property
     def memory_bytes(self) -> int:
@@ -152,7 +158,7 @@ class Cells:
         backbone, name = point.backbone, point.labels["backbone"]
         is_named = not self._doubts.cover(point.values["backbone"].location)
         fits = True
-        if point.is_sized and (why := misfit(backbone)):
+        if point.is_known and (why := misfit(backbone)):
             place = "width" if point.values["width"].value is not None else "backbone"
             self._report(point.values[place].location, f"{name}: {why}")
             fits = False

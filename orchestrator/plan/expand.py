@@ -5,7 +5,7 @@ Points that are the same trial are folded into one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ from orchestrator.plan.draft import Draft, read_draft
 from orchestrator.plan.fit import sharing_problems
 from orchestrator.plan.gate import Gate, GatePlan
 from orchestrator.plan.gate_names import Baselines, GateReader, Norms, gate_warnings, resolved
-from orchestrator.plan.grid import Excluded, Grid
+from orchestrator.plan.grid import Excluded, Grid, Point
 from orchestrator.plan.identity import why_missing
 from orchestrator.plan.initial import Initial, InitialFinder, Starts
 from orchestrator.plan.placement import Placements
@@ -150,17 +150,7 @@ class _Expansion:
             starts=self.starts,
             placements=self.placements,
         )
-        trials: dict[str, Trial] = {}
-        folded: list[Folded] = []
-        for point in kept:
-            trial = self.cells.trial(point)
-            if trial is None:
-                continue
-            if trial.id in trials:
-                folded.append(Folded(trial.axes, trial.id))
-            else:
-                trials[trial.id] = trial
-        self.cells.finish()
+        trials, folded = self._trials(kept)
         self.placements.finish()
         # Only where the file itself says how large a GPU is: no machine is known yet.
         for problem in sharing_problems(trials.values()):
@@ -187,6 +177,21 @@ class _Expansion:
             gate,
             self.sets.checksums,
         )
+
+    def _trials(self, points: Iterable[Point]) -> tuple[dict[str, Trial], list[Folded]]:
+        """The trials by id, and the points that are the same trial as an earlier one."""
+        trials: dict[str, Trial] = {}
+        folded: list[Folded] = []
+        for point in points:
+            trial = self.cells.trial(point)
+            if trial is None:
+                continue
+            if trial.id in trials:
+                folded.append(Folded(trial.axes, trial.id))
+            else:
+                trials[trial.id] = trial
+        self.cells.finish()
+        return trials, folded
 
     def _gate(
         self, asked: Gate, trials: Collection[Trial], baselines: Baselines

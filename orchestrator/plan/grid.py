@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,13 +45,14 @@ class Point:
     """One value per axis.
 
     `labels` are what people read; `backbone` has all knobs, at the point's width and depth, unless
-    it cannot have them (`is_sized` is False).
+    it cannot have them (`is_sized` is False). Without `is_known` its knobs are not the file's.
     """
 
     values: Mapping[str, Value]
     labels: Mapping[str, Any]
     backbone: Choice
     is_sized: bool = True
+    is_known: bool = True
 
     def is_sure(self, *axes: str) -> bool:
         return all(self.values[axis].is_sure for axis in axes)
@@ -247,7 +249,7 @@ class Grid:
         ]
 
     def _point(self, values: Mapping[str, Value]) -> Point:
-        backbone, is_sized = self._backbone(values)
+        backbone, is_sized, is_known = self._backbone(values)
         labels = {axis: value.label for axis, value in values.items()}
         # Axes that are left out show the value that the backbone or the task gives them.
         width, depth = _shape(backbone).size(backbone.knobs)
@@ -260,10 +262,10 @@ class Grid:
                 labels[name] = backbone[knob]
         if "patch_size_px" in values and values["patch_size_px"].value is None:
             labels["patch_size_px"] = _patch_size_px(values["task"].value)
-        return Point(values, labels, backbone, is_sized)
+        return Point(values, labels, backbone, is_sized, is_known)
 
-    def _backbone(self, values: Mapping[str, Value]) -> tuple[Choice, bool]:
-        """The backbone at the point's width and depth, and whether it can have them."""
+    def _backbone(self, values: Mapping[str, Value]) -> tuple[Choice, bool, bool]:
+        """The backbone at the point's width and depth; whether it can have them, and is known."""
         choice: Choice = values["backbone"].value
         name, knobs = CATALOGS["backbone"].resolve(choice.name, choice.knobs)
         is_right = all(values[axis].is_sure for axis in ("backbone", "width", "depth"))
@@ -281,8 +283,13 @@ class Grid:
         except BadSize as error:
             if is_right:
                 self._problem(values[error.axis].location, str(error))
-            return whole, False  # planning goes on, to find other problems
-        return Choice(name=name, knobs=dict(sized)), is_right
+            # Planning goes on with what it can have, to find other problems.
+            if error.axis == "depth" and values["width"].value is not None:
+                with suppress(BadSize):
+                    sized = _shape(whole).sized(knobs, values["width"].value, None)
+                    return Choice(name=name, knobs=dict(sized)), False, is_right
+            return whole, False, is_right
+        return Choice(name=name, knobs=dict(sized)), is_right, is_right
 
 
 def _shape(backbone: Choice) -> Shape:

@@ -105,7 +105,7 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
                 trial.id,
                 trial.name,
                 str(workers),
-                f"{trial.parameters:,}",
+                f"{trial.parameters:,}{'+' * trial.has_own_norm}",
                 memory,
                 duration(trial.seconds),
                 state,
@@ -120,6 +120,8 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
         f"about {duration(total)} one after the other.",
     ]
     lines.append("Memory (per worker) and time are estimates (orchestrator/plan/cost.py).")
+    if any(trial.has_own_norm for trial in plan.trials):
+        lines.append("+: and those of the norm, which training counts.")
     if is_open:
         lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
     lines += [*_too_large(plan, gpus), *_sets(plan)]
@@ -161,7 +163,10 @@ def _sets(plan: Plan) -> list[str]:
 
 def _besides(plan: Plan) -> list[str]:
     """What else differs between the norms than the norm in the blocks."""
-    found = besides(Seen(trial.axes, trial.spec, trial.parameters) for trial in plan.trials)
+    found = besides(
+        Seen(trial.axes, trial.spec, None if trial.has_own_norm else trial.parameters)
+        for trial in plan.trials
+    )
     if not found:
         return []
     heading = f"Besides the norm in the blocks, against {found[0].baseline}"

@@ -7,9 +7,10 @@ as well as a text, and a column has heads and an alignment.
 from __future__ import annotations
 
 import html
+import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, ClassVar, Literal
 
@@ -17,6 +18,22 @@ from orchestrator.report.styles import Style
 
 INK = "#1b2c3d"  # stand-in for the page's text colour, in a figure
 FILE_INK = "#22272e"
+FACETS = ("norm", "task", "size")  # what the page can be filtered by
+# Ids that matplotlib gives to every part of a plot, and that nothing refers to.
+UNUSED_ID = re.compile(
+    r' id="(?:figure|line2d|text|patch|[xy]tick|PathCollection|LineCollection)_\d+"'
+)
+HASHED = re.compile(r"\b[mp][0-9a-f]{10}\b")  # matplotlib's names of markers and of clipped areas
+# What the page has its own of, or what changes nothing.
+NEEDLESS = re.compile(r"font-family: [^;]+; ?| transform=\"rotate\(-?0 [^)]*\)\"")
+# Styles of grids, ticks and their numbers, by their classes in page.css.
+CLASSES = {
+    "fill: none; stroke: currentColor; stroke-opacity: 0.13; stroke-width: 0.6; "
+    "stroke-linecap: square": "grid",
+    "fill: currentColor; stroke: currentColor; stroke-width: 0.7": "tick",
+    "font-size: 9px; text-anchor: middle; fill: currentColor": "middle",
+    "font-size: 9px; text-anchor: end; fill: currentColor": "end",
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,9 @@ def text(style: Literal["lead", "method", "list"], *lines: str | Words) -> Text:
 class Cell:
     """One cell: its `text`, small print beside it (`spread`) and below it (`note`), its `value`.
 
-    `is_best`: of the few that may be the best, while others are not.
+    `is_best`: of the few that may be the best, while others are not. `more`: a long text that the
+    page folds away, such as a traceback. `about`: the facets of the cell's row that the cells
+    themselves do not state.
     """
 
     text: str
@@ -58,6 +77,16 @@ class Cell:
     is_code: bool = False
     style: Style | None = None  # of the norm, if the cell names one
     state: str = ""  # of the trial, if the cell states it
+    more: str = ""
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def rank(self) -> str:
+        """The number that the page sorts the cell by, in six digits; "" for a text."""
+        if isinstance(self.value, bool | str) or self.value is None:
+            return ""
+        number = float(self.value)
+        return "" if math.isnan(number) else f"{number:.6g}".replace("inf", "Infinity")
 
     @property
     def is_bad(self) -> bool:
@@ -68,17 +97,22 @@ class Cell:
 class Column:
     """One column. A label's cells name the rows.
 
-    `heads` go from the top down; neighbouring columns share a head if theirs are equal.
+    `heads` go from the top down; neighbouring columns share a head if theirs are equal. `about`:
+    the facets of the whole column, such as its task.
     """
 
     heads: tuple[str, ...]
     align: Literal["left", "right"] = "left"
     is_label: bool = False
+    about: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Span:
-    """One head, with the columns and rows that it spans; `is_first` if it begins a group."""
+    """One head, with the columns and rows that it spans; `is_first` if it begins a group.
+
+    `at` is the number of its first column.
+    """
 
     text: str
     columns: int
@@ -86,11 +120,15 @@ class Span:
     column: Column
     is_first: bool = False
     is_group: bool = False
+    at: int = 0
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells in rows. A `comparison` has heads in levels; `facts` are headless names and values."""
+    """Cells in rows. A `comparison` has heads in levels; `facts` are headless names and values.
+
+    `about`: the facets of the whole table, such as its size.
+    """
 
     kind: ClassVar[str] = "table"
     columns: tuple[Column, ...]
@@ -98,6 +136,29 @@ class Table:
     caption: str = ""
     remark: str = ""
     style: Literal["plain", "comparison", "facts"] = "plain"
+    about: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def narrowest(self) -> int:
+        """About how many characters wide the table is where lines break at every space."""
+        heads = [_longest(column.heads[-1]) for column in self.columns]
+        return sum(
+            3 + max([head, *(_wide(row[i]) for row in self.rows)]) for i, head in enumerate(heads)
+        )
+
+    def about_row(self, row: Sequence[Cell]) -> dict[str, str]:
+        """The norm, task and size of a row, as far as it has them.
+
+        A column that is headed by the name of a facet states it.
+        """
+        stated = {
+            column.heads[-1]: str(cell.value)
+            for column, cell in zip(self.columns, row, strict=True)
+            if column.heads[-1] in FACETS and cell.value is not None
+        }
+        for cell in row:
+            stated |= cell.about
+        return stated
 
     @property
     def levels(self) -> int:
@@ -122,7 +183,7 @@ class Table:
             rows = self.levels - level if is_last else 1
             begins = self.begins(first) and is_last
             spans.append(
-                Span(column.heads[level], 1 + len(others), rows, column, begins, not is_last)
+                Span(column.heads[level], 1 + len(others), rows, column, begins, not is_last, first)
             )
         return spans
 
@@ -133,23 +194,47 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A plot with its caption. `svg` is drawn in the stand-in INK: see `for_page`, `for_file`."""
+    """A plot with its caption. `svg` is drawn in the stand-in INK: see `for_page`, `for_file`.
+
+    `data`: what the page's script needs to know of the plot (orchestrator.report.live), as JSON.
+    """
 
     kind: ClassVar[str] = "figure"
     slug: str
     title: str
     caption: str
     svg: str
+    data: str = ""
 
-    def for_page(self) -> str:
-        """The SVG element alone, in the page's text colour, its ids made unique in the page."""
+    def for_page(self, prefix: str) -> str:
+        """The SVG element alone, in the page's text colour, its ids made unique by a prefix.
+
+        What the page does not need is left out, which halves it.
+        """
         svg = self.svg[self.svg.index("<svg") :].replace(INK, "currentColor")
-        svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{self.slug}-", svg)
+        svg = NEEDLESS.sub("", UNUSED_ID.sub("", svg)).replace("xlink:href", "href")
+        svg = re.sub(r" ?\n\s*", "\n", svg).replace("\nL ", "L")
+        for style, name in CLASSES.items():
+            svg = svg.replace(f'style="{style}"', f'class="{name}"')
+        names = {name: f"{name[0]}{i}" for i, name in enumerate(dict.fromkeys(HASHED.findall(svg)))}
+        svg = HASHED.sub(lambda found: names[found[0]], svg)
+        svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
         return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.title)}" ', 1)
 
     def for_file(self) -> str:
         """The SVG in a fixed dark grey, since a file has no page to take a text colour from."""
         return self.svg.replace(INK, FILE_INK)
+
+
+def _longest(text: str) -> int:
+    """The characters of the longest word."""
+    return max(map(len, text.split(" ")), default=0)
+
+
+def _wide(cell: Cell) -> int:
+    """The characters of a cell's longest word; small print is a fifth smaller."""
+    small = max(_longest(cell.spread), _longest(cell.note)) * 4 // 5
+    return max(_longest(cell.text), small) + (4 if cell.style else 0)
 
 
 @dataclass(frozen=True)

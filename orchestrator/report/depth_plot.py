@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from orchestrator.plan.axes import COMPARED
-from orchestrator.report import drawing
+from orchestrator.report import drawing, live
 from orchestrator.report.blocks import Figure
 from orchestrator.report.frame import Frame, keyed
 from orchestrator.report.observations import Observed, in_order
@@ -45,13 +46,15 @@ def _figure(
     axes_in_order = [axes for line in panels for axes in line]
     values = [v for line in found if line.place for v in line.values.values() if math.isfinite(v)]
     log = bool(values) and min(values) > 0 and max(values) > WIDE * min(values)
+    seeds = dict(zip(frame.trials["trial"], frame.trials["seed"], strict=True))
     for axes in axes_in_order[len(blocks) :]:
         axes.remove()
     for i, (labels, axes) in enumerate(zip(blocks, axes_in_order, strict=False)):
         here = [
             line for line in found if labels.items() <= {**line.labels, "size": line.size}.items()
         ]
-        _draw(axes, here, styles, log=log)
+        _draw(axes, here, styles, seeds, log=log)
+        live.is_about(axes, task=str(labels["task"]), size=labels["size"])
         axes.set_title(f"{frame.named(frame.panels_by, labels)}, {labels['size']}")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         below = i + columns >= len(blocks)
@@ -64,20 +67,24 @@ def _figure(
         + (f"Thin: seeds; thick: their {average}. " if frame.repeats > 1 else "")
         + drawing.sizes_note(frame)
     )
-    return Figure(
-        drawing.slug_of("depth", kind, title),
-        f"{kind} by depth, {title}",
-        caption,
-        drawing.svg(canvas),
-    )
+    slug = drawing.slug_of("depth", kind, title)
+    return drawing.figure(canvas, slug, f"{kind} by depth, {title}", caption, styles)
 
 
-def _draw(axes: Axes, found: Sequence[Observed], styles: dict[str, Style], *, log: bool) -> None:
+def _draw(
+    axes: Axes,
+    found: Sequence[Observed],
+    styles: dict[str, Style],
+    seeds: Mapping[str, Any],
+    *,
+    log: bool,
+) -> None:
     places = sorted({line.place for line in found if line.place and line.values}, key=in_order)
     rows = [
         {
             COMPARED: line.labels[COMPARED],
             "trial": trial,
+            "seed": seeds[trial],
             "step": places.index(line.place),
             "value": value,
         }
@@ -85,7 +92,7 @@ def _draw(axes: Axes, found: Sequence[Observed], styles: dict[str, Style], *, lo
         if line.place in places
         for trial, value in line.values.items()
     ]
-    series = pd.DataFrame(rows, columns=[COMPARED, "trial", "step", "value"])
+    series = pd.DataFrame(rows, columns=[COMPARED, "trial", "seed", "step", "value"])
     if series.empty:
         axes.text(0.5, 0.5, "no data yet", transform=axes.transAxes, ha="center", alpha=0.6)
         return

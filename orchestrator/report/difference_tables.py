@@ -30,7 +30,11 @@ def table(report: Report, comparison: Comparison) -> Table | None:
     if family is None or not any(one.both_scored for one in family.differences.values()):
         return None
     columns = tuple(
-        Column((column.task, column.dataset, METRICS[column.metric].facts["title"]), "right")
+        Column(
+            (column.task, column.dataset, METRICS[column.metric].facts["title"]),
+            "right",
+            about={"task": str(column.task)},
+        )
         for column in comparison.columns
     )
     rows = tuple(
@@ -49,6 +53,7 @@ def table(report: Report, comparison: Comparison) -> Table | None:
         rows,
         caption=f"Differences from {family.baseline}, {report.frame.size_words[comparison.size]}",
         style="comparison",
+        about={"size": comparison.size},
     )
 
 

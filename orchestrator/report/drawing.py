@@ -21,7 +21,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
-from orchestrator.report.blocks import INK
+from orchestrator.report import live
+from orchestrator.report.blocks import INK, Figure
 from orchestrator.report.frame import Frame, keyed, parts
 from orchestrator.report.styles import Style
 
@@ -49,11 +50,13 @@ RC: Any = {
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
     "legend.frameon": False,
+    "path.simplify": False,  # the page reads values off the curves
 }
 PAGE_IN = 11.5
 MOST_PANELS = 24  # of a figure, where that leaves two sizes of each task
 MANY_PANELS = 8  # fitting the layout of more takes seconds
 LINE_PT = 11
+DECIMALS = re.compile(r"(\d\.\d\d)\d+")  # of a point: a hundredth of one cannot be seen
 
 
 def draw_norms(
@@ -68,12 +71,14 @@ def draw_norms(
         curves = curves.sort_values(["trial", "step"])
         trials, _ = pd.factorize(curves["trial"])
         ends = np.flatnonzero(np.diff(trials)) + 1
+        seeds = [f"seed {seed}" for seed in curves["seed"].to_numpy()[[0, *ends]]]
         if len(ends):  # drawn as one line with gaps, since every line takes a millisecond
             thin = (
                 np.insert(curves[name].to_numpy(dtype=float), ends, math.nan)
                 for name in ("step", "value")
             )
-            axes.plot(*thin, color=style.colour, linewidth=0.7, alpha=0.4)
+            (line,) = axes.plot(*thin, color=style.colour, linewidth=0.7, alpha=0.4)
+            live.says(line, "lines", norm, seeds)
         values = np.log(curves["value"]) if log else curves["value"]
         at_steps = values.groupby(curves["step"])
         mean = np.exp(at_steps.mean()) if log else at_steps.mean()
@@ -81,7 +86,7 @@ def draw_norms(
         complete = mean[at_steps.size() == len(ends) + 1]
         drawn = complete if len(complete) else mean
         every = max(1, len(drawn) // 5)
-        axes.plot(
+        (line,) = axes.plot(
             drawn.index,
             drawn,
             color=style.colour,
@@ -91,6 +96,9 @@ def draw_norms(
             markersize=4,
             markevery=every,
         )
+        average = "geometric mean" if log else "mean"
+        named = f"{average} of {len(seeds)} seeds" if len(seeds) > 1 else seeds[0]
+        live.says(line, "line", norm, [named])
 
 
 def mark_divergence(
@@ -102,7 +110,7 @@ def mark_divergence(
         finite = curve[np.isfinite(curve["value"]) & (curve["value"] > 0)].sort_values("step")
         if not finite.empty:
             last = finite.iloc[-1]
-            axes.plot(
+            (cross,) = axes.plot(
                 last["step"],
                 last["value"],
                 "x",
@@ -110,6 +118,7 @@ def mark_divergence(
                 markersize=9,
                 markeredgewidth=2,
             )
+            live.says(cross, "dots", str(last[COMPARED]), [f"seed {last['seed']}, then diverged"])
 
 
 def slug_of(*parts: str) -> str:
@@ -118,18 +127,25 @@ def slug_of(*parts: str) -> str:
 
 
 def write_below(axes: Axes, texts: Sequence[tuple[str, str]]) -> None:
-    """Write lines of text, each in its colour, under a panel and its axis."""
+    """Write lines of text under a panel and its axis, each after a dot in its colour.
+
+    Small text in the colours themselves would have too little contrast.
+    """
     for i, (colour, text) in enumerate(texts):
-        axes.annotate(
-            text,
-            (0, 0),
-            (0, -38 - LINE_PT * i),
-            "axes fraction",
-            "offset points",
-            color=colour,
-            fontsize=8,
-            va="top",
+        parts = (
+            [(INK, text, 0)] if colour == INK else [(colour, "\N{BLACK CIRCLE}", 0), (INK, text, 9)]
         )
+        for of_part, said, right in parts:
+            axes.annotate(
+                said,
+                (0, 0),
+                (right, -38 - LINE_PT * i),
+                "axes fraction",
+                "offset points",
+                color=of_part,
+                fontsize=8,
+                va="top",
+            )
 
 
 def dot(style: Style) -> dict[str, Any]:
@@ -239,8 +255,15 @@ def legend(canvas: Canvas, styles: dict[str, Style], frame: Frame) -> None:
     )
 
 
+def figure(canvas: Canvas, slug: str, title: str, caption: str, styles: dict[str, Style]) -> Figure:
+    """The finished plot as a block."""
+    panels = live.numbered(canvas)
+    drawn = svg(canvas)
+    return Figure(slug, title, caption, drawn, live.described(canvas, panels, styles))
+
+
 def svg(canvas: Canvas) -> str:
     """The canvas as SVG, without a date, so that the same plot gives the same text."""
     text = StringIO()
     canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return text.getvalue()
+    return DECIMALS.sub(r"\1", text.getvalue())

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from orchestrator.plan.axes import COMPARED, SWEEP
 from orchestrator.report.comparable import FP32, HALF_REVISION, MEAN, Final
 from orchestrator.report.contrasts import NO_IMAGES
-from orchestrator.report.frame import Frame
+from orchestrator.report.frame import Frame, in_store
 from orchestrator.report.pairs import End, Index, Paired, Place, index_of, paired_ends, places
 from orchestrator.statistics.interval import Interval, Unknown
 from orchestrator.statistics.paired import other_images, other_seeds
@@ -81,15 +82,27 @@ def _drop(index: Index, kind: Kind, place: Place, plain: Place, norm: str) -> Dr
         "sweep": (str(place.labels.get(SWEEP.name)), str(plain.labels.get(SWEEP.name))),
     }[kind]
     ends = End(place, norm, run), End(plain, norm, against)
-    pair = paired_ends(index, *ends, but=("commit",) if kind == "sweep" else (HALF_REVISION,))
+    if not index.at(plain).get(norm):
+        pair = Paired((), (), (), Unknown(f"not in {against}"), ())
+    else:
+        pair = paired_ends(index, *ends, but=("commit",) if kind == "sweep" else (HALF_REVISION,))
     seeds: Interval | Unknown
     images: Interval | Unknown
     if isinstance(pair.differences, Unknown):
         seeds = images = pair.differences
+    elif kind == "sweep" and _are_the_same(pair):
+        seeds = images = Unknown("the same trials")
     else:
         seeds = other_seeds(pair.differences)
         images = NO_IMAGES if pair.images == (MEAN,) else other_images(pair.differences)
     return Drop(kind, place, norm, against, pair, seeds, images)
+
+
+def _are_the_same(pair: Paired) -> bool:
+    """Whether both sides are the same trials with the same scores."""
+    ids = [in_store(trial) for trial in pair.trials]
+    is_zero = not isinstance(pair.differences, Unknown) and not np.any(pair.differences)
+    return is_zero and ids[: len(pair.seeds)] == ids[len(pair.seeds) :]
 
 
 def as_frame(frame: Frame, found: Sequence[Drop]) -> pd.DataFrame:

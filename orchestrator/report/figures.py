@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as Canvas
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
-from orchestrator.report import depth_plot, drawing, size_plot
+from orchestrator.report import depth_plot, drawing, live, size_plot
 from orchestrator.report.blocks import Figure
 from orchestrator.report.drawing import slug_of
 from orchestrator.report.frame import Frame, keyed, where
@@ -105,9 +105,8 @@ def _trace(
         + _diverged_note(frame)
     )
     canvas = _grid(frame, styles, series, "max mean square", log=True, said=said)
-    return [
-        Figure(slug_of("trace", title), f"Feature traces, {title}", caption, drawing.svg(canvas))
-    ]
+    slug, name = slug_of("trace", title), f"Feature traces, {title}"
+    return [drawing.figure(canvas, slug, name, caption, styles)]
 
 
 def _in_short(line: NormGrowth) -> str:
@@ -127,9 +126,8 @@ def _entropy(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
         + _seeds_note(frame, "mean")
     )
     canvas = _grid(frame, styles, series, "channel entropy, H / ln C", log=False)
-    return [
-        Figure(slug_of("entropy", title), f"Channel entropy, {title}", caption, drawing.svg(canvas))
-    ]
+    slug, name = slug_of("entropy", title), f"Channel entropy, {title}"
+    return [drawing.figure(canvas, slug, name, caption, styles)]
 
 
 def _quality(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
@@ -138,9 +136,8 @@ def _quality(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
     if not loss.empty:
         caption = "L1 training loss, log scale. " + _seeds_note(frame, "geometric mean")
         canvas = _grid(frame, styles, loss, "training loss (L1)", log=True, markers=False)
-        figures.append(
-            Figure(slug_of("loss", title), f"Training loss, {title}", caption, drawing.svg(canvas))
-        )
+        slug, name = slug_of("loss", title), f"Training loss, {title}"
+        figures.append(drawing.figure(canvas, slug, name, caption, styles))
     for dataset in frame.evaluation_sets():
         psnr = frame.metric(f"val/{dataset}/psnr")
         if psnr.groupby("trial")["step"].nunique().max() > 1:
@@ -148,14 +145,8 @@ def _quality(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]
                 frame, "mean"
             )
             canvas = _grid(frame, styles, psnr, "PSNR (dB)", log=False)
-            figures.append(
-                Figure(
-                    slug_of("psnr", dataset, title),
-                    f"PSNR on {dataset}, {title}",
-                    caption,
-                    drawing.svg(canvas),
-                )
-            )
+            slug, name = slug_of("psnr", dataset, title), f"PSNR on {dataset}, {title}"
+            figures.append(drawing.figure(canvas, slug, name, caption, styles))
     return figures
 
 
@@ -166,7 +157,11 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
         return []
     groups = sorted({int(name.removeprefix(TRACE)) for name in traces["metric"].unique()})
     every = [labels for labels, _ in keyed(traces, *frame.panels_by, "size")]
-    rows = every if len(every) * len(groups) <= drawing.MOST_PANELS else _ends(every)
+    rows, left_out = every, ""
+    if len(every) * len(groups) > drawing.MOST_PANELS:
+        rows, left_out = _ends(every), "the first and the last are"
+        if len(rows) * len(groups) > drawing.MOST_PANELS:
+            rows, left_out = _ends(every, first=False), "the last is"
     canvas, panels = drawing.panels(len(rows), len(groups), widest=3.4, share="all")
     for labels, line in zip(rows, panels, strict=True):
         for group, axes in zip(groups, line, strict=True):
@@ -174,6 +169,7 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
             drawing.draw_norms(axes, chosen, styles, log=True, markers=False)
             said = f"{frame.named(frame.panels_by, labels)}, {labels['size']}: group {group}"
             axes.set_title(said, fontsize=8.5)
+            live.is_about(axes, task=str(labels["task"]), size=labels["size"])
             drawing.step_axis(
                 axes,
                 "mean square" if axes is line[0] else "",
@@ -183,23 +179,21 @@ def _groups(frame: Frame, styles: dict[str, Style], title: str) -> list[Figure]:
     drawing.legend(canvas, styles, frame)
     caption = "The same traces for each group, from the first to the last, all on one scale."
     if len(rows) < len(every):
-        caption += " Of the sizes of a task, the first and the last are drawn."
-    return [
-        Figure(
-            slug_of("groups", title),
-            f"Feature traces by group, {title}",
-            caption,
-            drawing.svg(canvas),
-        )
-    ]
+        caption += f" Of the sizes of a task, {left_out} drawn."
+    slug, name = slug_of("groups", title), f"Feature traces by group, {title}"
+    return [drawing.figure(canvas, slug, name, caption, styles)]
 
 
-def _ends(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The first and the last size of each task and recipe."""
+def _ends(rows: Sequence[dict[str, Any]], *, first: bool = True) -> list[dict[str, Any]]:
+    """The first and the last size of each task and recipe, or the last alone."""
     sizes: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
         sizes.setdefault(tuple(row[name] for name in row if name != "size"), []).append(row)
-    return [row for of_one in sizes.values() for row in (of_one[0], *of_one[1:][-1:])]
+    return [
+        row
+        for of_one in sizes.values()
+        for row in (*(of_one[:1] if first and len(of_one) > 1 else ()), of_one[-1])
+    ]
 
 
 def _grid(
@@ -235,6 +229,7 @@ def _grid(
             if log:
                 drawing.mark_divergence(axes, frame, chosen, styles)
             axes.set_title(f"{name}, {size}")
+            live.is_about(axes, task=str(labels["task"]), size=size)
             if said is not None:
                 drawing.write_below(axes, said({**labels, "size": size}))
             if chosen.empty:

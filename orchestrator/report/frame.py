@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -127,14 +128,10 @@ class Frame:
         """The points of the metrics that are wanted: a part, if they are millions."""
         metric, names = numbered(self.points["metric"])
         among = np.array([wanted(name) for name in names], dtype=bool)
-        if among.tobytes() not in self._taken:
-            self._taken[among.tobytes()] = self.points.take(np.flatnonzero(among[metric]))
-        return self._taken[among.tobytes()]
-
-    @cached_property
-    def _taken(self) -> dict[bytes, pd.DataFrame]:
-        """The points of some metrics, by which ones: taking goes through all points."""
-        return {}
+        taken = _taken.setdefault(self, {})
+        if among.tobytes() not in taken:
+            taken[among.tobytes()] = self.points.take(np.flatnonzero(among[metric]))
+        return taken[among.tobytes()]
 
     def evaluation_sets(self) -> list[str]:
         """The evaluation sets of all trials, in file order."""
@@ -154,6 +151,11 @@ class Frame:
         """The number of trials in each state, ended ones first."""
         counts = self.trials["state"].value_counts()
         return {state.value: int(counts[state]) for state in State if state in counts}
+
+
+# The points of some metrics, by which ones: taking goes through all points. Not kept in the frame,
+# which a thread may be pickling.
+_taken: WeakKeyDictionary[Frame, dict[bytes, pd.DataFrame]] = WeakKeyDictionary()
 
 
 def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:
@@ -177,6 +179,11 @@ def keyed(frame: pd.DataFrame, *keys: str) -> list[tuple[dict[str, Any], pd.Data
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def in_store(trial: str) -> str:
+    """A trial's id in its store, which has no mark (orchestrator.report.several)."""
+    return trial.partition(" of ")[0]
 
 
 def size_label(axes: Sequence[Axis], labels: Mapping[str, Any]) -> str:

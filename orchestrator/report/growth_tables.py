@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend
-from orchestrator.report.words import number
+from orchestrator.report.words import alike, number
 from orchestrator.statistics.growth import Growth
 from orchestrator.statistics.interval import Interval, Unknown
 
@@ -26,15 +26,20 @@ class Span(NamedTuple):
     high: float | None = None
 
     @property
-    def text(self) -> str:
-        return number(self.value)
-
-    @property
     def limits(self) -> str:
         """`[1.2, 3.4]`; "" without an interval."""
+        return self.within(number)
+
+    def within(self, shown: Callable[[float | None], str]) -> str:
+        """The limits in the form of a column's numbers (orchestrator.report.words.alike)."""
         if self.low is None or self.high is None:
             return ""
-        return f"[{number(self.low)}, {number(self.high)}]"
+        return f"[{shown(self.low)}, {shown(self.high)}]"
+
+
+def in_column(spans: Iterable[Span]) -> Callable[[float | None], str]:
+    """How the numbers of a column and their limits are written."""
+    return alike(value for span in spans for value in span)
 
 
 def factor(found: Growth) -> Span:
@@ -58,8 +63,9 @@ def slope(found: Growth) -> Span:
     return _span(found.slope, [seed.slope for seed in found.seeds])
 
 
-def times(value: float | None) -> str:
-    return f"\N{MULTIPLICATION SIGN} {number(value)}"
+def times(value: float | None, shown: Callable[[float | None], str] = number) -> str:
+    """`× 1.20`; a dash alone where the factor is not known."""
+    return shown(value) if value is None else f"\N{MULTIPLICATION SIGN} {shown(value)}"
 
 
 def because(found: Growth) -> str:

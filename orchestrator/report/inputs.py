@@ -97,7 +97,7 @@ def trial_to_evaluate(frame: Frame, task: str) -> str:
     """The id of a completed trial of the task; "" if there is none."""
     trials = frame.trials
     done = trials.loc[(trials["task"] == task) & (trials["state"] == State.DONE), "trial"]
-    return str(done.iloc[0]) if len(done) else ""
+    return str(done.iloc[0]).partition(" of ")[0] if len(done) else ""
 
 
 def as_frame(inputs: Mapping[tuple[str, str], Sequence[SetInputs]]) -> pd.DataFrame:

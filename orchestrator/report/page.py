@@ -16,6 +16,7 @@ Every file is written aside and renamed, index.html last. Other files in the fol
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,7 @@ from orchestrator.report import (
 )
 from orchestrator.report.as_csv import as_csv
 from orchestrator.report.blocks import Section, figures_in
+from orchestrator.report.chips import Chips
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.show import as_frame as claims_as_frame
 from orchestrator.report.columns import numbered
@@ -223,6 +225,9 @@ def template(name: str, *folders: Path) -> jinja2.Template:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["in_cell"] = _in_cell
+    chips, numbers = Chips(), itertools.count()
+    environment.filters["chip"] = chips.sign
+    environment.globals |= {"chips": chips.drawn, "prefix": lambda: f"f{next(numbers)}"}
     return environment.get_template(name)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from orchestrator.plan.axes import COMPARED
-from orchestrator.report import drawing
+from orchestrator.report import drawing, live
 from orchestrator.report.blocks import INK, Figure
 from orchestrator.report.frame import Frame, keyed, where
 from orchestrator.report.growth_tables import power_of_10
@@ -40,10 +41,11 @@ def drawn(
     for (labels, block), line in zip(blocks, panels, strict=True):
         for measure, axes in zip(shown, line, strict=True):
             for norm, style in styles.items():
-                _draw_sizes(axes, where(block, {COMPARED: norm}), measure, style)
+                _draw_sizes(axes, where(block, {COMPARED: norm}), measure, norm, style)
             if not (np.isfinite(block["value"]) & (block["value"] > 0)).any():
                 axes.set_ylim(1, 10)  # crosses alone: a log axis cannot span nothing
             axes.set_title(frame.named(frame.panels_by, labels))
+            live.is_about(axes, task=str(labels["task"]))
             axes.set_xscale("log")
             _size_ticks(axes, sorted(block[measure].unique()), measure)
             # A logarithmic axis needs a value: where every trial diverged, there is none.
@@ -65,26 +67,25 @@ def drawn(
             else ""
         )
     )
-    return Figure(
-        drawing.slug_of("size", title),
-        f"Divergence against size, {title}",
-        caption,
-        drawing.svg(canvas),
-    )
+    slug, name = drawing.slug_of("size", title), f"Divergence against size, {title}"
+    return drawing.figure(canvas, slug, name, caption, styles)
 
 
-def _draw_sizes(axes: Axes, trials: pd.DataFrame, measure: str, style: Style) -> None:
+def _draw_sizes(axes: Axes, trials: pd.DataFrame, measure: str, norm: str, style: Style) -> None:
     """Draw one norm: a line through its medians, a point per trial, a cross if it diverged."""
     networks = trials.groupby([measure, "size"], as_index=False)["log10"].median()
     path = networks.groupby(measure)["log10"].median()
     path = path[np.isfinite(path)]
-    axes.plot(
+    (line,) = axes.plot(
         path.index, path.map(power_of_10), color=style.colour, linestyle=style.dash, linewidth=1.4
     )
+    live.says(line, "line", norm, ["median of the seeds"])
     finite = np.isfinite(trials["value"]) & (trials["value"] > 0)
-    axes.scatter(trials.loc[finite, measure], trials.loc[finite, "value"], **drawing.dot(style))
+    known = trials[finite]
+    dots = axes.scatter(known[measure], known["value"], **drawing.dot(style))
+    live.says(dots, "dots", norm, [f"seed {seed}, {size}" for seed, size in _seeds(known)])
     gone = trials.loc[~finite, measure]
-    axes.plot(
+    (crosses,) = axes.plot(
         gone,
         [0.97] * len(gone),
         "x",
@@ -93,6 +94,12 @@ def _draw_sizes(axes: Axes, trials: pd.DataFrame, measure: str, style: Style) ->
         markersize=8,
         markeredgewidth=2,
     )
+    said = [f"seed {seed}, {size}: diverged" for seed, size in _seeds(trials[~finite])]
+    live.says(crosses, "top", norm, said)
+
+
+def _seeds(trials: pd.DataFrame) -> Iterator[tuple[Any, str]]:
+    return zip(trials["seed"], trials["size"], strict=True)
 
 
 def _said(found: Sequence[NormTrend], styles: dict[str, Style]) -> list[tuple[str, str]]:

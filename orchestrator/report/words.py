@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+LONGEST_REASON = 160
+GOOD_DIGITS, MOST_DIGITS = 5, 7  # of the largest number in a column with equal decimals
 
 
 def number(value: float | None) -> str:
@@ -13,6 +16,35 @@ def number(value: float | None) -> str:
     if math.isinf(value):
         return "\N{INFINITY}" if value > 0 else "-\N{INFINITY}"
     return f"{value:,.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def alike(values: Iterable[float | None]) -> Callable[[float | None], str]:
+    """How the numbers of one column are written: all with the same decimals.
+
+    All have at least three significant digits, or the smallest two where three would make the
+    largest longer than five digits. Where two would make it longer than seven, each number has
+    decimals of its own (`number`).
+    """
+    sizes = [abs(v) for v in values if v is not None and math.isfinite(v) and v]
+    if not sizes:
+        return number
+    tens = [math.floor(math.log10(size)) for size in (min(sizes), max(sizes))]
+    whole = max(tens[1], 0) + 1
+    decimals = max(0, (2 if whole + 2 - tens[0] <= GOOD_DIGITS else 1) - tens[0], 2 - tens[1])
+    if whole + decimals > MOST_DIGITS:
+        return number
+    return lambda value: (
+        number(value) if value is None or not math.isfinite(value) else f"{value:,.{decimals}f}"
+    )
+
+
+def brief(reason: str) -> str:
+    """A reason in one line: of a traceback its last line, which has the error."""
+    lines = [line.strip() for line in reason.splitlines() if line.strip()]
+    if not lines:
+        return ""
+    said = lines[-1] if "Traceback" in reason else lines[0]
+    return said if len(said) <= LONGEST_REASON else f"{said[: LONGEST_REASON - 1]}…"
 
 
 def count(value: float) -> str:

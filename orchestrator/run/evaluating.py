@@ -268,7 +268,7 @@ def _finish(
     words += f", {failed} failed" * bool(failed)
     if wanted.without_weights:
         words += f"; {len(wanted.without_weights)} of {len(plan.trials)} trials are left out"
-    text = f"{plan.sweep}: {words}.\nReport: {written.page}\nRuns:   {where_runs_are(run)}"
+    text = f"{plan.sweep}: {words}.\nReport: {written.page}\nRuns:   {where_runs_are(run, mirror)}"
     is_whole = not failed and not wanted.without_weights
     return Ended(0 if is_whole else TrialsFailed.exit_code, tuple(telling.warnings), text, counts)
 

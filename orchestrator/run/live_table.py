@@ -57,6 +57,7 @@ class Row:
     psnr: float | None = None
     phase: str = ""  # what an attempt does before it trains
     said: float = field(default=0.0)  # when a line about it was last printed
+    said_step: int = -1  # and at which step
 
     @property
     def doing(self) -> str:

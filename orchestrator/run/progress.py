@@ -151,8 +151,9 @@ class Progress:
             if self._printed.get(trial_id) != (fields := as_plain(fields)):
                 self._printed[trial_id] = fields
                 self.line(fields)
-        elif self._live is None and (turned or time.monotonic() - row.said > LINE_EVERY_S):
-            row.said = time.monotonic()
+        is_due = row.step != row.said_step and time.monotonic() - row.said > LINE_EVERY_S
+        if not self._json and self._live is None and (turned or is_due):
+            row.said, row.said_step = time.monotonic(), row.step
             self.say(f"{self._clock()}  {row.name}: {self._in_words(row)}   {self._overall()}")
 
     def moved(self) -> frozenset[str]:

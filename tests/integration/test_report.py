@@ -38,6 +38,7 @@ data: {evaluate: [embedded-test]}
 training: {steps: 40, batch_size: 4, patch_size_px: 16}
 """
 RECORDED = Path(__file__).with_name("page.txt")
+UNSAID = {"svg", "style", "script"}
 VOID = {"meta", "link", "br", "img", "input", "hr", "line", "rect", "circle", "path", "use"}
 
 
@@ -50,6 +51,7 @@ class Page(HTMLParser):
         self.ids: list[str] = []
         self.anchors: list[str] = []
         self.fetched: list[str] = []
+        self.linked: list[str] = []
         self.tags: list[str] = []
         self.feed(text)
         self.close()
@@ -60,9 +62,10 @@ class Page(HTMLParser):
         self.ids += [values["id"]] if values.get("id") else []
         href = values.get("href") or values.get("xlink:href") or ""
         self.anchors += [href[1:]] if href.startswith("#") else []
+        self.linked += [href] if tag == "a" and not href.startswith("#") else []
         self.fetched += [
             value
-            for value in (href, values.get("src") or "")
+            for value in ("" if tag == "a" else href, values.get("src") or "")
             if value and not value.startswith("#")
         ]
         if tag not in VOID:
@@ -152,7 +155,7 @@ class Said(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.is_left_out = self.is_left_out or tag in ("svg", "style")
+        self.is_left_out = self.is_left_out or tag in UNSAID
         if tag in (
             "section",
             "h2",
@@ -176,7 +179,7 @@ class Said(HTMLParser):
             self.lines.append(f"{tag}{placed}:")
 
     def handle_endtag(self, tag: str) -> None:
-        self.is_left_out = self.is_left_out and tag not in ("svg", "style")
+        self.is_left_out = self.is_left_out and tag not in UNSAID
 
     def handle_data(self, data: str) -> None:
         if not self.is_left_out and data.strip():
@@ -198,7 +201,13 @@ def test_the_page_fetches_nothing(complete: Path) -> None:
     assert Page(text).fetched == []
     assert "@import" not in text
     assert not re.search(r"url\((?!#)", text)
-    assert "<script" not in text
+    assert not re.search(r"fetch\(|XMLHttpRequest|import\(", text)
+
+
+def test_links_beside_the_page_lead_to_files(complete: Path) -> None:
+    linked = Page(complete.read_text()).linked
+    assert {"report.md", "traces.csv", "tables.tex"} <= set(linked)
+    assert all((complete.parent / name).exists() for name in linked)
 
 
 def test_tags_are_balanced_and_ids_unique_and_found(complete: Path) -> None:

@@ -160,6 +160,23 @@ def test_what_only_follows_from_a_problem_is_not_reported(
     assert len(found) == 1 and said in found[0], "\n".join(found)
 
 
+def test_everything_about_one_network_is_reported_at_once(tmp_path: Path) -> None:
+    wrong = {
+        "{name: hat-tiny, squeeze_factor: 40, window_size: 6, mlp_ratio: 0.01}": (
+            ("heads do not divide", "squeeze_factor 40", "overlap_ratio", "mlp_ratio 0.01"),
+            "[25]",
+        ),
+        "{name: swinir-tiny, depths: [2, 3], img_size: 4}": (
+            ("heads do not divide", "groups differ in depths", "img_size 4 is smaller"),
+            "[25]\n  depth: [2]",
+        ),
+    }
+    for backbone, (said, width) in wrong.items():
+        text = BASE.replace("swinir-tiny", backbone) + f"  width: {width}\n"
+        found = "\n".join(problems_of(tmp_path, text))
+        assert [one for one in said if one not in found] == [], found
+
+
 def test_a_grid_that_is_too_large_hides_nothing(tmp_path: Path) -> None:
     many = ", ".join(map(str, range(1, 100)))
     assert LARGEST_GRID < 99**2

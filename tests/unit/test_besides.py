@@ -53,6 +53,19 @@ def test_parameters_are_those_of_the_networks_that_are_built(tmp_path: Path) -> 
     )
 
 
+def test_the_parameters_of_a_norm_from_outside_are_not_made_up(tmp_path: Path) -> None:
+    """Planning cannot count them, and 0 would be a wrong number."""
+    (tmp_path / "mine.py").write_text(
+        "from trainers.norms.layer_norm import LayerNorm\n\n\nclass Mine(LayerNorm):\n    pass\n"
+    )
+    plan = plan_of(tmp_path, comparing(norm="layer_norm, 'mine:Mine'"))
+    said = as_text(plan, {}, Gpus(0, "there is none", None))
+    assert "mine:Mine: its parameters are counted when it trains" in said
+    assert "fewer parameters" not in said
+    assert said.count(f"{plan.trials[1].parameters:,}+ ") == 1
+    assert "+: and those of the norm, which training counts." in said
+
+
 def test_sizes_give_a_range_of_parameters(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, comparing(norm="layer_norm, rms_norm", width="12, 24"))
     counts = {(t.axes["norm"], t.axes["width"]): t.parameters for t in plan.trials}

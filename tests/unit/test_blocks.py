@@ -118,12 +118,12 @@ def test_a_section_is_a_function_and_a_line(
     assert '<caption>Sizes &amp; all <span class="quiet">in m</span></caption>' in page
     assert '<th scope="row">a|b&lt;c</th>' in page
     said = '<span class="sr"> may be the best</span>'
-    best = f'<td class="number best"><span class="value">2.50</span>{said}'
+    best = f'<td class="number best" data-rank="2.5"><span class="value">2.50</span>{said}'
     assert f'{best} <span class="spread">± 0.10</span><span class="note">n = 2</span></td>' in page
     assert '<p class="method">See <code>x.py</code>.</p>' in page
     assert (
         '<svg role="img" aria-label="Mine" viewBox="0 0 1 1">'
-        '<g id="mine-1-a"><text fill="currentColor">' in page
+        '<g id="f0-a"><text fill="currentColor">' in page
     )
     assert "<ul><li>one</li><li>two</li></ul>" in page
     assert "| what | how much |\n|---|---:|\n| a\\|b&lt;c | **2.50** ± 0.10 (n = 2) |\n" in markdown

@@ -223,3 +223,17 @@ def test_the_verb_prints_json_and_takes_a_file_of_ones_own(
     assert found["code"] == 0
     assert "FAILS  i-LN scores 1 dB more." in found["said"]
     assert load_plan(plan.path).claims is not None
+
+
+def test_the_report_of_several_sweeps_has_each_own_claim_once(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(MINE)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(SWEEP)
+    open_store(str(tmp_path / "none"))  # where `plan_in_process` looks
+    flags = ("--out", str(tmp_path / "page"))
+    for others in ((), (str(tmp_path / "b.yaml"),)):
+        done = plan_in_process(tmp_path / "a.yaml", "report", *others, *flags)
+        assert done["code"] == 0, done["said"]
+        rows = list(csv.DictReader((tmp_path / "page" / "claims.csv").open()))
+        parts = [row["part"] for row in rows if row["claim"] == "much_better"]
+        assert len(parts) == len(set(parts)) > 0

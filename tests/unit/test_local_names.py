@@ -65,6 +65,15 @@ def test_a_store_that_was_named_and_does_not_exist_is_no_empty_store(
     assert not Path("result").exists()
 
 
+@pytest.mark.parametrize("verb", ["status", "logs"])
+def test_a_name_is_not_looked_for_in_a_store_that_does_not_exist(
+    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
+    code, _, err = command(capsys, monkeypatch, verb, "mine", "--store=gone")
+    assert (code, "--store gone: there is no such store" in err) == (2, True)
+
+
 def test_the_variable_names_a_store_as_the_flag_does(
     plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -190,7 +190,7 @@ def test_an_installed_wheel_has_the_tables_and_the_templates(
         for path in command.find_data_files(package, command.get_package_dir(package))
     }
     report = ROOT / "orchestrator/report"
-    needed = [*report.rglob("*.csv"), *report.rglob("*.j2"), *report.rglob("*.css")]
+    needed = [path for kind in ("csv", "j2", "css", "js") for path in report.rglob(f"*.{kind}")]
     assert len(needed) > 5
     assert {path.relative_to(ROOT).as_posix() for path in needed} <= copied
 

@@ -133,6 +133,29 @@ def test_a_dumb_terminal_gets_a_plain_line_per_change(
     ]
 
 
+def test_nothing_new_is_no_line(
+    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("orchestrator.run.progress.time.monotonic", lambda: clock[0])
+    first, _ = plan.trials
+    with Progress(plan, {}, quiet=False, json_lines=False) as progress:
+        for seconds, step in ((1.0, 0), (20.0, 0), (40.0, 5), (60.0, 5), (61.0, 6)):
+            clock[0] = seconds
+            progress.changed(first.id, State.RUNNING, {"step": step})
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert all(f"step {step}/100" in line for step, line in zip((0, 5, 6), lines, strict=True))
+
+
+def test_an_interrupted_trial_is_interrupted_until_it_runs(plan: Plan) -> None:
+    first, second = plan.trials
+    states = {first.id: State.INTERRUPTED, second.id: State.DAMAGED}
+    progress = Progress(plan, states, quiet=True, json_lines=False, reached={first.id: 5})
+    assert [row.state for row in progress._rows.values()] == [State.INTERRUPTED, State.DAMAGED]
+    assert "[1/2 ended" in progress._overall()
+
+
 def test_a_line_shows_labels_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -115,7 +115,12 @@ def test_a_trial_that_both_share_is_there_for_each_and_a_missing_axis_is_filled_
     rates = frame.trials.groupby("sweep")["lr"].unique()
     assert list(rates["one"]) == [2e-4]
     assert sorted(rates["both"]) == [1e-4, 2e-4]
-    assert between(frame)["i_ln"].estimate == 0.0  # the same trials
+    found = [one for one in drops(frame) if (one.kind, one.place.metric) == ("sweep", "psnr")]
+    said = {(one.place.labels["lr"], one.estimate, str(one.other_seeds)) for one in found}
+    assert said == {
+        (2e-4, 0.0, "Unknown(reason='the same trials')"),
+        (1e-4, None, "Unknown(reason='not in one')"),
+    }
     assert len(frame.images) == len(one.frame.images) + len(both.frame.images)
     assert not frame.images["lr"].isna().any()
 

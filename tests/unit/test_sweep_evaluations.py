@@ -244,7 +244,7 @@ def test_what_fails_for_one_trial_ends_no_other_and_a_store_that_cannot_be_writt
         patch.setattr(evaluating, "write_evaluation", full)
         assert evaluate_one(task) == Outcome(None, "no space left on device", is_fatal=True)
     (key,) = (key for key in store.list(f"trials/{one.trial.id}") if key.endswith("ema.pt"))
-    store.put(key, b"damaged")
+    store.put(key, store.get(key)[:-1] + b"?")
     evaluating._subject.cache_clear()
     damaged = evaluate_one(task)
     assert (damaged.result, damaged.is_fatal) == (None, False)

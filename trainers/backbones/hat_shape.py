@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from trainers.backbones import network_shape
-from trainers.shape import Amount, Blocks, CountNorm, Knobs, convolution
+from trainers.shape import Amount, Blocks, CountNorm, Knobs, convolution, together
 
 
 def misfit(knobs: Knobs) -> str | None:
-    if why := network_shape.misfit(knobs):
-        return why
+    return together((network_shape.misfit(knobs), *_misfits(knobs)))
+
+
+def _misfits(knobs: Knobs) -> Iterator[str]:
     width, window = knobs["embed_dim"], knobs["window_size"]
     for knob in ("compress_ratio", "squeeze_factor"):
         if knobs[knob] > width:
-            return f"{knob} {knobs[knob]} leaves no channel of embed_dim {width}"
+            yield f"{knob} {knobs[knob]} leaves no channel of embed_dim {width}"
     overlap = int(window * knobs["overlap_ratio"])
     if overlap % 2:
-        return (
+        yield (
             f"overlap_ratio {knobs['overlap_ratio']:g} makes a window of {window} larger by "
             f"{overlap} pixels, which must be an even number: half of them go on either side"
         )
-    return None
 
 
 def blocks(knobs: Knobs, count_norm: CountNorm) -> Iterator[Blocks]:

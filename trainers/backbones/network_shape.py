@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 
-from trainers.shape import Amount, BadSize, CountNorm, Knobs, Shape, Size, convolution
+from trainers.shape import Amount, BadSize, CountNorm, Knobs, Shape, Size, convolution, together
 
 NUM_FEATURES = 64  # channels of the `pixelshuffle` head in all published configurations
 KEPT_SCORES = 2  # score maps that attention keeps for its backward pass
@@ -59,22 +59,24 @@ def multiple_px(knobs: Knobs) -> int:
 
 def misfit(knobs: Knobs) -> str | None:
     """Check heads, MLP and windows, which are alike in the three backbones."""
+    return together(_misfits(knobs))
+
+
+def _misfits(knobs: Knobs) -> Iterator[str | None]:
     width, depths, heads = knobs["embed_dim"], knobs["depths"], knobs["num_heads"]
     if len(depths) != len(heads):
-        return f"depths names {len(depths)} groups, num_heads {len(heads)}"
+        yield f"depths names {len(depths)} groups, num_heads {len(heads)}"
     for count in dict.fromkeys(heads):
-        if why := undivided(width, count):
-            return why
+        yield undivided(width, count)
     ratio = knobs["mlp_ratio"]
     if int(width * ratio) < 1:
-        return f"mlp_ratio {ratio:g} leaves an MLP of embed_dim {width} without channels"
+        yield f"mlp_ratio {ratio:g} leaves an MLP of embed_dim {width} without channels"
     window = knobs["window_size"]
     if 0 < knobs["img_size"] < window:  # the published constructors would shrink the window to it
-        return (
+        yield (
             f"img_size {knobs['img_size']} is smaller than a window of {window}; "
             f"0 (decide by each input) or at least {window} would fit"
         )
-    return None
 
 
 def undivided(width: int, heads: int) -> str | None:

@@ -8,7 +8,17 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from trainers.catalog import DEEPEST
-from trainers.shape import Amount, BadSize, Blocks, CountNorm, Knobs, Shape, Size, convolution
+from trainers.shape import (
+    Amount,
+    BadSize,
+    Blocks,
+    CountNorm,
+    Knobs,
+    Shape,
+    Size,
+    convolution,
+    together,
+)
 
 NUM_LEVELS = 4
 MULTIPLE_PX: int = 2 ** (NUM_LEVELS - 1)
@@ -43,21 +53,24 @@ def hidden_channels(channels: int, mlp_ratio: float) -> int:
 
 
 def misfit(knobs: Knobs) -> str | None:
+    return together(_misfits(knobs))
+
+
+def _misfits(knobs: Knobs) -> Iterator[str]:
     for knob in ("depths", "num_heads"):
         if len(knobs[knob]) != NUM_LEVELS:
-            return f"{knob} names {len(knobs[knob])} levels; there are {NUM_LEVELS}"
+            yield f"{knob} names {len(knobs[knob])} levels; there are {NUM_LEVELS}"
     width, heads = knobs["embed_dim"], knobs["num_heads"]
     # Channels double at each level down, and halve before the pixels of one are spread over them.
     step = math.lcm(2, *(count // math.gcd(count, 2**i) for i, count in enumerate(heads)))
-    if width % step:
+    if width % step and len(heads) == NUM_LEVELS:
         below, above = width - width % step, width - width % step + step
         fits = f"{below} or {above}" if below else str(above)
         why = f"which halving the channels and num_heads {list(heads)} need"
-        return f"embed_dim {width} is not a multiple of {step}, {why}; {fits} would fit"
+        yield f"embed_dim {width} is not a multiple of {step}, {why}; {fits} would fit"
     ratio = knobs["mlp_ratio"]
     if hidden_channels(width, ratio) < 1:
-        return f"mlp_ratio {ratio:g} leaves an MLP of embed_dim {width} without channels"
-    return None
+        yield f"mlp_ratio {ratio:g} leaves an MLP of embed_dim {width} without channels"
 
 
 def refusal(task: str, knobs_of_task: Knobs) -> str | None:

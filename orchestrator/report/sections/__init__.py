@@ -14,11 +14,12 @@ from orchestrator.report.contents import Report
 
 
 class Line(NamedTuple):
-    """A section's anchor, its title, and the text of the link to it ("" for none)."""
+    """A section's anchor, its title, the text of the link to it ("" for none); has it figures?"""
 
     slug: str
     title: str
     link: str
+    draws: bool = False
 
     def blocks(self, report: Report) -> tuple[Block, ...]:
         """The section's blocks.
@@ -32,18 +33,18 @@ class Line(NamedTuple):
 
 LINES = (
     Line("claims", "Claims", "Claims"),
-    Line("short", "In short", ""),
+    Line("short", "In short", "", draws=True),
     Line("quality", "Quality", "Quality"),
     Line("crops", "Restored crops", "Crops"),
     Line("sweeps", "Between the sweeps", "Sweeps"),
     Line("precision", "Low precision", "Precision"),
     Line("tiles", "Tiles", "Tiles"),
     Line("paper", "Beside the paper", "Paper"),
-    Line("features", "Feature traces", "Features"),
-    Line("size", "Divergence against size", "Size"),
-    Line("entropy", "Channel entropy", "Entropy"),
-    Line("probes", "Other probes", "Probes"),
-    Line("training", "Training", "Training"),
+    Line("features", "Feature traces", "Features", draws=True),
+    Line("size", "Divergence against size", "Size", draws=True),
+    Line("entropy", "Channel entropy", "Entropy", draws=True),
+    Line("probes", "Other probes", "Probes", draws=True),
+    Line("training", "Training", "Training", draws=True),
     Line("trials", "Trials", "Trials"),
     Line("protocol", "Protocol", "Protocol"),
 )
@@ -51,7 +52,10 @@ LINES = (
 
 def sections(report: Report) -> tuple[Section, ...]:
     """The sections that have something to say."""
-    made = ((line, line.blocks(report)) for line in LINES)
+    # Those with figures last, since these may be on their way.
+    made = {line: line.blocks(report) for line in sorted(LINES, key=lambda line: line.draws)}
     return tuple(
-        Section(line.slug, line.title, line.link, blocks) for line, blocks in made if blocks
+        Section(line.slug, line.title, line.link, blocks)
+        for line in LINES
+        if (blocks := made[line])
     )

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrator.report.blocks import Block, Cell, Column, Group, Table, text
 from orchestrator.report.contents import Report
-from orchestrator.report.growth_tables import because, end, factor, slope, start, times
+from orchestrator.report.growth_tables import (
+    because,
+    end,
+    factor,
+    in_column,
+    slope,
+    start,
+    times,
+)
 from orchestrator.report.growths import NormGrowth
 from orchestrator.report.words import number
 from orchestrator.statistics.growth import DIVERGED_SHARE, MARGIN
 from orchestrator.statistics.interval import Unknown
+
+Shown = Callable[[float | None], str]  # how the numbers of a column are written
 
 METHOD = (
     "The factor is the largest group's mean square at the end over the same trial's at step 0, "
@@ -40,11 +52,14 @@ def _table(report: Report) -> Table:
         ),
         Column(("verdict",)),
     )
-    rows = tuple(_row(report, line) for line in report.in_order(report.growths))
+    growths, slopes = (
+        in_column(of(line.growth) for line in report.growths) for of in (factor, slope)
+    )
+    rows = tuple(_row(report, line, growths, slopes) for line in report.in_order(report.growths))
     return Table(columns, rows, "Growth of the features", "largest group's mean square")
 
 
-def _row(report: Report, line: NormGrowth) -> tuple[Cell, ...]:
+def _row(report: Report, line: NormGrowth, growths: Shown, slopes: Shown) -> tuple[Cell, ...]:
     seeds = sum(not isinstance(seed.slope, Unknown) for seed in line.growth.seeds)
     ends = (start(line.growth), end(line.growth))
     grown, steepness = factor(line.growth), slope(line.growth)
@@ -54,7 +69,7 @@ def _row(report: Report, line: NormGrowth) -> tuple[Cell, ...]:
         report.size_cell(line.size),
         Cell(str(seeds), seeds),
         *(Cell(number(value), value) for value in ends),
-        Cell(times(grown.value), grown.value, spread=grown.limits),
-        Cell(steepness.text, steepness.value, spread=steepness.limits),
+        Cell(times(grown.value, growths), grown.value, spread=grown.within(growths)),
+        Cell(slopes(steepness.value), steepness.value, spread=steepness.within(slopes)),
         Cell(line.growth.verdict, line.growth.verdict, note=because(line.growth)),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from orchestrator.report.blocks import Block, Cell, Column, Group, Table, text
 from orchestrator.report.contents import Report
 from orchestrator.report.observations import NOT_MEASURED, UNDEFINED, Observed
-from orchestrator.report.words import number
+from orchestrator.report.words import alike, number
 
 LEAD = (
     "Values at the last step, on the fixed probe batch with raw weights: mean ± sample standard "
@@ -43,6 +43,12 @@ def _table(report: Report, found: Sequence[Observed]) -> Table:
         Column(("size",)),
         *(Column(tuple(metric.split("/", 1)), "right") for metric in metrics),
     )
+    shown = {
+        metric: alike(
+            value for line in found if line.metric == metric for value in (line.mean, line.sd)
+        )
+        for metric in metrics
+    }
     rows = []
     for by_metric in lines.values():
         first = next(iter(by_metric.values()))
@@ -52,7 +58,7 @@ def _table(report: Report, found: Sequence[Observed]) -> Table:
                 *report.label_cells(first.labels),
                 report.size_cell(first.size),
                 *(
-                    cell(by_metric[metric]) if metric in by_metric else Cell("")
+                    cell(by_metric[metric], shown[metric]) if metric in by_metric else Cell("")
                     for metric in metrics
                 ),
             )
@@ -60,14 +66,14 @@ def _table(report: Report, found: Sequence[Observed]) -> Table:
     return Table(columns, tuple(rows), "Final values", style="comparison")
 
 
-def cell(line: Observed) -> Cell:
+def cell(line: Observed, shown: Callable[[float | None], str] = number) -> Cell:
     """A value in words: mean, spread, and what is missing."""
     missing = [why for why in line.missing if why != NOT_MEASURED or not line.values]
     seeds = [f"n = {len(line.values)}"] if line.sd is not None or (line.values and missing) else []
     return Cell(
-        "" if line.mean is None else number(line.mean),
+        "" if line.mean is None else shown(line.mean),
         line.mean,
-        spread=f"± {number(line.sd)}" if line.sd is not None else "",
+        spread=f"± {shown(line.sd)}" if line.sd is not None else "",
         note=", ".join([*seeds, *missing]),
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.besides import Seen, besides
-from orchestrator.report import difference_tables
+from orchestrator.report import difference_tables, scoring
 from orchestrator.report.blocks import Block, Cell, Column, Group, Mark, Table, Text, Words, text
 from orchestrator.report.contents import Report
 from orchestrator.report.inputs import NOT_RECORDED, trial_to_evaluate
@@ -12,7 +14,7 @@ from orchestrator.report.spreads import Spread
 from orchestrator.report.tables import Cell as Score
 from orchestrator.report.tables import Column as Scored
 from orchestrator.report.tables import Comparison
-from orchestrator.report.words import count, number
+from orchestrator.report.words import alike, count
 from orchestrator.statistics.interval import Unknown
 from trainers.catalog import METRICS
 
@@ -31,10 +33,12 @@ def blocks(report: Report) -> tuple[Block, ...]:
         if (below := difference_tables.table(report, comparison)) is not None:
             tables.append(below)
             differences += 1
+    how = scoring.scored(report.plan, report.frame.recorded)
     return (
         Text((_lead(report),), "lead"),
         Group("tables", tuple(tables)),
         *((text("method", difference_tables.METHOD),) if differences else ()),
+        Group("titled", (text("list", *how),), "How each task is scored"),
         *_besides(report),
         *_unrecorded_inputs(report),
         *difference_tables.other_runs(report),
@@ -46,7 +50,11 @@ def blocks(report: Report) -> tuple[Block, ...]:
 def table(report: Report, comparison: Comparison) -> Table:
     """One comparison: a row for each norm, and columns by task, set and metric."""
     columns = (
-        Column((column.task, column.dataset, METRICS[column.metric].facts["title"]), "right")
+        Column(
+            (column.task, column.dataset, METRICS[column.metric].facts["title"]),
+            "right",
+            about={"task": str(column.task)},
+        )
         for column in comparison.columns
     )
     rows = (
@@ -61,6 +69,7 @@ def table(report: Report, comparison: Comparison) -> Table:
         caption=f"{comparison.title}, {report.frame.size_words[comparison.size]}",
         remark=f"{parameters} parameters",
         style="comparison",
+        about={"size": comparison.size},
     )
 
 
@@ -153,6 +162,7 @@ def _components(report: Report) -> tuple[Block, ...]:
     shown = [spread for spread in report.spreads if not spread.place.run]
     if not any(isinstance(spread.components, tuple) for spread in shown):
         return ()
+    written = {name: alike(_numbers_of(shown, name)) for name in ("seed", "image", "rest")}
     models = [name for name in frame.tables_by if frame.trials[name].nunique() > 1]
     words = [*models, "task"]
     columns = (
@@ -169,7 +179,7 @@ def _components(report: Report) -> tuple[Block, ...]:
             Cell(METRICS[spread.place.metric].facts["title"], spread.place.metric),
             Cell(str(spread.num_seeds), spread.num_seeds),
             Cell(str(spread.num_images), spread.num_images),
-            *_variances(spread),
+            *_variances(spread, written),
         )
         for spread in shown
     )
@@ -177,17 +187,27 @@ def _components(report: Report) -> tuple[Block, ...]:
     return (Group("folded", (Table(columns, rows), text("method", COMPONENTS)), title),)
 
 
-def _variances(spread: Spread) -> tuple[Cell, ...]:
+def _numbers_of(spreads: Sequence[Spread], name: str) -> Iterator[float]:
+    """The variances of one component and their limits."""
+    for spread in spreads:
+        for component in () if isinstance(spread.components, Unknown) else spread.components:
+            found = component.variance
+            if component.name == name and not isinstance(found, Unknown):
+                yield from (found.estimate, found.low, found.high)
+
+
+def _variances(
+    spread: Spread, written: Mapping[str, Callable[[float | None], str]]
+) -> tuple[Cell, ...]:
     if isinstance(spread.components, Unknown):
         return (Cell("", note=spread.components.reason), Cell(""), Cell(""))
     found = {component.name: component.variance for component in spread.components}
-    return tuple(
-        Cell("", note=variance.reason)
-        if isinstance(variance, Unknown)
-        else Cell(
-            number(variance.estimate),
-            variance.estimate,
-            note=f"{number(variance.low)} to {number(variance.high)}",
-        )
-        for variance in (found[name] for name in ("seed", "image", "rest"))
-    )
+    cells = []
+    for name, show in written.items():
+        variance = found[name]
+        if isinstance(variance, Unknown):
+            cells.append(Cell("", note=variance.reason))
+            continue
+        note = f"{show(variance.low)} to {show(variance.high)}"
+        cells.append(Cell(show(variance.estimate), variance.estimate, note=note))
+    return tuple(cells)

@@ -14,7 +14,7 @@ from orchestrator.report.families import Difference
 from orchestrator.report.frame import keyed, records, where
 from orchestrator.report.growth_tables import factor, times
 from orchestrator.report.growths import NormGrowth
-from orchestrator.report.words import listed
+from orchestrator.report.words import brief, listed
 from orchestrator.statistics.interval import Interval, Unknown
 
 
@@ -30,12 +30,27 @@ def _findings(report: Report) -> list[str]:
         for dataset in report.frame.evaluation_sets():
             found += _told(report, tables.Column(task, dataset, "psnr"))
         found += _growths(report, task)
-    gone = records(report.frame.trials[report.frame.trials["state"] == State.DIVERGED])
-    if gone:
-        names = [f"{row['name']} (step {row['step']:.0f})" for row in gone[:5]]
-        more = [f"and {len(gone) - 5} more"] if len(gone) > 5 else []
-        found.append(f"Diverged: {', '.join(names + more)}.")
-    return found
+    return [*found, *_gone(report)]
+
+
+def _gone(report: Report) -> list[str]:
+    """The trials that diverged, and those that failed with the reason of the first."""
+    trials, said = report.frame.trials, []
+    diverged = records(trials[trials["state"] == State.DIVERGED])
+    if diverged:
+        names = [f"{row['name']} (step {row['step']:.0f})" for row in diverged]
+        said.append(f"Diverged: {_first(names)}.")
+    failed = records(trials[trials["state"].isin([State.FAILED, State.INFEASIBLE])])
+    if failed:
+        reason = brief(failed[0]["reason"]).rstrip(".")
+        why = f" The first: {reason}." if reason else ""
+        said.append(f"Failed: {_first([row['name'] for row in failed])}.{why}")
+    return said
+
+
+def _first(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - 5} more"] if len(names) > 5 else []
+    return ", ".join([*names[:5], *more])
 
 
 def _growths(report: Report, task: str) -> list[str]:

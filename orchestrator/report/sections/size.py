@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrator.report.blocks import Block, Cell, Column, Table, text
 from orchestrator.report.contents import Report
-from orchestrator.report.growth_tables import Span, ends
+from orchestrator.report.growth_tables import Span, ends, in_column
 from orchestrator.report.growths import NormTrend
-from orchestrator.report.words import count, number
+from orchestrator.report.words import count
 from orchestrator.statistics.interval import Interval, Unknown
 
 METHOD = (
@@ -38,7 +40,8 @@ def blocks(report: Report) -> tuple[Block, ...]:
         *(Column((head,), "right") for head in ("p", "exponent")),
         Column(("growth with size",)),
     )
-    rows = tuple(_row(report, line) for line in report.trends)
+    shown = in_column(_exponent(line) for line in report.trends)
+    rows = tuple(_row(report, line, shown) for line in report.trends)
     table = Table(columns, rows, "Growth with size", "since step 0, largest group's mean square")
     return (*figures, table, text("method", METHOD))
 
@@ -57,14 +60,17 @@ def _no_trend(trends: tuple[NormTrend, ...]) -> str:
     )
 
 
-def _row(report: Report, line: NormTrend) -> tuple[Cell, ...]:
+def _exponent(line: NormTrend) -> Span:
+    found = line.trend.slope
+    if isinstance(found, Interval):
+        return Span(found.estimate, found.low, found.high)
+    return Span(None)
+
+
+def _row(report: Report, line: NormTrend, shown: Callable[[float | None], str]) -> tuple[Cell, ...]:
     found, between = line.trend, ends(report.frame, line)
     low, high = between or (None, None)
-    exponent = (
-        Span(found.slope.estimate, found.slope.low, found.slope.high)
-        if isinstance(found.slope, Interval)
-        else Span(None)
-    )
+    exponent = _exponent(line)
     p = None if isinstance(found.p, Unknown) else found.p
     left_out = _left_out(len(line.left_out))
     why = (
@@ -79,7 +85,7 @@ def _row(report: Report, line: NormTrend) -> tuple[Cell, ...]:
         *(Cell("" if end is None else count(end), end) for end in (low, high)),
         Cell(str(found.rank), found.rank.rho),
         Cell("" if p is None else f"{p:.3f}", p),
-        Cell(number(exponent.value), exponent.value, spread=exponent.limits),
+        Cell(shown(exponent.value), exponent.value, spread=exponent.within(shown)),
         Cell(
             found.verdict, found.verdict, note="; ".join(part for part in (why, left_out) if part)
         ),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.report.blocks import Block, Cell, Column, Mark, Table, Words, text
 from orchestrator.report.contents import Report
 from orchestrator.report.frame import in_words, records
-from orchestrator.report.words import count
+from orchestrator.report.words import brief, count
 
 NUMBERS = ("parameters", "workers", "attempts", "from first to last record")
 
@@ -33,10 +34,18 @@ def blocks(report: Report) -> tuple[Block, ...]:
 
 
 def _row(report: Report, row: Mapping[str, Any], seconds: float | None) -> tuple[Cell, ...]:
+    about = {"norm": str(row[COMPARED]), "task": str(row["task"]), "size": row["size"]}
+    reason = brief(row["reason"])
     return (
-        report.norm_cell(row[COMPARED], row["name"]),
+        replace(report.norm_cell(row[COMPARED], row["name"]), about=about),
         Cell(row["trial"], row["trial"], is_code=True),
-        Cell(in_words(row), row["state"], note=row["reason"], state=str(row["state"])),
+        Cell(
+            in_words(row),
+            row["state"],
+            note=reason,
+            state=str(row["state"]),
+            more=row["reason"] if row["reason"] != reason else "",
+        ),
         Cell(count(row["parameters"]), row["parameters"]),
         Cell(row["workers"], row["workers"]),
         Cell(str(row["attempts"]), row["attempts"], note=row["micro_batch"]),

@@ -1,0 +1,19 @@
+// The page without this script says the same: nothing here adds a number to it.
+const plots = [...document.querySelectorAll("figure")].flatMap((figure) => {
+  const data = figure.querySelector('script[type="application/json"]');
+  return data ? [new Plot(figure, JSON.parse(data.textContent))] : [];
+});
+document.querySelectorAll("main table").forEach(makeSortable);
+makeFilters();
+markScrolling();
+addEventListener("resize", markScrolling);
+document.addEventListener("toggle", markScrolling, true);
+
+// Paper shows what is folded away on a screen.
+const folded = () => [...document.querySelectorAll("details.group:not([open])")];
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = folded();
+  opened.forEach((details) => (details.open = true));
+});
+addEventListener("afterprint", () => opened.forEach((details) => (details.open = false)));
