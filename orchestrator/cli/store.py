@@ -16,6 +16,25 @@ from orchestrator.cli.stores import check_store
 from orchestrator.errors import UserError
 
 verbs = typer.Typer()
+KeptFiles = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[FILE...]",
+        help="Sweep files that name the trials to keep. Default: the sweeps run so far.",
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TRIAL_OR_SWEEP",
+        help="Keep this trial, or sweep; repeatable.",
+        autocompletion=complete.trials,
+    ),
+]
+WithResults = Annotated[
+    bool,
+    typer.Option("--results", help="Unnamed trials also lose results and final weights."),
+]
 TRIAL = "A trial's id, the beginning of one, or its name."
 
 
@@ -87,29 +106,9 @@ def retry(
     return 0
 
 
-Keep = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="TRIAL_OR_SWEEP",
-        help="Keep this trial, or sweep; repeatable.",
-        autocompletion=complete.trials,
-    ),
-]
-WithResults = Annotated[
-    bool,
-    typer.Option("--results", help="Unnamed trials also lose results and final weights."),
-]
-
-
 @verbs.command()
 def gc(
-    files: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[FILE...]",
-            help="Sweep files that name the trials to keep. Default: the sweeps run so far.",
-        ),
-    ] = None,
+    files: KeptFiles = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would go; ask and delete nothing.")
     ] = False,

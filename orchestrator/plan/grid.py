@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
 
-from orchestrator.plan.axes import AXES, CATALOGS, COMPARED, LARGEST_GRID, Axis, axes_named
+from orchestrator.plan.axes import (
+    AXES,
+    CATALOGS,
+    COMPARED,
+    LARGEST_GRID,
+    NOT_AXES,
+    Axis,
+    axes_named,
+)
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.limits import shown
 from orchestrator.plan.match import Accepted, matches
@@ -22,6 +30,7 @@ from orchestrator.plan.source import Location
 from orchestrator.plan.sweep import unknown_axis
 from trainers.catalog import TASKS, BadKnob
 from trainers.choice import Choice
+from trainers.errors import closest
 from trainers.shape import BadSize, Shape
 
 MOST_SAMPLED = 24  # values of each axis that a grid which is too large is tried with
@@ -116,7 +125,8 @@ class Grid:
         excluded: list[Excluded] = []
         used: set[int] = set()
         rules = [self.rule(("exclude", i), rule) for i, rule in enumerate(self._sweep.exclude)]
-        for point in self._product(self._axes):
+        points = self._product(self._axes)
+        for point in points:
             hits = [
                 i
                 for i, rule in enumerate(rules)
@@ -130,11 +140,13 @@ class Grid:
                 excluded.append(Excluded(point.labels, self._sweep.exclude[hits[0]], line))
             else:
                 kept.append(point)
-        for i in range(len(rules)):
-            if i not in used:
-                self._problem(
-                    ("exclude", i), "matches no point of the grid; leave it out, or correct it"
-                )
+        for i in (i for i in range(len(rules)) if i not in used):
+            meant, hint = _meant(rules[i], points)
+            self._problem(
+                ("exclude", i), f"matches no point of the grid{hint}; leave it out, or correct it"
+            )
+            # What is wrong with the points that it was to take out only follows.
+            kept = [point for point in kept if not matches(point.labels, meant)] or kept
         for axes in self._added:
             kept += self._product(axes)
         if excluded and not kept and not self._broken and self.size <= LARGEST_GRID:
@@ -162,6 +174,10 @@ class Grid:
         for name, wanted in rule.items():
             if name not in AXES:
                 self._problem((*location, name), unknown_axis(name))
+                self._silent.add(location)
+                meant = None if name in NOT_AXES else closest(name, AXES)
+                if meant is not None and meant in self._axes and meant not in rule:
+                    accepted[meant] = AXES[meant].accepted(wanted)
             elif name not in self._axes:
                 self._problem(
                     (*location, name), f"is not an axis of this sweep: add `{name}` to `axes`"
@@ -290,6 +306,18 @@ class Grid:
                     return Choice(name=name, knobs=dict(sized)), False, is_right
             return whole, False, is_right
         return Choice(name=name, knobs=dict(sized)), is_right, is_right
+
+
+def _meant(rule: Accepted, points: Sequence[Point]) -> tuple[Accepted, str]:
+    """A match that matches nothing as it was probably meant, and a hint that says so."""
+    meant, hint = dict(rule), ""
+    for axis, wanted in rule.items():
+        known = {str(point.labels[axis]) for point in points}
+        for label in sorted(str(one) for one in wanted if isinstance(one, str)):
+            if label not in known and (like := closest(label, sorted(known))):
+                meant[axis] = meant[axis] | {like}
+                hint += f": no {axis} {label!r}. Did you mean {like!r}?"
+    return meant, hint
 
 
 def _shape(backbone: Choice) -> Shape:

@@ -11,7 +11,7 @@ from orchestrator.report.comparable import Key
 from orchestrator.report.contents import Report
 from orchestrator.report.difference_tables import bounds, signed
 from orchestrator.report.drops import Drop, Kind
-from orchestrator.report.frame import in_store, records
+from orchestrator.report.frame import records
 from orchestrator.report.pairs import index_of
 from orchestrator.report.tables import Column as Scored
 from orchestrator.statistics.interval import Interval, Unknown
@@ -109,10 +109,8 @@ def missing(
     ]
     if not said:
         return ()
-    first = next(trials[0] for trials in lacking.values() if trials)
-    line = (
-        f"Not measured: {', '.join(said)}. For one trial: ",
-        Mark(f"normsweep evaluate {in_store(first)} {flags}", "code"),
-        ".",
-    )
-    return (Text((line,), "method"),)
+    files = report.plan.path.name.split(", ")  # several of a report on several
+    line: list[str | Mark] = [f"Not measured: {', '.join(said)}. "]
+    for i, file in enumerate(files):
+        line += [" and " if i else "", Mark(f"normsweep evaluate {file} {flags}", "code")]
+    return (Text(((*line, f" measure{'s' * (len(files) == 1)} them."),), "method"),)

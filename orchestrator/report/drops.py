@@ -20,8 +20,9 @@ import pandas as pd
 from orchestrator.plan.axes import COMPARED, SWEEP
 from orchestrator.report.comparable import FP32, HALF_REVISION, MEAN, Final
 from orchestrator.report.contrasts import NO_IMAGES
-from orchestrator.report.frame import Frame, in_store
+from orchestrator.report.frame import Frame
 from orchestrator.report.pairs import End, Index, Paired, Place, index_of, paired_ends, places
+from orchestrator.report.words import in_store
 from orchestrator.statistics.interval import Interval, Unknown
 from orchestrator.statistics.paired import other_images, other_seeds
 

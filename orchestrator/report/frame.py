@@ -181,11 +181,6 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
-def in_store(trial: str) -> str:
-    """A trial's id in its store, which has no mark (orchestrator.report.several)."""
-    return trial.partition(" of ")[0]
-
-
 def size_label(axes: Sequence[Axis], labels: Mapping[str, Any]) -> str:
     """Width and depth, as the backbone counts them: `w24 d2`."""
     sizes = [axis for axis in axes if axis.role == "size" and labels.get(axis.name) is not None]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from orchestrator.plan.states import State
+from orchestrator.report.words import in_store
 from orchestrator.store.scores import Score
 from trainers.catalog import METRICS, TASKS
 from trainers.spec import RunSpec
@@ -97,7 +98,7 @@ def trial_to_evaluate(frame: Frame, task: str) -> str:
     """The id of a completed trial of the task; "" if there is none."""
     trials = frame.trials
     done = trials.loc[(trials["task"] == task) & (trials["state"] == State.DONE), "trial"]
-    return str(done.iloc[0]).partition(" of ")[0] if len(done) else ""
+    return in_store(str(done.iloc[0])) if len(done) else ""
 
 
 def as_frame(inputs: Mapping[tuple[str, str], Sequence[SetInputs]]) -> pd.DataFrame:

@@ -56,3 +56,8 @@ def listed(parts: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *others, last = parts
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def in_store(trial: str) -> str:
+    """A trial's id in its store, which has no mark (orchestrator.report.several)."""
+    return trial.partition(" of ")[0]

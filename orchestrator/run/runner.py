@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -160,7 +161,11 @@ def where_runs_are(options: RunOptions, mirror: Mirror | None = None) -> str:
         return f"{address}, as pods name it (k8s/README.md, Look)"
     if mirror is not None and mirror.link is not None:
         return mirror.link
-    return f"normsweep ui --tracking {address}" if is_mlflow(options.tracking) else address
+    return (
+        f"normsweep ui --tracking {shlex.quote(address)}"
+        if is_mlflow(options.tracking)
+        else address
+    )
 
 
 def _refusals(

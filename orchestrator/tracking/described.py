@@ -32,7 +32,7 @@ def params_of(trial: Trial, spec: RunSpec) -> dict[str, str]:
     for part, choice in choices.items():
         fields |= {f"{part}.name": choice.name}
         fields |= {f"{part}.{knob}": value for knob, value in choice.knobs.items()}
-    fields = {**spec.training.model_dump(), **fields}
+    fields |= {name: v for name, v in spec.training.model_dump().items() if name not in fields}
     for part, values in (
         ("model", spec.model),
         ("data", spec.data),

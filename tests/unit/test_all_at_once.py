@@ -144,6 +144,16 @@ ONE_PROBLEM = {
         BASE.replace("[layer_norm, i_ln]", "i_ln"),
         "axes.norm: must be a list, not 'i_ln': write [i_ln]",
     ),
+    "a misspelt name in an exclude still says what it was to take out": (
+        BASE.replace("swinir-tiny", "swinir-tiny, restormer-tiny")
+        + "exclude: [{backbone: restormr-tiny, task: sr_x2}]\n",
+        "matches no point of the grid: no backbone 'restormr-tiny'. Did you mean 'restormer-tiny'?",
+    ),
+    "a misspelt axis in an exclude still says what it was to take out": (
+        BASE.replace("swinir-tiny", "swinir-tiny, restormer-tiny")
+        + "exclude: [{bakbone: restormer-tiny, task: sr_x2}]\n",
+        "unknown axis 'bakbone'",
+    ),
     "an include that is wrong may have added what a match means": (
         BASE + "include: [{width: [x]}]\n"
         "resources: {overrides: [{match: {width: 48}, workers: 2}]}\n",

@@ -142,13 +142,10 @@ def test_what_nobody_measured_is_named_with_the_command_that_measures_it(
     assert "## Low precision" not in reported(plan, store)["report.md"]  # nothing to evaluate yet
     write(store, plan)
     said = " ".join(reported(plan, store)["report.md"].split())
-    first = plan.trials[0].id
     of_all = "(6 of 6 completed trials)"
     assert f"Not measured: fp16 {of_all}, int8 {of_all}, int4 {of_all}." in said
-    assert f"`normsweep evaluate {first} --precision all`" in said
-    assert (
-        f"Not measured: tiles {of_all}. For one trial: `normsweep evaluate {first} --tile" in said
-    )
+    assert "`normsweep evaluate held.yaml --precision all` measures them." in said
+    assert f"Not measured: tiles {of_all}. `normsweep evaluate held.yaml --tile 64`" in said
 
 
 def test_the_page_has_the_losses_and_files_have_the_numbers(plan: Plan, store: Store) -> None:

@@ -109,8 +109,8 @@ def test_leftovers_of_killed_runs_go(store: Store, plan: Plan) -> None:
     claim_name(plan, store)
     unfinished = interrupted(store, plan.trials[0], seal=False)
     write_ended(store, plan.trials[1])
-    listed = store.list(f"trials/{plan.trials[1].id}/attempts/1/journal")
-    (segment,) = (key for key in listed if key.endswith(".jsonl"))
+    journal = store.list(f"trials/{plan.trials[1].id}/attempts/1/journal")
+    (segment,) = [key for key in journal if key.endswith(".jsonl")]
     first = store.get(segment).split(b"\n")[0] + b"\n"
     put_segment(store, plan.trials[1].id, 1, 0, first)  # joined already, and not deleted
     earlier = checkpoint(store, plan.trials[1], 1, 20)

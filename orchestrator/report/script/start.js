@@ -8,12 +8,3 @@ makeFilters();
 markScrolling();
 addEventListener("resize", markScrolling);
 document.addEventListener("toggle", markScrolling, true);
-
-// Paper shows what is folded away on a screen.
-const folded = () => [...document.querySelectorAll("details.group:not([open])")];
-let opened = [];
-addEventListener("beforeprint", () => {
-  opened = folded();
-  opened.forEach((details) => (details.open = true));
-});
-addEventListener("afterprint", () => opened.forEach((details) => (details.open = false)));
