@@ -31,6 +31,10 @@ Keep = Annotated[
         autocompletion=complete.trials,
     ),
 ]
+WithResults = Annotated[
+    bool,
+    typer.Option("--results", help="Unnamed trials also lose results and final weights."),
+]
 TRIAL = "A trial's id, the beginning of one, or its name."
 
 
@@ -100,12 +104,6 @@ def retry(
     for line in retry(open_store(store), looks):
         print(line)
     return 0
-
-
-WithResults = Annotated[
-    bool,
-    typer.Option("--results", help="Unnamed trials also lose results and final weights."),
-]
 
 
 @verbs.command()
