@@ -56,6 +56,7 @@ PAGE_IN = 11.5
 MOST_PANELS = 24  # of a figure, where that leaves two sizes of each task
 MANY_PANELS = 8  # fitting the layout of more takes seconds
 LINE_PT = 11
+TAG = re.compile(r"<[^>]*>")
 DECIMALS = re.compile(r"(\d\.\d\d)\d+")  # of a point: a hundredth of one cannot be seen
 
 
@@ -266,4 +267,5 @@ def svg(canvas: Canvas) -> str:
     """The canvas as SVG, without a date, so that the same plot gives the same text."""
     text = StringIO()
     canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return DECIMALS.sub(r"\1", text.getvalue())
+    # In tags alone: a title or the number of a tick keeps all its decimals.
+    return TAG.sub(lambda tag: DECIMALS.sub(r"\1", tag[0]), text.getvalue())

@@ -6,8 +6,10 @@ import json
 import re
 from pathlib import Path
 
+import matplotlib
 import pytest
 
+from orchestrator.report import drawing
 from orchestrator.report.blocks import Cell, Column, Table
 from orchestrator.report.page import write_report
 from orchestrator.report.scoring import scored
@@ -145,6 +147,17 @@ def test_cells_rank_by_their_value_and_not_by_their_text() -> None:
 def test_a_table_is_as_narrow_as_its_longest_words() -> None:
     columns = (Column(("norm",), is_label=True), Column(("a long head",), "right"))
     assert Table(columns, ((Cell("layer_norm"), Cell("1")),)).narrowest == 10 + 4 + 2 * 3
+
+
+def test_places_in_a_plot_are_rounded_and_its_texts_are_not() -> None:
+    with matplotlib.rc_context(drawing.RC):
+        canvas, ((axes,),) = drawing.panels(1, 1, widest=4.6, share="row")
+        axes.plot([0.0, 1 / 3, 1.0], [0.0012345, 0.0023456, 0.005])
+        axes.set_title("sr_x2, lr 0.0001")
+        drawn = drawing.svg(canvas)
+    assert ">sr_x2, lr 0.0001<" in drawn
+    assert re.search(r">0\.00[1-5]<", drawn)
+    assert not re.search(r' (?:d|x|y)="[^"]*\d\.\d{3}', drawn)
 
 
 def test_a_figure_says_what_its_marks_stand_for(files: dict[str, str]) -> None:
