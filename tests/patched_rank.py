@@ -67,16 +67,8 @@ def main() -> None:
     rank = loop.Rank(int(os.environ["RANK"]), 0, int(os.environ["WORLD_SIZE"]))
     found = newest_intact(out / "checkpoints")
     resume = found.folder if found else None
-    print(
-        loop.train(
-            spec,
-            out,
-            rank=rank,
-            resume=resume,
-            data_roots=(),
-            cache=Cache(out / f"cache-{rank.rank}"),
-        )
-    )
+    given = loop.Given(rank, resume, (), Cache(out / f"cache-{rank.rank}"))
+    print(loop.train(spec, out, given))
 
 
 if __name__ == "__main__":

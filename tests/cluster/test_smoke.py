@@ -125,7 +125,7 @@ def test_a_submitted_sweep_ends_with_every_trial_done_and_its_gang_spans_both_no
     started = [
         record
         for key in lab.keys(smoke.store)
-        if "/journal/" in key
+        if "/journal/" in key and key.endswith(".jsonl")
         for record in map(json.loads, lab.read(smoke.store, key).splitlines())
         if record.get("event") == "started"
     ]

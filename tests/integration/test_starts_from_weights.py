@@ -231,7 +231,7 @@ def test_hat_x4_starts_from_its_own_x2_trial_and_from_a_file(undisturbed: Path) 
         (journal,) = (
             key
             for key in store.list(f"trials/{trial}/attempts/1/journal")
-            if "/journal/0000000000-" in key
+            if "/journal/0000000000-" in key and key.endswith(".jsonl")
         )
         (event,) = (
             line
