@@ -17,7 +17,6 @@ from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.show import counts, trials_in_words
 from orchestrator.plan.states import State
-from orchestrator.run.lines import outcomes
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
@@ -26,6 +25,7 @@ from orchestrator.store.attempts import give_up
 from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
 from orchestrator.store.names import claim_name
+from orchestrator.store.summary import outcomes
 from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
@@ -100,9 +100,9 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
             progress.say(
                 f"{len(done)} of {trials} {'is' if len(done) == 1 else 'are'} done already."
             )
+        progress.phase("bringing MLflow up to date")
         if todo:
             keep_initial(plan, store)
-        progress.phase("bringing MLflow up to date")
         with _mirroring(plan, store, options, looks, progress) as mirror:
             try:
                 if todo:
@@ -147,8 +147,9 @@ def _finish(
             with suppress(TrackingUnavailable):
                 mirror.log_report(written.files)
     runs = where_runs_are(options, mirror)
+    trials = outcomes(plan, looks)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
-    summary["trials"] = outcomes(plan, looks)
+    summary["trials"] = trials
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), text, summary)
@@ -264,6 +265,7 @@ def _train(
 
     Ends early if a signal comes. Returns the plan as it was placed.
     """
+    code = commit()
     set_environment()
     refuse_without_cuda(plan, reached.keys(), options)
     progress.phase("starting Ray" if options.address is None else f"joining {options.address}")
@@ -275,7 +277,7 @@ def _train(
         progress.placed(there, gpus)
         progress.phase("starting the first trials")
         trials = [trial for trial in there.trials if trial.id in reached]
-        errors = tune_trials(there, trials, options, progress, work=work, commit=commit())
+        errors = tune_trials(there, trials, options, progress, work=work, commit=code)
     for trial_id, error in errors.items():
         give_up(store, trial_id, error)
     return there

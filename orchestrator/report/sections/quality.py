@@ -101,10 +101,11 @@ def _besides(report: Report) -> tuple[Block, ...]:
     """What else differs between the norms than the norm, as the trials recorded it."""
     frame = report.frame
     counted = dict(zip(frame.trials["trial"], frame.trials["parameters"], strict=True))
-    found = besides(
+    seen = [
         Seen(trial.axes, (*frame.recorded.get(trial.id, ()), trial.spec)[0], int(counted[trial.id]))
         for trial in report.plan.trials
-    )
+    ]
+    found = besides(seen)
     lines = [f"{one}." for one in found]
     title = f"Besides the norm in the blocks, against {found[0].baseline}" if found else ""
     return (Group("titled", (text("list", *lines),), title),) if found else ()
