@@ -16,7 +16,11 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.store import open_store, read_store
 from orchestrator.store.base import InTheWay, Store, Unreadable
 from orchestrator.store.folder import ABANDONED_AFTER_S, ASIDE
+from orchestrator.trials import table
+from tests.counted_store import CountedStore
 from tests.s3 import Bucket, Wrong
+from tests.sweeps import comparing, plan_of
+from tests.unit.test_trials_verb import TRAINING, filled
 
 STORES: dict[str, Callable[[pytest.FixtureRequest], str]] = {
     "folder": lambda request: str(request.getfixturevalue("tmp_path") / "store"),
@@ -276,3 +280,15 @@ def test_a_full_disk_is_not_taken_for_a_damaged_blob(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentProblem, match="No space left") as caught:
         store.get_file("a", Path("/dev/full"))
     assert not isinstance(caught.value, Unreadable)
+
+
+def test_the_trials_of_a_store_are_listed_once_and_once_a_trial(
+    store: Store, tmp_path: Path
+) -> None:
+    plan = plan_of(tmp_path, comparing(seed="0, 1, 2", training=TRAINING), "mine")
+    counted = CountedStore(store)
+    filled(counted, plan)
+    counted.requests()
+    found = {row.id: row for row in table.rows(counted)}
+    assert counted.requests()["list"] == 1 + len(found) == 6
+    assert found[plan.trials[0].id].bytes > 1_000

@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan import Plan
-from orchestrator.store import attempts, open_store
+from orchestrator.store import attempts
 from orchestrator.store.base import Store
 from orchestrator.trials import table
-from tests.counted_store import CountedStore
 from tests.in_process import command
-from tests.s3 import Bucket
 from tests.sweeps import comparing, plan_of
 from tests.written_store import write_attempt, write_ended
 
@@ -105,15 +103,6 @@ def test_reading_makes_nothing_and_a_store_that_is_not_there_is_an_error(
     code, said, _ = command(capsys, monkeypatch, "trials", "--store", tmp_path / "empty")
     assert (code, said) == (0, f"The store {tmp_path / 'empty'} has no trials.\n")
     assert list((tmp_path / "empty").iterdir()) == []
-
-
-def test_a_store_on_s3_is_listed_once_and_once_a_trial(bucket: Bucket, plan: Plan) -> None:
-    store = CountedStore(open_store(f"{bucket.uri}/runs"))
-    filled(store, plan)
-    store.requests()
-    found = {row.id: row for row in table.rows(store)}
-    assert store.requests()["list"] == 1 + len(found) == 6
-    assert found[plan.trials[0].id].bytes > 1_000
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 132])
