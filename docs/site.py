@@ -1,7 +1,7 @@
 """Puts the pages that lie outside docs/ into the site, and turns their links (mkdocs hooks).
 
 A link works in the repository as it stands; in the site it leads to the page that was made of the
-same file. Files that are no pages (code, YAML) are named without a link.
+same file. A link to any other file (code, YAML) becomes plain text.
 """
 
 from __future__ import annotations

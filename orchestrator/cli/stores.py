@@ -32,9 +32,7 @@ def check_store(store: str, *, reads: bool = True, says: bool = True) -> None:
         beside = folder.parent.glob("*") if folder.parent.is_dir() else ()
         meant = closest(folder.name, [path.name for path in beside if path.is_dir()])
         hint = f" Did you mean {folder.with_name(meant)}?" if meant else ""
-        raise UserError(
-            f"--store {store}: there is no such store, nor a folder of that name.{hint}"
-        )
+        raise UserError(f"--store {store}: there is no such store.{hint}")
     if says:
         print(f"There is no store {store} yet: nothing has been run with it.", file=sys.stderr)
 

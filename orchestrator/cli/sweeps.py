@@ -301,7 +301,7 @@ def status(
         try:
             kube = Kube(context, namespace)
         except NormsweepError as error:
-            unknown = f"{file} is no file, and no sweep or trial of the store {store}."
+            unknown = f"{file}: not a file, nor a sweep or trial in the store {store}."
             raise type(error)(f"{unknown}\n{error}") from error
         return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show

@@ -22,7 +22,7 @@ BY_TASK = """\
 ## Data sets for each task
 
 `train` and `evaluate` hold for all tasks. A kind of task (`sr`, `denoise` ...) or an exact task
-(`sr_x2`) may have sets of its own, so that the paper's grid over tasks is one file.
+(`sr_x2`) may have its own sets, so the paper's grid over tasks fits in one file.
 
 ```yaml
 axes: {backbone: [swinir-tiny], norm: [layer_norm, i_ln], task: [sr_x2, sr_x4, denoise_25, derain]}
