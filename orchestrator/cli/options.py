@@ -68,6 +68,35 @@ MaxConcurrent = Annotated[
     int | None,
     typer.Option("--max-concurrent", min=1, help="Run at most this many trials at a time."),
 ]
+Simulate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLUSTER",
+        help="Say how long the sweep would take on a cluster such as nodes=8,gpus=8 (or "
+        "nodes=1,cpus=16), from what the store has measured and planning predicts.",
+    ),
+]
+Gantt = Annotated[
+    Path | None,
+    typer.Option(metavar="PICTURE", help="With --simulate: draw the schedule (.svg or .png)."),
+]
+MaxHours = Annotated[
+    float | None,
+    typer.Option(
+        "--max-hours",
+        metavar="H",
+        help="End after H hours: running trials save checkpoints, the same command continues, "
+        "and the exit code is 0 unless a trial failed.",
+    ),
+]
+MaxGpuHours = Annotated[
+    float | None,
+    typer.Option(
+        "--max-gpu-hours",
+        metavar="H",
+        help="The same after H hours of one GPU: gangs' GPUs x the time that they hold them.",
+    ),
+]
 AutoGpus = Annotated[
     int | None,
     typer.Option(

@@ -15,8 +15,11 @@ from orchestrator import signals
 from orchestrator.errors import NormsweepError, TrialsFailed
 from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
+from orchestrator.plan.left import LEFT, left_as_json, left_in_words
 from orchestrator.plan.show import counts, trials_in_words
 from orchestrator.plan.states import State
+from orchestrator.run.budget import Budget
+from orchestrator.run.driver import the_command
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
@@ -75,6 +78,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
     Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, UserError for
     an address of MLflow that is not valid.
     """
+    budget = Budget.of(options)
     shown(options.tracking)  # refuses an address that is not valid, before anything is made
     store = open_store(options.store)
     claim_name(plan, store)
@@ -100,17 +104,21 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
             progress.say(
                 f"{len(done)} of {trials} {'is' if len(done) == 1 else 'are'} done already."
             )
+        budget.refuse_without_gpus(plan, reached.keys())
         progress.phase("bringing MLflow up to date")
         if todo:
             keep_initial(plan, store)
         with _mirroring(plan, store, options, looks, progress) as mirror:
             try:
                 if todo:
-                    plan = _train(plan, reached, store, options, progress)
+                    plan = _train(plan, reached, store, options, progress, budget)
             finally:  # before MLflow hears from this run for the last time
                 if signals.received is not None:
                     close_attempts(store, todo, options.run, "interrupted", "stopped from outside")
-    return _finish(plan, store, options, progress, mirror, trained=len(todo))
+                elif budget.used_up:
+                    why = f"the budget of {budget.used_up} was used up"
+                    close_attempts(store, todo, options.run, "interrupted", why)
+    return _finish(plan, store, options, progress, mirror, budget, trained=len(todo))
 
 
 def _finish(
@@ -119,6 +127,7 @@ def _finish(
     options: RunOptions,
     progress: Progress,
     mirror: Mirror | None,
+    budget: Budget,
     *,
     trained: int,
 ) -> Ended:
@@ -151,7 +160,13 @@ def _finish(
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
     summary["trials"] = trials
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
-    exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
+    fine = summary["done"]
+    if budget.used_up:  # nothing has gone wrong with trials that only lack time
+        fine += sum(summary[state] for state in LEFT)
+        used = {"used_up": budget.used_up, "gpu_hours": round(budget.gpu_hours, 4)}
+        summary["budget"] = {**used, **left_as_json(plan, trials)}
+        text += f"\n{left_in_words(plan, trials, budget.used_up, the_command())}"
+    exit_code = 0 if fine == summary["total"] else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), text, summary)
 
 
@@ -259,11 +274,16 @@ def _mirroring(
 
 
 def _train(
-    plan: Plan, reached: Mapping[str, int], store: Store, options: RunOptions, progress: Progress
+    plan: Plan,
+    reached: Mapping[str, int],
+    store: Store,
+    options: RunOptions,
+    progress: Progress,
+    budget: Budget,
 ) -> Plan:
     """Train the trials that are left, each from the step that it has `reached`.
 
-    Ends early if a signal comes. Returns the plan as it was placed.
+    Ends early if a signal comes or the budget is used up. Returns the plan as it was placed.
     """
     code = commit()
     set_environment()
@@ -272,12 +292,15 @@ def _train(
     with work_folder(options) as work, ray_cluster(options, work):
         progress.phase("looking for room for every gang")
         there, gpus = place(plan, reached.keys(), options)
+        budget.refuse_without_gpus(there, reached.keys())
         from orchestrator.run.tuning import tune_trials
 
         progress.placed(there, gpus)
         progress.phase("starting the first trials")
         trials = [trial for trial in there.trials if trial.id in reached]
-        errors = tune_trials(there, trials, options, progress, work=work, commit=code)
+        errors = tune_trials(
+            there, trials, options, progress, work=work, commit=code, budget=budget
+        )
     for trial_id, error in errors.items():
         give_up(store, trial_id, error)
     return there
