@@ -18,7 +18,7 @@ KINDS = (".svg", ".png")
 WIDE_IN, ROW_IN, HIGHEST_IN = 10.0, 0.11, 24.0
 # By the workers of a gang, from Okabe and Ito's colours, which colour-blind readers tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-RC: dict[str, Any] = {
+RC: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "normsweep",  # so that the same schedule has the same picture
     "font.family": "sans-serif",

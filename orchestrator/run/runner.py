@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from orchestrator import signals
@@ -33,8 +34,11 @@ from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.mirror import Mirror
+from orchestrator.tracking.patience import Patience
 from orchestrator.version import commit
 
+SENT_WITHIN_S = 15.0  # from the last trial's end
+REPORT_WITHIN_S = 8.0  # from its being written
 MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
     # As nice as the command is. With Ray's own 15, ranks starve beside any other process.
@@ -154,7 +158,7 @@ def _finish(
         page = written.page
         if mirror is not None:
             with suppress(TrackingUnavailable):
-                mirror.log_report(written.files)
+                Patience(REPORT_WITHIN_S).call(partial(mirror.log_report, written.files))
     runs = where_runs_are(options, mirror)
     trials = outcomes(plan, looks)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
@@ -264,10 +268,12 @@ def _mirroring(
         yield mirror
     finally:
         over.set()
-        thread.join()
+        patience = Patience(SENT_WITHIN_S)
         try:
+            patience.wait_for(thread)
             others = [trial for trial in plan.trials if trial.id not in reused]
-            mirror.sync(store, others, reused=reused, heard=moved | progress.moved())
+            heard = moved | progress.moved()
+            patience.call(partial(mirror.sync, store, others, reused=reused, heard=heard))
             show_notes()
         except TrackingUnavailable as error:
             progress.warn(str(error))
