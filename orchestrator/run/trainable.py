@@ -13,8 +13,10 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayError, RayTaskError
 
+from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Trial
 from orchestrator.plan.states import State
+from orchestrator.run.early import Early, Watch
 from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
 from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
@@ -33,6 +35,7 @@ from orchestrator.store.attempts import (
 from orchestrator.store.checkpoints import Files, discard_checkpoints, write_manifest
 from orchestrator.store.records import OUT_OF_MEMORY
 from orchestrator.store.results import write_result
+from orchestrator.store.stops import Decision, reopen
 from trainers.data.manifests import DatasetProblem
 
 POLL_EVERY_S = 0.2
@@ -59,6 +62,7 @@ class Jobs:
     commit: str
     started: float  # seconds since 1970
     run: str = ""
+    watch: Watch | None = None  # what early stopping goes by
 
 
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
@@ -95,6 +99,8 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._checkpoint = 0  # the step of the newest one
         self._is_leaving = False
         self._attempt = new_attempt(self._store, self._trial, self._provenance(jobs))
+        reopen(self._store, self._trial.id)
+        self._early = Early(jobs.watch, self._store, self._trial.id)
         self._gang = Gang(
             Assignment(
                 self._trial.id,
@@ -104,6 +110,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 work=jobs.work,
                 cache=jobs.cache,
                 data_roots=jobs.data_roots,
+                watched=self._early.metric,
             ),
             self._say_alive,
         )
@@ -144,10 +151,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._begin()
             return {**self._latest, "done": self._ended}
         until = time.monotonic() + REPORT_EVERY_S
-        while not self._ended:
+        while not self._ended and not self._early.has_news:
             step, phase = self._latest["step"], self._latest["phase"]
             try:
-                self._look()
+                self._end_early() if self._early.is_due(self._latest) else self._look()
             except (RayError, Superseded) as error:
                 self._fail(
                     "worker lost" if isinstance(error, RayError) else "superseded", str(error)
@@ -156,7 +163,11 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             if has_moved or time.monotonic() > until:
                 break
             time.sleep(POLL_EVERY_S)
-        return {**self._latest, "done": self._ended}
+        return {**self._latest, **self._early.result(), "done": self._ended}
+
+    def stop_early(self, decision: Decision) -> None:
+        """Have the trial end at its next step, with a checkpoint."""
+        self._early.decision = decision
 
     def cleanup(self) -> None:
         """End the gang; one that still trains is asked for a checkpoint first."""
@@ -205,6 +216,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._latest["phase"] = "" if self._checkpoint else FIRST_EVALUATION
         if first.values:
             self._latest |= {"step": first.step, "phase": "", **_shown(first.values)}
+        self._early.take(first)
+        if self._early.waits:
+            return  # what ended it, if anything, is seen again once Tune has judged these values
         failure = failure_of(reports)
         if failure is not None:
             kind, message = failure
@@ -234,6 +248,17 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 "state": State.of_outcome(outcome).value,
             }
             self._ended = True
+
+    def _end_early(self) -> None:
+        """End the trial as stopped, with a checkpoint of the step at which its ranks are."""
+        self._wait_for_checkpoint()
+        try:
+            self._early.end(self._store, self._trial.id, self._attempt, self._checkpoint)
+        except EnvironmentProblem as error:  # a rank died first, or the store is away
+            self._fail("not stopped", str(error))
+            return
+        self._latest |= {"step": self._early.step, "state": State.STOPPED.value}
+        self._ended = True
 
     def _provenance(self, jobs: Jobs) -> dict[str, Any]:
         """The record of an attempt: where it runs, with which versions, on which placement."""

@@ -34,6 +34,7 @@ from orchestrator.tracking.evaluations import send_evaluations, sent_evaluations
 STATUS: dict[State, RunStatus] = {
     State.DONE: "FINISHED",
     State.DIVERGED: "FINISHED",
+    State.STOPPED: "FINISHED",
     State.FAILED: "FAILED",
     State.INFEASIBLE: "FAILED",
     State.INTERRUPTED: "KILLED",
@@ -88,7 +89,7 @@ class Mirror:
                 if (
                     run is not None
                     and look is not None
-                    and look.has_ended
+                    and look.state.has_result
                     and run.has_all_of(look.result)
                 ):
                     run.is_over = True
@@ -174,7 +175,7 @@ class Mirror:
         look = glance(store, listing, heard=is_heard, checksums=reader.checksums)
         self._say_attempts(run, look)
         self._end(run, look)
-        if look.has_ended and look.result is not None and not reader.is_behind:
+        if look.state.has_result and look.result is not None and not reader.is_behind:
             self._link_weights(store, run, look.result)
             run.result = look.result[CHECKSUM]
             self._tracker.set_tags(run.id, {RESULT: run.result})
