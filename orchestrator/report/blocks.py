@@ -253,7 +253,10 @@ Block = Table | Figure | Text | Group
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter of the report; `link` is the text of the link to it, "" for none."""
+    """A chapter of the report.
+
+    `link` is the text of the link to it, "" for none.
+    """
 
     slug: str
     title: str
