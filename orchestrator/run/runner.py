@@ -142,7 +142,8 @@ def _finish(
     if frame is not None:
         from orchestrator.report.page import write_report
 
-        written = write_report(plan, options.store, frame=frame)
+        links = {} if mirror is None else mirror.links
+        written = write_report(plan, options.store, frame=frame, links=links)
         page = written.page
         if mirror is not None:
             with suppress(TrackingUnavailable):

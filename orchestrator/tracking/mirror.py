@@ -103,6 +103,12 @@ class Mirror:
         """A page that shows the runs, if something serves them now."""
         return self._tracker.link()
 
+    @property
+    def links(self) -> dict[str, str]:
+        """The pages of the trials' runs, by trial, where something serves them now."""
+        pages = {trial: self._tracker.link(run.id) for trial, run in self._runs.items()}
+        return {trial: page for trial, page in pages.items() if page is not None}
+
     def send_evaluations(self, store: Store, trials: Iterable[Trial]) -> None:
         """Send what `normsweep evaluate` has kept of these trials and was not sent yet.
 
