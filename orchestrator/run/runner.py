@@ -84,6 +84,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
     states = {trial_id: look.state for trial_id, look in looks.items()}
     refused = {trial_id for trial_id in todo if looks[trial_id].hindrances}
     todo -= refused
+    begun = {trial_id: max(looks[trial_id].attempts, default=0) for trial_id in todo}
     reached = {trial_id: looks[trial_id].step for trial_id in todo}
     warnings = [
         *plan.warnings,
@@ -106,7 +107,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
         with _mirroring(plan, store, options, looks, progress) as mirror:
             try:
                 if todo:
-                    plan = _train(plan, reached, store, options, progress)
+                    plan = _train(plan, reached, begun, store, options, progress)
             finally:  # before MLflow hears from this run for the last time
                 if signals.received is not None:
                     close_attempts(store, todo, options.run, "interrupted", "stopped from outside")
@@ -259,11 +260,17 @@ def _mirroring(
 
 
 def _train(
-    plan: Plan, reached: Mapping[str, int], store: Store, options: RunOptions, progress: Progress
+    plan: Plan,
+    reached: Mapping[str, int],
+    begun: Mapping[str, int],
+    store: Store,
+    options: RunOptions,
+    progress: Progress,
 ) -> Plan:
     """Train the trials that are left, each from the step that it has `reached`.
 
-    Ends early if a signal comes. Returns the plan as it was placed.
+    `begun`: the newest attempt at each before this run. Ends early if a signal comes. Returns the
+    plan as it was placed.
     """
     code = commit()
     set_environment()
@@ -277,9 +284,9 @@ def _train(
         progress.placed(there, gpus)
         progress.phase("starting the first trials")
         trials = [trial for trial in there.trials if trial.id in reached]
-        errors = tune_trials(there, trials, options, progress, work=work, commit=code)
+        errors = tune_trials(there, trials, options, progress, work=work, commit=code, begun=begun)
     for trial_id, error in errors.items():
-        give_up(store, trial_id, error)
+        give_up(store, trial_id, error, run=options.run)
     return there
 
 

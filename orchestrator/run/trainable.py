@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -22,15 +22,15 @@ from orchestrator.store import open_store
 from orchestrator.store.attempts import (
     ALIVE_EVERY_S,
     Superseded,
-    new_attempt,
     read_failed_attempts,
     read_failures,
-    say_alive,
     write_failure,
     write_ranks,
     write_start,
 )
 from orchestrator.store.checkpoints import Files, discard_checkpoints, write_manifest
+from orchestrator.store.leases import Lease, acquire
+from orchestrator.store.processes import Process
 from orchestrator.store.records import OUT_OF_MEMORY
 from orchestrator.store.results import write_result
 from trainers.data.manifests import DatasetProblem
@@ -59,13 +59,15 @@ class Jobs:
     commit: str
     started: float  # seconds since 1970
     run: str = ""
+    process: Process = field(default_factory=dict)  # the driver's
 
 
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
     """One attempt at a trial.
 
     Its results carry `step`, the last `loss` and `psnr`, `notes` that people should read, the
-    trial's `state`, and before it trains the `phase` that it is in.
+    trial's `state`, and before it trains the `phase` that it is in. `elsewhere` says that another
+    run holds the trial's lease: this attempt ended at once, or never began.
     """
 
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
@@ -91,10 +93,16 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             )
         self._parts: dict[int, dict[int, Files]] = {}
         self._ended = False
-        self._alive_at = 0.0
+        self._asked_at = 0.0  # whether nodes are to end
         self._checkpoint = 0  # the step of the newest one
         self._is_leaving = False
-        self._attempt = new_attempt(self._store, self._trial, self._provenance(jobs))
+        lease = acquire(self._store, self._trial, self._provenance(jobs))
+        if not isinstance(lease, Lease):
+            self._ended = True
+            self._latest |= {"elsewhere": True}
+            return
+        self._lease, self._attempt = lease, lease.attempt
+        lease.keep()
         self._gang = Gang(
             Assignment(
                 self._trial.id,
@@ -105,7 +113,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 cache=jobs.cache,
                 data_roots=jobs.data_roots,
             ),
-            self._say_alive,
+            lease.check,
         )
         # Each a call of `step`, so that what takes long is named when it begins.
         self._beginning = [lambda: None, self._gang.gather, self._gang.fetch_data, self._start]
@@ -140,29 +148,38 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
         Raises AttemptFailed if the attempt fails and the next one may do better.
         """
-        if self._beginning and not self._ended:
-            self._begin()
-            return {**self._latest, "done": self._ended}
+        try:
+            if not self._ended and self._beginning:
+                self._begin()
+            else:
+                self._watch()
+        except Superseded:  # an outcome and no failure: the trial goes on, elsewhere or here
+            self._ended = True
+            self._gang.end()
+            self._latest |= {"elsewhere": True}
+        return {**self._latest, "done": self._ended}
+
+    def _watch(self) -> None:
         until = time.monotonic() + REPORT_EVERY_S
         while not self._ended:
             step, phase = self._latest["step"], self._latest["phase"]
             try:
                 self._look()
-            except (RayError, Superseded) as error:
-                self._fail(
-                    "worker lost" if isinstance(error, RayError) else "superseded", str(error)
-                )
+            except RayError as error:
+                self._fail("worker lost", str(error))
             has_moved = (self._latest["step"], self._latest["phase"]) != (step, phase)
             if has_moved or time.monotonic() > until:
                 break
             time.sleep(POLL_EVERY_S)
-        return {**self._latest, "done": self._ended}
 
     def cleanup(self) -> None:
         """End the gang; one that still trains is asked for a checkpoint first."""
+        if self._latest.get("elsewhere"):
+            return
         try:
             self.save_and_end()
         finally:
+            self._lease.let_go()
             self._gang.end()
 
     def save_and_end(self) -> None:
@@ -191,8 +208,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             time.sleep(POLL_EVERY_S)
 
     def _look(self) -> None:
-        if time.monotonic() - self._alive_at > ALIVE_EVERY_S:
-            self._say_alive()
+        self._lease.check()
+        if time.monotonic() - self._asked_at > ALIVE_EVERY_S:
+            self._asked_at = time.monotonic()
             if not self._is_leaving and draining_nodes() & self._gang.nodes:
                 # The ranks save a checkpoint and end; the next attempt goes elsewhere.
                 self._is_leaving = True
@@ -219,6 +237,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 self._fail(kind, message)
         if first.result is not None and all(report.exit_code == 0 for report in reports):
             outcome = str(first.result["outcome"])
+            self._lease.renew()
             write_result(
                 self._store,
                 self._trial.id,
@@ -244,16 +263,13 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         return {
             "sweep": jobs.sweep,
             "run": jobs.run,
+            "process": dict(jobs.process),
             "host": platform.node(),
             "machine": machine,
             "versions": {name: version(name) for name in VERSIONS},
             "commit": jobs.commit,
             "placement": {**spec.placement.model_dump(mode="json"), **slices},
         }
-
-    def _say_alive(self) -> None:
-        say_alive(self._store, self._trial.id, self._attempt)
-        self._alive_at = time.monotonic()
 
     def _seal(self, reports: list[Report]) -> None:
         """Write the manifest of every checkpoint of which all ranks' parts have now shipped."""
@@ -265,6 +281,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             if len(self._parts[step]) < placement.workers:
                 continue
             parts = self._parts.pop(step)
+            self._lease.renew()
             write_manifest(
                 self._store,
                 self._trial.id,
@@ -298,6 +315,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _record(self, kind: str, message: str, *, final: bool) -> None:
         trial, step = self._trial.id, self._checkpoint
+        self._lease.renew()  # a lost lease writes no failure
         write_failure(self._store, trial, self._attempt, kind, message, final=final, step=step)
 
     def _check_device(self, device: str | None) -> None:
