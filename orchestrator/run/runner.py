@@ -25,7 +25,7 @@ from orchestrator.store.attempts import give_up
 from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
 from orchestrator.store.names import claim_name
-from orchestrator.store.summary import outcomes
+from orchestrator.store.summary import ended_elsewhere, outcomes
 from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
@@ -111,7 +111,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
             finally:  # before MLflow hears from this run for the last time
                 if signals.received is not None:
                     close_attempts(store, todo, options.run, "interrupted", "stopped from outside")
-    return _finish(plan, store, options, progress, mirror, trained=len(todo))
+    return _finish(plan, store, options, progress, mirror, todo)
 
 
 def _finish(
@@ -120,10 +120,9 @@ def _finish(
     options: RunOptions,
     progress: Progress,
     mirror: Mirror | None,
-    *,
-    trained: int,
+    todo: AbstractSet[str],
 ) -> Ended:
-    """Write the report and the summary, from one look at the store."""
+    """Write the report and the summary, from one look at the store. `todo`: what was to train."""
     frame = None
     if signals.received is None:
         from orchestrator.report.frame import read_frame
@@ -149,7 +148,9 @@ def _finish(
                 mirror.log_report(written.files)
     runs = where_runs_are(options, mirror)
     trials = outcomes(plan, looks)
-    summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
+    elsewhere = ended_elsewhere(looks, todo, options.run)
+    trained = {"trained": len(todo) - elsewhere, "elsewhere": elsewhere}
+    summary: dict[str, Any] = {**counts(plan, states), **trained, "report": page}
     summary["trials"] = trials
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
@@ -195,9 +196,10 @@ def _in_words(summary: Mapping[str, Any]) -> str:
         if summary[state]
     )
     left = f"{summary['interrupted']} interrupted, " if summary["interrupted"] else ""
+    others = f" Trained by another run: {summary['elsewhere']}." if summary["elsewhere"] else ""
     return (
         f"{summary['sweep']}: {summary['done']} done, {summary['diverged']} diverged, "
-        f"{summary['failed']} failed, {rare}{left}{summary['pending']} pending."
+        f"{summary['failed']} failed, {rare}{left}{summary['pending']} pending.{others}"
     )
 
 

@@ -59,6 +59,7 @@ class Turns(Searcher):  # type: ignore[misc]
         self._watch = watch or Watch()
         self._free = deque(trials)
         self._held: set[str] = set()
+        self._others: dict[str, int] = {}  # by trial, the last attempt seen held by another run
         self._given: dict[str, str] = {}  # by Tune's id, the trials that it has now
         self._news: queue.SimpleQueue[tuple[str, Turn]] = queue.SimpleQueue()
         self._over = threading.Event()
@@ -136,11 +137,12 @@ class Turns(Searcher):  # type: ignore[misc]
                 return Turn.FREE
         except EnvironmentProblem:
             return Turn.HELD if trial in self._held else Turn.FREE
+        self._others[trial] = seen.attempt
         self._progress.elsewhere(trial, seen.step, seen.holder.host, seen.holder.run)
         return Turn.HELD
 
     def _without_holder(self, trial: str, seen: Standing) -> Turn:
-        is_of_others = seen.attempt > self._begun.get(trial, 0)
+        is_of_others = seen.attempt > self._begun[trial] or seen.attempt == self._others.get(trial)
         if seen.state.has_ended or (is_of_others and seen.state in OF_OTHERS):
             self._progress.changed(trial, seen.state, {"step": seen.step})
             return Turn.OVER
