@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
 from ray.exceptions import RayError, RayTaskError
 
-from orchestrator.plan import Trial
+from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.states import State
+from orchestrator.run.early import Early
 from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
+from orchestrator.run.jobs import Jobs
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
 from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
 from orchestrator.store import open_store
@@ -30,9 +30,9 @@ from orchestrator.store.attempts import (
 )
 from orchestrator.store.checkpoints import Files, discard_checkpoints, write_manifest
 from orchestrator.store.leases import Lease, acquire
-from orchestrator.store.processes import Process
 from orchestrator.store.records import OUT_OF_MEMORY
 from orchestrator.store.results import write_result
+from orchestrator.store.stops import Decision, reopen
 from trainers.data.manifests import DatasetProblem
 
 POLL_EVERY_S = 0.2
@@ -43,23 +43,6 @@ STARTING_RANKS, FIRST_EVALUATION = "starting ranks", "first evaluation"
 # By the number of steps that are left of a beginning.
 PHASES = (STARTING_RANKS, STARTING_RANKS, STAGING_DATA, STARTING_WORKERS)
 KEPT_CHECKPOINTS = 2  # one to fall back on if the newest turns out to be damaged
-VERSIONS = ("torch", "deepspeed", "ray", "mlflow", "numpy", "normsweep")
-
-
-@dataclass(frozen=True)
-class Jobs:
-    """The trials of one run by id, and the settings that they share."""
-
-    sweep: str
-    trials: Mapping[str, Trial]
-    store_uri: str
-    work: str | None
-    cache: str | None
-    data_roots: tuple[str, ...]
-    commit: str
-    started: float  # seconds since 1970
-    run: str = ""
-    process: Process = field(default_factory=dict)  # the driver's
 
 
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
@@ -96,13 +79,15 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._asked_at = 0.0  # whether nodes are to end
         self._checkpoint = 0  # the step of the newest one
         self._is_leaving = False
-        lease = acquire(self._store, self._trial, self._provenance(jobs))
+        self._early = Early(jobs.watch, self._store, self._trial.id)
+        lease = acquire(self._store, self._trial, jobs.provenance(spec))
         if not isinstance(lease, Lease):
             self._ended = True
             self._latest |= {"elsewhere": True}
             return
         self._lease, self._attempt = lease, lease.attempt
         lease.keep()
+        reopen(self._store, self._trial.id)
         self._gang = Gang(
             Assignment(
                 self._trial.id,
@@ -112,6 +97,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 work=jobs.work,
                 cache=jobs.cache,
                 data_roots=jobs.data_roots,
+                watched=self._early.metric,
             ),
             lease.check,
         )
@@ -148,23 +134,29 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
         Raises AttemptFailed if the attempt fails and the next one may do better.
         """
+        news: dict[str, Any] = {}
         try:
             if not self._ended and self._beginning:
                 self._begin()
-            else:
-                self._watch()
+            elif not self._ended:
+                self._follow()
+                news = self._early.result()
         except Superseded:  # an outcome and no failure: the trial goes on, elsewhere or here
             self._ended = True
             self._gang.end()
             self._latest |= {"elsewhere": True}
-        return {**self._latest, "done": self._ended}
+        return {**self._latest, **news, "done": self._ended}
 
-    def _watch(self) -> None:
+    def stop_early(self, decision: Decision) -> None:
+        """Have the trial end at its next step, with a checkpoint."""
+        self._early.decision = decision
+
+    def _follow(self) -> None:
         until = time.monotonic() + REPORT_EVERY_S
-        while not self._ended:
+        while not self._ended and not self._early.has_news:
             step, phase = self._latest["step"], self._latest["phase"]
             try:
-                self._look()
+                self._end_early() if self._early.is_due(self._latest) else self._look()
             except RayError as error:
                 self._fail("worker lost", str(error))
             has_moved = (self._latest["step"], self._latest["phase"]) != (step, phase)
@@ -223,6 +215,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._latest["phase"] = "" if self._checkpoint else FIRST_EVALUATION
         if first.values:
             self._latest |= {"step": first.step, "phase": "", **_shown(first.values)}
+        self._early.take(first)
+        if self._early.waits:
+            return  # what ended it, if anything, is seen again once Tune has judged these values
         failure = failure_of(reports)
         if failure is not None:
             kind, message = failure
@@ -254,22 +249,17 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             }
             self._ended = True
 
-    def _provenance(self, jobs: Jobs) -> dict[str, Any]:
-        """The record of an attempt: where it runs, with which versions, on which placement."""
-        spec = self._trial.spec
-        # How a worker's share of a batch is divided, which changes after running out of memory.
-        slices = {"micro_batch": spec.micro_batch, "accumulation": spec.accumulation}
-        machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        return {
-            "sweep": jobs.sweep,
-            "run": jobs.run,
-            "process": dict(jobs.process),
-            "host": platform.node(),
-            "machine": machine,
-            "versions": {name: version(name) for name in VERSIONS},
-            "commit": jobs.commit,
-            "placement": {**spec.placement.model_dump(mode="json"), **slices},
-        }
+    def _end_early(self) -> None:
+        """End the trial as stopped, with a checkpoint of the step at which its ranks are."""
+        self._wait_for_checkpoint()
+        try:
+            self._lease.renew()
+            self._early.end(self._store, self._trial.id, self._attempt, self._checkpoint)
+        except EnvironmentProblem as error:  # a rank died first, or the store is away
+            self._fail("not stopped", str(error))
+            return
+        self._latest |= {"step": self._early.step, "state": State.STOPPED.value}
+        self._ended = True
 
     def _seal(self, reports: list[Report]) -> None:
         """Write the manifest of every checkpoint of which all ranks' parts have now shipped."""

@@ -22,10 +22,12 @@ from orchestrator.plan import Plan, Trial
 from orchestrator.plan.fit import launch_order
 from orchestrator.plan.states import State
 from orchestrator.run.driver import the_command
+from orchestrator.run.jobs import Jobs
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
-from orchestrator.run.trainable import STARTING_WORKERS, GangTrainable, Jobs
+from orchestrator.run.stopping import Stopping, watch_of
+from orchestrator.run.trainable import STARTING_WORKERS, GangTrainable
 from orchestrator.run.turns import Turns
 from orchestrator.store import open_store
 from orchestrator.store.processes import this_process
@@ -135,6 +137,11 @@ def tune_trials(
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
+    store = open_store(options.store)
+    stopping = Stopping(plan, store) if plan.stop is not None else None
+    todo = [trial for trial in todo if stopping is None or not stopping.is_over(trial.id)]
+    if not todo:
+        return {}
     trials = {trial.id: trial for trial in launch_order(todo)}
     jobs = Jobs(
         sweep=plan.sweep,
@@ -146,9 +153,10 @@ def tune_trials(
         commit=commit,
         started=time.time(),
         run=options.run,
+        watch=watch_of(plan),
         process=this_process(),
     )
-    turns = Turns(open_store(options.store), list(trials), progress, begun, jobs.process, jobs.run)
+    turns = Turns(store, plan, list(trials), progress, begun, jobs.process, jobs.run)
     trainable = tune.with_resources(
         tune.with_parameters(GangTrainable, jobs=jobs),
         lambda config: bundles(trials[config["trial"]]),
@@ -156,7 +164,10 @@ def tune_trials(
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            search_alg=turns, num_samples=-1, max_concurrent_trials=options.max_concurrent
+            search_alg=turns,
+            num_samples=-1,  # turns says when there are no more
+            max_concurrent_trials=options.max_concurrent,
+            scheduler=stopping,
         ),
         run_config=tune.RunConfig(
             name=plan.sweep,

@@ -19,11 +19,13 @@ from ray.tune.search import Searcher
 
 from orchestrator import signals
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.plan import Plan
 from orchestrator.plan.states import State
 from orchestrator.run.progress import Progress
 from orchestrator.store.base import Store
-from orchestrator.store.leases import Standing, Watch, end, standing
+from orchestrator.store.leases import Seen, Watch, end, see
 from orchestrator.store.processes import Process
+from orchestrator.store.stops import has_ended_for
 
 LOOK_EVERY_S = 3.0  # at trials that others train
 
@@ -42,6 +44,7 @@ class Turns(Searcher):  # type: ignore[misc]
     def __init__(
         self,
         store: Store,
+        plan: Plan,
         trials: Sequence[str],
         progress: Progress,
         begun: Mapping[str, int],
@@ -52,6 +55,7 @@ class Turns(Searcher):  # type: ignore[misc]
         """`trials`: ids, in their order. `begun`: the newest attempt at each before this run."""
         super().__init__()
         self._store = store
+        self._plan = plan
         self._progress = progress
         self._begun = begun
         self._process = process
@@ -126,7 +130,7 @@ class Turns(Searcher):  # type: ignore[misc]
         If the store does not answer it stays what it was: free ones find out when they begin.
         """
         try:
-            seen = standing(self._store, trial)
+            seen = see(self._store, trial)
             if seen.holder is None:
                 return self._without_holder(trial, seen)
             is_own = seen.holder.process == self._process and seen.holder.run == self._run
@@ -138,16 +142,13 @@ class Turns(Searcher):  # type: ignore[misc]
         except EnvironmentProblem:
             return Turn.HELD if trial in self._held else Turn.FREE
         self._others[trial] = seen.attempt
-        self._progress.elsewhere(trial, seen.step, seen.holder.host, seen.holder.run)
+        self._progress.elsewhere(trial, seen.look.step, seen.holder.host, seen.holder.run)
         return Turn.HELD
 
-    def _without_holder(self, trial: str, seen: Standing) -> Turn:
+    def _without_holder(self, trial: str, seen: Seen) -> Turn:
         is_of_others = seen.attempt > self._begun[trial] or seen.attempt == self._others.get(trial)
-        if seen.state.has_ended or (is_of_others and seen.state in OF_OTHERS):
-            self._progress.changed(trial, seen.state, {"step": seen.step})
+        is_given_up = is_of_others and seen.state in (State.FAILED, State.INFEASIBLE)
+        if is_given_up or has_ended_for(self._plan, seen.look):
+            self._progress.changed(trial, seen.state, {"step": seen.look.step})
             return Turn.OVER
         return Turn.FREE
-
-
-# Where another run has just left a trial, this one would only repeat it.
-OF_OTHERS = (State.FAILED, State.INFEASIBLE, State.STOPPED)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.errors import EnvironmentProblem
@@ -38,7 +38,7 @@ from orchestrator.store.base import Store, Unreadable
 from orchestrator.store.listing import listed
 from orchestrator.store.processes import Process, is_gone
 from orchestrator.store.records import checked_record, sealed
-from orchestrator.store.trials import glance
+from orchestrator.store.trials import Look, glance
 
 RENEW_EVERY_S = ALIVE_EVERY_S
 EXPIRES_AFTER_S = SILENT_AFTER_S
@@ -67,32 +67,38 @@ class Holder:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How a trial stands for a run that would train it. `holder` is None if nobody holds it."""
+class Seen:
+    """A trial as a run sees it that would train it. `holder` is None if nobody holds its lease."""
 
-    state: State
-    attempt: int  # the newest; 0 if there is none
-    step: int  # of the newest finished checkpoint
+    look: Look  # a glance
     holder: Holder | None = None
     tag: str = NO_TAG  # of the lease
 
+    @property
+    def state(self) -> State:
+        return self.look.state
 
-def standing(store: Store, trial_id: str) -> Standing:
-    """Find out how a trial stands: one listing, and for one that is held two small reads.
+    @property
+    def attempt(self) -> int:
+        """The newest one's number; 0 if there is none."""
+        return max(self.look.attempts, default=0)
+
+
+def see(store: Store, trial_id: str) -> Seen:
+    """Look who holds a trial: one listing, and for one that is held two small reads.
 
     Raises EnvironmentProblem if the store cannot be read.
     """
     listing = listed(store, trial_id)
     look = glance(store, listing, heard=True)
-    found = Standing(look.state, listing.newest, listing.step)
     if look.state != State.RUNNING:
-        return found
+        return Seen(look)
     try:
         content, tag = store.get_tagged(attempt_key(trial_id, listing.newest, ALIVE))
     except (KeyError, Unreadable):  # never renewed
         content, tag = b"", NO_TAG
     if _is_ended(content):
-        return Standing(State.INTERRUPTED, listing.newest, listing.step)
+        return Seen(replace(look, state=State.INTERRUPTED))
     begun = read_attempt(store, trial_id, listing.newest)
     about = begun if isinstance(begun, dict) else {}
     process = about.get("process")
@@ -101,7 +107,7 @@ def standing(store: Store, trial_id: str) -> Standing:
         str(about.get("host", "")),
         process if isinstance(process, dict) else {},
     )
-    return Standing(look.state, listing.newest, listing.step, holder, tag)
+    return Seen(look, holder, tag)
 
 
 def _is_ended(content: bytes) -> bool:
@@ -114,13 +120,13 @@ def _is_ended(content: bytes) -> bool:
 
 def acquire(
     store: Store, trial: Trial, info: Mapping[str, Any], *, clock: Clock = since_boot
-) -> Lease | Standing:
-    """Begin the trial's next attempt and hold its lease; or how it stands, if that cannot be.
+) -> Lease | Seen:
+    """Begin the trial's next attempt and hold its lease; or what was seen, if that cannot be.
 
     `info` is kept in the attempt's record: `run`, `host` and `process` name the holder. An attempt
     that the same process began has ended, or it would not ask for another.
     """
-    seen = standing(store, trial.id)
+    seen = see(store, trial.id)
     if seen.holder is not None:
         own = seen.holder.process == info.get("process", {}) and seen.holder.run == info.get("run")
         if not own or not end(store, trial.id, seen, str(info.get("run", "")), "begun again"):
@@ -130,10 +136,10 @@ def acquire(
     began = clock()
     if begin_attempt(store, trial, seen.attempt + 1, info):
         return Lease(store, trial.id, seen.attempt + 1, began, clock)
-    return standing(store, trial.id)
+    return see(store, trial.id)
 
 
-def end(store: Store, trial_id: str, seen: Standing, run: str, why: str) -> bool:
+def end(store: Store, trial_id: str, seen: Seen, run: str, why: str) -> bool:
     """End a lease whose holder is dead. False if it has been renewed since it was seen.
 
     `run` does so, and `why` says how it knows. Afterwards any run may begin the next attempt.
@@ -153,7 +159,7 @@ class Watch:
         self._expires_after_s = expires_after_s
         self._first_seen: dict[str, tuple[int, str, float]] = {}
 
-    def why_over(self, trial_id: str, seen: Standing) -> str:
+    def why_over(self, trial_id: str, seen: Seen) -> str:
         """Why a lease that has just been seen held is over; "" if it is not, as far as one knows.
 
         Call it again and again: only a lease that stays as it was is over.

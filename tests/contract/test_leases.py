@@ -112,10 +112,10 @@ def test_a_dead_holders_lease_is_ended_by_exactly_one_of_its_watchers(
     store: Store, trial: Trial
 ) -> None:
     held(store, trial, "dead").renew()
-    seen = leases.standing(store, trial.id)
+    seen = leases.see(store, trial.id)
     ended = [leases.end(store, trial.id, seen, f"run {n}", "silent") for n in range(3)]
     assert ended == [True, False, False]
-    assert leases.standing(store, trial.id).holder is None
+    assert leases.see(store, trial.id).holder is None
     assert glance_at(store, trial.id).state == State.INTERRUPTED, "nothing shows it as running"
     assert held(store, trial, "run 1").attempt == 2
 
@@ -131,9 +131,9 @@ def test_a_lease_is_over_when_it_stays_the_same_for_long_on_the_watchers_clock(
     clock = Clock()
     watch = Watch(clock)
     for _ in range(int(EXPIRES_AFTER_S)):
-        assert not watch.why_over(trial.id, leases.standing(store, trial.id))
+        assert not watch.why_over(trial.id, leases.see(store, trial.id))
         clock.now += 1.0
-    assert "was not renewed for 60 s" in watch.why_over(trial.id, leases.standing(store, trial.id))
+    assert "was not renewed for 60 s" in watch.why_over(trial.id, leases.see(store, trial.id))
 
 
 def test_a_lease_that_is_renewed_is_never_over(store: Store, trial: Trial) -> None:
@@ -143,7 +143,7 @@ def test_a_lease_that_is_renewed_is_never_over(store: Store, trial: Trial) -> No
         clock.now += RENEW_EVERY_S
         lease.renew()
         lease.check()
-        seen = leases.standing(store, trial.id)
+        seen = leases.see(store, trial.id)
         assert not watch.why_over(trial.id, seen)
         assert (seen.holder is not None) and (seen.holder.run, seen.holder.host) == (
             "alive",
@@ -157,10 +157,10 @@ def test_whoever_comes_first_wins_between_a_late_renewal_and_its_watcher(
 ) -> None:
     lease = held(store, trial, "late")
     lease.renew()
-    seen = leases.standing(store, trial.id)
+    seen = leases.see(store, trial.id)
     lease.renew()
     assert not leases.end(store, trial.id, seen, "other", "silent"), "it was renewed since"
-    assert leases.end(store, trial.id, leases.standing(store, trial.id), "other", "silent")
+    assert leases.end(store, trial.id, leases.see(store, trial.id), "other", "silent")
     for _ in range(2):
         with pytest.raises(Superseded, match="ended its lease"):
             lease.renew()
@@ -170,7 +170,7 @@ def test_whoever_comes_first_wins_between_a_late_renewal_and_its_watcher(
 
 def test_a_lease_that_was_never_renewed_is_lost_as_well(store: Store, trial: Trial) -> None:
     lease = held(store, trial, "slow")
-    assert leases.end(store, trial.id, leases.standing(store, trial.id), "other", "silent")
+    assert leases.end(store, trial.id, leases.see(store, trial.id), "other", "silent")
     with pytest.raises(Superseded):
         lease.renew()
     assert leases.ENDED_BY in (read_alive(store, trial.id, 1) or {})
@@ -206,7 +206,7 @@ def test_a_process_that_was_stopped_for_long_asks_before_it_goes_on(
     clock.now += 10 * EXPIRES_AFTER_S
     lease.check()  # nobody took it, and it is renewed now
     clock.now += 10 * EXPIRES_AFTER_S
-    assert leases.end(store, trial.id, leases.standing(store, trial.id), "other", "silent")
+    assert leases.end(store, trial.id, leases.see(store, trial.id), "other", "silent")
     held(store, trial, "other")
     with pytest.raises(Superseded):
         lease.check()
@@ -236,7 +236,7 @@ def test_the_driver_of_a_lease_that_is_gone_from_this_machine_is_not_waited_for(
     assert not processes.is_gone({}), "an older version does not say"
     info = {"run": "dead", "host": "here", "process": {**here, "pid": 2**22 + 1}}
     assert isinstance(leases.acquire(store, trial, info), Lease)
-    assert "is gone" in Watch().why_over(trial.id, leases.standing(store, trial.id))
+    assert "is gone" in Watch().why_over(trial.id, leases.see(store, trial.id))
 
 
 def test_a_run_begins_its_own_trial_again_when_the_actor_has_died(
@@ -255,11 +255,11 @@ def test_leases_of_an_older_version_are_watched_and_ended(store: Store, trial: T
     say_alive(store, trial.id, 1)
     clock = Clock()
     watch = Watch(clock)
-    seen = leases.standing(store, trial.id)
+    seen = leases.see(store, trial.id)
     assert seen.holder is not None and seen.holder.host == "old"
     assert not watch.why_over(trial.id, seen)
     clock.now += EXPIRES_AFTER_S
-    assert watch.why_over(trial.id, leases.standing(store, trial.id))
+    assert watch.why_over(trial.id, leases.see(store, trial.id))
     assert leases.end(store, trial.id, seen, "new", "silent")
     assert held(store, trial, "new").attempt == 2
 
@@ -267,7 +267,7 @@ def test_leases_of_an_older_version_are_watched_and_ended(store: Store, trial: T
 def test_a_damaged_lease_is_watched_and_ended(store: Store, trial: Trial) -> None:
     held(store, trial, "mine").renew()
     store.put(attempt_key(trial.id, 1, leases.ALIVE), b"{")
-    seen = leases.standing(store, trial.id)
+    seen = leases.see(store, trial.id)
     assert seen.holder is not None
     assert leases.end(store, trial.id, seen, "other", "silent")
     assert held(store, trial, "other").attempt == 2
@@ -285,4 +285,4 @@ def test_no_run_gives_up_on_what_another_trains(store: Store, trial: Trial) -> N
     write_failure(store, trial.id, held(store, trial, "mine").attempt, "killed", "x", final=False)
     held(store, trial, "other")
     give_up(store, trial.id, "retries used up", run="mine")
-    assert leases.standing(store, trial.id).state == State.RUNNING
+    assert leases.see(store, trial.id).state == State.RUNNING

@@ -48,7 +48,7 @@ class Run:
         ids = [trial.id for trial in plan.trials]
         self.progress = Progress(plan, {}, quiet=True, json_lines=False)
         begun = {trial: max(attempt_numbers(store, trial), default=0) for trial in ids}
-        self.turns = Turns(store, ids, self.progress, begun, HERE, "mine", Watch(self.clock))
+        self.turns = Turns(store, plan, ids, self.progress, begun, HERE, "mine", Watch(self.clock))
 
     def ask(self) -> Any:
         """The trial that Tune gets now, by its place in the plan; or None, or FINISHED."""
