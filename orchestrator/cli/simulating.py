@@ -28,10 +28,11 @@ def show_simulated(
     if store is not None:
         from orchestrator.store import read_store
         from orchestrator.store.census import looks_at_plan
+        from orchestrator.store.stops import has_ended_for
 
         check_store(store, reads=False)
         looks, _ = looks_at_plan(store, plan)
-        todo = [trial for trial in plan.trials if not looks[trial.id].has_ended]
+        todo = [trial for trial in plan.trials if not has_ended_for(plan, looks[trial.id])]
         measured = simulation.measured_in(read_store(store))
     found = simulation.simulated(plan, todo, measured, there)
     if as_json:

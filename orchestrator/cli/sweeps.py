@@ -14,32 +14,20 @@ import typer
 
 from orchestrator import signals
 from orchestrator.cli.exits import exit_code
+from orchestrator.cli.flags import RunFlags, spread
 from orchestrator.cli.options import (
-    JOIN_DEADLINE_S,
     NAMESPACE,
     STORE,
-    TRACKING,
-    Address,
     AsJson,
-    AutoGpus,
     Context,
     Data,
     File,
-    ForJob,
     Gantt,
-    JoinDeadline,
-    MaxConcurrent,
-    MaxGpuHours,
-    MaxHours,
     Namespace,
-    Quiet,
     Simulate,
     StoreUri,
-    TrackingUri,
-    data_roots,
     finder,
     own_claims,
-    run_name,
     weights,
 )
 from orchestrator.cli.stores import check_store, show_known
@@ -201,42 +189,13 @@ def _power(planned: Plan, store: str, here: Gpus, asked: Question) -> Power:
 
 
 @verbs.command()
-def run(
-    file: File,
-    store: StoreUri = STORE,
-    tracking: TrackingUri = TRACKING,
-    address: Address = None,
-    max_concurrent: MaxConcurrent = None,
-    max_hours: MaxHours = None,
-    max_gpu_hours: MaxGpuHours = None,
-    auto_gpus: AutoGpus = None,
-    join_deadline_s: JoinDeadline = JOIN_DEADLINE_S,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-    data: Data = None,
-    for_job: ForJob = None,
-) -> int:
+@spread
+def run(file: File, flags: RunFlags) -> int:
     """Train what the store does not hold yet, then write the report. If run again, it continues."""
     from orchestrator.run.driver import drive
-    from orchestrator.run.options import RunOptions
-    from orchestrator.tracking.address import tracking_of
 
-    options = RunOptions(
-        store=store,
-        tracking=tracking_of(store, tracking),
-        address=address,
-        max_concurrent=max_concurrent,
-        max_hours=max_hours,
-        max_gpu_hours=max_gpu_hours,
-        auto_gpus=auto_gpus,
-        join_deadline_s=join_deadline_s,
-        quiet=quiet,
-        json_lines=as_json,
-        data_roots=data_roots(data).given,
-        run=run_name(),
-        job=for_job or "",
-    )
-    planned = partial(plan_to_run, file, data, store)
+    options = flags.options()
+    planned = partial(plan_to_run, file, flags.data, flags.store)
     return drive(
         lambda: exit_code(lambda: _run(planned, options)),
         partial(close_open_attempts, planned, options),
@@ -328,6 +287,7 @@ def status(
         return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show
     from orchestrator.store.census import looks_at_plan
+    from orchestrator.store.summary import who_trains, who_trains_in_words
     from orchestrator.store.trials import damage_in_words
 
     planned = load_plan(file, finder(data), weights(store, check=False))
@@ -339,11 +299,9 @@ def status(
     damage = damage_in_words(looks.values())
     notes = [f"{trial.name}: {note}" for trial in planned.trials if (note := looks[trial.id].note)]
     if as_json:
-        print(json.dumps({**counts, "notes": notes, "damage": damage}))
+        trainers = who_trains(looks.values())
+        print(json.dumps({**counts, "trained_by": trainers, "notes": notes, "damage": damage}))
     else:
-        print(
-            "\n".join(
-                ["  ".join(f"{name} {value}" for name, value in counts.items()), *notes, *damage]
-            )
-        )
+        line = "  ".join(f"{name} {value}" for name, value in counts.items())
+        print("\n".join([line, *who_trains_in_words(planned, looks), *notes, *damage]))
     return 0

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.plan.axes import NAME_ORDER, Axis
-from orchestrator.plan.states import State
 from orchestrator.plan.trial import Trial
 
 MOST_ROWS = 40  # groups in the table
@@ -28,8 +27,9 @@ class Group:
     seconds: float = 0.0  # of all that are to run
 
 
-def grouped(trials: Iterable[Trial], states: Mapping[str, State]) -> list[Group]:
-    """The groups of these trials, those first that take longest to run."""
+def grouped(trials: Iterable[Trial], left: Iterable[Trial]) -> list[Group]:
+    """The groups of these trials, those first that take longest; `left`: those that are to run."""
+    to_run = {trial.id for trial in left}
     groups: dict[tuple[Any, ...], Group] = {}
     for trial in trials:
         labels = tuple([trial.axes[name] for name in GROUPED])
@@ -39,7 +39,7 @@ def grouped(trials: Iterable[Trial], states: Mapping[str, State]) -> list[Group]
         group.trials += 1
         group.parameters.add(cost.parameters)
         group.memory_bytes = max(group.memory_bytes, cost.memory_bytes)
-        if not states.get(trial.id, State.PENDING).has_result:
+        if trial.id in to_run:
             group.to_run += 1
             group.seconds += cost.seconds
     return sorted(groups.values(), key=lambda group: group.seconds, reverse=True)

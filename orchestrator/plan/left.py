@@ -20,8 +20,9 @@ def left_in_words(plan: Plan, trials: Outcomes, budget: str, command: str) -> st
     if not states:
         return f"The budget of {budget} is used up, and nothing is left to do."
     pending = states.count(State.PENDING)
-    begun = len(states) - pending
+    begun, elsewhere = states.count(State.INTERRUPTED), states.count(State.RUNNING)
     parts = [f"{begun} interrupted, which go on from their checkpoints"] if begun else []
+    parts += [f"{elsewhere} that another run trains"] if elsewhere else []
     parts += [f"{pending} pending"] if pending else []
     seconds = seconds_left(plan.trials, _reached(trials))
     return (

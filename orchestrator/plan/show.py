@@ -120,11 +120,12 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     is_open = waits_for_gpus(plan)
     plan = placed(plan, gpus, among=frozenset())
     lines = [f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, ""]
+    over = {State.DONE, State.DIVERGED, *([State.STOPPED] if plan.stop is not None else [])}
+    left = [trial for trial in plan.trials if states.get(trial.id) not in over]
     if len(plan.trials) > MOST_LISTED:
-        lines += _summarised(plan, states)
+        lines += _summarised(plan, states, left)
     else:
         lines += _rows(plan, states)
-    left = [trial for trial in plan.trials if not states.get(trial.id, State.PENDING).has_result]
     total = sum(trial.seconds for trial in left)
     lines += [
         "",
@@ -181,9 +182,9 @@ def _rows(plan: Plan, states: Mapping[str, State]) -> list[str]:
     return table(rows)
 
 
-def _summarised(plan: Plan, states: Mapping[str, State]) -> list[str]:
+def _summarised(plan: Plan, states: Mapping[str, State], left: Sequence[Trial]) -> list[str]:
     """What is in a plan of too many trials to list: its axes, and its trials in groups."""
-    groups = grouped(plan.trials, states)
+    groups = grouped(plan.trials, left)
     rows: list[tuple[str, ...]] = [
         (*GROUPED, "trials", "to run", "parameters", "memory", "time, one after the other")
     ]

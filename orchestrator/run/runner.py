@@ -29,7 +29,8 @@ from orchestrator.store.attempts import give_up
 from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
 from orchestrator.store.names import claim_name
-from orchestrator.store.summary import outcomes
+from orchestrator.store.stops import has_ended_for
+from orchestrator.store.summary import ended_elsewhere, outcomes
 from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
@@ -87,11 +88,12 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
     store = open_store(options.store)
     claim_name(plan, store)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
-    done = {trial_id for trial_id, look in looks.items() if look.has_ended}
+    done = {trial_id for trial_id, look in looks.items() if has_ended_for(plan, look)}
     todo = looks.keys() - done if among is None else (looks.keys() - done) & among
     states = {trial_id: look.state for trial_id, look in looks.items()}
     refused = {trial_id for trial_id in todo if looks[trial_id].hindrances}
     todo -= refused
+    begun = {trial_id: max(looks[trial_id].attempts, default=0) for trial_id in todo}
     reached = {trial_id: looks[trial_id].step for trial_id in todo}
     warnings = [
         *plan.warnings,
@@ -115,14 +117,14 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
         with _mirroring(plan, store, options, looks, progress) as mirror:
             try:
                 if todo:
-                    plan = _train(plan, reached, store, options, progress, budget)
+                    plan = _train(plan, reached, begun, store, options, progress, budget)
             finally:  # before MLflow hears from this run for the last time
                 if signals.received is not None:
                     close_attempts(store, todo, options.run, "interrupted", "stopped from outside")
                 elif budget.used_up:
                     why = f"the budget of {budget.used_up} was used up"
                     close_attempts(store, todo, options.run, "interrupted", why)
-    return _finish(plan, store, options, progress, mirror, budget, trained=len(todo))
+    return _finish(plan, store, options, progress, mirror, budget, todo)
 
 
 def _finish(
@@ -132,10 +134,9 @@ def _finish(
     progress: Progress,
     mirror: Mirror | None,
     budget: Budget,
-    *,
-    trained: int,
+    todo: AbstractSet[str],
 ) -> Ended:
-    """Write the report and the summary, from one look at the store."""
+    """Write the report and the summary, from one look at the store. `todo`: what was to train."""
     frame = None
     if signals.received is None:
         from orchestrator.report.frame import read_frame
@@ -154,17 +155,23 @@ def _finish(
     if frame is not None:
         from orchestrator.report.page import write_report
 
-        written = write_report(plan, options.store, frame=frame)
+        links = {} if mirror is None else mirror.links
+        written = write_report(plan, options.store, frame=frame, links=links)
         page = written.page
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 Patience(REPORT_WITHIN_S).call(partial(mirror.log_report, written.files))
     runs = where_runs_are(options, mirror)
     trials = outcomes(plan, looks)
-    summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
+    elsewhere = ended_elsewhere(looks, todo, options.run)
+    trained = {"trained": len(todo) - elsewhere, "elsewhere": elsewhere}
+    summary: dict[str, Any] = {**counts(plan, states), **trained, "report": page}
     summary["trials"] = trials
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
-    fine = summary["done"]
+    stopped = sum(
+        look.state == State.STOPPED and has_ended_for(plan, look) for look in looks.values()
+    )
+    fine = summary["done"] + stopped
     if budget.used_up:  # nothing has gone wrong with trials that only lack time
         fine += sum(summary[state] for state in LEFT)
         used = {"used_up": budget.used_up, "gpu_hours": round(budget.gpu_hours, 4)}
@@ -213,9 +220,10 @@ def _in_words(summary: Mapping[str, Any]) -> str:
         if summary[state]
     )
     left = f"{summary['interrupted']} interrupted, " if summary["interrupted"] else ""
+    others = f" Trained by another run: {summary['elsewhere']}." if summary["elsewhere"] else ""
     return (
         f"{summary['sweep']}: {summary['done']} done, {summary['diverged']} diverged, "
-        f"{summary['failed']} failed, {rare}{left}{summary['pending']} pending."
+        f"{summary['failed']} failed, {rare}{left}{summary['pending']} pending.{others}"
     )
 
 
@@ -227,7 +235,7 @@ def _mirroring(
 
     `looks`: the trials before this run. Only those that it moves are looked at again.
     """
-    reused = frozenset(trial_id for trial_id, look in looks.items() if look.has_ended)
+    reused = frozenset(id for id, look in looks.items() if has_ended_for(plan, look))
     try:
         mirror = Mirror(options.tracking, plan)
         mirror.sync(store, plan.trials, reused=reused, looks=looks)
@@ -282,6 +290,7 @@ def _mirroring(
 def _train(
     plan: Plan,
     reached: Mapping[str, int],
+    begun: Mapping[str, int],
     store: Store,
     options: RunOptions,
     progress: Progress,
@@ -289,7 +298,8 @@ def _train(
 ) -> Plan:
     """Train the trials that are left, each from the step that it has `reached`.
 
-    Ends early if a signal comes or the budget is used up. Returns the plan as it was placed.
+    `begun`: the newest attempt at each before this run. Ends early if a signal comes or the budget
+    is used up. Returns the plan as it was placed.
     """
     code = commit()
     set_environment()
@@ -305,10 +315,10 @@ def _train(
         progress.phase("starting the first trials")
         trials = [trial for trial in there.trials if trial.id in reached]
         errors = tune_trials(
-            there, trials, options, progress, work=work, commit=code, budget=budget
+            there, trials, options, progress, work=work, commit=code, begun=begun, budget=budget
         )
     for trial_id, error in errors.items():
-        give_up(store, trial_id, error)
+        give_up(store, trial_id, error, run=options.run)
     return there
 
 

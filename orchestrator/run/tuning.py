@@ -23,10 +23,15 @@ from orchestrator.plan.order import order_on
 from orchestrator.plan.states import State
 from orchestrator.run.budget import Budget, gpus_of
 from orchestrator.run.driver import the_command
+from orchestrator.run.jobs import Jobs
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
-from orchestrator.run.trainable import STARTING_WORKERS, STOPPED, GangTrainable, Jobs
+from orchestrator.run.stopping import Stopping, watch_of
+from orchestrator.run.trainable import STARTING_WORKERS, STOPPED, GangTrainable
+from orchestrator.run.turns import Turns
+from orchestrator.store import open_store
+from orchestrator.store.processes import this_process
 
 BUDGET_USED_UP = "the budget of its run was used up"
 # More than a trainable waits for its gang, less than the parent waits for the driver.
@@ -96,6 +101,8 @@ class Follower(tune.Callback):  # type: ignore[misc]
         result: dict[str, Any],
         **info: Any,
     ) -> None:
+        if result.get("elsewhere"):  # orchestrator.run.turns shows it
+            return
         for note in result.get("notes", ()):
             if note not in self._noted:
                 self._noted.add(note)
@@ -132,14 +139,23 @@ def tune_trials(
     *,
     work: Path,
     commit: str,
+    begun: Mapping[str, int],
     budget: Budget,
 ) -> dict[str, str]:
     """Train all of `todo`, or until a signal comes or the budget is used up.
 
-    Returns, by trial id, why those failed that have used up their retries.
+    What other runs train meanwhile is theirs.
+
+    `begun`: by trial, the newest attempt before this run; 0 if there was none. Returns, by trial
+    id, why those failed that have used up their retries.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
+    store = open_store(options.store)
+    stopping = Stopping(plan, store) if plan.stop is not None else None
+    todo = [trial for trial in todo if stopping is None or not stopping.is_over(trial.id)]
+    if not todo:
+        return {}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     trials = {trial.id: trial for trial in order_on(todo, nodes)}
     jobs = Jobs(
@@ -152,15 +168,22 @@ def tune_trials(
         commit=commit,
         started=time.time(),
         run=options.run,
+        watch=watch_of(plan),
+        process=this_process(),
     )
+    turns = Turns(store, plan, list(trials), progress, begun, jobs.process, jobs.run)
     trainable = tune.with_resources(
         tune.with_parameters(GangTrainable, jobs=jobs),
         lambda config: bundles(trials[config["trial"]]),
     )
     tuner = tune.Tuner(
         trainable,
-        param_space={"trial": tune.grid_search(list(trials))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=options.max_concurrent),
+        tune_config=tune.TuneConfig(
+            search_alg=turns,
+            num_samples=-1,  # turns says when there are no more
+            max_concurrent_trials=options.max_concurrent,
+            scheduler=stopping,
+        ),
         run_config=tune.RunConfig(
             name=plan.sweep,
             storage_path=str(work / "tune"),
@@ -171,7 +194,7 @@ def tune_trials(
             callbacks=[Follower(progress, budget, {one.id: gpus_of(one) for one in todo})],
         ),
     )
-    with signals.waited_for():
+    with signals.waited_for(), turns:
         try:
             results = tuner.fit()
         except RuntimeError as error:  # of Tune, about an error of Ray that it does not expect

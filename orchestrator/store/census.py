@@ -16,7 +16,7 @@ from dataclasses import replace
 from orchestrator.plan import Plan
 from orchestrator.plan.states import State
 from orchestrator.store import read_store
-from orchestrator.store.attempts import attempt_key, read_start
+from orchestrator.store.attempts import attempt_key, read_attempt, read_start
 from orchestrator.store.base import Store
 from orchestrator.store.journals import READERS
 from orchestrator.store.listing import sorted_keys
@@ -71,6 +71,9 @@ def _look(store: Store, trial_id: str, files: Sizes) -> Look:
         if result is not None:
             return replace(look, state=State.of_outcome(result["outcome"]), result=result)
     look = glance(store, replace(listing, records=listing.records - {result_key(trial_id)}))
+    if look.state == State.RUNNING:  # `status` says on which host
+        attempt = read_attempt(store, trial_id, listing.newest)
+        look = replace(look, tried=(attempt,) if isinstance(attempt, dict) else ())
     if attempt_key(trial_id, listing.newest, "start.json") not in listing.records:
         return look
     start = read_start(store, trial_id, listing.newest)

@@ -56,8 +56,8 @@ def test_a_census_costs_one_listing_and_a_read_of_each_state(
     store: CountedStore, plan: Plan
 ) -> None:
     census.census(store, [trial.id for trial in plan.trials])
-    # Two results, a sign of life, two failures, and how the interrupted trial began.
-    assert store.requests() == {"list": 1, "get": 6}
+    # Two results, a sign of life, who trains it, two failures, and how the interrupted one began.
+    assert store.requests() == {"list": 1, "get": 7}
 
 
 def test_a_census_of_some_trials_leaves_the_others_unread(store: CountedStore, plan: Plan) -> None:
