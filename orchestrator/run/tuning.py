@@ -144,10 +144,9 @@ def tune_trials(
 ) -> dict[str, str]:
     """Train all of `todo`, or until a signal comes or the budget is used up.
 
-    What other runs train meanwhile is theirs.
-
-    `begun`: by trial, the newest attempt before this run; 0 if there was none. Returns, by trial
-    id, why those failed that have used up their retries.
+    What other runs train meanwhile is theirs. `begun`: by trial, the newest attempt before this
+    run; 0 if there was none. Returns, by trial id, why those failed that have used up their
+    retries.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
@@ -158,19 +157,8 @@ def tune_trials(
         return {}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     trials = {trial.id: trial for trial in order_on(todo, nodes)}
-    jobs = Jobs(
-        sweep=plan.sweep,
-        trials=trials,
-        store_uri=options.store if "://" in options.store else str(Path(options.store).absolute()),
-        work=None if "://" in options.store else str(work / "ranks"),
-        cache=None if "://" in options.store else str(Path(options.store).absolute() / "cache"),
-        data_roots=options.data_roots,
-        commit=commit,
-        started=time.time(),
-        run=options.run,
-        watch=watch_of(plan),
-        process=this_process(),
-    )
+    jobs = _jobs(plan, trials, options, work, commit)
+    held = {trial.id: gpus_of(trial) for trial in todo}
     turns = Turns(store, plan, list(trials), progress, begun, jobs.process, jobs.run)
     trainable = tune.with_resources(
         tune.with_parameters(GangTrainable, jobs=jobs),
@@ -184,15 +172,7 @@ def tune_trials(
             max_concurrent_trials=options.max_concurrent,
             scheduler=stopping,
         ),
-        run_config=tune.RunConfig(
-            name=plan.sweep,
-            storage_path=str(work / "tune"),
-            verbose=0,
-            # Checkpoints are in the store.
-            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
-            callbacks=[Follower(progress, budget, {one.id: gpus_of(one) for one in todo})],
-        ),
+        run_config=_run_config(plan, work, Follower(progress, budget, held)),
     )
     with signals.waited_for(), turns:
         try:
@@ -207,6 +187,37 @@ def tune_trials(
         for result in results
         if result.error is not None
     }
+
+
+def _run_config(plan: Plan, work: Path, follower: Follower) -> tune.RunConfig:
+    return tune.RunConfig(
+        name=plan.sweep,
+        storage_path=str(work / "tune"),
+        verbose=0,
+        # Checkpoints are in the store.
+        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+        failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
+        callbacks=[follower],
+    )
+
+
+def _jobs(
+    plan: Plan, trials: Mapping[str, Trial], options: RunOptions, work: Path, commit: str
+) -> Jobs:
+    is_remote, folder = "://" in options.store, Path(options.store).absolute()
+    return Jobs(
+        sweep=plan.sweep,
+        trials=trials,
+        store_uri=options.store if is_remote else str(folder),
+        work=None if is_remote else str(work / "ranks"),
+        cache=None if is_remote else str(folder / "cache"),
+        data_roots=options.data_roots,
+        commit=commit,
+        started=time.time(),
+        run=options.run,
+        watch=watch_of(plan),
+        process=this_process(),
+    )
 
 
 def lost(error: RuntimeError) -> Exception:
