@@ -118,7 +118,10 @@ def _listed(items: Iterator[Any]) -> Iterator[str]:
 def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     """The plan as a table and the remarks below it, assuming `gpus`."""
     is_open = waits_for_gpus(plan)
-    plan = placed(plan, gpus, among=frozenset())
+    if gpus.auto or wants_cuda(
+        plan, ""
+    ):  # elsewhere, what is shown is the same for `auto` as for 0
+        plan = placed(plan, gpus, among=frozenset())
     lines = [f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, ""]
     over = {State.DONE, State.DIVERGED, *([State.STOPPED] if plan.stop is not None else [])}
     left = [trial for trial in plan.trials if states.get(trial.id) not in over]
