@@ -104,7 +104,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
         progress.phase("bringing MLflow up to date")
         if todo:
             keep_initial(plan, store)
-        with _mirroring(plan, store, options, looks, progress) as mirror:
+        with _mirroring(plan, store, options, looks, frozenset(done), progress) as mirror:
             try:
                 if todo:
                     plan = _train(plan, reached, store, options, progress)
@@ -150,12 +150,12 @@ def _finish(
                 mirror.log_report(written.files)
     runs = where_runs_are(options, mirror)
     trials = outcomes(plan, looks)
-    summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
-    summary["trials"] = trials
-    text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     stopped = sum(
         look.state == State.STOPPED and has_ended_for(plan, look) for look in looks.values()
     )
+    summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
+    summary["trials"] = trials
+    text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     is_whole = summary["done"] + stopped == summary["total"]
     exit_code = 0 if is_whole else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), text, summary)
@@ -208,13 +208,18 @@ def _in_words(summary: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _mirroring(
-    plan: Plan, store: Store, options: RunOptions, looks: Mapping[str, Look], progress: Progress
+    plan: Plan,
+    store: Store,
+    options: RunOptions,
+    looks: Mapping[str, Look],
+    reused: frozenset[str],
+    progress: Progress,
 ) -> Iterator[Mirror | None]:
     """Let MLflow follow the store from a thread, so that a slow server does not hold up trials.
 
-    `looks`: the trials before this run. Only those that it moves are looked at again.
+    `looks`: the trials before this run, of which those in `reused` are done. Only those that it
+    moves are looked at again.
     """
-    reused = frozenset(id for id, look in looks.items() if has_ended_for(plan, look))
     try:
         mirror = Mirror(options.tracking, plan)
         mirror.sync(store, plan.trials, reused=reused, looks=looks)
@@ -235,12 +240,8 @@ def _mirroring(
         while not over.wait(MIRROR_EVERY_S):
             moved |= progress.moved()
             try:
-                mirror.sync(
-                    store,
-                    [trial for trial in plan.trials if trial.id in moved],
-                    reused=reused,
-                    heard=moved,
-                )
+                those = [trial for trial in plan.trials if trial.id in moved]
+                mirror.sync(store, those, reused=reused, heard=moved)
                 show_notes()
                 moved = frozenset()
             except NormsweepError as error:

@@ -24,9 +24,8 @@ from orchestrator.run.driver import the_command
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
-from orchestrator.run.stopping import Stopping, watch_of
+from orchestrator.run.stopping import stopping_of, watch_of
 from orchestrator.run.trainable import STARTING_WORKERS, GangTrainable, Jobs
-from orchestrator.store import open_store
 
 # More than a trainable waits for its gang, less than the parent waits for the driver.
 SAVE_WITHIN_S = 90.0
@@ -129,8 +128,7 @@ def tune_trials(
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
-    stopping = Stopping(plan, open_store(options.store)) if plan.stop is not None else None
-    todo = [trial for trial in todo if stopping is None or not stopping.is_over(trial.id)]
+    stopping, todo = stopping_of(plan, todo, options.store)
     if not todo:
         return {}
     trials = {trial.id: trial for trial in launch_order(todo)}
@@ -171,14 +169,8 @@ def tune_trials(
             results = tuner.fit()
         except RuntimeError as error:  # of Tune, about an error of Ray that it does not expect
             raise lost(error) from error
-    if signals.received is not None:
-        # Trials that failed say so in the store; interrupted ones have not used up their retries.
-        return {}
-    return {
-        result.config["trial"]: cause_of(result.error)
-        for result in results
-        if result.error is not None
-    }
+    # Trials that failed say so in the store; interrupted ones have not used up their retries.
+    return {} if signals.received is not None else causes(results)
 
 
 def lost(error: RuntimeError) -> Exception:
@@ -196,6 +188,15 @@ def lost(error: RuntimeError) -> Exception:
     return EnvironmentProblem(
         f"Ray cannot go on: {said}{hint} What is done is kept. To continue: {the_command()}"
     )
+
+
+def causes(results: tune.ResultGrid) -> dict[str, str]:
+    """Why trials failed that Tune has given up, by trial id."""
+    return {
+        result.config["trial"]: cause_of(result.error)
+        for result in results
+        if result.error is not None
+    }
 
 
 def cause_of(error: Exception) -> str:
