@@ -34,7 +34,6 @@ from orchestrator.plan.states import State
 from orchestrator.plan.stop import Stop
 from orchestrator.plan.stopping import rungs
 from orchestrator.run.early import WATCHED, Watch
-from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from orchestrator.store.journals import READERS
 from orchestrator.store.listing import listed
@@ -262,12 +261,12 @@ class Stopping(FIFOScheduler):  # type: ignore[misc]
 
 
 def stopping_of(
-    plan: Plan, todo: list[Trial], store_uri: str
+    plan: Plan, todo: list[Trial], store: Store
 ) -> tuple[Stopping | None, list[Trial]]:
     """The scheduler of a sweep that stops trials, and those of `todo` that it has not stopped."""
     if plan.stop is None:
         return None, todo
-    made = Stopping(plan, open_store(store_uri))
+    made = Stopping(plan, store)
     return made, [trial for trial in todo if not made.is_over(trial.id)]
 
 
