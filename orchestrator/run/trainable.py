@@ -16,6 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from orchestrator.plan import Trial
 from orchestrator.plan.states import State
 from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
+from orchestrator.run.kept import gang_for
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
 from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
 from orchestrator.store import open_store
@@ -68,7 +69,11 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
     trial's `state`, and before it trains the `phase` that it is in.
     """
 
+    _gang: Gang
+    _unable: Exception | None = None  # what kept the newest trial from beginning
+
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
+        self._jobs = jobs
         planned = jobs.trials[config["trial"]]
         self._sweep = jobs.sweep
         self._run_started = jobs.started
@@ -95,7 +100,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._checkpoint = 0  # the step of the newest one
         self._is_leaving = False
         self._attempt = new_attempt(self._store, self._trial, self._provenance(jobs))
-        self._gang = Gang(
+        self._gang = gang_for(
             Assignment(
                 self._trial.id,
                 self._attempt,
@@ -106,9 +111,20 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 data_roots=jobs.data_roots,
             ),
             self._say_alive,
+            getattr(self, "_gang", None),
         )
         # Each a call of `step`, so that what takes long is named when it begins.
         self._beginning = [lambda: None, self._gang.gather, self._gang.fetch_data, self._start]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this actor, with the workers of the one before if they fit it."""
+        try:
+            self.save_and_end()
+            GangTrainable.setup(self, new_config, self._jobs)
+        except Exception as error:
+            # Tune would give the trial up if this were raised here; from `step`, it tries again.
+            self._unable, self._ended = error, True
+        return True
 
     def _begin(self) -> None:
         """Take the next step towards a gang that trains."""
@@ -140,6 +156,8 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
         Raises AttemptFailed if the attempt fails and the next one may do better.
         """
+        if self._unable is not None:
+            raise self._unable
         if self._beginning and not self._ended:
             self._begin()
             return {**self._latest, "done": self._ended}

@@ -146,7 +146,9 @@ def tune_trials(
     tuner = tune.Tuner(
         trainable,
         param_space={"trial": tune.grid_search(list(trials))},
-        tune_config=tune.TuneConfig(max_concurrent_trials=options.max_concurrent),
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=options.max_concurrent, reuse_actors=True
+        ),
         run_config=tune.RunConfig(
             name=plan.sweep,
             storage_path=str(work / "tune"),
