@@ -14,28 +14,18 @@ import typer
 
 from orchestrator import signals
 from orchestrator.cli.exits import exit_code
+from orchestrator.cli.flags import RunFlags, spread
 from orchestrator.cli.options import (
-    JOIN_DEADLINE_S,
     NAMESPACE,
     STORE,
-    TRACKING,
-    Address,
     AsJson,
-    AutoGpus,
     Context,
     Data,
     File,
-    ForJob,
-    JoinDeadline,
-    MaxConcurrent,
     Namespace,
-    Quiet,
     StoreUri,
-    TrackingUri,
-    data_roots,
     finder,
     own_claims,
-    run_name,
     weights,
 )
 from orchestrator.cli.stores import check_store, show_known
@@ -183,38 +173,13 @@ def _power(planned: Plan, store: str, here: Gpus, asked: Question) -> Power:
 
 
 @verbs.command()
-def run(
-    file: File,
-    store: StoreUri = STORE,
-    tracking: TrackingUri = TRACKING,
-    address: Address = None,
-    max_concurrent: MaxConcurrent = None,
-    auto_gpus: AutoGpus = None,
-    join_deadline_s: JoinDeadline = JOIN_DEADLINE_S,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-    data: Data = None,
-    for_job: ForJob = None,
-) -> int:
+@spread
+def run(file: File, flags: RunFlags) -> int:
     """Train what the store does not hold yet, then write the report. If run again, it continues."""
     from orchestrator.run.driver import drive
-    from orchestrator.run.options import RunOptions
-    from orchestrator.tracking.address import tracking_of
 
-    options = RunOptions(
-        store=store,
-        tracking=tracking_of(store, tracking),
-        address=address,
-        max_concurrent=max_concurrent,
-        auto_gpus=auto_gpus,
-        join_deadline_s=join_deadline_s,
-        quiet=quiet,
-        json_lines=as_json,
-        data_roots=data_roots(data).given,
-        run=run_name(),
-        job=for_job or "",
-    )
-    planned = partial(plan_to_run, file, data, store)
+    options = flags.options()
+    planned = partial(plan_to_run, file, flags.data, flags.store)
     return drive(
         lambda: exit_code(lambda: _run(planned, options)),
         partial(close_open_attempts, planned, options),

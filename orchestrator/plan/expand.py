@@ -24,6 +24,7 @@ from orchestrator.plan.initial import Initial, InitialFinder, Starts
 from orchestrator.plan.placement import Placements
 from orchestrator.plan.sets import DataSets
 from orchestrator.plan.source import Location, Problem, Source
+from orchestrator.plan.stopping import StopPlan, read_stop
 from trainers import own
 from trainers.catalog import PROBES
 from trainers.choice import Choice
@@ -56,6 +57,7 @@ class Plan:
     gate: GatePlan | None = None
     # The checksum of each evaluation set's manifest, by name.
     evaluated: Mapping[str, str] = field(default_factory=dict)
+    stop: StopPlan | None = None
 
     @property
     def path(self) -> Path:
@@ -164,6 +166,13 @@ class _Expansion:
             missing, evaluated = self.cells.missing, self.sets.evaluated
             said = gate_warnings(gate, self.source, missing, seeds, evaluated)
             warnings += tuple(map(self.source.placed, said))
+        stop, remarks = read_stop(
+            self.sweep.stop,
+            trials.values(),
+            self._problem,
+            has_gate=self.sweep.gate is not None,
+        )
+        warnings += tuple(self.source.noted(("stop",), one) for one in remarks)
         self._raise_if_any()
         return Plan(
             self.name,
@@ -176,6 +185,7 @@ class _Expansion:
             claims,
             gate,
             self.sets.checksums,
+            stop,
         )
 
     def _trials(self, points: Iterable[Point]) -> tuple[dict[str, Trial], list[Folded]]:

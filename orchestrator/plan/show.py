@@ -112,7 +112,8 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
             )
         )
     lines += table(rows)
-    left = [trial for trial in plan.trials if not states.get(trial.id, State.PENDING).has_result]
+    over = {State.DONE, State.DIVERGED, *([State.STOPPED] if plan.stop is not None else [])}
+    left = [trial for trial in plan.trials if states.get(trial.id) not in over]
     total = sum(trial.seconds for trial in left)
     lines += [
         "",

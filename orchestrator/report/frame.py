@@ -28,6 +28,7 @@ from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
 from orchestrator.store.points import Points
 from orchestrator.store.reading import Reading, read_trials
+from orchestrator.store.stops import stopped_at
 from orchestrator.store.trials import Look
 from trainers.spec import RunSpec
 
@@ -277,7 +278,7 @@ def _trial_row(trial: Trial, axes: Sequence[Axis], look: Look) -> dict[str, Any]
         "parameters": trial.parameters,
         "state": look.state.value,
         "reason": "; ".join([*([failure["message"]] if failure else []), *map(str, look.damaged)]),
-        "step": result["step"] if result else None,
+        "step": stopped_at(result) if result else None,
         "steps": trial.spec.training.steps,
         "workers": ", then ".join(map(str, workers)),
         "attempts": len(look.attempts),

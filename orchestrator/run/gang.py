@@ -56,6 +56,7 @@ class Assignment:
     # None: in the user's home.
     cache: str | None
     data_roots: tuple[str, ...]
+    watched: str = ""  # the metric of which every value is reported
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Report:
     result: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     log_tail: str = ""
+    points: tuple[tuple[int, float], ...] = ()  # step and value of the metric that is watched
 
 
 class Worker:
@@ -102,7 +104,12 @@ class Worker:
         # Rank 0's, from the choice of a port until the rank has inherited it.
         self._listener: socket.socket | None = None
         self._shipping = Shipping(
-            self._store, assignment.trial_id, assignment.attempt, self._rank, self._out
+            self._store,
+            assignment.trial_id,
+            assignment.attempt,
+            self._rank,
+            self._out,
+            watched=assignment.watched,
         )
 
     def standing(self) -> tuple[str, dict[str, Any]]:
@@ -207,6 +214,7 @@ class Worker:
             news.values,
             self._shipping.device,
             failure=self._failure(),
+            points=news.points,
         )
         if exit_code is None:
             return report

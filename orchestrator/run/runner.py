@@ -25,6 +25,7 @@ from orchestrator.store.attempts import give_up
 from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
 from orchestrator.store.names import claim_name
+from orchestrator.store.stops import has_ended_for
 from orchestrator.store.summary import outcomes
 from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking import is_mlflow, shown
@@ -79,7 +80,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
     store = open_store(options.store)
     claim_name(plan, store)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
-    done = {trial_id for trial_id, look in looks.items() if look.has_ended}
+    done = {trial_id for trial_id, look in looks.items() if has_ended_for(plan, look)}
     todo = looks.keys() - done if among is None else (looks.keys() - done) & among
     states = {trial_id: look.state for trial_id, look in looks.items()}
     refused = {trial_id for trial_id in todo if looks[trial_id].hindrances}
@@ -141,7 +142,8 @@ def _finish(
     if frame is not None:
         from orchestrator.report.page import write_report
 
-        written = write_report(plan, options.store, frame=frame)
+        links = {} if mirror is None else mirror.links
+        written = write_report(plan, options.store, frame=frame, links=links)
         page = written.page
         if mirror is not None:
             with suppress(TrackingUnavailable):
@@ -151,7 +153,11 @@ def _finish(
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
     summary["trials"] = trials
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
-    exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
+    stopped = sum(
+        look.state == State.STOPPED and has_ended_for(plan, look) for look in looks.values()
+    )
+    is_whole = summary["done"] + stopped == summary["total"]
+    exit_code = 0 if is_whole else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), text, summary)
 
 
@@ -208,7 +214,7 @@ def _mirroring(
 
     `looks`: the trials before this run. Only those that it moves are looked at again.
     """
-    reused = frozenset(trial_id for trial_id, look in looks.items() if look.has_ended)
+    reused = frozenset(id for id, look in looks.items() if has_ended_for(plan, look))
     try:
         mirror = Mirror(options.tracking, plan)
         mirror.sync(store, plan.trials, reused=reused, looks=looks)

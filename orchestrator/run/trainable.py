@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import version
 from typing import Any
 
 from ray import tune
 from ray.exceptions import RayError, RayTaskError
 
+from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Trial
 from orchestrator.plan.states import State
+from orchestrator.run.early import Early, Watch
 from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
 from orchestrator.run.kept import gang_for
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
 from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
+from orchestrator.run.provenance import provenance
 from orchestrator.store import open_store
 from orchestrator.store.attempts import (
     ALIVE_EVERY_S,
@@ -34,6 +35,7 @@ from orchestrator.store.attempts import (
 from orchestrator.store.checkpoints import Files, discard_checkpoints, write_manifest
 from orchestrator.store.records import OUT_OF_MEMORY
 from orchestrator.store.results import write_result
+from orchestrator.store.stops import Decision, reopen
 from trainers.data.manifests import DatasetProblem
 
 POLL_EVERY_S = 0.2
@@ -44,7 +46,6 @@ STARTING_RANKS, FIRST_EVALUATION = "starting ranks", "first evaluation"
 # By the number of steps that are left of a beginning.
 PHASES = (STARTING_RANKS, STARTING_RANKS, STAGING_DATA, STARTING_WORKERS)
 KEPT_CHECKPOINTS = 2  # one to fall back on if the newest turns out to be damaged
-VERSIONS = ("torch", "deepspeed", "ray", "mlflow", "numpy", "normsweep")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Jobs:
     commit: str
     started: float  # seconds since 1970
     run: str = ""
+    watch: Watch | None = None  # what early stopping goes by
 
 
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
@@ -99,7 +101,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._alive_at = 0.0
         self._checkpoint = 0  # the step of the newest one
         self._is_leaving = False
-        self._attempt = new_attempt(self._store, self._trial, self._provenance(jobs))
+        about = provenance(spec, sweep=jobs.sweep, run=jobs.run, commit=jobs.commit)
+        self._attempt = new_attempt(self._store, self._trial, about)
+        reopen(self._store, self._trial.id)
+        self._early = Early(jobs.watch, self._store, self._trial.id)
         self._gang = gang_for(
             Assignment(
                 self._trial.id,
@@ -109,6 +114,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 work=jobs.work,
                 cache=jobs.cache,
                 data_roots=jobs.data_roots,
+                watched=self._early.metric,
             ),
             self._say_alive,
             getattr(self, "_gang", None),
@@ -162,10 +168,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._begin()
             return {**self._latest, "done": self._ended}
         until = time.monotonic() + REPORT_EVERY_S
-        while not self._ended:
+        while not self._ended and not self._early.has_news:
             step, phase = self._latest["step"], self._latest["phase"]
             try:
-                self._look()
+                self._end_early() if self._early.is_due(self._latest) else self._look()
             except (RayError, Superseded) as error:
                 self._fail(
                     "worker lost" if isinstance(error, RayError) else "superseded", str(error)
@@ -174,7 +180,11 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             if has_moved or time.monotonic() > until:
                 break
             time.sleep(POLL_EVERY_S)
-        return {**self._latest, "done": self._ended}
+        return {**self._latest, **self._early.result(), "done": self._ended}
+
+    def stop_early(self, decision: Decision) -> None:
+        """Have the trial end at its next step, with a checkpoint."""
+        self._early.decision = decision
 
     def cleanup(self) -> None:
         """End the gang; one that still trains is asked for a checkpoint first."""
@@ -223,6 +233,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._latest["phase"] = "" if self._checkpoint else FIRST_EVALUATION
         if first.values:
             self._latest |= {"step": first.step, "phase": "", **_shown(first.values)}
+        self._early.take(first)
+        if self._early.waits:
+            return  # what ended it, if anything, is seen again once Tune has judged these values
         failure = failure_of(reports)
         if failure is not None:
             kind, message = failure
@@ -253,21 +266,16 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             }
             self._ended = True
 
-    def _provenance(self, jobs: Jobs) -> dict[str, Any]:
-        """The record of an attempt: where it runs, with which versions, on which placement."""
-        spec = self._trial.spec
-        # How a worker's share of a batch is divided, which changes after running out of memory.
-        slices = {"micro_batch": spec.micro_batch, "accumulation": spec.accumulation}
-        machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-        return {
-            "sweep": jobs.sweep,
-            "run": jobs.run,
-            "host": platform.node(),
-            "machine": machine,
-            "versions": {name: version(name) for name in VERSIONS},
-            "commit": jobs.commit,
-            "placement": {**spec.placement.model_dump(mode="json"), **slices},
-        }
+    def _end_early(self) -> None:
+        """End the trial as stopped, with a checkpoint of the step at which its ranks are."""
+        self._wait_for_checkpoint()
+        try:
+            self._early.end(self._store, self._trial.id, self._attempt, self._checkpoint)
+        except EnvironmentProblem as error:  # a rank died first, or the store is away
+            self._fail("not stopped", str(error))
+            return
+        self._latest |= {"step": self._early.step, "state": State.STOPPED.value}
+        self._ended = True
 
     def _say_alive(self) -> None:
         say_alive(self._store, self._trial.id, self._attempt)

@@ -24,7 +24,9 @@ from orchestrator.run.driver import the_command
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
+from orchestrator.run.stopping import Stopping, watch_of
 from orchestrator.run.trainable import STARTING_WORKERS, GangTrainable, Jobs
+from orchestrator.store import open_store
 
 # More than a trainable waits for its gang, less than the parent waits for the driver.
 SAVE_WITHIN_S = 90.0
@@ -127,6 +129,10 @@ def tune_trials(
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
+    stopping = Stopping(plan, open_store(options.store)) if plan.stop is not None else None
+    todo = [trial for trial in todo if stopping is None or not stopping.is_over(trial.id)]
+    if not todo:
+        return {}
     trials = {trial.id: trial for trial in launch_order(todo)}
     jobs = Jobs(
         sweep=plan.sweep,
@@ -138,6 +144,7 @@ def tune_trials(
         commit=commit,
         started=time.time(),
         run=options.run,
+        watch=watch_of(plan),
     )
     trainable = tune.with_resources(
         tune.with_parameters(GangTrainable, jobs=jobs),
@@ -147,7 +154,9 @@ def tune_trials(
         trainable,
         param_space={"trial": tune.grid_search(list(trials))},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=options.max_concurrent, reuse_actors=True
+            max_concurrent_trials=options.max_concurrent,
+            scheduler=stopping,
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=plan.sweep,

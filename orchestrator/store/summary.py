@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.plan import Plan
+from orchestrator.store.stops import stopped_at
 from orchestrator.store.trials import Look
 
 
@@ -21,7 +22,7 @@ def _outcome(name: str, look: Look) -> dict[str, Any]:
         "trial": look.trial,
         "name": name,
         "state": look.state,
-        "step": look.step if result is None else result["step"],
+        "step": look.step if result is None else stopped_at(result),
         "attempts": len(look.attempts),
         # Numbers that JSON lacks are kept as text ("nan").
         "metrics": {key: None if isinstance(one, str) else one for key, one in metrics.items()},

@@ -165,6 +165,8 @@ def _what_follows(state: State) -> str:
         return "no run trains it further."
     if state == State.RUNNING:
         return "more is to come (--follow)."
+    if state == State.STOPPED:
+        return "only a sweep without the `stop` that ended it trains it further."
     if state == State.DAMAGED:
         return "`normsweep trials` names the damage."
     return "`normsweep run` of its sweep trains it further."

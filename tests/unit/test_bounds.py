@@ -12,15 +12,9 @@ from orchestrator.initial import Finder
 from orchestrator.plan import load_plan
 from orchestrator.plan.axes import LARGEST_GRID
 from orchestrator.plan.show import duration, trials_in_words
-from tests.sweeps import said_of
+from tests.sweeps import GRID, said_of
 
-BASE = """\
-# A question?
-axes:
-  backbone: [swinir-tiny]
-  norm: [layer_norm, i_ln]
-  task: [sr_x2]
-"""
+BASE = f"# A question?\n{GRID}"
 DEEP = {
     "in flow": "x: " + "[" * 900 + "]" * 900,
     "in flow, without an end": "x: " + "[" * 100_000,

@@ -156,9 +156,9 @@ def test_an_unknown_name_is_answered_with_a_near_one(
 
 
 def test_a_name_of_several_trials_is_ambiguous(
+    tmp_path: Path,
     store: Store,
     plan: Plan,
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
