@@ -84,7 +84,7 @@ def import_all(*, may_use_cuda: bool) -> None:
     # What the first engine and the first step of an optimiser would import.
     for name in ("deepspeed.module_inject.auto_ep_config", "torch._dynamo"):
         importlib.import_module(name)
-    Image.init()  # the decoders of all formats
+    Image.preinit()  # the decoders, in the order in which opening a file would register them
 
 
 def _sees_cuda() -> bool:

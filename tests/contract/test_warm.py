@@ -75,7 +75,7 @@ def assert_same_bits(one: Path, other: Path) -> None:
     a, b = weights(one), weights(other)
     assert a.keys() == b.keys()
     for key in a:
-        assert torch.equal(a[key], b[key]), f"{one.name}: {key}"
+        assert torch.equal(a[key], b[key]), f"{one}: {key}"
 
 
 def wait_for(condition, deadline_s: float = DEADLINE_S) -> None:
@@ -99,14 +99,13 @@ def forked(warm: Ranks, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_forks_have_the_bits_of_a_process_that_forked_nothing(
     environment: dict[str, str], forked: Path, tmp_path: Path
 ) -> None:
-    for entry in NORMS:
-        (tmp_path / entry.name).mkdir()
-        (tmp_path / entry.name / "spec.json").write_text(spec_of(entry.name).to_json())
-    subprocess.run(
-        [sys.executable, "-m", "tests.trained_in_turn", tmp_path], env=environment, check=True
-    )
-    for entry in NORMS:
-        assert_same_bits(forked / entry.name, tmp_path / entry.name)
+    names = [entry.name for entry in NORMS]
+    for name in names:
+        (tmp_path / f"{name}.json").write_text(spec_of(name).to_json())
+    command = [sys.executable, "-m", "tests.parity.train_many", str(tmp_path), "0", "1", "0"]
+    subprocess.run([*command, *names], env=environment, check=True)
+    for name in names:
+        assert_same_bits(forked / name, tmp_path / name / "rank-0")
 
 
 def test_the_last_fork_has_the_bits_of_a_fresh_process(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.run import kept, ranks
+from orchestrator.run import kept, ranks, trainable
 from orchestrator.run.gang import Assignment
 from tests.tiny import tiny_spec
 from trainers import warm
@@ -134,6 +134,22 @@ def test_a_command_is_written_over_the_warm_processs() -> None:
     ).stdout
     words = ["python", "-m", "trainers", "a b", "é"]
     assert said.splitlines() == [str([word.encode() for word in words]), "True"]
+
+
+def test_a_trial_that_cannot_begin_in_a_kept_actor_fails_where_tune_tries_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def setup(self: trainable.GangTrainable, config: dict, jobs: object) -> None:
+        self._ended = False
+        raise OSError("the store is away")
+
+    kept_actor = object.__new__(trainable.GangTrainable)
+    kept_actor._ended, kept_actor._jobs = True, None
+    monkeypatch.setattr(trainable.GangTrainable, "setup", setup)
+    assert kept_actor.reset_config({"trial": "next"})
+    with pytest.raises(OSError, match="the store is away"):
+        kept_actor.step()
+    kept_actor.save_and_end()  # records nothing about the trial before
 
 
 class Before:
