@@ -270,6 +270,7 @@ def status(
             raise type(error)(f"{unknown}\n{error}") from error
         return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show
+    from orchestrator.store.summary import who_trains, who_trains_in_words
     from orchestrator.store.trials import damage_in_words, looks_at_plan
 
     planned = load_plan(file, finder(data), weights(store, check=False))
@@ -279,11 +280,9 @@ def status(
     damage = damage_in_words(looks.values())
     notes = [f"{trial.name}: {note}" for trial in planned.trials if (note := looks[trial.id].note)]
     if as_json:
-        print(json.dumps({**counts, "notes": notes, "damage": damage}))
+        trainers = who_trains(looks.values())
+        print(json.dumps({**counts, "trained_by": trainers, "notes": notes, "damage": damage}))
     else:
-        print(
-            "\n".join(
-                ["  ".join(f"{name} {value}" for name, value in counts.items()), *notes, *damage]
-            )
-        )
+        line = "  ".join(f"{name} {value}" for name, value in counts.items())
+        print("\n".join([line, *who_trains_in_words(planned, looks), *notes, *damage]))
     return 0

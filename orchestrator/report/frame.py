@@ -22,7 +22,7 @@ import pandas as pd
 from orchestrator.plan.axes import COMPARED, Axis, Role, axes_named
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.states import State
-from orchestrator.report.columns import numbered, point_rows
+from orchestrator.report.columns import numbered, point_rows, rarely_collected
 from orchestrator.report.inputs import Inputs, SetInputs, take
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
@@ -194,6 +194,7 @@ def in_words(row: Mapping[str, Any]) -> str:
     return str(state) if step is None or math.isnan(step) else state.at(step, row["steps"])
 
 
+@rarely_collected()
 def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = None) -> Frame:
     """Read every trial of the plan from the store. A trial that the store does not know is pending.
 

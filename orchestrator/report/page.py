@@ -49,7 +49,7 @@ from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.chips import Chips
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.show import as_frame as claims_as_frame
-from orchestrator.report.columns import numbered
+from orchestrator.report.columns import numbered, rarely_collected
 from orchestrator.report.contents import Report, build
 from orchestrator.report.crops import scenes
 from orchestrator.report.frame import Frame, read_frame
@@ -75,6 +75,7 @@ class Written:
     files: Mapping[str, str]
 
 
+@rarely_collected()
 def write_report(
     plan: Plan,
     store_uri: str,

@@ -286,14 +286,15 @@ class Gang:
             for rank in range(placement.workers)
         ]
         self.spec = assignment.spec  # of the newest attempt
+        self.has_ended = False
         self._waiting = waiting
         self._taking: list[ray.ObjectRef] = []
         self.nodes: frozenset[str] = frozenset()
         self.ranks: list[dict[str, Any]] = []  # what is recorded about each
 
-    def take(self, assignment: Assignment) -> None:
+    def take(self, assignment: Assignment, waiting: Callable[[], None]) -> None:
         """Leave the attempt before for another that is placed alike; `gather` waits for it."""
-        self.spec = assignment.spec
+        self.spec, self._waiting = assignment.spec, waiting
         self._taking = [worker.again.remote(assignment) for worker in self._workers]
 
     def gather(self) -> None:
@@ -335,6 +336,7 @@ class Gang:
 
     def end(self) -> None:
         """End every rank and worker, whatever state they are in."""
+        self.has_ended = True
         for worker in self._workers:
             # One that is dead already took its rank with it.
             with contextlib.suppress(ray.exceptions.RayError, TimeoutError):

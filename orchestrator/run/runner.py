@@ -26,7 +26,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
 from orchestrator.store.names import claim_name
 from orchestrator.store.stops import has_ended_for
-from orchestrator.store.summary import outcomes
+from orchestrator.store.summary import ended_elsewhere, outcomes
 from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
@@ -85,6 +85,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
     states = {trial_id: look.state for trial_id, look in looks.items()}
     refused = {trial_id for trial_id in todo if looks[trial_id].hindrances}
     todo -= refused
+    begun = {trial_id: max(looks[trial_id].attempts, default=0) for trial_id in todo}
     reached = {trial_id: looks[trial_id].step for trial_id in todo}
     warnings = [
         *plan.warnings,
@@ -107,11 +108,11 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
         with _mirroring(plan, store, options, looks, progress) as mirror:
             try:
                 if todo:
-                    plan = _train(plan, reached, store, options, progress)
+                    plan = _train(plan, reached, begun, store, options, progress)
             finally:  # before MLflow hears from this run for the last time
                 if signals.received is not None:
                     close_attempts(store, todo, options.run, "interrupted", "stopped from outside")
-    return _finish(plan, store, options, progress, mirror, trained=len(todo))
+    return _finish(plan, store, options, progress, mirror, todo)
 
 
 def _finish(
@@ -120,10 +121,9 @@ def _finish(
     options: RunOptions,
     progress: Progress,
     mirror: Mirror | None,
-    *,
-    trained: int,
+    todo: AbstractSet[str],
 ) -> Ended:
-    """Write the report and the summary, from one look at the store."""
+    """Write the report and the summary, from one look at the store. `todo`: what was to train."""
     frame = None
     if signals.received is None:
         from orchestrator.report.frame import read_frame
@@ -150,7 +150,9 @@ def _finish(
                 mirror.log_report(written.files)
     runs = where_runs_are(options, mirror)
     trials = outcomes(plan, looks)
-    summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
+    elsewhere = ended_elsewhere(looks, todo, options.run)
+    trained = {"trained": len(todo) - elsewhere, "elsewhere": elsewhere}
+    summary: dict[str, Any] = {**counts(plan, states), **trained, "report": page}
     summary["trials"] = trials
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     stopped = sum(
@@ -200,9 +202,10 @@ def _in_words(summary: Mapping[str, Any]) -> str:
         if summary[state]
     )
     left = f"{summary['interrupted']} interrupted, " if summary["interrupted"] else ""
+    others = f" Trained by another run: {summary['elsewhere']}." if summary["elsewhere"] else ""
     return (
         f"{summary['sweep']}: {summary['done']} done, {summary['diverged']} diverged, "
-        f"{summary['failed']} failed, {rare}{left}{summary['pending']} pending."
+        f"{summary['failed']} failed, {rare}{left}{summary['pending']} pending.{others}"
     )
 
 
@@ -265,11 +268,17 @@ def _mirroring(
 
 
 def _train(
-    plan: Plan, reached: Mapping[str, int], store: Store, options: RunOptions, progress: Progress
+    plan: Plan,
+    reached: Mapping[str, int],
+    begun: Mapping[str, int],
+    store: Store,
+    options: RunOptions,
+    progress: Progress,
 ) -> Plan:
     """Train the trials that are left, each from the step that it has `reached`.
 
-    Ends early if a signal comes. Returns the plan as it was placed.
+    `begun`: the newest attempt at each before this run. Ends early if a signal comes. Returns the
+    plan as it was placed.
     """
     code = commit()
     set_environment()
@@ -283,9 +292,9 @@ def _train(
         progress.placed(there, gpus)
         progress.phase("starting the first trials")
         trials = [trial for trial in there.trials if trial.id in reached]
-        errors = tune_trials(there, trials, options, progress, work=work, commit=code)
+        errors = tune_trials(there, trials, options, progress, work=work, commit=code, begun=begun)
     for trial_id, error in errors.items():
-        give_up(store, trial_id, error)
+        give_up(store, trial_id, error, run=options.run)
     return there
 
 

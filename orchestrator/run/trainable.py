@@ -5,34 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
 from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.plan import Trial
 from orchestrator.plan.states import State
-from orchestrator.run.early import Early, Watch
-from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
-from orchestrator.run.kept import gang_for
+from orchestrator.run.early import Early
+from orchestrator.run.gang import Assignment, Report, draining_nodes
+from orchestrator.run.jobs import Jobs
+from orchestrator.run.kept import gang_for, let_go
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
 from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
-from orchestrator.run.provenance import provenance
 from orchestrator.store import open_store
 from orchestrator.store.attempts import (
     ALIVE_EVERY_S,
     Superseded,
-    new_attempt,
     read_failed_attempts,
     read_failures,
-    say_alive,
     write_failure,
     write_ranks,
     write_start,
 )
 from orchestrator.store.checkpoints import Files, discard_checkpoints, write_manifest
+from orchestrator.store.leases import Lease, acquire
 from orchestrator.store.records import OUT_OF_MEMORY
 from orchestrator.store.results import write_result
 from orchestrator.store.stops import Decision, reopen
@@ -48,30 +46,14 @@ PHASES = (STARTING_RANKS, STARTING_RANKS, STAGING_DATA, STARTING_WORKERS)
 KEPT_CHECKPOINTS = 2  # one to fall back on if the newest turns out to be damaged
 
 
-@dataclass(frozen=True)
-class Jobs:
-    """The trials of one run by id, and the settings that they share."""
-
-    sweep: str
-    trials: Mapping[str, Trial]
-    store_uri: str
-    work: str | None
-    cache: str | None
-    data_roots: tuple[str, ...]
-    commit: str
-    started: float  # seconds since 1970
-    run: str = ""
-    watch: Watch | None = None  # what early stopping goes by
-
-
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
     """One attempt at a trial.
 
     Its results carry `step`, the last `loss` and `psnr`, `notes` that people should read, the
-    trial's `state`, and before it trains the `phase` that it is in.
+    trial's `state`, and before it trains the `phase` that it is in. `elsewhere` says that another
+    run holds the trial's lease: this attempt ended at once, or never began.
     """
 
-    _gang: Gang
     _unable: Exception | None = None  # what kept the newest trial from beginning
 
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
@@ -98,13 +80,18 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             )
         self._parts: dict[int, dict[int, Files]] = {}
         self._ended = False
-        self._alive_at = 0.0
+        self._asked_at = 0.0  # whether nodes are to end
         self._checkpoint = 0  # the step of the newest one
         self._is_leaving = False
-        about = provenance(spec, sweep=jobs.sweep, run=jobs.run, commit=jobs.commit)
-        self._attempt = new_attempt(self._store, self._trial, about)
-        reopen(self._store, self._trial.id)
         self._early = Early(jobs.watch, self._store, self._trial.id)
+        lease = acquire(self._store, self._trial, jobs.provenance(spec))
+        if not isinstance(lease, Lease):
+            self._ended = True
+            self._latest |= {"elsewhere": True}
+            return
+        self._lease, self._attempt = lease, lease.attempt
+        lease.keep()
+        reopen(self._store, self._trial.id)
         self._gang = gang_for(
             Assignment(
                 self._trial.id,
@@ -116,8 +103,8 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 data_roots=jobs.data_roots,
                 watched=self._early.metric,
             ),
-            self._say_alive,
-            getattr(self, "_gang", None),
+            lease.check,
+            vars(self).get("_gang"),
         )
         # Each a call of `step`, so that what takes long is named when it begins.
         self._beginning = [lambda: None, self._gang.gather, self._gang.fetch_data, self._start]
@@ -126,6 +113,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         """Begin another trial in this actor, with the workers of the one before if they fit it."""
         try:
             self.save_and_end()
+            let_go(vars(self).get("_lease"))
             GangTrainable.setup(self, new_config, self._jobs)
         except Exception as error:
             # Tune would give the trial up if this were raised here; from `step`, it tries again.
@@ -164,34 +152,42 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         """
         if self._unable is not None:
             raise self._unable
-        if self._beginning and not self._ended:
-            self._begin()
-            return {**self._latest, "done": self._ended}
+        news: dict[str, Any] = {}
+        try:
+            if not self._ended and self._beginning:
+                self._begin()
+            elif not self._ended:
+                self._follow()
+                news = self._early.result()
+        except Superseded:  # an outcome and no failure: the trial goes on, elsewhere or here
+            self._ended = True
+            self._gang.end()
+            self._latest |= {"elsewhere": True}
+        return {**self._latest, **news, "done": self._ended}
+
+    def stop_early(self, decision: Decision) -> None:
+        """Have the trial end at its next step, with a checkpoint."""
+        self._early.decision = decision
+
+    def _follow(self) -> None:
         until = time.monotonic() + REPORT_EVERY_S
         while not self._ended and not self._early.has_news:
             step, phase = self._latest["step"], self._latest["phase"]
             try:
                 self._end_early() if self._early.is_due(self._latest) else self._look()
-            except (RayError, Superseded) as error:
-                self._fail(
-                    "worker lost" if isinstance(error, RayError) else "superseded", str(error)
-                )
+            except RayError as error:
+                self._fail("worker lost", str(error))
             has_moved = (self._latest["step"], self._latest["phase"]) != (step, phase)
             if has_moved or time.monotonic() > until:
                 break
             time.sleep(POLL_EVERY_S)
-        return {**self._latest, **self._early.result(), "done": self._ended}
-
-    def stop_early(self, decision: Decision) -> None:
-        """Have the trial end at its next step, with a checkpoint."""
-        self._early.decision = decision
 
     def cleanup(self) -> None:
         """End the gang; one that still trains is asked for a checkpoint first."""
         try:
             self.save_and_end()
         finally:
-            self._gang.end()
+            let_go(vars(self).get("_lease"), vars(self).get("_gang"))
 
     def save_and_end(self) -> None:
         """Ask a gang that trains for a checkpoint and wait for it.
@@ -219,8 +215,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             time.sleep(POLL_EVERY_S)
 
     def _look(self) -> None:
-        if time.monotonic() - self._alive_at > ALIVE_EVERY_S:
-            self._say_alive()
+        self._lease.check()
+        if time.monotonic() - self._asked_at > ALIVE_EVERY_S:
+            self._asked_at = time.monotonic()
             if not self._is_leaving and draining_nodes() & self._gang.nodes:
                 # The ranks save a checkpoint and end; the next attempt goes elsewhere.
                 self._is_leaving = True
@@ -250,6 +247,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 self._fail(kind, message)
         if first.result is not None and all(report.exit_code == 0 for report in reports):
             outcome = str(first.result["outcome"])
+            self._lease.renew()
             write_result(
                 self._store,
                 self._trial.id,
@@ -270,16 +268,13 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         """End the trial as stopped, with a checkpoint of the step at which its ranks are."""
         self._wait_for_checkpoint()
         try:
+            self._lease.renew()
             self._early.end(self._store, self._trial.id, self._attempt, self._checkpoint)
         except EnvironmentProblem as error:  # a rank died first, or the store is away
             self._fail("not stopped", str(error))
             return
         self._latest |= {"step": self._early.step, "state": State.STOPPED.value}
         self._ended = True
-
-    def _say_alive(self) -> None:
-        say_alive(self._store, self._trial.id, self._attempt)
-        self._alive_at = time.monotonic()
 
     def _seal(self, reports: list[Report]) -> None:
         """Write the manifest of every checkpoint of which all ranks' parts have now shipped."""
@@ -291,6 +286,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             if len(self._parts[step]) < placement.workers:
                 continue
             parts = self._parts.pop(step)
+            self._lease.renew()
             write_manifest(
                 self._store,
                 self._trial.id,
@@ -324,6 +320,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _record(self, kind: str, message: str, *, final: bool) -> None:
         trial, step = self._trial.id, self._checkpoint
+        self._lease.renew()  # a lost lease writes no failure
         write_failure(self._store, trial, self._attempt, kind, message, final=final, step=step)
 
     def _check_device(self, device: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,15 @@ from orchestrator.plan import Plan, Trial
 from orchestrator.plan.fit import launch_order
 from orchestrator.plan.states import State
 from orchestrator.run.driver import the_command
+from orchestrator.run.jobs import Jobs
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
 from orchestrator.run.stopping import Stopping, watch_of
-from orchestrator.run.trainable import STARTING_WORKERS, GangTrainable, Jobs
+from orchestrator.run.trainable import STARTING_WORKERS, GangTrainable
+from orchestrator.run.turns import Turns
 from orchestrator.store import open_store
+from orchestrator.store.processes import this_process
 
 # More than a trainable waits for its gang, less than the parent waits for the driver.
 SAVE_WITHIN_S = 90.0
@@ -86,6 +90,8 @@ class Follower(tune.Callback):  # type: ignore[misc]
         result: dict[str, Any],
         **info: Any,
     ) -> None:
+        if result.get("elsewhere"):  # orchestrator.run.turns shows it
+            return
         for note in result.get("notes", ()):
             if note not in self._noted:
                 self._noted.add(note)
@@ -122,14 +128,17 @@ def tune_trials(
     *,
     work: Path,
     commit: str,
+    begun: Mapping[str, int],
 ) -> dict[str, str]:
-    """Train all of `todo`, or until a signal comes.
+    """Train all of `todo`, or until a signal comes; what other runs train meanwhile is theirs.
 
-    Returns, by trial id, why those failed that have used up their retries.
+    `begun`: by trial, the newest attempt before this run; 0 if there was none. Returns, by trial
+    id, why those failed that have used up their retries.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
-    stopping = Stopping(plan, open_store(options.store)) if plan.stop is not None else None
+    store = open_store(options.store)
+    stopping = Stopping(plan, store) if plan.stop is not None else None
     todo = [trial for trial in todo if stopping is None or not stopping.is_over(trial.id)]
     if not todo:
         return {}
@@ -145,15 +154,18 @@ def tune_trials(
         started=time.time(),
         run=options.run,
         watch=watch_of(plan),
+        process=this_process(),
     )
+    turns = Turns(store, plan, list(trials), progress, begun, jobs.process, jobs.run)
     trainable = tune.with_resources(
         tune.with_parameters(GangTrainable, jobs=jobs),
         lambda config: bundles(trials[config["trial"]]),
     )
     tuner = tune.Tuner(
         trainable,
-        param_space={"trial": tune.grid_search(list(trials))},
         tune_config=tune.TuneConfig(
+            search_alg=turns,
+            num_samples=-1,  # turns says when there are no more
             max_concurrent_trials=options.max_concurrent,
             scheduler=stopping,
             reuse_actors=True,
@@ -168,7 +180,7 @@ def tune_trials(
             callbacks=[Follower(progress)],
         ),
     )
-    with signals.waited_for():
+    with signals.waited_for(), turns:
         try:
             results = tuner.fit()
         except RuntimeError as error:  # of Tune, about an error of Ray that it does not expect

@@ -72,17 +72,17 @@ class FolderStore(Store):
         content = self.get(key)
         return content, _tag(content)
 
-    def replace(self, key: str, content: bytes, tag: str) -> bool:
+    def replace(self, key: str, content: bytes, tag: str) -> str | None:
         checked(key)
         with self._mapped(), self._lock() as lock:  # a file system has no conditional write
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 if _tag(self.get(key)) != tag:
-                    return False
+                    return None
             except KeyError:
-                return False
+                return None
             self.put(key, content)
-            return True
+            return _tag(content)
 
     def list(self, prefix: str) -> list[str]:
         walk = os.walk(self._path(prefix), onerror=_refused)

@@ -159,8 +159,9 @@ class Before:
         self.spec = tiny_spec(placement=placement)
         self.nodes = frozenset({"here"})
         self.calls: list[str] = []
+        self.has_ended = False
 
-    def take(self, assignment: Assignment) -> None:
+    def take(self, assignment: Assignment, waiting: Callable[[], None]) -> None:
         self.calls.append("take")
 
     def end(self) -> None:
