@@ -174,6 +174,7 @@ def tune_trials(
             num_samples=-1,  # turns says when there are no more
             max_concurrent_trials=options.max_concurrent,
             scheduler=stopping,
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=plan.sweep,
