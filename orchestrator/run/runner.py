@@ -277,11 +277,12 @@ def _mirroring(
         yield mirror
     finally:
         over.set()
+        last = progress.moved()
         patience = Patience(SENT_WITHIN_S)
         try:
             patience.wait_for(thread)
             others = [trial for trial in plan.trials if trial.id not in reused]
-            heard = moved | progress.moved()
+            heard = moved | last
             patience.call(partial(mirror.sync, store, others, reused=reused, heard=heard))
             show_notes()
         except TrackingUnavailable as error:
