@@ -260,9 +260,7 @@ class Stopping(FIFOScheduler):  # type: ignore[misc]
             self.stops[stands.trial] = stands
 
 
-def stopping_of(
-    plan: Plan, todo: list[Trial], store: Store
-) -> tuple[Stopping | None, list[Trial]]:
+def stopping_of(plan: Plan, todo: list[Trial], store: Store) -> tuple[Stopping | None, list[Trial]]:
     """The scheduler of a sweep that stops trials, and those of `todo` that it has not stopped."""
     if plan.stop is None:
         return None, todo
