@@ -39,6 +39,7 @@ from trainers.data.manifests import DatasetProblem
 POLL_EVERY_S = 0.2
 REPORT_EVERY_S = 2.0
 END_DEADLINE_S = 60.0
+STOPPED = "stopped from outside"  # why an attempt was interrupted
 STARTING_WORKERS, STAGING_DATA = "starting workers", "staging data"
 STARTING_RANKS, FIRST_EVALUATION = "starting ranks", "first evaluation"
 # By the number of steps that are left of a beginning.
@@ -189,7 +190,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         finally:
             let_go(vars(self).get("_lease"), vars(self).get("_gang"))
 
-    def save_and_end(self) -> None:
+    def save_and_end(self, why: str = STOPPED) -> None:
         """Ask a gang that trains for a checkpoint and wait for it.
 
         The attempt ends as interrupted.
@@ -200,7 +201,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         with suppress(RayError, Superseded):
             if not self._beginning:
                 self._wait_for_checkpoint()
-            self._record("interrupted", "stopped from outside", final=False)
+            self._record("interrupted", why, final=False)
         self._ended = True
         self._latest |= {"state": State.INTERRUPTED.value}
 
