@@ -282,8 +282,7 @@ def _mirroring(
         try:
             patience.wait_for(thread)
             others = [trial for trial in plan.trials if trial.id not in reused]
-            heard = moved | last
-            patience.call(partial(mirror.sync, store, others, reused=reused, heard=heard))
+            patience.call(partial(mirror.sync, store, others, reused=reused, heard=moved | last))
             show_notes()
         except TrackingUnavailable as error:
             progress.warn(str(error))
