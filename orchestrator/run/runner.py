@@ -114,7 +114,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
         progress.phase("bringing MLflow up to date")
         if todo:
             keep_initial(plan, store)
-        with _mirroring(plan, store, options, looks, progress) as mirror:
+        with _mirroring(plan, store, options, looks, frozenset(done), progress) as mirror:
             try:
                 if todo:
                     plan = _train(plan, reached, begun, store, options, progress, budget)
@@ -165,12 +165,12 @@ def _finish(
     trials = outcomes(plan, looks)
     elsewhere = ended_elsewhere(looks, todo, options.run)
     trained = {"trained": len(todo) - elsewhere, "elsewhere": elsewhere}
-    summary: dict[str, Any] = {**counts(plan, states), **trained, "report": page}
-    summary["trials"] = trials
-    text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     stopped = sum(
         look.state == State.STOPPED and has_ended_for(plan, look) for look in looks.values()
     )
+    summary: dict[str, Any] = {**counts(plan, states), **trained, "report": page}
+    summary["trials"] = trials
+    text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
     fine = summary["done"] + stopped
     if budget.used_up:  # nothing has gone wrong with trials that only lack time
         fine += sum(summary[state] for state in LEFT)
@@ -229,13 +229,18 @@ def _in_words(summary: Mapping[str, Any]) -> str:
 
 @contextmanager
 def _mirroring(
-    plan: Plan, store: Store, options: RunOptions, looks: Mapping[str, Look], progress: Progress
+    plan: Plan,
+    store: Store,
+    options: RunOptions,
+    looks: Mapping[str, Look],
+    reused: frozenset[str],
+    progress: Progress,
 ) -> Iterator[Mirror | None]:
     """Let MLflow follow the store from a thread, so that a slow server does not hold up trials.
 
-    `looks`: the trials before this run. Only those that it moves are looked at again.
+    `looks`: the trials before this run, of which those in `reused` are done. Only those that it
+    moves are looked at again.
     """
-    reused = frozenset(id for id, look in looks.items() if has_ended_for(plan, look))
     try:
         mirror = Mirror(options.tracking, plan)
         mirror.sync(store, plan.trials, reused=reused, looks=looks)
@@ -256,12 +261,8 @@ def _mirroring(
         while not over.wait(MIRROR_EVERY_S):
             moved |= progress.moved()
             try:
-                mirror.sync(
-                    store,
-                    [trial for trial in plan.trials if trial.id in moved],
-                    reused=reused,
-                    heard=moved,
-                )
+                those = [trial for trial in plan.trials if trial.id in moved]
+                mirror.sync(store, those, reused=reused, heard=moved)
                 show_notes()
                 moved = frozenset()
             except NormsweepError as error:
@@ -276,12 +277,12 @@ def _mirroring(
         yield mirror
     finally:
         over.set()
+        last = progress.moved()
         patience = Patience(SENT_WITHIN_S)
         try:
             patience.wait_for(thread)
             others = [trial for trial in plan.trials if trial.id not in reused]
-            heard = moved | progress.moved()
-            patience.call(partial(mirror.sync, store, others, reused=reused, heard=heard))
+            patience.call(partial(mirror.sync, store, others, reused=reused, heard=moved | last))
             show_notes()
         except TrackingUnavailable as error:
             progress.warn(str(error))

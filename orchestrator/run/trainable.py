@@ -14,8 +14,9 @@ from ray.exceptions import RayError, RayTaskError
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.states import State
 from orchestrator.run.early import Early
-from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
+from orchestrator.run.gang import Assignment, Report, draining_nodes
 from orchestrator.run.jobs import Jobs
+from orchestrator.run.kept import gang_for, let_go
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
 from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
 from orchestrator.store import open_store
@@ -54,7 +55,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
     run holds the trial's lease: this attempt ended at once, or never began.
     """
 
+    _unable: Exception | None = None  # what kept the newest trial from beginning
+
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
+        self._jobs = jobs
         planned = jobs.trials[config["trial"]]
         self._sweep = jobs.sweep
         self._run_started = jobs.started
@@ -89,7 +93,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._lease, self._attempt = lease, lease.attempt
         lease.keep()
         reopen(self._store, self._trial.id)
-        self._gang = Gang(
+        self._gang = gang_for(
             Assignment(
                 self._trial.id,
                 self._attempt,
@@ -101,9 +105,21 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 watched=self._early.metric,
             ),
             lease.check,
+            vars(self).get("_gang"),
         )
         # Each a call of `step`, so that what takes long is named when it begins.
         self._beginning = [lambda: None, self._gang.gather, self._gang.fetch_data, self._start]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this actor, with the workers of the one before if they fit it."""
+        try:
+            self.save_and_end()
+            let_go(vars(self).get("_lease"))
+            GangTrainable.setup(self, new_config, self._jobs)
+        except Exception as error:
+            # Tune would give the trial up if this were raised here; from `step`, it tries again.
+            self._unable, self._ended = error, True
+        return True
 
     def _begin(self) -> None:
         """Take the next step towards a gang that trains."""
@@ -135,6 +151,8 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
         Raises AttemptFailed if the attempt fails and the next one may do better.
         """
+        if self._unable is not None:
+            raise self._unable
         news: dict[str, Any] = {}
         try:
             if not self._ended and self._beginning:
@@ -167,13 +185,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """End the gang; one that still trains is asked for a checkpoint first."""
-        if self._latest.get("elsewhere"):
-            return
         try:
             self.save_and_end()
         finally:
-            self._lease.let_go()
-            self._gang.end()
+            let_go(vars(self).get("_lease"), vars(self).get("_gang"))
 
     def save_and_end(self, why: str = STOPPED) -> None:
         """Ask a gang that trains for a checkpoint and wait for it.

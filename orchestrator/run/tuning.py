@@ -27,7 +27,7 @@ from orchestrator.run.jobs import Jobs
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
-from orchestrator.run.stopping import Stopping, watch_of
+from orchestrator.run.stopping import stopping_of, watch_of
 from orchestrator.run.trainable import STARTING_WORKERS, STOPPED, GangTrainable
 from orchestrator.run.turns import Turns
 from orchestrator.store import open_store
@@ -131,6 +131,25 @@ def bundles(trial: Trial) -> PlacementGroupFactory:
     )
 
 
+def jobs_of(
+    plan: Plan, trials: Mapping[str, Trial], options: RunOptions, work: Path, commit: str
+) -> Jobs:
+    """What the trainables of a run are told; `work` is where its ranks write."""
+    return Jobs(
+        sweep=plan.sweep,
+        trials=trials,
+        store_uri=options.store if "://" in options.store else str(Path(options.store).absolute()),
+        work=None if "://" in options.store else str(work / "ranks"),
+        cache=None if "://" in options.store else str(Path(options.store).absolute() / "cache"),
+        data_roots=options.data_roots,
+        commit=commit,
+        started=time.time(),
+        run=options.run,
+        watch=watch_of(plan),
+        process=this_process(),
+    )
+
+
 def tune_trials(
     plan: Plan,
     todo: list[Trial],
@@ -144,21 +163,20 @@ def tune_trials(
 ) -> dict[str, str]:
     """Train all of `todo`, or until a signal comes or the budget is used up.
 
-    What other runs train meanwhile is theirs. `begun`: by trial, the newest attempt before this
-    run; 0 if there was none. Returns, by trial id, why those failed that have used up their
-    retries.
+    What other runs train meanwhile is theirs.
+
+    `begun`: by trial, the newest attempt before this run; 0 if there was none. Returns, by trial
+    id, why those failed that have used up their retries.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
     store = open_store(options.store)
-    stopping = Stopping(plan, store) if plan.stop is not None else None
-    todo = [trial for trial in todo if stopping is None or not stopping.is_over(trial.id)]
+    stopping, todo = stopping_of(plan, todo, store)
     if not todo:
         return {}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     trials = {trial.id: trial for trial in order_on(todo, nodes)}
-    jobs = _jobs(plan, trials, options, work, commit)
-    held = {trial.id: gpus_of(trial) for trial in todo}
+    jobs = jobs_of(plan, trials, options, work, commit)
     turns = Turns(store, plan, list(trials), progress, begun, jobs.process, jobs.run)
     trainable = tune.with_resources(
         tune.with_parameters(GangTrainable, jobs=jobs),
@@ -171,53 +189,25 @@ def tune_trials(
             num_samples=-1,  # turns says when there are no more
             max_concurrent_trials=options.max_concurrent,
             scheduler=stopping,
+            reuse_actors=True,
         ),
-        run_config=_run_config(plan, work, Follower(progress, budget, held)),
+        run_config=tune.RunConfig(
+            name=plan.sweep,
+            storage_path=str(work / "tune"),
+            verbose=0,
+            # Checkpoints are in the store.
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
+            callbacks=[Follower(progress, budget, {one.id: gpus_of(one) for one in todo})],
+        ),
     )
     with signals.waited_for(), turns:
         try:
             results = tuner.fit()
         except RuntimeError as error:  # of Tune, about an error of Ray that it does not expect
             raise lost(error) from error
-    if signals.received is not None or budget.used_up:
-        # Trials that failed say so in the store; interrupted ones have not used up their retries.
-        return {}
-    return {
-        result.config["trial"]: cause_of(result.error)
-        for result in results
-        if result.error is not None
-    }
-
-
-def _run_config(plan: Plan, work: Path, follower: Follower) -> tune.RunConfig:
-    return tune.RunConfig(
-        name=plan.sweep,
-        storage_path=str(work / "tune"),
-        verbose=0,
-        # Checkpoints are in the store.
-        checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-        failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
-        callbacks=[follower],
-    )
-
-
-def _jobs(
-    plan: Plan, trials: Mapping[str, Trial], options: RunOptions, work: Path, commit: str
-) -> Jobs:
-    is_remote, folder = "://" in options.store, Path(options.store).absolute()
-    return Jobs(
-        sweep=plan.sweep,
-        trials=trials,
-        store_uri=options.store if is_remote else str(folder),
-        work=None if is_remote else str(work / "ranks"),
-        cache=None if is_remote else str(folder / "cache"),
-        data_roots=options.data_roots,
-        commit=commit,
-        started=time.time(),
-        run=options.run,
-        watch=watch_of(plan),
-        process=this_process(),
-    )
+    # Trials that failed say so in the store; interrupted ones have not used up their retries.
+    return {} if signals.received is not None or budget.used_up else causes(results)
 
 
 def lost(error: RuntimeError) -> Exception:
@@ -235,6 +225,15 @@ def lost(error: RuntimeError) -> Exception:
     return EnvironmentProblem(
         f"Ray cannot go on: {said}{hint} What is done is kept. To continue: {the_command()}"
     )
+
+
+def causes(results: tune.ResultGrid) -> dict[str, str]:
+    """Why trials failed that Tune has given up, by trial id."""
+    return {
+        result.config["trial"]: cause_of(result.error)
+        for result in results
+        if result.error is not None
+    }
 
 
 def cause_of(error: Exception) -> str:
