@@ -306,6 +306,7 @@ def status(
         return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show
     from orchestrator.store.trials import damage_in_words, looks_at_plan
+    from orchestrator.store.troubles import in_words, troubles
 
     planned = load_plan(file, finder(data), weights(store, check=False))
     check_store(store)
@@ -313,12 +314,10 @@ def status(
     counts = show.counts(planned, {look.trial: look.state for look in looks.values()})
     damage = damage_in_words(looks.values())
     notes = [f"{trial.name}: {note}" for trial in planned.trials if (note := looks[trial.id].note)]
+    retries = troubles(planned, looks)
     if as_json:
-        print(json.dumps({**counts, "notes": notes, "damage": damage}))
+        print(json.dumps({**counts, "notes": notes, "damage": damage, "retries": retries}))
     else:
-        print(
-            "\n".join(
-                ["  ".join(f"{name} {value}" for name, value in counts.items()), *notes, *damage]
-            )
-        )
+        line = "  ".join(f"{name} {value}" for name, value in counts.items())
+        print("\n".join([line, *notes, *damage, *in_words(retries, store)]))
     return 0

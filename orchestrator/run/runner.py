@@ -17,6 +17,7 @@ from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.show import counts, trials_in_words
 from orchestrator.plan.states import State
+from orchestrator.run.driver import the_command
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
@@ -27,11 +28,13 @@ from orchestrator.store.closing import close_attempts
 from orchestrator.store.names import claim_name
 from orchestrator.store.summary import outcomes
 from orchestrator.store.trials import Look, damage_in_words, looks_at
+from orchestrator.store.troubles import diverged_in_words, end_in_words, in_words, troubles
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.mirror import Mirror
 from orchestrator.version import commit
 
+LEFT = (State.FAILED, State.INFEASIBLE, State.INTERRUPTED)
 MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
     # As nice as the command is. With Ray's own 15, ranks starve beside any other process.
@@ -135,8 +138,7 @@ def _finish(
     for trial in plan.trials:
         state, failure = states[trial.id], looks[trial.id].failure
         if failure is not None and state in (State.FAILED, State.INFEASIBLE):
-            kind = f"{failure['kind']}: " if state == State.FAILED else ""
-            progress.warn(f"{state}: {trial.name}: {kind}{failure['message']}")
+            progress.warn(end_in_words(trial.name, state, failure, store.uri))
     page = None
     if frame is not None:
         from orchestrator.report.page import write_report
@@ -150,7 +152,12 @@ def _finish(
     trials = outcomes(plan, looks)
     summary: dict[str, Any] = {**counts(plan, states), "trained": trained, "report": page}
     summary["trials"] = trials
-    text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
+    summary["retries"] = troubles(plan, looks, options.run or None)
+    said = [*diverged_in_words(plan, looks), *in_words(summary["retries"], store.uri)]
+    if any(looks[trial.id].state in LEFT for trial in plan.trials):
+        said.append(f"To try again what is left: {the_command()}")
+    lines = [_in_words(summary), *said, f"Report: {page}", f"Runs:   {runs}"]
+    text = "" if page is None else "\n".join(lines)
     exit_code = 0 if summary["done"] == summary["total"] else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), text, summary)
 

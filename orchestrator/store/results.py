@@ -41,8 +41,11 @@ def write_result(
     step: int,
     outcome: str,
     metrics: Mapping[str, Any],
+    why: str = "",
 ) -> None:
     """End the trial with its newest checkpoint and its journals, one joined segment per attempt.
+
+    `why`: of a trial that diverged, what was seen of it.
 
     The result is written after the joined segments and before the originals are deleted, so that a
     kill in between leaves some lines twice, which readers expect. Raises Superseded.
@@ -63,6 +66,7 @@ def write_result(
         "step": step,
         "ended": time.time(),
         "metrics": dict(metrics),
+        **({"why": why} if why else {}),
         "checkpoint": {"name": prefix.rpartition("/")[2], "files": manifest["files"]},
         "journal": journal.segments,
     }
