@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from tests.sweeps import (
     wait_for,
     write_sweep,
 )
+from tests.tiny import tiny_spec
+from tests.unit.test_torn_checkpoints import damages
+from trainers.checkpoint import newest_intact
 
 MEMORY = Path("/sys/fs/cgroup/memory")  # version 1
 LIMIT_BYTES = 64 << 20
@@ -300,3 +304,17 @@ def test_of_a_gang_of_two_the_stopped_rank_is_named(tmp_path: Path) -> None:
 
 def number_of(rank: psutil.Process) -> int:
     return int(rank.environ()["RANK"])
+
+
+@pytest.mark.campaign
+def test_a_real_checkpoint_torn_at_any_4_kib_is_never_loaded(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(tiny_spec(observe={"checkpoint_every": 3}).to_json())
+    words = [sys.executable, "-m", "trainers", "run.json", "--out", "out"]
+    subprocess.run(words, cwd=tmp_path, env=environment(), check=True, timeout=280)
+    checkpoints = tmp_path / "out/checkpoints"
+    older, newest = sorted(checkpoints.iterdir())
+    for path in sorted(path for path in newest.rglob("*") if path.is_file()):
+        for what in damages(path):
+            found = newest_intact(checkpoints)
+            assert found is not None and found.folder == older, what
+    assert newest_intact(checkpoints).folder == newest
