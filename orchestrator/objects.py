@@ -110,29 +110,30 @@ class Prefix:
         with self._mapped(key):
             _client().put_object(Bucket=self._bucket, Key=self._start + key, Body=content)
 
-    def put_if(self, key: str, content: bytes, etag: str | None) -> bool:
+    def put_if(self, key: str, content: bytes, etag: str | None) -> str | None:
         """Put if the object there has this tag, or if `etag` is None and there is no object.
 
-        Returns whether it was put, which the server decides. If the answer to a successful put is
-        lost, botocore repeats the request and the server refuses it: then the writer's mark shows
-        that the object is ours.
+        Returns the object's new tag, or None if the server refused. If the answer to a successful
+        put is lost, botocore repeats the request and the server refuses it: then the writer's mark
+        shows that the object is ours.
         """
         condition = {"IfNoneMatch": "*"} if etag is None else {"IfMatch": f'"{etag}"'}
         writer = uuid.uuid4().hex
         try:
             with self._mapped(key):
-                _client().put_object(
+                done = _client().put_object(
                     Bucket=self._bucket,
                     Key=self._start + key,
                     Body=content,
                     Metadata={WRITER: writer},
                     **condition,
                 )
+                return str(done.get("ETag", "")).strip('"')
         except KeyError:  # a tag was required, and there is no object
-            return False
+            return None
         except Changed:
-            return self.head(key).about.get(WRITER) == writer
-        return True
+            there = self.head(key)
+            return there.etag if there.about.get(WRITER) == writer else None
 
     def delete(self, key: str) -> None:
         with self._mapped(key):

@@ -38,6 +38,10 @@ ADVICE = {
         "certificates?"
     ),
     "AuthorizationHeaderMalformed": "The bucket is in another region: check AWS_DEFAULT_REGION.",
+    "NotImplemented": (
+        "This server does not know conditional writes (If-Match, If-None-Match), without which two "
+        "runs would take the same trial. Upgrade it, or use another one."
+    ),
     "PermanentRedirect": "The bucket is in another region: check AWS_DEFAULT_REGION.",
 }
 KEYS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"})

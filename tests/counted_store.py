@@ -46,7 +46,7 @@ class CountedStore(Store):
     def get_tagged(self, key: str) -> tuple[bytes, str]:
         return self._ask("get", key).get_tagged(key)
 
-    def replace(self, key: str, content: bytes, tag: str) -> bool:
+    def replace(self, key: str, content: bytes, tag: str) -> str | None:
         return self._ask("put", key).replace(key, content, tag)
 
     def list(self, prefix: str) -> list[str]:

@@ -34,36 +34,28 @@ resources: {{device: cpu, workers: {workers}}}
 """
 
 
-def write_sweep(
-    folder: Path,
-    *,
-    name: str = "chaos",
-    norms: str = "i_ln",
-    tasks: str = "sr_x2",
-    steps: int = 10,
-    checkpoint_every: int = 20,
-    workers: int = 1,
-) -> Path:
-    """Write a sweep file of tiny trials in `folder`."""
+GRID = """\
+axes:
+  backbone: [swinir-tiny]
+  norm: [layer_norm, i_ln]
+  task: [sr_x2]
+"""
+VALUES = {"name": "chaos", "norms": "i_ln", "tasks": "sr_x2", "steps": 10, "workers": 1}
+
+
+def write_sweep(folder: Path, **values: str | int) -> Path:
+    """Write a sweep file of tiny trials in `folder`, with these values in place of SWEEP's own."""
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.yaml"
-    path.write_text(
-        SWEEP.format(
-            name=name,
-            norms=norms,
-            tasks=tasks,
-            steps=steps,
-            checkpoint_every=checkpoint_every,
-            workers=workers,
-        )
-    )
+    of_sweep = VALUES | {"checkpoint_every": 20} | values
+    path = folder / f"{of_sweep['name']}.yaml"
+    path.write_text(SWEEP.format(**of_sweep))
     return path
 
 
-def comparing(*, training: str = "", **axes: str) -> str:
+def comparing(*, question: str = "Does it hold?", training: str = "", **axes: str) -> str:
     """A sweep file that compares norms on a tiny network, with these values of axes."""
     values = {"backbone": "swinir-tiny", "norm": "layer_norm, i_ln", "task": "sr_x2"} | axes
-    lines = ["# Does it hold?", "axes:", *(f"  {axis}: [{values[axis]}]" for axis in values)]
+    lines = [f"# {question}", "axes:", *(f"  {axis}: [{values[axis]}]" for axis in values)]
     lines.append("data: {evaluate: [embedded-test]}")
     if training:
         lines.append(f"training: {{{training}}}")

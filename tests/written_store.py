@@ -100,11 +100,12 @@ def write_ended(
     outcome: str = "completed",
     until: int | None = None,
     ema: bytes = b"weights",
+    stopped_by: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a trial that has ended: an attempt, a checkpoint and result.json."""
     step = trial.spec.training.steps if until is None else until
     attempt = write_attempt(store, trial, step, diverge=outcome == "diverged")
-    write_end(store, trial, attempt, step, outcome, ema)
+    write_end(store, trial, attempt, step, outcome, ema, stopped_by=stopped_by)
 
 
 def write_run(store: Store, trial: Trial, folder: Path) -> None:
@@ -129,6 +130,7 @@ def write_end(
     outcome: str = "completed",
     ema: bytes = b"weights",
     metrics: Mapping[str, float] | None = None,
+    stopped_by: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the final checkpoint and the result of an attempt."""
     store.put(f"{checkpoints.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
@@ -144,6 +146,7 @@ def write_end(
         step=step,
         outcome=outcome,
         metrics={name: encoded(value) for name, value in (metrics or {}).items()},
+        stopped_by=stopped_by,
     )
 
 

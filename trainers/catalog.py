@@ -8,7 +8,7 @@ ids leave defaults out. When an entry's numbers change, its `revision` is raised
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from trainers.entries import (
     BadKnob,
@@ -44,65 +44,59 @@ Ends = Literal["same", "affine", "identity"]
 # Bounds: far beyond what is useful, and within what a machine can hold. A larger number is a slip.
 WIDEST = 8_192
 DEEPEST = 100  # groups, and blocks in a group
-RATIO = Knob(2.0, above=0.0, at_most=64.0)
-GROUPS = Knob((6, 6, 6, 6, 6, 6), at_least=1, at_most=DEEPEST, longest=DEEPEST)
-HEADS = Knob((6, 6, 6, 6, 6, 6), at_least=1, at_most=1_024, longest=DEEPEST)
-IMG_SIZE = Knob(0, at_least=0, at_most=65_536)
-IMG_RANGE = Knob(1.0, above=0.0, at_most=65_535.0)
-WIDTH = Knob(180, at_least=1, at_most=WIDEST)
+# The knobs that every network of windows has, after those of its sizes and its own.
+IN_BLOCKS: dict[str, Any] = {
+    "mlp_ratio": Knob(2.0, above=0.0, at_most=64.0),
+    "qkv_bias": True,
+    "drop_path": Knob(0.1, at_least=0.0, at_most=0.9),
+    "img_range": Knob(1.0, above=0.0, at_most=65_535.0),
+}
 
-# `img_size` is the side in pixels for which a published network was constructed. It decides whether
-# windows are shifted; with 0 each input decides. The two differ where an input's shorter side is
-# one window (trainers.backbones.attention).
+
+def windows_of(side: int) -> dict[str, Any]:
+    """The sizes that every network of windows has, with windows of `side` positions by default.
+
+    `img_size` is the side in pixels for which a published network was constructed. It decides
+    whether windows are shifted; with 0 each input decides. The two differ where an input's shorter
+    side is one window (trainers.backbones.attention).
+    """
+    return {
+        "embed_dim": Knob(180, at_least=1, at_most=WIDEST),
+        "depths": Knob((6, 6, 6, 6, 6, 6), at_least=1, at_most=DEEPEST, longest=DEEPEST),
+        "num_heads": Knob((6, 6, 6, 6, 6, 6), at_least=1, at_most=1_024, longest=DEEPEST),
+        "window_size": Knob(side, at_least=2, at_most=256),
+        "img_size": Knob(0, at_least=0, at_most=65_536),
+    }
+
+
 BACKBONES = Catalog(
     "backbone",
     entry(
         "swinir",
         "trainers.backbones.swinir:swinir",
         shape="trainers.backbones.swinir_shape:SHAPE",
-        embed_dim=WIDTH,
-        depths=GROUPS,
-        num_heads=HEADS,
-        window_size=Knob(8, at_least=2, at_most=256),
-        img_size=IMG_SIZE,
-        mlp_ratio=RATIO,
-        qkv_bias=True,
-        drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
-        img_range=IMG_RANGE,
+        **windows_of(8),
+        **IN_BLOCKS,
         upsampler=Knob("pixelshuffle", choices=("pixelshuffle", "pixelshuffledirect")),
     ),
     entry(
         "hat",
         "trainers.backbones.hat:hat",
         shape="trainers.backbones.hat_shape:SHAPE",
-        embed_dim=WIDTH,
-        depths=GROUPS,
-        num_heads=HEADS,
-        window_size=Knob(16, at_least=2, at_most=256),
-        img_size=IMG_SIZE,
+        **windows_of(16),
         compress_ratio=Knob(3, at_least=1, at_most=WIDEST),
         squeeze_factor=Knob(30, at_least=1, at_most=WIDEST),
         conv_scale=Knob(0.01, at_least=-1e3, at_most=1e3),
         overlap_ratio=Knob(0.5, at_least=0.0, at_most=1.0),
-        mlp_ratio=RATIO,
-        qkv_bias=True,
-        drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
-        img_range=IMG_RANGE,
+        **IN_BLOCKS,
     ),
     entry(
         "drct",
         "trainers.backbones.drct:drct",
         shape="trainers.backbones.drct_shape:SHAPE",
-        embed_dim=WIDTH,
-        depths=GROUPS,
-        num_heads=HEADS,
-        window_size=Knob(16, at_least=2, at_most=256),
-        img_size=IMG_SIZE,
+        **windows_of(16),
         gc=Knob(32, at_least=1, at_most=WIDEST),
-        mlp_ratio=RATIO,
-        qkv_bias=True,
-        drop_path=Knob(0.1, at_least=0.0, at_most=0.9),
-        img_range=IMG_RANGE,
+        **IN_BLOCKS,
     ),
     entry(
         "restormer",

@@ -36,7 +36,10 @@ PROBE_STEP = 2**31 - 1
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among its trial's workers (the environment's RANK, LOCAL_RANK, WORLD_SIZE)."""
+    """This process among its trial's workers.
+
+    The values are those of RANK, LOCAL_RANK and WORLD_SIZE in the environment.
+    """
 
     rank: int
     local_rank: int

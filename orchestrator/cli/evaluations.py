@@ -12,32 +12,17 @@ from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.evaluate import EvaluateOptions
+    from orchestrator.run.options import RunOptions
 
 
 def evaluate_sweep_file(
-    file: Path,
-    data: list[str] | None,
-    options: EvaluateOptions,
-    flags: tuple[str, str | None, int | None, int | None],
-    *,
-    quiet: bool,
+    file: Path, data: list[str] | None, options: EvaluateOptions, run: RunOptions
 ) -> int:
-    """Evaluate all trials of a sweep; returns the exit code.
-
-    `flags` are --tracking, --address, --workers and --auto-gpus. Raises UserError.
-    """
+    """Evaluate all trials of a sweep; returns the exit code. Raises UserError."""
     from orchestrator.run.driver import drive
-    from orchestrator.run.options import RunOptions
 
     if options.save is not None:
         raise UserError("--save is for one trial: give its id in place of the sweep file.")
-    run = RunOptions(
-        options.store,
-        *flags,
-        quiet=quiet,
-        json_lines=options.json_lines,
-        data_roots=options.data_roots,
-    )
 
     def work() -> int:
         from orchestrator.plan import load_plan

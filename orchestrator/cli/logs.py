@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from orchestrator.cli import complete
-from orchestrator.cli.options import NAMESPACE, STORE, Context, Namespace, StoreUri
+from orchestrator.cli.options import NAMESPACE, STORE, Context, Namespace, StoreUri, of_trials
 from orchestrator.cli.stores import check_store, local_sweep
 from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
 
@@ -25,10 +24,9 @@ verbs = typer.Typer()
 def logs(
     name: Annotated[
         str,
-        typer.Argument(
-            metavar="TRIAL_OR_JOB",
-            help="A trial's id, the beginning of one, or its name; else a job's or sweep's name.",
-            autocompletion=complete.trials,
+        of_trials(
+            "TRIAL_OR_JOB",
+            "A trial's id, the beginning of one, or its name; else a job's or sweep's name.",
         ),
     ],
     follow: Annotated[

@@ -7,10 +7,11 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,44 +62,33 @@ Claims = Annotated[
         "--claims", metavar="MINE", help="A file of your own claims (docs/claims.md), judged first."
     ),
 ]
-Address = Annotated[
-    str | None, typer.Option("--address", help="A running Ray cluster; default: a local one.")
-]
-MaxConcurrent = Annotated[
-    int | None,
-    typer.Option("--max-concurrent", min=1, help="Run at most this many trials at a time."),
-]
-AutoGpus = Annotated[
-    int | None,
-    typer.Option(
-        "--auto-gpus",
-        min=0,
-        max=1,
-        help="The value of `gpus_per_worker: auto`. Default: 1 if a node has GPUs, else 0.",
-    ),
-]
-JoinDeadline = Annotated[
-    float,
-    typer.Option(
-        "--join-deadline-s", min=0, help="With --address: how long workers may take to join."
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only problems.")]
-ForJob = Annotated[
+Simulate = Annotated[
     str | None,
     typer.Option(
-        "--for-job",
-        metavar="JOB",
-        help="Inside this cluster job: record its outcome in the store.",
+        metavar="CLUSTER",
+        help="Say how long the sweep would take on a cluster such as nodes=8,gpus=8 (or "
+        "nodes=1,cpus=16), from what the store has measured and planning predicts.",
     ),
 ]
+Gantt = Annotated[
+    Path | None,
+    typer.Option(metavar="PICTURE", help="With --simulate: draw the schedule (.svg or .png)."),
+]
+TRIAL = "A trial's id, the beginning of one, or its name."
+
+
+def of_trials(metavar: str = "TRIAL", help: str = TRIAL) -> Any:
+    """An argument that names trials, completed from the store."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=complete.trials)
+
+
+TrialName = Annotated[str, of_trials()]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its sweep's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
 
 STORE = "runs"
 TRACKING = ""  # beside the store: orchestrator.tracking.address.tracking_of
 NAMESPACE = "normsweep"
-JOIN_DEADLINE_S = 300.0
 
 
 def finder(data: list[str] | None) -> Callable[[str], ImageSet]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,24 +15,8 @@ import typer
 
 from orchestrator import signals
 from orchestrator.cli.exits import exit_code
-from orchestrator.cli.options import (
-    JOIN_DEADLINE_S,
-    STORE,
-    TRACKING,
-    Address,
-    AsJson,
-    AutoGpus,
-    Data,
-    File,
-    ForJob,
-    JoinDeadline,
-    MaxConcurrent,
-    Quiet,
-    StoreUri,
-    TrackingUri,
-    data_roots,
-    run_name,
-)
+from orchestrator.cli.flags import RunFlags, spread
+from orchestrator.cli.options import File
 from orchestrator.cli.stores import check_store
 from orchestrator.cli.sweeps import close_open_attempts, plan_to_run
 from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
@@ -45,90 +29,77 @@ if TYPE_CHECKING:
 
 verbs = typer.Typer()
 
-Candidate = Annotated[
-    str | None,
-    typer.Option(metavar="NORM", help="Train and judge this candidate alone; no verdict kept."),
-]
-Day = Annotated[
-    str | None,
-    typer.Option(metavar="YYYY-MM-DD", help="The night to judge. Default: today, in UTC."),
-]
-Junit = Annotated[
-    Path | None, typer.Option(metavar="OUT.xml", help="Write the verdict for a CI system.")
-]
-UpdateBaseline = Annotated[
-    bool, typer.Option("--update-baseline", help="Write the gate's baseline file; judge nothing.")
-]
-ShowHistory = Annotated[
-    bool, typer.Option("--history", help="Show the verdicts so far; train and judge nothing.")
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="For the page. Default: STORE/regressions/NAME/DATE."),
-]
+
+@dataclass(frozen=True)
+class GateFlags:
+    """What only a gate takes."""
+
+    candidate: Annotated[
+        str | None,
+        typer.Option(metavar="NORM", help="Train and judge this candidate alone; no verdict kept."),
+    ] = None
+    date: Annotated[
+        str | None,
+        typer.Option(metavar="YYYY-MM-DD", help="The night to judge. Default: today, in UTC."),
+    ] = None
+    update_baseline: Annotated[
+        bool,
+        typer.Option("--update-baseline", help="Write the gate's baseline; judge nothing."),
+    ] = False
+    junit: Annotated[
+        Path | None, typer.Option(metavar="OUT.xml", help="Write the verdict for a CI system.")
+    ] = None
+    history: Annotated[
+        bool, typer.Option("--history", help="Show the verdicts so far; train and judge nothing.")
+    ] = False
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="For the page. Default: STORE/regressions/NAME/DATE."),
+    ] = None
+
+    def check(self) -> None:
+        """Refuse flags that do not fit together, before anything is trained."""
+        given = {
+            "--update-baseline": self.update_baseline,
+            "--history": self.history,
+            "--candidate": self.candidate is not None,
+        }
+        several = [flag for flag, is_given in given.items() if is_given]
+        if len(several) > 1:
+            raise UserError(f"{' and '.join(several)} do not fit together: give one of them.")
+        junit = self.junit
+        if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
+            raise UserError(f"--junit {junit}: not a file in a folder that exists.")
 
 
 @verbs.command()
-def regress(
-    file: File,
-    store: StoreUri = STORE,
-    tracking: TrackingUri = TRACKING,
-    candidate: Candidate = None,
-    date: Day = None,
-    junit: Junit = None,
-    update_baseline: UpdateBaseline = False,
-    history: ShowHistory = False,
-    address: Address = None,
-    max_concurrent: MaxConcurrent = None,
-    auto_gpus: AutoGpus = None,
-    join_deadline_s: JoinDeadline = JOIN_DEADLINE_S,
-    out: Out = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-    data: Data = None,
-    for_job: ForJob = None,
-) -> int:
+@spread
+def regress(file: File, gate: GateFlags, flags: RunFlags) -> int:
     """Train what is new and judge it by the sweep's gate. Exits 0 if all passed, 4 if one failed.
 
     It exits 3 if none failed and some cannot be decided.
     """
     from orchestrator.regression.options import NightOptions, addresses
     from orchestrator.run.driver import drive
-    from orchestrator.run.options import RunOptions
-    from orchestrator.tracking.address import tracking_of
 
-    tracking = tracking_of(store, tracking)
-    _check_flags(candidate, junit, update_baseline=update_baseline, history=history)
-    machine = RunOptions(
-        store, tracking, address, max_concurrent, auto_gpus, join_deadline_s, quiet
+    gate.check()
+    # A night speaks once, at its end.
+    options = replace(flags.options(), json_lines=False)
+    planned = partial(
+        plan_to_run, file, flags.data, flags.store, writes_baseline=gate.update_baseline
     )
-    options = replace(machine, data_roots=data_roots(data).given, run=run_name(), job=for_job or "")
-    planned = partial(plan_to_run, file, data, store, writes_baseline=update_baseline)
-    if history:
-        return _show_history(planned(), store, as_json=as_json)
-    night = NightOptions(options, _day(date), candidate or "", out, junit, addresses())
-    work = partial(_update_baseline if update_baseline else _judge, planned, night, as_json)
+    if gate.history:
+        return _show_history(planned(), flags.store, as_json=flags.as_json)
+    night = NightOptions(
+        options, _day(gate.date), gate.candidate or "", gate.out, gate.junit, addresses()
+    )
+    does = _update_baseline if gate.update_baseline else _judge
+    work = partial(does, planned, night, flags.as_json)
     return drive(
         lambda: exit_code(lambda: _ended(work, options)),
         partial(close_open_attempts, planned, options),
         settings=options,
     )
-
-
-def _check_flags(
-    candidate: str | None, junit: Path | None, *, update_baseline: bool, history: bool
-) -> None:
-    """Refuse flags that do not fit together, before anything is trained."""
-    given = {
-        "--update-baseline": update_baseline,
-        "--history": history,
-        "--candidate": candidate is not None,
-    }
-    several = [flag for flag, is_given in given.items() if is_given]
-    if len(several) > 1:
-        raise UserError(f"{' and '.join(several)} do not fit together: give one of them.")
-    if junit is not None and (junit.is_dir() or not junit.absolute().parent.is_dir()):
-        raise UserError(f"--junit {junit}: not a file in a folder that exists.")
 
 
 def _day(given: str | None) -> str:

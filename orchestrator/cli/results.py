@@ -6,11 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.cli.flags import spread
 from orchestrator.cli.options import (
     STORE,
     TRACKING,
@@ -34,42 +36,45 @@ if TYPE_CHECKING:
 verbs = typer.Typer()
 
 
-Files = Annotated[
-    list[Path],
-    typer.Argument(metavar="FILE...", help="A sweep file, or several to compare."),
-]
-Stores = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--store",
-        metavar="URI",
-        help="Where trials are kept: a folder or s3://BUCKET/PREFIX. Default: NORMSWEEP_STORE, "
-        f"or {STORE}. With several files, one for all or one for each.",
-    ),
-]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="Default: STORE/sweeps/NAME/report, or STORE/compared/NAME/NAME for several.",
-    ),
-]
-Latex = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Write the tables in LaTeX to this folder as well."),
-]
-AllTraces = Annotated[bool, typer.Option("--all-traces", help="Write every point to traces.csv.")]
+@dataclass(frozen=True)
+class PageFlags:
+    """What is written, and where."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Default: STORE/sweeps/NAME/report, or STORE/compared/NAME/NAME for several.",
+        ),
+    ] = None
+    latex: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the tables in LaTeX to this folder as well."),
+    ] = None
+    claims: Claims = None
+    all_traces: Annotated[
+        bool, typer.Option("--all-traces", help="Write every point to traces.csv.")
+    ] = False
 
 
 @verbs.command()
+@spread
 def report(
-    files: Files,
-    store: Stores = None,
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="A sweep file, or several to compare."),
+    ],
+    page: PageFlags,
+    store: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--store",
+            metavar="URI",
+            help="Where trials are kept: a folder or s3://BUCKET/PREFIX. Default: NORMSWEEP_STORE, "
+            f"or {STORE}. With several files, one for all or one for each.",
+        ),
+    ] = None,
     tracking: TrackingUri = TRACKING,
-    out: Out = None,
-    latex: Latex = None,
-    claims: Claims = None,
-    all_traces: AllTraces = False,
     data: Data = None,
 ) -> int:
     """Write the report of a sweep, or of several side by side: HTML, Markdown, LaTeX and CSV."""
@@ -80,7 +85,7 @@ def report(
         load_plan(file, finder(data), weights(where, check=False))
         for file, where in zip(files, stores, strict=True)
     ]
-    own = [claim for plan in plans for claim in own_claims(plan, claims)]
+    own = [claim for plan in plans for claim in own_claims(plan, page.claims)]
     own = [claim for i, claim in enumerate(own) if claim not in own[:i]]
     for where in dict.fromkeys(stores):
         check_store(where)
@@ -92,15 +97,15 @@ def report(
         planned,
         stores[0],
         None if prefix else tracking_of(stores[0], tracking),
-        out,
+        page.out,
         frame=frame,
         own=tuple(own),
-        all_traces=all_traces,
+        all_traces=page.all_traces,
         prefix=prefix,
     )
-    if latex is not None:
+    if page.latex is not None:
         tables = {name: text for name, text in written.files.items() if name.endswith(".tex")}
-        write_files(tables, latex)
+        write_files(tables, page.latex)
     print(written.page)
     return 0
 

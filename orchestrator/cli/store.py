@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from orchestrator.cli import complete
-from orchestrator.cli.options import STORE, AsJson, Data, StoreUri, finder, weights
+from orchestrator.cli.options import STORE, AsJson, Data, StoreUri, finder, of_trials, weights
 from orchestrator.cli.stores import check_store
 from orchestrator.errors import UserError
 
@@ -35,7 +35,6 @@ WithResults = Annotated[
     bool,
     typer.Option("--results", help="Unnamed trials also lose results and final weights."),
 ]
-TRIAL = "A trial's id, the beginning of one, or its name."
 
 
 @verbs.command()
@@ -69,8 +68,8 @@ def trials(
 
 @verbs.command()
 def diff(
-    one: Annotated[str, typer.Argument(metavar="A", help=TRIAL, autocompletion=complete.trials)],
-    other: Annotated[str, typer.Argument(metavar="B", help=TRIAL, autocompletion=complete.trials)],
+    one: Annotated[str, of_trials("A")],
+    other: Annotated[str, of_trials("B")],
     store: StoreUri = STORE,
     as_json: AsJson = False,
 ) -> int:
@@ -90,9 +89,7 @@ def diff(
 
 @verbs.command()
 def retry(
-    trials: Annotated[
-        list[str], typer.Argument(metavar="TRIAL...", help=TRIAL, autocompletion=complete.trials)
-    ],
+    trials: Annotated[list[str], of_trials("TRIAL...")],
     store: StoreUri = STORE,
 ) -> int:
     """Make trials pending again that failed for good or diverged. Nothing they have is deleted."""

@@ -14,28 +14,20 @@ import typer
 
 from orchestrator import signals
 from orchestrator.cli.exits import exit_code
+from orchestrator.cli.flags import RunFlags, spread
 from orchestrator.cli.options import (
-    JOIN_DEADLINE_S,
     NAMESPACE,
     STORE,
-    TRACKING,
-    Address,
     AsJson,
-    AutoGpus,
     Context,
     Data,
     File,
-    ForJob,
-    JoinDeadline,
-    MaxConcurrent,
+    Gantt,
     Namespace,
-    Quiet,
+    Simulate,
     StoreUri,
-    TrackingUri,
-    data_roots,
     finder,
     own_claims,
-    run_name,
     weights,
 )
 from orchestrator.cli.stores import check_store, show_known
@@ -102,13 +94,23 @@ def plan(
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --power: psnr (the default), ssim.")
     ] = None,
+    simulate: Simulate = None,
+    gantt: Gantt = None,
 ) -> int:
     """Show a sweep's trials: what each is and costs, what is done, and why points are left out."""
     from orchestrator.plan import gpus, load_plan, show
 
     asked = _asked(power, metric, reads_store=not no_state, is_alone=diff is None)
+    if gantt is not None and simulate is None:
+        raise UserError("--gantt needs --simulate.")
     planned = load_plan(file, finder(data), weights(store))
     own_claims(planned)
+    if simulate is not None:
+        from orchestrator.cli.simulating import show_simulated
+
+        return show_simulated(
+            planned, None if no_state else store, simulate, gantt, as_json=as_json
+        )
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
@@ -125,7 +127,8 @@ def plan(
             from orchestrator.report.power.show import as_json as power_as_json
 
             document["power"] = power_as_json(answers)
-        print(json.dumps(document, indent=2))
+        sys.stdout.writelines(show.indented(document))
+        print()
     else:
         print("\n".join([show.as_text(planned, states, here), *_reasons(changed), *damage]))
         if answers is not None:
@@ -138,11 +141,14 @@ def plan(
 def _kept(planned: Plan, store: str) -> tuple[dict[str, State], list[str], list[Changed]]:
     """What a store has of a plan: the states of trials, its damage, and what has changed."""
     from orchestrator.store import read_store
-    from orchestrator.store.trials import damage_in_words, looks_at_plan
+    from orchestrator.store.census import looks_at_plan
+    from orchestrator.store.trials import damage_in_words
     from orchestrator.trials import why
 
     check_store(store, reads=False)
-    looks = looks_at_plan(store, planned)
+    looks, said = looks_at_plan(store, planned)
+    if said:
+        print(said, file=sys.stderr)
     states = {look.trial: look.state for look in looks.values()}
     changed = why.changed(read_store(store), planned, states)
     return states, damage_in_words(looks.values()), changed
@@ -183,38 +189,13 @@ def _power(planned: Plan, store: str, here: Gpus, asked: Question) -> Power:
 
 
 @verbs.command()
-def run(
-    file: File,
-    store: StoreUri = STORE,
-    tracking: TrackingUri = TRACKING,
-    address: Address = None,
-    max_concurrent: MaxConcurrent = None,
-    auto_gpus: AutoGpus = None,
-    join_deadline_s: JoinDeadline = JOIN_DEADLINE_S,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-    data: Data = None,
-    for_job: ForJob = None,
-) -> int:
+@spread
+def run(file: File, flags: RunFlags) -> int:
     """Train what the store does not hold yet, then write the report. If run again, it continues."""
     from orchestrator.run.driver import drive
-    from orchestrator.run.options import RunOptions
-    from orchestrator.tracking.address import tracking_of
 
-    options = RunOptions(
-        store=store,
-        tracking=tracking_of(store, tracking),
-        address=address,
-        max_concurrent=max_concurrent,
-        auto_gpus=auto_gpus,
-        join_deadline_s=join_deadline_s,
-        quiet=quiet,
-        json_lines=as_json,
-        data_roots=data_roots(data).given,
-        run=run_name(),
-        job=for_job or "",
-    )
-    planned = partial(plan_to_run, file, data, store)
+    options = flags.options()
+    planned = partial(plan_to_run, file, flags.data, flags.store)
     return drive(
         lambda: exit_code(lambda: _run(planned, options)),
         partial(close_open_attempts, planned, options),
@@ -305,19 +286,25 @@ def status(
             raise type(error)(f"{unknown}\n{error}") from error
         return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show
-    from orchestrator.store.trials import damage_in_words, looks_at_plan
+    from orchestrator.store.census import looks_at_plan
+    from orchestrator.store.summary import who_trains, who_trains_in_words
+    from orchestrator.store.trials import damage_in_words
     from orchestrator.store.troubles import in_words, troubles
 
     planned = load_plan(file, finder(data), weights(store, check=False))
     check_store(store)
-    looks = looks_at_plan(store, planned)
+    looks, said = looks_at_plan(store, planned)
+    if said:
+        print(said, file=sys.stderr)
     counts = show.counts(planned, {look.trial: look.state for look in looks.values()})
     damage = damage_in_words(looks.values())
     notes = [f"{trial.name}: {note}" for trial in planned.trials if (note := looks[trial.id].note)]
     retries = troubles(planned, looks)
     if as_json:
-        print(json.dumps({**counts, "notes": notes, "damage": damage, "retries": retries}))
+        more = {"trained_by": who_trains(looks.values()), "notes": notes, "damage": damage}
+        print(json.dumps({**counts, **more, "retries": retries}))
     else:
         line = "  ".join(f"{name} {value}" for name, value in counts.items())
-        print("\n".join([line, *notes, *damage, *in_words(retries, store)]))
+        lines = [line, *who_trains_in_words(planned, looks), *notes, *damage]
+        print("\n".join([*lines, *in_words(retries, store)]))
     return 0

@@ -29,6 +29,7 @@ from orchestrator.plan.states import State
 from orchestrator.store import open_store
 from orchestrator.store.jobs import clear_outcome
 from orchestrator.store.names import claim_name
+from orchestrator.store.stops import has_ended_for
 from orchestrator.store.trials import Look, looks_at
 from orchestrator.tracking.address import parse
 
@@ -57,12 +58,13 @@ def submit(kube: Kube, plan: Plan, options: SubmitOptions) -> int:
     for warning in plan.warnings:
         print(warning)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
-    if all(look.has_ended for look in looks.values()):
+    ended = {trial for trial, look in looks.items() if has_ended_for(plan, look)}
+    if len(ended) == len(looks):
         if plan.gate is None:
             return _nothing_to_do(plan, looks, options)
         job = build_job(plan, options.job, trains=False)  # only judges
     unseen = check_names(kube, job, options.job)
-    reached = {look.trial: look.step for look in looks.values() if not look.has_ended}
+    reached = {look.trial: look.step for look in looks.values() if look.trial not in ended}
     _print_what(job, options.job, reached, says_device=waits_for_gpus(plan))
     for sentence in unseen:
         print(f"  {sentence}")

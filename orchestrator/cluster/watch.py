@@ -83,7 +83,10 @@ class Note:
 
 @dataclass(frozen=True)
 class JobState:
-    """The state of a job. `phase` is one word; `notes` are sentences, the certain ones first."""
+    """The state of a job.
+
+    `phase` is one word; `notes` are sentences, the certain ones first.
+    """
 
     name: str
     sweep: str

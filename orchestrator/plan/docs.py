@@ -14,6 +14,7 @@ from orchestrator.plan.axes import ALL, AXES_MODEL, CATALOGS, LINES, OPEN_AXIS
 from orchestrator.plan.data import BY_TASK, Sets
 from orchestrator.plan.gate import Gate
 from orchestrator.plan.gate_names import BASELINE_FILE
+from orchestrator.plan.stop import Stop
 from orchestrator.plan.sweep import ModelOverrides, Resources, Sweep
 from orchestrator.plan.training import Training
 from trainers.catalog import METRICS, PROBES, TASKS, Catalog, Entry, Knob
@@ -56,7 +57,7 @@ resources:
 ## How the file becomes trials
 
 - The grid is the product of the axes, in the order in which the file lists them. It has at most
-  4,000 points. A trial that would take 1,000 years on what `resources` gives it, or more memory
+  100,000 points. A trial that would take 1,000 years on what `resources` gives it, or more memory
   than any machine has, is refused.
 - Any field of `training` may be an axis: `lr: [1.0e-4, 2.0e-4]`, `clip_grad_norm: [null, 1.0]`,
   `precision: [fp32, bf16]`, `betas: [[0.9, 0.99], [0.9, 0.999]]`. The field is then written in
@@ -76,8 +77,8 @@ resources:
 - A trial's **id** is a hash of what can change its weights: model, task, training set (by checksum)
   and `training`. For your own norm it also covers the code of its source file, but not comments
   and docstrings, so that editing those retrains nothing. It does not depend on comments, key order,
-  spelled-out defaults, `observe`, `resources`, evaluation sets or the sweep's name, so sweeps share
-  trials.
+  spelled-out defaults, `observe`, `resources`, `stop`, evaluation sets or the sweep's name, so
+  sweeps share trials.
 - A store knows a sweep by its name. While the file that first used a name is still in its place,
   `run` and `submit` refuse another file with that name and other content: give it another name with
   `sweep:`. Files may be edited and moved.
@@ -195,6 +196,7 @@ def page() -> str:
         ("`observe`", Cadences),
         ("`resources`", Resources),
         ("`gate`", Gate),
+        ("`stop`", Stop),
     ]
     for title, model in parts:
         lines.append(f"## {title}\n\n{_first_line(model)}\n")

@@ -91,6 +91,7 @@ FAILURES = {
         Outcome(DISK_FULL, "found its disk full", "Make room there, then run it again."),
         Outcome("cache", "found no room for decoded data", "NORMSWEEP_CACHE names another disk."),
         Outcome("store", "could not use the store", "Mend what the message names."),
+        Outcome("not stopped", "could not be stopped early", "The message says why."),
         Outcome("start", "could not start its workers", "The message says why."),
         # Nothing ends by it, but the end of a run speaks of it.
         Outcome(CHECKPOINT, "had to pass over a damaged checkpoint", counted=False),

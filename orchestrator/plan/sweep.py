@@ -14,6 +14,7 @@ from orchestrator.plan.gate import Gate
 from orchestrator.plan.limits import shown
 from orchestrator.plan.own_knobs import knobs_of, no_such_knob
 from orchestrator.plan.source import Location, Problem, Source
+from orchestrator.plan.stop import Stop
 from orchestrator.plan.training import Training
 from trainers.catalog import PROBES, BadKnob, Catalog, Ends, UnknownName
 from trainers.choice import LONGEST_LIST, Choice, Part
@@ -101,6 +102,9 @@ class Sweep(Part):
     gate: Gate | None = Field(
         None,
         description="what `normsweep regress` judges; default: nothing",
+    )
+    stop: Stop | None = Field(
+        None, description="which trials end early, by Tune's schedulers; default: none"
     )
 
 

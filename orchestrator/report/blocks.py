@@ -66,8 +66,8 @@ class Cell:
     """One cell: its `text`, small print beside it (`spread`) and below it (`note`), its `value`.
 
     `is_best`: of the few that may be the best, while others are not. `more`: a long text that the
-    page folds away, such as a traceback. `about`: the facets of the cell's row that the cells
-    themselves do not state.
+    page folds away, such as a traceback. `link`: where the text leads. `about`: the facets of the
+    cell's row that the cells themselves do not state.
     """
 
     text: str
@@ -79,6 +79,7 @@ class Cell:
     style: Style | None = None  # of the norm, if the cell names one
     state: str = ""  # of the trial, if the cell states it
     more: str = ""
+    link: str = ""
     about: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -253,7 +254,10 @@ Block = Table | Figure | Text | Group
 
 @dataclass(frozen=True)
 class Section:
-    """A chapter of the report; `link` is the text of the link to it, "" for none."""
+    """A chapter of the report.
+
+    `link` is the text of the link to it, "" for none.
+    """
 
     slug: str
     title: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,17 @@ def point_rows(
     columns["time"] = _joined([found.time[found.line] for _, found in there], "float64")
     columns["attempt"] = _joined([found.attempt[found.line] for _, found in there], "int32")
     return pd.DataFrame(columns, copy=False)
+
+
+@contextmanager
+def rarely_collected() -> Iterator[None]:
+    """Have Python look for cycles rarely: a report has millions of values, and they form none."""
+    before = gc.get_threshold()
+    gc.set_threshold(200_000, 50, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def numbered(texts: pd.Series) -> tuple[NDArray[Any], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -59,6 +59,7 @@ class Report:
     claims: tuple[Judged, ...] = ()
     observed: tuple[Observed, ...] = ()
     scenes: tuple[Scene, ...] = ()
+    links: Mapping[str, str] = field(default_factory=dict)  # pages of trials' runs, by trial
 
     @cached_property
     def figures(self) -> list[Figure]:

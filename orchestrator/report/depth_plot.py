@@ -55,7 +55,8 @@ def _figure(
         ]
         _draw(axes, here, styles, seeds, log=log)
         live.is_about(axes, task=str(labels["task"]), size=labels["size"])
-        axes.set_title(f"{frame.named(frame.panels_by, labels)}, {labels['size']}")
+        words = frame.size_words[labels["size"]]
+        axes.set_title(f"{frame.named(frame.panels_by, labels)}, {words}")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         below = i + columns >= len(blocks)
         drawing.finish(axes, "place" if below else "", kind if i % columns == 0 else "", log=log)

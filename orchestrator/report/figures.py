@@ -228,7 +228,7 @@ def _grid(
             drawing.draw_norms(axes, chosen, styles, log=log, markers=markers)
             if log:
                 drawing.mark_divergence(axes, frame, chosen, styles)
-            axes.set_title(f"{name}, {size}")
+            axes.set_title(f"{name}, {frame.size_words[size]}")
             live.is_about(axes, task=str(labels["task"]), size=size)
             if said is not None:
                 drawing.write_below(axes, said({**labels, "size": size}))

@@ -22,12 +22,13 @@ import pandas as pd
 from orchestrator.plan.axes import COMPARED, Axis, Role, axes_named
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.states import State
-from orchestrator.report.columns import numbered, point_rows
+from orchestrator.report.columns import numbered, point_rows, rarely_collected
 from orchestrator.report.inputs import Inputs, SetInputs, take
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
 from orchestrator.store.points import Points
 from orchestrator.store.reading import Reading, read_trials
+from orchestrator.store.stops import stopped_at
 from orchestrator.store.trials import Look
 from trainers.spec import RunSpec
 
@@ -193,6 +194,7 @@ def in_words(row: Mapping[str, Any]) -> str:
     return str(state) if step is None or math.isnan(step) else state.at(step, row["steps"])
 
 
+@rarely_collected()
 def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = None) -> Frame:
     """Read every trial of the plan from the store. A trial that the store does not know is pending.
 
@@ -277,7 +279,7 @@ def _trial_row(trial: Trial, axes: Sequence[Axis], look: Look) -> dict[str, Any]
         "parameters": trial.parameters,
         "state": look.state.value,
         "reason": "; ".join([*([failure["message"]] if failure else []), *map(str, look.damaged)]),
-        "step": result["step"] if result else None,
+        "step": stopped_at(result) if result else None,
         "steps": trial.spec.training.steps,
         "workers": ", then ".join(map(str, workers)),
         "attempts": len(look.attempts),

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import numpy as np
@@ -49,7 +49,7 @@ from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.chips import Chips
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.show import as_frame as claims_as_frame
-from orchestrator.report.columns import numbered
+from orchestrator.report.columns import numbered, rarely_collected
 from orchestrator.report.contents import Report, build
 from orchestrator.report.crops import scenes
 from orchestrator.report.frame import Frame, read_frame
@@ -58,6 +58,9 @@ from orchestrator.report.sections import sections
 from orchestrator.store import open_store, read_store
 from orchestrator.tracking import is_there
 from trainers.durable import write_aside
+
+if TYPE_CHECKING:
+    from orchestrator.tracking.mirror import Mirror
 
 # The training loop's notes on itself but for the loss, and on its machine: traces.csv has only the
 # loss and what probes and evaluations measured.
@@ -72,6 +75,7 @@ class Written:
     files: Mapping[str, str]
 
 
+@rarely_collected()
 def write_report(
     plan: Plan,
     store_uri: str,
@@ -82,6 +86,7 @@ def write_report(
     own: tuple[Claim, ...] | None = None,
     all_traces: bool = False,
     prefix: str = "",
+    links: Mapping[str, str] | None = None,
 ) -> Written:
     """Write a report on what the store holds now.
 
@@ -90,20 +95,27 @@ def write_report(
     address's database exists; if MLflow does not answer, a note goes to stderr. `frame`: what the
     store holds, if it has just been read. `own`: the user's claims; by default those of the file
     that the sweep names. `prefix`: another place in the store. `all_traces`: write every point to
-    traces.csv, however many they are.
+    traces.csv, however many they are. `links`: pages of the trials' runs, by trial; by default
+    those that the tracker has.
 
     Raises UserError if the address is not valid, EnvironmentProblem if the files cannot be written.
     """
     store = read_store(store_uri)
     frame = read_frame(plan, store) if frame is None else frame
-    report = replace(build(plan, frame, datetime.now(UTC), own), scenes=scenes(frame, store))
+    is_logged = tracking_uri is not None and frame.attempts and is_there(tracking_uri)
+    mirror = _mirror(plan, tracking_uri) if tracking_uri and is_logged else None
+    report = replace(
+        build(plan, frame, datetime.now(UTC), own),
+        scenes=scenes(frame, store),
+        links=links or ({} if mirror is None else mirror.links),
+    )
     files = render(report, all_traces=all_traces)
     if out is not None:
         write_files(files, out)
     else:
         put_files(files, store_uri, prefix or _prefix(plan))
-    if tracking_uri is not None and frame.attempts and is_there(tracking_uri):
-        _log(plan, tracking_uri, files)
+    if mirror is not None:
+        _log(mirror, files)
     return Written(f"{out or f'{store.uri}/{prefix or _prefix(plan)}'}/index.html", files)
 
 
@@ -136,11 +148,18 @@ def write_files(files: Mapping[str, str], folder: Path) -> None:
         ) from error
 
 
-def _log(plan: Plan, tracking_uri: str, files: Mapping[str, str]) -> None:
+def _mirror(plan: Plan, tracking_uri: str) -> Mirror | None:
     from orchestrator.tracking.mirror import Mirror
 
     try:
-        mirror = Mirror(tracking_uri, plan)
+        return Mirror(tracking_uri, plan)
+    except EnvironmentProblem as error:
+        print(f"The report will be written, but not logged. {error}", file=sys.stderr)
+        return None
+
+
+def _log(mirror: Mirror, files: Mapping[str, str]) -> None:
+    try:
         mirror.log_report(files)
         for note in mirror.notes:
             print(note, file=sys.stderr)

@@ -20,7 +20,7 @@ from orchestrator.report.growths import TRACE
 ENTROPY, LOSS = "feature/entropy_normalised", "train/loss"
 POINTS_DRAWN = 100_000  # of one metric, over all trials: a curve needs no more than its pixels
 FEWEST_STEPS, MOST_STEPS = 100, 1_000
-MOST_ROWS = 500_000  # of traces.csv; spreadsheets open no more than twice as many
+MOST_ROWS = 250_000  # of traces.csv; spreadsheets open up to a million
 
 
 def is_drawn(metric: str) -> bool:

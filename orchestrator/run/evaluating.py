@@ -252,7 +252,8 @@ def _finish(
     from orchestrator.report.frame import read_frame
     from orchestrator.report.page import write_report
 
-    written = write_report(plan, run.store, frame=read_frame(plan, store))
+    links = {} if mirror is None else mirror.links
+    written = write_report(plan, run.store, frame=read_frame(plan, store), links=links)
     if mirror is not None:
         with suppress(TrackingUnavailable):
             mirror.log_report(written.files)

@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import EnvironmentProblem
@@ -14,51 +15,49 @@ from orchestrator.run.gang import Gang
 from orchestrator.run.outcome import Failure
 from orchestrator.store.attempts import log_key, write_failure
 from orchestrator.store.base import Store
+from orchestrator.store.leases import Lease
 
 ROOM_BYTES = 16 << 20  # with less, the next attempt would soon end as this one did
 ROOM_WITHIN_S = 30.0
 LOOK_EVERY_S = 0.5
 
 
-def record_failure(
-    store: Store,
-    gang: Gang,
-    trial_id: str,
-    attempt: int,
-    failure: Failure,
-    *,
-    final: bool,
-    step: int,
-    reached: int,
-) -> None:
+@dataclass(frozen=True)
+class Place:
+    """Where an attempt is: `step` is that of its newest checkpoint, `reached` the last heard of."""
+
+    store: Store
+    trial_id: str
+    attempt: int
+    step: int
+    reached: int
+
+
+def record_failure(at: Place, gang: Gang, lease: Lease, failure: Failure, *, final: bool) -> None:
     """Keep the failure of an attempt and the output of its ranks; a gang that hangs is aborted.
 
-    `step` is that of the newest checkpoint, `reached` the last one heard of. A store that is full
-    or away keeps nothing, which ends no run.
+    A store that is full or away keeps nothing, which ends no run. Raises Superseded: a lost lease
+    writes no failure.
     """
     kept: set[int] = set()
     if failure_kind(failure.kind).is_trouble:
         kept = gang.keep_logs(stacks=failure.kind == HUNG)
     blamed = failure.rank if failure.rank is not None or len(gang.ranks) != 1 else 0
     shown = blamed if blamed in kept else min(kept, default=None)
+    is_known = blamed is not None and blamed < len(gang.ranks)  # else it has not gathered
     more = {
-        "attempt": attempt,
-        "reached": max(step, reached),
-        "host": gang.host_of(blamed),
-        "log": "" if shown is None else log_key(trial_id, attempt, shown),
+        "attempt": at.attempt,
+        "reached": at.reached,
+        "host": str(gang.ranks[blamed]["host"]) if is_known and blamed is not None else "",
+        "log": "" if shown is None else log_key(at.trial_id, at.attempt, shown),
         "traceback": failure.traceback,
         **({} if blamed is None else {"rank": blamed}),
     }
     with suppress(EnvironmentProblem):
+        lease.renew()
+        kind, message = failure.kind, failure.message
         write_failure(
-            store,
-            trial_id,
-            attempt,
-            failure.kind,
-            failure.message,
-            final=final,
-            step=step,
-            more=more,
+            at.store, at.trial_id, at.attempt, kind, message, final=final, step=at.step, more=more
         )
 
 

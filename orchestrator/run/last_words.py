@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -63,3 +65,11 @@ def disk_left(folder: Path) -> str:
     """The folder and what is free, if its disk is full; "" if there is room."""
     free = shutil.disk_usage(folder).free
     return f"{folder}, {free / 1e6:.1f} MB free" if free < LITTLE_BYTES else ""
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A file that a rank writes as a whole; None before it has."""
+    if not path.exists():
+        return None
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    return content

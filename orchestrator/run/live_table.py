@@ -27,6 +27,7 @@ STYLES = {
     State.INFEASIBLE: "red",
     State.DAMAGED: "red",
     State.DIVERGED: "magenta",
+    State.STOPPED: "cyan",
     State.INTERRUPTED: "dim",
     State.PENDING: "dim",
 }
@@ -62,6 +63,8 @@ class Row:
     @property
     def doing(self) -> str:
         """The state, or the phase of a trial that does not train yet."""
+        if self.state == State.STOPPED:
+            return self.state.at(self.step, self.steps)
         return self.phase if self.phase and self.state == State.RUNNING else self.state
 
 

@@ -21,19 +21,19 @@ class MemoryKills:
 
     def __init__(self, cgroups: Path = CGROUPS, vmstat: Path = VMSTAT) -> None:
         self._cgroups, self._vmstat = cgroups, vmstat
-        self._before: dict[Path, int] = {}
+        self.before: dict[Path, int] = {}  # counts at a moment at which the process still lived
 
-    def look(self, membership: Path) -> None:
-        """Note the counts while the process lives; `membership` is its /proc/<pid>/cgroup."""
+    def counts(self, membership: Path) -> dict[Path, int]:
+        """The counts now; `membership` is the process's /proc/<pid>/cgroup."""
         try:
             files = (*self._counting(membership.read_text()), self._vmstat)
-        except OSError:
-            return  # it has ended
-        self._before = {path: count for path in files if (count := _count(path)) is not None}
+        except OSError:  # it has ended
+            return {}
+        return {path: count for path in files if (count := _count(path)) is not None}
 
     def evidence(self) -> str:
-        """A sentence on the count that has grown since the last look; "" if none has."""
-        for path, before in self._before.items():
+        """A sentence on the count that has grown since `before`; "" if none has."""
+        for path, before in self.before.items():
             now = _count(path)
             if now is not None and now > before:
                 return f"{path} counts {now} kills for memory, {before} before{_limit(path)}"

@@ -71,6 +71,7 @@ class Progress:
         self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         self._began = time.monotonic()
         self._moved: set[str] = set()
+        self._trained_by: dict[str, tuple[str, str]] = {}  # by trial: host and run, if others
         self._moving = threading.Lock()
         self.warnings: list[str] = []
         shows = self._console.is_terminal and not self._console.is_dumb_terminal
@@ -155,6 +156,24 @@ class Progress:
         if not self._json and self._live is None and (turned or is_due):
             row.said, row.said_step = time.monotonic(), row.step
             self.say(f"{self._clock()}  {row.name}: {self._in_words(row)}   {self._overall()}")
+
+    def elsewhere(self, trial_id: str, step: int, host: str, run: str) -> None:
+        """Show that another run trains a trial, and once that it is this one, on this host."""
+        name = self._rows[trial_id].name
+        if self._trained_by.get(trial_id) != (host, run):
+            self._trained_by[trial_id] = host, run
+            about = {"trial": trial_id, "name": name, "host": host, "run": run}
+            self.line({"event": "elsewhere", **about})
+            if not self._json:
+                self.say(f"{self._clock()}  {name}: is trained on {host} by run {run}")
+        self.changed(trial_id, State.RUNNING, {"phase": f"on {host}", "step": step})
+
+    def freed(self, trial_id: str, why: str) -> None:
+        """Show that a trial's other trainer is dead, so that it is this run's to train."""
+        host, run = self._trained_by.pop(trial_id, ("", ""))
+        by = f" by run {run} on {host}" if run else ""
+        self.say(f"{self._rows[trial_id].name}: is no longer trained{by}: {why}")
+        self.changed(trial_id, State.INTERRUPTED)
 
     def moved(self) -> frozenset[str]:
         """The ids of the trials that have changed since the last call. Any thread may call it."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from orchestrator.run.pulse import Pulse
 from orchestrator.run.shipping import Shipped
+from trainers.spec import PlacementSpec
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Report:
     result: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     log_tail: str = ""
+    points: tuple[tuple[int, float], ...] = ()  # step and value of the metric that is watched
     pulse: Pulse | None = None  # while the rank runs
     memory_kill: str = ""  # the evidence, if the kernel has killed it for memory
     full_disk: str = ""  # that of the run folder, if the rank had to end without a word
@@ -32,3 +34,15 @@ class Report:
         psnr = {name: "psnr" for name in self.values if name.endswith("/psnr")}
         names = {"train/loss": "loss", **psnr}
         return {short: self.values[name] for name, short in names.items() if name in self.values}
+
+    def about_device(self, placement: PlacementSpec) -> str:
+        """A sentence if the rank has a GPU that its torch cannot use, and so trains on the CPU.
+
+        Nobody should have to infer that from the time it takes.
+        """
+        if self.device != "cpu" or not placement.gpus or placement.device != "auto":
+            return ""
+        return (
+            "Workers have GPUs, but the torch of their nodes sees no CUDA device: they train "
+            "on the CPU. Install a build of torch with CUDA there, or say `gpus_per_worker: 0`."
+        )

@@ -35,15 +35,20 @@ class News:
     step: int = 0
     values: Mapping[str, float] = field(default_factory=dict)
     checkpoints: tuple[Shipped, ...] = ()
+    points: tuple[tuple[int, float], ...] = ()  # step and value of the metric that is watched
 
 
 class Shipping:
     """Ships from a rank's run folder `out` to its attempt in the store.
 
-    `device` is what the rank trains on, once its journal says so.
+    `device` is what the rank trains on, once its journal says so. Of the metric `watched` every
+    value is reported, of others the newest.
     """
 
-    def __init__(self, store: Store, trial_id: str, attempt: int, rank: int, out: Path) -> None:
+    def __init__(
+        self, store: Store, trial_id: str, attempt: int, rank: int, out: Path, watched: str = ""
+    ) -> None:
+        self._watched = watched
         self._store = store
         self._trial_id = trial_id
         self._attempt = attempt
@@ -66,21 +71,21 @@ class Shipping:
         # Found before the journal is read: a checkpoint that is finished in between has lines that
         # were not read, and must wait.
         finished = self._finished_checkpoints()
-        step, values = self._read_journal()
+        step, values, points = self._read_journal()
         if finished or has_ended or time.monotonic() - self._shipped_at >= SHIP_EVERY_S:
             self._ship_lines()
-        return News(step, values, self._ship_checkpoints(finished))
+        return News(step, values, self._ship_checkpoints(finished), points)
 
-    def _read_journal(self) -> tuple[int, dict[str, float]]:
+    def _read_journal(self) -> tuple[int, dict[str, float], tuple[tuple[int, float], ...]]:
         path = self._out / "journal.jsonl"
         if self._rank != 0 or not path.exists():
-            return 0, {}
+            return 0, {}, ()
         with path.open("rb") as file:
             file.seek(self._read_bytes)
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
         if not whole:
-            return 0, {}
+            return 0, {}, ()
         self._read_bytes += len(whole)
         lines = whole.splitlines(keepends=True)
         self._unshipped += lines
@@ -89,7 +94,12 @@ class Shipping:
         for record in records:
             self.device = record.get("device", self.device)
             values |= {name: float(value) for name, value in record.get("values", {}).items()}
-        return int(records[-1]["step"]), values
+        points = tuple(
+            (int(record["step"]), float(record["values"][self._watched]))
+            for record in records
+            if self._watched in record.get("values", ())
+        )
+        return int(records[-1]["step"]), values, points
 
     def _ship_lines(self) -> None:
         if not self._unshipped:

@@ -3,47 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
 from ray.exceptions import RayError
 
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.plan import Trial
 from orchestrator.plan.outcomes import DISK_FULL
 from orchestrator.plan.states import State
-from orchestrator.run.failing import has_room, record_failure, wait_for_room
-from orchestrator.run.gang import Assignment, Gang
+from orchestrator.run.early import Early
+from orchestrator.run.failing import Place, has_room, record_failure, wait_for_room
+from orchestrator.run.gang import Assignment
 from orchestrator.run.host_memory import infeasible, spec_after
+from orchestrator.run.jobs import Jobs
+from orchestrator.run.kept import gang_for, let_go
 from orchestrator.run.nodes import draining_nodes
-from orchestrator.run.outcome import (
-    AttemptFailed,
-    Failure,
-    failure_in_calling,
-    failure_of,
-    is_last,
-)
-from orchestrator.run.provenance import provenance
+from orchestrator.run.outcome import AttemptFailed, Failure, failure_in_calling, failure_of, is_last
 from orchestrator.run.reports import Report
 from orchestrator.store import open_store
 from orchestrator.store.attempts import (
     ALIVE_EVERY_S,
     Superseded,
-    new_attempt,
     read_failures,
-    say_alive,
     write_ranks,
     write_start,
 )
 from orchestrator.store.checkpoints import Files, discard_checkpoints, write_manifest
+from orchestrator.store.leases import Lease, acquire
 from orchestrator.store.results import write_result
+from orchestrator.store.stops import Decision, reopen
 
 POLL_EVERY_S = 0.2
 REPORT_EVERY_S = 2.0
 END_DEADLINE_S = 60.0
+STOPPED = "stopped from outside"  # why an attempt was interrupted
 STARTING_WORKERS, STAGING_DATA = "starting workers", "staging data"
 STARTING_RANKS, FIRST_EVALUATION = "starting ranks", "first evaluation"
 # By the number of steps that are left of a beginning.
@@ -51,29 +46,18 @@ PHASES = (STARTING_RANKS, STARTING_RANKS, STAGING_DATA, STARTING_WORKERS)
 KEPT_CHECKPOINTS = 2  # one to fall back on if the newest turns out to be damaged
 
 
-@dataclass(frozen=True)
-class Jobs:
-    """The trials of one run by id, and the settings that they share."""
-
-    sweep: str
-    trials: Mapping[str, Trial]
-    store_uri: str
-    work: str | None
-    cache: str | None
-    data_roots: tuple[str, ...]
-    commit: str
-    started: float  # seconds since 1970
-    run: str = ""
-
-
 class GangTrainable(tune.Trainable):  # type: ignore[misc]
     """One attempt at a trial.
 
     Its results carry `step`, the last `loss` and `psnr`, `notes` that people should read, the
-    trial's `state`, and before it trains the `phase` that it is in.
+    trial's `state`, and before it trains the `phase` that it is in. `elsewhere` says that another
+    run holds the trial's lease: this attempt ended at once, or never began.
     """
 
+    _unable: Exception | None = None  # what kept the newest trial from beginning
+
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
+        self._jobs = jobs
         planned = jobs.trials[config["trial"]]
         self._sweep = jobs.sweep
         self._run_started = jobs.started
@@ -94,19 +78,26 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             )
         self._parts: dict[int, dict[int, Files]] = {}
         self._ended = False
-        self._alive_at = 0.0
+        self._asked_at = 0.0  # whether nodes are to end
         self._checkpoint = 0  # the step of the newest one
         self._is_leaving = False
-        self._attempt = 0  # until there is one
+        self._early = Early(jobs.watch, self._store, self._trial.id)
         self._disks = (self._store.uri, jobs.work)
         try:
-            self._attempt = new_attempt(self._store, self._trial, self._provenance(jobs))
+            lease = acquire(self._store, self._trial, jobs.provenance(spec))
         except EnvironmentProblem as error:
             if has_room(self._disks):
                 raise
             self._leave(str(error))
             return
-        self._gang = Gang(
+        if not isinstance(lease, Lease):
+            self._ended = True
+            self._latest |= {"elsewhere": True}
+            return
+        self._lease, self._attempt = lease, lease.attempt
+        lease.keep()
+        reopen(self._store, self._trial.id)
+        self._gang = gang_for(
             Assignment(
                 self._trial.id,
                 self._attempt,
@@ -115,11 +106,24 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 work=jobs.work,
                 cache=jobs.cache,
                 data_roots=jobs.data_roots,
+                watched=self._early.metric,
             ),
-            self._say_alive,
+            lease.check,
+            vars(self).get("_gang"),
         )
         # Each a call of `step`, so that what takes long is named when it begins.
         self._beginning = [lambda: None, self._gang.gather, self._gang.fetch_data, self._start]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this actor, with the workers of the one before if they fit it."""
+        try:
+            self.save_and_end()
+            let_go(vars(self).get("_lease"))
+            GangTrainable.setup(self, new_config, self._jobs)
+        except Exception as error:
+            # Tune would give the trial up if this were raised here; from `step`, it tries again.
+            self._unable, self._ended = error, True
+        return True
 
     def _begin(self) -> None:
         """Take the next step towards a gang that trains."""
@@ -147,33 +151,46 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
         Raises AttemptFailed if the attempt fails and the next one may do better.
         """
-        if not self._ended and self._beginning:
-            self._begin()
-            return {**self._latest, "done": self._ended}
+        if self._unable is not None:
+            raise self._unable
+        news: dict[str, Any] = {}
+        try:
+            if not self._ended and self._beginning:
+                self._begin()
+            elif not self._ended:
+                self._follow()
+                news = self._early.result()
+        except Superseded:  # an outcome and no failure: the trial goes on, elsewhere or here
+            self._ended = True
+            self._gang.end()
+            self._latest |= {"elsewhere": True}
+        return {**self._latest, **news, "done": self._ended}
+
+    def stop_early(self, decision: Decision) -> None:
+        """Have the trial end at its next step, with a checkpoint."""
+        self._early.decision = decision
+
+    def _follow(self) -> None:
         until = time.monotonic() + REPORT_EVERY_S
-        while not self._ended:
+        while not self._ended and not self._early.has_news:
             step, phase = self._latest["step"], self._latest["phase"]
             try:
-                self._look()
-            except Superseded as error:
-                self._fail("superseded", str(error))
+                self._end_early() if self._early.is_due(self._latest) else self._look()
             except (RayError, EnvironmentProblem) as error:
                 self._lost(error, "store")
             has_moved = (self._latest["step"], self._latest["phase"]) != (step, phase)
             if has_moved or time.monotonic() > until:
                 break
             time.sleep(POLL_EVERY_S)
-        return {**self._latest, "done": self._ended}
 
     def cleanup(self) -> None:
         """End the gang; one that still trains is asked for a checkpoint first."""
         try:
             self.save_and_end()
         finally:
-            if self._attempt:
-                self._gang.end()
+            let_go(vars(self).get("_lease"), vars(self).get("_gang"))
 
-    def save_and_end(self) -> None:
+    def save_and_end(self, why: str = STOPPED) -> None:
         """Ask a gang that trains for a checkpoint and wait for it.
 
         The attempt ends as interrupted.
@@ -184,7 +201,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         with suppress(RayError, Superseded):
             if not self._beginning:
                 self._wait_for_checkpoint()
-            self._record(Failure("interrupted", "stopped from outside"), final=False)
+            self._record(Failure("interrupted", why), final=False)
         self._ended = True
         self._latest |= {"state": State.INTERRUPTED.value}
 
@@ -199,8 +216,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             time.sleep(POLL_EVERY_S)
 
     def _look(self) -> None:
-        if time.monotonic() - self._alive_at > ALIVE_EVERY_S:
-            self._say_alive()
+        self._lease.check()
+        if time.monotonic() - self._asked_at > ALIVE_EVERY_S:
+            self._asked_at = time.monotonic()
             if not self._is_leaving and draining_nodes() & self._gang.nodes:
                 # The ranks save a checkpoint and end; the next attempt goes elsewhere.
                 self._is_leaving = True
@@ -208,11 +226,15 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         reports = self._gang.poll()
         self._seal(reports)
         first = reports[0]
-        self._check_device(first.device)
+        if note := first.about_device(self._trial.spec.placement):
+            self._note(note)
         if first.device is not None and self._latest["phase"] == STARTING_RANKS:
             self._latest["phase"] = "" if self._checkpoint else FIRST_EVALUATION
         if first.values:
             self._latest |= {"step": first.step, "phase": "", **first.shown}
+        self._early.take(first)
+        if self._early.waits:
+            return  # what ended it, if anything, is seen again once Tune has judged these values
         failure = failure_of(reports)
         if failure is not None:
             why = infeasible(self._store, self._trial, failure.kind, self._checkpoint, reports)
@@ -223,6 +245,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 self._fail(*failure)
         if first.result is not None and all(report.exit_code == 0 for report in reports):
             outcome = str(first.result["outcome"])
+            self._lease.renew()
             write_result(
                 self._store,
                 self._trial.id,
@@ -240,18 +263,17 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             }
             self._ended = True
 
-    def _leave(self, why: str) -> None:
-        """End for this run: another attempt now would meet the same full disk."""
-        self._note(f"{self._trial.name} is left to the next run, for want of room: {why}")
+    def _end_early(self) -> None:
+        """End the trial as stopped, with a checkpoint of the step at which its ranks are."""
+        self._wait_for_checkpoint()
+        try:
+            self._lease.renew()
+            self._early.end(self._store, self._trial.id, self._attempt, self._checkpoint)
+        except EnvironmentProblem as error:  # a rank died first, or the store is away
+            self._fail("not stopped", str(error))
+            return
+        self._latest |= {"step": self._early.step, "state": State.STOPPED.value}
         self._ended = True
-        self._latest |= {"state": State.INTERRUPTED.value}
-
-    def _provenance(self, jobs: Jobs) -> dict[str, Any]:
-        return provenance(self._trial.spec, sweep=jobs.sweep, run=jobs.run, commit=jobs.commit)
-
-    def _say_alive(self) -> None:
-        say_alive(self._store, self._trial.id, self._attempt)
-        self._alive_at = time.monotonic()
 
     def _seal(self, reports: list[Report]) -> None:
         """Write the manifest of every checkpoint of which all ranks' parts have now shipped."""
@@ -263,6 +285,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             if len(self._parts[step]) < placement.workers:
                 continue
             parts = self._parts.pop(step)
+            self._lease.renew()
             write_manifest(
                 self._store,
                 self._trial.id,
@@ -299,6 +322,12 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             return
         raise AttemptFailed(kind, message)
 
+    def _leave(self, why: str) -> None:
+        """End for this run: another attempt now would meet the same full disk."""
+        self._note(f"{self._trial.name} is left to the next run, for want of room: {why}")
+        self._ended = True
+        self._latest |= {"state": State.INTERRUPTED.value}
+
     def _give_up(self, failure: Failure, state: State) -> None:
         """Record a failure that another attempt would meet again."""
         self._record(failure, final=True)
@@ -306,28 +335,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._latest |= {"state": state.value, "problem": failure.message}
 
     def _record(self, failure: Failure, *, final: bool) -> None:
-        record_failure(
-            self._store,
-            self._gang,
-            self._trial.id,
-            self._attempt,
-            failure,
-            final=final,
-            step=self._checkpoint,
-            reached=self._latest["step"],
-        )
-
-    def _check_device(self, device: str | None) -> None:
-        """Say so if a rank has a GPU that its torch cannot use, and so trains on the CPU.
-
-        Nobody should have to infer that from the time it takes.
-        """
-        placement = self._trial.spec.placement
-        if device == "cpu" and placement.gpus and placement.device == "auto":
-            self._note(
-                "Workers have GPUs, but the torch of their nodes sees no CUDA device: they train "
-                "on the CPU. Install a build of torch with CUDA there, or say `gpus_per_worker: 0`."
-            )
+        step, reached = self._checkpoint, max(self._checkpoint, self._latest["step"])
+        where = Place(self._store, self._trial.id, self._attempt, step, reached)
+        record_failure(where, self._gang, self._lease, failure, final=final)
 
     def _note(self, text: str) -> None:
         """Add a sentence about the trial that people should read; they see it once a run."""

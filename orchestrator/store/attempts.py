@@ -4,7 +4,7 @@ trials/<id>/spec.json
 trials/<id>/attempts/<n>/attempt.json     made exclusively: host, time, versions, the spec it trains
 trials/<id>/attempts/<n>/ranks.json       the host of each rank, and what it computes on
 trials/<id>/attempts/<n>/start.json       how it began: anew, or from which checkpoint
-trials/<id>/attempts/<n>/alive.json       renewed while it runs
+trials/<id>/attempts/<n>/alive.json       its lease (orchestrator.store.leases), renewed as it runs
 trials/<id>/attempts/<n>/failure.json     why it ended without a result
 trials/<id>/attempts/<n>/log/rank-<r>.log the end of a rank's output, of an attempt that failed
 trials/<id>/attempts/<n>/retry.json       made by `normsweep retry`: its end was not the trial's
@@ -36,6 +36,8 @@ ATTEMPT_NUMBER = re.compile(
 
 RETRY = "retry.json"
 FAILURE_DETAILS = ("attempt", "host", "rank", "reached", "log", "traceback")
+ALIVE = "alive.json"
+ENDED_BY = "ended_by"  # in a last sign of life: the run that found the attempt's holder dead
 Attempt = Record
 
 
@@ -54,6 +56,17 @@ def log_key(trial_id: str, attempt: int, rank: int) -> str:
 def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
     """Begin the next attempt and return its number; two callers never get the same one.
 
+    It supersedes one that runs: orchestrator.store.leases waits for its end.
+    """
+    number = newest_attempt(store, trial.id) + 1
+    while not begin_attempt(store, trial, number, info):  # another caller took the number first
+        number += 1
+    return number
+
+
+def begin_attempt(store: Store, trial: Trial, number: int, info: Mapping[str, Any]) -> bool:
+    """Begin an attempt with this number, unless there is one: True for exactly one caller.
+
     `info` is stored as it is, so it must not hold secrets.
     """
     spec = trial.spec.to_json().encode()
@@ -62,19 +75,14 @@ def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
         kept_spec(store, trial.id), Damaged
     ):
         store.put(f"trials/{trial.id}/spec.json", spec)
-    number = newest_attempt(store, trial.id)
     record = {
+        "attempt": number,
         "started": time.time(),
         "spec": trial.spec.model_dump(mode="json"),
         **_identity(trial.spec),
         **info,
     }
-    while True:  # another caller may take a number first
-        number += 1
-        if store.put_once(
-            attempt_key(trial.id, number, "attempt.json"), sealed({"attempt": number, **record})
-        ):
-            return number
+    return store.put_once(attempt_key(trial.id, number, "attempt.json"), sealed(record))
 
 
 def _identity(spec: RunSpec) -> dict[str, Any]:
@@ -163,12 +171,12 @@ def read_start(store: Store, trial_id: str, attempt: int) -> Record | Damaged | 
 
 def say_alive(store: Store, trial_id: str, attempt: int) -> None:
     """Renew the attempt's sign of life; call every ALIVE_EVERY_S."""
-    store.put(attempt_key(trial_id, attempt, "alive.json"), sealed({"time": time.time()}))
+    store.put(attempt_key(trial_id, attempt, ALIVE), sealed({"time": time.time()}))
 
 
 def read_alive(store: Store, trial_id: str, attempt: int) -> Record | Damaged | None:
     """An attempt's last sign of life."""
-    return read_record(store, attempt_key(trial_id, attempt, "alive.json"), records.ALIVE)
+    return read_record(store, attempt_key(trial_id, attempt, ALIVE), records.ALIVE)
 
 
 def is_alive(store: Store, trial_id: str, attempt: int) -> bool:
@@ -181,7 +189,12 @@ def is_alive(store: Store, trial_id: str, attempt: int) -> bool:
 
 
 def is_recent(alive: Record | Damaged | None, begun: Attempt | Damaged | None) -> bool:
-    """Whether the last sign of life is recent; without one, whether the attempt has just begun."""
+    """Whether the last sign of life is recent; without one, whether the attempt has just begun.
+
+    Clocks are compared, so this is for people. Which run may train, orchestrator.store.leases says.
+    """
+    if isinstance(alive, dict) and ENDED_BY in alive:
+        return False
     sign = alive["time"] if isinstance(alive, dict) else None
     if alive is None and isinstance(begun, dict):
         sign = begun["started"]
@@ -211,10 +224,14 @@ def write_failure(
     store.put(attempt_key(trial_id, attempt, "failure.json"), sealed(record))
 
 
-def give_up(store: Store, trial_id: str, message: str) -> None:
-    """Record that a trial's retries are used up, on its newest attempt."""
+def give_up(store: Store, trial_id: str, message: str, *, run: str) -> None:
+    """Record that a run has used up a trial's retries, on its newest attempt.
+
+    If that is another run's, or there is none, nothing is recorded.
+    """
     attempt = newest_attempt(store, trial_id)
-    if attempt:
+    begun = read_attempt(store, trial_id, attempt) if attempt else None
+    if isinstance(begun, dict) and begun.get("run", "") == run:
         said = failure_at(store, trial_id, attempt)
         failure: Record = (
             said if isinstance(said, dict) else {"kind": "unknown", "message": message, "step": 0}

@@ -49,7 +49,8 @@ class Store(ABC):
     - A reader sees a blob whole or not at all, whatever happens to the writer.
     - A blob survives a crash once `put` has returned.
     - `put_once` succeeds for exactly one of any number of callers.
-    - `replace` succeeds only if the blob still has the tag that `get_tagged` gave.
+    - `replace` succeeds only if the blob still has the tag that `get_tagged` or `replace` gave, so
+      of any number of callers with the same tag exactly one succeeds.
     - `list` gives the keys below a prefix in lexical order, and never a half-written blob.
     - Deleting a blob that is not there is not an error.
     - Keys are checked before anything is touched.
@@ -76,8 +77,8 @@ class Store(ABC):
         """The content and a tag that changes with it."""
 
     @abstractmethod
-    def replace(self, key: str, content: bytes, tag: str) -> bool:
-        """Replace the blob if it still has the tag; True if it was replaced."""
+    def replace(self, key: str, content: bytes, tag: str) -> str | None:
+        """Replace the blob if it still has the tag; its new tag, or None if it was left alone."""
 
     @abstractmethod
     def list(self, prefix: str) -> list[str]:

@@ -41,11 +41,13 @@ def write_result(
     step: int,
     outcome: str,
     metrics: Mapping[str, Any],
+    stopped_by: Mapping[str, Any] | None = None,
     why: str = "",
 ) -> None:
     """End the trial with its newest checkpoint and its journals, one joined segment per attempt.
 
-    `why`: of a trial that diverged, what was seen of it.
+    `stopped_by`: the decision that ended it early (orchestrator.store.stops). `why`: of a trial
+    that diverged, what was seen of it.
 
     The result is written after the joined segments and before the originals are deleted, so that a
     kill in between leaves some lines twice, which readers expect. Raises Superseded.
@@ -70,6 +72,8 @@ def write_result(
         "checkpoint": {"name": prefix.rpartition("/")[2], "files": manifest["files"]},
         "journal": journal.segments,
     }
+    if stopped_by is not None:
+        result["stopped_by"] = dict(stopped_by)
     store.put(result_key(trial_id), sealed(result))
     # The trial has ended even if the store fails now: readers skip originals that are left.
     with suppress(EnvironmentProblem), ThreadPoolExecutor(READERS) as writers:

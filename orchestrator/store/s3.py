@@ -11,7 +11,8 @@ from orchestrator.store.base import Store, checked
 from trainers.durable import sha256_of
 
 SHA256 = "sha256"
-PROBE = "conditional-writes-hold"
+PROBE = "conditional-replaces-hold"
+NO_TAG = "0" * 32  # the tag of no blob
 
 
 class S3Store(Store):
@@ -23,13 +24,21 @@ class S3Store(Store):
     def __init__(self, uri: str, *, to_write: bool = True) -> None:
         self._prefix = Prefix(uri)
         self.uri = self._prefix.uri
-        if not to_write:
-            return
-        # On a server that ignores the condition both tries succeed, and two attempts could claim
-        # one trial.
-        if self.put_once(PROBE, b"") and self.put_once(PROBE, b""):
+        if to_write and self.put_once(PROBE, b""):  # a new store, or a server that ignores this
+            self._refuse_unconditional()
+
+    def _refuse_unconditional(self) -> None:
+        """Raise EnvironmentProblem if the server ignores a condition, or does not know it."""
+        ignored = "If-None-Match" if self.put_once(PROBE, b"") else ""
+        try:
+            ignored = ignored or ("If-Match" if self.replace(PROBE, b"", NO_TAG) else "")
+        except EnvironmentProblem:
+            self.delete(PROBE)  # so that whoever comes next tries again
+            raise
+        if ignored:
+            self.delete(PROBE)
             raise EnvironmentProblem(
-                f"--store {self.uri}: this server ignores conditional writes (If-None-Match), "
+                f"--store {self.uri}: this server ignores conditional writes ({ignored}), "
                 "without which two runs would take the same trial. Upgrade it, or use another one."
             )
 
@@ -40,7 +49,7 @@ class S3Store(Store):
         self._prefix.put(checked(key), content)
 
     def put_once(self, key: str, content: bytes) -> bool:
-        return self._prefix.put_if(checked(key), content, None)
+        return self._prefix.put_if(checked(key), content, None) is not None
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
         while True:
@@ -50,7 +59,7 @@ class S3Store(Store):
             except Changed:  # since the head request: get the newer content
                 continue
 
-    def replace(self, key: str, content: bytes, tag: str) -> bool:
+    def replace(self, key: str, content: bytes, tag: str) -> str | None:
         return self._prefix.put_if(checked(key), content, tag)
 
     def list(self, prefix: str) -> list[str]:

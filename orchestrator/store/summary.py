@@ -1,11 +1,13 @@
-"""What the summary of a run says of each trial."""
+"""What the summary of a run says of each trial, and who trains the others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from orchestrator.plan import Plan
+from orchestrator.plan.states import State
+from orchestrator.store.stops import stopped_at
 from orchestrator.store.trials import Look
 
 
@@ -21,7 +23,7 @@ def _outcome(name: str, look: Look) -> dict[str, Any]:
         "trial": look.trial,
         "name": name,
         "state": look.state,
-        "step": look.step if result is None else result["step"],
+        "step": look.step if result is None else stopped_at(result),
         "attempts": len(look.attempts),
         # Numbers that JSON lacks are kept as text ("nan").
         "metrics": {key: None if isinstance(one, str) else one for key, one in metrics.items()},
@@ -30,3 +32,38 @@ def _outcome(name: str, look: Look) -> dict[str, Any]:
         "message": None if failure is None else failure["message"],
         "log": None if failure is None else failure.get("log"),
     }
+
+
+def ended_elsewhere(looks: Mapping[str, Look], among: Iterable[str], run: str) -> int:
+    """The number of these trials to whose result a run other than `run` has trained them."""
+    results = [(looks[trial], looks[trial].result) for trial in among]
+    return sum(
+        any(
+            attempt["attempt"] == result["attempt"] and attempt.get("run", "") != run
+            for attempt in look.tried
+        )
+        for look, result in results
+        if result is not None
+    )
+
+
+def who_trains(looks: Iterable[Look]) -> dict[str, dict[str, str]]:
+    """The host and the run of each trial that is running, by its id."""
+    return {
+        look.trial: {"host": str(last.get("host", "")), "run": str(last.get("run", ""))}
+        for look in looks
+        if look.state == State.RUNNING and look.tried and (last := look.tried[-1])
+    }
+
+
+def who_trains_in_words(plan: Plan, looks: Mapping[str, Look]) -> list[str]:
+    """A line for each run that trains trials of this plan: where it runs, and which they are."""
+    by_run: dict[tuple[str, str], list[str]] = {}
+    trainers = who_trains(looks.values())
+    for trial in plan.trials:
+        if (who := trainers.get(trial.id)) is not None:
+            by_run.setdefault((who["host"], who["run"]), []).append(trial.name)
+    return [
+        f"running on {host or 'an unnamed host'}{run and f' (run {run})'}: {', '.join(names)}"
+        for (host, run), names in by_run.items()
+    ]

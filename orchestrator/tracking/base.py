@@ -78,8 +78,8 @@ class Tracker(ABC):
         """Let tables of the runs begin with these columns, where the tracker has tables."""
 
     @abstractmethod
-    def link(self) -> str | None:
-        """A page that shows the runs, if the tracker has pages and something serves them now."""
+    def link(self, run_id: str = "") -> str | None:
+        """The page of all runs, or of one, if the tracker has pages and something serves them."""
 
     @abstractmethod
     def find_or_create(

@@ -44,7 +44,7 @@ class MemoryTracker(Tracker):
     def preset(self, params: Sequence[str], metrics: Sequence[str]) -> None:
         self.experiment.columns = params, metrics
 
-    def link(self) -> str | None:
+    def link(self, run_id: str = "") -> str | None:
         return None
 
     def find_or_create(

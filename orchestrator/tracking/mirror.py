@@ -34,6 +34,7 @@ from orchestrator.tracking.evaluations import send_evaluations, sent_evaluations
 STATUS: dict[State, RunStatus] = {
     State.DONE: "FINISHED",
     State.DIVERGED: "FINISHED",
+    State.STOPPED: "FINISHED",
     State.FAILED: "FAILED",
     State.INFEASIBLE: "FAILED",
     State.INTERRUPTED: "KILLED",
@@ -88,7 +89,7 @@ class Mirror:
                 if (
                     run is not None
                     and look is not None
-                    and look.has_ended
+                    and look.state.has_result
                     and run.has_all_of(look.result)
                 ):
                     run.is_over = True
@@ -101,6 +102,12 @@ class Mirror:
     def link(self) -> str | None:
         """A page that shows the runs, if something serves them now."""
         return self._tracker.link()
+
+    @property
+    def links(self) -> dict[str, str]:
+        """The pages of the trials' runs, by trial, where something serves them now."""
+        pages = {trial: self._tracker.link(run.id) for trial, run in self._runs.items()}
+        return {trial: page for trial, page in pages.items() if page is not None}
 
     def send_evaluations(self, store: Store, trials: Iterable[Trial]) -> None:
         """Send what `normsweep evaluate` has kept of these trials and was not sent yet.
@@ -174,7 +181,7 @@ class Mirror:
         look = glance(store, listing, heard=is_heard, checksums=reader.checksums)
         self._say_attempts(run, look)
         self._end(run, look)
-        if look.has_ended and look.result is not None and not reader.is_behind:
+        if look.state.has_result and look.result is not None and not reader.is_behind:
             self._link_weights(store, run, look.result)
             run.result = look.result[CHECKSUM]
             self._tracker.set_tags(run.id, {RESULT: run.result})

@@ -119,8 +119,9 @@ class MlflowTracker(Tracker):
                 view = saved_view(self._sweep, params, metrics, self._tag, made)
                 self._client.set_experiment_tag(self._experiment, VIEW, view)
 
-    def link(self) -> str | None:
-        return runs_link(self._address.uri, self._experiment) if self._address.is_server else None
+    def link(self, run_id: str = "") -> str | None:
+        server = self._address.uri if self._address.is_server else None
+        return server and runs_link(server, self._experiment, run=run_id)
 
     def find_or_create(
         self, trial_id: str, name: str, started_ms: int, tags: Mapping[str, str]

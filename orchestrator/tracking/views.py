@@ -73,7 +73,9 @@ def _chart(metric: str) -> dict[str, object]:
     }
 
 
-def runs_link(server: str, experiment: str, *, has_view: bool = True) -> str:
-    """The page of an experiment's runs, with the saved view if it has one."""
+def runs_link(server: str, experiment: str, *, has_view: bool = True, run: str = "") -> str:
+    """The page of an experiment's runs, with the saved view if it has one; or of one run."""
+    if run:
+        return f"{server}/#/experiments/{experiment}/runs/{run}"
     view = f"&viewStateShareKey={VIEW}" if has_view else ""
     return f"{server}/#/experiments/{experiment}/runs?{WORKFLOW}{view}"

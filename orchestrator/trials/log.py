@@ -119,10 +119,11 @@ class _Log:
     def _of_line(self, line: Line) -> Iterator[str]:
         when = datetime.fromtimestamp(line.time).strftime("%H:%M:%S")
         if isinstance(line, Odd) and line.kind == "event":
-            said = " ".join(
-                f"{name}={value}" for name, value in line.record.items() if name not in ELSEWHERE
-            )
+            about = {name: v for name, v in line.record.items() if name not in ELSEWHERE}
+            said = " ".join(f"{name}={_counted(value)}" for name, value in about.items())
             yield f"  {when}  step {line.step}  {line.record.get('event', '?')}  {said}".rstrip()
+            if self._full:
+                yield from (f"    {_of_image(i)}" for i in about.get("images", ()))
             return
         shown = _in_words(line.values, full=self._full)
         if shown:
@@ -151,6 +152,20 @@ def _in_words(values: Mapping[str, float | str], *, full: bool) -> str:
     )
 
 
+def _counted(value: object) -> object:
+    """A value for a line; of a list, such as the scores of images, its length."""
+    return len(value) if isinstance(value, list) else value
+
+
+def _of_image(scores: object) -> str:
+    """The scores of one image: `bird.png  psnr 31.244  ssim 0.91`."""
+    if not isinstance(scores, dict):
+        return str(scores)
+    numbers = {name: v for name, v in scores.items() if isinstance(v, int | float)}
+    said = "  ".join(f"{name} {value:.5g}" for name, value in numbers.items())
+    return f"{scores.get('name', '?')}  {said}"
+
+
 def _output_of_ranks(store: Store, trial: str) -> Iterator[str]:
     """Yield the newest output of the ranks that train here. On another machine there is none."""
     if "://" in store.uri:
@@ -170,6 +185,8 @@ def _what_follows(state: State) -> str:
         return "no run trains it further."
     if state == State.RUNNING:
         return "more is to come (--follow)."
+    if state == State.STOPPED:
+        return "only a sweep without the `stop` that ended it trains it further."
     if state == State.DAMAGED:
         return "`normsweep trials` names the damage."
     return "`normsweep run` of its sweep trains it further."

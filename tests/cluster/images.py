@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests import readme
-from tests.cluster.lab import HOME, KUBE, KUBE_HOME, LOCAL, ROOT, sh
+from tests.cluster.lab import HOME, KUBE, KUBE_HOME, LOCAL, ROOT, sh, why_not
 
 # What an image is made of.
 INSIDE = ("orchestrator", "trainers", "sweeps", "k8s", "constraints.txt", "pyproject.toml")
@@ -41,6 +41,12 @@ class Images:
             ]:
                 load.result()
         wait_cluster()
+
+    def build_ahead(self) -> None:
+        """Build what is missing; no cluster is needed."""
+        HOME.mkdir(parents=True, exist_ok=True)
+        for tag in self._built(self._base()):
+            print(tag, flush=True)
 
     def _built(self, base: str) -> Iterator[str]:
         here = ROOT / "tests/cluster"
@@ -147,3 +153,10 @@ def pip_mounts(file: Path) -> list[str]:
     ]
     paths = {folder if folder.is_dir() else folder.parent for folder in folders if folder.exists()}
     return [f"{file}:/etc/pip.conf", *(f"{path}:{path}" for path in sorted(paths))]
+
+
+if __name__ == "__main__":  # `.ci/run` builds them while other tests run; layers are kept
+    if (reason := why_not()) is None:
+        Images().build_ahead()
+    else:
+        print(reason)

@@ -105,6 +105,30 @@ def test_replace_needs_the_tag_of_what_is_there(store: Store) -> None:
     assert store.get("a") == b"2"
 
 
+def test_replace_gives_the_tag_for_the_next_one(store: Store) -> None:
+    store.put("a", b"1")
+    _, tag = store.get_tagged("a")
+    for content in (b"2", b"3", b"2"):
+        new = store.replace("a", content, tag)
+        assert new is not None and new != tag
+        assert store.get_tagged("a") == (content, new)
+        tag = new
+
+
+def _replace(uri: str, name: bytes, tag: str) -> bool:
+    return open_store(uri).replace("race/lease", name, tag) is not None
+
+
+def test_of_many_processes_exactly_one_replaces(uri: str, store: Store) -> None:
+    store.put("race/lease", b"old")
+    _, tag = store.get_tagged("race/lease")
+    names = [f"process {i}".encode() for i in range(8)]
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("spawn")) as pool:
+        won = list(pool.map(_replace, [uri] * 8, names, [tag] * 8))
+    assert won.count(True) == 1
+    assert store.get("race/lease") == names[won.index(True)]
+
+
 def test_list_gives_keys_below_a_prefix_in_order(store: Store) -> None:
     for key in ("t/b/2", "t/b/10", "t/a", "t/bc/1", "u/a"):
         store.put(key, b"x")
@@ -232,6 +256,19 @@ def test_an_s3_server_that_ignores_conditions_is_refused(bucket: Bucket) -> None
     bucket.fault = lambda method, *about: Wrong(200, b"") if method == "PUT" else None
     with pytest.raises(EnvironmentProblem, match="ignores conditional writes"):
         open_store(f"{bucket.uri}/store")
+
+
+@pytest.mark.parametrize("answer", [Wrong(200, b""), Wrong.error(501, "NotImplemented")])
+def test_an_s3_server_without_conditional_replaces_is_refused(
+    bucket: Bucket, answer: Wrong
+) -> None:
+    """It knows If-None-Match, as older servers do, and ignores or refuses If-Match."""
+    bucket.fault = lambda method, key, headers, body: answer if "If-Match" in headers else None
+    for _ in range(2):
+        with pytest.raises(EnvironmentProblem, match=r"If-Match.*two runs would take the same"):
+            open_store(f"{bucket.uri}/store")
+    bucket.fault = lambda *about: None
+    open_store(f"{bucket.uri}/store")
 
 
 @pytest.mark.parametrize("action", ["put_once", "replace"])

@@ -8,23 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.local_cluster import local_cluster
 from tests.sweeps import results, run, start, write_sweep
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """A Ray cluster of one node with one CPU, to which nodes can be added."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    root = str(Path(__file__).parents[2])
-    monkeypatch.setenv("PYTHONPATH", root)
-    from ray.cluster_utils import Cluster
-
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "object_store_memory": 80 << 20}
-    )
-    yield made
-    made.shutdown()
+    with local_cluster(monkeypatch, num_cpus=1) as made:
+        yield made
 
 
 def test_workers_still_joining_are_waited_for_and_then_named(tmp_path: Path, cluster) -> None:

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.report.page import write_report
 from orchestrator.store import open_store
 from orchestrator.store.attempts import write_failure
-from tests.sweeps import plan_of
+from tests.sweeps import comparing, plan_of
 from tests.written_store import records, write_attempt, write_ended
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -21,17 +21,17 @@ axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe i
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")
 
-SWEEP = """# Which norm holds its features when the network grows?
-axes:
-  backbone: [swinir-tiny]
-  norm: [layer_norm, i_ln, {name: i_ln, eps: 1.0e-3}]
-  task: [sr_x2, jpeg_40]
-  width: [12, 24]
-  depth: [2]
-  seed: [0, 1]
-data: {evaluate: [embedded-test]}
-training: {steps: 40, batch_size: 4, patch_size_px: 16}
-"""
+AXES = {
+    "norm": "layer_norm, i_ln, {name: i_ln, eps: 1.0e-3}",
+    "task": "sr_x2, jpeg_40",
+    "width": "12, 24",
+    "seed": "0, 1",
+}
+SWEEP = comparing(
+    question="Which norm holds its features when the network grows?",
+    training="steps: 40, batch_size: 4, patch_size_px: 16",
+    **AXES,
+)
 LOOKS = {
     "light": {"viewport": {"width": 1440, "height": 900}},
     "dark": {"viewport": {"width": 1440, "height": 900}, "color_scheme": "dark"},

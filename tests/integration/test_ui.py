@@ -19,10 +19,11 @@ import psutil
 import pytest
 
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.plan import Plan
 from orchestrator.report.page import write_report
 from orchestrator.store import open_store
 from orchestrator.tracking.address import parse
-from orchestrator.tracking.mirror import sync_sweep
+from orchestrator.tracking.mirror import Mirror, sync_sweep
 from orchestrator.ui import _open_once_it_answers, run_ui, server_command
 from tests.ranks import free_port
 from tests.sweeps import plan_of
@@ -82,6 +83,15 @@ def check_what_is_shown(port: int) -> None:
     assert b"Sweep report" in ask(port, f"get-artifact?path=index.html&run_uuid={names['shown']}")
 
 
+def check_where_the_page_leads(plan: Plan, store: str, server: str) -> None:
+    page = Path(write_report(plan, store, server).page).read_text()
+    runs = Mirror(server, plan).links
+    assert set(runs) == {trial.id for trial in plan.trials}
+    for trial, run in runs.items():
+        assert run.startswith(f"{server}/#/experiments/1/runs/")
+        assert f'<a href="{run}"><code>{trial}</code></a>' in page
+
+
 def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_started(
     tmp_path: Path,
 ) -> None:
@@ -104,6 +114,7 @@ def test_the_server_shows_runs_and_report_and_ends_with_ctrl_c_and_all_it_starte
         try:
             wait_until_it_answers(port, server)
             check_what_is_shown(port)
+            check_where_the_page_leads(plan, store, f"http://127.0.0.1:{port}")
             started = psutil.Process(server.pid).children(recursive=True)
             assert started
             server.send_signal(signal.SIGINT)

@@ -60,10 +60,10 @@ def test_the_way_of_a_plan_climbs_back_three_times_at_most(way: Way) -> None:
     assert len(climbs) <= MOST_CLIMBS, climbs
 
 
-def test_trials_are_looked_at_in_four_places(way: Way) -> None:
-    """Before anything is done, in words for people, for the mirror, and for the report."""
+def test_trials_are_looked_at_in_five_places(way: Way) -> None:
+    """Before anything is done, in words for people, for the mirror, at its turn, for the report."""
     found = sorted(call.function for call in way.into("orchestrator.store.trials"))
-    assert found == ["damage_in_words", "glance", "looks_at", "read_trial"]
+    assert found == ["damage_in_words", "glance", "glance", "looks_at", "read_trial"]
 
 
 def test_nothing_calls_upward_but_the_shapes_of_backbones(way: Way) -> None:

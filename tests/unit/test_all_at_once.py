@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan.axes import LARGEST_GRID
-from tests.sweeps import plan_of, said_of
+from tests.sweeps import GRID, plan_of, said_of
 
 RIGHT = {
     "axes": [
@@ -94,68 +94,62 @@ def test_no_problem_hides_another_or_brings_one_along(tmp_path: Path, one: str) 
             assert WRONG[name][2] in found, f"{one} + {other}:\n{found}"
 
 
-BASE = """\
-axes:
-  backbone: [swinir-tiny]
-  norm: [layer_norm, i_ln]
-  task: [sr_x2]
-"""
 ONE_PROBLEM = {
-    "a misspelt axis is not missing as well": (BASE.replace("norm:", "nrom:"), "axis 'nrom'"),
-    "a misspelt part is not missing as well": (BASE.replace("axes:", "axs:"), "'axs'"),
+    "a misspelt axis is not missing as well": (GRID.replace("norm:", "nrom:"), "axis 'nrom'"),
+    "a misspelt part is not missing as well": (GRID.replace("axes:", "axs:"), "'axs'"),
     "an exclude with a misspelt axis does not take out all": (
-        BASE + "exclude: [{nrom: i_ln}]\n",
+        GRID + "exclude: [{nrom: i_ln}]\n",
         "unknown axis 'nrom'",
     ),
     "an override with a misspelt axis does not match all": (
-        BASE + "training: {batch_size: 4}\nresources: {overrides: "
+        GRID + "training: {batch_size: 4}\nresources: {overrides: "
         "[{match: {nrom: i_ln}, workers: 3}]}\n",
         "unknown axis 'nrom'",
     ),
     "an override for trials of a wrong size matches them": (
-        BASE + "  width: [25]\nresources: {overrides: [{match: {width: 25}, workers: 2}]}\n",
+        GRID + "  width: [25]\nresources: {overrides: [{match: {width: 25}, workers: 2}]}\n",
         "heads do not divide",
     ),
     "a norm that is not known may be what a match means": (
-        BASE.replace("i_ln", "zzz") + "exclude: [{norm: i_ln}]\n",
+        GRID.replace("i_ln", "zzz") + "exclude: [{norm: i_ln}]\n",
         "unknown norm 'zzz'",
     ),
     "a gate's baseline may be a misspelt norm": (
-        BASE.replace("i_ln", "iln") + "gate: {baseline: i_ln}\n",
+        GRID.replace("i_ln", "iln") + "gate: {baseline: i_ln}\n",
         "unknown norm 'iln'",
     ),
     "a gate's baseline may be a norm that is not known": (
-        BASE.replace("i_ln", "zzz") + "gate: {baseline: i_ln}\n",
+        GRID.replace("i_ln", "zzz") + "gate: {baseline: i_ln}\n",
         "unknown norm 'zzz'",
     ),
     "sizes of an unknown backbone are not judged": (
-        BASE.replace("swinir-tiny", "zzz") + "  width: [25]\n",
+        GRID.replace("swinir-tiny", "zzz") + "  width: [25]\n",
         "unknown backbone 'zzz'",
     ),
     "a misspelt name is not a value twice": (
-        BASE.replace("layer_norm", "iln"),
+        GRID.replace("layer_norm", "iln"),
         "unknown norm 'iln'",
     ),
     "nothing is divided by a batch that is wrong": (
-        BASE + "training: {batch_size: four}\nresources: {workers: 3}\n",
+        GRID + "training: {batch_size: four}\nresources: {workers: 3}\n",
         "training.batch_size",
     ),
     "a list that is no list is read as one": (
-        BASE.replace("[layer_norm, i_ln]", "i_ln"),
+        GRID.replace("[layer_norm, i_ln]", "i_ln"),
         "axes.norm: must be a list, not 'i_ln': write [i_ln]",
     ),
     "a misspelt name in an exclude still says what it was to take out": (
-        BASE.replace("swinir-tiny", "swinir-tiny, restormer-tiny")
+        GRID.replace("swinir-tiny", "swinir-tiny, restormer-tiny")
         + "exclude: [{backbone: restormr-tiny, task: sr_x2}]\n",
         "matches no point of the grid: no backbone 'restormr-tiny'. Did you mean 'restormer-tiny'?",
     ),
     "a misspelt axis in an exclude still says what it was to take out": (
-        BASE.replace("swinir-tiny", "swinir-tiny, restormer-tiny")
+        GRID.replace("swinir-tiny", "swinir-tiny, restormer-tiny")
         + "exclude: [{bakbone: restormer-tiny, task: sr_x2}]\n",
         "unknown axis 'bakbone'",
     ),
     "an include that is wrong may have added what a match means": (
-        BASE + "include: [{width: [x]}]\n"
+        GRID + "include: [{width: [x]}]\n"
         "resources: {overrides: [{match: {width: 48}, workers: 2}]}\n",
         "include[0].width",
     ),
@@ -182,15 +176,15 @@ def test_everything_about_one_network_is_reported_at_once(tmp_path: Path) -> Non
         ),
     }
     for backbone, (said, width) in wrong.items():
-        text = BASE.replace("swinir-tiny", backbone) + f"  width: {width}\n"
+        text = GRID.replace("swinir-tiny", backbone) + f"  width: {width}\n"
         found = "\n".join(problems_of(tmp_path, text))
         assert [one for one in said if one not in found] == [], found
 
 
 def test_a_grid_that_is_too_large_hides_nothing(tmp_path: Path) -> None:
-    many = ", ".join(map(str, range(1, 100)))
-    assert LARGEST_GRID < 99**2
-    text = BASE + f"  seed: [{many}]\n  steps: [{many}]\n  width: [24, 25]\ndata: {{train: X}}\n"
+    many = ", ".join(map(str, range(1, 400)))
+    assert LARGEST_GRID < 399**2
+    text = GRID + f"  seed: [{many}]\n  steps: [{many}]\n  width: [24, 25]\ndata: {{train: X}}\n"
     found = problems_of(tmp_path, text + "exclude: [{norm: i_ln, width: 24, seed: 9}]\n")
     assert [any(said in line for line in found) for said in ("more than", "divide", "'X'")] == [
         True,
@@ -201,14 +195,14 @@ def test_a_grid_that_is_too_large_hides_nothing(tmp_path: Path) -> None:
 
 
 def test_a_problem_of_many_trials_is_one_and_names_some(tmp_path: Path) -> None:
-    text = BASE + "  seed: [0, 1, 2]\ntraining: {batch_size: 4}\nresources: {workers: 3}\n"
+    text = GRID + "  seed: [0, 1, 2]\ntraining: {batch_size: 4}\nresources: {workers: 3}\n"
     (found,) = problems_of(tmp_path, text)
     assert "trials layer_norm sr_x2 w24 d2 swinir-tiny s0; " in found
     assert found.endswith(" and 3 more)")
 
 
 def test_deraining_without_pairs_points_at_the_task_or_at_the_data(tmp_path: Path) -> None:
-    text = BASE.replace("sr_x2", "sr_x2, derain")
+    text = GRID.replace("sr_x2", "sr_x2, derain")
     found = problems_of(tmp_path, text)
     assert all(line.startswith("bad.yaml:4:17: axes.task[1]: ") for line in found)
     assert all("derain_synthetic" in line for line in found)
@@ -218,6 +212,6 @@ def test_deraining_without_pairs_points_at_the_task_or_at_the_data(tmp_path: Pat
 
 
 def test_given_lr_images_that_a_default_set_lacks_are_reported_at_the_task(tmp_path: Path) -> None:
-    found = problems_of(tmp_path, BASE.replace("sr_x2", "{name: sr, lr_mode: given}"))
+    found = problems_of(tmp_path, GRID.replace("sr_x2", "{name: sr, lr_mode: given}"))
     assert found
     assert all(line.startswith("bad.yaml:4:10: axes.task[0]: ") for line in found)

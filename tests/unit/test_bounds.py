@@ -12,15 +12,9 @@ from orchestrator.initial import Finder
 from orchestrator.plan import load_plan
 from orchestrator.plan.axes import LARGEST_GRID
 from orchestrator.plan.show import duration, trials_in_words
-from tests.sweeps import said_of
+from tests.sweeps import GRID, said_of
 
-BASE = """\
-# A question?
-axes:
-  backbone: [swinir-tiny]
-  norm: [layer_norm, i_ln]
-  task: [sr_x2]
-"""
+BASE = f"# A question?\n{GRID}"
 DEEP = {
     "in flow": "x: " + "[" * 900 + "]" * 900,
     "in flow, without an end": "x: " + "[" * 100_000,
@@ -190,11 +184,11 @@ def test_a_grid_is_counted_before_it_is_built(tmp_path: Path) -> None:
         tmp_path, BASE + axes
     )
     included = (
-        "include: [{width: [12, 24, 36, 48, 60], seed: ["
-        + ", ".join(map(str, range(1_000)))
+        "include: [{width: [12, 24, 36, 48, 60, 72, 84, 96], depth: [1, 2, 3, 4], seed: ["
+        + ", ".join(map(str, range(4_000)))
         + "]}]\n"
     )
-    assert "10,002 trials are more than" in said_of(tmp_path, BASE + included)
+    assert "256,002 trials are more than" in said_of(tmp_path, BASE + included)
     assert time.process_time() - began < 2
 
 

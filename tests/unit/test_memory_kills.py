@@ -42,33 +42,32 @@ def test_a_count_that_has_grown_since_the_process_lived_is_evidence(
     tmp_path: Path, version: int
 ) -> None:
     kernel = Kernel(tmp_path, version)
-    kernel.kills.look(kernel.membership)
+    kernel.kills.before = kernel.kills.counts(kernel.membership)
     assert kernel.kills.evidence() == "", "killed by someone else"
     kernel.count(4, 6)
     assert kernel.kills.evidence() == (
         f"{kernel.counting} counts 4 kills for memory, 3 before; the limit of the group is 2.50 GB"
     )
-    kernel.kills.look(tmp_path / "gone")
-    assert kernel.kills.evidence(), "what was seen before it ended still counts"
+    assert kernel.kills.counts(tmp_path / "gone") == {}
 
 
 def test_a_kill_outside_every_control_group_is_counted_by_the_machine(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path, 2)
-    kernel.kills.look(kernel.membership)
+    kernel.kills.before = kernel.kills.counts(kernel.membership)
     kernel.count(3, 6)
     assert "vmstat counts 6 kills for memory, 5 before" in kernel.kills.evidence()
 
 
 def test_in_a_container_the_groups_files_are_at_the_root(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path, 1, group="", listed="docker/0123")
-    kernel.kills.look(kernel.membership)
+    kernel.kills.before = kernel.kills.counts(kernel.membership)
     kernel.count(4, 5)
     assert str(kernel.counting) in kernel.kills.evidence()
 
 
 def test_without_the_kernels_files_there_is_no_evidence(tmp_path: Path) -> None:
     kills = MemoryKills(tmp_path / "none", tmp_path / "nor this")
-    kills.look(Path("/proc/self/cgroup"))
+    kills.before = kills.counts(Path("/proc/self/cgroup"))
     assert kills.evidence() == ""
 
 

@@ -13,19 +13,13 @@ import torch
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan, load_plan
 from orchestrator.plan.cost import cost_of
-from tests.sweeps import plan_of, said_of
+from tests.sweeps import GRID, plan_of, said_of
 from trainers.build import build_model
 from trainers.catalog import NORMS
 from trainers.choice import Choice
 from trainers.spec import ModelSpec
 
-BASE = """\
-# A question?
-axes:
-  backbone: [swinir-tiny]
-  norm: [layer_norm, i_ln]
-  task: [sr_x2]
-"""
+BASE = f"# A question?\n{GRID}"
 RESTORMER = BASE.replace("swinir-tiny", "restormer").replace("sr_x2", "denoise_25")
 
 

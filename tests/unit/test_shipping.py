@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_a_checkpoint_that_is_finished_while_the_journal_is_read_waits_for_the_n
     rank.journal.metrics(1, {"train/loss": 1.0})
     read = Shipping._read_journal
 
-    def slowly(self: Shipping) -> tuple[int, dict[str, float]]:
+    def slowly(self: Shipping) -> Any:
         found = read(self)
         if not (rank.out / "checkpoints").exists():
             rank.journal.metrics(2, {"train/loss": 1.0})
@@ -106,3 +107,14 @@ def test_a_checkpoint_that_is_finished_while_the_journal_is_read_waits_for_the_n
     assert [part.step for part in shipper.ship(has_ended=False).checkpoints] == [2]
     journalled = [key for key in store.list("trials/t") if "/journal/" in key]
     assert len(journalled) == 2
+
+
+def test_of_the_metric_that_is_watched_every_value_is_reported(
+    store: CountedStore, rank: Rank
+) -> None:
+    shipper = Shipping(store, "t", 1, 0, rank.out, watched="train/loss")
+    for step in (1, 2, 3):
+        rank.journal.metrics(step, {"train/loss": 0.5 * step, "train/lr": 1.0})
+    rank.journal.metrics(3, {"feature/entropy": 1.0})
+    assert shipper.ship(has_ended=False).points == ((1, 0.5), (2, 1.0), (3, 1.5))
+    assert shipper.ship(has_ended=False).points == (), "each of them once"

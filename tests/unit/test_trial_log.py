@@ -87,6 +87,22 @@ def test_a_traceback_without_a_users_frame_keeps_the_innermost_of_ours() -> None
     assert reduced("Traceback (most recent call last):") == "Traceback (most recent call last):"
 
 
+def test_scores_of_images_are_counted_and_full_has_a_line_for_each(
+    store: Store, plan: Plan
+) -> None:
+    trial = plan.trials[0]
+    number = attempts.new_attempt(store, trial, {})
+    image = {"name": "bird.png", "psnr": 31.24449, "ssim": 0.9}
+    line = {"seq": 0, "time": START, "step": 2, "kind": "event", "event": "scores", "set": "Set5"}
+    content = json.dumps(line | {"images": [image]}) + "\n"
+    journals.put_segment(store, trial.id, number, 0, content.encode())
+    short, whole = (list(log_lines(store, trial.id, full=full)) for full in (False, True))
+    (said,) = [text for text in short if "scores" in text]
+    assert said.endswith("step 2  scores  set=Set5 images=1")
+    assert "    bird.png  psnr 31.244  ssim 0.9" in whole
+    assert not any("bird.png" in text for text in short)
+
+
 def test_following_gives_each_line_once_and_ends_with_the_trial(store: Store, plan: Plan) -> None:
     trial = plan.trials[0]
     number = attempts.new_attempt(store, trial, {})
@@ -156,9 +172,9 @@ def test_an_unknown_name_is_answered_with_a_near_one(
 
 
 def test_a_name_of_several_trials_is_ambiguous(
+    tmp_path: Path,
     store: Store,
     plan: Plan,
-    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -185,7 +185,9 @@ def test_states_follow_what_was_written(
         assert state() == "interrupted"
     attempts.write_failure(store, trial.id, attempt, "killed", "by signal 9", final=False)
     assert state() == "interrupted"
-    attempts.give_up(store, trial.id, "retries used up")
+    attempts.give_up(store, trial.id, "retries used up", run="another")
+    assert state() == "interrupted", "another run may try again"
+    attempts.give_up(store, trial.id, "retries used up", run="")
     assert state() == "failed"
     end(store, trial, tmp_path)
     assert state() == "done"

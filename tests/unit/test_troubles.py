@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.cli.sweeps import status
 from orchestrator.plan import Plan
-from orchestrator.run.failing import has_room, record_failure, wait_for_room
+from orchestrator.run.failing import Place, has_room, record_failure, wait_for_room
 from orchestrator.run.outcome import Failure
 from orchestrator.store import attempts
 from orchestrator.store.base import Store
@@ -37,8 +37,12 @@ class Told:
         self.asked.append(stacks)
         return {0}
 
-    def host_of(self, rank: int | None) -> str:
-        return "" if rank is None else self.ranks[rank]["host"]
+
+class Held:
+    """A lease that is never lost."""
+
+    def renew(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -49,7 +53,8 @@ def plan(tmp_path: Path) -> Plan:
 def failed(store: Store, plan: Plan, number: int, failure: Failure, *, final: bool = False) -> Told:
     trial, gang = plan.trials[number], Told()
     attempt = attempts.new_attempt(store, trial, {"run": "now"})
-    record_failure(store, gang, trial.id, attempt, failure, final=final, step=20, reached=33)
+    at = Place(store, trial.id, attempt, step=20, reached=33)
+    record_failure(at, gang, Held(), failure, final=final)
     return gang
 
 
@@ -117,7 +122,7 @@ def test_what_ended_a_trial_for_good_is_not_called_overcome(store: Store, plan: 
 def test_giving_up_keeps_what_is_known_of_the_failure(store: Store, plan: Plan) -> None:
     failed(store, plan, 0, Failure("killed", "rank 1 was killed by signal 9", 1))
     trial = plan.trials[0].id
-    attempts.give_up(store, trial, "")
+    attempts.give_up(store, trial, "", run="now")
     kept = attempts.failure_at(store, trial, 1)
     assert (kept["final"], kept["host"], kept["rank"], kept["reached"]) == (True, "node-b", 1, 33)
 

@@ -68,7 +68,37 @@ def rates_by_group(drop_path: float, depths: Sequence[int]) -> list[list[float]]
     return [group.tolist() for group in rates]
 
 
-class SwinBlock(nn.Module):
+class TwoBranches(nn.Module):
+    """A block of two residual branches, each of normalised tokens: `first`, then an MLP.
+
+    Each branch gets its drop-path factors (B,), if any, and its norm gives it back its scale. A
+    block that inherits this calls `_with_mlp` once it has made `norm1` and what `first` needs.
+    """
+
+    norm1: nn.Module
+
+    def _with_mlp(self, dim: int, mlp_ratio: float, drop_path: float, make_norm: MakeNorm) -> None:
+        self.norm2 = make_norm(dim)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.drop_path = DropPath(drop_path)
+
+    def forward(
+        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "2 B"] | None = None
+    ) -> Float[Tensor, "B N C"]:
+        of_first, of_mlp = (None, None) if factors is None else factors
+        normed = self.norm1(x)
+        x = x + normed.restore(self.first(normed.tokens, size, of_first))
+        normed = self.norm2(x)
+        return x + normed.restore(self.drop_path(self.mlp(normed.tokens), of_mlp))
+
+    def first(
+        self, tokens: Float[Tensor, "B N C"], size: Size, factors: Tensor | None
+    ) -> Float[Tensor, "B N C"]:
+        """The branch in front of the MLP, with its drop path."""
+        raise NotImplementedError
+
+
+class SwinBlock(TwoBranches):
     """Window attention and an MLP, each a residual branch that begins with a norm."""
 
     def __init__(
@@ -85,20 +115,12 @@ class SwinBlock(nn.Module):
         self.norm1 = make_norm(dim)
         self.attn = make_attention(dim, num_heads)
         self.shift = self.attn.size // 2 if shifted else 0
-        self.norm2 = make_norm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path)
+        self._with_mlp(dim, mlp_ratio, drop_path, make_norm)
 
-    def forward(
-        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "2 B"] | None = None
+    def first(
+        self, tokens: Float[Tensor, "B N C"], size: Size, factors: Tensor | None
     ) -> Float[Tensor, "B N C"]:
-        of_attention, of_mlp = (None, None) if factors is None else factors
-        normed = self.norm1(x)
-        x = x + normed.restore(
-            self.drop_path(self.attn(normed.tokens, size, self.shift), of_attention)
-        )
-        normed = self.norm2(x)
-        return x + normed.restore(self.drop_path(self.mlp(normed.tokens), of_mlp))
+        return self.drop_path(self.attn(tokens, size, self.shift), factors)
 
 
 class SwinGroup(nn.Module):

@@ -26,11 +26,11 @@ from trainers.backbones.blocks import (
     MakeAttention,
     Run,
     SwinGroup,
+    TwoBranches,
     rates_by_group,
     run_of,
     through,
 )
-from trainers.backbones.drop_path import DropPath
 from trainers.backbones.network import RestorationTransformer, Size, to_image, to_tokens
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class ConvBranch(nn.Module):
         return to_tokens(self.cab(to_image(tokens, size)))
 
 
-class HybridBlock(nn.Module):
+class HybridBlock(TwoBranches):
     """HAB: one norm feeds (shifted) window attention and the convolutional branch; then an MLP.
 
     The norm's scale multiplies the sum of both branches, after drop path and `conv_scale`
@@ -97,20 +97,14 @@ class HybridBlock(nn.Module):
         self.attn = make_attention(dim, num_heads)
         self.shift = self.attn.size // 2 if shifted else 0
         self.conv_block = make_conv(dim)
-        self.norm2 = make_norm(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
-        self.drop_path = DropPath(drop_path)
+        self._with_mlp(dim, mlp_ratio, drop_path, make_norm)
 
-    def forward(
-        self, x: Float[Tensor, "B N C"], size: Size, factors: Float[Tensor, "2 B"] | None = None
+    def first(
+        self, tokens: Float[Tensor, "B N C"], size: Size, factors: Tensor | None
     ) -> Float[Tensor, "B N C"]:
-        of_attention, of_mlp = (None, None) if factors is None else factors
-        normed = self.norm1(x)
-        convolved = self.conv_block(normed.tokens, size)
-        attended = self.drop_path(self.attn(normed.tokens, size, self.shift), of_attention)
-        x = x + normed.restore(torch.add(attended, convolved, alpha=self.conv_scale))
-        normed = self.norm2(x)
-        return x + normed.restore(self.drop_path(self.mlp(normed.tokens), of_mlp))
+        convolved = self.conv_block(tokens, size)
+        attended = self.drop_path(self.attn(tokens, size, self.shift), factors)
+        return torch.add(attended, convolved, alpha=self.conv_scale)
 
 
 class OverlappingBlock(nn.Module):

@@ -11,7 +11,7 @@ from orchestrator.report import difference_tables, tables
 from orchestrator.report.blocks import Block, text
 from orchestrator.report.contents import Report
 from orchestrator.report.families import Difference
-from orchestrator.report.frame import keyed, records, where
+from orchestrator.report.frame import Frame, keyed, records, where
 from orchestrator.report.growth_tables import factor, times
 from orchestrator.report.growths import NormGrowth
 from orchestrator.report.words import brief, listed
@@ -40,12 +40,29 @@ def _gone(report: Report) -> list[str]:
     if diverged:
         names = [f"{row['name']} (step {row['step']:.0f})" for row in diverged]
         said.append(f"Diverged: {_first(names)}.")
+    said += stopped_in_words(report.frame)
     failed = records(trials[trials["state"].isin([State.FAILED, State.INFEASIBLE])])
     if failed:
         reason = brief(failed[0]["reason"]).rstrip(".")
         why = f" The first: {reason}." if reason else ""
         said.append(f"Failed: {_first([row['name'] for row in failed])}.{why}")
     return said
+
+
+def stopped_in_words(frame: Frame) -> list[str]:
+    """How many trials were stopped early, and how much of their training that saved."""
+    trials, looks = frame.trials, frame.looks
+    stopped = records(trials[trials["state"] == State.STOPPED])
+    results = [look.result for row in stopped if (look := looks.get(row["trial"])) is not None]
+    taken = sum(int(result["step"]) for result in results if result is not None)
+    planned = sum(int(row["steps"]) for row in stopped)
+    if not stopped:
+        return []
+    names = [f"{row['name']} (step {row['step']:.0f})" for row in stopped]
+    return [
+        f"Stopped early: {len(stopped)} of {len(trials)} trials, which took {taken:,} of their "
+        f"{planned:,} steps: {_first(names)}. No average includes them."
+    ]
 
 
 def _first(names: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from orchestrator.report.contents import Report
 from orchestrator.report.frame import in_words, records
 from orchestrator.report.words import brief, count
 
+LINKED = "Ids lead to the trials' runs in MLflow, as it answered when this was written."
 NUMBERS = ("parameters", "workers", "attempts", "from first to last record")
 
 
@@ -30,7 +31,8 @@ def blocks(report: Report) -> tuple[Block, ...]:
         text("method", "Damaged files, which were passed over:"),
         text("list", *map(_damage, frame.damage)),
     ]
-    return (Table(columns, rows), *(damage if frame.damage else ()))
+    method = [text("method", LINKED)] if report.links else []
+    return (Table(columns, rows), *method, *(damage if frame.damage else ()))
 
 
 def _row(report: Report, row: Mapping[str, Any], seconds: float | None) -> tuple[Cell, ...]:
@@ -38,7 +40,7 @@ def _row(report: Report, row: Mapping[str, Any], seconds: float | None) -> tuple
     reason = brief(row["reason"])
     return (
         replace(report.norm_cell(row[COMPARED], row["name"]), about=about),
-        Cell(row["trial"], row["trial"], is_code=True),
+        Cell(row["trial"], row["trial"], is_code=True, link=report.links.get(row["trial"], "")),
         Cell(
             in_words(row),
             row["state"],

@@ -1,0 +1,24 @@
+"""A Ray cluster on this machine, which commands join with `--address`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@contextmanager
+def local_cluster(monkeypatch: pytest.MonkeyPatch, num_cpus: int) -> Iterator[Any]:
+    """A cluster of one node without a dashboard, to which nodes can be added."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": num_cpus, "object_store_memory": 80 << 20, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=node)
+    yield made
+    made.shutdown()
