@@ -173,7 +173,7 @@ def _finish(
     summary["trials"] = trials
     summary["retries"] = troubles(plan, looks, options.run or None)
     said = [*diverged_in_words(plan, looks), *in_words(summary["retries"], store.uri)]
-    if any(state in TO_TRY_AGAIN for state in states.values()):
+    if not budget.used_up and any(state in TO_TRY_AGAIN for state in states.values()):
         said.append(f"To try again what is left: {the_command()}")
     lines = [_in_words(summary), *said, f"Report: {page}", f"Runs:   {runs}"]
     text = "" if page is None else "\n".join(lines)
