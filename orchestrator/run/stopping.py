@@ -29,7 +29,7 @@ from ray.tune.schedulers import (
 )
 
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.plan import Plan
+from orchestrator.plan import Plan, Trial
 from orchestrator.plan.states import State
 from orchestrator.plan.stop import Stop
 from orchestrator.plan.stopping import rungs
@@ -258,6 +258,14 @@ class Stopping(FIFOScheduler):  # type: ignore[misc]
             return
         if stands.stops:
             self.stops[stands.trial] = stands
+
+
+def stopping_of(plan: Plan, todo: list[Trial], store: Store) -> tuple[Stopping | None, list[Trial]]:
+    """The scheduler of a sweep that stops trials, and those of `todo` that it has not stopped."""
+    if plan.stop is None:
+        return None, todo
+    made = Stopping(plan, store)
+    return made, [trial for trial in todo if not made.is_over(trial.id)]
 
 
 def journalled(store: Store, metric: str, trial_id: str) -> list[tuple[float, str, int, float]]:
