@@ -24,7 +24,7 @@ from orchestrator.store import open_store, read_store
 from orchestrator.store.attempts import say_alive, write_failure, write_ranks, write_start
 from orchestrator.store.jobs import write_outcome
 from orchestrator.store.results import write_evaluation
-from orchestrator.store.trials import Look, damage_in_words, looks_at_plan
+from orchestrator.store.trials import Look, damage_in_words, looks_at
 from tests.mutated import children
 from tests.sweeps import plan_of
 from tests.written_store import write_attempt, write_ended
@@ -245,7 +245,7 @@ class Seen:
 
 def look(plan: Plan, path: Path, *, tables: bool = False) -> Seen:
     """Look at the store. `tables` take the longest and depend on nothing but the frame."""
-    looks = looks_at_plan(str(path), plan)
+    looks = looks_at(read_store(str(path)), [trial.id for trial in plan.trials])
     states = {trial_id: found.state for trial_id, found in looks.items()}
     said = [show.as_text(plan, states, Gpus(0, "there is none")), *damage_in_words(looks.values())]
     json.dumps([show.counts(plan, states), said])

@@ -33,7 +33,7 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run it again
 def main(arguments: list[str] | None = None) -> int:
     options = _parsed(arguments)
     if options.end_with is not None:
-        _end_with(options.end_with)
+        end_with(options.end_with)
     rank = int(os.environ.setdefault("RANK", "0"))
     local_rank = int(os.environ.setdefault("LOCAL_RANK", "0"))
     world_size = int(os.environ.setdefault("WORLD_SIZE", "1"))
@@ -119,7 +119,7 @@ def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: in
     return EXIT_PREEMPTED if outcome == "preempted" else 0
 
 
-def _end_with(parent: int) -> None:
+def end_with(parent: int) -> None:
     """On Linux, have the kernel kill this process when `parent`, its host, ends in any way."""
     pr_set_pdeathsig = 1  # <sys/prctl.h>
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

@@ -109,6 +109,23 @@ class RunFlags(RayFlags):
         int | None,
         typer.Option("--max-concurrent", min=1, help="Run at most this many trials at a time."),
     ] = None
+    max_hours: Annotated[
+        float | None,
+        typer.Option(
+            "--max-hours",
+            metavar="H",
+            help="End after H hours: running trials save checkpoints, the same command continues, "
+            "and the exit code is 0 unless a trial failed.",
+        ),
+    ] = None
+    max_gpu_hours: Annotated[
+        float | None,
+        typer.Option(
+            "--max-gpu-hours",
+            metavar="H",
+            help="The same after H hours of one GPU: gangs' GPUs x the time that they hold them.",
+        ),
+    ] = None
     join_deadline_s: Annotated[
         float,
         typer.Option(
@@ -128,6 +145,8 @@ class RunFlags(RayFlags):
         """The options of a run with these flags, and `more` of them."""
         return super().options(
             max_concurrent=self.max_concurrent,
+            max_hours=self.max_hours,
+            max_gpu_hours=self.max_gpu_hours,
             join_deadline_s=self.join_deadline_s,
             run=run_name(),
             job=self.for_job or "",

@@ -62,6 +62,18 @@ Claims = Annotated[
         "--claims", metavar="MINE", help="A file of your own claims (docs/claims.md), judged first."
     ),
 ]
+Simulate = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CLUSTER",
+        help="Say how long the sweep would take on a cluster such as nodes=8,gpus=8 (or "
+        "nodes=1,cpus=16), from what the store has measured and planning predicts.",
+    ),
+]
+Gantt = Annotated[
+    Path | None,
+    typer.Option(metavar="PICTURE", help="With --simulate: draw the schedule (.svg or .png)."),
+]
 TRIAL = "A trial's id, the beginning of one, or its name."
 
 

@@ -22,7 +22,9 @@ from orchestrator.cli.options import (
     Context,
     Data,
     File,
+    Gantt,
     Namespace,
+    Simulate,
     StoreUri,
     finder,
     own_claims,
@@ -92,13 +94,23 @@ def plan(
     metric: Annotated[
         str | None, typer.Option(metavar="NAME", help="With --power: psnr (the default), ssim.")
     ] = None,
+    simulate: Simulate = None,
+    gantt: Gantt = None,
 ) -> int:
     """Show a sweep's trials: what each is and costs, what is done, and why points are left out."""
     from orchestrator.plan import gpus, load_plan, show
 
     asked = _asked(power, metric, reads_store=not no_state, is_alone=diff is None)
+    if gantt is not None and simulate is None:
+        raise UserError("--gantt needs --simulate.")
     planned = load_plan(file, finder(data), weights(store))
     own_claims(planned)
+    if simulate is not None:
+        from orchestrator.cli.simulating import show_simulated
+
+        return show_simulated(
+            planned, None if no_state else store, simulate, gantt, as_json=as_json
+        )
     if diff is not None:
         print(show.difference(planned, *diff))
         return 0
@@ -115,7 +127,8 @@ def plan(
             from orchestrator.report.power.show import as_json as power_as_json
 
             document["power"] = power_as_json(answers)
-        print(json.dumps(document, indent=2))
+        sys.stdout.writelines(show.indented(document))
+        print()
     else:
         print("\n".join([show.as_text(planned, states, here), *_reasons(changed), *damage]))
         if answers is not None:
@@ -128,11 +141,14 @@ def plan(
 def _kept(planned: Plan, store: str) -> tuple[dict[str, State], list[str], list[Changed]]:
     """What a store has of a plan: the states of trials, its damage, and what has changed."""
     from orchestrator.store import read_store
-    from orchestrator.store.trials import damage_in_words, looks_at_plan
+    from orchestrator.store.census import looks_at_plan
+    from orchestrator.store.trials import damage_in_words
     from orchestrator.trials import why
 
     check_store(store, reads=False)
-    looks = looks_at_plan(store, planned)
+    looks, said = looks_at_plan(store, planned)
+    if said:
+        print(said, file=sys.stderr)
     states = {look.trial: look.state for look in looks.values()}
     changed = why.changed(read_store(store), planned, states)
     return states, damage_in_words(looks.values()), changed
@@ -270,12 +286,15 @@ def status(
             raise type(error)(f"{unknown}\n{error}") from error
         return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show
+    from orchestrator.store.census import looks_at_plan
     from orchestrator.store.summary import who_trains, who_trains_in_words
-    from orchestrator.store.trials import damage_in_words, looks_at_plan
+    from orchestrator.store.trials import damage_in_words
 
     planned = load_plan(file, finder(data), weights(store, check=False))
     check_store(store)
-    looks = looks_at_plan(store, planned)
+    looks, said = looks_at_plan(store, planned)
+    if said:
+        print(said, file=sys.stderr)
     counts = show.counts(planned, {look.trial: look.state for look in looks.values()})
     damage = damage_in_words(looks.values())
     notes = [f"{trial.name}: {note}" for trial in planned.trials if (note := looks[trial.id].note)]

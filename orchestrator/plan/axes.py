@@ -27,7 +27,8 @@ from trainers.choice import LONGEST_LIST, Choice, Part
 
 Role = Literal["model", "task", "recipe", "size", "repeat"]
 NAME_ORDER: tuple[Role, ...] = ("task", "size", "recipe", "model", "repeat")
-LARGEST_GRID = 4_000  # points; planning one takes a millisecond
+LARGEST_GRID = 100_000  # points; planning all of them takes seconds (benchmarks/large_plan.py)
+LONGEST_AXIS = 4_000  # values of an axis of numbers
 COMPARED = "norm"  # what sweeps compare: the rows of a table, the colours of a figure
 OPEN_AXIS = "norm"  # the one axis that takes `package.module:Class`, and `all`
 ALL = "all"  # every norm of the catalogue, and every one that an installed package publishes
@@ -86,7 +87,7 @@ class Axis:
     @property
     def most(self) -> int:
         """The largest number of values that the axis may have."""
-        return LARGEST_GRID if self.catalog is None else LONGEST_LIST
+        return LONGEST_AXIS if self.catalog is None else LONGEST_LIST
 
     @cached_property
     def _adapter(self) -> TypeAdapter[Any]:

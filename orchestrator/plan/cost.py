@@ -66,6 +66,27 @@ def cost_of(spec: RunSpec) -> Cost:
     return Cost(parameters, macs, memory, seconds)
 
 
+class Costs:
+    """The costs of many trials that have few costs. Parts of a spec are known by their ids."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[int, ...], tuple[RunSpec, Cost]] = {}  # the spec keeps the ids
+
+    def of(self, spec: RunSpec) -> Cost:
+        training = spec.training
+        key = (
+            id(spec.model),
+            id(spec.task),
+            id(spec.placement),
+            training.batch_size,
+            training.patch_size_px,
+            training.steps,
+        )
+        if key not in self._kept:
+            self._kept[key] = spec, cost_of(spec)
+        return self._kept[key][1]
+
+
 def beyond_reach(cost: Cost) -> str | None:
     """Why no machine could train at this cost; None if one could.
 

@@ -9,8 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -25,6 +24,7 @@ from orchestrator.plan.axes import (
 from orchestrator.plan.draft import Draft
 from orchestrator.plan.limits import shown
 from orchestrator.plan.match import Accepted, matches
+from orchestrator.plan.point import Excluded, Point, Value
 from orchestrator.plan.source import Location
 from orchestrator.plan.sweep import unknown_axis
 from trainers.catalog import TASKS, BadKnob
@@ -32,47 +32,20 @@ from trainers.choice import Choice
 from trainers.errors import closest
 from trainers.shape import BadSize, Shape
 
+NETWORK = ("backbone", "width", "depth")
 MOST_SAMPLED = 24  # values of each axis that a grid which is too large is tried with
 
 
-@dataclass(frozen=True)
-class Value:
-    """One value of an axis, its label for people, and its place in the file.
+class Sized(NamedTuple):
+    """A backbone at a width and a depth, and the labels that follow for axes that are left out.
 
-    It is not sure if the file's own value is wrong, and this one only stands in for it.
+    `is_sized` and `is_known` are as in Point.
     """
 
-    value: Any
-    label: Any
-    location: Location
-    is_sure: bool = True
-
-
-@dataclass(frozen=True)
-class Point:
-    """One value per axis.
-
-    `labels` are what people read; `backbone` has all knobs, at the point's width and depth, unless
-    it cannot have them (`is_sized` is False). Without `is_known` its knobs are not the file's.
-    """
-
-    values: Mapping[str, Value]
-    labels: Mapping[str, Any]
     backbone: Choice
-    is_sized: bool = True
-    is_known: bool = True
-
-    def is_sure(self, *axes: str) -> bool:
-        return all(self.values[axis].is_sure for axis in axes)
-
-
-@dataclass(frozen=True)
-class Excluded:
-    """A point of the grid that an `exclude` took out."""
-
-    axes: Mapping[str, Any]
-    rule: Mapping[str, Any]
-    line: int
+    is_sized: bool
+    is_known: bool
+    labels: Mapping[str, Any]
 
 
 class Grid:
@@ -97,6 +70,11 @@ class Grid:
         all_of_these = [*written, *sorted(self._holed), *(a.name for a in axes_named(added))]
         names = dict.fromkeys(all_of_these)
         self._axes = {name: self._values(AXES[name]) for name in names}
+        # A grid has few networks, so that what follows from one is found once. A value is known by
+        # its id, as the lists of `_axes` and `_added` keep it.
+        self._networks = [n for n in names if n in NETWORK or AXES[n].field_of("backbone")]
+        self._sized: dict[tuple[int, ...], Sized] = {}
+        self._patches: dict[int, int] = {}  # by task
         self._added = [self._included(i, addition) for i, addition in enumerate(sweep.include)]
 
     @property
@@ -253,7 +231,8 @@ class Grid:
 
     def _product(self, axes: Mapping[str, list[Value]]) -> list[Point]:
         if self.size <= LARGEST_GRID:
-            chosen = (dict(zip(axes, v, strict=True)) for v in itertools.product(*axes.values()))
+            names = tuple(axes)
+            chosen = (dict(zip(names, v, strict=True)) for v in itertools.product(*axes.values()))
             return [self._point(values) for values in chosen]
         if not all(axes.values()):
             return []
@@ -265,20 +244,33 @@ class Grid:
         ]
 
     def _point(self, values: Mapping[str, Value]) -> Point:
-        backbone, is_sized, is_known = self._backbone(values)
+        key = tuple([id(values[name]) for name in self._networks])
+        if (sized := self._sized.get(key)) is None:
+            sized = self._sized[key] = self._size(values)
         labels = {axis: value.label for axis, value in values.items()}
-        # Axes that are left out show the value that the backbone or the task gives them.
-        width, depth = _shape(backbone).size(backbone.knobs)
-        if labels["width"] is None:
-            labels["width"] = width
-        if labels["depth"] is None:
-            labels["depth"] = depth
-        for name in values:
-            if labels[name] is None and (knob := AXES[name].field_of("backbone")) is not None:
-                labels[name] = backbone[knob]
+        labels.update(sized.labels)
         if "patch_size_px" in values and values["patch_size_px"].value is None:
-            labels["patch_size_px"] = _patch_size_px(values["task"].value)
-        return Point(values, labels, backbone, is_sized, is_known)
+            labels["patch_size_px"] = self._patch_size_px(values["task"])
+        return Point(values, labels, sized.backbone, sized.is_sized, sized.is_known)
+
+    def _size(self, values: Mapping[str, Value]) -> Sized:
+        backbone, is_sized, is_known = self._backbone(values)
+        # Axes that are left out show the value that the backbone gives them.
+        width, depth = _shape(backbone).size(backbone.knobs)
+        labels = {"width": width, "depth": depth} | {
+            name: backbone[knob]
+            for name in self._networks
+            if (knob := AXES[name].field_of("backbone")) is not None
+        }
+        left_out = {name: label for name, label in labels.items() if values[name].label is None}
+        return Sized(backbone, is_sized, is_known, left_out)
+
+    def _patch_size_px(self, task: Value) -> int:
+        """The side of a training patch if the sweep leaves it to the task."""
+        if id(task) not in self._patches:
+            name, _ = CATALOGS["task"].resolve(task.value.name, task.value.knobs)
+            self._patches[id(task)] = TASKS[name].facts["patch_size_px"]
+        return self._patches[id(task)]
 
     def _backbone(self, values: Mapping[str, Value]) -> tuple[Choice, bool, bool]:
         """The backbone at the point's width and depth; whether it can have them, and is known."""
@@ -324,10 +316,3 @@ def _shape(backbone: Choice) -> Shape:
     shape = CATALOGS["backbone"][backbone.name].shape
     assert shape is not None  # read_sweep lets no backbone from outside in
     return shape
-
-
-def _patch_size_px(task: Choice) -> int:
-    """The side of a training patch if the sweep leaves it to the task."""
-    name, _ = CATALOGS["task"].resolve(task.name, task.knobs)
-    side: int = TASKS[name].facts["patch_size_px"]
-    return side

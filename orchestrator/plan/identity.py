@@ -30,6 +30,7 @@ ID_DIGITS = 16
 # Raised when the training loop's numbers change. 1 clipped gradients at norm 1.0, DeepSpeed's
 # default (CHANGELOG, "Numbers").
 RECIPE = 2
+LAST_PART = '"training":{}}'  # of the canonical JSON, whose keys are sorted
 
 
 def trial_id(spec: RunSpec, gate: Mapping[str, str] | None = None) -> str:
@@ -37,9 +38,32 @@ def trial_id(spec: RunSpec, gate: Mapping[str, str] | None = None) -> str:
 
     `gate` is what a gate's trials have besides (orchestrator.plan.norm_sources).
     """
-    parts = identity(spec) if gate is None else {**identity(spec), "gate": dict(gate)}
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:ID_DIGITS]
+    return id_of(besides_training(spec, gate), training_part(spec.training, spec.task.name))
+
+
+def besides_training(spec: RunSpec, gate: Mapping[str, str] | None) -> bytes:
+    """The canonical JSON of the identity up to `training`, its last key.
+
+    The many trials of a network have it in common.
+    """
+    parts = identity(spec) | {"training": {}} | ({} if gate is None else {"gate": dict(gate)})
+    text = _canonical(parts)
+    assert text.endswith(LAST_PART)
+    return text[: -len("{}}")].encode()
+
+
+def training_part(training: TrainingSpec, task: str) -> bytes:
+    """The canonical JSON of `training` in the identity of a trial of this task, and its end."""
+    return f"{_canonical(_differing(training, task))}}}".encode()
+
+
+def id_of(before: bytes, training: bytes) -> str:
+    """The id of the trial with these parts of its identity."""
+    return hashlib.sha256(before + training).hexdigest()[:ID_DIGITS]
+
+
+def _canonical(parts: Mapping[str, Any]) -> str:
+    return json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def identity(spec: RunSpec) -> dict[str, Any]:
@@ -52,7 +76,7 @@ def identity(spec: RunSpec) -> dict[str, Any]:
         "norm": _chosen(model.norm, NORMS),
         "task": _chosen(spec.task, TASKS),
         "data": spec.data.train_sha256,
-        "training": _differing(spec),
+        "training": _differing(spec.training, spec.task.name),
     }
     for field, default in (
         ("embed_norm", ends),
@@ -82,17 +106,15 @@ def _chosen(choice: Choice, catalog: Catalog) -> dict[str, Any]:
     return parts
 
 
-def _differing(spec: RunSpec) -> dict[str, Any]:
-    patch_size_px = TASKS[spec.task.name].facts.get("patch_size_px")
+def _differing(training: TrainingSpec, task: str) -> dict[str, Any]:
+    patch_size_px = TASKS[task].facts.get("patch_size_px")
     defaults = {name: field.default for name, field in TrainingSpec.model_fields.items()} | {
         "patch_size_px": patch_size_px
     }
     # `initial_strict` may refuse weights to start from, but never changes those that are taken.
-    values = spec.training.model_dump(mode="json", exclude={"initial_strict"})
+    values = training.model_dump(mode="json", exclude={"initial_strict"})
     return {
-        name: value
-        for name, value in values.items()
-        if getattr(spec.training, name) != defaults[name]
+        name: value for name, value in values.items() if getattr(training, name) != defaults[name]
     }
 
 

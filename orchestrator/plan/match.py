@@ -22,7 +22,10 @@ def label_of(value: Any) -> Any:
 
 
 def matches(labels: Labels, accepted: Accepted) -> bool:
-    return all(labels[axis] in values for axis, values in accepted.items())
+    for axis, values in accepted.items():  # noqa: SIM110 - all(...) takes four times as long
+        if labels[axis] not in values:
+            return False
+    return True
 
 
 def _knob(given: Any) -> str:

@@ -152,7 +152,8 @@ def lacks_pairs(found: ImageSet, task: Choice) -> str:
 
 def _falling_back(label: str, named: Named) -> str:
     """The remark on a task that takes a default: a training set, evaluation sets or both."""
-    said = {"train": f"trained on {named.train}", "evaluate": f"scored on {named.evaluate[0]}"}
+    scored, *_ = (*named.evaluate, "no set")
+    said = {"train": f"trained on {named.train}", "evaluate": f"scored on {scored}"}
     words = " and ".join(said[name] for name in named.defaults)
     if named.defaults == ("train",):
         return f"no training set is given for {label}: it is {words}"

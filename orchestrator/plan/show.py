@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,11 +19,13 @@ from orchestrator.plan.fit import (
 )
 from orchestrator.plan.gate_words import gate_as_json, gate_as_text
 from orchestrator.plan.gpus import Gpus
-from orchestrator.plan.grid import Excluded
+from orchestrator.plan.groups import GROUPED, MOST_ROWS, axes_in_words, grouped
+from orchestrator.plan.point import Excluded
 from orchestrator.plan.states import State
 from trainers.spec import RunSpec
 
 MIB = 1 << 20
+MOST_LISTED = 2_000  # trials that `plan` prints in a table; of more it prints groups
 MOST_EXCLUDED = 20  # points of one rule that `plan` lists; of more it says how many
 COUNTED: tuple[State, ...] = (
     State.DONE,
@@ -60,12 +63,15 @@ def seconds_left(trials: Iterable[Trial], reached: Mapping[str, int]) -> float:
 
 
 def as_json(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> dict[str, Any]:
-    """The plan as JSON; `spec` is what the file says, `resources` and estimates assume `gpus`."""
+    """The plan as JSON; `spec` is what the file says, `resources` and estimates assume `gpus`.
+
+    `trials` is an iterator, which `indented` writes: 100,000 of them are 400 MB of text.
+    """
     assumed = placed(plan, gpus, among=frozenset())
     return {
         "sweep": plan.sweep,
         "gpus": {"auto": gpus.auto, "why": gpus.why, "memory_gb": gpus.memory_gb},
-        "trials": [
+        "trials": (
             {
                 "id": trial.id,
                 "name": trial.name,
@@ -78,7 +84,7 @@ def as_json(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> dict[str, An
                 "state": states.get(trial.id, State.PENDING) if states else None,
             }
             for written, trial in zip(plan.trials, assumed.trials, strict=True)
-        ],
+        ),
         "excluded": [
             {"axes": dict(e.axes), "rule": dict(e.rule), "line": e.line} for e in plan.excluded
         ],
@@ -88,36 +94,42 @@ def as_json(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> dict[str, An
     }
 
 
+def indented(document: Mapping[str, Any]) -> Iterator[str]:
+    """The text of `json.dumps(document, indent=2)` in pieces; an iterator is written as a list."""
+    between = "{"
+    for key, value in document.items():
+        yield f"{between}\n  {json.dumps(key)}: "
+        if isinstance(value, Iterator):
+            yield from _listed(value)
+        else:
+            yield json.dumps(value, indent=2).replace("\n", "\n  ")
+        between = ","
+    yield "\n}" if document else "{}"
+
+
+def _listed(items: Iterator[Any]) -> Iterator[str]:
+    between = "["
+    for item in items:
+        yield f"{between}\n    " + json.dumps(item, indent=2).replace("\n", "\n    ")
+        between = ","
+    yield "[]" if between == "[" else "\n  ]"
+
+
 def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     """The plan as a table and the remarks below it, assuming `gpus`."""
     is_open = waits_for_gpus(plan)
     plan = placed(plan, gpus, among=frozenset())
     lines = [f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, ""]
-    rows: list[tuple[str, ...]] = [
-        ("id", "trial", "workers", "parameters", "memory", "time", "state")
-    ]
-    for trial in plan.trials:
-        workers = trial.spec.placement.workers
-        state = states.get(trial.id, State.PENDING) if states else "?"
-        memory = f"{trial.memory_bytes / MIB:,.0f} MiB"
-        rows.append(
-            (
-                trial.id,
-                trial.name,
-                str(workers),
-                f"{trial.parameters:,}{'+' * trial.has_own_norm}",
-                memory,
-                duration(trial.seconds),
-                state,
-            )
-        )
-    lines += table(rows)
     over = {State.DONE, State.DIVERGED, *([State.STOPPED] if plan.stop is not None else [])}
     left = [trial for trial in plan.trials if states.get(trial.id) not in over]
+    if len(plan.trials) > MOST_LISTED:
+        lines += _summarised(plan, states, left)
+    else:
+        lines += _rows(plan, states)
     total = sum(trial.seconds for trial in left)
     lines += [
         "",
-        f"{trials_in_words(len(plan.trials))}, {len(left)} to run: "
+        f"{trials_in_words(len(plan.trials))}, {len(left):,} to run: "
         f"about {duration(total)} one after the other.",
     ]
     lines.append("Memory (per worker) and time are estimates (orchestrator/plan/cost.py).")
@@ -139,10 +151,64 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
                 lines += [f"  {point}  by line {line}: {rule}" for point in points]
     if plan.folded:
         lines += ["", f"Folded, because they are the same trial as another: {len(plan.folded)}"]
-        lines += [f"  {_axes(f.axes)}  is  {f.into}" for f in plan.folded]
+        lines += [f"  {_axes(f.axes)}  is  {f.into}" for f in plan.folded[:MOST_LISTED]]
+        if len(plan.folded) > MOST_LISTED:
+            lines.append(f"  ... and {len(plan.folded) - MOST_LISTED:,} more")
     if plan.warnings:
         lines += ["", "Warnings", *(f"  {warning}" for warning in plan.warnings)]
     return "\n".join(lines)
+
+
+def _rows(plan: Plan, states: Mapping[str, State]) -> list[str]:
+    """A table of the trials."""
+    rows: list[tuple[str, ...]] = [
+        ("id", "trial", "workers", "parameters", "memory", "time", "state")
+    ]
+    for trial in plan.trials:
+        workers = trial.spec.placement.workers
+        state = states.get(trial.id, State.PENDING) if states else "?"
+        memory = f"{trial.memory_bytes / MIB:,.0f} MiB"
+        rows.append(
+            (
+                trial.id,
+                trial.name,
+                str(workers),
+                f"{trial.parameters:,}{'+' * trial.has_own_norm}",
+                memory,
+                duration(trial.seconds),
+                state,
+            )
+        )
+    return table(rows)
+
+
+def _summarised(plan: Plan, states: Mapping[str, State], left: Sequence[Trial]) -> list[str]:
+    """What is in a plan of too many trials to list: its axes, and its trials in groups."""
+    groups = grouped(plan.trials, left)
+    rows: list[tuple[str, ...]] = [
+        (*GROUPED, "trials", "to run", "parameters", "memory", "time, one after the other")
+    ]
+    for group in groups[:MOST_ROWS]:
+        least, most = min(group.parameters), max(group.parameters)
+        rows.append(
+            (
+                *map(str, group.labels),
+                f"{group.trials:,}",
+                f"{group.to_run:,}" if states else "?",
+                f"{least:,}" if least == most else f"{least:,} to {most:,}",
+                f"{group.memory_bytes / MIB:,.0f} MiB",
+                duration(group.seconds),
+            )
+        )
+    lines = [*axes_in_words(plan.axes, plan.trials), "", *table(rows)]
+    if rest := groups[MOST_ROWS:]:
+        number = sum(group.trials for group in rest)
+        seconds = duration(sum(group.seconds for group in rest))
+        lines.append(f"... and {trials_in_words(number)} in {len(rest):,} groups more, {seconds}.")
+    if states:
+        seen = counts(plan, states)
+        lines += ["", "  ".join(f"{name} {seen[name]:,}" for name in COUNTED if seen[name])]
+    return [*lines, "", f"--json lists every trial; this is the sum of {len(plan.trials):,}."]
 
 
 def _sets(plan: Plan) -> list[str]:

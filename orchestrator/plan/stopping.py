@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.plan.axes import COMPARED, Axis, axes_named
-from orchestrator.plan.cells import Trial
 from orchestrator.plan.source import Location
 from orchestrator.plan.stop import Stop
+from orchestrator.plan.trial import Trial
 from trainers.catalog import METRICS, PROBES
 from trainers.errors import did_you_mean
 from trainers.spec import RunSpec

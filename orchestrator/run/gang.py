@@ -14,8 +14,6 @@ import platform
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,6 +27,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from orchestrator.datasets.roots import DataRoots
 from orchestrator.initial import fetch_initial
 from orchestrator.plan.gpus import processor
+from orchestrator.run.ranks import PROJECT, Rank, Ranks
 from orchestrator.run.shipping import Shipped, Shipping
 from orchestrator.store import open_store
 from orchestrator.store.attempts import ALIVE_EVERY_S
@@ -39,7 +38,6 @@ from trainers.data.given import given_scale
 from trainers.spec import RunSpec
 
 LOG_TAIL_BYTES = 4_000
-PROJECT = str(Path(__file__).parents[2])
 ALL_DAMAGED = Start(
     "put aside", 0, "begins again at step 0: none of its checkpoints in the store is intact"
 )
@@ -77,29 +75,39 @@ class Report:
 
 
 class Worker:
-    """Hosts rank `rank` of an attempt."""
+    """Hosts rank `rank` of an attempt, and then of the next one that is placed alike."""
 
     def __init__(self, assignment: Assignment, rank: int) -> None:
-        self._job = assignment
         self._rank = rank
+        self._job = assignment
+        # While this worker prepares its first attempt, the imports of its rank are under way.
+        self._ranks = Ranks(self._environment(), cuda=assignment.spec.placement.gpus > 0)
+        self._begin(assignment)
+
+    def again(self, assignment: Assignment) -> None:
+        """Leave the attempt before, whatever state its rank is in, for another."""
+        self._leave()
+        self._begin(assignment)
+
+    def _begin(self, assignment: Assignment) -> None:
+        self._job = assignment
         self._store = open_store(assignment.store_uri)
         if assignment.work is not None:
             Path(assignment.work).mkdir(parents=True, exist_ok=True)
-        self._out = Path(
-            tempfile.mkdtemp(prefix=f"{assignment.trial_id}-rank-{rank}-", dir=assignment.work)
-        )
+        prefix = f"{assignment.trial_id}-rank-{self._rank}-"
+        self._out = Path(tempfile.mkdtemp(prefix=prefix, dir=assignment.work))
         self._cache_root = cache_root(Path(assignment.cache) if assignment.cache else None)
         # While this object lives, nothing that it gave out is evicted.
         self._cache: Cache | None = None
         self._data: list[str] = []
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Rank | None = None
         # Rank 0's, from the choice of a port until the rank has inherited it.
         self._listener: socket.socket | None = None
         self._shipping = Shipping(
             self._store,
             assignment.trial_id,
             assignment.attempt,
-            rank,
+            self._rank,
             self._out,
             watched=assignment.watched,
         )
@@ -151,51 +159,37 @@ class Worker:
         found = fetch_checkpoint(self._store, self._job.trial_id, self._out / "resume")
         spec_path = self._out / "spec.json"
         spec_path.write_text(self._job.spec.to_json())
-        command = [sys.executable, "-P", "-m", "trainers", str(spec_path), "--out", str(self._out)]
-        command += ["--end-with", str(os.getpid()), "--cache", str(self._cache_root)]
+        arguments = [str(spec_path), "--out", str(self._out), "--cache", str(self._cache_root)]
         for root in self._data:
-            command += ["--data", root]
+            arguments += ["--data", root]
         if found is not None:
-            command += ["--resume", str(found[1])]
+            arguments += ["--resume", str(found[1])]
         placement = self._job.spec.placement
         begins, _ = start_from(found[1] if found else None, placement.workers, placement.zero_stage)
         if found is None and has_checkpoints(self._store, self._job.trial_id):
             begins = ALL_DAMAGED
         if (initial := self._fetch_initial(begins)) is not None:
-            command += ["--initial", str(initial)]
-        environment = {
-            **os.environ,
-            # `-P` keeps modules of the working folder, perhaps a `copy.py`, from hiding those of
-            # libraries.
-            "PYTHONPATH": os.pathsep.join(
-                filter(None, [PROJECT, os.environ.get("PYTHONPATH", "")])
-            ),
-            "RANK": str(self._rank),
-            "LOCAL_RANK": "0",  # a rank sees only its own GPU
-            "CUDA_VISIBLE_DEVICES": self._visible_devices(),
-            "WORLD_SIZE": str(self._job.spec.placement.workers),
-            "MASTER_ADDR": address,
-            "MASTER_PORT": str(port),
-            "OMP_NUM_THREADS": str(self._job.spec.placement.cpus_per_worker),
-        }
-        inherited: tuple[int, ...] = ()
-        if self._listener is not None:
-            inherited = (self._listener.fileno(),)
-            environment["NORMSWEEP_LISTEN_FD"] = str(self._listener.fileno())
-        with (self._out / "rank.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=inherited,
-            )
+            arguments += ["--initial", str(initial)]
+        own = {"RANK": str(self._rank), "WORLD_SIZE": str(placement.workers)}
+        own |= {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
+        log = self._out / "rank.log"
+        self._process = self._ranks.start(arguments, own, log, self._listener)
         if self._listener is not None:
             # The rank's copy holds the port. If ours did too, peers would wait for a dead rank 0.
             self._listener.close()
             self._listener = None
         return begins
+
+    def _environment(self) -> dict[str, str]:
+        """The environment that all ranks of this worker have in common."""
+        paths = [PROJECT, os.environ.get("PYTHONPATH", "")]
+        return {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            "LOCAL_RANK": "0",  # a rank sees only its own GPU
+            "CUDA_VISIBLE_DEVICES": self._visible_devices(),
+            "OMP_NUM_THREADS": str(self._job.spec.placement.cpus_per_worker),
+        }
 
     def _fetch_initial(self, begins: Start) -> Path | None:
         """Fetch the weights that the rank starts from.
@@ -235,6 +229,10 @@ class Worker:
 
     def end(self) -> None:
         """Kill the rank, and remove its run folder."""
+        self._leave()
+        self._ranks.end()
+
+    def _leave(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -287,9 +285,17 @@ class Gang:
             ).remote(assignment, rank)
             for rank in range(placement.workers)
         ]
+        self.spec = assignment.spec  # of the newest attempt
+        self.has_ended = False
         self._waiting = waiting
+        self._taking: list[ray.ObjectRef] = []
         self.nodes: frozenset[str] = frozenset()
         self.ranks: list[dict[str, Any]] = []  # what is recorded about each
+
+    def take(self, assignment: Assignment, waiting: Callable[[], None]) -> None:
+        """Leave the attempt before for another that is placed alike; `gather` waits for it."""
+        self.spec, self._waiting = assignment.spec, waiting
+        self._taking = [worker.again.remote(assignment) for worker in self._workers]
 
     def gather(self) -> None:
         """Wait until every worker is up, and note where.
@@ -297,6 +303,7 @@ class Gang:
         This, `fetch_data` and `start` are called in this order. Each raises RayTaskError, whose
         cause is what went wrong.
         """
+        self._all(self._taking)
         standing = self._all(worker.standing.remote() for worker in self._workers)
         self.nodes = frozenset(node for node, _ in standing)
         self.ranks = [rank for _, rank in standing]
@@ -329,6 +336,7 @@ class Gang:
 
     def end(self) -> None:
         """End every rank and worker, whatever state they are in."""
+        self.has_ended = True
         for worker in self._workers:
             # One that is dead already took its rank with it.
             with contextlib.suppress(ray.exceptions.RayError, TimeoutError):

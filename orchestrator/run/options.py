@@ -18,5 +18,7 @@ class RunOptions:
     quiet: bool = False
     json_lines: bool = False
     data_roots: tuple[str, ...] = ()
+    max_hours: float | None = None
+    max_gpu_hours: float | None = None
     run: str = ""  # names this run in the attempts that it begins
     job: str = ""  # the cluster's job that it runs in; "" outside a cluster

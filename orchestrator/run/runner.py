@@ -9,14 +9,18 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from orchestrator import signals
 from orchestrator.errors import NormsweepError, TrialsFailed
 from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
+from orchestrator.plan.left import LEFT, left_as_json, left_in_words
 from orchestrator.plan.show import counts, trials_in_words
 from orchestrator.plan.states import State
+from orchestrator.run.budget import Budget
+from orchestrator.run.driver import the_command
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
@@ -31,8 +35,11 @@ from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.mirror import Mirror
+from orchestrator.tracking.patience import Patience
 from orchestrator.version import commit
 
+SENT_WITHIN_S = 15.0  # from the last trial's end
+REPORT_WITHIN_S = 8.0  # from its being written
 MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
     # As nice as the command is. With Ray's own 15, ranks starve beside any other process.
@@ -76,6 +83,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
     Raises EnvironmentProblem where the machine cannot hold a gang or a service fails, UserError for
     an address of MLflow that is not valid.
     """
+    budget = Budget.of(options)
     shown(options.tracking)  # refuses an address that is not valid, before anything is made
     store = open_store(options.store)
     claim_name(plan, store)
@@ -102,17 +110,21 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
             progress.say(
                 f"{len(done)} of {trials} {'is' if len(done) == 1 else 'are'} done already."
             )
+        budget.refuse_without_gpus(plan, reached.keys())
         progress.phase("bringing MLflow up to date")
         if todo:
             keep_initial(plan, store)
         with _mirroring(plan, store, options, looks, frozenset(done), progress) as mirror:
             try:
                 if todo:
-                    plan = _train(plan, reached, begun, store, options, progress)
+                    plan = _train(plan, reached, begun, store, options, progress, budget)
             finally:  # before MLflow hears from this run for the last time
                 if signals.received is not None:
                     close_attempts(store, todo, options.run, "interrupted", "stopped from outside")
-    return _finish(plan, store, options, progress, mirror, todo)
+                elif budget.used_up:
+                    why = f"the budget of {budget.used_up} was used up"
+                    close_attempts(store, todo, options.run, "interrupted", why)
+    return _finish(plan, store, options, progress, mirror, budget, todo)
 
 
 def _finish(
@@ -121,6 +133,7 @@ def _finish(
     options: RunOptions,
     progress: Progress,
     mirror: Mirror | None,
+    budget: Budget,
     todo: AbstractSet[str],
 ) -> Ended:
     """Write the report and the summary, from one look at the store. `todo`: what was to train."""
@@ -147,7 +160,7 @@ def _finish(
         page = written.page
         if mirror is not None:
             with suppress(TrackingUnavailable):
-                mirror.log_report(written.files)
+                Patience(REPORT_WITHIN_S).call(partial(mirror.log_report, written.files))
     runs = where_runs_are(options, mirror)
     trials = outcomes(plan, looks)
     elsewhere = ended_elsewhere(looks, todo, options.run)
@@ -158,8 +171,13 @@ def _finish(
     summary: dict[str, Any] = {**counts(plan, states), **trained, "report": page}
     summary["trials"] = trials
     text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
-    is_whole = summary["done"] + stopped == summary["total"]
-    exit_code = 0 if is_whole else TrialsFailed.exit_code
+    fine = summary["done"] + stopped
+    if budget.used_up:  # nothing has gone wrong with trials that only lack time
+        fine += sum(summary[state] for state in LEFT)
+        used = {"used_up": budget.used_up, "gpu_hours": round(budget.gpu_hours, 4)}
+        summary["budget"] = {**used, **left_as_json(plan, trials)}
+        text += f"\n{left_in_words(plan, trials, budget.used_up, the_command())}"
+    exit_code = 0 if fine == summary["total"] else TrialsFailed.exit_code
     return Ended(exit_code, tuple(progress.warnings), text, summary)
 
 
@@ -259,10 +277,12 @@ def _mirroring(
         yield mirror
     finally:
         over.set()
-        thread.join()
+        patience = Patience(SENT_WITHIN_S)
         try:
+            patience.wait_for(thread)
             others = [trial for trial in plan.trials if trial.id not in reused]
-            mirror.sync(store, others, reused=reused, heard=moved | progress.moved())
+            heard = moved | progress.moved()
+            patience.call(partial(mirror.sync, store, others, reused=reused, heard=heard))
             show_notes()
         except TrackingUnavailable as error:
             progress.warn(str(error))
@@ -275,11 +295,12 @@ def _train(
     store: Store,
     options: RunOptions,
     progress: Progress,
+    budget: Budget,
 ) -> Plan:
     """Train the trials that are left, each from the step that it has `reached`.
 
-    `begun`: the newest attempt at each before this run. Ends early if a signal comes. Returns the
-    plan as it was placed.
+    `begun`: the newest attempt at each before this run. Ends early if a signal comes or the budget
+    is used up. Returns the plan as it was placed.
     """
     code = commit()
     set_environment()
@@ -288,12 +309,15 @@ def _train(
     with work_folder(options) as work, ray_cluster(options, work):
         progress.phase("looking for room for every gang")
         there, gpus = place(plan, reached.keys(), options)
+        budget.refuse_without_gpus(there, reached.keys())
         from orchestrator.run.tuning import tune_trials
 
         progress.placed(there, gpus)
         progress.phase("starting the first trials")
         trials = [trial for trial in there.trials if trial.id in reached]
-        errors = tune_trials(there, trials, options, progress, work=work, commit=code, begun=begun)
+        errors = tune_trials(
+            there, trials, options, progress, work=work, commit=code, begun=begun, budget=budget
+        )
     for trial_id, error in errors.items():
         give_up(store, trial_id, error, run=options.run)
     return there

@@ -14,8 +14,9 @@ from ray.exceptions import RayError, RayTaskError
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan.states import State
 from orchestrator.run.early import Early
-from orchestrator.run.gang import Assignment, Gang, Report, draining_nodes
+from orchestrator.run.gang import Assignment, Report, draining_nodes
 from orchestrator.run.jobs import Jobs
+from orchestrator.run.kept import gang_for, let_go
 from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
 from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
 from orchestrator.store import open_store
@@ -38,6 +39,7 @@ from trainers.data.manifests import DatasetProblem
 POLL_EVERY_S = 0.2
 REPORT_EVERY_S = 2.0
 END_DEADLINE_S = 60.0
+STOPPED = "stopped from outside"  # why an attempt was interrupted
 STARTING_WORKERS, STAGING_DATA = "starting workers", "staging data"
 STARTING_RANKS, FIRST_EVALUATION = "starting ranks", "first evaluation"
 # By the number of steps that are left of a beginning.
@@ -53,7 +55,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
     run holds the trial's lease: this attempt ended at once, or never began.
     """
 
+    _unable: Exception | None = None  # what kept the newest trial from beginning
+
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
+        self._jobs = jobs
         planned = jobs.trials[config["trial"]]
         self._sweep = jobs.sweep
         self._run_started = jobs.started
@@ -88,7 +93,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._lease, self._attempt = lease, lease.attempt
         lease.keep()
         reopen(self._store, self._trial.id)
-        self._gang = Gang(
+        self._gang = gang_for(
             Assignment(
                 self._trial.id,
                 self._attempt,
@@ -100,9 +105,21 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 watched=self._early.metric,
             ),
             lease.check,
+            vars(self).get("_gang"),
         )
         # Each a call of `step`, so that what takes long is named when it begins.
         self._beginning = [lambda: None, self._gang.gather, self._gang.fetch_data, self._start]
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin another trial in this actor, with the workers of the one before if they fit it."""
+        try:
+            self.save_and_end()
+            let_go(vars(self).get("_lease"))
+            GangTrainable.setup(self, new_config, self._jobs)
+        except Exception as error:
+            # Tune would give the trial up if this were raised here; from `step`, it tries again.
+            self._unable, self._ended = error, True
+        return True
 
     def _begin(self) -> None:
         """Take the next step towards a gang that trains."""
@@ -134,6 +151,8 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
         Raises AttemptFailed if the attempt fails and the next one may do better.
         """
+        if self._unable is not None:
+            raise self._unable
         news: dict[str, Any] = {}
         try:
             if not self._ended and self._beginning:
@@ -166,15 +185,12 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
     def cleanup(self) -> None:
         """End the gang; one that still trains is asked for a checkpoint first."""
-        if self._latest.get("elsewhere"):
-            return
         try:
             self.save_and_end()
         finally:
-            self._lease.let_go()
-            self._gang.end()
+            let_go(vars(self).get("_lease"), vars(self).get("_gang"))
 
-    def save_and_end(self) -> None:
+    def save_and_end(self, why: str = STOPPED) -> None:
         """Ask a gang that trains for a checkpoint and wait for it.
 
         The attempt ends as interrupted.
@@ -185,7 +201,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         with suppress(RayError, Superseded):
             if not self._beginning:
                 self._wait_for_checkpoint()
-            self._record("interrupted", "stopped from outside", final=False)
+            self._record("interrupted", why, final=False)
         self._ended = True
         self._latest |= {"state": State.INTERRUPTED.value}
 

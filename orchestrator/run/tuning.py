@@ -19,19 +19,21 @@ from ray.tune.experiment import Trial as TuneTrial
 from orchestrator import signals
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, Trial
-from orchestrator.plan.fit import launch_order
+from orchestrator.plan.order import order_on
 from orchestrator.plan.states import State
+from orchestrator.run.budget import Budget, gpus_of
 from orchestrator.run.driver import the_command
 from orchestrator.run.jobs import Jobs
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
 from orchestrator.run.stopping import stopping_of, watch_of
-from orchestrator.run.trainable import STARTING_WORKERS, GangTrainable
+from orchestrator.run.trainable import STARTING_WORKERS, STOPPED, GangTrainable
 from orchestrator.run.turns import Turns
 from orchestrator.store import open_store
 from orchestrator.store.processes import this_process
 
+BUDGET_USED_UP = "the budget of its run was used up"
 # More than a trainable waits for its gang, less than the parent waits for the driver.
 SAVE_WITHIN_S = 90.0
 # The trainables of one trial that may die. This only bounds what orchestrator.run.outcome decides:
@@ -48,8 +50,13 @@ class_cache.ENV_VARS_TO_PROPAGATE -= {
 class Follower(tune.Callback):  # type: ignore[misc]
     """Passes what Tune sees of the trials to the progress display."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(
+        self, progress: Progress, budget: Budget, gpus: Mapping[str, float] | None = None
+    ) -> None:
+        """`gpus`: how many the gang of each trial holds."""
         self._progress = progress
+        self._budget = budget
+        self._gpus = gpus or {}
         self._noted: set[str] = set()
         self._is_over = False
 
@@ -61,18 +68,22 @@ class Follower(tune.Callback):  # type: ignore[misc]
         return {}
 
     def on_step_begin(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
-        """If a signal has come, wait for a checkpoint of every running trial, then end Tune.
+        """After a signal, or with its budget used up, save every running trial, then end Tune.
 
         Tune itself (2.60) gives trials some 15 s to end, too little for a large checkpoint or a
         distant store.
         """
-        if signals.received is None or self._is_over:
+        running = [trial for trial in trials if trial.status == TuneTrial.RUNNING]
+        self._budget.spend(sum(self._gpus.get(trial.config["trial"], 0.0) for trial in running))
+        used_up = self._budget.used_up
+        if (signals.received is None and not used_up) or self._is_over:
             return
         self._is_over = True
-        running = [
-            trial.temporary_state.ray_actor for trial in trials if trial.status == TuneTrial.RUNNING
-        ]
-        ends = [actor.save_and_end.remote() for actor in running if actor is not None]
+        if signals.received is None:
+            self._progress.say(f"The budget of {used_up} is used up: saving checkpoints.")
+        actors = [trial.temporary_state.ray_actor for trial in running]
+        why = BUDGET_USED_UP if signals.received is None else STOPPED
+        ends = [actor.save_and_end.remote(why) for actor in actors if actor is not None]
         ray.wait(ends, num_returns=len(ends), timeout=SAVE_WITHIN_S) if ends else None
         signal.raise_signal(signal.SIGUSR1)  # on which Tune ends
 
@@ -148,8 +159,11 @@ def tune_trials(
     work: Path,
     commit: str,
     begun: Mapping[str, int],
+    budget: Budget,
 ) -> dict[str, str]:
-    """Train all of `todo`, or until a signal comes; what other runs train meanwhile is theirs.
+    """Train all of `todo`, or until a signal comes or the budget is used up.
+
+    What other runs train meanwhile is theirs.
 
     `begun`: by trial, the newest attempt before this run; 0 if there was none. Returns, by trial
     id, why those failed that have used up their retries.
@@ -160,7 +174,8 @@ def tune_trials(
     stopping, todo = stopping_of(plan, todo, store)
     if not todo:
         return {}
-    trials = {trial.id: trial for trial in launch_order(todo)}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    trials = {trial.id: trial for trial in order_on(todo, nodes)}
     jobs = jobs_of(plan, trials, options, work, commit)
     turns = Turns(store, plan, list(trials), progress, begun, jobs.process, jobs.run)
     trainable = tune.with_resources(
@@ -174,6 +189,7 @@ def tune_trials(
             num_samples=-1,  # turns says when there are no more
             max_concurrent_trials=options.max_concurrent,
             scheduler=stopping,
+            reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=plan.sweep,
@@ -182,7 +198,7 @@ def tune_trials(
             # Checkpoints are in the store.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
-            callbacks=[Follower(progress)],
+            callbacks=[Follower(progress, budget, {one.id: gpus_of(one) for one in todo})],
         ),
     )
     with signals.waited_for(), turns:
@@ -191,7 +207,7 @@ def tune_trials(
         except RuntimeError as error:  # of Tune, about an error of Ray that it does not expect
             raise lost(error) from error
     # Trials that failed say so in the store; interrupted ones have not used up their retries.
-    return {} if signals.received is not None else causes(results)
+    return {} if signals.received is not None or budget.used_up else causes(results)
 
 
 def lost(error: RuntimeError) -> Exception:

@@ -64,6 +64,7 @@ class Turns(Searcher):  # type: ignore[misc]
         self._free = deque(trials)
         self._held: set[str] = set()
         self._others: dict[str, int] = {}  # by trial, the last attempt seen held by another run
+        self._told: set[str] = set()  # those held that the thread has found free, or over
         self._given: dict[str, str] = {}  # by Tune's id, the trials that it has now
         self._news: queue.SimpleQueue[tuple[str, Turn]] = queue.SimpleQueue()
         self._over = threading.Event()
@@ -103,24 +104,23 @@ class Turns(Searcher):  # type: ignore[misc]
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        name = self._given.pop(trial_id)
-        if result is not None and result.get("elsewhere"):
+        name = self._given.pop(trial_id, None)
+        if name is not None and result is not None and result.get("elsewhere"):
             self._set_aside(name)
 
     def _set_aside(self, trial: str) -> None:
+        self._told.discard(trial)
         self._held.add(trial)
         if self._thread is None:
             self._thread = threading.Thread(target=self._follow, name="turns", daemon=True)
             self._thread.start()
 
     def _follow(self) -> None:
-        told: set[str] = set()  # whose news have not been taken in
         while not self._over.is_set():
-            told &= self._held
-            for name in self._held - told:
+            for name in self._held - self._told:
                 turn = self._look(name)
                 if turn != Turn.HELD:
-                    told.add(name)
+                    self._told.add(name)
                     self._news.put((name, turn))
             self._over.wait(LOOK_EVERY_S)
 

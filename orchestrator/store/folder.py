@@ -85,18 +85,16 @@ class FolderStore(Store):
             return _tag(content)
 
     def list(self, prefix: str) -> list[str]:
-        walk = os.walk(self._path(prefix), onerror=_refused)
         with self._mapped():
-            paths = [Path(folder, name) for folder, _, names in walk for name in names]
-            return sorted(path.relative_to(self._root).as_posix() for path in paths)
+            return sorted(key for key, _ in _files(self._path(prefix), prefix))
 
     def sizes(self, prefix: str) -> dict[str, int]:
         found = {}
         with self._mapped():
-            for key in self.list(prefix):
+            for key, entry in _files(self._path(prefix), prefix):
                 with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # deleted since
-                    found[key] = (self._root / key).lstat().st_size
-        return found
+                    found[key] = entry.stat(follow_symlinks=False).st_size
+        return dict(sorted(found.items()))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
@@ -192,10 +190,21 @@ def _tag(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _refused(error: OSError) -> None:
-    """Ignore folders that are missing or have just gone: they hold nothing. Raise all else."""
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
+def _files(folder: Path, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Every file below a folder, with its key. A store has hundreds of thousands: no Path is made.
+
+    Folders that are missing or have just gone hold nothing.
+    """
+    waiting = [(str(folder), prefix)]
+    while waiting:
+        place, key = waiting.pop()
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(place) as found:
+            for entry in found:
+                if entry.is_dir():
+                    if not entry.is_symlink():
+                        waiting.append((entry.path, f"{key}/{entry.name}"))
+                else:
+                    yield f"{key}/{entry.name}", entry
 
 
 def _make_folder(path: Path) -> None:

@@ -53,10 +53,11 @@ class Listing:
 
 def listed(store: Store, trial_id: str) -> Listing:
     """List a trial, in a single call however much there is."""
-    return _sorted(trial_id, store.list(f"trials/{trial_id}"))
+    return sorted_keys(trial_id, store.list(f"trials/{trial_id}"))
 
 
-def _sorted(trial_id: str, keys: Iterable[str]) -> Listing:
+def sorted_keys(trial_id: str, keys: Iterable[str]) -> Listing:
+    """A trial's keys, sorted by kind."""
     keys = list(keys)
     return Listing(
         trial_id,

@@ -17,9 +17,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from orchestrator.plan import Plan
 from orchestrator.plan.states import State
-from orchestrator.store import read_store, records
+from orchestrator.store import records
 from orchestrator.store.arrays import CROPS, ArrayFile
 from orchestrator.store.attempts import (
     Attempt,
@@ -314,11 +313,6 @@ def looks_at(store: Store, ids: Sequence[str], *, verify: bool = False) -> dict[
                 strict=True,
             )
         )
-
-
-def looks_at_plan(store_uri: str, plan: Plan) -> dict[str, Look]:
-    """Look at each trial of a plan. Only reads; a missing folder is an empty store."""
-    return looks_at(read_store(store_uri), [trial.id for trial in plan.trials])
 
 
 def damage_in_words(looks: Iterable[Look]) -> list[str]:

@@ -90,7 +90,7 @@ CANNOT_MATTER = {
 
 
 def parsed(config: dict[str, Any]) -> Any:
-    engine._import_deepspeed()
+    engine.import_deepspeed()
     from deepspeed.runtime.config import DeepSpeedConfig
 
     return DeepSpeedConfig(config)
@@ -177,7 +177,7 @@ from tests.tiny import tiny_spec
 from trainers import engine
 from trainers.build import build_model
 
-engine._import_deepspeed()
+engine.import_deepspeed()
 import deepspeed.runtime.config
 
 deepspeed.runtime.config.get_gradient_clipping = lambda _: 1.0

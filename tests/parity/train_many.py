@@ -25,7 +25,7 @@ def main() -> None:
     )
     # DeepSpeed's groups would not survive a second initialisation.
     torch.distributed.destroy_process_group = lambda: None
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     cache = Cache(folder / f"cache-{rank}")
     for name in names:
         spec = RunSpec.from_json((folder / f"{name}.json").read_bytes())

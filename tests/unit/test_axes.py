@@ -246,9 +246,9 @@ def test_weights_to_start_from_follow_a_recipe_axis(tmp_path: Path) -> None:
 
 
 def test_a_grid_over_recipe_axes_is_counted_before_it_is_built(tmp_path: Path) -> None:
-    rates = ", ".join(f"{i}.0e-6" for i in range(1, 101))
+    rates = ", ".join(f"{i}.0e-6" for i in range(1, 401))
     text = BASE + f"  lr: [{rates}]\n  weight_decay: [{rates}]\n"
-    assert "10,000 trials are more than 4,000: split the sweep" in said_of(tmp_path, text)[0]
+    assert "160,000 trials are more than 100,000: split the sweep" in said_of(tmp_path, text)[0]
 
 
 def test_the_schema_for_editors_knows_recipe_axes() -> None:

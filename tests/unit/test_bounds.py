@@ -184,11 +184,11 @@ def test_a_grid_is_counted_before_it_is_built(tmp_path: Path) -> None:
         tmp_path, BASE + axes
     )
     included = (
-        "include: [{width: [12, 24, 36, 48, 60], seed: ["
-        + ", ".join(map(str, range(1_000)))
+        "include: [{width: [12, 24, 36, 48, 60, 72, 84, 96], depth: [1, 2, 3, 4], seed: ["
+        + ", ".join(map(str, range(4_000)))
         + "]}]\n"
     )
-    assert "10,002 trials are more than" in said_of(tmp_path, BASE + included)
+    assert "256,002 trials are more than" in said_of(tmp_path, BASE + included)
     assert time.process_time() - began < 2
 
 

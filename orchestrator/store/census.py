@@ -1,0 +1,95 @@
+"""The states of very many trials: one listing of the store, and a read of what a state needs.
+
+A full look (orchestrator.store.trials) reads everything that a trial has, its journals as well:
+seconds for hundreds of trials, minutes for ten thousand. Here an ended trial costs the read of its
+result: that the files which the result names are there, and its checkpoint's in their sizes, the
+listing shows. A trial without a result costs the reads of a glance. So damage inside a file is not
+found, which `normsweep doctor` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from orchestrator.plan import Plan
+from orchestrator.plan.states import State
+from orchestrator.store import read_store
+from orchestrator.store.attempts import attempt_key, read_attempt, read_start
+from orchestrator.store.base import Store
+from orchestrator.store.journals import READERS
+from orchestrator.store.listing import sorted_keys
+from orchestrator.store.records import Damaged, Record
+from orchestrator.store.results import result_key, stated_result
+from orchestrator.store.trials import Look, glance, looks_at
+
+MANY = 1_000  # trials; fewer are looked at in full
+AT_ONCE = 32  # trials that a thread takes, since handing one over costs as much as reading one
+
+Sizes = Mapping[str, int]  # key -> bytes
+
+
+def looks_at_plan(store_uri: str, plan: Plan) -> tuple[dict[str, Look], str]:
+    """A full look at each trial, or of very many what a census shows, and a sentence that says so.
+
+    The sentence is "" where everything was read. Only reads; a missing folder is an empty store.
+    """
+    store, ids = read_store(store_uri), [trial.id for trial in plan.trials]
+    if len(ids) <= MANY:
+        return looks_at(store, ids), ""
+    return census(store, ids), (
+        f"{len(ids):,} trials: only what their states depend on was read. "
+        "`normsweep doctor` reads everything."
+    )
+
+
+def census(store: Store, ids: Iterable[str]) -> dict[str, Look]:
+    """The state of each of these trials. Raises EnvironmentProblem."""
+    wanted = list(ids)
+    kept: dict[str, dict[str, int]] = {trial_id: {} for trial_id in wanted}
+    for key, size in store.sizes("trials").items():
+        if (files := kept.get(key.split("/", 2)[1])) is not None:
+            files[key] = size
+    parts = [wanted[i : i + AT_ONCE] for i in range(0, len(wanted), AT_ONCE)]
+    with ThreadPoolExecutor(READERS) as readers:
+        looks = readers.map(lambda some: [_look(store, one, kept[one]) for one in some], parts)
+        return {look.trial: look for some in looks for look in some}
+
+
+def _look(store: Store, trial_id: str, files: Sizes) -> Look:
+    if not files:
+        return Look(trial_id, State.PENDING)
+    listing = sorted_keys(trial_id, files)
+    look = Look(trial_id, State.PENDING, listing.attempts, listing.step)
+    if listing.has_result:
+        result = stated_result(store, trial_id)
+        if isinstance(result, dict):
+            result = _missing(trial_id, result, files) or result
+        if isinstance(result, Damaged):
+            return replace(look, state=State.DAMAGED, damaged=(result,))
+        if result is not None:
+            return replace(look, state=State.of_outcome(result["outcome"]), result=result)
+    look = glance(store, replace(listing, records=listing.records - {result_key(trial_id)}))
+    if look.state == State.RUNNING:  # `status` says on which host
+        attempt = read_attempt(store, trial_id, listing.newest)
+        look = replace(look, tried=(attempt,) if isinstance(attempt, dict) else ())
+    if attempt_key(trial_id, listing.newest, "start.json") not in listing.records:
+        return look
+    start = read_start(store, trial_id, listing.newest)
+    return replace(look, note=start["note"]) if isinstance(start, dict) else look
+
+
+def _missing(trial_id: str, result: Record, files: Sizes) -> Damaged | None:
+    """The first file that the result names and the store lacks, or has in another size."""
+    for segment in result["journal"]:
+        if segment not in files:
+            return Damaged(segment, "is missing")
+    checkpoint = result["checkpoint"]
+    for name, promised in checkpoint["files"].items():
+        key = f"trials/{trial_id}/checkpoints/{checkpoint['name']}/{name}"
+        if key not in files:
+            return Damaged(key, "is missing")
+        if files[key] != promised["bytes"]:
+            return Damaged(key, f"has {files[key]} bytes, not {promised['bytes']}")
+    return None

@@ -1,0 +1,114 @@
+"""The states of very many trials cost one listing and a read of each that has begun."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.plan import Plan, load_plan
+from orchestrator.plan.states import State
+from orchestrator.store import attempts, census, open_store
+from orchestrator.store.trials import glance_at
+from tests.counted_store import CountedStore
+from tests.sweeps import write_sweep
+from tests.written_store import write_attempt, write_ended
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    norms = "layer_norm, i_ln, rms_norm, none, rezero, layer_scale"
+    return load_plan(write_sweep(tmp_path, norms=norms, steps=40))
+
+
+@pytest.fixture
+def store(tmp_path: Path, plan: Plan) -> CountedStore:
+    """Completed, diverged, running, failed, interrupted and pending, in this order."""
+    store = CountedStore(open_store(str(tmp_path / "runs")))
+    done, diverged, running, failed, interrupted, _ = plan.trials
+    write_ended(store, done)
+    write_ended(store, diverged, outcome="diverged", until=20)
+    attempts.say_alive(store, running.id, write_attempt(store, running, 20))
+    number = write_attempt(store, failed, 20)
+    attempts.write_failure(store, failed.id, number, "killed", "by signal 9", final=True)
+    number = write_attempt(store, interrupted, 20)
+    attempts.write_start(store, interrupted.id, number, step=10, how="resumed", note="on one GPU")
+    attempts.write_failure(store, interrupted.id, number, "interrupted", "", final=False)
+    store.requests()
+    return store
+
+
+STATES = ["done", "diverged", "running", "failed", "interrupted", "pending"]
+
+
+def test_a_census_finds_the_states_that_a_glance_at_each_trial_finds(
+    store: CountedStore, plan: Plan
+) -> None:
+    found = census.census(store, [trial.id for trial in plan.trials])
+    assert [found[trial.id].state for trial in plan.trials] == STATES
+    for trial in plan.trials:
+        seen, look = glance_at(store, trial.id), found[trial.id]
+        assert (look.state, look.attempts, look.step) == (seen.state, seen.attempts, seen.step)
+        assert (look.result, look.failure) == (seen.result, seen.failure)
+
+
+def test_a_census_costs_one_listing_and_a_read_of_each_state(
+    store: CountedStore, plan: Plan
+) -> None:
+    census.census(store, [trial.id for trial in plan.trials])
+    # Two results, a sign of life, who trains it, two failures, and how the interrupted one began.
+    assert store.requests() == {"list": 1, "get": 7}
+
+
+def test_a_census_of_some_trials_leaves_the_others_unread(store: CountedStore, plan: Plan) -> None:
+    found = census.census(store, [plan.trials[0].id, "f" * 16])
+    assert {look.state for look in found.values()} == {State.DONE, State.PENDING}
+    assert store.requests() == {"list": 1, "get": 1}
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("checkpoints/step-00000040-1/ema.pt", "is missing"),
+        ("attempts/1/journal", "is missing"),
+        ("result.json", "is cut off"),
+    ],
+)
+def test_what_a_result_names_and_the_store_lacks_is_damage(
+    store: CountedStore, plan: Plan, tmp_path: Path, file: str, why: str
+) -> None:
+    trial = plan.trials[0].id
+    (path,) = (tmp_path / "runs" / "trials" / trial).glob(
+        f"{file}/*.jsonl" if file.endswith("journal") else file
+    )
+    path.write_text('{"a": ') if file == "result.json" else path.unlink()
+    look = census.census(store, [trial])[trial]
+    assert look.state == State.DAMAGED
+    assert why in str(look.damaged[0])
+
+
+def test_a_checkpoint_of_another_size_is_damage(
+    store: CountedStore, plan: Plan, tmp_path: Path
+) -> None:
+    trial = plan.trials[0].id
+    weights = tmp_path / "runs" / "trials" / trial / "checkpoints/step-00000040-1/ema.pt"
+    weights.write_bytes(b"cut")
+    assert "has 3 bytes, not 7" in str(census.census(store, [trial])[trial].damaged[0])
+
+
+def test_few_trials_are_looked_at_in_full_and_many_are_said_not_to_be(
+    store: CountedStore, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, said = census.looks_at_plan(str(tmp_path / "runs"), plan)
+    assert said == "" and looks[plan.trials[0].id].tried
+    monkeypatch.setattr(census, "MANY", 5)
+    looks, said = census.looks_at_plan(str(tmp_path / "runs"), plan)
+    assert [looks[trial.id].state for trial in plan.trials] == STATES
+    assert looks[plan.trials[4].id].note == "on one GPU"
+    assert said.startswith("6 trials: only what their states depend on was read.")
+
+
+def test_a_store_that_is_not_there_has_no_trials(plan: Plan, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "new"))
+    found = census.census(store, [trial.id for trial in plan.trials])
+    assert {look.state for look in found.values()} == {State.PENDING}
