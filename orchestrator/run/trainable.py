@@ -168,7 +168,8 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
     def stop_early(self, decision: Decision) -> None:
         """Have the trial end at its next step, with a checkpoint."""
-        self._early.decision = decision
+        if decision.trial == self._trial.id:  # the actor may have gone on to another one
+            self._early.decision = decision
 
     def _follow(self) -> None:
         until = time.monotonic() + REPORT_EVERY_S
