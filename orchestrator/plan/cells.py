@@ -110,6 +110,7 @@ class Cells:
         self._recipes: dict[tuple[int, ...], Recipe] = {}
         self._kinds: dict[tuple[int, ...], Kind] = {}
         self._tasks: dict[int, Choice] = {}
+        self._recipe_axes: list[str] = []  # the same for every point
         self._models: dict[tuple[int, ...], ModelSpec] = {}
         self._of_sets: dict[Taken, tuple[DataSpec, ObserveSpec]] = {}
 
@@ -200,12 +201,13 @@ class Cells:
         return fits and not wrong and is_sure
 
     def _recipe(self, point: Point, task: Choice, start: Start | None) -> Recipe:
-        axes = [(name, value) for name, value in point.values.items() if name in RECIPE_FIELDS]
-        key = (id(task), id(start), *[id(value) for _, value in axes])
+        if not (axes := self._recipe_axes):
+            axes += [name for name in point.values if name in RECIPE_FIELDS]
+        key = (id(task), id(start), *[id(point.values[name]) for name in axes])
         if key not in self._recipes:
             given = self._sweep.training
             fields = given.model_dump(exclude={"initial", "initial_strict"})
-            fields |= {RECIPE_FIELDS[name]: value.value for name, value in axes}
+            fields |= {RECIPE_FIELDS[name]: point.values[name].value for name in axes}
             if not fields["patch_size_px"]:
                 fields["patch_size_px"] = TASKS[task.name].facts["patch_size_px"]
             if start is not None and start.weights is not None:

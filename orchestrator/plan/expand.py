@@ -36,6 +36,7 @@ from trainers.data.lookup import find_set
 from trainers.data.manifests import ImageSet
 
 __all__ = ["Folded", "Plan", "Trial", "load_plan"]
+MANY = 10_000  # trials
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,10 @@ def load_plan(
             own.look_in(path.parent, Path.cwd())
 
     with _no_collecting():
-        return expansion(path).plan(Baselines(norms_in, writes_baseline))
+        plan = expansion(path).plan(Baselines(norms_in, writes_baseline))
+        if len(plan.trials) > MANY:
+            gc.freeze()  # nor walk so many trials again and again for whoever works on them
+        return plan
 
 
 @contextmanager

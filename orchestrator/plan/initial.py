@@ -103,6 +103,8 @@ class Starts:
 
     def of(self, labels: Labels) -> Start | None:
         """The line that a trial starts from, the last that matches; None to start from its seed."""
+        if not self._starts:
+            return None
         found = [start for start in self._starts if matches(labels, start.accepted)]
         self._used |= {start.location for start in found}
         return found[-1] if found else None

@@ -118,7 +118,7 @@ def _listed(items: Iterator[Any]) -> Iterator[str]:
 def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     """The plan as a table and the remarks below it, assuming `gpus`."""
     is_open = waits_for_gpus(plan)
-    plan = placed(plan, gpus, among=frozenset())
+    plan = _assumed(plan, gpus)
     lines = [f"{plan.sweep}: {plan.question}" if plan.question else plan.sweep, ""]
     over = {State.DONE, State.DIVERGED, *([State.STOPPED] if plan.stop is not None else [])}
     left = [trial for trial in plan.trials if states.get(trial.id) not in over]
@@ -157,6 +157,12 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
     if plan.warnings:
         lines += ["", "Warnings", *(f"  {warning}" for warning in plan.warnings)]
     return "\n".join(lines)
+
+
+def _assumed(plan: Plan, gpus: Gpus) -> Plan:
+    """The plan on these GPUs, as far as it is shown: without any, `auto` costs what 0 costs."""
+    is_as_it_is = not gpus.auto and not wants_cuda(plan, "")
+    return plan if is_as_it_is else placed(plan, gpus, among=frozenset())
 
 
 def _rows(plan: Plan, states: Mapping[str, State]) -> list[str]:

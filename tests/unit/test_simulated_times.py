@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from orchestrator.trials.simulated import (
     simulated,
     times_of,
 )
+from tests.planned import plan_in_process
 from tests.sweeps import write_sweep
 from tests.written_store import write_ended
 
@@ -139,3 +141,29 @@ def test_an_order_that_was_simulated_is_never_worse_and_close_to_the_bound(
 
 def test_trials_that_fit_nowhere_keep_their_order_for_the_error_to_name(plan: Plan) -> None:
     assert order_on(plan.trials, [{"CPU": 0.0}]) == launch_order(plan.trials)
+
+
+def test_the_command_simulates_what_the_store_lacks(plan: Plan, tmp_path: Path) -> None:
+    picture = tmp_path / "gantt.svg"
+    flags = ("--simulate", "nodes=1,cpus=2", "--gantt", str(picture))
+    ran = plan_in_process(plan.path, "plan", *flags)
+    assert ran["code"] == 0, ran["said"]
+    assert "simulated: what is left, 4 trials." in ran["said"]
+    assert picture.read_text().startswith("<?xml")
+    ran = plan_in_process(plan.path, "plan", "--simulate", "nodes=1,cpus=2", "--no-state", "--json")
+    assert len(json.loads(ran["said"])["runs"]) == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--gantt", "x.svg"), "--gantt needs --simulate"),
+        (("--simulate", "gpus=0"), "nothing to work on"),
+        (("--simulate", "gpus=1", "--gantt", "x.bmp"), "must end in"),
+    ],
+)
+def test_flags_of_a_simulation_that_do_not_fit_are_refused(
+    plan: Plan, flags: tuple[str, ...], said: str
+) -> None:
+    ran = plan_in_process(plan.path, "plan", *flags)
+    assert ran["code"] == 2 and said in ran["said"], ran["said"]
