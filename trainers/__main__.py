@@ -7,7 +7,7 @@ holds an intact checkpoint, training continues from it. Exit codes:
     0    the trial has ended; `result.json` says how
     1    anything not listed here
     2    the spec, the flags, the data or the initial weights are wrong
-    3    the cache cannot hold the data
+    3    the cache cannot hold the data, or the disk of the run folder is full
     75   preempted: SIGTERM was answered with a checkpoint
 
 Every failure but that of wrong flags is described in `failure-rank-<r>.json` in the run folder.
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import faulthandler
 import os
 import signal
 import sys
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from trainers.checkpoint import newest_intact
 from trainers.errors import NormsweepError, UserError
-from trainers.failures import write_failure, write_unexpected
+from trainers.failures import disk_full, write_disk_full, write_failure, write_unexpected
 from trainers.spec import BadSpec, RunSpec
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run it again
@@ -32,6 +33,9 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run it again
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parsed(arguments)
+    if not faulthandler.is_enabled():
+        # SIGABRT asks a rank that hangs for the stacks of all its threads.
+        faulthandler.enable(sys.__stderr__ or sys.stderr)
     if options.end_with is not None:
         end_with(options.end_with)
     rank = int(os.environ.setdefault("RANK", "0"))
@@ -114,6 +118,10 @@ def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: in
         )
         return error.exit_code
     except Exception as error:
+        if (full := disk_full(error, out)) is not None:
+            write_disk_full(out, rank, full)
+            print(full, file=sys.stderr)
+            return full.exit_code
         write_unexpected(out, rank, error, spec)
         raise
     return EXIT_PREEMPTED if outcome == "preempted" else 0

@@ -3,7 +3,7 @@
     checkpoints/step-00000100/     files of all ranks; or of one, if each has its own run folder
         ...                        what DeepSpeed and rank 0 wrote
         manifest.rank-0.json       {"step", "world_size", "zero_stage",
-                                    "files": {name: {"sha256", "bytes"}}}
+                                    "files": {name: {"sha256", "bytes"}}, "content_sha256"}
 
 A rank's manifest is written last: aside, fsynced and renamed. A checkpoint is intact if the
 manifests of all `world_size` ranks are there and every checksum holds. Any other is ignored, so a
@@ -12,15 +12,17 @@ kill at any moment costs only the steps since the last intact one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from trainers.durable import fsync, sha256_of, write_json
 
-SURPRISING = ("converted", "put aside")  # ways to begin that people should know about
+SURPRISING = ("older", "converted", "put aside")  # ways to begin that people should know about
+CHECKSUM = "content_sha256"
 MOMENTS = "moments.safetensors"  # the optimiser's state, whole (trainers.moments)
 
 
@@ -69,15 +71,16 @@ class Start:
     """How an attempt begins, and at which step; `sentence` is for people.
 
     With `put aside` there is a checkpoint that cannot be used, and the attempt begins at step 0.
+    With `older` a newer one was damaged.
     """
 
-    how: Literal["new", "continued", "converted", "put aside"]
+    how: Literal["new", "continued", "older", "converted", "put aside"]
     step: int
     sentence: str
 
     @property
     def continues(self) -> bool:
-        return self.how in ("continued", "converted")
+        return self.how in ("continued", "older", "converted")
 
     @property
     def is_surprising(self) -> bool:
@@ -115,15 +118,29 @@ def seal(
         }
     fsync(folder)
     manifest = {"step": step, "world_size": world_size, "zero_stage": zero_stage, "files": listed}
-    write_json(folder / _manifest_name(rank), manifest)
+    write_json(folder / _manifest_name(rank), {**manifest, CHECKSUM: _checksum(manifest)})
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """SHA-256 of the rest of a manifest. Manifests of older versions have none."""
+    said = {name: value for name, value in manifest.items() if name != CHECKSUM}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _read_manifest(folder: Path, rank: int) -> dict[str, Any]:
+    """A rank's manifest. Raises ValueError if it is not as it was written."""
+    manifest: dict[str, Any] = json.loads((folder / _manifest_name(rank)).read_bytes())
+    if manifest.get(CHECKSUM, _checksum(manifest)) != _checksum(manifest):
+        raise ValueError("does not have the checksum that it states")
+    return manifest
 
 
 def read_intact(folder: Path) -> Checkpoint | None:
     """The checkpoint in `folder`; None where a manifest is missing or a file is not as it says."""
     try:
-        manifests = [json.loads((folder / _manifest_name(0)).read_bytes())]
+        manifests = [_read_manifest(folder, 0)]
         for rank in range(1, manifests[0]["world_size"]):
-            manifests.append(json.loads((folder / _manifest_name(rank)).read_bytes()))
+            manifests.append(_read_manifest(folder, rank))
         for manifest in manifests:
             for name, promised in manifest["files"].items():
                 path = folder / name
@@ -138,7 +155,7 @@ def read_intact(folder: Path) -> Checkpoint | None:
         return Checkpoint(
             folder, first["step"], first["world_size"], first["zero_stage"], has_moments
         )
-    except (OSError, json.JSONDecodeError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -149,6 +166,13 @@ def newest_intact(checkpoints: Path) -> Checkpoint | None:
         if found is not None:
             return found
     return None
+
+
+def discard_unfinished(checkpoints: Path, rank: int) -> None:
+    """Remove checkpoint folders of a run folder that this rank has not finished."""
+    for folder in checkpoints.glob("step-*"):
+        if not (folder / _manifest_name(rank)).exists():
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def discard_older(checkpoints: Path, keep: int) -> None:

@@ -106,11 +106,15 @@ def evaluate(
 
 
 def score_inputs(
-    task: Task, images: Sequence[NamedImage], *, index_slice: slice = slice(None)
+    task: Task,
+    images: Sequence[NamedImage],
+    *,
+    index_slice: slice = slice(None),
+    keep: Callable[[str, Pixels], None] | None = None,
 ) -> list[Score]:
     """Scores of the degraded input of `images[index_slice]`, measured as `evaluate` measures."""
     plain, cpu = PlainInput(task.scale), torch.device("cpu")
-    return evaluate(plain, task, images, cpu, index_slice=index_slice)
+    return evaluate(plain, task, images, cpu, index_slice=index_slice, keep=keep)
 
 
 def means(scores: Sequence[Score]) -> dict[str, float]:

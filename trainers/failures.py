@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
+import os
+import shutil
 import traceback
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from trainers.catalog import NORMS, PROBES, Entry
+from trainers.checkpoint import discard_unfinished
 from trainers.durable import write_json
+from trainers.errors import EnvironmentProblem
 from trainers.spec import RunSpec
 
 SAID_OF_MEMORY = (
@@ -15,6 +22,10 @@ SAID_OF_MEMORY = (
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
 )
+FULL = (errno.ENOSPC, errno.EDQUOT)
+# torch's writers say that a write has failed, but not why.
+SAID_OF_WRITING = ("file write failed", "PytorchStreamWriter", "iostream error")
+NOTHING_LEFT_BYTES = 1 << 20
 # Where a smaller micro-batch would not help against a lack of memory, by (module, function); an
 # empty function is any of the module's.
 PLACES = {
@@ -31,6 +42,44 @@ def write_failure(out: Path, rank: int, kind: str, error: BaseException, **more:
         "traceback": "".join(traceback.format_exception(error)),
     }
     write_json(out / f"failure-rank-{rank}.json", {**fields, **more})
+
+
+class DiskFull(EnvironmentProblem):
+    """The disk of a run folder is full; the message names the folder and what is free."""
+
+    kind = "disk full"
+
+
+def disk_full(error: BaseException, out: Path) -> DiskFull | None:
+    """The same error as a DiskFull if a full disk has caused it, else None."""
+    free = shutil.disk_usage(out).free
+    for cause in _causes(error):
+        if isinstance(cause, OSError) and cause.errno in FULL:
+            return DiskFull(f"the disk is full: {cause.filename or out}, {_in_words(free)} free")
+        if os.strerror(errno.ENOSPC) in str(cause):  # /dev/shm, of which torch says it in words
+            return DiskFull(f"the disk is full: {str(cause).splitlines()[0]}")
+        # A part of a file may have been removed since, so nothing is asked but that little is left.
+        if free < NOTHING_LEFT_BYTES and any(said in str(cause) for said in SAID_OF_WRITING):
+            return DiskFull(f"the disk is full: {out}, {_in_words(free)} free")
+    return None
+
+
+def write_disk_full(out: Path, rank: int, error: DiskFull) -> None:
+    """Write the file of a failure, in the room that an unfinished checkpoint has taken."""
+    discard_unfinished(out / "checkpoints", rank)
+    with suppress(OSError):  # whoever started the rank sees the exit code and the disk
+        write_failure(out, rank, error.kind, error)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _in_words(free_bytes: int) -> str:
+    return f"{free_bytes / 1e6:.1f} MB"
 
 
 def write_unexpected(out: Path, rank: int, error: Exception, spec: RunSpec) -> None:

@@ -22,6 +22,7 @@ from trainers.initial import load_initial
 from trainers.kernels import choose_kernels
 from trainers.preemption import Preemption
 from trainers.probes.base import ProbeBatch
+from trainers.progress import Progress
 from trainers.recorder import Recorder
 from trainers.spec import RunSpec
 from trainers.steps import Steps
@@ -93,6 +94,7 @@ def train(spec: RunSpec, out: Path, given: Given) -> Outcome:
 def _begin(spec: RunSpec, out: Path, given: Given) -> Trial:
     """The trial as its checkpoint left it, or at step 0, with this rank in its gang."""
     training = spec.training
+    progress = Progress(out, given.rank.rank)
     device = choose_device(spec, given.rank.local_rank)
     choose_kernels(device)
     task = build_task(spec)
@@ -132,6 +134,7 @@ def _begin(spec: RunSpec, out: Path, given: Given) -> Trial:
         done=done,
         guard=guard,
         recorder=recorder,
+        progress=progress,
         machine=Machine(device) if engine.rank == 0 else None,
         probe_batch=probe_batch,
         probes=build_probes(spec),

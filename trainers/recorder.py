@@ -60,9 +60,13 @@ class Recorder:
         if self._journal is not None:
             self._journal.event(step, event, **fields)
 
-    def end(self, step: int, outcome: str, *, final: bool) -> None:
-        """Record how training ended, and write the result if that is `final`."""
-        self.event(step, outcome)
+    def end(self, step: int, outcome: str, *, final: bool, why: str = "") -> None:
+        """Record how training ended and, of a trial that diverged, why.
+
+        The result is written if that is `final`.
+        """
+        said = {"why": why} if why else {}
+        self.event(step, outcome, **said)
         if self._journal is None:
             return
         self._journal.close()
@@ -73,5 +77,6 @@ class Recorder:
                 "step": step,
                 "checkpoint": folder_name(step),
                 "metrics": metrics,
+                **said,
             }
             write_json(self._out / "result.json", result)

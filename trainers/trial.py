@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from trainers import checkpoint
 from trainers.crops import CROPS, Keeper, crops
-from trainers.data.images import NamedImage
+from trainers.data.images import NamedImage, Pixels
 from trainers.ema import Ema
 from trainers.engine import Engine
 from trainers.evaluate import Score, evaluate, means, score_inputs
@@ -21,6 +22,7 @@ from trainers.journal import encoded_scores
 from trainers.kernels import tf32
 from trainers.probes.base import Probe, ProbeBatch
 from trainers.probes.files import arrays_every
+from trainers.progress import CHECKPOINT, ENDING, EVALUATION, PROBE, STEP, Progress
 from trainers.recorder import Recorder
 from trainers.spec import RunSpec
 from trainers.steps import Steps, learning_rate
@@ -66,6 +68,7 @@ class Trial:
         done: int,
         guard: Guard,
         recorder: Recorder,
+        progress: Progress,
         machine: Machine | None,
         probe_batch: ProbeBatch,
         probes: Mapping[str, Callable[[nn.Module], Probe]],
@@ -80,6 +83,7 @@ class Trial:
         self._ema = ema
         self._steps = steps
         self._recorder = recorder
+        self._progress = progress
         self._machine = machine  # of rank 0, which records
         self._probe_batch = probe_batch
         self._probes = probes
@@ -101,6 +105,7 @@ class Trial:
 
         `asked` says whether this one was.
         """
+        self._progress.at(STEP, self.done)
         started = time.monotonic()
         loss = self._steps.take(self.done)
         self._loss, asked_share = self._engine.mean_over_ranks([loss, float(asked)])
@@ -132,6 +137,7 @@ class Trial:
 
     def probe(self) -> None:
         """Probe the network: the guard sees everything, the recorder what was asked for."""
+        self._progress.at(PROBE, self.done)
         # At the precision of steps, since traces show what is trained (docs/decisions/0009).
         with tf32(self._spec.training.precision == "tf32"):
             observed = self._probe_batch.measure(self._probes)
@@ -148,6 +154,7 @@ class Trial:
         At step 0 the degraded inputs are scored as well, for comparison. At the end, crops of the
         first set are kept.
         """
+        self._progress.at(EVALUATION, self.done)
         engine, task = self._engine, self._task
         first = next(iter(self._benchmarks), None)
         mine = slice(engine.rank, None, engine.world_size)
@@ -160,14 +167,15 @@ class Trial:
                 images,
                 engine.device,
                 index_slice=mine,
-                keep=keeper.keep if keeper else None,
+                keep=partial(self._restored, keeper),
             )
             scores = self._of_all_ranks(part)
             values = {f"val/{name}/{metric}": value for metric, value in means(scores).items()}
             self._recorder.metrics(self.done, values)
             self._record_scores("scores", name, scores)
             if self.done == 0:
-                inputs = score_inputs(task, images, index_slice=mine)
+                beat = partial(self._restored, None)
+                inputs = score_inputs(task, images, index_slice=mine, keep=beat)
                 self._record_scores("input_scores", name, self._of_all_ranks(inputs))
             if keeper:
                 restored = {
@@ -177,6 +185,11 @@ class Trial:
                 }
                 self._recorder.arrays(self.done, CROPS, crops(task, name, images, restored))
 
+    def _restored(self, keeper: Keeper | None, name: str, pixels: Pixels) -> None:
+        self._progress.at(EVALUATION, self.done)
+        if keeper:
+            keeper.keep(name, pixels)
+
     def _of_all_ranks(self, part: list[Score]) -> list[Score]:
         return [score for part in self._engine.gather_objects(part) for score in part]
 
@@ -185,6 +198,7 @@ class Trial:
         self._recorder.event(self.done, event, set=name, **how, images=encoded_scores(scores))
 
     def checkpoint(self) -> None:
+        self._progress.at(CHECKPOINT, self.done)
         name = self._engine.save(
             self._checkpoints, self.done, self._ema.state(), sound=self.guard.sound
         )
@@ -193,9 +207,10 @@ class Trial:
 
     def end(self) -> Outcome:
         """Record how the trial ended, and leave the gang."""
+        self._progress.at(ENDING, self.done)
         outcome: Outcome = "preempted"
         if self.is_over:
             outcome = "completed" if self.guard.sound else "diverged"
-        self._recorder.end(self.done, outcome, final=self.is_over)
+        self._recorder.end(self.done, outcome, final=self.is_over, why=self.guard.why)
         self._engine.close()
         return outcome

@@ -289,6 +289,7 @@ def status(
     from orchestrator.store.census import looks_at_plan
     from orchestrator.store.summary import who_trains, who_trains_in_words
     from orchestrator.store.trials import damage_in_words
+    from orchestrator.store.troubles import in_words, troubles
 
     planned = load_plan(file, finder(data), weights(store, check=False))
     check_store(store)
@@ -298,10 +299,12 @@ def status(
     counts = show.counts(planned, {look.trial: look.state for look in looks.values()})
     damage = damage_in_words(looks.values())
     notes = [f"{trial.name}: {note}" for trial in planned.trials if (note := looks[trial.id].note)]
+    retries = troubles(planned, looks)
     if as_json:
-        trainers = who_trains(looks.values())
-        print(json.dumps({**counts, "trained_by": trainers, "notes": notes, "damage": damage}))
+        more = {"trained_by": who_trains(looks.values()), "notes": notes, "damage": damage}
+        print(json.dumps({**counts, **more, "retries": retries}))
     else:
         line = "  ".join(f"{name} {value}" for name, value in counts.items())
-        print("\n".join([line, *who_trains_in_words(planned, looks), *notes, *damage]))
+        lines = [line, *who_trains_in_words(planned, looks), *notes, *damage]
+        print("\n".join([*lines, *in_words(retries, store)]))
     return 0

@@ -60,9 +60,9 @@ class Plan:
     warnings: tuple[str, ...] = ()
     claims: ClaimFile | None = None  # the user's own
     gate: GatePlan | None = None
+    stop: StopPlan | None = None
     # The checksum of each evaluation set's manifest, by name.
     evaluated: Mapping[str, str] = field(default_factory=dict)
-    stop: StopPlan | None = None
 
     @property
     def path(self) -> Path:
@@ -206,8 +206,8 @@ class _Expansion:
             warnings,
             claims,
             gate,
-            self.sets.checksums,
             stop,
+            self.sets.checksums,
         )
 
     def _trials(self, points: Iterable[Point]) -> tuple[dict[str, Trial], list[Folded]]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.run.gang import Report
+from orchestrator.run.reports import Report
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import discard_checkpoints
 from orchestrator.store.results import write_result

@@ -8,39 +8,40 @@ ended as a whole: the attempt has failed, and the next one continues from the ne
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-import ray._private.state
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.datasets.roots import DataRoots
 from orchestrator.initial import fetch_initial
 from orchestrator.plan.gpus import processor
+from orchestrator.run.beginnings import beginning
+from orchestrator.run.last_words import disk_left, keep_log, log_tail, read_json, stacks_of
+from orchestrator.run.memory_kills import MemoryKills
+from orchestrator.run.pulse import PulseTaker
 from orchestrator.run.ranks import PROJECT, Rank, Ranks
-from orchestrator.run.shipping import Shipped, Shipping
+from orchestrator.run.reports import Report
+from orchestrator.run.shipping import Shipping
 from orchestrator.store import open_store
 from orchestrator.store.attempts import ALIVE_EVERY_S
-from orchestrator.store.checkpoints import fetch_checkpoint, has_checkpoints
-from trainers.checkpoint import Start, start_from
+from orchestrator.store.checkpoints import fetch_checkpoint
+from orchestrator.store.records import Damaged
+from trainers.checkpoint import Start
 from trainers.data.cache import Cache, cache_root
 from trainers.data.given import given_scale
 from trainers.spec import RunSpec
 
-LOG_TAIL_BYTES = 4_000
-ALL_DAMAGED = Start(
-    "put aside", 0, "begins again at step 0: none of its checkpoints in the store is intact"
-)
+KEEP_LOGS_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -57,21 +58,6 @@ class Assignment:
     cache: str | None
     data_roots: tuple[str, ...]
     watched: str = ""  # the metric of which every value is reported
-
-
-@dataclass(frozen=True)
-class Report:
-    """One worker's report of what is new since its last one."""
-
-    exit_code: int | None
-    checkpoints: tuple[Shipped, ...] = ()
-    step: int = 0
-    values: Mapping[str, float] = field(default_factory=dict)
-    device: str | None = None  # the rank's, once its journal says that it has started
-    result: Mapping[str, Any] | None = None
-    failure: Mapping[str, Any] | None = None
-    log_tail: str = ""
-    points: tuple[tuple[int, float], ...] = ()  # step and value of the metric that is watched
 
 
 class Worker:
@@ -103,6 +89,8 @@ class Worker:
         self._process: Rank | None = None
         # Rank 0's, from the choice of a port until the rank has inherited it.
         self._listener: socket.socket | None = None
+        self._pulse = PulseTaker(self._out, self._rank)
+        self._kills = MemoryKills()
         self._shipping = Shipping(
             self._store,
             assignment.trial_id,
@@ -156,7 +144,8 @@ class Worker:
 
     def start(self, address: str, port: int) -> Start:
         """Start the rank from the newest intact checkpoint; returns how it begins."""
-        found = fetch_checkpoint(self._store, self._job.trial_id, self._out / "resume")
+        damaged: list[Damaged] = []
+        found = fetch_checkpoint(self._store, self._job.trial_id, self._out / "resume", damaged)
         spec_path = self._out / "spec.json"
         spec_path.write_text(self._job.spec.to_json())
         arguments = [str(spec_path), "--out", str(self._out), "--cache", str(self._cache_root)]
@@ -165,9 +154,7 @@ class Worker:
         if found is not None:
             arguments += ["--resume", str(found[1])]
         placement = self._job.spec.placement
-        begins, _ = start_from(found[1] if found else None, placement.workers, placement.zero_stage)
-        if found is None and has_checkpoints(self._store, self._job.trial_id):
-            begins = ALL_DAMAGED
+        begins = beginning(found[1] if found else None, damaged, placement)
         if (initial := self._fetch_initial(begins)) is not None:
             arguments += ["--initial", str(initial)]
         own = {"RANK": str(self._rank), "WORLD_SIZE": str(placement.workers)}
@@ -204,6 +191,8 @@ class Worker:
     def poll(self) -> Report:
         """Ship what is due of what the rank has written, and report what is new."""
         assert self._process is not None
+        pid = self._process.pid
+        kills = self._kills.counts(Path(f"/proc/{pid}/cgroup"))
         # Asked before looking at its files, so that an ended rank's last words are not missed.
         exit_code = self._process.poll()
         news = self._shipping.ship(has_ended=exit_code is not None)
@@ -217,15 +206,26 @@ class Worker:
             points=news.points,
         )
         if exit_code is None:
-            return report
+            self._kills.before = kills  # read while it lived
+            return replace(report, pulse=self._pulse.take(pid))
         return replace(
-            report, result=_read_json(self._out / "result.json"), log_tail=self._log_tail()
+            report,
+            result=read_json(self._out / "result.json"),
+            log_tail=log_tail(self._out),
+            memory_kill=self._kills.evidence() if exit_code == -signal.SIGKILL else "",
+            full_disk=disk_left(self._out) if exit_code > 0 and report.failure is None else "",
         )
 
     def ask_to_end(self) -> None:
         """Send SIGTERM, at which the rank saves a checkpoint and ends."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
+
+    def keep_log(self, *, stacks: bool) -> bool:
+        """Keep the rank's output in the store, if any; with `stacks`, end it by SIGABRT first."""
+        if stacks and self._process is not None and self._process.poll() is None:
+            stacks_of(self._process.pid, self._process.poll)
+        return keep_log(self._store, self._job.trial_id, self._job.attempt, self._rank, self._out)
 
     def end(self) -> None:
         """Kill the rank, and remove its run folder."""
@@ -240,28 +240,7 @@ class Worker:
 
     def _failure(self) -> dict[str, Any] | None:
         """The failure that the rank reported, before it ends: its peers may end first."""
-        return _read_json(self._out / f"failure-rank-{self._rank}.json")
-
-    def _log_tail(self) -> str:
-        with (self._out / "rank.log").open("rb") as log:
-            log.seek(0, os.SEEK_END)
-            log.seek(max(0, log.tell() - LOG_TAIL_BYTES))
-            return log.read().decode(errors="replace")
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    content: dict[str, Any] = json.loads(path.read_bytes())
-    return content
-
-
-def draining_nodes() -> set[str]:
-    """Ids of the nodes that are to end soon.
-
-    Ray (2.60) has no public call for this; Ray Train asks in the same way.
-    """
-    return set(ray._private.state.state.get_draining_nodes())
+        return read_json(self._out / f"failure-rank-{self._rank}.json")
 
 
 class Gang:
@@ -330,6 +309,23 @@ class Gang:
             self._waiting()
         answers: list[Any] = ray.get(calls)
         return answers
+
+    def keep_logs(self, *, stacks: bool) -> set[int]:
+        """Keep what the ranks have printed. Returns those whose workers still answer."""
+        kept = set()
+        calls = [worker.keep_log.remote(stacks=stacks) for worker in self._workers]
+        ray.wait(calls, num_returns=len(calls), timeout=KEEP_LOGS_WITHIN_S)
+        for rank, call in enumerate(calls):
+            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):
+                if ray.get(call, timeout=0):
+                    kept.add(rank)
+        return kept
+
+    def rank_of(self, error: Exception) -> int | None:
+        """The rank whose worker an error of Ray is about, if it says so."""
+        ids = [worker._actor_id.hex() for worker in self._workers]
+        actor = getattr(error, "actor_id", None) or getattr(error, "_actor_id", None)
+        return ids.index(actor) if actor in ids else None
 
     def ask_to_end(self) -> None:
         ray.get([worker.ask_to_end.remote() for worker in self._workers])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.run.gang import Assignment, Gang, draining_nodes
+from orchestrator.run.gang import Assignment, Gang
+from orchestrator.run.nodes import draining_nodes
 from orchestrator.store.leases import Lease
 from trainers.spec import PlacementSpec
 

@@ -14,7 +14,7 @@ from orchestrator.plan import Trial
 from orchestrator.plan.cost import cost_of
 from orchestrator.plan.fit import GB, with_placement
 from orchestrator.plan.identity import depends_on_micro_batch
-from orchestrator.run.gang import Report
+from orchestrator.run.reports import Report
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.records import OUT_OF_MEMORY
 from trainers.catalog import NORMS

@@ -32,6 +32,7 @@ from orchestrator.store.names import claim_name
 from orchestrator.store.stops import has_ended_for
 from orchestrator.store.summary import ended_elsewhere, outcomes
 from orchestrator.store.trials import Look, damage_in_words, looks_at
+from orchestrator.store.troubles import diverged_in_words, end_in_words, in_words, troubles
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.mirror import Mirror
@@ -40,6 +41,7 @@ from orchestrator.version import commit
 
 SENT_WITHIN_S = 15.0  # from the last trial's end
 REPORT_WITHIN_S = 8.0  # from its being written
+TO_TRY_AGAIN = (State.FAILED, State.INFEASIBLE, State.INTERRUPTED)
 MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
     # As nice as the command is. With Ray's own 15, ranks starve beside any other process.
@@ -149,8 +151,7 @@ def _finish(
     for trial in plan.trials:
         state, failure = states[trial.id], looks[trial.id].failure
         if failure is not None and state in (State.FAILED, State.INFEASIBLE):
-            kind = f"{failure['kind']}: " if state == State.FAILED else ""
-            progress.warn(f"{state}: {trial.name}: {kind}{failure['message']}")
+            progress.warn(end_in_words(trial.name, state, failure, store.uri))
     page = None
     if frame is not None:
         from orchestrator.report.page import write_report
@@ -170,7 +171,12 @@ def _finish(
     )
     summary: dict[str, Any] = {**counts(plan, states), **trained, "report": page}
     summary["trials"] = trials
-    text = "" if page is None else f"{_in_words(summary)}\nReport: {page}\nRuns:   {runs}"
+    summary["retries"] = troubles(plan, looks, options.run or None)
+    said = [*diverged_in_words(plan, looks), *in_words(summary["retries"], store.uri)]
+    if not budget.used_up and any(state in TO_TRY_AGAIN for state in states.values()):
+        said.append(f"To try again what is left: {the_command()}")
+    lines = [_in_words(summary), *said, f"Report: {page}", f"Runs:   {runs}"]
+    text = "" if page is None else "\n".join(lines)
     fine = summary["done"] + stopped
     if budget.used_up:  # nothing has gone wrong with trials that only lack time
         fine += sum(summary[state] for state in LEFT)

@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from ray import tune
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import RayError
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.plan.outcomes import DISK_FULL
 from orchestrator.plan.states import State
 from orchestrator.run.early import Early
-from orchestrator.run.gang import Assignment, Report, draining_nodes
+from orchestrator.run.failing import Place, has_room, record_failure, wait_for_room
+from orchestrator.run.gang import Assignment
+from orchestrator.run.host_memory import infeasible, spec_after
 from orchestrator.run.jobs import Jobs
 from orchestrator.run.kept import gang_for, let_go
-from orchestrator.run.out_of_memory import infeasible_because, place_of, remembered
-from orchestrator.run.outcome import AttemptFailed, failure_of, is_last
+from orchestrator.run.nodes import draining_nodes
+from orchestrator.run.outcome import AttemptFailed, Failure, failure_in_calling, failure_of, is_last
+from orchestrator.run.reports import Report
 from orchestrator.store import open_store
 from orchestrator.store.attempts import (
     ALIVE_EVERY_S,
     Superseded,
-    read_failed_attempts,
     read_failures,
-    write_failure,
     write_ranks,
     write_start,
 )
 from orchestrator.store.checkpoints import Files, discard_checkpoints, write_manifest
 from orchestrator.store.leases import Lease, acquire
-from orchestrator.store.records import OUT_OF_MEMORY
 from orchestrator.store.results import write_result
 from orchestrator.store.stops import Decision, reopen
-from trainers.data.manifests import DatasetProblem
 
 POLL_EVERY_S = 0.2
 REPORT_EVERY_S = 2.0
@@ -63,9 +62,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._sweep = jobs.sweep
         self._run_started = jobs.started
         self._store = open_store(jobs.store_uri)
-        spec = remembered(
-            planned.spec, read_failed_attempts(self._store, planned.id, OUT_OF_MEMORY)
-        )
+        spec = spec_after(self._store, planned)
         self._trial = replace(planned, spec=spec)
         self._latest: dict[str, Any] = {
             "step": 0,
@@ -75,7 +72,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         }
         if spec.micro_batch < planned.spec.micro_batch:
             self._note(
-                f"{planned.name}: ran out of CUDA memory with a micro-batch larger than "
+                f"{planned.name}: ran out of memory with a micro-batch larger than "
                 f"{spec.micro_batch}; now trains with {spec.micro_batch}, accumulated "
                 f"{spec.accumulation} times, which is the same batch"
             )
@@ -85,7 +82,14 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         self._checkpoint = 0  # the step of the newest one
         self._is_leaving = False
         self._early = Early(jobs.watch, self._store, self._trial.id)
-        lease = acquire(self._store, self._trial, jobs.provenance(spec))
+        self._disks = (self._store.uri, jobs.work)
+        try:
+            lease = acquire(self._store, self._trial, jobs.provenance(spec))
+        except EnvironmentProblem as error:
+            if has_room(self._disks):
+                raise
+            self._leave(str(error))
+            return
         if not isinstance(lease, Lease):
             self._ended = True
             self._latest |= {"elsewhere": True}
@@ -127,12 +131,8 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         take = self._beginning.pop(0)
         try:
             take()
-        except RayTaskError as error:
-            self._fail(
-                "data" if isinstance(error.cause, DatasetProblem) else "start", str(error.cause)
-            )
-        except RayError as error:
-            self._fail("worker lost", str(error))
+        except (RayError, EnvironmentProblem) as error:
+            self._lost(error, "start")
 
     def _start(self) -> None:
         """Start the ranks, and record how they begin."""
@@ -168,7 +168,8 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
 
     def stop_early(self, decision: Decision) -> None:
         """Have the trial end at its next step, with a checkpoint."""
-        self._early.decision = decision
+        if decision.trial == self._trial.id:  # the actor may have gone on to another one
+            self._early.decision = decision
 
     def _follow(self) -> None:
         until = time.monotonic() + REPORT_EVERY_S
@@ -176,8 +177,8 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             step, phase = self._latest["step"], self._latest["phase"]
             try:
                 self._end_early() if self._early.is_due(self._latest) else self._look()
-            except RayError as error:
-                self._fail("worker lost", str(error))
+            except (RayError, EnvironmentProblem) as error:
+                self._lost(error, "store")
             has_moved = (self._latest["step"], self._latest["phase"]) != (step, phase)
             if has_moved or time.monotonic() > until:
                 break
@@ -201,7 +202,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         with suppress(RayError, Superseded):
             if not self._beginning:
                 self._wait_for_checkpoint()
-            self._record("interrupted", why, final=False)
+            self._record(Failure("interrupted", why), final=False)
         self._ended = True
         self._latest |= {"state": State.INTERRUPTED.value}
 
@@ -226,26 +227,23 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         reports = self._gang.poll()
         self._seal(reports)
         first = reports[0]
-        self._check_device(first.device)
+        if note := first.about_device(self._trial.spec.placement):
+            self._note(note)
         if first.device is not None and self._latest["phase"] == STARTING_RANKS:
             self._latest["phase"] = "" if self._checkpoint else FIRST_EVALUATION
         if first.values:
-            self._latest |= {"step": first.step, "phase": "", **_shown(first.values)}
+            self._latest |= {"step": first.step, "phase": "", **first.shown}
         self._early.take(first)
         if self._early.waits:
             return  # what ended it, if anything, is seen again once Tune has judged these values
         failure = failure_of(reports)
         if failure is not None:
-            kind, message = failure
-            why = (
-                infeasible_because(self._trial, place_of(reports))
-                if kind == OUT_OF_MEMORY
-                else None
-            )
+            why = infeasible(self._store, self._trial, failure.kind, self._checkpoint, reports)
             if why:
-                self._give_up(kind, f"{why}\n{message.splitlines()[0]}", State.INFEASIBLE)
+                why = f"{why}\n{failure.message.splitlines()[0]}"
+                self._give_up(failure._replace(message=why), State.INFEASIBLE)
             else:
-                self._fail(kind, message)
+                self._fail(*failure)
         if first.result is not None and all(report.exit_code == 0 for report in reports):
             outcome = str(first.result["outcome"])
             self._lease.renew()
@@ -257,6 +255,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 step=int(first.result["step"]),
                 outcome=outcome,
                 metrics=first.result["metrics"],
+                why=str(first.result.get("why", "")),
             )
             discard_checkpoints(self._store, self._trial.id, keep=1)
             self._latest |= {
@@ -300,49 +299,48 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._checkpoint = step
             discard_checkpoints(self._store, self._trial.id, keep=KEPT_CHECKPOINTS)
 
-    def _fail(self, kind: str, message: str) -> None:
+    def _lost(self, error: Exception, other: str) -> None:
+        """Record the failure behind an error of a call to a worker, or of the store."""
+        rank = self._gang.rank_of(error)
+        self._fail(*failure_in_calling(error, rank, self._gang.nodes, other))
+
+    def _fail(self, kind: str, message: str, rank: int | None = None, traceback: str = "") -> None:
         """Record the failure; raise AttemptFailed unless it was the last attempt."""
+        failure = Failure(kind, message, rank, traceback)
         earlier = read_failures(self._store, self._trial.id, range(1, self._attempt))
         # Retries are counted per run: running a sweep again gives its trials new ones.
         of_this_run = [failure for failure in earlier if failure["time"] >= self._run_started]
         if is_last(kind, self._checkpoint, of_this_run):
-            self._give_up(kind, message, State.FAILED)
+            self._give_up(failure, State.FAILED)
             return
-        self._record(kind, message, final=False)
+        # Before anything is written: a full disk would not keep the failure either.
+        may_go_on = kind != DISK_FULL or wait_for_room(self._disks)
+        self._record(failure, final=False)
         self._ended = True
         self._gang.end()
+        if not may_go_on:
+            self._leave(message)
+            return
         raise AttemptFailed(kind, message)
 
-    def _give_up(self, kind: str, message: str, state: State) -> None:
-        """Record a failure that another attempt would meet again."""
-        self._record(kind, message, final=True)
+    def _leave(self, why: str) -> None:
+        """End for this run: another attempt now would meet the same full disk."""
+        self._note(f"{self._trial.name} is left to the next run, for want of room: {why}")
         self._ended = True
-        self._latest |= {"state": state.value, "problem": message}
+        self._latest |= {"state": State.INTERRUPTED.value}
 
-    def _record(self, kind: str, message: str, *, final: bool) -> None:
-        trial, step = self._trial.id, self._checkpoint
-        self._lease.renew()  # a lost lease writes no failure
-        write_failure(self._store, trial, self._attempt, kind, message, final=final, step=step)
+    def _give_up(self, failure: Failure, state: State) -> None:
+        """Record a failure that another attempt would meet again."""
+        self._record(failure, final=True)
+        self._ended = True
+        self._latest |= {"state": state.value, "problem": failure.message}
 
-    def _check_device(self, device: str | None) -> None:
-        """Say so if a rank has a GPU that its torch cannot use, and so trains on the CPU.
-
-        Nobody should have to infer that from the time it takes.
-        """
-        placement = self._trial.spec.placement
-        if device == "cpu" and placement.gpus and placement.device == "auto":
-            self._note(
-                "Workers have GPUs, but the torch of their nodes sees no CUDA device: they train "
-                "on the CPU. Install a build of torch with CUDA there, or say `gpus_per_worker: 0`."
-            )
+    def _record(self, failure: Failure, *, final: bool) -> None:
+        step, reached = self._checkpoint, max(self._checkpoint, self._latest["step"])
+        where = Place(self._store, self._trial.id, self._attempt, step, reached)
+        record_failure(where, self._gang, self._lease, failure, final=final)
 
     def _note(self, text: str) -> None:
         """Add a sentence about the trial that people should read; they see it once a run."""
         if text not in self._latest["notes"]:
             self._latest["notes"].append(text)
-
-
-def _shown(values: Mapping[str, float]) -> dict[str, float]:
-    """Those of the newest values that the live table shows."""
-    names = {"train/loss": "loss", **{name: "psnr" for name in values if name.endswith("/psnr")}}
-    return {short: values[name] for name, short in names.items() if name in values}

@@ -6,6 +6,7 @@ trials/<id>/attempts/<n>/ranks.json       the host of each rank, and what it com
 trials/<id>/attempts/<n>/start.json       how it began: anew, or from which checkpoint
 trials/<id>/attempts/<n>/alive.json       its lease (orchestrator.store.leases), renewed as it runs
 trials/<id>/attempts/<n>/failure.json     why it ended without a result
+trials/<id>/attempts/<n>/log/rank-<r>.log the end of a rank's output, of an attempt that failed
 trials/<id>/attempts/<n>/retry.json       made by `normsweep retry`: its end was not the trial's
 """
 
@@ -34,6 +35,7 @@ ATTEMPT_NUMBER = re.compile(
 )
 
 RETRY = "retry.json"
+FAILURE_DETAILS = ("attempt", "host", "rank", "reached", "log", "traceback")
 ALIVE = "alive.json"
 ENDED_BY = "ended_by"  # in a last sign of life: the run that found the attempt's holder dead
 Attempt = Record
@@ -45,6 +47,10 @@ class Superseded(Exception):
 
 def attempt_key(trial_id: str, attempt: int, file: str) -> str:
     return f"trials/{trial_id}/attempts/{attempt}/{file}"
+
+
+def log_key(trial_id: str, attempt: int, rank: int) -> str:
+    return attempt_key(trial_id, attempt, f"log/rank-{rank}.log")
 
 
 def new_attempt(store: Store, trial: Trial, info: Mapping[str, Any]) -> int:
@@ -204,13 +210,17 @@ def write_failure(
     *,
     final: bool,
     step: int = 0,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     """Record why an attempt ended without a result, and the step of its last checkpoint.
 
-    `final`: trying again unchanged cannot help.
+    `final`: trying again unchanged cannot help. `more`: fields of FailureRecord beside these.
     """
-    said = message.encode(errors="replace").decode()  # half a surrogate pair cannot be stored
-    record = {"kind": kind, "message": said, "final": final, "step": step, "time": time.time()}
+    said = {
+        name: value.encode(errors="replace").decode() if isinstance(value, str) else value
+        for name, value in {"message": message, **(more or {})}.items()
+    }  # half a surrogate pair cannot be stored
+    record = {**said, "kind": kind, "final": final, "step": step, "time": time.time()}
     store.put(attempt_key(trial_id, attempt, "failure.json"), sealed(record))
 
 
@@ -226,8 +236,9 @@ def give_up(store: Store, trial_id: str, message: str, *, run: str) -> None:
         failure: Record = (
             said if isinstance(said, dict) else {"kind": "unknown", "message": message, "step": 0}
         )
-        kind, step = failure["kind"], failure["step"]
-        write_failure(store, trial_id, attempt, kind, failure["message"], final=True, step=step)
+        more = {name: failure[name] for name in FAILURE_DETAILS if name in failure}
+        kind, said, step = failure["kind"], failure["message"], failure["step"]
+        write_failure(store, trial_id, attempt, kind, said, final=True, step=step, more=more)
 
 
 def write_retry(store: Store, trial_id: str, attempt: int) -> None:

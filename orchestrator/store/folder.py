@@ -22,7 +22,8 @@ LOCK = "lock"
 # Holds files while they are written; below the root, so that renaming stays within one file system.
 ASIDE = ".aside"
 # Errors that only writing can cause, though copyfile's error names the file that was read.
-OF_WRITING = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG})
+OF_ROOM = (errno.ENOSPC, errno.EDQUOT)
+OF_WRITING = frozenset({*OF_ROOM, errno.EROFS, errno.EFBIG})
 # A file aside that nobody has written to for this long was left by a killed writer.
 ABANDONED_AFTER_S = 86_400.0
 
@@ -180,10 +181,16 @@ class FolderStore(Store):
             yield
         except OSError as error:
             where = error.filename or self._root
+            left = f", {_free_mb(self._root):.1f} MB free" if error.errno in OF_ROOM else ""
             raise EnvironmentProblem(
-                f"The store {self._root} cannot be used: {error.strerror} ({where}). "
+                f"The store {self._root} cannot be used: {error.strerror} ({where}{left}). "
                 "Make room there or make it writable, or give another --store."
             ) from error
+
+
+def _free_mb(folder: Path) -> float:
+    there = next(one for one in (folder, *folder.parents) if one.exists())
+    return shutil.disk_usage(there).free / 1e6
 
 
 def _tag(content: bytes) -> str:

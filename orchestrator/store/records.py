@@ -82,11 +82,19 @@ class AliveRecord(Shape):
 
 
 class FailureRecord(Shape):
+    """Why an attempt ended; below `time`, what older versions and some kinds lack."""
+
     kind: Name
     message: Text
     final: bool
-    step: Count = 0
+    step: Count = 0  # of the newest checkpoint
     time: Seconds
+    attempt: Ordinal | None = None
+    host: Text = ""
+    rank: Count | None = None  # the one to blame, where one is
+    reached: Count | None = None  # the last step that was heard of
+    log: Text = ""  # the key of the kept output
+    traceback: Text = ""
 
 
 class StartRecord(Shape):
@@ -125,6 +133,7 @@ class ResultRecord(Shape):
     metrics: dict[Name, Value | None]
     checkpoint: FinalCheckpoint
     journal: dict[Key, Sha256]
+    why: Text = ""  # of a trial that diverged
 
 
 class EvaluationRecord(Shape):

@@ -42,10 +42,12 @@ def write_result(
     outcome: str,
     metrics: Mapping[str, Any],
     stopped_by: Mapping[str, Any] | None = None,
+    why: str = "",
 ) -> None:
     """End the trial with its newest checkpoint and its journals, one joined segment per attempt.
 
-    `stopped_by`: the decision that ended it early (orchestrator.store.stops).
+    `stopped_by`: the decision that ended it early (orchestrator.store.stops). `why`: of a trial
+    that diverged, what was seen of it.
 
     The result is written after the joined segments and before the originals are deleted, so that a
     kill in between leaves some lines twice, which readers expect. Raises Superseded.
@@ -66,6 +68,7 @@ def write_result(
         "step": step,
         "ended": time.time(),
         "metrics": dict(metrics),
+        **({"why": why} if why else {}),
         "checkpoint": {"name": prefix.rpartition("/")[2], "files": manifest["files"]},
         "journal": journal.segments,
     }

@@ -31,7 +31,8 @@ class S3Store(Store):
         """Raise EnvironmentProblem if the server ignores a condition, or does not know it."""
         ignored = "If-None-Match" if self.put_once(PROBE, b"") else ""
         try:
-            ignored = ignored or ("If-Match" if self.replace(PROBE, b"", NO_TAG) else "")
+            if not ignored and self.replace(PROBE, b"", NO_TAG) is not None:
+                ignored = "If-Match"
         except EnvironmentProblem:
             self.delete(PROBE)  # so that whoever comes next tries again
             raise

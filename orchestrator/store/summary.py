@@ -27,8 +27,10 @@ def _outcome(name: str, look: Look) -> dict[str, Any]:
         "attempts": len(look.attempts),
         # Numbers that JSON lacks are kept as text ("nan").
         "metrics": {key: None if isinstance(one, str) else one for key, one in metrics.items()},
+        "why": None if result is None else result.get("why"),
         "failure": None if failure is None else failure["kind"],
         "message": None if failure is None else failure["message"],
+        "log": None if failure is None else failure.get("log"),
     }
 
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from orchestrator.plan.outcomes import OF_MEMORY
 from orchestrator.plan.states import State
 from orchestrator.store import records
 from orchestrator.store.arrays import CROPS, ArrayFile
@@ -38,7 +39,7 @@ from orchestrator.store.checkpoints import damaged_checkpoints
 from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader, Segment
 from orchestrator.store.lines import Line
 from orchestrator.store.listing import Listing, listed
-from orchestrator.store.records import OUT_OF_MEMORY, Damaged, Record, read_record
+from orchestrator.store.records import Damaged, Record, read_record
 from orchestrator.store.results import check_result, result_key
 from orchestrator.store.undefined import undefined_in
 from trainers.spec import RunSpec
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from orchestrator.store.points import Points
 
 J = TypeVar("J")
+PASSED_OVER = ("older", "put aside")  # of trainers.checkpoint.Start.how
 
 
 def trial_ids(store: Store) -> list[str]:
@@ -80,6 +82,8 @@ class Look:
         default_factory=dict
     )  # why scalars of probes have no value
     ranks: tuple[Record, ...] = ()  # of all attempts: host, and what it computes on
+    failures: tuple[Record, ...] = ()  # of all attempts that left one, each with `attempt`
+    passed_over: tuple[tuple[int, str], ...] = ()  # attempts that could not use a checkpoint, why
     crops: tuple[ArrayFile, ...] = ()  # files of crops (trainers.crops); these are not read
 
     @property
@@ -133,7 +137,7 @@ def _open_state(listing: Listing, failure: Record | None, is_heard: bool) -> Sta
         return State.RUNNING if is_heard else State.INTERRUPTED
     if not failure["final"]:
         return State.INTERRUPTED
-    return State.INFEASIBLE if failure["kind"] == OUT_OF_MEMORY else State.FAILED
+    return State.INFEASIBLE if failure["kind"] in OF_MEMORY else State.FAILED
 
 
 def look_at(store: Store, trial_id: str, *, verify: bool = False) -> Look:
@@ -247,6 +251,16 @@ def _read(
             listing.evaluations,
             undefined_in(events),
             tuple(rank for found in attempts for rank in found.rank_records),
+            tuple(
+                {**found.failure, "attempt": number}
+                for number, found in zip(listing.attempts, attempts, strict=True)
+                if isinstance(found.failure, dict)
+            ),
+            tuple(
+                (number, found.start["note"])
+                for number, found in zip(listing.attempts, attempts, strict=True)
+                if isinstance(found.start, dict) and found.start["how"] in PASSED_OVER
+            ),
             tuple(file for file in listing.arrays if file.probe == CROPS),
         ),
         journals,

@@ -195,8 +195,10 @@ class Mirror:
             first = next(iter(message.splitlines()), "")
             said[FAILURE] = f"{look.failure['kind']}: {first}"[:LONGEST_REASON]
             if said != run.attempts:
+                # Tracebacks were part of the message in older versions.
+                message += "\n" + masked(look.failure.get("traceback", ""))
                 path = f"failures/attempt-{max(look.attempts)}.txt"
-                self._keep_file(run, path, message.encode())
+                self._keep_file(run, path, message.rstrip().encode())
         if said != run.attempts:
             self._tracker.set_tags(run.id, said)
             run.attempts = said

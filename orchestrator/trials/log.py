@@ -137,6 +137,11 @@ class _Log:
         final = ", the last attempt" if failure["final"] else ""
         yield f"  ended by: {failure['kind']}, newest checkpoint at step {failure['step']}{final}"
         yield from (f"    {line}" for line in message.splitlines())
+        traceback = failure.get("traceback", "")
+        kept = traceback if self._full else reduced(traceback)
+        yield from (f"    {line}" for line in kept.splitlines())
+        if failure.get("log"):
+            yield f"    output: {self._store.uri}/{failure['log']}"
 
 
 def _in_words(values: Mapping[str, float | str], *, full: bool) -> str:

@@ -63,7 +63,11 @@ def test_a_killed_sweep_stops_the_same_trials_at_the_same_steps(tmp_path: Path, 
     norms = {one["id"]: one["axes"]["norm"] for one in trials}
 
     driver = start(file, "--address", cluster.address)
-    wait_for(lambda: any(made[-1][2] == "stop" for made in decisions(tmp_path).values()), driver)
+    wait_for(
+        lambda: any(made[-1][2] == "stop" for made in decisions(tmp_path).values()),
+        driver,
+        deadline_s=400,
+    )
     driver.kill()
     driver.communicate()
     for rank in ranks(tmp_path):

@@ -68,3 +68,19 @@ def test_every_rank_is_asked_also_once_the_trial_has_diverged() -> None:
     found.check_features([1.0])
     assert asked == [True], "a rank that does not ask leaves the others waiting"
     assert not found.sound
+
+
+def test_what_was_seen_names_the_first_group_of_layers() -> None:
+    found = guard(5.0)
+    found.check_features([1.0, 5.0])
+    found.check_loss(0.1, overflowed=False)
+    assert found.why == ""
+    found.check_features([1.0, 6.0, 70.0])
+    assert found.why == "mean square of features in group_1 is 6, above 5"
+    found = guard()
+    found.check_loss(math.nan, overflowed=False)
+    found.check_features([1.0, math.inf, math.nan])
+    assert found.why == "the loss is nan; features are not finite from group_1 on"
+    found = guard(others_agree=False)
+    found.check_features([1.0])
+    assert found.why == "features are out of range on another rank"

@@ -10,7 +10,6 @@ import pytest
 from orchestrator.plan import Trial, load_plan
 from orchestrator.plan.fit import with_placement
 from orchestrator.plan.identity import identity
-from orchestrator.run.gang import Report
 from orchestrator.run.out_of_memory import (
     infeasible_because,
     place_of,
@@ -18,6 +17,7 @@ from orchestrator.run.out_of_memory import (
     smaller_micro_batch,
 )
 from orchestrator.run.outcome import failure_of, is_last
+from orchestrator.run.reports import Report
 from orchestrator.store import attempts, open_store, trials
 from tests.sweeps import write_sweep
 from tests.tiny import tiny_spec
