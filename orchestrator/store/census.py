@@ -16,8 +16,9 @@ from dataclasses import replace
 from orchestrator.plan import Plan
 from orchestrator.plan.states import State
 from orchestrator.store import read_store
-from orchestrator.store.attempts import attempt_key, read_attempt, read_start
+from orchestrator.store.attempts import attempt_key, numbers_among, read_attempt, read_start
 from orchestrator.store.base import Store
+from orchestrator.store.checkpoints import folders_among
 from orchestrator.store.journals import READERS
 from orchestrator.store.listing import sorted_keys
 from orchestrator.store.records import Damaged, Record
@@ -60,9 +61,8 @@ def census(store: Store, ids: Iterable[str]) -> dict[str, Look]:
 def _look(store: Store, trial_id: str, files: Sizes) -> Look:
     if not files:
         return Look(trial_id, State.PENDING)
-    listing = sorted_keys(trial_id, files)
-    look = Look(trial_id, State.PENDING, listing.attempts, listing.step)
-    if listing.has_result:
+    if result_key(trial_id) in files:
+        look = _before_reading(trial_id, files)
         result = stated_result(store, trial_id)
         if isinstance(result, dict):
             result = _missing(trial_id, result, files) or result
@@ -70,6 +70,7 @@ def _look(store: Store, trial_id: str, files: Sizes) -> Look:
             return replace(look, state=State.DAMAGED, damaged=(result,))
         if result is not None:
             return replace(look, state=State.of_outcome(result["outcome"]), result=result)
+    listing = sorted_keys(trial_id, files)
     look = glance(store, replace(listing, records=listing.records - {result_key(trial_id)}))
     if look.state == State.RUNNING:  # `status` says on which host
         attempt = read_attempt(store, trial_id, listing.newest)
@@ -78,6 +79,13 @@ def _look(store: Store, trial_id: str, files: Sizes) -> Look:
         return look
     start = read_start(store, trial_id, listing.newest)
     return replace(look, note=start["note"]) if isinstance(start, dict) else look
+
+
+def _before_reading(trial_id: str, files: Sizes) -> Look:
+    """What the keys of an ended trial say: its attempts, and the step of its last checkpoint."""
+    sealed = (folder.step for folder in folders_among(trial_id, files) if folder.is_sealed)
+    attempts = tuple(numbers_among(files))
+    return Look(trial_id, State.PENDING, attempts, max(sealed, default=0))
 
 
 def _missing(trial_id: str, result: Record, files: Sizes) -> Damaged | None:
