@@ -35,7 +35,7 @@ from orchestrator.store.attempts import (
     recorded_specs,
 )
 from orchestrator.store.base import KEY, Store
-from orchestrator.store.checkpoints import damaged_checkpoints
+from orchestrator.store.checkpoints import FinalFiles, damaged_checkpoints
 from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader, Segment
 from orchestrator.store.lines import Line
 from orchestrator.store.listing import Listing, listed
@@ -197,6 +197,11 @@ def _read_twice(
     return look, journals
 
 
+def _final_files(trial_id: str, result: Record) -> FinalFiles:
+    checkpoint = result["checkpoint"]
+    return f"trials/{trial_id}/checkpoints/{checkpoint['name']}", checkpoint["files"]
+
+
 def _read(
     store: Store, listing: Listing, verify: bool, read: Callable[[JournalReader, Listing], J]
 ) -> tuple[Look, J, list[Event]]:
@@ -212,12 +217,7 @@ def _read(
     if listing.has_result:
         result = check_result(store, trial_id, verify=verify, checksums=reader.checksums)
     kept = kept_spec(store, trial_id) if f"trials/{trial_id}/spec.json" in listing.records else None
-    final = None
-    if isinstance(result, dict):
-        final = (
-            f"trials/{trial_id}/checkpoints/{result['checkpoint']['name']}",
-            result["checkpoint"]["files"],
-        )
+    final = _final_files(trial_id, result) if isinstance(result, dict) else None
     problems = [
         *reader.damaged,
         result,
