@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from orchestrator.plan import Gpus, Plan
     from orchestrator.plan.states import State
     from orchestrator.report.power.ask import Power, Question
+    from orchestrator.run.ending import Ended
     from orchestrator.run.options import RunOptions
-    from orchestrator.run.runner import Ended
     from orchestrator.trials.why import Changed
 
 verbs = typer.Typer()

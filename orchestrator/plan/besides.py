@@ -68,20 +68,22 @@ def besides(trials: Iterable[Seen]) -> tuple[Besides, ...]:
     base = reference_norm(list(norms))
     found = []
     for norm in norms:
-        pairs = [(cell[norm], cell[base]) for cell in cells.values() if {norm, base} <= cell.keys()]
+        pairs = _distinct(
+            (cell[norm], cell[base]) for cell in cells.values() if norm in cell and base in cell
+        )
         if norm != base and pairs:
-            phrases = (phrase for pair in _distinct(pairs) for phrase in _phrases(*pair))
+            phrases = (phrase for pair in pairs for phrase in _phrases(*pair))
             found.append(Besides(norm, base, (*dict.fromkeys(phrases), *_parameters(pairs))))
     return tuple(found)
 
 
-def _distinct(pairs: Sequence[tuple[Seen, Seen]]) -> list[tuple[Seen, Seen]]:
-    """The pairs, without those that share their networks and recipes with an earlier one."""
+def _distinct(pairs: Iterable[tuple[Seen, Seen]]) -> list[tuple[Seen, Seen]]:
+    """The pairs, without those that share networks, task and recipes with an earlier one."""
     found: dict[tuple[int, ...], tuple[Seen, Seen]] = {}
     for own, other in pairs:
         one, two = own.spec, other.spec
         recipes = () if one.training is two.training else (id(one.training), id(two.training))
-        found.setdefault((id(one.model), id(two.model), *recipes), (own, other))
+        found.setdefault((id(one.model), id(two.model), id(one.task), *recipes), (own, other))
     return list(found.values())
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from orchestrator.errors import NormsweepError, TrialsFailed, UserError
-from orchestrator.run.runner import Ended
+from orchestrator.run.ending import Ended
 from orchestrator.store import open_store
 from orchestrator.store.jobs import write_outcome
 

@@ -85,7 +85,7 @@ class NotANumber(Scaled):
 
 class Explodes(Scaled):
     def acted(self, x, step):
-        return x * 1e5 if step > 5 else x
+        return x * 100.0 if step > 5 else x
 
 
 class Eats(Scaled):
@@ -148,7 +148,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory, group: Path | None) -> Ended
     (folder / "misfortunes.py").write_text(NORMS)
     norms = ", ".join(f"'misfortunes:{name}'" for name in TRIALS)
     file = write_sweep(folder, norms=norms, steps=STEPS)
-    limited = "ema_decay: 0.9, feature_limit: 1000000.0"
+    limited = "ema_decay: 0.9, feature_limit: 100.0"
     file.write_text(file.read_text().replace("ema_decay: 0.9", limited))
     variables = environment() | {
         "NORMSWEEP_HUNG_AFTER_S": "6",

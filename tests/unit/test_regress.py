@@ -16,8 +16,8 @@ from orchestrator.regression.history import read_history
 from orchestrator.regression.night import Concluded, judge_night
 from orchestrator.regression.options import NightOptions
 from orchestrator.regression.publishing import publish, publish_error
+from orchestrator.run.ending import Ended
 from orchestrator.run.options import RunOptions
-from orchestrator.run.runner import Ended
 from orchestrator.store import open_store
 from orchestrator.store.attempts import write_failure
 from orchestrator.store.base import Store
