@@ -192,7 +192,7 @@ class Worker:
         """Ship what is due of what the rank has written, and report what is new."""
         assert self._process is not None
         pid = self._process.pid
-        kills = self._kills.counts(Path(f"/proc/{pid}/cgroup"))
+        self._kills.look(Path(f"/proc/{pid}/cgroup"))
         # Asked before looking at its files, so that an ended rank's last words are not missed.
         exit_code = self._process.poll()
         news = self._shipping.ship(has_ended=exit_code is not None)
@@ -206,7 +206,6 @@ class Worker:
             points=news.points,
         )
         if exit_code is None:
-            self._kills.before = kills  # read while it lived
             return replace(report, pulse=self._pulse.take(pid))
         return replace(
             report,

@@ -8,32 +8,50 @@ again when it was killed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
 VMSTAT = Path("/proc/vmstat")
+# A kill is counted when the signal is sent, and a large process on a busy machine lives on for
+# seconds: the counts of that time are not those of before.
+DIES_WITHIN_S = 30.0
 COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 class MemoryKills:
     """The kernel's counts of kills for memory, as far as they concern one process."""
 
-    def __init__(self, cgroups: Path = CGROUPS, vmstat: Path = VMSTAT) -> None:
+    def __init__(
+        self,
+        cgroups: Path = CGROUPS,
+        vmstat: Path = VMSTAT,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._cgroups, self._vmstat = cgroups, vmstat
-        self.before: dict[Path, int] = {}  # counts at a moment at which the process still lived
+        self._clock = clock
+        self._seen: deque[tuple[float, dict[Path, int]]] = deque()
 
-    def counts(self, membership: Path) -> dict[Path, int]:
-        """The counts now; `membership` is the process's /proc/<pid>/cgroup."""
+    def look(self, membership: Path) -> None:
+        """Note the counts; `membership` is the process's /proc/<pid>/cgroup."""
         try:
             files = (*self._counting(membership.read_text()), self._vmstat)
         except OSError:  # it has ended
-            return {}
-        return {path: count for path in files if (count := _count(path)) is not None}
+            return
+        now = self._clock()
+        counts = {path: count for path in files if (count := _count(path)) is not None}
+        self._seen.append((now, counts))
+        while len(self._seen) > 1 and self._seen[1][0] < now - DIES_WITHIN_S:
+            self._seen.popleft()
 
     def evidence(self) -> str:
-        """A sentence on the count that has grown since `before`; "" if none has."""
-        for path, before in self.before.items():
+        """A sentence on the count that has grown lately; "" if none has."""
+        first: dict[Path, int] = {}
+        for _, counts in self._seen:
+            first = {**counts, **first}  # of a group that it was moved to, the first count there
+        for path, before in first.items():
             now = _count(path)
             if now is not None and now > before:
                 return f"{path} counts {now} kills for memory, {before} before{_limit(path)}"

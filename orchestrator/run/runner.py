@@ -8,16 +8,13 @@ import threading
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from orchestrator import signals
-from orchestrator.errors import NormsweepError, TrialsFailed
+from orchestrator.errors import NormsweepError
 from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
-from orchestrator.plan.left import LEFT, left_as_json, left_in_words
-from orchestrator.plan.show import counts, trials_in_words
+from orchestrator.plan.show import trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.run.budget import Budget
 from orchestrator.run.driver import the_command
@@ -28,11 +25,11 @@ from orchestrator.store import open_store
 from orchestrator.store.attempts import give_up
 from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
+from orchestrator.store.ending import Ended, This, ended
 from orchestrator.store.names import claim_name
 from orchestrator.store.stops import has_ended_for
-from orchestrator.store.summary import ended_elsewhere, outcomes
 from orchestrator.store.trials import Look, damage_in_words, looks_at
-from orchestrator.store.troubles import diverged_in_words, end_in_words, in_words, troubles
+from orchestrator.store.troubles import end_in_words
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.mirror import Mirror
@@ -41,7 +38,6 @@ from orchestrator.version import commit
 
 SENT_WITHIN_S = 15.0  # from the last trial's end
 REPORT_WITHIN_S = 8.0  # from its being written
-TO_TRY_AGAIN = (State.FAILED, State.INFEASIBLE, State.INTERRUPTED)
 MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
     # As nice as the command is. With Ray's own 15, ranks starve beside any other process.
@@ -62,16 +58,6 @@ FIXED = {
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a run ended: its exit code, its warnings, and its outcome in words and as counts."""
-
-    exit_code: int
-    warnings: tuple[str, ...]
-    summary: str = ""
-    counts: Mapping[str, Any] = field(default_factory=dict)  # with --json, the last line
 
 
 def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = None) -> Ended:
@@ -139,6 +125,7 @@ def _finish(
     todo: AbstractSet[str],
 ) -> Ended:
     """Write the report and the summary, from one look at the store. `todo`: what was to train."""
+    again = the_command()
     frame = None
     if signals.received is None:
         from orchestrator.report.frame import read_frame
@@ -162,29 +149,16 @@ def _finish(
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 Patience(REPORT_WITHIN_S).call(partial(mirror.log_report, written.files))
-    runs = where_runs_are(options, mirror)
-    trials = outcomes(plan, looks)
-    elsewhere = ended_elsewhere(looks, todo, options.run)
-    trained = {"trained": len(todo) - elsewhere, "elsewhere": elsewhere}
-    stopped = sum(
-        look.state == State.STOPPED and has_ended_for(plan, look) for look in looks.values()
+    this = This(
+        options.run,
+        page,
+        where_runs_are(options, mirror),
+        again,
+        tuple(progress.warnings),
+        budget.used_up,
+        budget.gpu_hours,
     )
-    summary: dict[str, Any] = {**counts(plan, states), **trained, "report": page}
-    summary["trials"] = trials
-    summary["retries"] = troubles(plan, looks, options.run or None)
-    said = [*diverged_in_words(plan, looks), *in_words(summary["retries"], store.uri)]
-    if not budget.used_up and any(state in TO_TRY_AGAIN for state in states.values()):
-        said.append(f"To try again what is left: {the_command()}")
-    lines = [_in_words(summary), *said, f"Report: {page}", f"Runs:   {runs}"]
-    text = "" if page is None else "\n".join(lines)
-    fine = summary["done"] + stopped
-    if budget.used_up:  # nothing has gone wrong with trials that only lack time
-        fine += sum(summary[state] for state in LEFT)
-        used = {"used_up": budget.used_up, "gpu_hours": round(budget.gpu_hours, 4)}
-        summary["budget"] = {**used, **left_as_json(plan, trials)}
-        text += f"\n{left_in_words(plan, trials, budget.used_up, the_command())}"
-    exit_code = 0 if fine == summary["total"] else TrialsFailed.exit_code
-    return Ended(exit_code, tuple(progress.warnings), text, summary)
+    return ended(plan, store, looks, todo, this)
 
 
 def where_runs_are(options: RunOptions, mirror: Mirror | None = None) -> str:
@@ -216,21 +190,6 @@ def _refusals(
         for trial in plan.trials
         if trial.id in refused
     ]
-
-
-def _in_words(summary: Mapping[str, Any]) -> str:
-    """Say how many trials are in which state, leaving out rare states that none is in."""
-    rare = "".join(
-        f"{summary[state]} {state}, "
-        for state in (State.INFEASIBLE, State.DAMAGED, State.STOPPED, State.RUNNING)
-        if summary[state]
-    )
-    left = f"{summary['interrupted']} interrupted, " if summary["interrupted"] else ""
-    others = f" Trained by another run: {summary['elsewhere']}." if summary["elsewhere"] else ""
-    return (
-        f"{summary['sweep']}: {summary['done']} done, {summary['diverged']} diverged, "
-        f"{summary['failed']} failed, {rare}{left}{summary['pending']} pending.{others}"
-    )
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from orchestrator.store.attempts import (
     recorded_specs,
 )
 from orchestrator.store.base import KEY, Store
-from orchestrator.store.checkpoints import damaged_checkpoints
+from orchestrator.store.checkpoints import FinalFiles, damaged_checkpoints
 from orchestrator.store.journals import READERS, SEGMENT, Event, JournalReader, Segment
 from orchestrator.store.lines import Line
 from orchestrator.store.listing import Listing, listed
@@ -197,6 +197,33 @@ def _read_twice(
     return look, journals
 
 
+def _hindrances(trial_id: str, damaged: Iterable[Damaged]) -> tuple[Damaged, ...]:
+    """The damage that keeps a trial from being trained further."""
+    written = (f"trials/{trial_id}/spec.json", result_key(trial_id))
+    return tuple(
+        p for p in damaged if SEGMENT.fullmatch(p.key) or (p.is_in_the_way and p.key in written)
+    )
+
+
+def _passed_over(
+    listing: Listing, attempts: Sequence[_AttemptFiles]
+) -> tuple[tuple[int, str], ...]:
+    """The attempts that passed over damaged checkpoints, each with its note."""
+    starts = (
+        (number, found.start) for number, found in zip(listing.attempts, attempts, strict=True)
+    )
+    return tuple(
+        (number, start["note"])
+        for number, start in starts
+        if isinstance(start, dict) and start["how"] in PASSED_OVER
+    )
+
+
+def _final_files(trial_id: str, result: Record) -> FinalFiles:
+    checkpoint = result["checkpoint"]
+    return f"trials/{trial_id}/checkpoints/{checkpoint['name']}", checkpoint["files"]
+
+
 def _read(
     store: Store, listing: Listing, verify: bool, read: Callable[[JournalReader, Listing], J]
 ) -> tuple[Look, J, list[Event]]:
@@ -212,12 +239,7 @@ def _read(
     if listing.has_result:
         result = check_result(store, trial_id, verify=verify, checksums=reader.checksums)
     kept = kept_spec(store, trial_id) if f"trials/{trial_id}/spec.json" in listing.records else None
-    final = None
-    if isinstance(result, dict):
-        final = (
-            f"trials/{trial_id}/checkpoints/{result['checkpoint']['name']}",
-            result["checkpoint"]["files"],
-        )
+    final = _final_files(trial_id, result) if isinstance(result, dict) else None
     problems = [
         *reader.damaged,
         result,
@@ -226,10 +248,7 @@ def _read(
         *damaged_checkpoints(store, listing.checkpoints, verify=verify, known=final),
     ]
     damaged = tuple({(p.key, p.why): p for p in problems if isinstance(p, Damaged)}.values())
-    written = (f"trials/{trial_id}/spec.json", result_key(trial_id))
-    hindrances = tuple(
-        p for p in damaged if SEGMENT.fullmatch(p.key) or (p.is_in_the_way and p.key in written)
-    )
+    hindrances = _hindrances(trial_id, damaged)
     last = attempts[-1] if attempts else _AttemptFiles()
     failure = last.failure if isinstance(last.failure, dict) else None
     state = _open_state(listing, failure, is_recent(last.alive, last.record))
@@ -256,11 +275,7 @@ def _read(
                 for number, found in zip(listing.attempts, attempts, strict=True)
                 if isinstance(found.failure, dict)
             ),
-            tuple(
-                (number, found.start["note"])
-                for number, found in zip(listing.attempts, attempts, strict=True)
-                if isinstance(found.start, dict) and found.start["how"] in PASSED_OVER
-            ),
+            _passed_over(listing, attempts),
             tuple(file for file in listing.arrays if file.probe == CROPS),
         ),
         journals,

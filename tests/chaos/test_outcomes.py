@@ -85,7 +85,7 @@ class NotANumber(Scaled):
 
 class Explodes(Scaled):
     def acted(self, x, step):
-        return x * 1e5 if step > 5 else x
+        return x * 100.0 if step > 5 else x
 
 
 class Eats(Scaled):
@@ -148,7 +148,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory, group: Path | None) -> Ended
     (folder / "misfortunes.py").write_text(NORMS)
     norms = ", ".join(f"'misfortunes:{name}'" for name in TRIALS)
     file = write_sweep(folder, norms=norms, steps=STEPS)
-    limited = "ema_decay: 0.9, feature_limit: 1000000.0"
+    limited = "ema_decay: 0.9, feature_limit: 100.0"
     file.write_text(file.read_text().replace("ema_decay: 0.9", limited))
     variables = environment() | {
         "NORMSWEEP_HUNG_AFTER_S": "6",
@@ -156,12 +156,12 @@ def ended(tmp_path_factory: pytest.TempPathFactory, group: Path | None) -> Ended
     }
     done = subprocess.run(
         command("run", file, "--json"),
-        cwd=folder,
         env=variables,
+        cwd=folder,
         capture_output=True,
-        text=True,
         timeout=280,
         check=False,
+        text=True,
     )
     assert done.returncode == 4, done.stdout + done.stderr  # two have diverged
     return Ended(folder, done)

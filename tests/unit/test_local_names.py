@@ -16,8 +16,8 @@ from orchestrator.run import driver
 from orchestrator.run.driver import the_command
 from orchestrator.run.lines import json_line
 from orchestrator.run.options import RunOptions
-from orchestrator.run.runner import _in_words
 from orchestrator.store import attempts, open_store
+from orchestrator.store.ending import _in_words
 from orchestrator.store.names import claim_name
 from orchestrator.store.summary import outcomes
 from orchestrator.store.trials import looks_at

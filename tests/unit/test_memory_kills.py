@@ -10,7 +10,7 @@ import pytest
 from orchestrator.plan import Trial, load_plan
 from orchestrator.plan.fit import with_placement
 from orchestrator.run.host_memory import infeasible, spec_after
-from orchestrator.run.memory_kills import MemoryKills
+from orchestrator.run.memory_kills import DIES_WITHIN_S, MemoryKills
 from orchestrator.store import attempts, trials
 from orchestrator.store.base import Store
 from tests.sweeps import write_sweep
@@ -30,7 +30,8 @@ class Kernel:
         self.membership.write_text(f"2:cpu:/\n{line}\n" if version == 1 else f"{line}\n")
         self.vmstat = root / "vmstat"
         self.count(3, 5)
-        self.kills = MemoryKills(root / "cgroup", self.vmstat)
+        self.now = 0.0
+        self.kills = MemoryKills(root / "cgroup", self.vmstat, lambda: self.now)
 
     def count(self, in_group: int, on_machine: int) -> None:
         self.counting.write_text(f"oom_kill_disable 0\nunder_oom 0\noom_kill {in_group}\n")
@@ -42,32 +43,39 @@ def test_a_count_that_has_grown_since_the_process_lived_is_evidence(
     tmp_path: Path, version: int
 ) -> None:
     kernel = Kernel(tmp_path, version)
-    kernel.kills.before = kernel.kills.counts(kernel.membership)
+    kernel.kills.look(kernel.membership)
     assert kernel.kills.evidence() == "", "killed by someone else"
     kernel.count(4, 6)
     assert kernel.kills.evidence() == (
         f"{kernel.counting} counts 4 kills for memory, 3 before; the limit of the group is 2.50 GB"
     )
-    assert kernel.kills.counts(tmp_path / "gone") == {}
+    kernel.kills.look(kernel.membership)
+    kernel.kills.look(tmp_path / "gone")
+    assert kernel.kills.evidence(), "it took a while to die, and was looked at meanwhile"
+    kernel.now += DIES_WITHIN_S + 1.0
+    for _ in range(2):
+        kernel.kills.look(kernel.membership)
+        kernel.now += DIES_WITHIN_S + 1.0
+    assert kernel.kills.evidence() == "", "that was another process, long ago"
 
 
 def test_a_kill_outside_every_control_group_is_counted_by_the_machine(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path, 2)
-    kernel.kills.before = kernel.kills.counts(kernel.membership)
+    kernel.kills.look(kernel.membership)
     kernel.count(3, 6)
     assert "vmstat counts 6 kills for memory, 5 before" in kernel.kills.evidence()
 
 
 def test_in_a_container_the_groups_files_are_at_the_root(tmp_path: Path) -> None:
     kernel = Kernel(tmp_path, 1, group="", listed="docker/0123")
-    kernel.kills.before = kernel.kills.counts(kernel.membership)
+    kernel.kills.look(kernel.membership)
     kernel.count(4, 5)
     assert str(kernel.counting) in kernel.kills.evidence()
 
 
 def test_without_the_kernels_files_there_is_no_evidence(tmp_path: Path) -> None:
     kills = MemoryKills(tmp_path / "none", tmp_path / "nor this")
-    kills.before = kills.counts(Path("/proc/self/cgroup"))
+    kills.look(Path("/proc/self/cgroup"))
     assert kills.evidence() == ""
 
 
