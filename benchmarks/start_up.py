@@ -75,8 +75,9 @@ def no_op(trials: int, slots: int) -> None:
         def on_trial_complete(self, *arguments: Any, **info: Any) -> None:
             print("complete", time.time(), flush=True)
 
-    ray.init(num_cpus=slots, include_dashboard=False, log_to_driver=False)
-    with tempfile.TemporaryDirectory() as storage:
+    # Ray writes its last words there even as it ends.
+    with tempfile.TemporaryDirectory(prefix="ns-", ignore_cleanup_errors=True) as storage:
+        ray.init("local", num_cpus=slots, include_dashboard=False, _temp_dir=storage)
         tune.Tuner(
             tune.with_resources(NoOp, {"CPU": 1}),
             param_space={"trial": tune.grid_search(list(range(trials)))},

@@ -22,7 +22,10 @@ LINE = re.compile(rb"(\d{1,18}) ([a-z]{1,20}) (\d{1,18})\n *\n?")
 
 @dataclass(frozen=True)
 class Work:
-    """A piece of work: the how manyth, what it is, and the step."""
+    """A piece of work that a rank has begun.
+
+    `beat` counts them, `what` is one of the words above, `step` the step of training.
+    """
 
     beat: int
     what: str

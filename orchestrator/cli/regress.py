@@ -24,8 +24,8 @@ from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
     from orchestrator.regression.options import NightOptions
-    from orchestrator.run.ending import Ended
     from orchestrator.run.options import RunOptions
+    from orchestrator.store.ending import Ended
 
 verbs = typer.Typer()
 
@@ -128,7 +128,7 @@ def _judge(planned: Callable[[], Plan], options: NightOptions, as_json: bool) ->
     from orchestrator.regression.publishing import publish, publish_error
     from orchestrator.regression.show import as_text
     from orchestrator.regression.verdict import as_json as in_json
-    from orchestrator.run.ending import Ended
+    from orchestrator.store.ending import Ended
 
     plan = planned()
     gate_of(plan)
@@ -154,7 +154,7 @@ def _judge(planned: Callable[[], Plan], options: NightOptions, as_json: bool) ->
 
 def _update_baseline(planned: Callable[[], Plan], options: NightOptions, as_json: bool) -> Ended:
     from orchestrator.regression.night import update_baseline
-    from orchestrator.run.ending import Ended
+    from orchestrator.store.ending import Ended
 
     path, notes = update_baseline(planned(), options)
     said = f"{path}: written. Look at its difference, and commit it."

@@ -72,17 +72,21 @@ def _known(store_uri: str, name: str) -> tuple[dict[str, Any], list[str]] | None
     from orchestrator.plan.show import tally
     from orchestrator.plan.sweep import SWEEP_NAME
     from orchestrator.store import read_store
-    from orchestrator.store.finding import UnknownTrial, find_trial
+    from orchestrator.store.finding import UnknownTrial, find_trial, name_of
     from orchestrator.store.names import trials_of_sweep
+    from orchestrator.store.summary import who_trains, who_trains_in_words
     from orchestrator.store.trials import damage_in_words, look_at, looks_at
 
     store = read_store(store_uri)
     if re.fullmatch(SWEEP_NAME, name) and (ids := trials_of_sweep(store, name)):
         looks = looks_at(store, ids)
-        counts = tally(name, [look.state for look in looks.values()])
+        counts: dict[str, Any] = tally(name, [look.state for look in looks.values()])
         damage = damage_in_words(looks.values())
         line = "  ".join(f"{word} {value}" for word, value in counts.items())
-        return {**counts, "notes": [], "damage": damage}, [line, *damage]
+        names = {one.trial: name_of(one.trained[-1]) for one in looks.values() if one.trained}
+        counts["trained_by"] = who_trains(looks.values())
+        lines = [line, *who_trains_in_words(names, looks), *damage]
+        return {**counts, "notes": [], "damage": damage}, lines
     try:
         look = look_at(store, find_trial(store, name))
     except UnknownTrial:

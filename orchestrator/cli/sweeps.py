@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from orchestrator.plan import Gpus, Plan
     from orchestrator.plan.states import State
     from orchestrator.report.power.ask import Power, Question
-    from orchestrator.run.ending import Ended
     from orchestrator.run.options import RunOptions
+    from orchestrator.store.ending import Ended
     from orchestrator.trials.why import Changed
 
 verbs = typer.Typer()
@@ -305,6 +305,7 @@ def status(
         print(json.dumps({**counts, **more, "retries": retries}))
     else:
         line = "  ".join(f"{name} {value}" for name, value in counts.items())
-        lines = [line, *who_trains_in_words(planned, looks), *notes, *damage]
+        names = {trial.id: trial.name for trial in planned.trials}
+        lines = [line, *who_trains_in_words(names, looks), *notes, *damage]
         print("\n".join([*lines, *in_words(retries, store)]))
     return 0

@@ -79,7 +79,10 @@ def read_cluster(text: str) -> Cluster:
 
 @dataclass(frozen=True)
 class Slot:
-    """A GPU, or a core, of a node; both from 0."""
+    """A GPU of a node, or a core where trials take no GPU.
+
+    Both are counted from 0.
+    """
 
     node: int
     number: int
@@ -87,7 +90,10 @@ class Slot:
 
 @dataclass(frozen=True)
 class Run:
-    """A trial's stay on the cluster, in seconds from the start. `slots`: a worker's each."""
+    """A trial's stay on the cluster, in seconds from the start.
+
+    `slots` are those of its workers, one each.
+    """
 
     trial: Trial
     start_s: float

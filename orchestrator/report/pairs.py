@@ -77,10 +77,7 @@ class Paired:
 
 @dataclass(frozen=True)
 class End:
-    """One side of a difference: a norm at a place.
-
-    `name` is what messages call it.
-    """
+    """One side of a difference: a norm at a place, by the name that messages have for it."""
 
     place: Place
     norm: str

@@ -32,7 +32,6 @@ from orchestrator.evaluate import (
 )
 from orchestrator.plan import Plan
 from orchestrator.plan.sets import as_taken
-from orchestrator.run.ending import Ended
 from orchestrator.run.evaluations import Asked, Evaluation, asked
 from orchestrator.run.options import RunOptions
 from orchestrator.run.ray import gpus_of, ray_cluster, refuse_split_store, work_folder
@@ -40,6 +39,7 @@ from orchestrator.run.runner import set_environment, where_runs_are
 from orchestrator.run.telling import Telling
 from orchestrator.store import open_store, read_store
 from orchestrator.store.base import Store
+from orchestrator.store.ending import Ended
 from orchestrator.store.results import write_evaluation
 from orchestrator.tracking import shown
 from orchestrator.tracking.base import TrackingUnavailable

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from orchestrator.errors import NormsweepError, TrialsFailed, UserError
-from orchestrator.run.ending import Ended
 from orchestrator.store import open_store
+from orchestrator.store.ending import Ended
 from orchestrator.store.jobs import write_outcome
 
 # A new cluster would not change these.

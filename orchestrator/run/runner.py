@@ -17,7 +17,7 @@ from orchestrator.plan import Plan
 from orchestrator.plan.show import trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.run.budget import Budget
-from orchestrator.run.ending import Ended, Places, ended
+from orchestrator.run.driver import the_command
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
@@ -25,6 +25,7 @@ from orchestrator.store import open_store
 from orchestrator.store.attempts import give_up
 from orchestrator.store.base import Store
 from orchestrator.store.closing import close_attempts
+from orchestrator.store.ending import Ended, This, ended
 from orchestrator.store.names import claim_name
 from orchestrator.store.stops import has_ended_for
 from orchestrator.store.trials import Look, damage_in_words, looks_at
@@ -124,6 +125,7 @@ def _finish(
     todo: AbstractSet[str],
 ) -> Ended:
     """Write the report and the summary, from one look at the store. `todo`: what was to train."""
+    again = the_command()
     frame = None
     if signals.received is None:
         from orchestrator.report.frame import read_frame
@@ -147,8 +149,16 @@ def _finish(
         if mirror is not None:
             with suppress(TrackingUnavailable):
                 Patience(REPORT_WITHIN_S).call(partial(mirror.log_report, written.files))
-    places = Places(page, where_runs_are(options, mirror))
-    return ended(plan, store, looks, options.run, budget, todo, places, progress.warnings)
+    this = This(
+        options.run,
+        page,
+        where_runs_are(options, mirror),
+        again,
+        tuple(progress.warnings),
+        budget.used_up,
+        budget.gpu_hours,
+    )
+    return ended(plan, store, looks, todo, this)
 
 
 def where_runs_are(options: RunOptions, mirror: Mirror | None = None) -> str:

@@ -48,13 +48,13 @@ class Shipping:
     def __init__(
         self, store: Store, trial_id: str, attempt: int, rank: int, out: Path, watched: str = ""
     ) -> None:
-        self._watched = watched
         self._store = store
         self._trial_id = trial_id
         self._attempt = attempt
+        self._arrays = ArrayShipper(store, trial_id, attempt)
         self._rank = rank
         self._out = out
-        self._arrays = ArrayShipper(store, trial_id, attempt)
+        self._watched = watched
         self._read_bytes = 0  # of the journal, so far
         self._unshipped: list[bytes] = []  # lines of the journal
         self._shipped_at = -math.inf

@@ -35,7 +35,10 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Worse:
-    """A norm that is surely not among the best, one that beats it, and the adjusted p-value."""
+    """A norm that is surely not among the best.
+
+    `than` is one that beats it, with the adjusted p-value.
+    """
 
     name: str
     than: str

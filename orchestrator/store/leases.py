@@ -59,7 +59,10 @@ def since_boot() -> float:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease: a run, by its name, on a host; and its driver's process, if it is told."""
+    """Who holds a lease: a run, by its name, on a host.
+
+    `process` is that of its driver, if it is told.
+    """
 
     run: str
     host: str
@@ -185,9 +188,9 @@ class Lease:
         self.attempt = attempt
         self._store = store
         self._trial = trial_id
-        self._clock = clock
         self._tag = NO_TAG
         self._renewals = 0
+        self._clock = clock
         self._unanswered: bytes | None = None  # a renewal of which one does not know if it arrived
         self._renewed = began  # when the last renewal that succeeded was sent
         self._lost = ""

@@ -18,6 +18,7 @@ from typing import Any
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.store import records
 from orchestrator.store.attempts import (
+    Attempt,
     check_newest,
     damaged_spec,
     kept_spec,
@@ -82,6 +83,18 @@ def write_result(
 
 def result_key(trial_id: str) -> str:
     return f"trials/{trial_id}/result.json"
+
+
+def ended_attempt(store: Store, trial_id: str) -> tuple[Record, Attempt, RunSpec] | None:
+    """A trial's result, the attempt that it is of, and what that trained; None if one lacks."""
+    result = stated_result(store, trial_id)
+    if not isinstance(result, dict):
+        return None
+    attempt = read_attempt(store, trial_id, result["attempt"])
+    spec = spec_of(attempt) if isinstance(attempt, dict) else None
+    if spec is None or not isinstance(attempt, dict):
+        return None
+    return result, attempt, spec
 
 
 def stated_result(store: Store, trial_id: str) -> Record | Damaged | None:

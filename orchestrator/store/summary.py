@@ -56,13 +56,16 @@ def who_trains(looks: Iterable[Look]) -> dict[str, dict[str, str]]:
     }
 
 
-def who_trains_in_words(plan: Plan, looks: Mapping[str, Look]) -> list[str]:
-    """A line for each run that trains trials of this plan: where it runs, and which they are."""
+def who_trains_in_words(names: Mapping[str, str], looks: Mapping[str, Look]) -> list[str]:
+    """A line for each run that trains some of these trials: where it runs, and which they are.
+
+    `names`: the trials' names by id, in the order in which they are listed.
+    """
     by_run: dict[tuple[str, str], list[str]] = {}
     trainers = who_trains(looks.values())
-    for trial in plan.trials:
-        if (who := trainers.get(trial.id)) is not None:
-            by_run.setdefault((who["host"], who["run"]), []).append(trial.name)
+    for trial, name in names.items():
+        if (who := trainers.get(trial)) is not None:
+            by_run.setdefault((who["host"], who["run"]), []).append(name)
     return [
         f"running on {host or 'an unnamed host'}{run and f' (run {run})'}: {', '.join(names)}"
         for (host, run), names in by_run.items()

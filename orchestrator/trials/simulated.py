@@ -19,10 +19,10 @@ from orchestrator.plan.cost import OVERHEAD_S, cost_of
 from orchestrator.plan.order import order_on
 from orchestrator.plan.show import duration, table, trials_in_words
 from orchestrator.plan.simulate import Cluster, Schedule, simulate
-from orchestrator.store.attempts import read_attempt, read_start, spec_of
+from orchestrator.store.attempts import read_start
 from orchestrator.store.base import Store
 from orchestrator.store.journals import READERS
-from orchestrator.store.results import stated_result
+from orchestrator.store.results import ended_attempt
 from orchestrator.store.trials import trial_ids
 from trainers.spec import RunSpec
 
@@ -81,13 +81,9 @@ def measured_in(store: Store) -> list[Measured]:
 
 
 def _measured(store: Store, trial: str) -> Measured | None:
-    result = stated_result(store, trial)
-    if not isinstance(result, dict):
+    if (found := ended_attempt(store, trial)) is None:
         return None
-    attempt = read_attempt(store, trial, result["attempt"])
-    spec = spec_of(attempt) if isinstance(attempt, dict) else None
-    if not isinstance(attempt, dict) or spec is None:
-        return None
+    result, attempt, spec = found
     start = read_start(store, trial, result["attempt"])
     steps = result["step"] - (start["step"] if isinstance(start, dict) else 0)
     seconds = result["ended"] - attempt["started"]

@@ -16,11 +16,10 @@ from typing import Any
 from orchestrator.plan import Plan, Trial
 from orchestrator.plan.identity import BadSource, identity
 from orchestrator.plan.states import State
-from orchestrator.store.attempts import read_attempt, spec_of
 from orchestrator.store.base import Store
 from orchestrator.store.journals import READERS
 from orchestrator.store.names import trials_of_sweep
-from orchestrator.store.results import stated_result
+from orchestrator.store.results import ended_attempt
 from trainers.catalog import BACKBONES
 from trainers.spec import RunSpec
 
@@ -115,13 +114,9 @@ class _Ended:
 
 
 def _ended(store: Store, trial: str) -> _Ended | None:
-    result = stated_result(store, trial)
-    if not isinstance(result, dict):
+    if (found := ended_attempt(store, trial)) is None:
         return None
-    attempt = read_attempt(store, trial, result["attempt"])
-    spec = spec_of(attempt) if isinstance(attempt, dict) else None
-    if spec is None or not isinstance(attempt, dict):
-        return None
+    _, attempt, spec = found
     return _Ended(trial, spec, attempt.get("identity"))
 
 

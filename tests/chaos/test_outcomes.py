@@ -156,12 +156,12 @@ def ended(tmp_path_factory: pytest.TempPathFactory, group: Path | None) -> Ended
     }
     done = subprocess.run(
         command("run", file, "--json"),
-        cwd=folder,
         env=variables,
+        cwd=folder,
         capture_output=True,
-        text=True,
         timeout=280,
         check=False,
+        text=True,
     )
     assert done.returncode == 4, done.stdout + done.stderr  # two have diverged
     return Ended(folder, done)

@@ -25,12 +25,16 @@ class Clock:
 
 
 @pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
 def plan(tmp_path: Path) -> Plan:
     return load_plan(write_sweep(tmp_path, norms="layer_norm, i_ln, none", steps=40))
 
 
-def test_hours_are_those_since_the_run_began() -> None:
-    clock = Clock()
+def test_hours_are_those_since_the_run_began(clock: Clock) -> None:
     budget = Budget(2.0, None, clock)
     clock.now += 7_199
     budget.spend(8.0)
@@ -40,8 +44,7 @@ def test_hours_are_those_since_the_run_began() -> None:
     assert budget.used_up == "2 h"
 
 
-def test_gpu_hours_are_the_gpus_that_gangs_hold_times_the_time() -> None:
-    clock = Clock()
+def test_gpu_hours_are_the_gpus_that_gangs_hold_times_the_time(clock: Clock) -> None:
     budget = Budget(None, 3.0, clock)
     for held, seconds in ((0.0, 3_600), (2.0, 1_800), (4.0, 1_740), (0.5, 100)):
         clock.now += seconds
@@ -53,8 +56,7 @@ def test_gpu_hours_are_the_gpus_that_gangs_hold_times_the_time() -> None:
     assert budget.used_up == "3 GPU-hours"
 
 
-def test_a_run_without_a_budget_never_uses_it_up() -> None:
-    clock = Clock()
+def test_a_run_without_a_budget_never_uses_it_up(clock: Clock) -> None:
     budget = Budget(None, None, clock)
     clock.now += 1e9
     budget.spend(1e6)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
-from orchestrator.run.ending import Ended
 from orchestrator.run.for_job import run_for_job
 from orchestrator.store import open_store
+from orchestrator.store.ending import Ended
 from orchestrator.store.jobs import clear_outcome, read_outcome
 
 

@@ -14,10 +14,10 @@ from orchestrator.plan.show import counts, tally
 from orchestrator.plan.states import State
 from orchestrator.run import driver
 from orchestrator.run.driver import the_command
-from orchestrator.run.ending import _in_words
 from orchestrator.run.lines import json_line
 from orchestrator.run.options import RunOptions
 from orchestrator.store import attempts, open_store
+from orchestrator.store.ending import _in_words
 from orchestrator.store.names import claim_name
 from orchestrator.store.summary import outcomes
 from orchestrator.store.trials import looks_at

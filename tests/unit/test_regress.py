@@ -16,11 +16,11 @@ from orchestrator.regression.history import read_history
 from orchestrator.regression.night import Concluded, judge_night
 from orchestrator.regression.options import NightOptions
 from orchestrator.regression.publishing import publish, publish_error
-from orchestrator.run.ending import Ended
 from orchestrator.run.options import RunOptions
 from orchestrator.store import open_store
 from orchestrator.store.attempts import write_failure
 from orchestrator.store.base import Store
+from orchestrator.store.ending import Ended
 from orchestrator.store.verdicts import verdict_key
 from orchestrator.tracking import open_tracker
 from tests.gated_store import gated_plan, noisy, write, write_all

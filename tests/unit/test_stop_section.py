@@ -27,12 +27,12 @@ REFUSED = {
         "stop.scheduler: population based training copies weights and changes lr while a trial "
         "trains, so that no trial is what its id says (docs/decisions/0026)",
     ),
-    "hyperband": (GOOD.replace("asha", "hyperband"), "`asha` with `brackets` has the same rungs"),
-    "another scheduler": (GOOD.replace("asha", "ash"), "must be 'asha' or 'median', not 'ash'"),
     "a field that is unknown": (
         GOOD + ", grace: 3",
         "stop.grace: unknown field 'grace'. Did you mean 'grace_steps'?",
     ),
+    "hyperband": (GOOD.replace("asha", "hyperband"), "`asha` with `brackets` has the same rungs"),
+    "another scheduler": (GOOD.replace("asha", "ash"), "must be 'asha' or 'median', not 'ash'"),
     "a metric that is nearly one": (
         GOOD.replace("train/loss", "val/embedded-test/pnsr"),
         "no trial journals 'val/embedded-test/pnsr'. Did you mean 'val/embedded-test/psnr'?",

@@ -22,7 +22,7 @@ from orchestrator.report.comparable import finals
 from orchestrator.report.frame import in_words, read_frame
 from orchestrator.report.sections.short import stopped_in_words
 from orchestrator.run.early import Early, Watch
-from orchestrator.run.gang import Report
+from orchestrator.run.reports import Report
 from orchestrator.run.stopping import Group, Stopping
 from orchestrator.store import open_store
 from orchestrator.store.base import Store

@@ -234,7 +234,7 @@ def test_status_says_which_trials_did_not_simply_continue(
         store, trial.id, attempts.new_attempt(store, trial, {}), step=0, how="put aside", note=note
     )
     assert status(plan.path, store=store.uri) == 0
-    _, who, what = capsys.readouterr().out.splitlines()
+    _, who, what, *_ = capsys.readouterr().out.splitlines()
     assert who == f"running on an unnamed host: {trial.name}"
     assert what == f"{trial.name}: {note}"
     status(plan.path, store=store.uri, as_json=True)

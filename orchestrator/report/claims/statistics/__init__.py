@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Statistic:
-    """A line: the module, below this package, and what it tests, for the documentation."""
+    """A line of the catalogue.
+
+    `module` is its module below this package; `tests` says what it tests, for the documentation.
+    """
 
     module: str
     tests: str
