@@ -247,6 +247,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
+@pytest.mark.timeout(600)
 def test_a_full_disk_costs_an_attempt_and_tears_nothing(small_disk: Path) -> None:
     """Full during steps and checkpoints, then once more when the report is written."""
     file = write_sweep(small_disk, steps=400, checkpoint_every=20)
@@ -258,7 +259,7 @@ def test_a_full_disk_costs_an_attempt_and_tears_nothing(small_disk: Path) -> Non
         stderr=subprocess.STDOUT,
         text=True,
     ) as driver:
-        wait_for(lambda: sealed_checkpoints(small_disk), driver)
+        wait_for(lambda: sealed_checkpoints(small_disk), driver, deadline_s=240.0)
         filler = fill(small_disk)
         wait_for(lambda: not ranks(small_disk), driver)
         filler.unlink()
