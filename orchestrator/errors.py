@@ -13,6 +13,7 @@ Whatever a user can cause ends in one of these; a traceback is our bug (exit cod
     |   `-- NotThisNetwork             another network's weights (NotAllOfIt: they partly fit)
     |-- EnvironmentProblem         3   the machine, the cluster or a service
     |   |-- CacheProblem               a node that cannot hold the decoded data
+    |   |-- DiskFull                   no room for what a rank writes
     |   |-- Unreadable                 a blob that cannot be read (InTheWay: not a blob at all)
     |   |-- TrackingUnavailable        MLflow does not answer
     |   `-- ApiAway, Forbidden         the Kubernetes API does not answer, or refuses

@@ -8,6 +8,7 @@ import importlib.metadata
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from types import MappingProxyType
 from typing import Any
 
@@ -98,6 +99,13 @@ class Knob:
             raise BadKnob(name, f"{name} must be at most {self.at_most:g}, not {value!r}")
 
 
+@cache
+def _imported(pure_side: str) -> Shape:
+    module, _, attribute = pure_side.partition(":")
+    shape: Shape = getattr(importlib.import_module(module), attribute)
+    return shape
+
+
 @dataclass(frozen=True)
 class Entry:
     """One line of a table: a name, the class it names, the class's knobs, and facts about it.
@@ -119,9 +127,7 @@ class Entry:
         """A backbone's pure side; None for a class from outside: only it knows its knobs."""
         if self.pure_side is None:
             return None
-        module, _, attribute = self.pure_side.partition(":")
-        shape: Shape = getattr(importlib.import_module(module), attribute)
-        return shape
+        return _imported(self.pure_side)
 
     @property
     def has_ends(self) -> bool:

@@ -28,6 +28,7 @@ from trainers.choice import LONGEST_LIST, Choice, Part
 Role = Literal["model", "task", "recipe", "size", "repeat"]
 NAME_ORDER: tuple[Role, ...] = ("task", "size", "recipe", "model", "repeat")
 LARGEST_GRID = 100_000  # points; planning all of them takes seconds (benchmarks/large_plan.py)
+MOST_NETWORKS = 10_000  # of different size or norm, each of which is checked and priced
 LONGEST_AXIS = 4_000  # values of an axis of numbers
 COMPARED = "norm"  # what sweeps compare: the rows of a table, the colours of a figure
 OPEN_AXIS = "norm"  # the one axis that takes `package.module:Class`, and `all`

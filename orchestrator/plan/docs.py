@@ -57,8 +57,8 @@ resources:
 ## How the file becomes trials
 
 - The grid is the product of the axes, in the order in which the file lists them. It has at most
-  100,000 points. A trial that would take 1,000 years on what `resources` gives it, or more memory
-  than any machine has, is refused.
+  100,000 points, and 10,000 networks that differ in size or norm. A trial that would take 1,000
+  years on what `resources` gives it, or more memory than any machine has, is refused.
 - Any field of `training` may be an axis: `lr: [1.0e-4, 2.0e-4]`, `clip_grad_norm: [null, 1.0]`,
   `precision: [fp32, bf16]`, `betas: [[0.9, 0.99], [0.9, 0.999]]`. The field is then written in
   `axes` and not in `training`, with the same bounds, and a trial has the same id as with that value

@@ -18,6 +18,7 @@ from orchestrator.plan.axes import (
     CATALOGS,
     COMPARED,
     LARGEST_GRID,
+    MOST_NETWORKS,
     Axis,
     axes_named,
 )
@@ -82,6 +83,19 @@ class Grid:
         """The number of points, including those that `exclude` takes out; none is built for it."""
         return sum(math.prod(map(len, axes.values())) for axes in (self._axes, *self._added))
 
+    @property
+    def networks(self) -> int:
+        """The number of different networks among the points, each with its norm."""
+        names = (*self._networks, COMPARED)
+        return sum(
+            math.prod(len(axes[name]) for name in names if name in axes)
+            for axes in (self._axes, *self._added)
+        )
+
+    @property
+    def is_too_large(self) -> bool:
+        return self.size > LARGEST_GRID or self.networks > MOST_NETWORKS
+
     def labelled(self, axis: str) -> dict[Any, Any]:
         """The values of an axis by label, with those that only an `include` adds."""
         parts = (self._axes, *self._added)
@@ -126,15 +140,20 @@ class Grid:
             kept = [point for point in kept if not matches(point.labels, meant)] or kept
         for axes in self._added:
             kept += self._product(axes)
-        if excluded and not kept and not self._broken and self.size <= LARGEST_GRID:
+        if excluded and not kept and not self._broken and not self.is_too_large:
             self._problem(("exclude",), "leaves no trial")
         return kept, excluded
 
     def check_size(self) -> None:
         """Report a grid that is too large to be built."""
-        if self.size <= LARGEST_GRID:
+        if not self.is_too_large:
             return
-        if self.size < 10**12:
+        if self.size <= LARGEST_GRID:
+            message = (
+                f"{self.networks:,} different networks, each with its norm, are more than "
+                f"{MOST_NETWORKS:,}: split the sweep"
+            )
+        elif self.size < 10**12:
             message = f"{self.size:,} trials are more than {LARGEST_GRID:,}: split the sweep"
         else:
             message = f"far more than {LARGEST_GRID:,} trials: split the sweep"
@@ -146,7 +165,7 @@ class Grid:
         A match with a problem accepts nothing, but an `exclude` what the rest of it says.
         """
         accepted: dict[str, frozenset[Any]] = {}
-        if self.size > LARGEST_GRID or not self._holed.isdisjoint(rule):
+        if self.is_too_large or not self._holed.isdisjoint(rule):
             self._silent.add(location)
         for name, wanted in rule.items():
             if name not in AXES:
@@ -230,7 +249,7 @@ class Grid:
         return None
 
     def _product(self, axes: Mapping[str, list[Value]]) -> list[Point]:
-        if self.size <= LARGEST_GRID:
+        if not self.is_too_large:
             names = tuple(axes)
             chosen = (dict(zip(names, v, strict=True)) for v in itertools.product(*axes.values()))
             return [self._point(values) for values in chosen]

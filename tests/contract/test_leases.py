@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -275,7 +275,7 @@ def test_a_damaged_lease_is_watched_and_ended(store: Store, trial: Trial) -> Non
 
 def test_a_trial_that_has_ended_is_begun_by_nobody(store: Store, trial: Trial) -> None:
     placed = {**trial.axes, "width": 8, "depth": 2}
-    write_ended(store, Trial(**{**vars(trial), "axes": placed}))
+    write_ended(store, replace(trial, axes=placed))
     seen = leases.acquire(store, trial, by("late"))
     assert not isinstance(seen, Lease)
     assert (seen.state, seen.holder, attempt_numbers(store, trial.id)) == (State.DONE, None, [1])

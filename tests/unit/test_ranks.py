@@ -74,6 +74,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if (pid := os.fork()) == 0:
         ours.close()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # other tests may have set a handler
         try:
             warm.serve(theirs)
         finally:
