@@ -78,6 +78,7 @@ FAILURES = (
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs, it raises
 
 
 class MlflowTracker(Tracker):
