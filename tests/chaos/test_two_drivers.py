@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.store import read_store
-from orchestrator.store.attempts import read_attempts
+from orchestrator.store.attempts import read_attempts, read_failures
 from orchestrator.store.base import Store
 from orchestrator.store.listing import listed
 from orchestrator.store.trials import trial_ids
@@ -51,10 +51,13 @@ def assert_trained_once(store: Store, killed: str, output: str) -> None:
     again = 0
     for trial in trial_ids(store):
         runs = [attempt["run"] for attempt in read_attempts(store, trial)]
+        why = read_failures(store, trial, range(1, len(runs) + 1))
         assert listed(store, trial).has_result, f"{trial}\n{output}"
         if len(runs) > 1:
             again += 1
-            assert len(runs) == 2 and killed in runs[0] and killed not in runs[1], runs
+            assert len(runs) == 2 and killed in runs[0] and killed not in runs[1], (
+                f"{runs}\n{why}\n{output}"
+            )
     assert again <= 1, output
 
 
