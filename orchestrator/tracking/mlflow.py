@@ -10,12 +10,12 @@ in MLflow is restored, since MLflow keeps the name and would refuse a second one
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 # Before the import of mlflow, which starts its telemetry.
@@ -31,10 +31,7 @@ import requests
 import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.entities import (
-    Dataset,
-    DatasetInput,
     Experiment,
-    InputTag,
     LifecycleStage,
     Metric,
     Param,
@@ -55,17 +52,18 @@ from orchestrator.tracking.base import (
     Value,
 )
 from orchestrator.tracking.base import Run as TrackedRun
+from orchestrator.tracking.data import beside_others, log_data
 from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
 from orchestrator.tracking.views import TAG as VIEW
 from orchestrator.tracking.views import runs_link, saved_view
 
 MOST_METRICS, MOST_PARAMS = 1_000, 100  # MLflow's limits for one log_batch
-LONGEST_PARAM, LONGEST_DIGEST = 6_000, 36
+LONGEST_PARAM = 6_000
 # Tags by which runs are found.
 TAGS: Mapping[Kind, str] = {"trial": "normsweep.trial", "night": "normsweep.night"}
 # The run of a sweep, which carries its report. Older versions named it `report`.
 REPORT, OLD_NAME = "normsweep.report", "report"
-PARENT, SOURCE, CONTEXT = "mlflow.parentRunId", "mlflow.source.name", "mlflow.data.context"
+PARENT, SOURCE = "mlflow.parentRunId", "mlflow.source.name"
 NOTE = "mlflow.note.content"
 FAILURES = (
     MlflowException,
@@ -152,9 +150,10 @@ class MlflowTracker(Tracker):
             ]
             for start in range(0, max(len(new), 1), MOST_PARAMS):
                 part = new[start : start + MOST_PARAMS]
-                self._client.log_batch(run_id, params=part, tags=[below])
+                send = partial(self._client.log_batch, run_id, params=part, tags=[below])
+                beside_others(send)
             if data:
-                self._client.log_inputs(run_id, datasets=[_input(one) for one in data])
+                log_data(self._client, run_id, data)
 
     def log(self, run_id: str, values: Sequence[Value]) -> None:
         metrics = [Metric(v.metric, v.value, v.time_ms, v.step) for v in values]
@@ -173,7 +172,7 @@ class MlflowTracker(Tracker):
     def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
         with self._mapped():
             for name, value in tags.items():
-                self._client.set_tag(run_id, name, value)
+                beside_others(partial(self._client.set_tag, run_id, name, value))
 
     def set_status(self, run_id: str, status: RunStatus, ended_ms: int | None = None) -> None:
         with self._mapped():
@@ -233,14 +232,6 @@ class MlflowTracker(Tracker):
 
 def _tracked(run: Run) -> TrackedRun:
     return TrackedRun(run.info.run_id, run.info.status, run.data.tags)
-
-
-def _input(data: DataSet) -> DatasetInput:
-    source = json.dumps({"name": data.name, "manifest_sha256": data.sha256})
-    dataset = Dataset(
-        data.name, data.sha256[:LONGEST_DIGEST], source_type="normsweep", source=source
-    )
-    return DatasetInput(dataset, [InputTag(CONTEXT, data.context)])
 
 
 def _first_line(error: Exception) -> str:

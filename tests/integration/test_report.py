@@ -137,7 +137,7 @@ def test_learning_rates_are_told_apart_everywhere_and_n_counts_seeds(rates: Path
     assert re.search(r"\| i_ln \| 0\.0002 \| \*{0,2}[\d.]+\*{0,2} ± [\d.]+ \(n = 2\) \|", markdown)
     assert re.search(r"i_ln</th>\s*<td data-rank=.0\.0002.>0\.0002</td>\s*<td class=.number", page)
     for lr in ("0.0001", "0.0002"):
-        assert f">sr_x2, lr {lr}, w24 d2<" in page
+        assert f">sr_x2, lr {lr}, width 24, depth 2<" in page
 
 
 def test_the_report_is_in_the_store_by_default(complete: Path) -> None:

@@ -283,7 +283,7 @@ def test_a_run_mirrors_the_trials_that_move_and_asks_for_no_others(
     monkeypatch.setattr(runner, "MIRROR_EVERY_S", 0.05)
     with (
         Progress(plan, {}, quiet=True, json_lines=False) as progress,
-        runner._mirroring(plan, counted, options, looks, progress),
+        runner._mirroring(plan, counted, options, looks, frozenset(), progress),
     ):
         counted.requests()
         write_attempt(store, moving, 20)
