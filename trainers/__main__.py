@@ -21,6 +21,7 @@ import faulthandler
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from trainers.checkpoint import newest_intact
@@ -120,7 +121,8 @@ def _train(spec: RunSpec, options: argparse.Namespace, rank: int, local_rank: in
     except Exception as error:
         if (full := disk_full(error, out)) is not None:
             write_disk_full(out, rank, full)
-            print(full, file=sys.stderr)
+            with suppress(OSError):  # the output may be on the same disk
+                print(full, file=sys.stderr, flush=True)
             return full.exit_code
         write_unexpected(out, rank, error, spec)
         raise

@@ -212,7 +212,9 @@ class Worker:
             result=read_json(self._out / "result.json"),
             log_tail=log_tail(self._out),
             memory_kill=self._kills.evidence() if exit_code == -signal.SIGKILL else "",
-            full_disk=disk_left(self._out) if exit_code > 0 and report.failure is None else "",
+            full_disk=disk_left(self._out, exit_code)
+            if exit_code > 0 and report.failure is None
+            else "",
         )
 
     def ask_to_end(self) -> None:

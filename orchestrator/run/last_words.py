@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from orchestrator.errors import masked
+from orchestrator.errors import EnvironmentProblem, masked
 from orchestrator.store.attempts import log_key
 from orchestrator.store.base import Store
 
@@ -61,10 +61,15 @@ def stacks_of(pid: int, poll: Callable[[], int | None]) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def disk_left(folder: Path) -> str:
-    """The folder and what is free, if its disk is full; "" if there is room."""
+def disk_left(folder: Path, exit_code: int) -> str:
+    """The folder and what is free, if its disk is or was full; "" if there is room.
+
+    A rank that ends with the exit code of its machine's problems, and leaves no word of them, found
+    no room for it. There may be room again by now.
+    """
     free = shutil.disk_usage(folder).free
-    return f"{folder}, {free / 1e6:.1f} MB free" if free < LITTLE_BYTES else ""
+    was_full = free < LITTLE_BYTES or exit_code == EnvironmentProblem.exit_code
+    return f"{folder}, {free / 1e6:.1f} MB free" if was_full else ""
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
