@@ -121,9 +121,9 @@ class Shipping:
             try:
                 shipped.append(self._ship_checkpoint(folder, manifest_path))
             except (OSError, EnvironmentProblem):
-                if folder.exists():
+                if _is_whole(manifest_path):
                     raise
-                continue  # the rank has removed it: newer ones are there
+                continue  # the rank is removing it: newer ones are there
             self._shipped.add(folder.name)
         return tuple(shipped)
 
@@ -140,3 +140,12 @@ class Shipping:
         for name in files:
             self._store.put_file(f"{prefix}/{name}", folder / name)
         return Shipped(int(manifest["step"]), files)
+
+
+def _is_whole(manifest_path: Path) -> bool:
+    """Whether all files of a finished checkpoint are there, so that nobody is removing it."""
+    try:
+        names = json.loads(manifest_path.read_bytes())["files"]
+    except OSError:
+        return False
+    return all((manifest_path.parent / name).exists() for name in names)

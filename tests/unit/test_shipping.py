@@ -109,6 +109,25 @@ def test_a_checkpoint_that_is_finished_while_the_journal_is_read_waits_for_the_n
     assert len(journalled) == 2
 
 
+@pytest.mark.parametrize("file", ["weights.pt", "manifest.rank-0.json"])
+def test_a_checkpoint_that_the_rank_is_removing_is_passed_over(
+    store: CountedStore, rank: Rank, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    """Its folder may still be there when one of its files is gone."""
+    shipper = Shipping(store, "t", 1, 0, rank.out)
+    rank.save(2)
+    rank.save(4)
+    read = Shipping._read_journal
+
+    def meanwhile(self: Shipping) -> Any:
+        (rank.out / "checkpoints/step-00000002" / file).unlink(missing_ok=True)
+        return read(self)
+
+    monkeypatch.setattr(Shipping, "_read_journal", meanwhile)
+    assert [part.step for part in shipper.ship(has_ended=False).checkpoints] == [4]
+    assert shipper.ship(has_ended=False).checkpoints == ()
+
+
 def test_of_the_metric_that_is_watched_every_value_is_reported(
     store: CountedStore, rank: Rank
 ) -> None:
