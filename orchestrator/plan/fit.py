@@ -18,7 +18,8 @@ from orchestrator.plan.source import Location, Problem
 from trainers.spec import PlacementSpec, RunSpec
 
 if TYPE_CHECKING:
-    from orchestrator.plan.expand import Plan, Trial
+    from orchestrator.plan.expand import Plan
+    from orchestrator.plan.trial import Trial
 
 GB = 10**9
 LISTED = 5  # trials that a message names
