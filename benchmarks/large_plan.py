@@ -72,8 +72,8 @@ def write_store(plan: Plan, path: Path) -> None:
 
 def main(cells: int, trials: int, where: Path) -> None:
     large = write_sweep(where / "large.yaml", cells)
-    told = ("plan", str(large), "--store", str(where / "none"))
-    cpu, wall, memory = command(*told)
+    words = ("plan", str(large), "--store", str(where / "none"))
+    cpu, wall, memory = command(*words)
     number = -(-cells // OF_A_SEED) * OF_A_SEED
     print(f"plan of {number:,} trials: {cpu:.1f} s of CPU, {wall:.1f} s, {memory:.0f} MB")
     some = write_sweep(where / "some.yaml", trials)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from orchestrator.cli.stores import check_store
+from orchestrator.errors import UserError
 from orchestrator.plan import Plan, placed
 from orchestrator.plan.gpus import Gpus
 from orchestrator.plan.simulate import read_cluster
@@ -22,6 +23,11 @@ def show_simulated(
         check_kind(gantt)
     on = Gpus(int(there.gpus > 0), f"--simulate {cluster} says so")
     plan = placed(plan, on, among=frozenset())
+    if there.gpus and not any(trial.spec.placement.gpus for trial in plan.trials):
+        raise UserError(
+            f"--simulate {cluster}: no trial takes a GPU, by the sweep file's `resources`. Give "
+            f"cores instead: nodes={there.nodes},cpus=16."
+        )
     from orchestrator.trials import simulated as simulation
 
     todo, measured = list(plan.trials), []

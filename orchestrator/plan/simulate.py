@@ -64,7 +64,10 @@ def read_cluster(text: str) -> Cluster:
     for part in text.split(","):
         match = re.fullmatch(r"\s*(nodes|gpus|cpus)\s*=\s*(\d{1,6})\s*", part)
         if match is None or match[1] in found:
-            raise UserError(f"--simulate {text}: give a cluster {SAID}.")
+            raise UserError(
+                f"--simulate {text}: {part.strip() or 'nothing'!r} is not understood. Give a "
+                f"cluster {SAID}."
+            )
         found[match[1]] = int(match[2])
     nodes, gpus, cpus = found.get("nodes", 1), found.get("gpus", 0), found.get("cpus")
     if not 1 <= nodes <= MOST_NODES or max(gpus, cpus or 0) > MOST_ON_A_NODE:

@@ -1,4 +1,4 @@
-"""What the trainables of a run are told: its trials, their settings, and what to record of them."""
+"""What the trainables of a run share: its trials, their settings, and what is recorded of them."""
 
 from __future__ import annotations
 

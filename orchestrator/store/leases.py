@@ -61,7 +61,7 @@ def since_boot() -> float:
 class Holder:
     """Who holds a lease: a run, by its name, on a host.
 
-    `process` is that of its driver, if it is told.
+    `process` is that of its driver, empty if that is not recorded.
     """
 
     run: str

@@ -159,6 +159,8 @@ def test_the_command_simulates_what_the_store_lacks(plan: Plan, tmp_path: Path) 
     [
         (("--gantt", "x.svg"), "--gantt needs --simulate"),
         (("--simulate", "gpus=0"), "nothing to work on"),
+        (("--simulate", "nodes=8,gpsu=8"), "'gpsu=8' is not understood"),
+        (("--simulate", "nodes=2,gpus=4"), "no trial takes a GPU"),
         (("--simulate", "gpus=1", "--gantt", "x.bmp"), "must end in"),
     ],
 )
