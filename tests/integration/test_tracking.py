@@ -160,12 +160,14 @@ def test_why_a_trial_failed_is_said_until_it_is_done(
 
 
 def test_runs_of_an_older_version_are_found_described_and_not_doubled(
-    plan: Plan, trial: Trial, store: Store, uri: str
+    plan: Plan, trial: Trial, store: Store, uri: str, tmp_path: Path
 ) -> None:
     """It had the axes as params, and a run `report` beside the trials'."""
     write_attempt(store, trial, 20)
     client = MlflowClient(uri)
-    experiment = client.create_experiment(plan.sweep)
+    experiment = client.create_experiment(
+        plan.sweep, artifact_location=(tmp_path / "artifacts").as_uri()
+    )
     tags = {"normsweep.trial": trial.id, "normsweep.cursor": "0/-1"}
     old = client.create_run(experiment, tags=tags, run_name=trial.name)
     client.log_param(old.info.run_id, "norm", trial.axes["norm"])
