@@ -23,7 +23,7 @@ def _fields(column: pd.Series) -> list[str]:
     """A column as fields; what repeats is written once."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         # -1, a missing value, is the last one
-        codes, texts = column.cat.codes, [*map(_field, column.cat.categories), ""]
+        codes, texts = column.cat.codes.to_numpy(), [*map(_field, column.cat.categories), ""]
     elif column.dtype.kind == "i":
         codes, numbers = pd.factorize(column)
         texts = list(map(str, numbers.tolist()))

@@ -32,6 +32,9 @@ def context() -> ForkContext | SpawnContext:
 def begin() -> None:
     """Prepare a child that has just been started."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.SIG_DFL)  # a fork would raise Interrupted, as its parent
     gc.freeze()  # what a fork shares stays shared if it is not looked through
 
 

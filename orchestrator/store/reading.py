@@ -113,7 +113,7 @@ class _Reader:
 
     def close(self) -> None:
         self._sizes.close()
-        self._process.terminate()  # if it is still reading
+        self._process.kill()  # if it is still reading, even where a run blocks signals
         self._process.join()
         os.close(self._file)
 
