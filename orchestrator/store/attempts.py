@@ -328,7 +328,8 @@ def damaged_spec(
     if not isinstance(kept, RunSpec):
         return kept or Damaged(f"trials/{trial_id}/spec.json", "is missing")
     trained = (spec for attempt in attempts if (spec := spec_of(attempt)) is not None)
-    if any(_what_is_trained(spec) != _what_is_trained(kept) for spec in trained):
+    others = (spec for spec in trained if spec != kept)
+    if any(_what_is_trained(spec) != _what_is_trained(kept) for spec in others):
         return Damaged(f"trials/{trial_id}/spec.json", "is not the spec that the attempts trained")
     return None
 
