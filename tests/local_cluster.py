@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+JOINED_WITHIN_S = 300.0
+
 
 @contextmanager
 def local_cluster(monkeypatch: pytest.MonkeyPatch, num_cpus: int) -> Iterator[Any]:
@@ -18,7 +20,14 @@ def local_cluster(monkeypatch: pytest.MonkeyPatch, num_cpus: int) -> Iterator[An
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     from ray.cluster_utils import Cluster
 
-    node = {"num_cpus": num_cpus, "object_store_memory": 80 << 20, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args=node)
-    yield made
-    made.shutdown()
+    made = Cluster()
+    try:
+        join(made, num_cpus=num_cpus, object_store_memory=80 << 20, include_dashboard=False)
+        yield made
+    finally:
+        made.shutdown()
+
+
+def join(cluster: Any, **node: Any) -> None:
+    """Add a node and wait for it, on a busy machine for longer than Ray (2.60) would."""
+    cluster._wait_for_node(cluster.add_node(wait=False, **node), timeout=JOINED_WITHIN_S)

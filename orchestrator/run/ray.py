@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import chdir, contextmanager, suppress
+from contextlib import ExitStack, chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ from orchestrator.plan.fit import does_not_fit, wants_cuda
 from orchestrator.plan.gpus import counted, of_this_machine, smallest_gb
 from orchestrator.run.driver import lost
 from orchestrator.run.options import RunOptions
+from orchestrator.store.processes import is_gone, this_process
 from trainers import own
 
 SHARED_MARK = ".shared"
+HOLDER = "holder.json"  # in a temporary folder: the process whose it is
 CONNECT_DEADLINE_S = 10.0
 # Ray's monitor of memory counts its own processes, and kills the small ones that watch over a rank
 # before the rank, which Tune does not survive. With 0 it is off: the kernel kills the largest
@@ -46,20 +49,44 @@ def work_folder(options: RunOptions) -> Iterator[Path]:
     It is in the store's folder, or for a remote store in the temporary one.
     """
     if "://" in options.store:
-        with tempfile.TemporaryDirectory(prefix="normsweep-") as temporary:
-            yield Path(temporary)
+        with temporary_folder() as temporary:
+            yield temporary
         return
     top = Path(options.store).absolute() / "work"
     top.mkdir(exist_ok=True)
-    for left in top.iterdir():  # left by drivers that were killed
-        if left.name.isdigit() and not psutil.pid_exists(int(left.name)):
-            shutil.rmtree(left, ignore_errors=True)
+    _clear(top)
     folder = top / str(os.getpid())
     folder.mkdir(exist_ok=True)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        _clear(top)  # again, since ranks of a killed driver may have outlived it for a moment
+
+
+def _clear(top: Path) -> None:
+    """Remove the folders of drivers that were killed."""
+    for left in top.glob("*"):  # none, where somebody has removed the store
+        if left.name.isdigit() and not psutil.pid_exists(int(left.name)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder in the system's temporary one, where paths are short enough for Ray.
+
+    What killed runs of this machine left there is removed.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="ns-"))
+    try:
+        (folder / HOLDER).write_text(json.dumps(this_process()))
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        for holder in folder.parent.glob(f"ns-*/{HOLDER}"):
+            with suppress(OSError, ValueError):
+                if is_gone(json.loads(holder.read_bytes())):
+                    shutil.rmtree(holder.parent, ignore_errors=True)
 
 
 @contextmanager
@@ -68,13 +95,13 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
     import ray
 
     settings: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    own_folder = work / "ray"
+    own_folder, elsewhere = work / "ray", ExitStack()
     if options.address is not None:
         _check_listening(options.address)
         settings["address"] = options.address
     else:
         if len(str(own_folder)) > LONGEST_RAY_PATH:
-            own_folder = Path(tempfile.mkdtemp(prefix="ns-"))
+            own_folder = elsewhere.enter_context(temporary_folder())
         # Without this, Ray would join whatever cluster runs on this machine.
         settings["address"] = "local"
         settings["include_dashboard"] = False
@@ -98,6 +125,7 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
     finally:
         ray.shutdown()
         shutil.rmtree(own_folder, ignore_errors=True)
+        elsewhere.close()
 
 
 def start(init: Callable[[], object], address: str | None) -> None:
