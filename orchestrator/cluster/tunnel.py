@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from orchestrator.errors import EnvironmentProblem
@@ -39,7 +40,11 @@ class Tunnel:
         while True:
             try:
                 kind, message = self._websocket.recv_data()
-            except (WebSocketException, OSError):
+            except (
+                WebSocketException,
+                OSError,
+                ValueError,
+            ):  # the last of a TLS socket that closes
                 return b""
             if kind != ABNF.OPCODE_BINARY or not message:
                 return b""
@@ -53,5 +58,6 @@ class Tunnel:
 
     def close(self) -> None:
         """Close it at once, and end a `read` that waits."""
-        self._websocket.abort()
+        with contextlib.suppress(OSError):  # the other side has closed it
+            self._websocket.abort()
         self._websocket.shutdown()
