@@ -16,6 +16,7 @@ from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.datasets.roots import DataRoots
+    from orchestrator.plan.claims import ClaimFile
     from orchestrator.plan.expand import Plan
     from orchestrator.plan.initial import InitialFinder
     from orchestrator.report.claims.lines import Claim
@@ -101,6 +102,19 @@ def weights(store: str, *, check: bool = True) -> InitialFinder:
     from orchestrator.initial import Finder
 
     return Finder(store, check=check)
+
+
+def claims_check(given: Path | None = None) -> Callable[[ClaimFile | None], None]:
+    """What planning checks claims with: of the file that a flag gives, and the sweep's own."""
+
+    def check(named: ClaimFile | None) -> None:
+        if given is None and named is None:
+            return  # without importing what only claims need
+        from orchestrator.report.claims.reader import claims_of
+
+        claims_of(named, given)
+
+    return check
 
 
 def own_claims(plan: Plan, given: Path | None = None) -> tuple[Claim, ...]:

@@ -22,6 +22,7 @@ from orchestrator.cli.options import (
     File,
     StoreUri,
     TrackingUri,
+    claims_check,
     finder,
     own_claims,
     weights,
@@ -81,8 +82,9 @@ def report(
     from orchestrator.plan import load_plan
 
     stores = _stores(files, store)
+    check = claims_check(page.claims)
     plans = [
-        load_plan(file, finder(data), weights(where, check=False))
+        load_plan(file, finder(data), weights(where, check=False), check_claims=check)
         for file, where in zip(files, stores, strict=True)
     ]
     own = [claim for plan in plans for claim in own_claims(plan, page.claims)]
@@ -165,7 +167,8 @@ def claims(
     """Judge the paper's claims, and your own, by what the store holds of a sweep."""
     from orchestrator.plan import load_plan
 
-    planned = load_plan(file, finder(data), weights(store, check=False))
+    check = claims_check(claims)
+    planned = load_plan(file, finder(data), weights(store, check=False), check_claims=check)
     own = own_claims(planned, claims)
     from orchestrator.report.claims import show
     from orchestrator.report.claims.judging import claims as judge

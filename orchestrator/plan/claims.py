@@ -13,6 +13,8 @@ from orchestrator.errors import UserError
 from orchestrator.plan.limits import read_text
 from orchestrator.plan.source import Location, Source
 
+Check = Callable[["ClaimFile | None"], object]  # raises UserError with all problems of claims
+
 
 @dataclass(frozen=True)
 class ClaimFile:
