@@ -22,6 +22,24 @@ if TYPE_CHECKING:
     from orchestrator.report.claims.lines import Claim
     from trainers.data.manifests import ImageSet
 
+
+class Default(str):
+    """The value of an option that was not given, where that makes a difference."""
+
+    __slots__ = ()
+
+
+STORE = Default("runs")
+TRACKING = ""  # beside the store: orchestrator.tracking.address.tracking_of
+NAMESPACE = "normsweep"
+
+
+def _store(context: typer.Context, option: typer.CallbackParam, value: str) -> str:
+    """The store as it was given, by flag or variable; else the default, which says that it is."""
+    source = context.get_parameter_source(str(option.name))
+    return STORE if source is None or source.name == "DEFAULT" else value
+
+
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
 StoreUri = Annotated[
     str,
@@ -29,6 +47,7 @@ StoreUri = Annotated[
         "--store",
         metavar="URI",
         envvar="NORMSWEEP_STORE",
+        callback=_store,
         help="Where trials are kept: a folder or s3://BUCKET/PREFIX.",
     ),
 ]
@@ -86,10 +105,6 @@ def of_trials(metavar: str = "TRIAL", help: str = TRIAL) -> Any:
 TrialName = Annotated[str, of_trials()]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its sweep's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
-
-STORE = "runs"
-TRACKING = ""  # beside the store: orchestrator.tracking.address.tracking_of
-NAMESPACE = "normsweep"
 
 
 def finder(data: list[str] | None) -> Callable[[str], ImageSet]:

@@ -140,7 +140,7 @@ def _read(plans: Sequence[Plan], stores: Sequence[str]) -> tuple[Plan, Frame, st
 
 def _stores(files: Sequence[Path], given: Sequence[str] | None) -> list[str]:
     """The store of each file. Raises UserError if their numbers do not fit."""
-    stores = list(given or [os.environ.get("NORMSWEEP_STORE", STORE)])
+    stores = list(given or [os.environ.get("NORMSWEEP_STORE") or STORE])
     if len(stores) == 1:
         stores *= len(files)
     if len(stores) != len(files):

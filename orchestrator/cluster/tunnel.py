@@ -40,11 +40,7 @@ class Tunnel:
         while True:
             try:
                 kind, message = self._websocket.recv_data()
-            except (
-                WebSocketException,
-                OSError,
-                ValueError,
-            ):  # the last of a TLS socket that closes
+            except (WebSocketException, OSError, ValueError):  # ValueError: of a closed TLS socket
                 return b""
             if kind != ABNF.OPCODE_BINARY or not message:
                 return b""
