@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from types import FrameType
 
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.hints import hint
 from orchestrator.loopback import is_loopback
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.address import Address, parse
@@ -114,7 +115,7 @@ def server_command(address: Address, host: str, port: int) -> list[str]:
     if not database.is_file():
         raise UserError(
             f"There is no tracking database {database}. "
-            "`normsweep run FILE` creates it, `normsweep sync FILE` fills it from the store."
+            f"`{hint('run FILE')}` creates it, `{hint('sync FILE')}` fills it from the store."
         )
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address.uri]
     command += ["--artifacts-destination", str(database.parent / ARTIFACTS)]

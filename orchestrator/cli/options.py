@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator import hints
 from orchestrator.cli import complete
 from orchestrator.errors import UserError
 
@@ -34,10 +35,22 @@ TRACKING = ""  # beside the store: orchestrator.tracking.address.tracking_of
 NAMESPACE = "normsweep"
 
 
-def _store(context: typer.Context, option: typer.CallbackParam, value: str) -> str:
-    """The store as it was given, by flag or variable; else the default, which says that it is."""
+def _is_given(context: typer.Context, option: typer.CallbackParam) -> bool:
+    """Whether an option was given, by its flag or its variable."""
     source = context.get_parameter_source(str(option.name))
-    return STORE if source is None or source.name == "DEFAULT" else value
+    return source is not None and source.name != "DEFAULT"
+
+
+def _store(context: typer.Context, option: typer.CallbackParam, value: str) -> str:
+    """The store as it was given; else the default, which says that it is."""
+    is_given = _is_given(context, option)
+    hints.remember(hints.STORE, value if is_given else None)
+    return value if is_given else STORE
+
+
+def _tracking(context: typer.Context, option: typer.CallbackParam, value: str) -> str:
+    hints.remember(hints.TRACKING, value if _is_given(context, option) else None)
+    return value
 
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
@@ -57,6 +70,7 @@ TrackingUri = Annotated[
         "--tracking",
         metavar="URI",
         envvar="NORMSWEEP_TRACKING",
+        callback=_tracking,
         show_envvar=True,
         show_default="mlflow.db in a local --store, else in runs",
         help=(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import hints
 from orchestrator.cli.flags import spread
 from orchestrator.cli.options import (
     STORE,
@@ -19,6 +20,7 @@ from orchestrator.cli.options import (
     AsJson,
     Claims,
     Data,
+    Default,
     File,
     StoreUri,
     TrackingUri,
@@ -153,6 +155,8 @@ def _stores(files: Sequence[Path], given: Sequence[str] | None) -> list[str]:
             "The same file is given twice with one store. To compare two dates of a sweep, give a "
             "store for each: --store OLD --store NEW."
         )
+    is_one = len(set(stores)) == 1 and not isinstance(stores[0], Default)
+    hints.remember(hints.STORE, stores[0] if is_one else None)
     return stores
 
 

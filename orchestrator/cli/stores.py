@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrator.cli.options import Default
 from orchestrator.errors import UserError
+from orchestrator.hints import hint
 from trainers.errors import closest
 
 
@@ -54,8 +55,8 @@ def local_sweep(store_uri: str, name: str) -> str:
         return ""
     return (
         f"{name} is a sweep of the store {store_uri}, not a trial, and its run printed to its own "
-        f"terminal. `normsweep trials --store {store_uri}` lists the store's trials, "
-        "`normsweep logs TRIAL` prints the log of one, `normsweep status` says how far it is."
+        f"terminal. `{hint('trials')}` lists the store's trials, `{hint('logs TRIAL')}` prints the "
+        f"log of one, `{hint(f'status {name}')}` says how far it is."
     )
 
 
