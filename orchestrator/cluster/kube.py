@@ -258,7 +258,7 @@ class Kube:
         from websocket import WebSocketBadStatusException, WebSocketException
 
         path = f"/api/v1/namespaces/{self.namespace}/pods/{quote(pod, safe='')}/portforward"
-        with self._mapped("create", "pods/portforward", pod):
+        with self._mapped("get", "pods/portforward", pod):
             _, url, headers, *_ = self._api.param_serialize(
                 method="GET",
                 resource_path=path,

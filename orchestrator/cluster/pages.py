@@ -8,6 +8,7 @@ import threading
 import webbrowser
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import SplitResult, urlsplit
 
 from orchestrator.cluster.follow import find_job
@@ -34,30 +35,35 @@ def show_pages(kube: Kube, given: str, port: int, *, opens: bool = True) -> int:
     unknown job, EnvironmentProblem if the account may not forward ports.
     """
     job = find_job(kube, given)
-    name, say = job["metadata"]["name"], _Voice()
-    pages: list[str] = []
     with signals_interrupt() as interrupt, ExitStack() as stack:
-        if (service := _mlflow(kube, job)) is not None:
-            service.tunnel(kube).close()  # says now what is wrong, and not in a browser
-            here = stack.enter_context(forwarded(port, lambda: service.tunnel(kube), say))
-            pages.append(_page_of_sweep(service.seen_at(here), job_state(kube, job).sweep))
-            print(f"MLflow: {pages[0]}", flush=True)
-        if _dashboard(kube, job):
-            here = stack.enter_context(forwarded(DASHBOARD_PORT, lambda: _head(kube, name), say))
-            pages.append(f"http://{HERE}:{here}")
-            print(f"Ray's dashboard: {pages[-1]}", flush=True)
-            _print_token(kube, job)
-        if not pages:
-            return 0
-        print("Ctrl-C ends it.", flush=True)
-        if opens and is_desktop():
-            webbrowser.open(pages[0])
         try:
             interrupt.let_go()
-            wait()
+            pages = _opened(kube, job, port, stack)
+            if pages:
+                print("Ctrl-C ends it.", flush=True)
+                if opens and is_desktop():
+                    webbrowser.open(pages[0])
+                wait()
         except KeyboardInterrupt:
             return 0
     return 0
+
+
+def _opened(kube: Kube, job: Object, port: int, stack: ExitStack) -> list[str]:
+    """Forward ports until the stack closes, and print where the pages are; returns these."""
+    say, pages = _Voice(), list[str]()
+    if (service := _mlflow(kube, job)) is not None:
+        service.tunnel(kube).close()  # says now what is wrong, and not in a browser
+        here = stack.enter_context(forwarded(port, partial(service.tunnel, kube), say))
+        pages.append(_page_of_sweep(service.seen_at(here), job_state(kube, job).sweep))
+        print(f"MLflow: {pages[0]}", flush=True)
+    if _has_dashboard(kube, job):
+        reach = partial(_head, kube, job["metadata"]["name"])
+        here = stack.enter_context(forwarded(DASHBOARD_PORT, reach, say))
+        pages.append(f"http://{HERE}:{here}")
+        print(f"Ray's dashboard: {pages[-1]}", flush=True)
+        _print_token(kube, job)
+    return pages
 
 
 def wait() -> None:
@@ -142,7 +148,7 @@ def _mlflow(kube: Kube, job: Object) -> _Service | None:
     return None
 
 
-def _dashboard(kube: Kube, job: Object) -> bool:
+def _has_dashboard(kube: Kube, job: Object) -> bool:
     """Whether the job has a dashboard, or will have one. A sentence says so if there is none yet.
 
     It ends with the job's pods.

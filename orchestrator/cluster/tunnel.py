@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 from orchestrator.errors import EnvironmentProblem
@@ -54,6 +53,5 @@ class Tunnel:
 
     def close(self) -> None:
         """Close it at once, and end a `read` that waits."""
-        with contextlib.suppress(OSError):  # the other side has closed it
-            self._websocket.abort()
+        self._websocket.abort()
         self._websocket.shutdown()

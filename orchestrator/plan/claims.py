@@ -13,8 +13,6 @@ from orchestrator.errors import UserError
 from orchestrator.plan.limits import read_text
 from orchestrator.plan.source import Location, Source
 
-Check = Callable[["ClaimFile | None"], object]  # raises UserError with all problems of claims
-
 
 @dataclass(frozen=True)
 class ClaimFile:
@@ -26,6 +24,9 @@ class ClaimFile:
     path: Path
     text: str
     given: str = ""
+
+
+Check = Callable[[ClaimFile | None], object]  # raises UserError with all problems of claims
 
 
 def read_claim_file(

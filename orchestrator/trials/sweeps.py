@@ -148,7 +148,8 @@ class Window:
 
 def _compared(store: Store, windows: Sequence[Window]) -> Compared:
     ended = _ended(store)
-    ids, counted = [], []
+    ids: list[list[str]] = []
+    counted: list[list[str]] = []
     for window in windows:
         now = set(trials_of_sweep(store, window.sweep))
         ids.append(
@@ -191,7 +192,7 @@ def _ended(store: Store) -> dict[str, Mapping[str, Any]]:
 
 def _axes_of_training(sweeps: Iterable[Iterable[Side]]) -> list[str]:
     """The fields of `training` in which trials of one sweep differ that have one name."""
-    found = set()
+    found: set[str] = set()
     for sides in sweeps:
         first: dict[str, RunSpec] = {}
         for side in sides:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import threading
 import urllib.request
@@ -30,9 +31,8 @@ from tests.sweeps import GRID, plan_of
 
 RIGHTS = {
     *(("list", what) for what in ("rayjobs", "pods", "events")),
-    *(("create", what) for what in ("rayjobs", "pods/portforward")),
-    ("get", "rayjobs"),
-    ("get", "services"),
+    *(("get", what) for what in ("rayjobs", "pods/portforward")),
+    ("create", "rayjobs"),
 }
 LONG = b"x" * 3_000_000  # more than sockets hold
 SELECTOR = {"app": "mlflow"}
@@ -106,7 +106,7 @@ class Cluster(FakeKube):
         return self.services.get(name)
 
     def tunnel(self, pod: str, port: int) -> Any:
-        self._ask("create", "pods/portforward")
+        self._ask("get", "pods/portforward")
         if (pod, port) not in self.behind:
             raise NotThere(pod)
         return Connection(self.behind[pod, port])
@@ -145,6 +145,7 @@ def shown(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pages, "wait", until_ctrl_c)
+    monkeypatch.setattr(pages, "links", lambda _, server: {"smoke": f"{server}/#/experiments/7"})
     assert pages.show_pages(cluster, given, 0, opens=False) == 0
     printed = capsys.readouterr()
     return "".join(said) + printed.out, printed.err
@@ -170,6 +171,7 @@ def test_both_pages_open_on_this_machine_and_are_whole(
             assert get(addresses["Ray's dashboard"]) == str(dashboard).encode() + LONG
 
         out, err = shown(cluster, "smoke", capsys, monkeypatch, look)
+    assert re.search(r"^MLflow: http://127\.0\.0\.1:\d+/#/experiments/7$", out, re.MULTILINE)
     assert out.index("MLflow: ") < out.index("Ray's dashboard: ") < out.index("Ctrl-C")
     assert "get secret c -o jsonpath='{.data.auth_token}'" in out
     assert err == ""
@@ -241,8 +243,8 @@ def test_what_is_wrong_is_said_before_any_address(
     with pytest.raises(EnvironmentProblem, match="MLflow does not run: the Service mlflow"):
         pages.show_pages(cluster, name, 0)
     cluster.running[MLFLOW] = "mlflow-1"
-    cluster.rights -= {("create", "pods/portforward")}
-    with pytest.raises(Forbidden, match="You may not create pods/portforward"):
+    cluster.rights -= {("get", "pods/portforward")}
+    with pytest.raises(Forbidden, match="You may not get pods/portforward"):
         pages.show_pages(cluster, name, 0)
     assert "http://127" not in capsys.readouterr().out
 
@@ -370,7 +372,7 @@ def test_what_the_api_refuses_is_a_sentence(
 ) -> None:
     with api(403) as server:
         client = kube(tmp_path, server, monkeypatch)
-        with pytest.raises(Forbidden, match=r"You may not create pods/portforward .*said no"):
+        with pytest.raises(Forbidden, match=r"You may not get pods/portforward .*said no"):
             client.tunnel("here", 5000)
         with pytest.raises(NotThere):
             client.tunnel("nowhere", 5000)
