@@ -15,7 +15,7 @@ from orchestrator.cluster.follow import find_job
 from orchestrator.cluster.forward import HERE, forwarded
 from orchestrator.cluster.kube import Kube, Object
 from orchestrator.cluster.rayjob import FLAGS_NOTE
-from orchestrator.cluster.refusals import NotThere
+from orchestrator.cluster.refusals import ApiAway, Forbidden, NotThere
 from orchestrator.cluster.tunnel import Tunnel
 from orchestrator.cluster.watch import CLUSTER_LABEL, job_state
 from orchestrator.errors import EnvironmentProblem
@@ -53,7 +53,12 @@ def _opened(kube: Kube, job: Object, port: int, stack: ExitStack) -> list[str]:
     """Forward ports until the stack closes, and print where the pages are; returns these."""
     say, pages = _Voice(), list[str]()
     if (service := _mlflow(kube, job)) is not None:
-        service.tunnel(kube).close()  # says now what is wrong, and not in a browser
+        try:
+            service.tunnel(kube).close()  # says now what is wrong, and not in a browser
+        except (Forbidden, ApiAway):
+            raise
+        except EnvironmentProblem as error:
+            say(str(error))
         here = stack.enter_context(forwarded(port, partial(service.tunnel, kube), say))
         pages.append(_page_of_sweep(service.seen_at(here), job_state(kube, job).sweep))
         print(f"MLflow: {pages[0]}", flush=True)

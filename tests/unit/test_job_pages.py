@@ -23,7 +23,7 @@ from orchestrator.cluster.kube import Kube
 from orchestrator.cluster.options import JobOptions
 from orchestrator.cluster.rayjob import build_job
 from orchestrator.cluster.refusals import Forbidden, NotThere
-from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.errors import UserError
 from orchestrator.store.base import Store
 from tests.fake_kube import FakeKube
 from tests.in_process import command
@@ -233,16 +233,33 @@ def test_an_mlflow_that_is_elsewhere_is_said_to_be(
     assert "Ctrl-C" not in out
 
 
+def test_an_mlflow_that_does_not_run_is_said_and_answers_later(
+    cluster: Cluster,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = submitted(cluster, tmp_path)
+    del cluster.running[MLFLOW]
+    with page() as port:
+        cluster.behind = {("mlflow-2", 5001): port}
+
+        def look(addresses: dict[str, str]) -> None:
+            cluster.running[MLFLOW] = "mlflow-2"
+            assert get(addresses["MLflow"]).endswith(LONG)
+
+        _, err = shown(cluster, name, capsys, monkeypatch, look)
+    assert (
+        "MLflow does not run: the Service mlflow of namespace normsweep has no running pod" in err
+    )
+
+
 def test_what_is_wrong_is_said_before_any_address(
-    cluster: Cluster, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = submitted(cluster, tmp_path)
     with pytest.raises(UserError, match="No job or sweep 'smok' in namespace normsweep"):
         pages.show_pages(cluster, "smok", 0)
-    del cluster.running[MLFLOW]
-    with pytest.raises(EnvironmentProblem, match="MLflow does not run: the Service mlflow"):
-        pages.show_pages(cluster, name, 0)
-    cluster.running[MLFLOW] = "mlflow-1"
     cluster.rights -= {("get", "pods/portforward")}
     with pytest.raises(Forbidden, match="You may not get pods/portforward"):
         pages.show_pages(cluster, name, 0)
