@@ -12,6 +12,7 @@ import typer
 
 from orchestrator import cli, hints
 from orchestrator.plan import Plan
+from orchestrator.store import attempts
 from orchestrator.store.base import Store
 from tests.in_process import command
 from tests.sweeps import comparing, plan_of
@@ -86,9 +87,9 @@ def hinted(text: str) -> list[str]:
 def test_hints_name_the_store_that_the_command_was_given(
     store: Store, plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_attempt(store, plan.trials[0], 20)
-    monkeypatch.delenv("NORMSWEEP_STORE", raising=False)
     trial = plan.trials[0].id
+    number = write_attempt(store, plan.trials[0], 20)
+    attempts.write_failure(store, trial, number, "other", "boom", final=True)
     for flags, variable in ((["--store", store.uri], ""), ([], store.uri)):
         monkeypatch.setenv("NORMSWEEP_STORE", variable)
         _, said, _ = command(capsys, monkeypatch, "logs", trial, *flags)

@@ -171,7 +171,8 @@ SUBMIT = ("submit", "mine.yaml", "--store", "s3://bucket/x", "--image", "here:1"
 
 @pytest.mark.parametrize("flags", [(), ("--context", "mine")])
 @pytest.mark.parametrize(
-    "verb", [("list",), ("cancel", "job"), ("status", "job"), ("logs", "job"), SUBMIT]
+    "verb",
+    [("list",), ("cancel", "job"), ("status", "job"), ("logs", "job"), ("ui", "job"), SUBMIT],
 )
 def test_no_cluster_is_a_problem_of_the_machine_in_every_verb(
     plan: Plan,
