@@ -73,7 +73,6 @@ def smoke(lab: Lab) -> Smoke:
     with lab.script(script, KUBECONFIG=str(SUBMITTER)) as submitted:
         lab.wait_checkpoint(store)
         pods = lab.objects("pods")
-        pages = opened_pages(lab)
         seen = [lab.kubectl("get", KINDS, "-o", "yaml"), lab.normsweep("logs", "cluster-smoke")]
         seen += [
             lab.kubectl("logs", pod["metadata"]["name"], "--all-containers")
@@ -85,6 +84,7 @@ def smoke(lab: Lab) -> Smoke:
                 ["ps", "-eo", "args", "-ww"], capture_output=True, text=True, check=True
             ).stdout
         )
+        pages = opened_pages(lab)
         output, _ = submitted.communicate(timeout=600)
     assert submitted.returncode == 0, output
     assert "cluster-smoke: 6 done" in output
