@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import cli
+from orchestrator import cli, hints
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan
 from orchestrator.plan.show import counts, tally
@@ -99,6 +99,7 @@ def test_a_store_that_is_named_as_the_default_one_counts_as_named(
 def test_whether_a_store_is_named_is_the_parsers_to_say(
     plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(hints, "_given", {})  # which `main` would forget
     monkeypatch.setattr("sys.argv", ["a-program", "--store", "mine"])
     assert cli.app(["status", "mine.yaml"], standalone_mode=False) == 0
     assert "There is no store runs yet" in capsys.readouterr().err
