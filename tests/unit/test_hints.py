@@ -108,7 +108,7 @@ def test_where_the_defaults_are_meant_hints_are_short_and_nothing_is_left_of_a_c
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NORMSWEEP_STORE", raising=False)
-    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs").mkdir(exist_ok=True)
     write_sweep(store, plan)
     command(capsys, monkeypatch, "trials", "--store", store.uri)
     assert hints.hint("trials") == "normsweep trials"

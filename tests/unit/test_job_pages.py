@@ -136,11 +136,11 @@ def shown(
     look: Callable[[dict[str, str]], None] = lambda _: None,
 ) -> tuple[str, str]:
     """What `ui JOB` prints. `look` gets the addresses by name while they are open."""
-    said: list[str] = []
+    before: list[str] = []
 
     def until_ctrl_c() -> None:
-        said.append(capsys.readouterr().out)
-        found = (line.partition(": http://") for line in said[0].splitlines())
+        before.extend(capsys.readouterr())
+        found = (line.partition(": http://") for line in before[0].splitlines())
         look({name: f"http://{address}" for name, there, address in found if there})
         raise KeyboardInterrupt
 
@@ -148,7 +148,8 @@ def shown(
     monkeypatch.setattr(pages, "links", lambda _, server: {"smoke": f"{server}/#/experiments/7"})
     assert pages.show_pages(cluster, given, 0, opens=False) == 0
     printed = capsys.readouterr()
-    return "".join(said) + printed.out, printed.err
+    out, err = before or ("", "")
+    return out + printed.out, err + printed.err
 
 
 @pytest.fixture
