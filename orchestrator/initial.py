@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.hints import hint
 from orchestrator.plan import Plan
 from orchestrator.plan.initial import CannotStart, Initial
 from orchestrator.plan.limits import shown
@@ -138,7 +139,7 @@ class Finder:
         if store is None or not found:
             raise CannotStart(
                 f"{given}: no such trial among the {len(known)} in the store {self._uri}. "
-                "Train it first; `normsweep plan FILE` shows the ids of a sweep's trials"
+                f"Train it first; `{hint('plan FILE')}` shows the ids of a sweep's trials"
             )
         if len(found) > 1:
             raise CannotStart(
@@ -157,7 +158,7 @@ class Finder:
             its = f"its sweep, {sweeps[-1]}," if sweeps else "its sweep"
             raise CannotStart(
                 f"trial {trial} is {look.state}: it has no final weights yet. "
-                f"Run {its} to the end: normsweep run FILE"
+                f"Run {its} to the end: {hint('run FILE')}"
             )
         if result["outcome"] != "completed":
             raise CannotStart(

@@ -26,8 +26,8 @@ from orchestrator.cli.options import (
     Namespace,
     Simulate,
     StoreUri,
+    claims_check,
     finder,
-    own_claims,
     weights,
 )
 from orchestrator.cli.stores import check_store, show_known
@@ -69,8 +69,7 @@ def validate(
     find = finder(data)
     for file in files:
         try:
-            plan = load_plan(file, find, weights(store))
-            own_claims(plan)
+            plan = load_plan(file, find, weights(store), check_claims=claims_check())
         except UserError as error:
             problems.append(str(error))
         else:
@@ -103,8 +102,7 @@ def plan(
     asked = _asked(power, metric, reads_store=not no_state, is_alone=diff is None)
     if gantt is not None and simulate is None:
         raise UserError("--gantt needs --simulate.")
-    planned = load_plan(file, finder(data), weights(store))
-    own_claims(planned)
+    planned = load_plan(file, finder(data), weights(store), check_claims=claims_check())
     if simulate is not None:
         from orchestrator.cli.simulating import show_simulated
 
@@ -212,9 +210,13 @@ def plan_to_run(
     """
     from orchestrator.plan import load_plan
 
-    plan = load_plan(file, finder(data), weights(store), writes_baseline=writes_baseline)
-    own_claims(plan)
-    return plan
+    return load_plan(
+        file,
+        finder(data),
+        weights(store),
+        writes_baseline=writes_baseline,
+        check_claims=claims_check(),
+    )
 
 
 def _run(planned: Callable[[], Plan], options: RunOptions) -> int:

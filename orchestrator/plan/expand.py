@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import UserError
 from orchestrator.plan.axes import Axis, axes_named
 from orchestrator.plan.cells import Cells, task_of
-from orchestrator.plan.claims import ClaimFile, read_claim_file
+from orchestrator.plan.claims import Check, ClaimFile, read_claim_file
 from orchestrator.plan.draft import Draft, read_draft
 from orchestrator.plan.fit import sharing_problems
 from orchestrator.plan.gate import Gate, GatePlan
@@ -89,13 +90,15 @@ def load_plan(
     initial: InitialFinder | None = None,
     *,
     writes_baseline: bool = False,
+    check_claims: Check | None = None,
 ) -> Plan:
     """Read and expand a sweep file.
 
     `find` returns a data set by its name, or raises DatasetProblem. `initial` finds weights to
-    start from. With `writes_baseline` the file of its gate's baseline need not exist yet. Raises
-    UserError with all problems of the file, EnvironmentProblem if a gate needs torch's version and
-    there is none.
+    start from. With `writes_baseline` the file of its gate's baseline need not exist yet.
+    `check_claims` is given the file of claims that the sweep names, or None, and raises UserError
+    for what is wrong with claims. Raises UserError with all problems of the file and of claims,
+    EnvironmentProblem if a gate needs torch's version and there is none.
     """
 
     def expansion(one: Path) -> _Expansion:
@@ -110,10 +113,26 @@ def load_plan(
             own.look_in(path.parent, Path.cwd())
 
     with _no_collecting():
-        plan = expansion(path).plan(Baselines(norms_in, writes_baseline))
+        try:
+            begun = expansion(path)
+        except UserError as error:  # nothing can be made of the file, so it names no claims
+            if of_claims := _claims_problems(check_claims, None):
+                raise UserError("\n".join([str(error), *of_claims])) from error
+            raise
+        plan = begun.plan(Baselines(norms_in, writes_baseline), check_claims)
         if len(plan.trials) > MANY:
             gc.freeze()  # nor walk so many trials again and again for whoever works on them
         return plan
+
+
+def _claims_problems(check: Check | None, named: ClaimFile | None) -> list[str]:
+    """What is wrong with claims: a text with all of it, or nothing."""
+    if check is not None:
+        try:
+            check(named)
+        except UserError as error:
+            return [str(error)]
+    return []
 
 
 @contextmanager
@@ -150,7 +169,7 @@ class _Expansion:
             draft.source, draft.sweep, initial, report=self._problem, read_match=self.grid.rule
         )
 
-    def plan(self, baselines: Baselines | None) -> Plan:
+    def plan(self, baselines: Baselines | None, check_claims: Check | None = None) -> Plan:
         """The plan. Without `baselines` its gate is left out, but its trials are a gate's."""
         self.starts.read(self.name)
         for i, probe in enumerate(self.sweep.observe.probes):
@@ -195,7 +214,7 @@ class _Expansion:
             has_gate=self.sweep.gate is not None,
         )
         warnings += tuple(self.source.noted(("stop",), one) for one in remarks)
-        self._raise_if_any()
+        self._raise_if_any(_claims_problems(check_claims, claims))
         return Plan(
             self.name,
             self.source,
@@ -243,6 +262,8 @@ class _Expansion:
         if not self.doubts.cover(location) and location not in self.silent:
             self.problems.setdefault((location, message), Problem(location, message))
 
-    def _raise_if_any(self) -> None:
-        if self.problems:
-            raise self.source.error(list(self.problems.values()))
+    def _raise_if_any(self, of_claims: list[str]) -> None:
+        """Raise all problems, those of files of claims last."""
+        of_file = [str(self.source.error(list(self.problems.values())))] if self.problems else []
+        if said := [*of_file, *of_claims]:
+            raise UserError("\n".join(said))

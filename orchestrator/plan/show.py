@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.hints import hint
 from orchestrator.plan.besides import Seen, besides
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.fit import (
@@ -317,7 +318,7 @@ def _trial(plan: Plan, prefix: str) -> Trial:
     if trial is None:
         several = [t.id for t in plan.trials if t.id.startswith(prefix)]
         why = f"begins {len(several)} trial ids" if several else "is not a trial of this file"
-        raise UserError(f"--diff: {prefix!r} {why}; `normsweep plan {plan.path}` lists them")
+        raise UserError(f"--diff: {prefix!r} {why}; `{hint(f'plan {plan.path}')}` lists them")
     return trial
 
 

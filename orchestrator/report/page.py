@@ -31,6 +31,7 @@ import pandas as pd
 import scipy.stats  # noqa: F401 - takes a second, in which other processes read trials
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.hints import hint
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
 from orchestrator.report import (
@@ -204,7 +205,7 @@ def _traces(frame: Frame, *, all_traces: bool) -> tuple[pd.DataFrame, str]:
     kept = thinning.for_file(points, diverged, share, _is_traced)
     said = (
         f"traces.csv has {len(kept):,} of {there:,} points, at evenly spaced steps with the first "
-        "and the last; `normsweep report FILE --all-traces` writes all."
+        f"and the last; `{hint('report FILE --all-traces')}` writes all."
     )
     return kept, said if len(kept) < there else ""
 

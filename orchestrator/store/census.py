@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from orchestrator.hints import hint
 from orchestrator.plan import Plan
 from orchestrator.plan.states import State
 from orchestrator.store import read_store
@@ -41,7 +42,7 @@ def looks_at_plan(store_uri: str, plan: Plan) -> tuple[dict[str, Look], str]:
         return looks_at(store, ids), ""
     return census(store, ids), (
         f"{len(ids):,} trials: only what their states depend on was read. "
-        "`normsweep doctor` reads everything."
+        f"`{hint('doctor')}` reads everything."
     )
 
 

@@ -42,6 +42,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from orchestrator.hints import hint
 from orchestrator.tracking.address import Address, about_access, parse
 from orchestrator.tracking.base import (
     DataSet,
@@ -226,7 +227,7 @@ class MlflowTracker(Tracker):
             raise TrackingUnavailable(
                 f"MLflow at {self._address.shown} cannot be used: {line}\n{about_access(line)}"
                 "The store has everything; when MLflow answers again, "
-                "`normsweep sync FILE` brings it up to date."
+                f"`{hint('sync FILE')}` brings it up to date."
             ) from error
 
 

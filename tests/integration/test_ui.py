@@ -252,7 +252,7 @@ def test_a_browser_is_opened_on_a_desktop_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, is_desktop: bool, opens: bool, expected: int
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("orchestrator.ui._is_desktop", lambda: is_desktop)
+    monkeypatch.setattr("orchestrator.ui.is_desktop", lambda: is_desktop)
     monkeypatch.setattr("webbrowser.open", opened.append)
     run_ui("http://tracking.example:5000", "127.0.0.1", 5000, opens=opens)
     assert opened == ["http://tracking.example:5000"] * expected
