@@ -176,7 +176,7 @@ def tune_trials(
     """Train all of `todo`, or until a signal comes or the budget is used up.
 
     What other runs train meanwhile is theirs. `begun`: by trial, the newest attempt before this
-    run; 0 if there was none. Returns, by id, why those trials failed that have used up their retries.
+    run; 0 if there was none. Returns, by trial id, why those failed that used up their retries.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())

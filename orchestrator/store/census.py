@@ -19,6 +19,7 @@ from orchestrator.store import read_store
 from orchestrator.store.attempts import attempt_key, numbers_among, read_attempt, read_start
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import folders_among
+from orchestrator.store.freed import freed_key
 from orchestrator.store.journals import READERS
 from orchestrator.store.listing import sorted_keys
 from orchestrator.store.records import Damaged, Record
@@ -93,9 +94,10 @@ def _checked(store: Store, trial_id: str, result: Record, files: Sizes) -> Recor
     for segment in result["journal"]:
         if segment not in files:
             return Damaged(segment, "is missing")
-    if problem := _missing(trial_id, result, files):
+    problem = _missing(trial_id, result, files)
+    if problem is not None and freed_key(trial_id) in files:
         return without_checkpoint(store, result, problem)
-    return result
+    return problem or result
 
 
 def _missing(trial_id: str, result: Record, files: Sizes) -> Damaged | None:

@@ -15,6 +15,8 @@ from orchestrator.plan import Plan, Trial
 from orchestrator.plan.initial import CannotStart
 from orchestrator.plan.states import State
 from orchestrator.regression.final_weights import contents_of
+from orchestrator.run.progress import Progress
+from orchestrator.run.retaining import free_all, free_beside
 from orchestrator.store import attempts, open_store
 from orchestrator.store.base import Store
 from orchestrator.store.census import census
@@ -210,6 +212,27 @@ def test_a_kill_between_record_and_deletion_is_finished_later(store: Store, tmp_
     assert apply(store, plan) == 6
     assert with_weights(store, plan) == []
     assert survey(store) == []
+
+
+def test_a_store_that_fails_ends_no_run_and_what_is_left_is_said(
+    store: Store, tmp_path: Path
+) -> None:
+    plan = planned(tmp_path, "none")
+    end_all(store, plan)
+
+    def away(request: str, key: str) -> None:
+        if request == "delete":
+            raise EnvironmentProblem(f"{key}: the service does not answer")
+
+    failing = CountedStore(store, away)
+    free_beside(plan, failing, plan.trials[0].id)
+    progress = Progress(plan, {}, quiet=True, json_lines=False)
+    free_all(plan, failing, progress)
+    (warning,) = progress.warnings
+    assert warning.startswith("keep: none: not all checkpoints that can go were removed (")
+    assert f"`normsweep gc {plan.path}`, removes them." in warning
+    free_all(plan, store, progress)
+    assert (with_weights(store, plan), progress.warnings) == ([], [warning])
 
 
 def test_what_needs_the_weights_says_who_removed_them(store: Store, tmp_path: Path) -> None:
