@@ -23,6 +23,7 @@ from orchestrator.plan.limits import shown
 from orchestrator.store import read_store, records
 from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
+from orchestrator.store.freed import FREED, freed_in_words
 from orchestrator.store.records import Damaged, encoded, read_record
 from orchestrator.store.results import read_result, trained_spec
 from orchestrator.store.trials import glance_at, trial_ids
@@ -170,8 +171,13 @@ class Finder:
             raise CannotStart(f"trial {trial}: its last checkpoint has no {EMA} to start from")
         sha256 = checkpoint["files"][EMA]["sha256"]
         self._weights[sha256] = lambda: _weights_of(store, trial)
-        blob = f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}"
-        return Initial(given, sha256, f"initial/{sha256}.pt", blob=blob)
+        blob, key = f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}", f"initial/{sha256}.pt"
+        if (freed := result.get(FREED)) is not None and key not in store.list("initial"):
+            raise CannotStart(
+                f"the weights of trial {trial} were {freed_in_words(freed)}. Move {store.uri}/"
+                f"trials/{trial} away and run its sweep with another `keep` to have them again"
+            )
+        return Initial(given, sha256, key, blob=blob)
 
     def _store(self) -> Store | None:
         """The store, for reading; None for a folder that does not exist, and so holds nothing."""

@@ -135,11 +135,8 @@ def gc(
 
     check_store(store)
     find = finder(data)
-    named = {
-        trial.id
-        for file in files or ()
-        for trial in load_plan(file, find, weights(store, check=False)).trials
-    }
+    plans = [load_plan(file, find, weights(store, check=False)) for file in files or ()]
+    named = {trial.id for plan in plans for trial in plan.trials}
     from orchestrator.store import open_store, read_store
     from orchestrator.trials import gc as collecting
 
@@ -149,6 +146,7 @@ def gc(
         tuple(keep or ()),
         with_results=results,
         all_caches=caches,
+        plans=plans,
     )
     print(collecting.as_text(found))
     if dry_run or not found:

@@ -68,6 +68,7 @@ def _known(store_uri: str, name: str) -> tuple[dict[str, Any], list[str]] | None
     from orchestrator.plan.sweep import SWEEP_NAME
     from orchestrator.store import read_store
     from orchestrator.store.finding import UnknownTrial, find_trial, name_of
+    from orchestrator.store.freed import FREED, freed_in_words
     from orchestrator.store.names import trials_of_sweep
     from orchestrator.store.summary import who_trains, who_trains_in_words
     from orchestrator.store.trials import damage_in_words, look_at, looks_at
@@ -103,6 +104,8 @@ def _known(store_uri: str, name: str) -> tuple[dict[str, Any], list[str]] | None
         f"trial {look.trial}{f' of sweep {sweep}' if sweep else ''}: "
         f"{look.state.at(step, steps)}, attempts {len(look.attempts)}"
     ]
+    if look.result is not None and FREED in look.result:
+        lines.append(f"its last checkpoint was {freed_in_words(look.result[FREED])}")
     if failure is not None and not look.state.has_result:
         lines.append(f"{failure['kind']}: {failure['message']}")
     return document, [*lines, *damage_in_words([look])]

@@ -288,7 +288,9 @@ def status(
             raise type(error)(f"{unknown}\n{error}") from error
         return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show
+    from orchestrator.store import read_store
     from orchestrator.store.census import looks_at_plan
+    from orchestrator.store.retention import retained
     from orchestrator.store.summary import who_trains, who_trains_in_words
     from orchestrator.store.trials import damage_in_words
     from orchestrator.store.troubles import in_words, troubles
@@ -302,12 +304,14 @@ def status(
     damage = damage_in_words(looks.values())
     notes = [f"{trial.name}: {note}" for trial in planned.trials if (note := looks[trial.id].note)]
     retries = troubles(planned, looks)
+    kept = retained(read_store(store), planned, looks)
     if as_json:
         more = {"trained_by": who_trains(looks.values()), "notes": notes, "damage": damage}
+        more |= {} if kept is None else {"keep": vars(kept)}
         print(json.dumps({**counts, **more, "retries": retries}))
     else:
         line = "  ".join(f"{name} {value}" for name, value in counts.items())
         names = {trial.id: trial.name for trial in planned.trials}
-        lines = [line, *who_trains_in_words(names, looks), *notes, *damage]
-        print("\n".join([*lines, *in_words(retries, store)]))
+        lines = [line, *([] if kept is None else [f"{kept}"]), *who_trains_in_words(names, looks)]
+        print("\n".join([*lines, *notes, *damage, *in_words(retries, store)]))
     return 0

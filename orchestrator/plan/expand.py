@@ -24,6 +24,7 @@ from orchestrator.plan.gate_names import Baselines, GateReader, Norms, gate_warn
 from orchestrator.plan.grid import Grid
 from orchestrator.plan.identity import why_missing
 from orchestrator.plan.initial import Initial, InitialFinder, Starts
+from orchestrator.plan.keeping import KeepPlan, read_keep
 from orchestrator.plan.placement import Placements
 from orchestrator.plan.point import Excluded, Point
 from orchestrator.plan.sets import DataSets
@@ -62,6 +63,7 @@ class Plan:
     claims: ClaimFile | None = None  # the user's own
     gate: GatePlan | None = None
     stop: StopPlan | None = None
+    keep: KeepPlan | None = None
     # The checksum of each evaluation set's manifest, by name.
     evaluated: Mapping[str, str] = field(default_factory=dict)
 
@@ -207,13 +209,8 @@ class _Expansion:
             missing, evaluated = self.cells.missing, self.sets.evaluated
             said = gate_warnings(gate, self.source, missing, seeds, evaluated)
             warnings += tuple(map(self.source.placed, said))
-        stop, remarks = read_stop(
-            self.sweep.stop,
-            trials.values(),
-            self._problem,
-            has_gate=self.sweep.gate is not None,
-        )
-        warnings += tuple(self.source.noted(("stop",), one) for one in remarks)
+        stop, keep, remarks = self._sections(trials.values())
+        warnings += remarks
         self._raise_if_any(_claims_problems(check_claims, claims))
         return Plan(
             self.name,
@@ -226,7 +223,22 @@ class _Expansion:
             claims,
             gate,
             stop,
+            keep,
             self.sets.checksums,
+        )
+
+    def _sections(
+        self, trials: Collection[Trial]
+    ) -> tuple[StopPlan | None, KeepPlan | None, tuple[str, ...]]:
+        """Which trials end early, which keep their weights, and warnings about both."""
+        has_gate = self.sweep.gate is not None
+        stop, of_stop = read_stop(self.sweep.stop, trials, self._problem, has_gate=has_gate)
+        keep, of_keep = read_keep(self.sweep.keep, trials, self._problem)
+        said = (("stop", of_stop), ("keep", of_keep))
+        return (
+            stop,
+            keep,
+            tuple(self.source.noted((key,), one) for key, remarks in said for one in remarks),
         )
 
     def _trials(self, points: Iterable[Point]) -> tuple[dict[str, Trial], list[Folded]]:

@@ -21,6 +21,7 @@ from orchestrator.plan.fit import (
 from orchestrator.plan.gate_words import gate_as_json, gate_as_text
 from orchestrator.plan.gpus import Gpus
 from orchestrator.plan.groups import GROUPED, MOST_ROWS, axes_in_words, grouped
+from orchestrator.plan.keeping import in_words
 from orchestrator.plan.point import Excluded
 from orchestrator.plan.states import State
 from trainers.spec import RunSpec
@@ -92,6 +93,7 @@ def as_json(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> dict[str, An
         "folded": [{"axes": dict(f.axes), "into": f.into} for f in plan.folded],
         "warnings": [*plan.warnings, *_too_large(assumed, gpus)],
         **({} if plan.gate is None else {"gate": gate_as_json(plan.gate)}),
+        **({} if plan.keep is None else {"keep": plan.keep.asked.model_dump(mode="json")}),
     }
 
 
@@ -138,6 +140,7 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
         lines.append("+: and those of the norm, which training counts.")
     if is_open:
         lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
+    lines += [in_words(plan.keep)] if plan.keep is not None else []
     lines += [*_too_large(plan, gpus), *_sets(plan)]
     if said := _besides(plan):
         lines += ["", *said]

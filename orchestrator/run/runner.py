@@ -21,6 +21,7 @@ from orchestrator.run.driver import the_command
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
+from orchestrator.run.retaining import free_all
 from orchestrator.store import open_store
 from orchestrator.store.attempts import give_up
 from orchestrator.store.base import Store
@@ -128,6 +129,7 @@ def _finish(
     again = the_command()
     frame = None
     if signals.received is None:
+        free_all(plan, store, progress)
         from orchestrator.report.frame import read_frame
 
         frame = read_frame(plan, store)

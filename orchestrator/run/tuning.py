@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from orchestrator.run.jobs import Jobs
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
+from orchestrator.run.retaining import free_beside
 from orchestrator.run.stopping import stopping_of, watch_of
 from orchestrator.run.trainable import STARTING_WORKERS, STOPPED, GangTrainable
 from orchestrator.run.turns import Turns
@@ -51,9 +53,14 @@ class Follower(tune.Callback):  # type: ignore[misc]
     """Passes what Tune sees of the trials to the progress display."""
 
     def __init__(
-        self, progress: Progress, budget: Budget, gpus: Mapping[str, float] | None = None
+        self,
+        progress: Progress,
+        budget: Budget,
+        gpus: Mapping[str, float] | None = None,
+        ended: Callable[[str], None] = lambda trial_id: None,
     ) -> None:
-        """`gpus`: how many the gang of each trial holds."""
+        """`gpus`: how many the gang of each trial holds. `ended` is called when one has ended."""
+        self._ended = ended
         self._progress = progress
         self._budget = budget
         self._gpus = gpus or {}
@@ -109,6 +116,11 @@ class Follower(tune.Callback):  # type: ignore[misc]
                 self._progress.warn(note)
         self._progress.changed(trial.config["trial"], State(result["state"]), result)
 
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        self._ended(trial.config["trial"])
+
     def on_trial_recover(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
@@ -163,10 +175,8 @@ def tune_trials(
 ) -> dict[str, str]:
     """Train all of `todo`, or until a signal comes or the budget is used up.
 
-    What other runs train meanwhile is theirs.
-
-    `begun`: by trial, the newest attempt before this run; 0 if there was none. Returns, by trial
-    id, why those failed that have used up their retries.
+    What other runs train meanwhile is theirs. `begun`: by trial, the newest attempt before this
+    run; 0 if there was none. Returns, by trial id, why those failed that used up their retries.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
@@ -178,6 +188,8 @@ def tune_trials(
     trials = {trial.id: trial for trial in order_on(todo, nodes)}
     jobs = jobs_of(plan, trials, options, work, commit)
     turns = Turns(store, plan, list(trials), progress, begun, jobs.process, jobs.run)
+    gpus = {one.id: gpus_of(one) for one in todo}
+    follower = Follower(progress, budget, gpus, partial(free_beside, plan, store))
     trainable = tune.with_resources(
         tune.with_parameters(GangTrainable, jobs=jobs),
         lambda config: bundles(trials[config["trial"]]),
@@ -198,7 +210,7 @@ def tune_trials(
             # Checkpoints are in the store.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
-            callbacks=[Follower(progress, budget, {one.id: gpus_of(one) for one in todo})],
+            callbacks=[follower],
         ),
     )
     with signals.waited_for(), turns:

@@ -20,10 +20,11 @@ from orchestrator.store import read_store
 from orchestrator.store.attempts import attempt_key, numbers_among, read_attempt, read_start
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import folders_among
+from orchestrator.store.freed import freed_key
 from orchestrator.store.journals import READERS
 from orchestrator.store.listing import sorted_keys
 from orchestrator.store.records import Damaged, Record
-from orchestrator.store.results import result_key, stated_result
+from orchestrator.store.results import result_key, stated_result, without_checkpoint
 from orchestrator.store.trials import Look, glance, looks_at
 
 MANY = 1_000  # trials; fewer are looked at in full
@@ -66,7 +67,7 @@ def _look(store: Store, trial_id: str, files: Sizes) -> Look:
         look = _before_reading(trial_id, files)
         result = stated_result(store, trial_id)
         if isinstance(result, dict):
-            result = _missing(trial_id, result, files) or result
+            result = _checked(store, trial_id, result, files)
         if isinstance(result, Damaged):
             return replace(look, state=State.DAMAGED, damaged=(result,))
         if result is not None:
@@ -89,11 +90,19 @@ def _before_reading(trial_id: str, files: Sizes) -> Look:
     return Look(trial_id, State.PENDING, attempts, max(sealed, default=0))
 
 
-def _missing(trial_id: str, result: Record, files: Sizes) -> Damaged | None:
-    """The first file that the result names and the store lacks, or has in another size."""
+def _checked(store: Store, trial_id: str, result: Record, files: Sizes) -> Record | Damaged:
+    """The result, if all that it names is there, or its checkpoint was removed on purpose."""
     for segment in result["journal"]:
         if segment not in files:
             return Damaged(segment, "is missing")
+    problem = _missing(trial_id, result, files)
+    if problem is not None and freed_key(trial_id) in files:
+        return without_checkpoint(store, result, problem)
+    return problem or result
+
+
+def _missing(trial_id: str, result: Record, files: Sizes) -> Damaged | None:
+    """The first file of the result's checkpoint that is not there, or has another size."""
     checkpoint = result["checkpoint"]
     for name, promised in checkpoint["files"].items():
         key = f"trials/{trial_id}/checkpoints/{checkpoint['name']}/{name}"

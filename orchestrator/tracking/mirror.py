@@ -21,6 +21,7 @@ from orchestrator.store import read_store
 from orchestrator.store.arrays import ArrayFile
 from orchestrator.store.attempts import Attempt, read_attempts, spec_of
 from orchestrator.store.base import Store
+from orchestrator.store.freed import FREED, freed_in_words
 from orchestrator.store.journals import JournalReader, Point
 from orchestrator.store.listing import listed
 from orchestrator.store.records import CHECKSUM, Damaged, Record, encoded, read_bytes
@@ -204,7 +205,10 @@ class Mirror:
             run.attempts = said
 
     def _link_weights(self, store: Store, run: _Mirrored, result: Record) -> None:
-        """Say where the final weights are, which stay in the store."""
+        """Say where the final weights are, which stay in the store, or that they were removed."""
+        if FREED in result:
+            self._tracker.set_tags(run.id, {WEIGHTS: freed_in_words(result[FREED])})
+            return
         name, files = result["checkpoint"]["name"], result["checkpoint"]["files"]
         key = f"trials/{result['trial']}/checkpoints/{name}"
         link = {"store": store.uri, "key": key, "files": files}
