@@ -311,7 +311,8 @@ def status(
         print(json.dumps({**counts, **more, "retries": retries}))
     else:
         line = "  ".join(f"{name} {value}" for name, value in counts.items())
-        names = {trial.id: trial.name for trial in planned.trials}
+        running = [one for one in planned.trials if looks[one.id].state.is_under_way]
+        names = {trial.id: trial.name for trial in running}
         lines = [line, *([] if kept is None else [f"{kept}"]), *who_trains_in_words(names, looks)]
         print("\n".join([*lines, *notes, *damage, *in_words(retries, store)]))
     return 0

@@ -223,12 +223,13 @@ def _summarised(plan: Plan, states: Mapping[str, State], left: Sequence[Trial]) 
 
 def _sets(plan: Plan) -> list[str]:
     """The data sets of each task, if they differ."""
+    one_of_each = {trial.axes["task"]: trial for trial in plan.trials}
     of_task = {
-        str(trial.axes["task"]): (
+        str(task): (
             f"trained on {trial.spec.data.train}",
             f"scored on {', '.join(trial.spec.observe.evaluate) or 'no set'}",
         )
-        for trial in plan.trials
+        for task, trial in one_of_each.items()
     }
     if len(set(of_task.values())) < 2:
         return []

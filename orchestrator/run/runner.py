@@ -57,6 +57,8 @@ FIXED = {
     # The journals have it all, and without Tune's loggers nearly twice as many results pass.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
+    # Tune's snapshots of all trials take a twentieth of its time, and are never restored.
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
