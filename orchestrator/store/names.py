@@ -55,5 +55,10 @@ def trials_of_sweep(store: Store, sweep: str) -> list[str]:
     return list(had.get("trials", [])) if isinstance(had, dict) else []
 
 
+def report_prefix(sweep: str) -> str:
+    """Where the files of a sweep's report are."""
+    return f"sweeps/{sweep}/report"
+
+
 def _key(sweep: str) -> str:
     return f"sweeps/{sweep}/file.json"

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from orchestrator.tracking.base import TrackingUnavailable
+from orchestrator.tracking.base import SYNC, TrackingUnavailable
 
 
 class Patience:
@@ -50,6 +50,6 @@ class Patience:
     def _over(self) -> TrackingUnavailable:
         return TrackingUnavailable(
             f"MLflow has not taken everything within {self._seconds:g} s of the last trial, so the "
-            "run ends without it. The store has everything: `normsweep sync FILE` sends the rest, "
-            "in order and each point once."
+            f"run ends without it. The store has everything: `{SYNC}` sends the rest, in order and "
+            "each point once."
         )
