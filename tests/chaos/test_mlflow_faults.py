@@ -6,6 +6,7 @@ beside it as trials let it grow, and MLflow follows as it follows a run.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shlex
@@ -68,7 +69,7 @@ def proxy(server: Server) -> Iterator[Proxy]:
 @pytest.fixture
 def plan(tmp_path: Path, request: pytest.FixtureRequest) -> Plan:
     """A sweep under a name of its own, since all tests share a server."""
-    name = re.sub(r"\W+", "-", request.node.name).strip("-")
+    name = "faults-" + hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
     return load_plan(write_sweep(tmp_path, name=name, norms="layer_norm, i_ln", steps=STEPS))
 
 
