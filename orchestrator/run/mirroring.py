@@ -82,10 +82,6 @@ class Follower:
                     again = f"This run goes on, and tries again every {MIRROR_EVERY_S:g} s."
                     self._progress.warn(f"{self._advised(error)} {again}")
                 self._said_away = True
-            else:
-                if self._said_away and not self._said_back:
-                    self._progress.say("MLflow has what it lacked.")
-                    self._said_back = True
             self._over.wait(MIRROR_EVERY_S)
 
     def _send(self, *, last: bool = False) -> None:
@@ -103,6 +99,9 @@ class Follower:
         self._has_begun, self._moved = True, frozenset()
         while self.mirror.notes:
             self._progress.warn(self.mirror.notes.pop(0))
+        if self._said_away and not self._said_back:
+            self._progress.say("MLflow has what it lacked.")
+            self._said_back = True
 
     def _those(self, *, last: bool) -> list[Trial]:
         if not self._has_begun:
