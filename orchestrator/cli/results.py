@@ -197,7 +197,7 @@ def sync(
 
     planned = load_plan(file, finder(data), weights(store, check=False))
     from orchestrator.tracking.address import tracking_of
-    from orchestrator.tracking.mirror import sync_sweep
+    from orchestrator.tracking.sync import sync_sweep
 
     check_store(store)
     tracking = tracking_of(store, tracking)

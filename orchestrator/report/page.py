@@ -57,6 +57,7 @@ from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.paper import beside
 from orchestrator.report.sections import sections
 from orchestrator.store import open_store, read_store
+from orchestrator.store.names import report_prefix
 from orchestrator.tracking import is_there
 from trainers.durable import write_aside
 
@@ -111,17 +112,14 @@ def write_report(
         links=links or ({} if mirror is None else mirror.links),
     )
     files = render(report, all_traces=all_traces)
+    prefix = prefix or report_prefix(plan.sweep)
     if out is not None:
         write_files(files, out)
     else:
-        put_files(files, store_uri, prefix or _prefix(plan))
+        put_files(files, store_uri, prefix)
     if mirror is not None:
         _log(mirror, files)
-    return Written(f"{out or f'{store.uri}/{prefix or _prefix(plan)}'}/index.html", files)
-
-
-def _prefix(plan: Plan) -> str:
-    return f"sweeps/{plan.sweep}/report"
+    return Written(f"{out or f'{store.uri}/{prefix}'}/index.html", files)
 
 
 def put_files(files: Mapping[str, str], store_uri: str, prefix: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.hints import hint
 from orchestrator.plan import Plan
 from orchestrator.run.progress import Progress
 from orchestrator.store.base import Store
@@ -26,5 +27,5 @@ def free_all(plan: Plan, store: Store, progress: Progress) -> None:
     except EnvironmentProblem as error:
         progress.warn(
             f"{plan.keep.asked}: not all checkpoints that can go were removed ({error}). The next "
-            f"run of {plan.sweep}, or `normsweep gc {plan.path}`, removes them."
+            f"run of {plan.sweep}, or `{hint(f'gc {plan.path}')}`, removes them."
         )

@@ -68,5 +68,10 @@ def recorded_sweeps(store: Store) -> dict[str, list[str] | Damaged]:
     return found
 
 
+def report_prefix(sweep: str) -> str:
+    """Where the files of a sweep's report are."""
+    return f"sweeps/{sweep}/report"
+
+
 def _key(sweep: str) -> str:
     return f"sweeps/{sweep}/file.json"
