@@ -155,6 +155,6 @@ def test_done_running_and_unknown_trials_are_refused_together_and_nothing_is_cha
     code, said, _ = command(capsys, monkeypatch, "retry", pending.id, "--store", store.uri)
     assert (code, store.list("trials")) == (0, before)
     assert (
-        "is interrupted already. The next `normsweep run FILE` of its sweep begins at step 0."
-        in said
+        f"is interrupted already. The next `normsweep run FILE --store {store.uri}` of its sweep "
+        "begins at step 0." in said
     )
