@@ -42,7 +42,7 @@ STOPPED = "stopped from outside"  # why an attempt was interrupted
 STARTING_WORKERS, STAGING_DATA = "starting workers", "staging data"
 STARTING_RANKS, FIRST_EVALUATION = "starting ranks", "first evaluation"
 # By the number of steps that are left of a beginning.
-PHASES = (STARTING_RANKS, STARTING_RANKS, STAGING_DATA, STARTING_WORKERS)
+PHASES = (STARTING_RANKS, STARTING_RANKS, STAGING_DATA)
 KEPT_CHECKPOINTS = 2  # one to fall back on if the newest turns out to be damaged
 
 
@@ -57,30 +57,29 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
     _unable: Exception | None = None  # what kept the newest trial from beginning
 
     def setup(self, config: dict[str, Any], jobs: Jobs) -> None:
+        """Note the trial. It begins in `step`: Tune may make an actor that it never asks."""
         self._jobs = jobs
-        planned = jobs.trials[config["trial"]]
-        self._sweep = jobs.sweep
-        self._run_started = jobs.started
+        self._trial = jobs.trials[config["trial"]]
+        self._latest: dict[str, Any] = {"step": 0, "notes": [], "phase": STARTING_WORKERS}
+        self._latest["state"] = State.RUNNING.value
+        self._parts: dict[int, dict[int, Files]] = {}
+        self._has_begun = self._ended = False
+        self._asked_at = 0.0  # whether nodes are to end
+        self._checkpoint = 0  # the step of the newest one
+        self._is_leaving = False
+
+    def _take_up(self) -> None:
+        """Begin the trial's next attempt, unless another run holds its lease."""
+        jobs, planned = self._jobs, self._trial
         self._store = open_store(jobs.store_uri)
         spec = spec_after(self._store, planned)
         self._trial = replace(planned, spec=spec)
-        self._latest: dict[str, Any] = {
-            "step": 0,
-            "notes": [],
-            "state": State.RUNNING.value,
-            "phase": STARTING_WORKERS,
-        }
         if spec.micro_batch < planned.spec.micro_batch:
             self._note(
                 f"{planned.name}: ran out of memory with a micro-batch larger than "
                 f"{spec.micro_batch}; now trains with {spec.micro_batch}, accumulated "
                 f"{spec.accumulation} times, which is the same batch"
             )
-        self._parts: dict[int, dict[int, Files]] = {}
-        self._ended = False
-        self._asked_at = 0.0  # whether nodes are to end
-        self._checkpoint = 0  # the step of the newest one
-        self._is_leaving = False
         self._early = Early(jobs.watch, self._store, self._trial.id)
         self._disks = (self._store.uri, jobs.work)
         try:
@@ -94,7 +93,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             self._ended = True
             self._latest |= {"elsewhere": True}
             return
-        self._lease, self._attempt = lease, lease.attempt
+        self._lease, self._attempt, self._has_begun = lease, lease.attempt, True
         lease.keep()
         reopen(self._store, self._trial.id)
         self._gang = gang_for(
@@ -112,7 +111,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             vars(self).get("_gang"),
         )
         # Each a call of `step`, so that what takes long is named when it begins.
-        self._beginning = [lambda: None, self._gang.gather, self._gang.fetch_data, self._start]
+        self._beginning = [self._gang.gather, self._gang.fetch_data, self._start]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this actor, with the workers of the one before if they fit it."""
@@ -155,7 +154,9 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             raise self._unable
         news: dict[str, Any] = {}
         try:
-            if not self._ended and self._beginning:
+            if not self._ended and not self._has_begun:
+                self._take_up()
+            elif not self._ended and self._beginning:
                 self._begin()
             elif not self._ended:
                 self._follow()
@@ -200,9 +201,10 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
             return
         # On these there is nothing left to save: the newest checkpoint is what remains.
         with suppress(RayError, Superseded):
-            if not self._beginning:
+            if self._has_begun and not self._beginning:
                 self._wait_for_checkpoint()
-            self._record(Failure("interrupted", why), final=False)
+            if self._has_begun:
+                self._record(Failure("interrupted", why), final=False)
         self._ended = True
         self._latest |= {"state": State.INTERRUPTED.value}
 
@@ -251,7 +253,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
                 self._store,
                 self._trial.id,
                 self._attempt,
-                sweep=self._sweep,
+                sweep=self._jobs.sweep,
                 step=int(first.result["step"]),
                 outcome=outcome,
                 metrics=first.result["metrics"],
@@ -309,7 +311,7 @@ class GangTrainable(tune.Trainable):  # type: ignore[misc]
         failure = Failure(kind, message, rank, traceback)
         earlier = read_failures(self._store, self._trial.id, range(1, self._attempt))
         # Retries are counted per run: running a sweep again gives its trials new ones.
-        of_this_run = [failure for failure in earlier if failure["time"] >= self._run_started]
+        of_this_run = [failure for failure in earlier if failure["time"] >= self._jobs.started]
         if is_last(kind, self._checkpoint, of_this_run):
             self._give_up(failure, State.FAILED)
             return
