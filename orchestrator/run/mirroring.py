@@ -30,7 +30,10 @@ MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 
 
 class Follower:
-    """MLflow as it follows a run, from `thread`. `mirror` is None until it has answered once."""
+    """MLflow as it follows a run, from `thread`. `mirror` is None until it has answered once.
+
+    `has_begun` says that it has had what the store held at the beginning.
+    """
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class Follower:
         self._plan, self._store, self._options = plan, store, options
         self._looks, self._reused, self._progress = looks, reused, progress
         self._moved: frozenset[str] = frozenset()  # and not yet mirrored
-        self._has_begun = self._has_all = False
+        self.has_begun = self._has_all = False
         self._said_away = self._said_back = False
         self._over = threading.Event()
         # Imports MLflow, here and not in the thread, beside the import of Ray.
@@ -95,9 +98,9 @@ class Follower:
             self._those(last=last),
             reused=self._reused,
             heard=self._moved,
-            looks=None if self._has_begun else self._looks,
+            looks=None if self.has_begun else self._looks,
         )
-        self._has_begun, self._moved = True, frozenset()
+        self.has_begun, self._moved = True, frozenset()
         while self.mirror.notes:
             self._progress.warn(self.mirror.notes.pop(0))
         if self._said_away and not self._said_back:
@@ -105,7 +108,7 @@ class Follower:
             self._said_back = True
 
     def _those(self, *, last: bool) -> list[Trial]:
-        if not self._has_begun:
+        if not self.has_begun:
             return list(self._plan.trials)
         if last:
             return [trial for trial in self._plan.trials if trial.id not in self._reused]

@@ -19,7 +19,9 @@ from tests.sweeps import (
     write_sweep,
 )
 
-STEPS = 400
+pytestmark = pytest.mark.timeout(900)  # on a busy machine; the first waits for the undisturbed run
+
+STEPS = 240
 LONG = {"steps": STEPS, "checkpoint_every": 20, "workers": 2}
 
 

@@ -286,12 +286,15 @@ def test_a_run_mirrors_the_trials_that_move_and_asks_for_no_others(
     monkeypatch.setattr(mirroring, "MIRROR_EVERY_S", 0.05)
     with (
         Progress(plan, {}, quiet=True, json_lines=False) as progress,
-        mirroring.following(plan, counted, options, looks, frozenset(), progress),
+        mirroring.following(plan, counted, options, looks, frozenset(), progress) as follower,
     ):
+        until = time.monotonic() + 60
+        while not follower.has_begun:
+            assert time.monotonic() < until
+            time.sleep(0.05)
         counted.requests()
         write_attempt(store, moving, 20)
         progress.changed(moving.id, State.RUNNING)
-        until = time.monotonic() + 60
         while not (found := runs(uri, plan.sweep)) or not found[moving.name].data.metrics:
             assert time.monotonic() < until
             time.sleep(0.05)
