@@ -25,12 +25,16 @@ from pathlib import Path
 
 from orchestrator.cluster import follow
 from orchestrator.plan import Plan, Trial, load_plan
-from orchestrator.run import runner
 from orchestrator.store import attempts, open_store
 from orchestrator.store.checkpoints import checkpoint_prefix, write_manifest
 from orchestrator.tracking.mirror import Mirror
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
+
+try:
+    from orchestrator.run.mirroring import MIRROR_EVERY_S
+except ImportError:  # an older version
+    from orchestrator.run.runner import MIRROR_EVERY_S
 
 TRIALS, RUNNING = 20, 2  # counted
 MANY, MANY_RUNNING = 1_000, 100  # scaled to
@@ -119,7 +123,7 @@ def mirrored(sweep: Sweep, tracking: str) -> Counter[str]:
     sweep.asked()
     for _ in range(passes):
         for trial in sweep.running:
-            sweep.train(trial, runner.MIRROR_EVERY_S)
+            sweep.train(trial, MIRROR_EVERY_S)
         if IS_BEFORE:
             mirror.sync(sweep.store, sweep.plan.trials)
         else:
@@ -153,7 +157,7 @@ def main(lines: int) -> None:
         total = 0.0
         looks = {
             "MLflow's mirror": (
-                runner.MIRROR_EVERY_S,
+                MIRROR_EVERY_S,
                 mirrored(sweep, f"sqlite:///{folder}/mlflow.db"),
             ),
             "submit --wait": (follow.PROGRESS_EVERY_S, followed(sweep)),

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import EnvironmentProblem, NormsweepError
+from orchestrator.hints import hint
 from orchestrator.objects import is_s3
 from orchestrator.plan.gpus import Gpus, of_this_machine
 from orchestrator.store import read_store
@@ -241,7 +242,7 @@ def _store(uri: str) -> Finding:
     if damaged:
         found = f"{uri}: {len(damaged)} damaged file{'s' * (len(damaged) > 1)}, listed below"
         advice = (
-            "Restore them from a copy. Without one, `normsweep run FILE` remakes what it can and "
+            f"Restore them from a copy. Without one, `{hint('run FILE')}` remakes what it can and "
             "names what it cannot."
         )
         return Finding(
@@ -324,5 +325,5 @@ def _ui_port() -> Finding:
             "port of the ui",
             "note",
             f"{UI_PORT} is {why}",
-            "Give `normsweep ui` another port with --port.",
+            f"Give another port: {hint('ui --port PORT')}",
         )

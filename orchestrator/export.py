@@ -17,7 +17,8 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.store import read_store
 from orchestrator.store.base import Store
 from orchestrator.store.finding import find_trial
-from orchestrator.store.records import Damaged
+from orchestrator.store.freed import why_gone
+from orchestrator.store.records import Damaged, Record
 from orchestrator.store.results import check_result, trained_spec
 from trainers.durable import write_aside
 
@@ -40,8 +41,8 @@ class FinalWeights:
 def final_weights(store: Store, given: str) -> FinalWeights:
     """The final weights of the completed trial that `given` means (orchestrator.store.finding).
 
-    Raises UserError for a trial that is unknown, ambiguous or not completed, and EnvironmentProblem
-    for weights that are damaged.
+    Raises UserError for a trial that is unknown, ambiguous or not completed, and for weights that a
+    sweep's `keep` has removed; EnvironmentProblem for weights that are damaged.
     """
     trial = find_trial(store, given)
     result = check_result(store, trial)
@@ -59,10 +60,7 @@ def final_weights(store: Store, given: str) -> FinalWeights:
         raise UserError(
             f"Trial {trial} {result['outcome']} at step {result['step']}: it has no final weights."
         )
-    checkpoint = result["checkpoint"]
-    data = _verified(
-        store, f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}", checkpoint["files"]
-    )
+    data = _verified(store, result)
     spec = trained_spec(store, trial, result["attempt"])
     return FinalWeights(trial, int(result["step"]), spec.to_json(), _tensors(data))
 
@@ -81,10 +79,18 @@ def export_trial(store_uri: str, trial_id: str, to: Path) -> None:
     _write(to, found.tensors, {"spec": found.spec, "trial": found.trial, "step": str(found.step)})
 
 
-def _verified(store: Store, key: str, files: dict[str, dict[str, object]]) -> bytes:
+def _verified(store: Store, result: Record) -> bytes:
+    trial, checkpoint = result["trial"], result["checkpoint"]
+    key = f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}"
     try:
-        data, promised = store.get(key), files[EMA]["sha256"]
+        data, promised = store.get(key), checkpoint["files"][EMA]["sha256"]
     except KeyError:
+        if gone := why_gone(store, result):
+            raise UserError(
+                f"The final weights of trial {trial} were {gone}. Its scores are kept. To have the "
+                f"weights again, move {store.uri}/trials/{trial} away and run its sweep with "
+                "another `keep`."
+            ) from None
         raise EnvironmentProblem(f"{key} is missing: the store is damaged there.") from None
     if hashlib.sha256(data).hexdigest() != promised:
         raise EnvironmentProblem(

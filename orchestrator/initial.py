@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.hints import hint
 from orchestrator.plan import Plan
 from orchestrator.plan.initial import CannotStart, Initial
 from orchestrator.plan.limits import shown
 from orchestrator.store import read_store, records
 from orchestrator.store.attempts import read_attempts
 from orchestrator.store.base import Store
+from orchestrator.store.freed import FREED, freed_in_words
 from orchestrator.store.records import Damaged, encoded, read_record
 from orchestrator.store.results import read_result, trained_spec
 from orchestrator.store.trials import glance_at, trial_ids
@@ -138,7 +140,7 @@ class Finder:
         if store is None or not found:
             raise CannotStart(
                 f"{given}: no such trial among the {len(known)} in the store {self._uri}. "
-                "Train it first; `normsweep plan FILE` shows the ids of a sweep's trials"
+                f"Train it first; `{hint('plan FILE')}` shows the ids of a sweep's trials"
             )
         if len(found) > 1:
             raise CannotStart(
@@ -157,7 +159,7 @@ class Finder:
             its = f"its sweep, {sweeps[-1]}," if sweeps else "its sweep"
             raise CannotStart(
                 f"trial {trial} is {look.state}: it has no final weights yet. "
-                f"Run {its} to the end: normsweep run FILE"
+                f"Run {its} to the end: {hint('run FILE')}"
             )
         if result["outcome"] != "completed":
             raise CannotStart(
@@ -169,8 +171,13 @@ class Finder:
             raise CannotStart(f"trial {trial}: its last checkpoint has no {EMA} to start from")
         sha256 = checkpoint["files"][EMA]["sha256"]
         self._weights[sha256] = lambda: _weights_of(store, trial)
-        blob = f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}"
-        return Initial(given, sha256, f"initial/{sha256}.pt", blob=blob)
+        blob, key = f"trials/{trial}/checkpoints/{checkpoint['name']}/{EMA}", f"initial/{sha256}.pt"
+        if (freed := result.get(FREED)) is not None and key not in store.list("initial"):
+            raise CannotStart(
+                f"the weights of trial {trial} were {freed_in_words(freed)}. Move {store.uri}/"
+                f"trials/{trial} away and run its sweep with another `keep` to have them again"
+            )
+        return Initial(given, sha256, key, blob=blob)
 
     def _store(self) -> Store | None:
         """The store, for reading; None for a folder that does not exist, and so holds nothing."""

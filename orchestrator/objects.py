@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
 import os
 import re
 import uuid
@@ -99,12 +98,28 @@ class Prefix:
 
     def get(self, key: str, listed: Listed | None = None) -> bytes:
         """The content of an object. Raises Changed if it is no longer the one that was `listed`."""
-        content = io.BytesIO()
-        with self._mapped(key), _transfers() as transfers:
-            transfers.download(
-                self._bucket, self._start + key, content, subscribers=_known(listed)
-            ).result()
-        return content.getvalue()
+        return self.get_tagged(key, listed)[0]
+
+    def get_tagged(self, key: str, listed: Listed | None = None) -> tuple[bytes, str]:
+        """The content of an object and its tag, in one request.
+
+        Not by s3transfer, which asks for the size first and starts threads for each object.
+        """
+        condition = {} if listed is None else {"IfMatch": f'"{listed.etag}"'}
+        tries = 0
+        with self._mapped(key):
+            from s3transfer.exceptions import RetriesExceededError
+            from s3transfer.utils import S3_RETRYABLE_DOWNLOAD_ERRORS
+
+            while True:
+                tries += 1
+                got = _client().get_object(Bucket=self._bucket, Key=self._start + key, **condition)
+                try:
+                    return got["Body"].read(), str(got.get("ETag", "")).strip('"')
+                except S3_RETRYABLE_DOWNLOAD_ERRORS as error:
+                    # botocore repeats requests, but not one whose answer breaks off.
+                    if tries == RETRIES["total_max_attempts"]:
+                        raise RetriesExceededError(error) from error
 
     def put(self, key: str, content: bytes) -> None:
         with self._mapped(key):

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from types import FrameType
 
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.hints import hint
 from orchestrator.loopback import is_loopback
 from orchestrator.tracking import is_mlflow, shown
 from orchestrator.tracking.address import Address, parse
@@ -44,7 +45,7 @@ def run_ui(tracking_uri: str, host: str, port: int, *, opens: bool = True) -> in
             "Give sqlite:///PATH or http://SERVER."
         )
     address = parse(tracking_uri)
-    opens = opens and _is_desktop()
+    opens = opens and is_desktop()
     if address.is_server:
         pages = links(address, address.shown)
         first = _first(pages, address.shown)
@@ -84,7 +85,7 @@ def _print_others(pages: Mapping[str, str]) -> None:
         print(f"     {link}  ({name})", flush=True)
 
 
-def _is_desktop() -> bool:
+def is_desktop() -> bool:
     """Whether a browser would open beside this terminal, and not inside it as `lynx` does."""
     if not sys.stdout.isatty():
         return False
@@ -114,7 +115,7 @@ def server_command(address: Address, host: str, port: int) -> list[str]:
     if not database.is_file():
         raise UserError(
             f"There is no tracking database {database}. "
-            "`normsweep run FILE` creates it, `normsweep sync FILE` fills it from the store."
+            f"`{hint('run FILE')}` creates it, `{hint('sync FILE')}` fills it from the store."
         )
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", address.uri]
     command += ["--artifacts-destination", str(database.parent / ARTIFACTS)]
@@ -177,7 +178,7 @@ def _serve(command: list[str]) -> int:
     # It would start seven processes for jobs that nobody here submits.
     environment.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     with (
-        _signals_interrupt() as interrupt,
+        signals_interrupt() as interrupt,
         subprocess.Popen(command, env=environment, start_new_session=True) as server,
     ):
         try:
@@ -222,7 +223,7 @@ class _Interrupt:
 
 
 @contextlib.contextmanager
-def _signals_interrupt() -> Iterator[_Interrupt]:
+def signals_interrupt() -> Iterator[_Interrupt]:
     """Treat SIGTERM like Ctrl-C, and heed Ctrl-C even where a shell's `&` or nohup ignored it."""
     interrupt = _Interrupt()
     before = {sign: signal.signal(sign, interrupt) for sign in (signal.SIGINT, signal.SIGTERM)}

@@ -131,6 +131,7 @@ def write_end(
     ema: bytes = b"weights",
     metrics: Mapping[str, float] | None = None,
     stopped_by: Mapping[str, Any] | None = None,
+    sweep: str = "written",
 ) -> None:
     """Write the final checkpoint and the result of an attempt."""
     store.put(f"{checkpoints.checkpoint_prefix(trial.id, step, attempt)}/ema.pt", ema)
@@ -142,7 +143,7 @@ def write_end(
         store,
         trial.id,
         attempt,
-        sweep="written",
+        sweep=sweep,
         step=step,
         outcome=outcome,
         metrics={name: encoded(value) for name, value in (metrics or {}).items()},

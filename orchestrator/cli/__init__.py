@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator import hints
 from orchestrator.cli import (
     cluster,
     data,
@@ -77,7 +78,10 @@ def main() -> int:
     except FileNotFoundError:
         print("The working folder no longer exists. Change to one that does.", file=sys.stderr)
         return UserError.exit_code
-    code = exit_code(lambda: app(standalone_mode=False))
+    try:
+        code = exit_code(lambda: app(standalone_mode=False))
+    finally:
+        hints.forget()
     # A command that succeeded but could not print its output has not succeeded.
     if (lost := lost_output()) is not None:
         print(lost, file=sys.stderr)

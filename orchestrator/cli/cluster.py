@@ -16,8 +16,8 @@ from orchestrator.cli.options import (
     File,
     JobName,
     Namespace,
+    claims_check,
     data_roots,
-    own_claims,
     weights,
 )
 
@@ -120,8 +120,7 @@ def submit(
         # Pods get only the given roots, so the plan must not see those of the environment either.
         os.environ.pop("NORMSWEEP_DATA", None)
     roots = data_roots(data)
-    planned = load_plan(file, roots.find, weights(store))
-    own_claims(planned)
+    planned = load_plan(file, roots.find, weights(store), check_claims=claims_check())
     job = JobOptions(
         store=store.rstrip("/"),
         tracking=tracking,

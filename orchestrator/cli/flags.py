@@ -90,7 +90,7 @@ class RayFlags:
         from orchestrator.tracking.address import tracking_of
 
         return RunOptions(
-            self.store,
+            str(self.store),  # a plain one, which goes to other processes
             tracking_of(self.store, self.tracking),
             self.address,
             auto_gpus=self.auto_gpus,

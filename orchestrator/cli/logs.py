@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import hints
 from orchestrator.cli.options import NAMESPACE, STORE, Context, Namespace, StoreUri, of_trials
 from orchestrator.cli.stores import check_store, local_sweep
 from orchestrator.errors import EnvironmentProblem, NormsweepError, UserError
@@ -57,7 +58,9 @@ def logs(
     from orchestrator.cluster.follow import show_log, store_of_trial
 
     if trial is not None:
-        return _print(log_lines(*store_of_trial(kube, name, trial), full=full, follow=follow))
+        of_job, found_there = store_of_trial(kube, name, trial)
+        hints.remember(hints.STORE, of_job.uri)
+        return _print(log_lines(of_job, found_there, full=full, follow=follow))
     try:
         return show_log(kube, name, follow=follow)
     except UserError as error:

@@ -6,9 +6,20 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.options import STORE, TRACKING, AsJson, StoreUri, TrackingUri
+from orchestrator.cli.options import (
+    NAMESPACE,
+    STORE,
+    TRACKING,
+    AsJson,
+    Context,
+    Namespace,
+    StoreUri,
+    TrackingUri,
+)
+from orchestrator.errors import UserError
 
 verbs = typer.Typer()
+HOST = "127.0.0.1"
 
 
 @verbs.command()
@@ -24,13 +35,33 @@ def doctor(
 
 @verbs.command()
 def ui(
+    job: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[JOB]",
+            help="A job on a cluster, or its sweep: show its MLflow, wherever --tracking is, and "
+            "Ray's dashboard, on ports of this machine.",
+        ),
+    ] = None,
     tracking: TrackingUri = TRACKING,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = HOST,
     port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
     store: StoreUri = STORE,
     no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
+    context: Context = None,
+    namespace: Namespace = NAMESPACE,
 ) -> int:
-    """Run the MLflow server that shows the runs, and open the sweep that was last touched."""
+    """Run the MLflow server that shows the runs, and open the sweep that was last touched.
+
+    With JOB, forward this machine's ports to the job's pages on its cluster, until Ctrl-C.
+    """
+    if job is not None:
+        from orchestrator.cluster.kube import Kube
+        from orchestrator.cluster.pages import show_pages
+
+        if host != HOST:
+            raise UserError(f"--host {host}: a job's pages are shown to this machine alone.")
+        return show_pages(Kube(context, namespace), job, port, opens=not no_open)
     from orchestrator.tracking.address import tracking_of
     from orchestrator.ui import run_ui
 

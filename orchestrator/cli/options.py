@@ -11,15 +11,47 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from orchestrator import hints
 from orchestrator.cli import complete
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from orchestrator.datasets.roots import DataRoots
+    from orchestrator.plan.claims import ClaimFile
     from orchestrator.plan.expand import Plan
     from orchestrator.plan.initial import InitialFinder
     from orchestrator.report.claims.lines import Claim
     from trainers.data.manifests import ImageSet
+
+
+class Default(str):
+    """The value of an option that was not given, where that makes a difference."""
+
+    __slots__ = ()
+
+
+STORE = Default("runs")
+TRACKING = ""  # beside the store: orchestrator.tracking.address.tracking_of
+NAMESPACE = "normsweep"
+
+
+def _is_given(context: typer.Context, option: typer.CallbackParam) -> bool:
+    """Whether an option was given, by its flag or its variable."""
+    source = context.get_parameter_source(str(option.name))
+    return source is not None and source.name != "DEFAULT"
+
+
+def _store(context: typer.Context, option: typer.CallbackParam, value: str) -> str:
+    """The store as it was given; else the default, which says that it is."""
+    is_given = _is_given(context, option)
+    hints.remember(hints.STORE, value if is_given else None)
+    return value if is_given else STORE
+
+
+def _tracking(context: typer.Context, option: typer.CallbackParam, value: str) -> str:
+    hints.remember(hints.TRACKING, value if _is_given(context, option) else None)
+    return value
+
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="A sweep file (docs/sweep-file.md).")]
 StoreUri = Annotated[
@@ -28,6 +60,7 @@ StoreUri = Annotated[
         "--store",
         metavar="URI",
         envvar="NORMSWEEP_STORE",
+        callback=_store,
         help="Where trials are kept: a folder or s3://BUCKET/PREFIX.",
     ),
 ]
@@ -37,6 +70,7 @@ TrackingUri = Annotated[
         "--tracking",
         metavar="URI",
         envvar="NORMSWEEP_TRACKING",
+        callback=_tracking,
         show_envvar=True,
         show_default="mlflow.db in a local --store, else in runs",
         help=(
@@ -86,10 +120,6 @@ TrialName = Annotated[str, of_trials()]
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="A job's name, or its sweep's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="For programs: JSON on stdout.")]
 
-STORE = "runs"
-TRACKING = ""  # beside the store: orchestrator.tracking.address.tracking_of
-NAMESPACE = "normsweep"
-
 
 def finder(data: list[str] | None) -> Callable[[str], ImageSet]:
     """The function with which planning finds data sets."""
@@ -101,6 +131,19 @@ def weights(store: str, *, check: bool = True) -> InitialFinder:
     from orchestrator.initial import Finder
 
     return Finder(store, check=check)
+
+
+def claims_check(given: Path | None = None) -> Callable[[ClaimFile | None], None]:
+    """What planning checks claims with: of the file that a flag gives, and the sweep's own."""
+
+    def check(named: ClaimFile | None) -> None:
+        if given is None and named is None:
+            return  # without importing what only claims need
+        from orchestrator.report.claims.reader import claims_of
+
+        claims_of(named, given)
+
+    return check
 
 
 def own_claims(plan: Plan, given: Path | None = None) -> tuple[Claim, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator import hints
 from orchestrator.cli.flags import spread
 from orchestrator.cli.options import (
     STORE,
@@ -19,9 +20,11 @@ from orchestrator.cli.options import (
     AsJson,
     Claims,
     Data,
+    Default,
     File,
     StoreUri,
     TrackingUri,
+    claims_check,
     finder,
     own_claims,
     weights,
@@ -81,8 +84,9 @@ def report(
     from orchestrator.plan import load_plan
 
     stores = _stores(files, store)
+    check = claims_check(page.claims)
     plans = [
-        load_plan(file, finder(data), weights(where, check=False))
+        load_plan(file, finder(data), weights(where, check=False), check_claims=check)
         for file, where in zip(files, stores, strict=True)
     ]
     own = [claim for plan in plans for claim in own_claims(plan, page.claims)]
@@ -138,7 +142,7 @@ def _read(plans: Sequence[Plan], stores: Sequence[str]) -> tuple[Plan, Frame, st
 
 def _stores(files: Sequence[Path], given: Sequence[str] | None) -> list[str]:
     """The store of each file. Raises UserError if their numbers do not fit."""
-    stores = list(given or [os.environ.get("NORMSWEEP_STORE", STORE)])
+    stores = list(given or [os.environ.get("NORMSWEEP_STORE") or STORE])
     if len(stores) == 1:
         stores *= len(files)
     if len(stores) != len(files):
@@ -151,6 +155,8 @@ def _stores(files: Sequence[Path], given: Sequence[str] | None) -> list[str]:
             "The same file is given twice with one store. To compare two dates of a sweep, give a "
             "store for each: --store OLD --store NEW."
         )
+    is_one = len(set(stores)) == 1 and not isinstance(stores[0], Default)
+    hints.remember(hints.STORE, stores[0] if is_one else None)
     return stores
 
 
@@ -165,7 +171,8 @@ def claims(
     """Judge the paper's claims, and your own, by what the store holds of a sweep."""
     from orchestrator.plan import load_plan
 
-    planned = load_plan(file, finder(data), weights(store, check=False))
+    check = claims_check(claims)
+    planned = load_plan(file, finder(data), weights(store, check=False), check_claims=check)
     own = own_claims(planned, claims)
     from orchestrator.report.claims import show
     from orchestrator.report.claims.judging import claims as judge
@@ -190,7 +197,7 @@ def sync(
 
     planned = load_plan(file, finder(data), weights(store, check=False))
     from orchestrator.tracking.address import tracking_of
-    from orchestrator.tracking.mirror import sync_sweep
+    from orchestrator.tracking.sync import sync_sweep
 
     check_store(store)
     tracking = tracking_of(store, tracking)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -68,22 +69,33 @@ def trials(
 
 @verbs.command()
 def diff(
-    one: Annotated[str, of_trials("A")],
-    other: Annotated[str, of_trials("B")],
+    one: Annotated[str, of_trials("A", "A trial, or the name of a sweep in the store.")],
+    other: Annotated[
+        str | None, of_trials("[B]", "Another. Without it, --since compares A with itself.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATE",
+            help="Count only trials that ended on this date (2026-11-30, in UTC) or later. Without "
+            "B, compare the sweep A as it was before that date with what has ended since.",
+        ),
+    ] = None,
     store: StoreUri = STORE,
     as_json: AsJson = False,
 ) -> int:
-    """Compare two trials: spec, commit, versions, machine, and their final scores."""
-    from orchestrator.store import read_store
-    from orchestrator.trials import differ
+    """Compare two trials, two sweeps, or a sweep before and after a date.
 
+    Shows in what spec, commit, versions and machines they differ, and the last scores of both.
+    Sweeps are compared trial by trial: those of one name make a pair.
+    """
+    from orchestrator.store import read_store
+    from orchestrator.trials.sweeps import difference, moment
+
+    after = None if since is None else moment(since, datetime.now(UTC))
     check_store(store)
-    opened = read_store(store)
-    found = differ.compare(opened, one, other)
-    if as_json:
-        print(json.dumps(differ.as_json(found), indent=2, allow_nan=False))
-    else:
-        print(differ.as_text(found))
+    text, document = difference(read_store(store), one, other, after)
+    print(json.dumps(document, indent=2, allow_nan=False) if as_json else text)
     return 0
 
 
@@ -123,11 +135,8 @@ def gc(
 
     check_store(store)
     find = finder(data)
-    named = {
-        trial.id
-        for file in files or ()
-        for trial in load_plan(file, find, weights(store, check=False)).trials
-    }
+    plans = [load_plan(file, find, weights(store, check=False)) for file in files or ()]
+    named = {trial.id for plan in plans for trial in plan.trials}
     from orchestrator.store import open_store, read_store
     from orchestrator.trials import gc as collecting
 
@@ -137,6 +146,7 @@ def gc(
         tuple(keep or ()),
         with_results=results,
         all_caches=caches,
+        plans=plans,
     )
     print(collecting.as_text(found))
     if dry_run or not found:

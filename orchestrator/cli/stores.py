@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from orchestrator.cli.options import Default
 from orchestrator.errors import UserError
+from orchestrator.hints import hint
 from trainers.errors import closest
 
 
@@ -28,19 +29,13 @@ def check_store(store: str, *, reads: bool = True, says: bool = True) -> None:
     folder = folder_of(store)
     if folder is None or folder.exists():
         return
-    if reads and _is_given():
+    if reads and not isinstance(store, Default):
         beside = folder.parent.glob("*") if folder.parent.is_dir() else ()
         meant = closest(folder.name, [path.name for path in beside if path.is_dir()])
         hint = f" Did you mean {folder.with_name(meant)}?" if meant else ""
         raise UserError(f"--store {store}: there is no such store.{hint}")
     if says:
         print(f"There is no store {store} yet: nothing has been run with it.", file=sys.stderr)
-
-
-def _is_given() -> bool:
-    """Whether the user has named the store, by its flag or its variable."""
-    flags = {argument.partition("=")[0] for argument in sys.argv[1:]}
-    return "--store" in flags or bool(os.environ.get("NORMSWEEP_STORE"))
 
 
 def show_known(store_uri: str, name: str, *, as_json: bool = False) -> bool:
@@ -60,8 +55,8 @@ def local_sweep(store_uri: str, name: str) -> str:
         return ""
     return (
         f"{name} is a sweep of the store {store_uri}, not a trial, and its run printed to its own "
-        f"terminal. `normsweep trials --store {store_uri}` lists the store's trials, "
-        "`normsweep logs TRIAL` prints the log of one, `normsweep status` says how far it is."
+        f"terminal. `{hint('trials')}` lists the store's trials, `{hint('logs TRIAL')}` prints the "
+        f"log of one, `{hint(f'status {name}')}` says how far it is."
     )
 
 
@@ -73,6 +68,7 @@ def _known(store_uri: str, name: str) -> tuple[dict[str, Any], list[str]] | None
     from orchestrator.plan.sweep import SWEEP_NAME
     from orchestrator.store import read_store
     from orchestrator.store.finding import UnknownTrial, find_trial, name_of
+    from orchestrator.store.freed import FREED, freed_in_words
     from orchestrator.store.names import trials_of_sweep
     from orchestrator.store.summary import who_trains, who_trains_in_words
     from orchestrator.store.trials import damage_in_words, look_at, looks_at
@@ -108,6 +104,8 @@ def _known(store_uri: str, name: str) -> tuple[dict[str, Any], list[str]] | None
         f"trial {look.trial}{f' of sweep {sweep}' if sweep else ''}: "
         f"{look.state.at(step, steps)}, attempts {len(look.attempts)}"
     ]
+    if look.result is not None and FREED in look.result:
+        lines.append(f"its last checkpoint was {freed_in_words(look.result[FREED])}")
     if failure is not None and not look.state.has_result:
         lines.append(f"{failure['kind']}: {failure['message']}")
     return document, [*lines, *damage_in_words([look])]

@@ -26,8 +26,8 @@ from orchestrator.cli.options import (
     Namespace,
     Simulate,
     StoreUri,
+    claims_check,
     finder,
-    own_claims,
     weights,
 )
 from orchestrator.cli.stores import check_store, show_known
@@ -69,8 +69,7 @@ def validate(
     find = finder(data)
     for file in files:
         try:
-            plan = load_plan(file, find, weights(store))
-            own_claims(plan)
+            plan = load_plan(file, find, weights(store), check_claims=claims_check())
         except UserError as error:
             problems.append(str(error))
         else:
@@ -103,8 +102,7 @@ def plan(
     asked = _asked(power, metric, reads_store=not no_state, is_alone=diff is None)
     if gantt is not None and simulate is None:
         raise UserError("--gantt needs --simulate.")
-    planned = load_plan(file, finder(data), weights(store))
-    own_claims(planned)
+    planned = load_plan(file, finder(data), weights(store), check_claims=claims_check())
     if simulate is not None:
         from orchestrator.cli.simulating import show_simulated
 
@@ -212,9 +210,13 @@ def plan_to_run(
     """
     from orchestrator.plan import load_plan
 
-    plan = load_plan(file, finder(data), weights(store), writes_baseline=writes_baseline)
-    own_claims(plan)
-    return plan
+    return load_plan(
+        file,
+        finder(data),
+        weights(store),
+        writes_baseline=writes_baseline,
+        check_claims=claims_check(),
+    )
 
 
 def _run(planned: Callable[[], Plan], options: RunOptions) -> int:
@@ -286,7 +288,9 @@ def status(
             raise type(error)(f"{unknown}\n{error}") from error
         return show_job(kube, str(file), store)
     from orchestrator.plan import load_plan, show
+    from orchestrator.store import read_store
     from orchestrator.store.census import looks_at_plan
+    from orchestrator.store.retention import retained
     from orchestrator.store.summary import who_trains, who_trains_in_words
     from orchestrator.store.trials import damage_in_words
     from orchestrator.store.troubles import in_words, troubles
@@ -300,12 +304,15 @@ def status(
     damage = damage_in_words(looks.values())
     notes = [f"{trial.name}: {note}" for trial in planned.trials if (note := looks[trial.id].note)]
     retries = troubles(planned, looks)
+    kept = retained(read_store(store), planned, looks)
     if as_json:
         more = {"trained_by": who_trains(looks.values()), "notes": notes, "damage": damage}
+        more |= {} if kept is None else {"keep": vars(kept)}
         print(json.dumps({**counts, **more, "retries": retries}))
     else:
         line = "  ".join(f"{name} {value}" for name, value in counts.items())
-        names = {trial.id: trial.name for trial in planned.trials}
-        lines = [line, *who_trains_in_words(names, looks), *notes, *damage]
-        print("\n".join([*lines, *in_words(retries, store)]))
+        running = [one for one in planned.trials if looks[one.id].state.is_under_way]
+        names = {trial.id: trial.name for trial in running}
+        lines = [line, *([] if kept is None else [f"{kept}"]), *who_trains_in_words(names, looks)]
+        print("\n".join([*lines, *notes, *damage, *in_words(retries, store)]))
     return 0

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from yaml import YAMLError
 
 from orchestrator.cluster.refusals import Forbidden, NotThere, Request, refused, unanswered
+from orchestrator.cluster.tunnel import Tunnel
 from orchestrator.errors import EnvironmentProblem, UserError
 
 Object = dict[str, Any]
@@ -30,6 +31,7 @@ KINDS = {  # what a job can name -> its path, in the namespace or in the whole c
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
     "Secret": "/api/v1/namespaces/{namespace}/secrets",
     "ConfigMap": "/api/v1/namespaces/{namespace}/configmaps",
+    "Service": "/api/v1/namespaces/{namespace}/services",
     "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
     "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
     "RuntimeClass": "/apis/node.k8s.io/v1/runtimeclasses",
@@ -248,6 +250,30 @@ class Kube:
             )
             for line in stream:
                 yield line.decode(errors="replace").rstrip("\n")
+
+    def tunnel(self, pod: str, port: int) -> Tunnel:
+        """Connect to a port of a pod. Raises NotThere."""
+        from kubernetes.client.exceptions import ApiException
+        from kubernetes.stream.ws_client import create_websocket, get_websocket_url
+        from websocket import WebSocketBadStatusException, WebSocketException
+
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{quote(pod, safe='')}/portforward"
+        with self._mapped("get", "pods/portforward", pod):
+            _, url, headers, *_ = self._api.param_serialize(
+                method="GET",
+                resource_path=path,
+                query_params=[("ports", str(port))],
+                auth_settings=["BearerToken"],
+            )
+            try:
+                # The library's own `portforward` loses the end of an answer if the pod closes.
+                made = create_websocket(self._api.configuration, get_websocket_url(url), headers)
+            except WebSocketBadStatusException as error:
+                said = (error.resp_body or b"").decode(errors="replace")
+                raise ApiException(error.status_code, error.status_message, body=said) from error
+            except WebSocketException as error:
+                raise unanswered(self._host, error) from error
+        return Tunnel(made)
 
     @contextlib.contextmanager
     def _mapped(self, verb: str, what: str, name: str = "") -> Iterator[None]:

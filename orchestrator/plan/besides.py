@@ -56,10 +56,10 @@ def besides(trials: Iterable[Seen]) -> tuple[Besides, ...]:
     Trials are paired that differ in no other label. A norm that has none in common with the
     baseline is left out, since nothing can be said of it.
     """
-    cells: dict[tuple[str, ...], dict[str, Seen]] = {}
+    cells: dict[tuple[Any, ...], dict[str, Seen]] = {}
     norms: dict[str, None] = {}
     for trial in trials:
-        place = tuple(str(label) for name, label in trial.labels.items() if name != COMPARED)
+        place = tuple([label for name, label in trial.labels.items() if name != COMPARED])
         norm = str(trial.labels[COMPARED])
         cells.setdefault(place, {})[norm] = trial
         norms[norm] = None

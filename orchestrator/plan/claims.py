@@ -26,6 +26,9 @@ class ClaimFile:
     given: str = ""
 
 
+Check = Callable[[ClaimFile | None], object]  # raises UserError with all problems of claims
+
+
 def read_claim_file(
     source: Source, given: str | None, report: Callable[[Location, str], None]
 ) -> ClaimFile | None:

@@ -14,6 +14,7 @@ from orchestrator.plan.axes import ALL, AXES_MODEL, CATALOGS, LINES, OPEN_AXIS
 from orchestrator.plan.data import BY_TASK, Sets
 from orchestrator.plan.gate import Gate
 from orchestrator.plan.gate_names import BASELINE_FILE
+from orchestrator.plan.keep import Keep
 from orchestrator.plan.stop import Stop
 from orchestrator.plan.sweep import ModelOverrides, Resources, Sweep
 from orchestrator.plan.training import Training
@@ -25,6 +26,7 @@ PAGE = ROOT / "docs" / "sweep-file.md"
 SCHEMA = ROOT / "sweeps" / "schema.json"
 OWN_CLASS = {"type": "string", "pattern": r"^[\w.]+:\w+$"}
 LABEL = {"type": "string", "pattern": r"^[\w.:]+\[.+\]$"}
+LIMITS = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
 
 HEAD = """\
 # The sweep file
@@ -77,8 +79,8 @@ resources:
 - A trial's **id** is a hash of what can change its weights: model, task, training set (by checksum)
   and `training`. For your own norm it also covers the code of its source file, but not comments
   and docstrings, so that editing those retrains nothing. It does not depend on comments, key order,
-  spelled-out defaults, `observe`, `resources`, `stop`, evaluation sets or the sweep's name, so
-  sweeps share trials.
+  spelled-out defaults, `observe`, `resources`, `stop`, `keep`, evaluation sets or the sweep's name,
+  so sweeps share trials.
 - A store knows a sweep by its name. While the file that first used a name is still in its place,
   `run` and `submit` refuse another file with that name and other content: give it another name with
   `sweep:`. Files may be edited and moved.
@@ -197,6 +199,7 @@ def page() -> str:
         ("`resources`", Resources),
         ("`gate`", Gate),
         ("`stop`", Stop),
+        ("`keep`", Keep),
     ]
     for title, model in parts:
         lines.append(f"## {title}\n\n{_first_line(model)}\n")
@@ -307,12 +310,7 @@ def _meaning(field: FieldInfo) -> str:
 
 def _limits(field: FieldInfo) -> Iterator[str]:
     for limit in (*field.metadata, *_inner(field.annotation)):
-        for name, words in (
-            ("gt", "above"),
-            ("ge", "at least"),
-            ("le", "at most"),
-            ("lt", "below"),
-        ):
+        for name, words in LIMITS.items():
             value = getattr(limit, name, None)
             if value is not None:
                 yield f"{words} {value}"

@@ -13,9 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from orchestrator.errors import UserError
 from orchestrator.plan.axes import Axis, axes_named
 from orchestrator.plan.cells import Cells, task_of
-from orchestrator.plan.claims import ClaimFile, read_claim_file
+from orchestrator.plan.claims import Check, ClaimFile, read_claim_file
 from orchestrator.plan.draft import Draft, read_draft
 from orchestrator.plan.fit import sharing_problems
 from orchestrator.plan.gate import Gate, GatePlan
@@ -23,6 +24,7 @@ from orchestrator.plan.gate_names import Baselines, GateReader, Norms, gate_warn
 from orchestrator.plan.grid import Grid
 from orchestrator.plan.identity import why_missing
 from orchestrator.plan.initial import Initial, InitialFinder, Starts
+from orchestrator.plan.keeping import KeepPlan, read_keep
 from orchestrator.plan.placement import Placements
 from orchestrator.plan.point import Excluded, Point
 from orchestrator.plan.sets import DataSets
@@ -36,7 +38,7 @@ from trainers.data.lookup import find_set
 from trainers.data.manifests import ImageSet
 
 __all__ = ["Folded", "Plan", "Trial", "load_plan"]
-MANY = 10_000  # trials
+MANY = 1_000  # trials
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Plan:
     claims: ClaimFile | None = None  # the user's own
     gate: GatePlan | None = None
     stop: StopPlan | None = None
+    keep: KeepPlan | None = None
     # The checksum of each evaluation set's manifest, by name.
     evaluated: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,7 +78,7 @@ class Plan:
     @cached_property
     def axes(self) -> tuple[Axis, ...]:
         """The axes of its trials."""
-        return axes_named(name for trial in self.trials for name in trial.axes)
+        return axes_named(set[str]().union(*(trial.axes for trial in self.trials)))
 
     def trial(self, prefix: str) -> Trial | None:
         """The only trial whose id begins with `prefix`; None for no trial or several."""
@@ -89,13 +92,15 @@ def load_plan(
     initial: InitialFinder | None = None,
     *,
     writes_baseline: bool = False,
+    check_claims: Check | None = None,
 ) -> Plan:
     """Read and expand a sweep file.
 
     `find` returns a data set by its name, or raises DatasetProblem. `initial` finds weights to
-    start from. With `writes_baseline` the file of its gate's baseline need not exist yet. Raises
-    UserError with all problems of the file, EnvironmentProblem if a gate needs torch's version and
-    there is none.
+    start from. With `writes_baseline` the file of its gate's baseline need not exist yet.
+    `check_claims` is given the file of claims that the sweep names, or None, and raises UserError
+    for what is wrong with claims. Raises UserError with all problems of the file and of claims,
+    EnvironmentProblem if a gate needs torch's version and there is none.
     """
 
     def expansion(one: Path) -> _Expansion:
@@ -109,16 +114,35 @@ def load_plan(
         finally:
             own.look_in(path.parent, Path.cwd())
 
-    with _no_collecting():
-        plan = expansion(path).plan(Baselines(norms_in, writes_baseline))
+    with no_collecting():
+        try:
+            begun = expansion(path)
+        except UserError as error:  # nothing can be made of the file, so it names no claims
+            if of_claims := _claims_problems(check_claims, None):
+                raise UserError("\n".join([str(error), *of_claims])) from error
+            raise
+        plan = begun.plan(Baselines(norms_in, writes_baseline), check_claims)
         if len(plan.trials) > MANY:
             gc.freeze()  # nor walk so many trials again and again for whoever works on them
         return plan
 
 
+def _claims_problems(check: Check | None, named: ClaimFile | None) -> list[str]:
+    """What is wrong with claims: a text with all of it, or nothing."""
+    if check is not None:
+        try:
+            check(named)
+        except UserError as error:
+            return [str(error)]
+    return []
+
+
 @contextmanager
-def _no_collecting() -> Iterator[None]:
-    """Leave Python's collector of cycles off: here it finds none, and takes a third of the time."""
+def no_collecting() -> Iterator[None]:
+    """Leave Python's collector of cycles off where very much is made that has none.
+
+    It would walk all of that again and again, a third of the time of planning 100,000 trials.
+    """
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -150,7 +174,7 @@ class _Expansion:
             draft.source, draft.sweep, initial, report=self._problem, read_match=self.grid.rule
         )
 
-    def plan(self, baselines: Baselines | None) -> Plan:
+    def plan(self, baselines: Baselines | None, check_claims: Check | None = None) -> Plan:
         """The plan. Without `baselines` its gate is left out, but its trials are a gate's."""
         self.starts.read(self.name)
         for i, probe in enumerate(self.sweep.observe.probes):
@@ -188,14 +212,9 @@ class _Expansion:
             missing, evaluated = self.cells.missing, self.sets.evaluated
             said = gate_warnings(gate, self.source, missing, seeds, evaluated)
             warnings += tuple(map(self.source.placed, said))
-        stop, remarks = read_stop(
-            self.sweep.stop,
-            trials.values(),
-            self._problem,
-            has_gate=self.sweep.gate is not None,
-        )
-        warnings += tuple(self.source.noted(("stop",), one) for one in remarks)
-        self._raise_if_any()
+        stop, keep, remarks = self._sections(trials.values())
+        warnings += remarks
+        self._raise_if_any(_claims_problems(check_claims, claims))
         return Plan(
             self.name,
             self.source,
@@ -207,7 +226,22 @@ class _Expansion:
             claims,
             gate,
             stop,
+            keep,
             self.sets.checksums,
+        )
+
+    def _sections(
+        self, trials: Collection[Trial]
+    ) -> tuple[StopPlan | None, KeepPlan | None, tuple[str, ...]]:
+        """Which trials end early, which keep their weights, and warnings about both."""
+        has_gate = self.sweep.gate is not None
+        stop, of_stop = read_stop(self.sweep.stop, trials, self._problem, has_gate=has_gate)
+        keep, of_keep = read_keep(self.sweep.keep, trials, self._problem)
+        said = (("stop", of_stop), ("keep", of_keep))
+        return (
+            stop,
+            keep,
+            tuple(self.source.noted((key,), one) for key, remarks in said for one in remarks),
         )
 
     def _trials(self, points: Iterable[Point]) -> tuple[dict[str, Trial], list[Folded]]:
@@ -243,6 +277,8 @@ class _Expansion:
         if not self.doubts.cover(location) and location not in self.silent:
             self.problems.setdefault((location, message), Problem(location, message))
 
-    def _raise_if_any(self) -> None:
-        if self.problems:
-            raise self.source.error(list(self.problems.values()))
+    def _raise_if_any(self, of_claims: list[str]) -> None:
+        """Raise all problems, those of files of claims last."""
+        of_file = [str(self.source.error(list(self.problems.values())))] if self.problems else []
+        if said := [*of_file, *of_claims]:
+            raise UserError("\n".join(said))

@@ -111,12 +111,10 @@ def too_large_for_a_gpu(trials: Iterable[Trial], gpus: Gpus | None = None) -> li
     """Warnings about trials on whole GPUs whose estimate exceeds the memory of one."""
     warnings = []
     for trial in trials:
+        if trial.spec.placement.gpus != 1:
+            continue
         size_gb = _memory_gb(trial, gpus)
-        if (
-            trial.spec.placement.gpus == 1
-            and size_gb is not None
-            and trial.memory_bytes > size_gb * GB
-        ):
+        if size_gb is not None and trial.memory_bytes > size_gb * GB:
             warnings.append(
                 f"{trial.name}: a worker takes about {trial.memory_bytes / GB:.0f} GB, a GPU has "
                 f"{size_gb:g} GB. It may run out of memory, and would then go on with a smaller "

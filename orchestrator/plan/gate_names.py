@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import UserError
+from orchestrator.hints import hint
 from orchestrator.plan.axes import ALL, CATALOGS, COMPARED
 from orchestrator.plan.gate import Gate, GatePlan
 from orchestrator.plan.limits import shown
@@ -260,7 +261,8 @@ class GateReader:
         if meant := did_you_mean(path.name, [n for n in beside if n != self._source.path.name]):
             return f".{meant}"
         if path.suffix == ".json":
-            return f". `normsweep regress {self._source.path} --update-baseline` writes it"
+            again = hint(f"regress {self._source.path} --update-baseline")
+            return f". `{again}` writes it"
         return ""
 
     def _compare_with(self, sweep: Path, candidates: Collection[Choice]) -> None:

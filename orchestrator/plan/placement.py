@@ -51,7 +51,7 @@ class Placements:
 
     def of(self, labels: Mapping[str, Any]) -> Placed | None:
         """The placement of a trial; None if the file is wrong about it, which has been reported."""
-        hits = tuple(i for i, accepted in self._matches.items() if matches(labels, accepted))
+        hits = tuple([i for i, accepted in self._matches.items() if matches(labels, accepted)])
         if hits not in self._made:
             self._made[hits] = self._make(hits)
         return self._made[hits] if self._is_whole else None

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.hints import hint
 from orchestrator.plan.besides import Seen, besides
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.fit import (
@@ -20,6 +21,7 @@ from orchestrator.plan.fit import (
 from orchestrator.plan.gate_words import gate_as_json, gate_as_text
 from orchestrator.plan.gpus import Gpus
 from orchestrator.plan.groups import GROUPED, MOST_ROWS, axes_in_words, grouped
+from orchestrator.plan.keeping import in_words
 from orchestrator.plan.point import Excluded
 from orchestrator.plan.states import State
 from trainers.spec import RunSpec
@@ -91,6 +93,7 @@ def as_json(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> dict[str, An
         "folded": [{"axes": dict(f.axes), "into": f.into} for f in plan.folded],
         "warnings": [*plan.warnings, *_too_large(assumed, gpus)],
         **({} if plan.gate is None else {"gate": gate_as_json(plan.gate)}),
+        **({} if plan.keep is None else {"keep": plan.keep.asked.model_dump(mode="json")}),
     }
 
 
@@ -137,6 +140,7 @@ def as_text(plan: Plan, states: Mapping[str, State], gpus: Gpus) -> str:
         lines.append("+: and those of the norm, which training counts.")
     if is_open:
         lines.append(f"Assumed: {gpus_in_words(gpus)} `run` goes by the nodes that it finds.")
+    lines += [in_words(plan.keep)] if plan.keep is not None else []
     lines += [*_too_large(plan, gpus), *_sets(plan)]
     if said := _besides(plan):
         lines += ["", *said]
@@ -219,12 +223,13 @@ def _summarised(plan: Plan, states: Mapping[str, State], left: Sequence[Trial]) 
 
 def _sets(plan: Plan) -> list[str]:
     """The data sets of each task, if they differ."""
+    one_of_each = {trial.axes["task"]: trial for trial in plan.trials}
     of_task = {
-        str(trial.axes["task"]): (
+        str(task): (
             f"trained on {trial.spec.data.train}",
             f"scored on {', '.join(trial.spec.observe.evaluate) or 'no set'}",
         )
-        for trial in plan.trials
+        for task, trial in one_of_each.items()
     }
     if len(set(of_task.values())) < 2:
         return []
@@ -317,7 +322,7 @@ def _trial(plan: Plan, prefix: str) -> Trial:
     if trial is None:
         several = [t.id for t in plan.trials if t.id.startswith(prefix)]
         why = f"begins {len(several)} trial ids" if several else "is not a trial of this file"
-        raise UserError(f"--diff: {prefix!r} {why}; `normsweep plan {plan.path}` lists them")
+        raise UserError(f"--diff: {prefix!r} {why}; `{hint(f'plan {plan.path}')}` lists them")
     return trial
 
 

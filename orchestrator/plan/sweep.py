@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from orchestrator.plan.axes import ALL, AXES, CATALOGS, LINES, NOT_AXES, OPEN_AXIS, Axes
 from orchestrator.plan.data import DATA_MODEL, Data
 from orchestrator.plan.gate import Gate
+from orchestrator.plan.keep import Keep
 from orchestrator.plan.limits import shown
 from orchestrator.plan.own_knobs import knobs_of, no_such_knob
 from orchestrator.plan.source import Location, Problem, Source
@@ -105,6 +106,9 @@ class Sweep(Part):
     )
     stop: Stop | None = Field(
         None, description="which trials end early, by Tune's schedulers; default: none"
+    )
+    keep: Keep | None = Field(
+        None, description="which ended trials keep their last checkpoint; default: all"
     )
 
 

@@ -41,7 +41,7 @@ class Trial:
     @property
     def has_own_norm(self) -> bool:
         """Whether the norm is from outside, so that its parameters are not known."""
-        return self.spec.model.norm.name not in NORMS.names
+        return self.spec.model.norm.name not in NORMS.entries
 
     @property
     def memory_bytes(self) -> int:

@@ -26,6 +26,7 @@ import pandas as pd
 from pydantic import Field, TypeAdapter
 
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.hints import hint
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.states import State
@@ -57,9 +58,6 @@ from trainers.spec import BadSpec, RunSpec
 
 VERSION = 1
 MOST_NAMED = 10
-REMEDY = "Take it back from version control, or write it anew: normsweep regress FILE " + (
-    "--update-baseline"
-)
 
 
 class KeptScores(Part):
@@ -150,6 +148,11 @@ class Baseline:
         return Other(as_asked(frame), self.specs)
 
 
+def _remedy() -> str:
+    again = hint("regress FILE --update-baseline")
+    return f"Take it back from version control, or write it anew: {again}"
+
+
 def read_baseline(path: Path) -> Baseline:
     """The baseline in a file.
 
@@ -160,13 +163,15 @@ def read_baseline(path: Path) -> Baseline:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}. {REMEDY}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror}. {_remedy()}") from error
     try:
         found = _checked(content)
         specs = {kept.trial: _spec_of(kept) for kept in found.trials}
     except ValueError as error:
         said = str(error)
-        raise UserError(f"{path}: {said}{'.' if not said.endswith('.') else ''} {REMEDY}") from None
+        raise UserError(
+            f"{path}: {said}{'.' if not said.endswith('.') else ''} {_remedy()}"
+        ) from None
     return Baseline(path, found.sweep, found.date, found.content_sha256, tuple(found.trials), specs)
 
 
@@ -241,7 +246,7 @@ def write_baseline(path: Path, plan: Plan, frame: Frame, store: Store, *, date: 
         raise UserError(
             f"{plan.path}: the baseline is not written, since {len(lacking)} of "
             f"{len(plan.trials)} trials cannot be in it: {', '.join(lacking[:MOST_NAMED])}{more}. "
-            f"Train them first: normsweep run {plan.path}"
+            f"Train them first: {hint(f'run {plan.path}')}"
         )
     record = {
         "version": VERSION,

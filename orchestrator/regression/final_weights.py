@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.store.base import Store
+from orchestrator.store.freed import why_gone
 from orchestrator.store.records import Record
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ def files_of(result: Record | None) -> dict[str, str]:
 def contents_of(store: Store, trial: str, result: Record | None) -> dict[str, str]:
     """The checksum of the tensors in each of these files, whatever order they are in.
 
-    Files that are not of tensors are left out. Raises EnvironmentProblem for one that is missing or
-    damaged.
+    Files that are not of tensors are left out. Raises EnvironmentProblem for one that is missing,
+    was removed by a sweep's `keep`, or is damaged.
     """
     found = {}
     for name, promised in files_of(result).items():
@@ -40,6 +41,11 @@ def contents_of(store: Store, trial: str, result: Record | None) -> dict[str, st
         try:
             data = store.get(key)
         except KeyError:
+            if gone := why_gone(store, result):
+                said = (
+                    f"The final weights of trial {trial} were {gone}: only their checksums are left"
+                )
+                raise EnvironmentProblem(said) from None
             raise EnvironmentProblem(f"{key} is missing: the store is damaged there.") from None
         if hashlib.sha256(data).hexdigest() != promised:
             raise EnvironmentProblem(f"{key} does not have the checksum that its result names.")

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterator, Sequence
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.hints import hint
 from orchestrator.plan.gate import Gate
 from orchestrator.regression.changes import changes
 from orchestrator.regression.options import VARIABLE
@@ -55,7 +56,8 @@ def notify(
         return [f"Nobody has been notified: {error}"]
     if not problems:
         return []
-    again = f"The verdict is kept; `normsweep regress FILE --date {night.date}` sends it again."
+    command = hint(f"regress FILE --date {night.date}")
+    again = f"The verdict is kept; `{command}` sends it again."
     return [*problems, again]
 
 

@@ -1,49 +1,33 @@
-"""Draws the figures of a large sweep in another process, while the rest is computed."""
+"""Draws the figures of a large sweep in other processes, while the rest is computed."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from types import TracebackType
-from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import pandas as pd
 
 from orchestrator.report import thinning
 from orchestrator.report.blocks import Figure
+from orchestrator.report.figures import Placed, from_numbers, from_points
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend, group_traces
 from orchestrator.report.observations import Observed
+from orchestrator.store import children
 
-if TYPE_CHECKING:
-    from orchestrator.report.figures import Placed
-
-P = ParamSpec("P")
-T = TypeVar("T")
 MANY = 64  # trials; the figures of fewer are drawn sooner than another process has started
-
-
-def pool_of_one() -> Executor:
-    """A process that takes work, and ends with this one."""
-    context = multiprocessing.get_context("spawn")  # the driver of a run has threads
-    return ProcessPoolExecutor(1, context, initializer=_begin)
+Draw = Callable[..., list[Placed]]
 
 
 class Drawing:
-    """Figures on their way. If the process that draws them is killed, they are drawn here."""
+    """Figures on their way. If a process that draws some is killed, they are drawn here."""
 
     def __init__(self, frame: Frame) -> None:
         """Begin with the figures of curves alone."""
-        self._pool: Executor | None = None
-        if len(frame.trials) >= MANY and len(os.sched_getaffinity(0)) > 1:
-            self._pool = pool_of_one()
-            self._pool.submit(_ready)
+        self._is_apart = len(frame.trials) >= MANY and children.cores() > 1
         # What figures are made from, which is a small part of a frame.
         self._frame = replace(
             frame,
@@ -53,19 +37,7 @@ class Drawing:
             looks={},
             images=pd.DataFrame(),
         )
-        self._begun = self._drawn(_from_points, self._frame)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._pool is not None and error is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._begun = self._drawn(from_points, self._frame)
 
     def finish(
         self,
@@ -75,76 +47,44 @@ class Drawing:
     ) -> Callable[[], list[Figure]]:
         """Begin to draw the others. The answer waits for all figures."""
         traces = replace(self._frame, points=group_traces(self._frame))
-        others = self._drawn(_from_numbers, traces, growths, trends, observed)
+        others = self._drawn(from_numbers, traces, growths, trends, observed)
+        return lambda: _in_page_order([*self._begun(), *others()])
 
-        def awaited() -> list[Figure]:
-            try:
-                return _in_page_order([*self._begun(), *others()])
-            finally:
-                if self._pool is not None:
-                    self._pool.shutdown()
-
-        return awaited
-
-    def _drawn(
-        self, draw: Callable[P, list[Placed]], *args: P.args, **kwargs: P.kwargs
-    ) -> Callable[[], list[Placed]]:
-        """Begin to draw in the other process, if there is one. The answer waits for it."""
+    def _drawn(self, draw: Draw, *args: Any) -> Callable[[], list[Placed]]:
+        """Begin to draw in another process, if many are drawn. The answer waits for it."""
 
         def here() -> list[Placed]:
-            return draw(*args, **kwargs)
+            return draw(*args)
 
-        if self._pool is None:
+        if not self._is_apart:
             return here
-        try:
-            future = self._pool.submit(draw, *args, **kwargs)
-        except BrokenProcessPool:
-            return here
-        return lambda: _awaited(future, here)
+        context = children.context()
+        reader, writer = context.Pipe(duplex=False)
+        process = context.Process(target=_draw, args=(reader, writer, draw, args), daemon=True)
+        process.start()
+        writer.close()  # so that the pipe ends with the process
+        return lambda: _received(reader, process, here)
 
 
 def _in_page_order(figures: Sequence[Placed]) -> list[Figure]:
     return [figure for _, figure in sorted(figures, key=lambda placed: placed[0])]
 
 
-# Where figures are drawn elsewhere, matplotlib is not imported here.
-def _from_points(frame: Frame) -> list[Placed]:
-    from orchestrator.report.figures import from_points
+def _draw(reader: Connection, writer: Connection, draw: Draw, args: Sequence[Any]) -> None:
+    reader.close()
+    children.begin()
+    children.end_with_parent()
+    writer.send(draw(*args))
 
-    return from_points(frame)
 
-
-def _from_numbers(
-    frame: Frame,
-    growths: Sequence[NormGrowth],
-    trends: Sequence[NormTrend],
-    observed: Sequence[Observed],
+def _received(
+    reader: Connection, process: BaseProcess, here: Callable[[], list[Placed]]
 ) -> list[Placed]:
-    from orchestrator.report.figures import from_numbers
-
-    return from_numbers(frame, growths, trends, observed)
-
-
-def _awaited(future: Future[T], here: Callable[[], T]) -> T:
     try:
-        return future.result()
-    except BrokenProcessPool:
+        drawn: list[Placed] = reader.recv()
+    except (EOFError, OSError):  # it was killed
         return here()
-
-
-def _begin() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
-    # The process waits for work at a pipe of which it holds both ends, so it would not notice.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
-
-
-def _ready() -> None:
-    """Import what drawing needs."""
-    import orchestrator.report.figures  # noqa: F401
+    finally:
+        reader.close()
+        process.join()
+    return drawn

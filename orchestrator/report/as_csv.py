@@ -20,12 +20,17 @@ def as_csv(frame: pd.DataFrame) -> str:
 
 
 def _fields(column: pd.Series) -> list[str]:
-    """A column as fields; texts that repeat are quoted once."""
+    """A column as fields; what repeats is written once."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        texts = np.array([*map(_field, column.cat.categories), ""], dtype=object)
-        fields: list[str] = texts[column.cat.codes].tolist()  # -1, a missing value, is the last one
-        return fields
-    return list(map(str if column.dtype.kind in "fi" else _field, column.tolist()))
+        # -1, a missing value, is the last one
+        codes, texts = column.cat.codes.to_numpy(), [*map(_field, column.cat.categories), ""]
+    elif column.dtype.kind == "i":
+        codes, numbers = pd.factorize(column)
+        texts = list(map(str, numbers.tolist()))
+    else:
+        return list(map(str if column.dtype.kind == "f" else _field, column.tolist()))
+    fields: list[str] = np.array(texts, dtype=object)[codes].tolist()
+    return fields
 
 
 def _field(value: Any) -> str:

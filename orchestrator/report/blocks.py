@@ -220,7 +220,8 @@ class Figure:
             svg = svg.replace(f'style="{style}"', f'class="{name}"')
         names = {name: f"{name[0]}{i}" for i, name in enumerate(dict.fromkeys(HASHED.findall(svg)))}
         svg = HASHED.sub(lambda found: names[found[0]], svg)
-        svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+        svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+        svg = svg.replace('href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")
         return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.title)}" ', 1)
 
     def for_file(self) -> str:

@@ -61,11 +61,14 @@ def rarely_collected() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def numbered(texts: pd.Series) -> tuple[NDArray[Any], list[str]]:
-    """Texts as numbers, and what these stand for. None of them is missing."""
+def numbered(texts: pd.Series, *, in_order: bool = False) -> tuple[NDArray[Any], list[str]]:
+    """Texts as numbers, and what these stand for. None of them is missing.
+
+    `in_order`: in the order in which pandas sorts them, which for categories is their own.
+    """
     if isinstance(texts.dtype, pd.CategoricalDtype):
         return texts.cat.codes.to_numpy(), [str(text) for text in texts.cat.categories]
-    numbers, names = pd.factorize(texts)
+    numbers, names = pd.factorize(texts, sort=in_order)
     return numbers, [str(name) for name in names]
 
 

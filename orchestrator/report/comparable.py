@@ -182,8 +182,8 @@ def _scored(
 
 def _means(frame: Frame, done: Mapping[str, float]) -> Iterator[tuple[Key, float]]:
     """What training scored at its last step, as means of sets."""
-    rows = frame.metrics(lambda metric: metric.startswith("val/"))
-    rows = rows[rows["step"].isin(set(done.values()))]  # few of millions
+    rows = frame.ends.metrics(lambda metric: metric.startswith("val/"))
+    rows = rows[rows["step"].isin(set(done.values()))]
     for trial, name, step, value in zip(
         rows["trial"], rows["metric"], rows["step"], rows["value"], strict=True
     ):

@@ -26,7 +26,7 @@ from orchestrator.report.inputs import Reference, reference
 from orchestrator.report.observations import Observed, observations
 from orchestrator.report.paper.beside import Beside, besides
 from orchestrator.report.spreads import Spread, spreads
-from orchestrator.report.styles import norm_styles
+from orchestrator.report.styles import Style, norm_styles
 
 
 class Line(Protocol):
@@ -65,6 +65,11 @@ class Report:
     def figures(self) -> list[Figure]:
         """All figures. They may be on their way, so ask late."""
         return self.drawing()
+
+    @cached_property
+    def styles(self) -> dict[str, Style]:
+        """How each norm is drawn."""
+        return norm_styles(self.frame.names(COMPARED))
 
     @cached_property
     def drops(self) -> tuple[Drop, ...]:
@@ -123,30 +128,30 @@ class Report:
 
     def norm_cell(self, norm: str, text: str = "") -> Cell:
         """The name of a norm, or `text` instead, with the norm's style beside it."""
-        return Cell(text or norm, text or norm, style=norm_styles(self.frame.names(COMPARED))[norm])
+        return Cell(text or norm, text or norm, style=self.styles[norm])
 
 
 def build(
     plan: Plan, frame: Frame, written: datetime, own: tuple[Claim, ...] | None = None
 ) -> Report:
     """Compute what the sections need. `own` claims are, by default, those that the sweep names."""
-    with Drawing(frame) as drawing:
-        material = Material(plan, frame)
-        grown, found = material.growths, material.trends
-        observed = observations(frame)
-        figures = drawing.finish(grown, found, observed)
-        differences = families(frame)
-        return Report(
-            plan,
-            frame,
-            tables.comparisons(frame, differences),
-            grown,
-            found,
-            figures,
-            written,
-            besides(plan, frame),
-            differences,
-            spreads(frame),
-            judge_all(material, own),
-            observed,
-        )
+    drawing = Drawing(frame)
+    material = Material(plan, frame)
+    grown, found = material.growths, material.trends
+    observed = observations(frame)
+    figures = drawing.finish(grown, found, observed)
+    differences = families(frame)
+    return Report(
+        plan,
+        frame,
+        tables.comparisons(frame, differences),
+        grown,
+        found,
+        figures,
+        written,
+        besides(plan, frame),
+        differences,
+        spreads(frame),
+        judge_all(material, own),
+        observed,
+    )

@@ -23,6 +23,7 @@ from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
 from orchestrator.report import live
 from orchestrator.report.blocks import INK, Figure
+from orchestrator.report.columns import numbered
 from orchestrator.report.frame import Frame, keyed, parts
 from orchestrator.report.styles import Style
 
@@ -58,32 +59,32 @@ MANY_PANELS = 8  # fitting the layout of more takes seconds
 LINE_PT = 11
 # Attributes in points, of which a hundredth cannot be seen. Texts keep their digits.
 PLACES = re.compile(r'\s(?:d|x|y|transform)="[^"]*"')
-DECIMALS = re.compile(r"(\d\.\d\d)\d+")
+DECIMALS = re.compile(r"(?<=\d\.\d\d)\d+")
 
 
 def draw_norms(
     axes: Axes, series: pd.DataFrame, styles: dict[str, Style], *, log: bool, markers: bool
 ) -> None:
     """Draw each norm's average as a thick line and its trials, if several, as thin ones."""
+    trial, _ = numbered(series["trial"], in_order=True)
+    step, value, seed = (series[name].to_numpy() for name in ("step", "value", "seed"))
+    is_drawn = np.isfinite(value) & ((value > 0) | (not log))
     for norm, style in styles.items():
-        curves = series[series[COMPARED] == norm]
-        curves = curves[np.isfinite(curves["value"]) & ((curves["value"] > 0) | (not log))]
-        if curves.empty:
+        rows = np.flatnonzero(is_drawn & (series[COMPARED] == norm).to_numpy())
+        if not len(rows):
             continue
-        curves = curves.sort_values(["trial", "step"])
-        trials, _ = pd.factorize(curves["trial"])
-        ends = np.flatnonzero(np.diff(trials)) + 1
-        seeds = [f"seed {seed}" for seed in curves["seed"].to_numpy()[[0, *ends]]]
+        rows = rows[np.lexsort((step[rows], trial[rows]))]
+        ends = np.flatnonzero(np.diff(trial[rows])) + 1
+        seeds = [f"seed {one}" for one in seed[rows[[0, *ends]]]]
         if len(ends):  # drawn as one line with gaps, since every line takes a millisecond
             thin = (
-                np.insert(curves[name].to_numpy(dtype=float), ends, math.nan)
-                for name in ("step", "value")
+                np.insert(column[rows].astype(float), ends, math.nan) for column in (step, value)
             )
             (line,) = axes.plot(*thin, color=style.colour, linewidth=0.7, alpha=0.4)
             live.says(line, "lines", norm, seeds)
-        values = np.log(curves["value"]) if log else curves["value"]
-        at_steps = values.groupby(curves["step"])
-        mean = np.exp(at_steps.mean()) if log else at_steps.mean()
+        values = pd.Series(np.log(value[rows]) if log else value[rows])
+        at_steps = values.groupby(step[rows])
+        mean = at_steps.mean().apply(np.exp) if log else at_steps.mean()
         # Only steps that all trials have: an average over fewer would jump where one of them ends.
         complete = mean[at_steps.size() == len(ends) + 1]
         drawn = complete if len(complete) else mean
@@ -268,4 +269,4 @@ def svg(canvas: Canvas) -> str:
     """The canvas as SVG, without a date, so that the same plot gives the same text."""
     text = StringIO()
     canvas.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return PLACES.sub(lambda place: DECIMALS.sub(r"\1", place[0]), text.getvalue())
+    return PLACES.sub(lambda place: DECIMALS.sub("", place[0]), text.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from orchestrator.hints import hint
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
 from orchestrator.report.blocks import Cell, Column, Mark, Table, Text
@@ -112,5 +113,5 @@ def missing(
     files = report.plan.path.name.split(", ")  # several of a report on several
     line: list[str | Mark] = [f"Not measured: {', '.join(said)}. "]
     for i, file in enumerate(files):
-        line += [" and " if i else "", Mark(f"normsweep evaluate {file} {flags}", "code")]
+        line += [" and " if i else "", Mark(hint(f"evaluate {file} {flags}"), "code")]
     return (Text(((*line, f" measure{'s' * (len(files) == 1)} them."),), "method"),)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import pandas as pd
@@ -125,14 +124,26 @@ class Frame:
     def metric(self, name: str) -> pd.DataFrame:
         return self.metrics(lambda metric: metric == name)
 
-    def metrics(self, wanted: Callable[[str], bool]) -> pd.DataFrame:
-        """The points of the metrics that are wanted: a part, if they are millions."""
+    def metrics(self, wanted: Callable[[str], bool], *columns: str) -> pd.DataFrame:
+        """The points of the metrics that are wanted: a part, if they are millions.
+
+        All columns, or only some: those that are not needed take most of the time.
+        """
         metric, names = numbered(self.points["metric"])
         among = np.array([wanted(name) for name in names], dtype=bool)
-        taken = _taken.setdefault(self, {})
-        if among.tobytes() not in taken:
-            taken[among.tobytes()] = self.points.take(np.flatnonzero(among[metric]))
-        return taken[among.tobytes()]
+        points = self.points[list(columns)] if columns else self.points
+        return points if among.all() else points.take(np.flatnonzero(among[metric]))
+
+    @cached_property
+    def ends(self) -> Frame:
+        """With the points at step 0 alone, and at the last steps of completed and planned training.
+
+        These are few of millions. A trial's own last step still has to be chosen among them.
+        """
+        done = self.trials.loc[self.trials["state"] == State.DONE, "step"]
+        steps = {0, *map(int, done), *map(int, self.trials["steps"])}
+        rows = np.flatnonzero(self.points["step"].isin(steps))
+        return replace(self, points=self.points.take(rows))
 
     def evaluation_sets(self) -> list[str]:
         """The evaluation sets of all trials, in file order."""
@@ -152,11 +163,6 @@ class Frame:
         """The number of trials in each state, ended ones first."""
         counts = self.trials["state"].value_counts()
         return {state.value: int(counts[state]) for state in State if state in counts}
-
-
-# The points of some metrics, by which ones: taking goes through all points. Not kept in the frame,
-# which a thread may be pickling.
-_taken: WeakKeyDictionary[Frame, dict[bytes, pd.DataFrame]] = WeakKeyDictionary()
 
 
 def parts(frame: pd.DataFrame, *keys: str) -> list[tuple[tuple[Any, ...], pd.DataFrame]]:

@@ -68,7 +68,7 @@ class NormTrend:
 
 def growths(frame: Frame) -> tuple[NormGrowth, ...]:
     """The growth of every norm, size, task and recipe of the sweep, in file order."""
-    traced = _largest(group_traces(frame))
+    traced = _largest(group_traces(frame, "trial", "step", "value"))
     trial, names = numbered(traced["trial"])
     step, value = traced["step"].tolist(), traced["value"].tolist()
     ends = [0, *(np.flatnonzero(np.diff(trial)) + 1).tolist(), len(trial)]
@@ -102,9 +102,9 @@ def measures(frame: Frame) -> tuple[str, ...]:
     return ("parameters", *sizes) if sizes else ()
 
 
-def group_traces(frame: Frame) -> pd.DataFrame:
-    """The points that are mean squares of groups."""
-    return frame.metrics(lambda metric: metric.startswith(TRACE))
+def group_traces(frame: Frame, *columns: str) -> pd.DataFrame:
+    """The points that are mean squares of groups, or some of their columns."""
+    return frame.metrics(lambda metric: metric.startswith(TRACE), *columns)
 
 
 def largest_groups(frame: Frame) -> pd.DataFrame:

@@ -128,10 +128,7 @@ def _final_values(frame: Frame, names: Sequence[str]) -> dict[str, dict[str, flo
     """The values at the last step of the trials that completed, by metric and trial."""
     trials = frame.trials[frame.trials["state"] == State.DONE]
     done = dict(zip(trials["trial"], trials["step"], strict=True))
-    points = frame.points.loc[
-        frame.points["metric"].isin(names) & frame.points["step"].isin(set(done.values())),
-        ["trial", "metric", "step", "value"],
-    ]  # few of millions
+    points = frame.ends.metrics(lambda metric: metric in names)
     last = points[points["trial"].map(done).astype(float) == points["step"]]
     values: dict[str, dict[str, float]] = {}
     for trial, metric, value in zip(last["trial"], last["metric"], last["value"], strict=True):

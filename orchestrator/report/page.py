@@ -31,6 +31,7 @@ import pandas as pd
 import scipy.stats  # noqa: F401 - takes a second, in which other processes read trials
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.hints import hint
 from orchestrator.plan.expand import Plan
 from orchestrator.plan.states import State
 from orchestrator.report import (
@@ -56,6 +57,7 @@ from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.paper import beside
 from orchestrator.report.sections import sections
 from orchestrator.store import open_store, read_store
+from orchestrator.store.names import report_prefix
 from orchestrator.tracking import is_there
 from trainers.durable import write_aside
 
@@ -110,17 +112,14 @@ def write_report(
         links=links or ({} if mirror is None else mirror.links),
     )
     files = render(report, all_traces=all_traces)
+    prefix = prefix or report_prefix(plan.sweep)
     if out is not None:
         write_files(files, out)
     else:
-        put_files(files, store_uri, prefix or _prefix(plan))
+        put_files(files, store_uri, prefix)
     if mirror is not None:
         _log(mirror, files)
-    return Written(f"{out or f'{store.uri}/{prefix or _prefix(plan)}'}/index.html", files)
-
-
-def _prefix(plan: Plan) -> str:
-    return f"sweeps/{plan.sweep}/report"
+    return Written(f"{out or f'{store.uri}/{prefix}'}/index.html", files)
 
 
 def put_files(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
@@ -204,7 +203,7 @@ def _traces(frame: Frame, *, all_traces: bool) -> tuple[pd.DataFrame, str]:
     kept = thinning.for_file(points, diverged, share, _is_traced)
     said = (
         f"traces.csv has {len(kept):,} of {there:,} points, at evenly spaced steps with the first "
-        "and the last; `normsweep report FILE --all-traces` writes all."
+        f"and the last; `{hint('report FILE --all-traces')}` writes all."
     )
     return kept, said if len(kept) < there else ""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -73,11 +75,13 @@ def drawn(
 
 def _draw_sizes(axes: Axes, trials: pd.DataFrame, measure: str, norm: str, style: Style) -> None:
     """Draw one norm: a line through its medians, a point per trial, a cross if it diverged."""
-    networks = trials.groupby([measure, "size"], as_index=False)["log10"].median()
-    path = networks.groupby(measure)["log10"].median()
-    path = path[np.isfinite(path)]
+    path = _medians(trials, measure)
     (line,) = axes.plot(
-        path.index, path.map(power_of_10), color=style.colour, linestyle=style.dash, linewidth=1.4
+        list(path),
+        list(map(power_of_10, path.values())),
+        color=style.colour,
+        linestyle=style.dash,
+        linewidth=1.4,
     )
     live.says(line, "line", norm, ["median of the seeds"])
     finite = np.isfinite(trials["value"]) & (trials["value"] > 0)
@@ -96,6 +100,19 @@ def _draw_sizes(axes: Axes, trials: pd.DataFrame, measure: str, norm: str, style
     )
     said = [f"seed {seed}, {size}: diverged" for seed, size in _seeds(trials[~finite])]
     live.says(crosses, "top", norm, said)
+
+
+def _medians(trials: pd.DataFrame, measure: str) -> dict[float, float]:
+    """The median of the medians of each network, by measure, where it is finite."""
+    networks: dict[tuple[float, str], list[float]] = {}
+    for at, size, value in zip(trials[measure], trials["size"], trials["log10"], strict=True):
+        if pd.notna(at) and not math.isnan(value):
+            networks.setdefault((at, size), []).append(value)
+    sizes: dict[float, list[float]] = {}
+    for (at, _), values in sorted(networks.items()):
+        sizes.setdefault(at, []).append(median(values))
+    path = {at: median(values) for at, values in sizes.items()}
+    return {at: value for at, value in path.items() if math.isfinite(value)}
 
 
 def _seeds(trials: pd.DataFrame) -> Iterator[tuple[Any, str]]:

@@ -7,7 +7,7 @@ that diverged the last finite value of every metric.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from orchestrator.report.growths import TRACE
 ENTROPY, LOSS = "feature/entropy_normalised", "train/loss"
 POINTS_DRAWN = 100_000  # of one metric, over all trials: a curve needs no more than its pixels
 FEWEST_STEPS, MOST_STEPS = 100, 1_000
+AT_ONCE = 100_000
 MOST_ROWS = 250_000  # of traces.csv; spreadsheets open up to a million
 
 
@@ -63,7 +64,11 @@ def thinned(
     metric, names = numbered(points["metric"])
     if not len(points):
         return points
-    moment, there = _moments(points, metric, names)
+    step, num_steps = in_order(points["step"].to_numpy())
+    first = _first_of_family(names, num_steps)
+    there = np.zeros((len(set(first)), num_steps), dtype=bool)
+    for some in _slices(len(points)):
+        there.ravel()[first[metric[some]] + step[some]] = True
     kept = there.copy()
     for measured, chosen in zip(there, kept, strict=True):
         at = np.flatnonzero(measured)
@@ -74,32 +79,33 @@ def thinned(
     among = np.array([wanted(name) for name in names], dtype=bool)
     if among.all() and (kept == there).all():
         return points
-    keeps = kept.ravel()[moment]
+    keeps = np.empty(len(points), dtype=bool)
+    for some in _slices(len(points)):
+        keeps[some] = kept.ravel()[first[metric[some]] + step[some]]
     if not (kept == there).all():
-        keeps |= _last_finite(points, metric, moment % there.shape[1], diverged)
+        keeps |= _last_finite(points, metric, step, diverged)
     if not among.all():
         keeps &= among[metric]
     return points.take(np.flatnonzero(keeps))
 
 
-def _moments(
-    points: pd.DataFrame, metric: NDArray[Any], names: Sequence[str]
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The number of each point's (family, step), and which are there: (families, steps)."""
-    step, num_steps = in_order(points["step"].to_numpy())
+def _first_of_family(names: Sequence[str], num_steps: int) -> NDArray[np.int64]:
+    """Where the steps of each metric's family begin in an array of (families, steps)."""
     first_parts = [name.split("/")[0] for name in names]
-    families, family = np.unique(np.array(first_parts, dtype=str), return_inverse=True)
-    moment = (family.astype(np.int64) * num_steps)[metric]
-    moment += step
-    there = np.zeros(len(families) * num_steps, dtype=bool)
-    there[moment] = True
-    return moment, there.reshape(len(families), num_steps)
+    _, family = np.unique(np.array(first_parts, dtype=str), return_inverse=True)
+    first: NDArray[np.int64] = family.astype(np.int64) * num_steps
+    return first
+
+
+def _slices(count: int) -> Iterator[slice]:
+    """Slices of millions of points, small enough for the cache of a core."""
+    return (slice(begin, begin + AT_ONCE) for begin in range(0, count, AT_ONCE))
 
 
 def _last_finite(
     points: pd.DataFrame,
     metric: NDArray[Any],
-    step: NDArray[np.int64],
+    step: NDArray[Any],
     diverged: Sequence[str],
 ) -> NDArray[np.bool_]:
     """Whether a point is at a step where a metric of its trial has its last finite value."""
@@ -113,6 +119,7 @@ def _last_finite(
     moment = trial[rows].astype(np.int64) * num_steps + step
     finite = np.isfinite(value) & (value > 0)  # both axes may be logarithmic
     curve = (trial[rows].astype(np.int64) * num_metrics + metric[rows])[finite]
-    last = pd.Series(moment[finite]).groupby(curve).max().to_numpy()
+    last = np.full(len(names) * num_metrics, -1)
+    np.maximum.at(last, curve, moment[finite])
     keeps[rows] = np.isin(moment, last)
     return keeps

@@ -17,6 +17,7 @@ from orchestrator.plan import Plan, Trial
 from orchestrator.plan.sets import as_taken, lacks_pairs, needs_pairs
 from orchestrator.plan.states import State
 from orchestrator.store.base import Store
+from orchestrator.store.freed import FREED, freed_in_words
 from orchestrator.store.journals import READERS
 from orchestrator.store.listing import listed
 from orchestrator.store.records import EVALUATION, Record, read_record
@@ -46,7 +47,7 @@ class Evaluation:
 class Asked:
     """What is to do, what the store has already, and sentences on what is left out.
 
-    `looks` are at all trials, `without_weights` those that have no final weights.
+    `looks` are at all trials, `without_weights` those that lack the final weights for it.
     """
 
     todo: tuple[Evaluation, ...]
@@ -59,6 +60,11 @@ class Asked:
         """A sentence for each trial without final weights."""
         for trial in self.without_weights:
             look = self.looks[trial.id]
+            result = look.result
+            if result is not None and FREED in result:
+                why = f"were {freed_in_words(result[FREED])}"
+                yield f"{trial.name} is left out, since its final weights {why}."
+                continue
             state = look.state.at(look.step, trial.spec.training.steps)
             yield f"{trial.name} is left out, since it has no final weights: {state}."
 
@@ -77,11 +83,14 @@ def asked(
         raise UserError("\n".join([*notes, "No set is left that a task of the sweep can take."]))
     looks = {look.trial: look for look, _ in found}
     every = [both for _, ones in found for both in ones]
+    freed = {trial for trial, look in looks.items() if FREED in (look.result or ())}
+    lacking = [one for one, record in every if record is None]
+    cut = {one.trial.id for one in lacking if one.trial.id in freed}
     return Asked(
-        tuple(one for one, record in every if record is None),
+        tuple(one for one in lacking if one.trial.id not in freed),
         tuple((one, record) for one, record in every if record is not None),
         looks,
-        tuple(trial for trial in plan.trials if looks[trial.id].state != State.DONE),
+        tuple(t for t in plan.trials if looks[t.id].state != State.DONE or t.id in cut),
         notes,
     )
 

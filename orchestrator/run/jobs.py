@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -43,7 +44,12 @@ class Jobs:
             "process": dict(self.process),
             "host": platform.node(),
             "machine": machine,
-            "versions": {name: version(name) for name in VERSIONS},
+            "versions": dict(_versions()),
             "commit": self.commit,
             "placement": {**spec.placement.model_dump(mode="json"), **slices},
         }
+
+
+@cache  # each looks through all packages, and an actor runs many trials
+def _versions() -> Mapping[str, str]:
+    return {name: version(name) for name in VERSIONS}

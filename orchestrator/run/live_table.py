@@ -6,8 +6,10 @@ the next line where it is too long. Nothing is read as markup: labels have brack
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rich.table import Table
 from rich.text import Text
@@ -44,6 +46,20 @@ PLACES = {  # in the table, from the top
 }
 
 
+class Share(NamedTuple):
+    """What a row adds to the sums over all rows. Whole numbers, so that no sum drifts."""
+
+    ended: int = 0  # trials that need no more training
+    cost_us: int = 0  # estimated, of what this run trains or has trained
+    done_us: int = 0  # the part of it that is behind
+
+    def plus(self, other: Share) -> Share:
+        return Share(*map(operator.add, self, other))
+
+    def minus(self, other: Share) -> Share:
+        return Share(*map(operator.sub, self, other))
+
+
 @dataclass
 class Row:
     """The display's record of one trial."""
@@ -59,6 +75,7 @@ class Row:
     phase: str = ""  # what an attempt does before it trains
     said: float = field(default=0.0)  # when a line about it was last printed
     said_step: int = -1  # and at which step
+    counted: Share = field(default_factory=Share)  # what the sums have of it
 
     @property
     def doing(self) -> str:
@@ -66,6 +83,14 @@ class Row:
         if self.state == State.STOPPED:
             return self.state.at(self.step, self.steps)
         return self.phase if self.phase and self.state == State.RUNNING else self.state
+
+    @property
+    def share(self) -> Share:
+        """What it adds to the sums; a trial that had ended before this run counts only as ended."""
+        cost_us = round(1e6 * self.cost_s)
+        if self.state.is_open:
+            return Share(0, cost_us, cost_us * self.step // self.steps)
+        return Share(1, cost_us, cost_us) if self.said else Share(1)
 
 
 def short_names(plan: Plan) -> dict[str, str]:

@@ -27,7 +27,7 @@ HELP = {
     "set-up": "the network, its gradients and moments do not fit at all",
     "evaluation": (
         "whole images are evaluated, which no micro_batch makes smaller; leave the set out of "
-        "data.evaluate and score the trial afterwards (`normsweep evaluate --tile`)"
+        "data.evaluate and score the trial afterwards, in tiles (the verb evaluate has --tile)"
     ),
 }
 

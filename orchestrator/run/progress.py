@@ -17,7 +17,7 @@ from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
 from orchestrator.plan.show import duration, gpus_in_words, seconds_left, trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.run.lines import as_plain, json_line
-from orchestrator.run.live_table import Row, short_names, table_of
+from orchestrator.run.live_table import Row, Share, short_names, table_of
 
 LINE_EVERY_S = 15.0
 HEADS = 4  # lines of a terminal that the table's title, heads and last line take
@@ -73,6 +73,9 @@ class Progress:
         self._moved: set[str] = set()
         self._trained_by: dict[str, tuple[str, str]] = {}  # by trial: host and run, if others
         self._moving = threading.Lock()
+        self._share = Share()  # of all rows together
+        for row in self._rows.values():
+            self._recount(row)
         self.warnings: list[str] = []
         shows = self._console.is_terminal and not self._console.is_dumb_terminal
         live = shows and not quiet and not json_lines
@@ -93,8 +96,11 @@ class Progress:
 
     def placed(self, plan: Plan, gpus: Gpus) -> None:
         """Show what trials run on. Their estimates in `plan` may differ from those known so far."""
-        for trial in plan.trials:
-            self._rows[trial.id].cost_s = trial.seconds
+        with self._moving:
+            for trial in plan.trials:
+                row = self._rows[trial.id]
+                row.cost_s = trial.seconds
+                self._recount(row)
         trials = [trial for trial in plan.trials if trial.id in self._reached]
         if waits_for_gpus(self._plan):
             self.say(f"Placement: {gpus_in_words(gpus)}")
@@ -125,17 +131,18 @@ class Progress:
 
     def changed(self, trial_id: str, state: State, result: Mapping[str, Any] | None = None) -> None:
         """Show that a trial has gone on or changed its state."""
-        with self._moving:
-            self._moved.add(trial_id)
         row = self._rows[trial_id]
         before = row.doing
-        row.state = state
         self._phase = ""
-        if result:
-            row.phase = str(result.get("phase") or "")
-            row.step = int(result.get("step", row.step))
-            row.loss = result.get("loss", row.loss)
-            row.psnr = result.get("psnr", row.psnr)
+        with self._moving:
+            self._moved.add(trial_id)
+            row.state = state
+            if result:
+                row.phase = str(result.get("phase") or "")
+                row.step = int(result.get("step", row.step))
+                row.loss = result.get("loss", row.loss)
+                row.psnr = result.get("psnr", row.psnr)
+            self._recount(row)
         turned = row.doing != before
         if self._json:
             fields = {
@@ -154,7 +161,9 @@ class Progress:
                 self.line(fields)
         is_due = row.step != row.said_step and time.monotonic() - row.said > LINE_EVERY_S
         if not self._json and self._live is None and (turned or is_due):
-            row.said, row.said_step = time.monotonic(), row.step
+            with self._moving:
+                row.said, row.said_step = time.monotonic(), row.step
+                self._recount(row)
             self.say(f"{self._clock()}  {row.name}: {self._in_words(row)}   {self._overall()}")
 
     def elsewhere(self, trial_id: str, step: int, host: str, run: str) -> None:
@@ -200,17 +209,20 @@ class Progress:
             words.append(f"PSNR {row.psnr:.2f}")
         return ", ".join(words)
 
+    def _recount(self, row: Row) -> None:
+        """Bring the sums up to date with a row.
+
+        Every line of output has them, and there may be ten thousand rows to add up.
+        """
+        before, row.counted = row.counted, row.share
+        self._share = self._share.plus(row.counted).minus(before)
+
     def _overall(self) -> str:
-        done = sum(not row.state.is_open for row in self._rows.values())
-        return f"[{done}/{len(self._rows)} ended{self._eta()}]"
+        return f"[{self._share.ended}/{len(self._rows)} ended{self._eta()}]"
 
     def _eta(self) -> str:
         """The time left: the plan's estimates, scaled by how they have held in this run so far."""
-        total = done = 0.0
-        for row in self._rows.values():
-            if row.state.is_open or row.said:
-                total += row.cost_s
-                done += row.cost_s * (row.step / row.steps if row.state.is_open else 1)
+        total, done = self._share.cost_us, self._share.done_us
         elapsed = time.monotonic() - self._began
         return (
             f", about {duration(elapsed * (total - done) / done)} left"

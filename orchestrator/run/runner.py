@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import os
 import shlex
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
-from functools import partial
 
 from orchestrator import signals
-from orchestrator.errors import NormsweepError
 from orchestrator.initial import keep_initial
 from orchestrator.plan import Plan
 from orchestrator.plan.show import trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.run.budget import Budget
 from orchestrator.run.driver import the_command
+from orchestrator.run.mirroring import Follower, following
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
+from orchestrator.run.retaining import free_all
 from orchestrator.store import open_store
 from orchestrator.store.attempts import give_up
 from orchestrator.store.base import Store
@@ -31,14 +29,9 @@ from orchestrator.store.stops import has_ended_for
 from orchestrator.store.trials import Look, damage_in_words, looks_at
 from orchestrator.store.troubles import end_in_words
 from orchestrator.tracking import is_mlflow, shown
-from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.mirror import Mirror
-from orchestrator.tracking.patience import Patience
 from orchestrator.version import commit
 
-SENT_WITHIN_S = 15.0  # from the last trial's end
-REPORT_WITHIN_S = 8.0  # from its being written
-MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 UNLESS_ASKED = {
     # As nice as the command is. With Ray's own 15, ranks starve beside any other process.
     "RAY_worker_niceness": "0",
@@ -56,6 +49,8 @@ FIXED = {
     # The journals have it all, and without Tune's loggers nearly twice as many results pass.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_MAX_PENDING_TRIALS_PG": "8",
+    # Tune's snapshots of all trials take a twentieth of its time, and are never restored.
+    "TUNE_GLOBAL_CHECKPOINT_S": "inf",
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 
@@ -99,12 +94,10 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
                 f"{len(done)} of {trials} {'is' if len(done) == 1 else 'are'} done already."
             )
         budget.refuse_without_gpus(plan, reached.keys())
-        progress.phase("bringing MLflow up to date")
-        if todo:
-            keep_initial(plan, store)
-        with _mirroring(plan, store, options, looks, frozenset(done), progress) as mirror:
+        with following(plan, store, options, looks, frozenset(done), progress) as follower:
             try:
                 if todo:
+                    keep_initial(plan, store)
                     plan = _train(plan, reached, begun, store, options, progress, budget)
             finally:  # before MLflow hears from this run for the last time
                 if signals.received is not None:
@@ -112,7 +105,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
                 elif budget.used_up:
                     why = f"the budget of {budget.used_up} was used up"
                     close_attempts(store, todo, options.run, "interrupted", why)
-    return _finish(plan, store, options, progress, mirror, budget, todo)
+    return _finish(plan, store, options, progress, follower, budget, todo)
 
 
 def _finish(
@@ -120,7 +113,7 @@ def _finish(
     store: Store,
     options: RunOptions,
     progress: Progress,
-    mirror: Mirror | None,
+    follower: Follower,
     budget: Budget,
     todo: AbstractSet[str],
 ) -> Ended:
@@ -128,6 +121,7 @@ def _finish(
     again = the_command()
     frame = None
     if signals.received is None:
+        free_all(plan, store, progress)
         from orchestrator.report.frame import read_frame
 
         frame = read_frame(plan, store)
@@ -143,16 +137,14 @@ def _finish(
     if frame is not None:
         from orchestrator.report.page import write_report
 
-        links = {} if mirror is None else mirror.links
+        links = {} if follower.mirror is None else follower.mirror.links
         written = write_report(plan, options.store, frame=frame, links=links)
         page = written.page
-        if mirror is not None:
-            with suppress(TrackingUnavailable):
-                Patience(REPORT_WITHIN_S).call(partial(mirror.log_report, written.files))
+        follower.log_report(written.files)
     this = This(
         options.run,
         page,
-        where_runs_are(options, mirror),
+        where_runs_are(options, follower.mirror),
         again,
         tuple(progress.warnings),
         budget.used_up,
@@ -190,67 +182,6 @@ def _refusals(
         for trial in plan.trials
         if trial.id in refused
     ]
-
-
-@contextmanager
-def _mirroring(
-    plan: Plan,
-    store: Store,
-    options: RunOptions,
-    looks: Mapping[str, Look],
-    reused: frozenset[str],
-    progress: Progress,
-) -> Iterator[Mirror | None]:
-    """Let MLflow follow the store from a thread, so that a slow server does not hold up trials.
-
-    `looks`: the trials before this run, of which those in `reused` are done. Only those that it
-    moves are looked at again.
-    """
-    try:
-        mirror = Mirror(options.tracking, plan)
-        mirror.sync(store, plan.trials, reused=reused, looks=looks)
-    except TrackingUnavailable as error:
-        progress.warn(str(error))
-        yield None
-        return
-    over = threading.Event()
-    is_away = False
-    moved: frozenset[str] = frozenset()  # and not yet mirrored
-
-    def show_notes() -> None:
-        while mirror.notes:
-            progress.warn(mirror.notes.pop(0))
-
-    def follow() -> None:
-        nonlocal is_away, moved
-        while not over.wait(MIRROR_EVERY_S):
-            moved |= progress.moved()
-            try:
-                those = [trial for trial in plan.trials if trial.id in moved]
-                mirror.sync(store, those, reused=reused, heard=moved)
-                show_notes()
-                moved = frozenset()
-            except NormsweepError as error:
-                if not is_away:
-                    progress.warn(str(error))
-                is_away = True
-
-    show_notes()
-    thread = threading.Thread(target=follow, name="mlflow-mirror", daemon=True)
-    thread.start()
-    try:
-        yield mirror
-    finally:
-        over.set()
-        last = progress.moved()
-        patience = Patience(SENT_WITHIN_S)
-        try:
-            patience.wait_for(thread)
-            others = [trial for trial in plan.trials if trial.id not in reused]
-            patience.call(partial(mirror.sync, store, others, reused=reused, heard=moved | last))
-            show_notes()
-        except TrackingUnavailable as error:
-            progress.warn(str(error))
 
 
 def _train(

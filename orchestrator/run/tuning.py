@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from orchestrator.run.jobs import Jobs
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import MEMORY_MONITOR, refuse_split_store
+from orchestrator.run.retaining import free_beside
 from orchestrator.run.stopping import stopping_of, watch_of
 from orchestrator.run.trainable import STARTING_WORKERS, STOPPED, GangTrainable
 from orchestrator.run.turns import Turns
 from orchestrator.store import open_store
 from orchestrator.store.processes import this_process
+from trainers.spec import PlacementSpec
 
 BUDGET_USED_UP = "the budget of its run was used up"
 # More than a trainable waits for its gang, less than the parent waits for the driver.
@@ -51,13 +54,20 @@ class Follower(tune.Callback):  # type: ignore[misc]
     """Passes what Tune sees of the trials to the progress display."""
 
     def __init__(
-        self, progress: Progress, budget: Budget, gpus: Mapping[str, float] | None = None
+        self,
+        progress: Progress,
+        budget: Budget,
+        gpus: Mapping[str, float] | None = None,
+        ended: Callable[[str], None] = lambda trial_id: None,
     ) -> None:
-        """`gpus`: how many the gang of each trial holds."""
+        """`gpus`: how many the gang of each trial holds. `ended` is called when one has ended."""
+        self._ended = ended
         self._progress = progress
         self._budget = budget
         self._gpus = gpus or {}
         self._noted: set[str] = set()
+        self._open: list[TuneTrial] = []  # those that have not finished
+        self._seen = 0  # trials that Tune has made so far
         self._is_over = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -73,7 +83,10 @@ class Follower(tune.Callback):  # type: ignore[misc]
         Tune itself (2.60) gives trials some 15 s to end, too little for a large checkpoint or a
         distant store.
         """
-        running = [trial for trial in trials if trial.status == TuneTrial.RUNNING]
+        # This is called for every event, and Tune only ever adds to its list of all trials.
+        self._open = [one for one in (*self._open, *trials[self._seen :]) if not one.is_finished()]
+        self._seen = len(trials)
+        running = [trial for trial in self._open if trial.status == TuneTrial.RUNNING]
         self._budget.spend(sum(self._gpus.get(trial.config["trial"], 0.0) for trial in running))
         used_up = self._budget.used_up
         if (signals.received is None and not used_up) or self._is_over:
@@ -109,6 +122,11 @@ class Follower(tune.Callback):  # type: ignore[misc]
                 self._progress.warn(note)
         self._progress.changed(trial.config["trial"], State(result["state"]), result)
 
+    def on_trial_complete(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
+    ) -> None:
+        self._ended(trial.config["trial"])
+
     def on_trial_recover(
         self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any
     ) -> None:
@@ -120,15 +138,23 @@ class Follower(tune.Callback):  # type: ignore[misc]
         self._progress.changed(trial.config["trial"], State.FAILED)
 
 
-def bundles(trial: Trial) -> PlacementGroupFactory:
+def bundles(placement: PlacementSpec) -> PlacementGroupFactory:
     """One bundle per worker. The trainable itself needs no resources, since it mostly waits."""
-    placement = trial.spec.placement
     worker: dict[str, float] = {"CPU": placement.cpus_per_worker}
     if placement.gpus:
         worker["GPU"] = placement.gpus
     return PlacementGroupFactory(
         [{}] + [worker] * placement.workers, strategy=STRATEGIES[placement.strategy]
     )
+
+
+def resources_of(trials: Iterable[Trial]) -> Callable[[Mapping[str, Any]], PlacementGroupFactory]:
+    """The bundles of a trial, given its config.
+
+    Tune pickles this with the trainable's class, for every actor: it does not hold the trials.
+    """
+    placements = {trial.id: trial.spec.placement for trial in trials}
+    return lambda config: bundles(placements[config["trial"]])
 
 
 def jobs_of(
@@ -163,10 +189,8 @@ def tune_trials(
 ) -> dict[str, str]:
     """Train all of `todo`, or until a signal comes or the budget is used up.
 
-    What other runs train meanwhile is theirs.
-
-    `begun`: by trial, the newest attempt before this run; 0 if there was none. Returns, by trial
-    id, why those failed that have used up their retries.
+    What other runs train meanwhile is theirs. `begun`: by trial, the newest attempt before this
+    run; 0 if there was none. Returns, by trial id, why those failed that used up their retries.
     """
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     refuse_split_store(options, ray.nodes())
@@ -178,9 +202,10 @@ def tune_trials(
     trials = {trial.id: trial for trial in order_on(todo, nodes)}
     jobs = jobs_of(plan, trials, options, work, commit)
     turns = Turns(store, plan, list(trials), progress, begun, jobs.process, jobs.run)
+    gpus = {one.id: gpus_of(one) for one in todo}
+    follower = Follower(progress, budget, gpus, partial(free_beside, plan, store))
     trainable = tune.with_resources(
-        tune.with_parameters(GangTrainable, jobs=jobs),
-        lambda config: bundles(trials[config["trial"]]),
+        tune.with_parameters(GangTrainable, jobs=jobs), resources_of(todo)
     )
     tuner = tune.Tuner(
         trainable,
@@ -198,7 +223,7 @@ def tune_trials(
             # Checkpoints are in the store.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
-            callbacks=[Follower(progress, budget, {one.id: gpus_of(one) for one in todo})],
+            callbacks=[follower],
         ),
     )
     with signals.waited_for(), turns:

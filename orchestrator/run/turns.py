@@ -149,6 +149,8 @@ class Turns(Searcher):  # type: ignore[misc]
         is_of_others = seen.attempt > self._begun[trial] or seen.attempt == self._others.get(trial)
         is_given_up = is_of_others and seen.state in (State.FAILED, State.INFEASIBLE)
         if is_given_up or has_ended_for(self._plan, seen.look):
-            self._progress.changed(trial, seen.state, {"step": seen.look.step})
+            result = seen.look.result
+            step = seen.look.step if result is None else int(result["step"])
+            self._progress.changed(trial, seen.state, {"step": step})
             return Turn.OVER
         return Turn.FREE

@@ -36,7 +36,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -74,7 +73,7 @@ class Trace:
     def __post_init__(self) -> None:
         if not self.groups or any(len(group) != len(self.steps) for group in self.groups):
             raise ValueError(f"seed {self.seed}: every group needs a value for each step")
-        if any(step < 0 for step in self.steps) or any(a >= b for a, b in pairwise(self.steps)):
+        if (np.diff(self.steps, prepend=-1) <= 0).any():
             raise ValueError(f"seed {self.seed}: steps must increase from 0 or more")
 
     def largest(self, end: int) -> dict[int, float]:
@@ -173,12 +172,13 @@ def _of_seed(trace: Trace, end: int) -> SeedGrowth:
 
 def _slope(curve: dict[int, float], end: int) -> float | Unknown:
     """Least squares on log-log axes over the last half of training."""
-    half = {step: value for step, value in curve.items() if step > 0 and 2 * step >= end}
-    if len(half) < 2:
-        return Unknown(f"{len(half)} point in the last half of training: no slope")
-    if min(half.values()) <= 0:
+    steps, values = np.array(list(curve)), np.array(list(curve.values()))
+    half = (steps > 0) & (2 * steps >= end)
+    if half.sum() < 2:
+        return Unknown(f"{half.sum()} point in the last half of training: no slope")
+    if values[half].min() <= 0:
         return Unknown("a mean square of 0 has no logarithm")
-    x, y = np.log(list(half)), np.log(list(half.values()))
+    x, y = np.log(steps[half]), np.log(values[half])
     x -= x.mean()
     return float(x @ (y - y.mean()) / (x @ x))
 

@@ -16,6 +16,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.plan import Trial
@@ -293,8 +294,13 @@ def spec_of(attempt: Attempt) -> RunSpec | None:
     """
     if not attempt.get("spec"):
         return None
+    return _parsed(json.dumps(attempt["spec"]))
+
+
+@lru_cache(maxsize=16)  # one trial's attempts nearly always have the same spec
+def _parsed(text: str) -> RunSpec | None:
     try:
-        return RunSpec.from_json(json.dumps(attempt["spec"]))
+        return RunSpec.from_json(text)
     except BadSpec:
         return None
 
@@ -309,7 +315,7 @@ def recorded_specs(
     found = [spec for attempt in attempts if (spec := spec_of(attempt)) is not None]
     if (len(found) < len(attempts) or not attempts) and isinstance(kept, RunSpec):
         found = [kept, *found]
-    return tuple({spec.to_json(): spec for spec in found}.values())
+    return tuple({spec.to_json(): spec for spec in found}.values() if len(found) > 1 else found)
 
 
 def damaged_spec(
@@ -322,7 +328,8 @@ def damaged_spec(
     if not isinstance(kept, RunSpec):
         return kept or Damaged(f"trials/{trial_id}/spec.json", "is missing")
     trained = (spec for attempt in attempts if (spec := spec_of(attempt)) is not None)
-    if any(_what_is_trained(spec) != _what_is_trained(kept) for spec in trained):
+    others = (spec for spec in trained if spec != kept)
+    if any(_what_is_trained(spec) != _what_is_trained(kept) for spec in others):
         return Damaged(f"trials/{trial_id}/spec.json", "is not the spec that the attempts trained")
     return None
 

@@ -9,24 +9,29 @@ found, which `normsweep doctor` does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import resource
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from orchestrator.hints import hint
 from orchestrator.plan import Plan
+from orchestrator.plan.expand import no_collecting
 from orchestrator.plan.states import State
 from orchestrator.store import read_store
 from orchestrator.store.attempts import attempt_key, numbers_among, read_attempt, read_start
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import folders_among
+from orchestrator.store.freed import freed_key
 from orchestrator.store.journals import READERS
 from orchestrator.store.listing import sorted_keys
 from orchestrator.store.records import Damaged, Record
-from orchestrator.store.results import result_key, stated_result
+from orchestrator.store.results import result_key, stated_result, without_checkpoint
 from orchestrator.store.trials import Look, glance, looks_at
 
 MANY = 1_000  # trials; fewer are looked at in full
 AT_ONCE = 32  # trials that a thread takes, since handing one over costs as much as reading one
+MANY_WAITS = 8  # of a thread that looks at so many trials
 
 Sizes = Mapping[str, int]  # key -> bytes
 
@@ -41,35 +46,59 @@ def looks_at_plan(store_uri: str, plan: Plan) -> tuple[dict[str, Look], str]:
         return looks_at(store, ids), ""
     return census(store, ids), (
         f"{len(ids):,} trials: only what their states depend on was read. "
-        "`normsweep doctor` reads everything."
+        f"`{hint('doctor')}` reads everything."
     )
 
 
 def census(store: Store, ids: Iterable[str]) -> dict[str, Look]:
     """The state of each of these trials. Raises EnvironmentProblem."""
-    wanted = list(ids)
-    kept: dict[str, dict[str, int]] = {trial_id: {} for trial_id in wanted}
-    for key, size in store.sizes("trials").items():
-        if (files := kept.get(key.split("/", 2)[1])) is not None:
-            files[key] = size
-    parts = [wanted[i : i + AT_ONCE] for i in range(0, len(wanted), AT_ONCE)]
+    with no_collecting():
+        looks = {trial_id: Look(trial_id, State.PENDING) for trial_id in ids}
+        begun: dict[str, dict[str, int]] = {}
+        for key, size in store.sizes("trials").items():
+            if (trial_id := key.split("/", 2)[1]) in looks:
+                begun.setdefault(trial_id, {})[key] = size
+        looks.update((look.trial, look) for look in _looks(store, begun))
+        return looks
+
+
+def _looks(store: Store, begun: Mapping[str, Sizes]) -> Iterator[Look]:
+    """Look at trials one by one, and at many at a time once the store keeps this thread waiting.
+
+    A folder that the system holds in memory never does: there, threads would only wait for each
+    other, which takes more of the processor than reading does.
+    """
+    trials = list(begun)
+    parts = iter([trials[i : i + AT_ONCE] for i in range(0, len(trials), AT_ONCE)])
+
+    def look_at(part: list[str]) -> list[Look]:
+        return [_look(store, one, begun[one]) for one in part]
+
+    for part in parts:
+        before = _waits()
+        yield from look_at(part)
+        if _waits() - before >= MANY_WAITS:
+            break
     with ThreadPoolExecutor(READERS) as readers:
-        looks = readers.map(lambda some: [_look(store, one, kept[one]) for one in some], parts)
-        return {look.trial: look for some in looks for look in some}
+        for looks in readers.map(look_at, parts):
+            yield from looks
+
+
+def _waits() -> int:
+    """How often this thread has given up its processor to wait for something."""
+    return resource.getrusage(getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)).ru_nvcsw
 
 
 def _look(store: Store, trial_id: str, files: Sizes) -> Look:
-    if not files:
-        return Look(trial_id, State.PENDING)
     if result_key(trial_id) in files:
-        look = _before_reading(trial_id, files)
+        attempts, step = tuple(numbers_among(files)), _last_step(trial_id, files)
         result = stated_result(store, trial_id)
         if isinstance(result, dict):
-            result = _missing(trial_id, result, files) or result
+            result = _checked(store, trial_id, result, files)
         if isinstance(result, Damaged):
-            return replace(look, state=State.DAMAGED, damaged=(result,))
+            return Look(trial_id, State.DAMAGED, attempts, step, damaged=(result,))
         if result is not None:
-            return replace(look, state=State.of_outcome(result["outcome"]), result=result)
+            return Look(trial_id, State.of_outcome(result["outcome"]), attempts, step, result)
     listing = sorted_keys(trial_id, files)
     look = glance(store, replace(listing, records=listing.records - {result_key(trial_id)}))
     if look.state == State.RUNNING:  # `status` says on which host
@@ -81,18 +110,25 @@ def _look(store: Store, trial_id: str, files: Sizes) -> Look:
     return replace(look, note=start["note"]) if isinstance(start, dict) else look
 
 
-def _before_reading(trial_id: str, files: Sizes) -> Look:
-    """What the keys of an ended trial say: its attempts, and the step of its last checkpoint."""
+def _last_step(trial_id: str, files: Sizes) -> int:
+    """The step of the last finished checkpoint."""
     sealed = (folder.step for folder in folders_among(trial_id, files) if folder.is_sealed)
-    attempts = tuple(numbers_among(files))
-    return Look(trial_id, State.PENDING, attempts, max(sealed, default=0))
+    return max(sealed, default=0)
 
 
-def _missing(trial_id: str, result: Record, files: Sizes) -> Damaged | None:
-    """The first file that the result names and the store lacks, or has in another size."""
+def _checked(store: Store, trial_id: str, result: Record, files: Sizes) -> Record | Damaged:
+    """The result, if all that it names is there, or its checkpoint was removed on purpose."""
     for segment in result["journal"]:
         if segment not in files:
             return Damaged(segment, "is missing")
+    problem = _missing(trial_id, result, files)
+    if problem is not None and freed_key(trial_id) in files:
+        return without_checkpoint(store, result, problem)
+    return problem or result
+
+
+def _missing(trial_id: str, result: Record, files: Sizes) -> Damaged | None:
+    """The first file of the result's checkpoint that is not there, or has another size."""
     checkpoint = result["checkpoint"]
     for name, promised in checkpoint["files"].items():
         key = f"trials/{trial_id}/checkpoints/{checkpoint['name']}/{name}"

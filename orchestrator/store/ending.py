@@ -13,6 +13,7 @@ from orchestrator.plan.left import LEFT, left_as_json, left_in_words
 from orchestrator.plan.show import counts
 from orchestrator.plan.states import State
 from orchestrator.store.base import Store
+from orchestrator.store.retention import retained
 from orchestrator.store.stops import has_ended_for
 from orchestrator.store.summary import ended_elsewhere, outcomes
 from orchestrator.store.trials import Look
@@ -67,6 +68,9 @@ def ended(
         "retries": retries,
     }
     fine += summary["done"]
+    if (kept := retained(store, plan, looks)) is not None:
+        said.insert(0, f"{kept}.")
+        summary["keep"] = vars(kept)
     if this.used_up:  # nothing has gone wrong with trials that only lack time
         fine += sum(summary[state] for state in LEFT)
         used = {"used_up": this.used_up, "gpu_hours": round(this.gpu_hours, 4)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator.errors import UserError
+from orchestrator.hints import hint
 from orchestrator.plan.axes import trial_name
 from orchestrator.plan.labels import labels_of
 from orchestrator.store.attempts import kept_spec
@@ -49,14 +50,14 @@ def find_trial(store: Store, given: str) -> str:
     if len(named) > 1:
         raise UserError(
             f"{given!r} is the name of {len(named)} trials: {_some(named)}. Give an id; "
-            "`normsweep diff` says in what two of them differ."
+            f"`{hint('diff A B')}` says in what two of them differ."
         )
     if named:
         return named[0]
     near = did_you_mean(given, [*known, *names.values()])
     raise UnknownTrial(
         f"There is no trial {given!r} among the {len(known)} of the store {store.uri}.{near} "
-        "`normsweep trials` lists them.",
+        f"`{hint('trials')}` lists them.",
         is_near=bool(near),
     )
 

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from orchestrator.errors import EnvironmentProblem
+from orchestrator.hints import hint
 from orchestrator.store import records
 from orchestrator.store.base import Store
 from orchestrator.store.records import Damaged, read_record, sealed
@@ -32,7 +33,7 @@ def read_outcome(store: Store, job: str) -> dict[str, Any] | None:
     outcome = read_record(store, f"jobs/{job}.json", records.OUTCOME)
     if isinstance(outcome, Damaged):
         raise EnvironmentProblem(
-            f"{store.uri}: {outcome}. `normsweep status FILE` shows how far the trials are."
+            f"{store.uri}: {outcome}. `{hint('status FILE')}` shows how far the trials are."
         )
     return outcome
 

@@ -45,6 +45,8 @@ EXPIRES_AFTER_S = SILENT_AFTER_S
 # A holder that could not renew its lease for so long stops. The rest of EXPIRES_AFTER_S is for
 # ending its ranks.
 STOPS_AFTER_S = 40.0
+# For a renewal that is on its way as a holder finds its lease old, perhaps since both were paused.
+WAITS_S = 5.0
 NO_TAG = ""  # of a lease that was never renewed
 Clock = Callable[[], float]
 
@@ -211,7 +213,7 @@ class Lease:
         Asks the store only in the latter case, as after the process was stopped for a while.
         """
         if not self._lost and self._clock() - self._renewed > STOPS_AFTER_S:
-            if not self._one_at_a_time.acquire(blocking=False):
+            if not self._one_at_a_time.acquire(timeout=WAITS_S):
                 self._lost = f"the store has not answered for {STOPS_AFTER_S:.0f} s"
             else:
                 self._one_at_a_time.release()

@@ -16,7 +16,7 @@ from orchestrator.plan import Plan
 from orchestrator.plan.source import Problem
 from orchestrator.store import records
 from orchestrator.store.base import Store
-from orchestrator.store.records import read_record, sealed
+from orchestrator.store.records import Damaged, read_record, sealed
 
 
 def claim_name(plan: Plan, store: Store) -> None:
@@ -53,6 +53,24 @@ def trials_of_sweep(store: Store, sweep: str) -> list[str]:
     """Ids of the trials that a sweep had when it was last run or submitted; empty if unknown."""
     had = read_record(store, _key(sweep), records.SWEEP_FILE)
     return list(had.get("trials", [])) if isinstance(had, dict) else []
+
+
+def recorded_sweeps(store: Store) -> dict[str, list[str] | Damaged]:
+    """The ids of the trials of every sweep, by its name; Damaged where no record says them."""
+    found: dict[str, list[str] | Damaged] = {}
+    for key in store.list("sweeps"):
+        if not key.endswith("/file.json") or key.count("/") != 2:
+            continue
+        record = read_record(store, key, records.SWEEP_FILE)
+        trials = record.get("trials") if isinstance(record, dict) else None
+        lacking = record if isinstance(record, Damaged) else Damaged(key, "names no trials")
+        found[key.split("/")[1]] = trials or lacking
+    return found
+
+
+def report_prefix(sweep: str) -> str:
+    """Where the files of a sweep's report are."""
+    return f"sweeps/{sweep}/report"
 
 
 def _key(sweep: str) -> str:

@@ -63,8 +63,7 @@ class Points:
         if len(step) and int(step.max()) * len(self.metrics) >= 2**62:
             _, step = np.unique(step, return_inverse=True)  # small numbers: their product is too
         of_one = step[self.line] * len(self.metrics) + self.metric
-        ordered = np.sort(of_one)
-        if (ordered[1:] != ordered[:-1]).all():  # usual, and found ten times as fast
+        if _are_distinct(of_one):  # usual, and found ten times as fast
             return self
         _, first = np.unique(of_one, return_index=True)
         first.sort()
@@ -89,6 +88,16 @@ class Points:
             self.value.tolist(), self.metric.tolist(), self.line.tolist(), strict=True
         ):
             yield Point(self.metrics[metric], steps[i], value, times[i], attempts[i], seqs[i])
+
+
+def _are_distinct(numbers: NDArray[np.int64]) -> bool:
+    """Whether no number, of 0 or more, comes twice."""
+    if len(numbers) and int(numbers.max()) < 100 * len(numbers):
+        there = np.zeros(int(numbers.max()) + 1, dtype=bool)
+        there[numbers] = True
+        return int(there.sum()) == len(numbers)
+    ordered = np.sort(numbers)
+    return bool((ordered[1:] != ordered[:-1]).all())
 
 
 def _metrics_of(

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
-import signal
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate
+from mmap import ACCESS_READ, ALLOCATIONGRANULARITY, mmap
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from queue import Queue
-from threading import Thread
+from typing import BinaryIO
 
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.store import read_store
+from orchestrator.store import children, read_store
 from orchestrator.store.base import Store
 from orchestrator.store.journals import Event
 from orchestrator.store.points import Points
@@ -24,9 +23,8 @@ from orchestrator.store.scores import Score, evaluated_scores, trained_scores
 from orchestrator.store.trials import Look, read_trial
 
 MANY = 64  # trials; fewer are read sooner than another process has started
-MOST_PROCESSES = 8
-# Trials that wait to be sent, while the other process imports: a pipe holds a part of one.
-AHEAD = 128
+MOST_BLOCKS = 128  # each that is mapped takes a file descriptor
+ALIGNED = 64  # bytes; numpy is slow with numbers across words
 
 
 @dataclass(frozen=True)
@@ -55,66 +53,102 @@ def read_trials(store: Store, ids: Sequence[str]) -> Iterator[Reading]:
     caller may do something else before it takes the first trial. If one of them is killed, its
     trials are read here. Taking a trial raises EnvironmentProblem if the store cannot be read.
     """
-    processes = min(len(os.sched_getaffinity(0)), MOST_PROCESSES) if len(ids) >= MANY else 1
+    processes = children.cores() if len(ids) >= MANY else 1
     if processes == 1:
         return (read_one(store, trial_id) for trial_id in ids)
-    context = multiprocessing.get_context("spawn")  # the driver of a run has threads
-    readers: list[Connection] = []
-    started: list[BaseProcess] = []
-    for turn in range(processes):
-        reader, writer = context.Pipe(duplex=False)
-        process = context.Process(
-            target=_send_trials, args=(store.uri, ids[turn::processes], writer), daemon=True
-        )
-        process.start()
-        writer.close()  # so that the pipe ends with the process
-        readers.append(reader)
-        started.append(process)
-    return _received_from(store, ids, readers, started)
+    of_one = -(-len(ids) // MOST_BLOCKS)
+    blocks = [ids[i : i + of_one] for i in range(0, len(ids), of_one)]
+    readers = [_Reader(store.uri, blocks[turn::processes]) for turn in range(processes)]
+    return _received_from(store, blocks, readers)
 
 
 def _received_from(
-    store: Store, ids: Sequence[str], readers: Sequence[Connection], started: Sequence[BaseProcess]
+    store: Store, blocks: Sequence[Sequence[str]], readers: Sequence[_Reader]
 ) -> Iterator[Reading]:
     try:
-        for turn, trial_id in enumerate(ids):
-            yield _received(readers[turn % len(readers)]) or read_one(store, trial_id)
+        for turn, ids in enumerate(blocks):
+            found = readers[turn % len(readers)].next()
+            yield from (read_one(store, trial) for trial in ids) if found is None else found
     finally:
         for reader in readers:
-            reader.close()  # ends a process that is still sending
-        for process in started:
-            process.join()
+            reader.close()
 
 
-def _received(reader: Connection) -> Reading | None:
-    """The next trial that a process sends; None if it has died."""
-    try:
-        found: Reading | EnvironmentProblem = reader.recv()
-    except (EOFError, OSError):
-        return None
-    if isinstance(found, EnvironmentProblem):
-        raise found
-    return found
+class _Reader:
+    """A process that reads blocks of trials into a file in memory, which has no name.
+
+    A pipe has only the sizes of what is in the file, so that neither process waits for the other.
+    """
+
+    def __init__(self, uri: str, blocks: Sequence[Sequence[str]]) -> None:
+        context = children.context()
+        self._file = os.memfd_create("trials")
+        self._begin = 0
+        self._sizes, sender = context.Pipe(duplex=False)
+        path = f"/proc/{os.getpid()}/fd/{self._file}"
+        arguments = (uri, blocks, path, self._sizes, sender)
+        self._process = context.Process(target=_read_into, args=arguments, daemon=True)
+        self._process.start()
+        sender.close()  # so that the pipe ends with the process
+
+    def next(self) -> list[Reading] | None:
+        """The next block; None if the process has died."""
+        try:
+            sizes: list[int] | EnvironmentProblem = self._sizes.recv()
+        except (EOFError, OSError):
+            return None
+        if isinstance(sizes, EnvironmentProblem):
+            raise sizes
+        # Mapped, not read: columns are copied once, when those of all trials are joined.
+        block = memoryview(
+            mmap(self._file, sum(map(_whole, sizes)), offset=self._begin, access=ACCESS_READ)
+        )
+        ends = list(accumulate(map(_whole, sizes)))
+        self._begin = _whole(self._begin + ends[-1], ALLOCATIONGRANULARITY)
+        head, *buffers = (
+            block[end - _whole(size) :][:size] for size, end in zip(sizes, ends, strict=True)
+        )
+        found: list[Reading] = pickle.loads(head, buffers=buffers)  # noqa: S301 - our own
+        return found
+
+    def close(self) -> None:
+        self._sizes.close()
+        self._process.kill()  # if it is still reading, even where a run blocks signals
+        self._process.join()
+        os.close(self._file)
 
 
-def _send_trials(uri: str, ids: Sequence[str], writer: Connection) -> None:
-    gc.disable()  # millions of values are made here, and none refers to itself
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that reads the pipe
-    ahead: Queue[Reading | EnvironmentProblem | None] = Queue(AHEAD)
-    Thread(target=_read_ahead, args=(uri, ids, ahead), daemon=True).start()
-    with suppress(BrokenPipeError):  # it has ended
-        for found in iter(ahead.get, None):
-            writer.send(found)
+def _whole(size: int, of: int = ALIGNED) -> int:
+    """A size rounded up to a multiple."""
+    return -(-size // of) * of
 
 
-def _read_ahead(
-    uri: str, ids: Sequence[str], ahead: Queue[Reading | EnvironmentProblem | None]
+def _read_into(
+    uri: str, blocks: Sequence[Sequence[str]], path: str, sizes: Connection, sender: Connection
 ) -> None:
-    try:
-        store = read_store(uri)
-        for trial_id in ids:
-            ahead.put(read_one(store, trial_id))
-    except EnvironmentProblem as error:
-        ahead.put(error)
-    finally:
-        ahead.put(None)
+    sizes.close()
+    children.begin()
+    gc.disable()  # millions of values are made here, and none refers to itself
+    with suppress(BrokenPipeError), open(path, "wb") as file:
+        try:
+            store = read_store(uri)
+            for ids in blocks:
+                if children.is_orphaned():
+                    return
+                sender.send(_written([read_one(store, trial_id) for trial_id in ids], file))
+        except EnvironmentProblem as error:
+            sender.send(error)
+
+
+def _written(block: list[Reading], file: BinaryIO) -> list[int]:
+    """Write a block and the buffers of its arrays; returns their sizes."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(block, protocol=5, buffer_callback=buffers.append)
+    parts = [memoryview(head), *(buffer.raw() for buffer in buffers)]
+    file.seek(_whole(file.tell(), ALLOCATIONGRANULARITY))
+    for part in parts:
+        file.write(part)
+        file.seek(_whole(part.nbytes) - part.nbytes, os.SEEK_CUR)
+    file.truncate()  # as long as the last part's padding
+    file.flush()
+    return [part.nbytes for part in parts]

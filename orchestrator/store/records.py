@@ -20,6 +20,9 @@ from orchestrator.store.base import KEY, InTheWay, Store, Unreadable
 CHECKSUM = "content_sha256"
 OUT_OF_MEMORY = "cuda_oom"  # a kind of failure; if it is final, the trial is infeasible
 
+# json.dumps and json.loads would make one of these for each of ten thousand records.
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 Record = dict[str, Any]
 T = TypeVar("T")
 
@@ -191,9 +194,7 @@ def encoded(value: Any) -> bytes:
 
 def canonical_sha256(record: Mapping[str, Any]) -> str:
     content = {key: value for key, value in record.items() if key != CHECKSUM}
-    return hashlib.sha256(
-        json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-    ).hexdigest()
+    return hashlib.sha256(CANONICAL.encode(content).encode()).hexdigest()
 
 
 def read_bytes(store: Store, key: str) -> bytes | Damaged | None:
@@ -236,7 +237,7 @@ def parsed(content: bytes) -> Any:
     if not content.strip(b"\0 \t\r\n"):
         raise ValueError(nothing_in(content))
     try:
-        value = json.loads(content.decode(), parse_constant=_refuse)
+        value = STANDARD.decode(content.decode())
     except UnicodeDecodeError:
         raise ValueError("is not text in UTF-8") from None
     except RecursionError:
@@ -270,3 +271,6 @@ def nothing_in(content: bytes) -> str:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"holds {constant}, which is not JSON")
+
+
+STANDARD = json.JSONDecoder(parse_constant=_refuse)

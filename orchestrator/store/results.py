@@ -3,7 +3,8 @@
     trials/<id>/result.json                 last of all
     trials/<id>/evaluations/<name>.json     made afterwards by `normsweep evaluate`
 
-A trial has ended if and only if its result is there and the checksums in it hold.
+A trial has ended if and only if its result is there and the checksums in it hold. Those of its
+checkpoint need not, once that was removed on purpose (orchestrator.store.freed).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from orchestrator.store.attempts import (
 )
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import checkpoint_prefix, damaged_file, read_manifest
+from orchestrator.store.freed import FREED, read_freed
 from orchestrator.store.journals import DIGEST_DIGITS, READERS, SEGMENT, join_segments, segments
 from orchestrator.store.records import Damaged, Record, read_bytes, read_record, sealed
 from trainers.spec import RunSpec
@@ -115,6 +117,7 @@ def check_result(
 ) -> Record | Damaged | None:
     """The result, if the files that it names are intact; None if there is none.
 
+    If its checkpoint was removed by a sweep's `keep`, it also has `freed`, the record of that.
     `verify` also reads the final checkpoint through. `checksums`: those of segments already read.
     """
     result = stated_result(store, trial_id)
@@ -125,7 +128,14 @@ def check_result(
             return problem
     checkpoint = result["checkpoint"]
     prefix = f"trials/{trial_id}/checkpoints/{checkpoint['name']}"
-    return damaged_file(store, prefix, checkpoint["files"], verify=verify) or result
+    problem = damaged_file(store, prefix, checkpoint["files"], verify=verify)
+    return result if problem is None else without_checkpoint(store, result, problem)
+
+
+def without_checkpoint(store: Store, result: Record, problem: Damaged) -> Record | Damaged:
+    """A result that lacks its checkpoint: with the record of its removal, or else the damage."""
+    freed = read_freed(store, result)
+    return {**result, FREED: freed} if isinstance(freed, dict) else freed or problem
 
 
 def _damaged_segment(store: Store, key: str, sha256: str, found: str | None) -> Damaged | None:

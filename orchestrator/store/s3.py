@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.objects import Changed, Prefix
+from orchestrator.objects import Prefix
 from orchestrator.store.base import Store, checked
 from trainers.durable import sha256_of
 
@@ -53,12 +53,7 @@ class S3Store(Store):
         return self._prefix.put_if(checked(key), content, None) is not None
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
-        while True:
-            head = self._prefix.head(checked(key))
-            try:
-                return self._prefix.get(key, head), head.etag
-            except Changed:  # since the head request: get the newer content
-                continue
+        return self._prefix.get_tagged(checked(key))
 
     def replace(self, key: str, content: bytes, tag: str) -> str | None:
         return self._prefix.put_if(checked(key), content, tag)

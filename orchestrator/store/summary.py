@@ -10,6 +10,16 @@ from orchestrator.plan.states import State
 from orchestrator.store.stops import stopped_at
 from orchestrator.store.trials import Look
 
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def size_in_words(size: float) -> str:
+    """`0 B`, `812 kB`, `3.4 GB`."""
+    unit = 0
+    while size >= 1000 and unit < len(UNITS) - 1:
+        size, unit = size / 1000, unit + 1
+    return f"{size:.0f} {UNITS[unit]}" if unit < 2 or size >= 100 else f"{size:.1f} {UNITS[unit]}"
+
 
 def outcomes(plan: Plan, looks: Mapping[str, Look]) -> list[dict[str, Any]]:
     """How far each trial of a sweep is: its state, and what its result and failure say."""

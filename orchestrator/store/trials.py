@@ -5,6 +5,7 @@
     trials/<id>/checkpoints/step-<n>-<attempt>/     orchestrator.store.checkpoints
     trials/<id>/probes/<probe>/                     orchestrator.store.arrays
     trials/<id>/result.json, evaluations/           orchestrator.store.results
+    trials/<id>/freed.json                          orchestrator.store.freed
 
 A trial whose result does not hold, or whose journal is damaged, is `damaged`. Other damaged files
 are named, and the state is what the remaining files prove.

@@ -19,6 +19,7 @@ from orchestrator.errors import EnvironmentProblem
 
 RunStatus = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 Kind = Literal["trial", "night"]  # what the runs of an experiment stand for
+SYNC = "sync FILE"  # hinted at in messages; a run puts the whole command in its place
 
 
 class TrackingUnavailable(EnvironmentProblem):

@@ -1,9 +1,11 @@
-"""What several processes may send to MLflow at once, and data sets as the inputs of its runs."""
+"""What may be sent to MLflow twice, or must not be; data sets as the inputs of its runs."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from mlflow import MlflowClient
@@ -12,6 +14,7 @@ from mlflow.exceptions import MlflowException
 
 from orchestrator.tracking.base import DataSet
 
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 LONGEST_DIGEST = 36
 CONTEXT = "mlflow.data.context"
 # What databases call a row that is there already: of SQLite, PostgreSQL and MySQL.
@@ -30,6 +33,23 @@ def beside_others(send: Callable[[], None]) -> None:
         if not any(word in str(error) for word in THERE_ALREADY):
             raise
         send()
+
+
+@contextlib.contextmanager
+def unrepeated() -> Iterator[None]:
+    """Let MLflow's client send a request once, until the block ends.
+
+    It repeats one whose answer did not come, which MLflow may have carried out all the same. For
+    values, tags and files that changes nothing, but each repetition would make another run.
+    """
+    before = os.environ.get(RETRIES)
+    os.environ[RETRIES] = "0"  # the client reads it at every request
+    try:
+        yield
+    finally:
+        del os.environ[RETRIES]
+        if before is not None:
+            os.environ[RETRIES] = before
 
 
 def log_data(client: MlflowClient, run_id: str, data: Sequence[DataSet]) -> None:

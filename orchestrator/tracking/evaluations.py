@@ -2,7 +2,8 @@
 
 Each mean over a set becomes a value `eval/<set>/<precision>/<metric>` at the step of the weights;
 the precision also names tiles and steps per channel (`int8-per-channel-tile-64-16`). The tag
-`normsweep.evaluation.<set>-<precision>` holds the record's checksum, so that each is sent once.
+`normsweep.evaluation.<set>-<precision>` holds the record's checksum, so that each is sent once;
+before it was sent, followed by `@` and the time that its values have, in ms since 1970.
 """
 
 from __future__ import annotations
@@ -38,16 +39,21 @@ def send_evaluations(
         if not isinstance(record, dict) or not isinstance(step := record.get("step"), int):
             continue
         checksum = record.get(CHECKSUM) or canonical_sha256(record)
-        if sent.get(name) == checksum:
+        if (said := sent.get(name, "")) == checksum:
             continue
-        place = f"eval/{record['benchmark']}/{name.removeprefix(record['benchmark'] + '-')}"
         # No record says when it was made. One that is replaced is sent later, and so is the newest.
-        now_ms = round(time.time() * 1000)
+        # Kept beforehand: with another time, values that are sent again would be there twice.
+        if not said.startswith(begun := f"{checksum}@"):
+            said = f"{begun}{round(time.time() * 1000)}"
+            tracker.set_tags(run_id, {f"{SENT}{name}": said})
+            sent[name] = said
+        time_ms = int(said.removeprefix(begun))
+        place = f"eval/{record['benchmark']}/{name.removeprefix(record['benchmark'] + '-')}"
         values = ((metric, _number(record.get(metric))) for metric in MEANS)
         tracker.log(
             run_id,
             [
-                Value(f"{place}/{m}", step, value, now_ms)
+                Value(f"{place}/{m}", step, value, time_ms)
                 for m, value in values
                 if value is not None
             ],

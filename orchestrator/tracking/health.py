@@ -10,19 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import NormsweepError, masked
+from orchestrator.hints import hint
 from orchestrator.tracking import is_mlflow, shown, sqlite
 from orchestrator.tracking.address import Address, about_access, parse
 
 ANSWER_DEADLINE_S = 5.0
 ANOTHER = "Make it writable, or name another database with --tracking."
-REFILL = (
-    "Move it away and fill a new one with `normsweep sync FILE`: "
-    "the store has everything that is in it."
-)
-START = "Start it, or run without it: training goes on, and `normsweep sync FILE` catches up later."
-RESTORE = (
-    "`normsweep run FILE` or `normsweep sync FILE` restores what belongs to its sweep; so does "
-)
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,7 @@ def _database(path: Path) -> Health:
         runs = sqlite.count_runs(path)
         deleted = sqlite.deleted(path)
     except sqlite3.Error as error:
-        return Health(False, f"{path}: {error}", REFILL)
+        return Health(False, f"{path}: {error}", _refill())
     if not os.access(path, os.W_OK):
         return Health(False, f"{path} is not writable", ANOTHER)
     return _with_deleted(f"{path} with {runs} runs", deleted)
@@ -73,20 +66,36 @@ def _with_deleted(found: str, deleted: list[tuple[str, int | None]]) -> Health:
     ]
     whole = any(runs is None for _, runs in deleted)
     command = "`mlflow experiments restore`." if whole else "`mlflow runs restore`."
-    return Health(False, f"{found}; among its sweeps: {', '.join(words)}", RESTORE + command)
+    advice = (
+        f"`{hint('run FILE')}` or `{hint('sync FILE')}` restores what belongs to its sweep; "
+        f"so does {command}"
+    )
+    return Health(False, f"{found}; among its sweeps: {', '.join(words)}", advice)
+
+
+def _refill() -> str:
+    return (
+        f"Move it away and fill a new one with `{hint('sync FILE')}`: "
+        "the store has everything that is in it."
+    )
+
+
+def _start() -> str:
+    later = hint("sync FILE")
+    return f"Start it, or run without it: training goes on, and `{later}` catches up later."
 
 
 def _service(address: Address) -> Health:
     """The health of a server, or of a database that is not a local file."""
     away = why_away(address.uri) if address.is_server else None
     if away is not None:
-        return Health(False, f"{address.shown} does not answer: {masked(away)}", START)
+        return Health(False, f"{address.shown} does not answer: {masked(away)}", _start())
     from orchestrator.tracking.mlflow import deleted_experiments
 
     try:
         deleted = deleted_experiments(address)
     except NormsweepError as error:
-        return Health(False, str(error), about_access(str(error)).rstrip() or START)
+        return Health(False, str(error), about_access(str(error)).rstrip() or _start())
     return _with_deleted(f"{address.shown} answers", deleted)
 
 

@@ -17,10 +17,10 @@ from itertools import groupby
 from orchestrator.errors import masked
 from orchestrator.plan import Plan, Trial
 from orchestrator.plan.states import State
-from orchestrator.store import read_store
 from orchestrator.store.arrays import ArrayFile
 from orchestrator.store.attempts import Attempt, read_attempts, spec_of
 from orchestrator.store.base import Store
+from orchestrator.store.freed import FREED, freed_in_words
 from orchestrator.store.journals import JournalReader, Point
 from orchestrator.store.listing import listed
 from orchestrator.store.records import CHECKSUM, Damaged, Record, encoded, read_bytes
@@ -58,7 +58,8 @@ class Mirror:
         self._plan = plan
         self._runs: dict[str, _Mirrored] = {}
         self._is_open = False
-        self._keeps_files = True
+        self._no_files = ""  # or why, since the last look, the tracker takes none
+        self._said_no_files = False
         with self._looking_again():
             self._open()
 
@@ -106,7 +107,7 @@ class Mirror:
     @property
     def links(self) -> dict[str, str]:
         """The pages of the trials' runs, by trial, where something serves them now."""
-        pages = {trial: self._tracker.link(run.id) for trial, run in self._runs.items()}
+        pages = {trial: self._tracker.link(run.id) for trial, run in self._runs.copy().items()}
         return {trial: page for trial, page in pages.items() if page is not None}
 
     def send_evaluations(self, store: Store, trials: Iterable[Trial]) -> None:
@@ -135,7 +136,7 @@ class Mirror:
                 key: _Mirrored(run) for key, run in self._tracker.open().items() if key in among
             }
             self._tracker.preset(*columns_of(self._plan))
-            self._keeps_files = True
+            self._no_files = ""
             self._is_open = True
 
     @contextlib.contextmanager
@@ -146,6 +147,9 @@ class Mirror:
             # Somebody may have deleted the experiment or a run, so the next call looks again.
             self._is_open = False
             raise
+        if self._no_files and not self._said_no_files:
+            self._tracker.notes.append(self._no_files)
+            self._said_no_files = True
 
     def _sync(self, store: Store, trial: Trial, *, is_reused: bool, is_heard: bool) -> None:
         """Send one trial's news. Costs one listing and reads of the new files.
@@ -204,7 +208,10 @@ class Mirror:
             run.attempts = said
 
     def _link_weights(self, store: Store, run: _Mirrored, result: Record) -> None:
-        """Say where the final weights are, which stay in the store."""
+        """Say where the final weights are, which stay in the store, or that they were removed."""
+        if FREED in result:
+            self._tracker.set_tags(run.id, {WEIGHTS: freed_in_words(result[FREED])})
+            return
         name, files = result["checkpoint"]["name"], result["checkpoint"]["files"]
         key = f"trials/{result['trial']}/checkpoints/{name}"
         link = {"store": store.uri, "key": key, "files": files}
@@ -275,18 +282,17 @@ class Mirror:
         run.is_described = True
 
     def _keep_file(self, run: _Mirrored, path: str, content: bytes) -> bool:
-        """Send an artifact; False, and a note the first time, if the tracker does not take it.
+        """Send an artifact; False if the tracker does not take it, which a note will say once.
 
         Where artifacts are kept may be out of reach from here, and metrics do not need it. If the
-        tracker itself is away, the next call says so.
+        tracker itself is away, the next call says so, and there is no note.
         """
-        if self._keeps_files:
+        if not self._no_files:
             try:
                 self._tracker.log_file(run.id, path, content)
             except TrackingUnavailable as error:
-                self._keeps_files = False
-                self._tracker.notes.append(f"Metrics are sent without artifacts. {error}")
-        return self._keeps_files
+                self._no_files = f"Metrics are sent without artifacts. {error}"
+        return not self._no_files
 
 
 class _Mirrored:
@@ -321,12 +327,3 @@ class _Mirrored:
 def _cursor(tag: str) -> tuple[int, int]:
     attempt, _, number = tag.partition("/")
     return int(attempt), int(number)
-
-
-def sync_sweep(plan: Plan, store_uri: str, tracking_uri: str) -> list[str]:
-    """Bring the tracker up to date with the store; return notes on what had to be restored."""
-    mirror = Mirror(tracking_uri, plan)
-    store = read_store(store_uri)
-    mirror.sync(store, plan.trials)
-    mirror.send_evaluations(store, plan.trials)
-    return mirror.notes

@@ -42,8 +42,10 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import SQLAlchemyError
 
+from orchestrator.hints import hint
 from orchestrator.tracking.address import Address, about_access, parse
 from orchestrator.tracking.base import (
+    SYNC,
     DataSet,
     Kind,
     RunStatus,
@@ -52,7 +54,7 @@ from orchestrator.tracking.base import (
     Value,
 )
 from orchestrator.tracking.base import Run as TrackedRun
-from orchestrator.tracking.data import beside_others, log_data
+from orchestrator.tracking.data import beside_others, log_data, unrepeated
 from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
 from orchestrator.tracking.views import TAG as VIEW
 from orchestrator.tracking.views import runs_link, saved_view
@@ -104,7 +106,7 @@ class MlflowTracker(Tracker):
             runs: dict[str, Run] = {}
             for run in _all_runs(self._client, self._experiment):
                 trial_id = run.data.tags.get(self._tag)
-                if trial_id and (trial_id not in runs or _is_deleted(runs[trial_id])):
+                if trial_id and (trial_id not in runs or _place(run) < _place(runs[trial_id])):
                     runs[trial_id] = run
             self._params = {run.info.run_id: run.data.params for run in runs.values()}
             return {trial_id: _tracked(self._restored(run)) for trial_id, run in runs.items()}
@@ -130,9 +132,10 @@ class MlflowTracker(Tracker):
             found = self._find(self._tag, trial_id)
             if found is None:
                 tags = {self._tag: trial_id, SOURCE: "normsweep", **tags}
-                found = self._client.create_run(
-                    self._experiment, start_time=started_ms, tags=tags, run_name=name
-                )
+                with unrepeated():
+                    found = self._client.create_run(
+                        self._experiment, start_time=started_ms, tags=tags, run_name=name
+                    )
             self._params[found.info.run_id] = found.data.params
             return _tracked(found)
 
@@ -195,7 +198,10 @@ class MlflowTracker(Tracker):
             found = self._find(REPORT, self._sweep)
             if found is None:
                 tags = {REPORT: self._sweep, SOURCE: "normsweep", NOTE: self._question}
-                found = self._client.create_run(self._experiment, tags=tags, run_name=self._sweep)
+                with unrepeated():
+                    found = self._client.create_run(
+                        self._experiment, tags=tags, run_name=self._sweep
+                    )
                 self._client.set_terminated(found.info.run_id, "FINISHED")
             elif found.info.run_name == OLD_NAME:
                 self._client.update_run(found.info.run_id, name=self._sweep)
@@ -206,7 +212,7 @@ class MlflowTracker(Tracker):
         found = self._client.search_runs(
             [self._experiment], f"tags.`{tag}` = '{value}'", run_view_type=ViewType.ALL
         )
-        return self._restored(min(found, key=_is_deleted)) if found else None
+        return self._restored(min(found, key=_place)) if found else None
 
     def _restored(self, run: Run) -> Run:
         if _is_deleted(run):
@@ -225,8 +231,7 @@ class MlflowTracker(Tracker):
             line = _first_line(error)
             raise TrackingUnavailable(
                 f"MLflow at {self._address.shown} cannot be used: {line}\n{about_access(line)}"
-                "The store has everything; when MLflow answers again, "
-                "`normsweep sync FILE` brings it up to date."
+                f"The store has everything; once MLflow answers, `{hint(SYNC)}` sends the rest."
             ) from error
 
 
@@ -241,6 +246,11 @@ def _first_line(error: Exception) -> str:
 
 def _is_deleted(run: Run) -> bool:
     return bool(run.info.lifecycle_stage == LifecycleStage.DELETED)
+
+
+def _place(run: Run) -> tuple[bool, int]:
+    """Sorts runs of one trial: not deleted first, then by what they have. A late twin is empty."""
+    return _is_deleted(run), -len(run.data.metrics)
 
 
 def connected(address: Address) -> MlflowClient:
@@ -336,6 +346,5 @@ def _all_runs(client: MlflowClient, experiment: str) -> Iterator[Run]:
             [experiment], run_view_type=ViewType.ALL, max_results=1_000, page_token=token
         )
         yield from page
-        token = page.token
-        if not token:
+        if not (token := page.token):
             return

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from orchestrator.tracking.base import TrackingUnavailable
+from orchestrator.hints import hint
+from orchestrator.tracking.base import SYNC, TrackingUnavailable
 
 
 class Patience:
@@ -50,6 +51,6 @@ class Patience:
     def _over(self) -> TrackingUnavailable:
         return TrackingUnavailable(
             f"MLflow has not taken everything within {self._seconds:g} s of the last trial, so the "
-            "run ends without it. The store has everything: `normsweep sync FILE` sends the rest, "
+            f"run ends without it. The store has everything: `{hint(SYNC)}` sends the rest, "
             "in order and each point once."
         )

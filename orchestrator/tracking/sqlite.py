@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from orchestrator.hints import hint
+
 ARTIFACTS = "mlartifacts"
 PATIENCE_S = 20.0  # to wait for another process that writes
 OF_OURS = """
@@ -85,7 +87,7 @@ def check_usable(database: Path) -> None:
         ) from error
     except sqlite3.DatabaseError as error:
         raise Unusable(
-            f"{database}: {error}. Move it away, and fill a new one with `normsweep sync FILE`: "
+            f"{database}: {error}. Move it away, and fill a new one with `{hint('sync FILE')}`: "
             "the store has everything."
         ) from error
 

@@ -16,6 +16,7 @@ from orchestrator.store.trials import Look, read_journals
 from trainers.spec import RunSpec
 
 ABSENT = "-"
+Field = tuple[str, str, str]  # its name, A's value, B's
 
 
 @dataclass(frozen=True)
@@ -32,37 +33,40 @@ class Side:
 
 @dataclass(frozen=True)
 class Difference:
-    """Two trials; `fields` has (field, A's, B's) of all that differs, `notes` what to know."""
+    """Two trials; `fields` has all that differs, `notes` what to know."""
 
     one: Side
     other: Side
-    fields: tuple[tuple[str, str, str], ...]
+    fields: tuple[Field, ...]
     notes: tuple[str, ...]
 
 
 def compare(store: Store, one: str, other: str) -> Difference:
     """Compare two trials, each given by id, the beginning of one, or name. Raises UserError."""
-    a, b = (_side(store, find_trial(store, given)) for given in (one, other))
-    fields: list[tuple[str, str, str]] = []
-    if a.spec is not None and b.spec is not None:
-        fields += differing(a.spec, b.spec)
-    specs_differ = bool(fields)
-    for name in dict.fromkeys([*a.recorded, *b.recorded]):
-        values = (a.recorded.get(name, ABSENT), b.recorded.get(name, ABSENT))
-        if values[0] != values[1]:
-            fields.append((name, *values))
+    a, b = (side_of(store, find_trial(store, given)) for given in (one, other))
+    in_specs, recorded = differences(a, b)
     notes = [
         f"The spec of {side.id} cannot be read, so specs are not compared."
         for side in (a, b)
         if side.spec is None
     ]
-    if not notes and not specs_differ and a.id != b.id:
+    if not notes and not in_specs and a.id != b.id:
         notes.append(
             "The specs are the same, but not the ids: the source of a norm, its revision in the "
             "catalogue, the recipe, or what a gate adds to an id has changed in between."
         )
     notes += [f"damaged: {problem}" for side in (a, b) for problem in side.look.damaged]
-    return Difference(a, b, tuple(fields), tuple(notes))
+    return Difference(a, b, (*in_specs, *recorded), tuple(notes))
+
+
+def differences(a: Side, b: Side) -> tuple[list[Field], list[Field]]:
+    """The fields that differ: of the specs, if both can be read, and of what attempts recorded."""
+    in_specs = differing(a.spec, b.spec) if a.spec is not None and b.spec is not None else []
+    recorded = [
+        (name, a.recorded.get(name, ABSENT), b.recorded.get(name, ABSENT))
+        for name in dict.fromkeys([*a.recorded, *b.recorded])
+    ]
+    return in_specs, [(name, one, other) for name, one, other in recorded if one != other]
 
 
 def as_text(found: Difference) -> str:
@@ -91,10 +95,7 @@ def as_json(found: Difference) -> dict[str, Any]:
             "name": side.name,
             "state": side.look.state,
             "step": _step(side.look),
-            "scores": {
-                name: value if math.isfinite(value) else str(value)
-                for name, value in side.scores.items()
-            },
+            "scores": scores_as_json(side),
         }
         for letter, side in (("a", found.one), ("b", found.other))
     }
@@ -102,7 +103,14 @@ def as_json(found: Difference) -> dict[str, Any]:
     return {**sides, "fields": fields, "notes": list(found.notes)}
 
 
-def _side(store: Store, trial: str) -> Side:
+def scores_as_json(side: Side) -> dict[str, float | str]:
+    return {
+        name: value if math.isfinite(value) else str(value) for name, value in side.scores.items()
+    }
+
+
+def side_of(store: Store, trial: str) -> Side:
+    """What the store has of a trial."""
     look, journals = read_journals(store, trial)
     kept = kept_spec(store, trial)
     spec = look.trained[-1] if look.trained else kept if isinstance(kept, RunSpec) else None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Collection, Sequence
 
+from orchestrator.plan import Plan
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import MANIFEST
 from orchestrator.store.listing import listed
+from orchestrator.store.retention import remove
+from orchestrator.store.summary import size_in_words
 from orchestrator.store.trials import glance, glances_at
-from orchestrator.trials.rubbish import Rubbish, beside_trials, in_cache, in_trials, wanted
-from orchestrator.trials.table import size_in_words
+from orchestrator.trials.rubbish import Rubbish, beside_trials, by_keep, in_cache, in_trials, wanted
 from trainers.data.cache import Cache
 
 
@@ -21,11 +23,13 @@ def find(
     *,
     with_results: bool = False,
     all_caches: bool = False,
+    plans: Sequence[Plan] = (),
 ) -> list[Rubbish]:
     """Everything that can be deleted. Changes nothing.
 
     `named`: the trials of the sweep files given; None if none was given, and then those that the
     store's records of sweeps name. `keep`: ids of further trials to keep, or names of sweeps.
+    `plans`: those of the files, whose own `keep` is applied.
     Raises UserError, EnvironmentProblem.
     """
     sizes = store.sizes("trials")
@@ -34,6 +38,7 @@ def find(
     among = wanted(store, looks, named, keep)
     return [
         *in_trials(store, sizes, among, with_results=with_results),
+        *by_keep(store, sizes, among, plans),
         *beside_trials(store, looks),
         *in_cache(store, everything=all_caches),
     ]
@@ -58,6 +63,8 @@ def delete_all(store: Store, found: Sequence[Rubbish]) -> str:
 
 def delete(store: Store, one: Rubbish) -> int:
     """Delete it and return the bytes freed; 0 if its trial has moved, or somebody uses it."""
+    if one.unwanted is not None:
+        return one.bytes if remove(store, one.unwanted) else 0
     if one.trial:
         if not _is_still(store, one):
             return 0

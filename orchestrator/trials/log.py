@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
+from orchestrator.hints import hint
 from orchestrator.plan.states import State
 from orchestrator.store.attempts import (
     SILENT_AFTER_S,
@@ -188,5 +189,5 @@ def _what_follows(state: State) -> str:
     if state == State.STOPPED:
         return "only a sweep without the `stop` that ended it trains it further."
     if state == State.DAMAGED:
-        return "`normsweep trials` names the damage."
-    return "`normsweep run` of its sweep trains it further."
+        return f"`{hint('trials')}` names the damage."
+    return f"`{hint('run FILE')}` of its sweep trains it further."

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import UserError
+from orchestrator.hints import hint
 from orchestrator.plan.states import State
 from orchestrator.store.attempts import write_retry
 from orchestrator.store.base import Store
@@ -95,12 +96,13 @@ def set_aside(store: Store, look: Look) -> None:
 def in_words(store: Store, look: Look) -> str:
     """What the next `run` of the trial's sweep will do, given the look before the retry."""
     begins = f"continues from step {look.step}" if look.step else "begins at step 0"
+    next_run = f"The next `{hint('run FILE')}` of its sweep"
     if look.state not in AGAIN:
-        return f"is {look.state} already. The next `normsweep run` of its sweep {begins}."
+        return f"is {look.state} already. {next_run} {begins}."
     if look.state == State.DIVERGED:
         step = 0 if look.result is None else look.result["step"]
         return (
-            f"diverged at step {step}; pending now. The next `normsweep run` of its sweep begins "
+            f"diverged at step {step}; pending now. {next_run} begins "
             "at step 0. With the same code, versions and hardware it diverges again. What it had "
             f"is kept in {store.uri}/trials/{look.trial}/set_aside/{max(look.attempts)}."
         )
@@ -113,7 +115,4 @@ def in_words(store: Store, look: Look) -> str:
         if look.state == State.INFEASIBLE
         else ""
     )
-    return (
-        f"{look.state} ({failure['kind']}: {first}); pending now. "
-        f"The next `normsweep run` of its sweep {begins}.{same}"
-    )
+    return f"{look.state} ({failure['kind']}: {first}); pending now. {next_run} {begins}.{same}"

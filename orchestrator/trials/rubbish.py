@@ -3,6 +3,7 @@
 - checkpoints of trials that no sweep names and that have not ended;
 - checkpoints that a killed run never finished, or did not discard when their trial had ended;
 - segments of journals that a killed run did not delete after joining them;
+- checkpoints of ended trials that `keep` in the sweep files given does not want;
 - folders of killed runs in a folder store, and files half written to it;
 - this machine's cached data sets that nobody has used for a month.
 
@@ -13,7 +14,7 @@ sweep that has a running trial. Final weights and results are among them only `w
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,8 @@ from pathlib import Path
 import psutil
 
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.plan import Plan
 from orchestrator.plan.states import State
-from orchestrator.store import records
 from orchestrator.store.attempts import failure_at, read_alive, read_attempt
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import Folder
@@ -30,7 +31,9 @@ from orchestrator.store.finding import find_trial, named_in, names_of
 from orchestrator.store.folder import ABANDONED_AFTER_S, ASIDE, LOCK
 from orchestrator.store.journals import READERS, without_joined
 from orchestrator.store.listing import Listing, listed
-from orchestrator.store.records import Damaged, read_record
+from orchestrator.store.names import recorded_sweeps
+from orchestrator.store.records import Damaged
+from orchestrator.store.retention import Unwanted, choose, removable, results_of
 from orchestrator.store.trials import Look, glance
 from trainers.data.cache import Cache, cache_root
 
@@ -53,6 +56,7 @@ class Rubbish:
     trial: str = ""
     state: State = State.PENDING
     newest: int = 0
+    unwanted: Unwanted | None = None  # the result's checkpoint, by its sweep's `keep`
 
 
 @dataclass(frozen=True)
@@ -91,18 +95,13 @@ def wanted(
 
 def _recorded_sweeps(store: Store, *, must_hold: bool) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for key in store.list("sweeps"):
-        if not key.endswith("/file.json") or key.count("/") != 2:
-            continue
-        record = read_record(store, key, records.SWEEP_FILE)
-        trials = record.get("trials") if isinstance(record, dict) else None
-        if not trials and must_hold:
-            why = record if isinstance(record, Damaged) else f"{key} names no trials"
+    for sweep, trials in recorded_sweeps(store).items():
+        if isinstance(trials, Damaged) and must_hold:
             raise EnvironmentProblem(
-                f"{why}, so its trials would count as unwanted. Run its sweep again, or give the "
-                "sweep files that name the trials to keep."
+                f"{trials}, so its trials would count as unwanted. Run its sweep again, or give "
+                "the sweep files that name the trials to keep."
             )
-        found[key.split("/")[1]] = set(trials or ())
+        found[sweep] = set() if isinstance(trials, Damaged) else set(trials)
     return found
 
 
@@ -167,6 +166,25 @@ def _of_trial(
             yield _counted(joined, "segment", " of its journal that another has joined"), keys
     if left:
         yield _counted(left, "checkpoint", said), _keys(left)
+
+
+def by_keep(
+    store: Store, sizes: Mapping[str, int], among: Wanted, plans: Sequence[Plan]
+) -> Iterator[Rubbish]:
+    """Yield the last checkpoints that the `keep` of every one of these sweeps gives up."""
+    names = {trial.id: trial.name for plan in plans for trial in plan.trials}
+    for one in choose(plans, results_of(store, names), {}).unwanted:
+        name = one.result["checkpoint"]["name"]
+        keys = [key for key in removable(store, one) if key.split("/")[3] == name]
+        if keys and one.trial not in among.held:
+            yield Rubbish(
+                f'{named_in(names, one.trial)}: its last checkpoint, by "{one.keep}" of sweep '
+                f"{one.sweep}",
+                sum(sizes.get(key, 0) for key in keys),
+                tuple(keys),
+                trial=one.trial,
+                unwanted=one,
+            )
 
 
 def _keys(folders: Iterable[Folder]) -> list[str]:

@@ -15,8 +15,10 @@ from orchestrator.plan.states import State
 from orchestrator.store.attempts import kept_spec, read_alive
 from orchestrator.store.base import Store
 from orchestrator.store.finding import name_of
+from orchestrator.store.freed import FREED, bytes_of
 from orchestrator.store.journals import READERS
 from orchestrator.store.records import Damaged
+from orchestrator.store.summary import size_in_words
 from orchestrator.store.trials import Journals, Look, read_journals
 from trainers.spec import RunSpec
 
@@ -26,7 +28,6 @@ COLUMNS = ("id", "state", "step", "newest", "age", "size", NAME)
 # Columns that a narrow terminal does without, in this order. Numbers are never cut short.
 LEFT_OUT = ("size", "age", "newest", "step")
 SHORTEST_NAME = 16  # characters of a trial's name; columns are left out to make room for them
-UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Row:
     value: float | None
     changed: float | None  # seconds since 1970
     bytes: int
+    freed_bytes: int | None  # of its last checkpoint, if a sweep's `keep` has removed that
     damaged: tuple[Damaged, ...]
 
 
@@ -51,10 +53,10 @@ def rows(store: Store, plan: Plan | None = None) -> list[Row]:
 
     Raises EnvironmentProblem if the store cannot be read.
     """
-    bytes_of: dict[str, int] = {}
+    stored: dict[str, int] = {}
     for key, size in store.sizes("trials").items():
         if len(parts := key.split("/")) > 2:
-            bytes_of[parts[1]] = bytes_of.get(parts[1], 0) + size
+            stored[parts[1]] = stored.get(parts[1], 0) + size
     planned = {} if plan is None else {trial.id: trial for trial in plan.trials}
 
     def row(trial: str) -> Row:
@@ -69,12 +71,13 @@ def rows(store: Store, plan: Plan | None = None) -> list[Row]:
             None if spec is None else spec.training.steps,
             *newest_metric(journals),
             _changed(store, look),
-            bytes_of.get(trial, 0),
+            stored.get(trial, 0),
+            _freed(look),
             look.damaged,
         )
 
     with ThreadPoolExecutor(READERS) as readers:
-        found = list(readers.map(row, list(planned) if plan is not None else list(bytes_of)))
+        found = list(readers.map(row, list(planned) if plan is not None else list(stored)))
     return found if plan is not None else sorted(found, key=lambda one: -(one.changed or 0.0))
 
 
@@ -121,16 +124,11 @@ def as_text(uri: str, found: Sequence[Row], width: int | None = None) -> str:
     ]
     total = size_in_words(sum(row.bytes for row in found))
     lines += ["", f"{trials_in_words(len(found))}, {total}."]
+    if freed := [row.freed_bytes for row in found if row.freed_bytes is not None]:
+        what = f"{len(freed)} checkpoint{'s' * (len(freed) > 1)} ({size_in_words(sum(freed))})"
+        lines.append(f"Removed by the `keep` of their sweeps: {what}.")
     lines += [f"damaged: {problem}" for row in found for problem in row.damaged]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def size_in_words(size: float) -> str:
-    """`0 B`, `812 kB`, `3.4 GB`."""
-    unit = 0
-    while size >= 1000 and unit < len(UNITS) - 1:
-        size, unit = size / 1000, unit + 1
-    return f"{size:.0f} {UNITS[unit]}" if unit < 2 or size >= 100 else f"{size:.1f} {UNITS[unit]}"
 
 
 def _that_fit(
@@ -178,6 +176,10 @@ def _spec(store: Store, look: Look) -> RunSpec | None:
 
 def _reached(journals: Journals) -> int:
     return max((lines[-1].step for _, lines in journals if lines), default=0)
+
+
+def _freed(look: Look) -> int | None:
+    return bytes_of(look.result) if look.result is not None and FREED in look.result else None
 
 
 def _changed(store: Store, look: Look) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,9 @@ SMOKE = ROOT / "sweeps/cluster-smoke.yaml"
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}"
 VERBS = "get list watch create update patch delete deletecollection"
 OTHER_RESOURCES = (
-    "secrets configmaps pods pods/exec rayjobs.ray.io roles.rbac.authorization.k8s.io "
-    "serviceaccounts deployments.apps jobs.batch persistentvolumeclaims nodes namespaces"
+    "secrets configmaps pods pods/exec pods/portforward services rayjobs.ray.io "
+    "roles.rbac.authorization.k8s.io serviceaccounts deployments.apps jobs.batch "
+    "persistentvolumeclaims nodes namespaces"
 )
 
 
@@ -46,6 +48,7 @@ class Smoke:
     store: str
     pods: list[dict[str, Any]]
     seen: list[str]
+    pages: dict[str, str]
 
 
 def submission(lab: Lab, store: str) -> tuple[str, str]:
@@ -81,13 +84,39 @@ def smoke(lab: Lab) -> Smoke:
                 ["ps", "-eo", "args", "-ww"], capture_output=True, text=True, check=True
             ).stdout
         )
+        pages = opened_pages(lab)
         output, _ = submitted.communicate(timeout=600)
     assert submitted.returncode == 0, output
     assert "cluster-smoke: 6 done" in output
     job = only_job(lab, "cluster-smoke")
     return Smoke(
-        store, [pod for pod in pods if pod["metadata"]["name"].startswith(f"{job}-")], seen
+        store, [pod for pod in pods if pod["metadata"]["name"].startswith(f"{job}-")], seen, pages
     )
+
+
+def opened_pages(lab: Lab) -> dict[str, str]:
+    """What the pages of `normsweep ui JOB` hold while the sweep runs, by their names."""
+    ports = "--no-open", "--port", str(free_port())
+    with lab.start("ui", "cluster-smoke", *ports) as forwarding:
+        assert forwarding.stdout is not None
+        addresses, said = {}, ""
+        for line in forwarding.stdout:
+            said += line
+            name, separator, address = line.strip().partition(": http://")
+            if separator:
+                addresses[name] = f"http://{address}"
+            if line.startswith("Ctrl-C"):
+                break
+        try:
+            answers = {
+                name: requests.get(address, timeout=120) for name, address in addresses.items()
+            }
+        finally:
+            forwarding.send_signal(signal.SIGINT)
+            said += forwarding.communicate(timeout=60)[0]
+    assert forwarding.returncode == 0, said
+    assert [answer.status_code for answer in answers.values()] == [200, 200], said
+    return {name: answer.text for name, answer in answers.items()}
 
 
 def is_up(pod: dict[str, Any]) -> bool:
@@ -130,6 +159,12 @@ def test_a_submitted_sweep_ends_with_every_trial_done_and_its_gang_spans_both_no
         if record.get("event") == "started"
     ]
     assert sorted(record["world_size"] for record in started) == [1, 1, 1, 1, 1, 2]
+
+
+def test_the_pages_of_a_running_job_open_on_this_machine(smoke: Smoke) -> None:
+    assert list(smoke.pages) == ["MLflow", "Ray's dashboard"]
+    assert "MLflow" in smoke.pages["MLflow"]
+    assert "Ray Dashboard" in smoke.pages["Ray's dashboard"]
 
 
 def test_its_runs_traces_and_report_are_in_mlflow(lab: Lab, smoke: Smoke) -> None:
@@ -224,6 +259,8 @@ def test_a_sweep_whose_head_is_lost_ends_with_the_bits_of_an_undisturbed_one(
                 "configmaps": "get create",
                 "pods": "list",
                 "pods/log": "get",
+                "pods/portforward": "get create",
+                "services": "get",
                 "events": "list",
                 "workloads.kueue.x-k8s.io": "list",
                 "localqueues.kueue.x-k8s.io": "list",

@@ -212,6 +212,38 @@ def test_a_process_that_was_stopped_for_long_asks_before_it_goes_on(
         lease.check()
 
 
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_renewal_that_is_on_its_way_is_waited_for(
+    store: Store, trial: Trial, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """As when a machine is paused for a minute: whoever renews and whoever asks wake together."""
+    sent, answered = threading.Event(), threading.Event()
+
+    class Slow(CountedStore):
+        def replace(self, key: str, content: bytes, tag: str) -> str | None:
+            sent.set()
+            answered.wait()
+            return super().replace(key, content, tag)
+
+    if not answers:
+        monkeypatch.setattr(leases, "WAITS_S", 0.05)
+    clock = Clock()
+    lease = held(Slow(store), trial, "paused", clock)
+    lease.renew()
+    clock.now += STOPS_AFTER_S + 1
+    renewing = threading.Thread(target=lease.renew)
+    renewing.start()
+    sent.wait()
+    if answers:
+        threading.Timer(0.2, answered.set).start()
+        lease.check()
+    else:
+        with pytest.raises(Superseded, match="has not answered"):
+            lease.check()
+        answered.set()
+    renewing.join()
+
+
 def test_a_renewal_whose_answer_is_lost_loses_no_lease(store: Store, trial: Trial) -> None:
     away = Away(store)
     lease = held(away, trial, "unlucky")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -70,8 +71,19 @@ def test_json_that_nobody_reads_ends_no_run(finished: Path) -> None:
 
 
 def test_a_norm_added_trains_only_the_new_trials_and_a_second_sweep_shares(finished: Path) -> None:
+    """Its `keep` removes the weights of the trial that is its own, which stays done."""
     before = journals(finished)
-    run(write_sweep(finished, name="second", norms="layer_norm, i_ln, rms_norm"))
+    file = write_sweep(finished, name="second", norms="layer_norm, i_ln, rms_norm")
+    file.write_text(f"{file.read_text()}keep: {{checkpoints: none}}\n")
+    output = run(file)
+    assert re.search(
+        r"keep: none: kept 2 checkpoints \(.*\), freed 1 \(.*\); 2 left, since sweep first", output
+    )
+    (freed,) = (finished / "runs/trials").glob("*/freed.json")
+    assert not list(freed.parent.glob("checkpoints/*"))
+    failed = normsweep(finished, "export", freed.parent.name, "--to", "w.safetensors", expect=2)
+    assert 'were removed by "keep: none" of sweep second, at 2' in failed.stderr
+    assert "3 of 3 trials are done already" in run(file)
     assert {
         path: content for path, content in journals(finished).items() if path in before
     } == before

@@ -78,7 +78,7 @@ def test_half_the_micro_batch_gives_the_bits_of_a_run_that_began_with_it(
     ended, tmp_path: Path
 ) -> None:
     folder, done = ended
-    assert sizes(folder, 2) == [(4, 1), (2, 2)]
+    assert sizes(folder, 2) == [(4, 1), (2, 2)], done.stderr
     assert "trains with 2, accumulated 2 times, which is the same batch" in done.stderr
     file = sweep(tmp_path, "images: 2", resources=", micro_batch: 2")
     undisturbed = normsweep(tmp_path, "run", file)
@@ -88,7 +88,7 @@ def test_half_the_micro_batch_gives_the_bits_of_a_run_that_began_with_it(
 
 def test_where_nothing_is_left_to_halve_a_trial_is_infeasible(ended) -> None:
     folder, done = ended
-    assert sizes(folder, 0) == [(4, 1), (2, 2), (1, 4)]
+    assert sizes(folder, 0) == [(4, 1), (2, 2), (1, 4)], done.stderr
     assert "1 done, 0 diverged, 0 failed, 1 infeasible, 0 pending" in done.stderr
     said = done.stderr[done.stderr.index("infeasible: ") :]
     assert "CUDA out of memory with a micro-batch of 1: nothing is left to halve." in said

@@ -27,7 +27,7 @@ from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.plan.states import State
 from orchestrator.report.page import write_report
-from orchestrator.run import runner
+from orchestrator.run import mirroring
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.runner import run_sweep
@@ -37,7 +37,8 @@ from orchestrator.store.trials import looks_at, read_trial
 from orchestrator.tracking.address import parse
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.health import look
-from orchestrator.tracking.mirror import Mirror, sync_sweep
+from orchestrator.tracking.mirror import Mirror
+from orchestrator.tracking.sync import sync_sweep
 from orchestrator.tracking.views import TAG
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
@@ -282,10 +283,10 @@ def test_a_run_mirrors_the_trials_that_move_and_asks_for_no_others(
     counted, moving = CountedStore(store), plan.trials[0]
     looks = looks_at(store, [trial.id for trial in plan.trials])
     options = RunOptions(store.uri, uri)
-    monkeypatch.setattr(runner, "MIRROR_EVERY_S", 0.05)
+    monkeypatch.setattr(mirroring, "MIRROR_EVERY_S", 0.05)
     with (
         Progress(plan, {}, quiet=True, json_lines=False) as progress,
-        runner._mirroring(plan, counted, options, looks, frozenset(), progress),
+        mirroring.following(plan, counted, options, looks, frozenset(), progress),
     ):
         counted.requests()
         write_attempt(store, moving, 20)

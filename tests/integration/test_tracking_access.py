@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import base64
 import http.client
-import os
 import re
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,9 +21,9 @@ from orchestrator.plan import Plan, load_plan
 from orchestrator.store import open_store
 from orchestrator.tracking.base import TrackingUnavailable
 from orchestrator.tracking.health import look
-from orchestrator.tracking.mirror import Mirror, sync_sweep
-from tests.integration.test_ui import wait_until_it_answers
-from tests.ranks import free_port
+from orchestrator.tracking.mirror import Mirror
+from orchestrator.tracking.sync import sync_sweep
+from tests.mlflow_server import mlflow_server
 from tests.s3 import QuietHandler
 from tests.sweeps import start, write_sweep
 from tests.written_store import write_ended
@@ -81,36 +79,8 @@ def _guard(port: int, guarded: Guarded) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture(scope="module")
 def mlflow_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    serve = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        f"sqlite:///{folder}/x.db",
-    ]
-    serve += [
-        "--artifacts-destination",
-        str(folder / "artifacts"),
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    settings = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (
-        (folder / "log").open("wb") as log,
-        subprocess.Popen(
-            serve, cwd=folder, env={**os.environ, **settings}, stdout=log, stderr=log
-        ) as server,
-    ):
-        try:
-            wait_until_it_answers(port, server)
-            yield port
-        finally:
-            for process in [*psutil.Process(server.pid).children(recursive=True), server]:
-                process.kill()
+    with mlflow_server(tmp_path_factory.mktemp("server")) as server:
+        yield server.port
 
 
 @pytest.fixture

@@ -23,13 +23,14 @@ from orchestrator.plan import Plan
 from orchestrator.report.page import write_report
 from orchestrator.store import open_store
 from orchestrator.tracking.address import parse
-from orchestrator.tracking.mirror import Mirror, sync_sweep
+from orchestrator.tracking.mirror import Mirror
+from orchestrator.tracking.sync import sync_sweep
 from orchestrator.ui import _open_once_it_answers, run_ui, server_command
+from tests.mlflow_server import START_DEADLINE_S, wait_until_it_answers
 from tests.ranks import free_port
 from tests.sweeps import plan_of
 from tests.written_store import write_sweep
 
-START_DEADLINE_S = 120
 SWEEP = """# Shown
 axes: {backbone: [swinir-tiny], norm: [layer_norm, i_ln], task: [sr_x2], width: [12]}
 data: {evaluate: [embedded-test]}
@@ -50,18 +51,6 @@ def ask(port: int, path: str, body: object = None) -> bytes:
     with urllib.request.urlopen(request, timeout=10) as answer:
         content: bytes = answer.read()
         return content
-
-
-def wait_until_it_answers(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START_DEADLINE_S
-    while True:
-        assert server.poll() is None, "the server ended"
-        assert time.monotonic() < deadline, "the server did not answer"
-        try:
-            ask(port, "health")
-            return
-        except OSError:
-            time.sleep(0.2)
 
 
 def check_what_is_shown(port: int) -> None:
@@ -252,7 +241,7 @@ def test_a_browser_is_opened_on_a_desktop_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, is_desktop: bool, opens: bool, expected: int
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("orchestrator.ui._is_desktop", lambda: is_desktop)
+    monkeypatch.setattr("orchestrator.ui.is_desktop", lambda: is_desktop)
     monkeypatch.setattr("webbrowser.open", opened.append)
     run_ui("http://tracking.example:5000", "127.0.0.1", 5000, opens=opens)
     assert opened == ["http://tracking.example:5000"] * expected

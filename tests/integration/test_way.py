@@ -50,7 +50,7 @@ def test_the_way_of_a_plan_climbs_back_three_times_at_most(way: Way) -> None:
         "store.names",
         "store.trials",
         "initial",
-        "tracking.mirror",
+        "run.mirroring",
         "run.tuning",
         "report.frame",
         "report.page",

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.plan.axes import LARGEST_GRID
+from tests.planned import plan_in_process
 from tests.sweeps import GRID, plan_of, said_of
 
 RIGHT = {
@@ -215,3 +216,42 @@ def test_given_lr_images_that_a_default_set_lacks_are_reported_at_the_task(tmp_p
     found = problems_of(tmp_path, GRID.replace("sr_x2", "{name: sr, lr_mode: given}"))
     assert found
     assert all(line.startswith("bad.yaml:4:10: axes.task[0]: ") for line in found)
+
+
+CLAIM = "- {id: mine, sentence: Mine., statistic: growing, norms: [iln]}\n"
+OF_CLAIM = "mine.yaml:1:59: [0].norms[0]: unknown norm 'iln'. Did you mean 'i_ln'?"
+
+
+@pytest.mark.parametrize("verb", ["validate", "plan", "report", "claims"])
+def test_problems_of_claims_come_with_all_others(tmp_path: Path, verb: str) -> None:
+    (tmp_path / "mine.yaml").write_text(CLAIM)
+    file = tmp_path / "bad.yaml"
+    file.write_text(with_wrong(*WRONG) + "claims: mine.yaml\n")
+    found = plan_in_process(file, verb)
+    assert found["code"] == 2
+    said = found["said"]
+    missing = [name for name, (_, _, of) in WRONG.items() if of not in said]
+    assert not missing and OF_CLAIM in said, said
+    assert said.count("mine.yaml:") == 1
+
+
+@pytest.mark.parametrize("verb", ["report", "claims"])
+@pytest.mark.parametrize("wrong", ["axes: [", GRID.replace("i_ln", "iln")])
+def test_a_file_of_claims_that_a_flag_names_is_read_whatever_the_sweep_is(
+    tmp_path: Path, verb: str, wrong: str
+) -> None:
+    (tmp_path / "mine.yaml").write_text(CLAIM)
+    file = tmp_path / "bad.yaml"
+    file.write_text(wrong)
+    for name, of in {"mine.yaml": OF_CLAIM, "none.yaml": "none.yaml: no such file"}.items():
+        found = plan_in_process(file, verb, "--claims", str(tmp_path / name))
+        assert found["code"] == 2
+        assert "bad.yaml:" in found["said"] and of in found["said"], found["said"]
+
+
+def test_a_flag_that_names_nothing_does_not_hide_the_claims_of_the_sweep(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(CLAIM)
+    file = tmp_path / "good.yaml"
+    file.write_text(text_of(RIGHT) + "claims: mine.yaml\n")
+    found = plan_in_process(file, "claims", "--claims", str(tmp_path / "none.yaml"))
+    assert "none.yaml: no such file" in found["said"] and OF_CLAIM in found["said"]

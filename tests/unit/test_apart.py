@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from orchestrator.report.blocks import Figure
 from orchestrator.report.frame import read_frame
 from orchestrator.report.growths import growths, trends
 from orchestrator.report.observations import observations
-from orchestrator.store import open_store
+from orchestrator.store import children, open_store
 from tests import damage
 from tests.sweeps import plan_of
 from tests.written_store import write_ended
@@ -30,37 +31,48 @@ def figures(folder: Path, killed: signal.Signals | None = None) -> list[Figure]:
         write_ended(store, trial)
     frame = read_frame(plan, store)
     before = set(psutil.Process().children())
-    with apart.Drawing(frame) as drawing:
-        grown = growths(frame)
-        awaited = drawing.finish(grown, trends(frame, grown), observations(frame))
-        if killed is not None:
-            started = set(psutil.Process().children()) - before
-            assert started
-            for process in started:
-                process.send_signal(killed)
-        return awaited()
+    begun, grown = apart.Drawing(frame), growths(frame)
+    awaited = begun.finish(grown, trends(frame, grown), observations(frame))
+    if killed is not None:
+        started = set(psutil.Process().children()) - before
+        assert started
+        for process in started:
+            process.send_signal(killed)
+    return awaited()
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: everything is drawn here")
 @pytest.mark.parametrize("killed", [None, signal.SIGKILL])
+@pytest.mark.parametrize("started", ["fork", "spawn"])
 def test_figures_are_the_same_wherever_they_are_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: signal.Signals | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: signal.Signals | None, started: str
 ) -> None:
     here = figures(tmp_path / "here")
     monkeypatch.setattr(apart, "MANY", 1)
-    if killed is None:  # in this process
-        monkeypatch.setattr(drawing, "svg", lambda canvas: pytest.fail("drawn here"))
+    monkeypatch.setattr(children, "context", lambda: multiprocessing.get_context(started))
+    if killed is None:
+        svg, process = drawing.svg, os.getpid()
+        monkeypatch.setattr(
+            drawing,
+            "svg",
+            lambda canvas: pytest.fail("drawn here") if os.getpid() == process else svg(canvas),
+        )
     there = figures(tmp_path / "there", killed)
     assert [figure.slug for figure in here] == [figure.slug for figure in there] != []
     assert here == there
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: everything is drawn here")
-def test_the_process_that_draws_ends_with_the_one_that_waits() -> None:
+@pytest.mark.parametrize("started", ["fork", "spawn"])
+def test_processes_that_draw_end_with_the_one_that_waits(started: str) -> None:
     script = (
-        "import time; import psutil; from orchestrator.report import apart\n"
+        "import multiprocessing, time; import psutil; from orchestrator.report import apart\n"
         "if __name__ == '__main__':\n"
-        "    pool = apart.pool_of_one(); pool.submit(abs, 1).result()\n"
+        f"    context = multiprocessing.get_context('{started}')\n"
+        "    for _ in range(2):\n"
+        "        ends = context.Pipe(duplex=False)\n"
+        "        args = (*ends, time.sleep, (600,))\n"
+        "        context.Process(target=apart._draw, args=args, daemon=True).start()\n"
         "    print(*(one.pid for one in psutil.Process().children()), flush=True)\n"
         "    time.sleep(600)\n"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,24 @@ def test_a_census_costs_one_listing_and_a_read_of_each_state(
     census.census(store, [trial.id for trial in plan.trials])
     # Two results, a sign of life, who trains it, two failures, and how the interrupted one began.
     assert store.requests() == {"list": 1, "get": 7}
+
+
+def test_a_store_that_keeps_one_waiting_is_read_by_several_threads(
+    store: CountedStore, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(census, "AT_ONCE", 1)
+    monkeypatch.setattr(census, "MANY_WAITS", 1)
+    readers = set()
+
+    def wait(request: str, key: str) -> None:
+        readers.add(threading.get_ident())
+        time.sleep(0.001)
+
+    far = CountedStore(open_store(str(tmp_path / "runs")), wait)
+    ids = [trial.id for trial in plan.trials]
+    assert census.census(far, ids) == census.census(store, ids)
+    assert far.requests() == store.requests()
+    assert len(readers) > 1
 
 
 def test_a_census_of_some_trials_leaves_the_others_unread(store: CountedStore, plan: Plan) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrator.errors import UserError
 from orchestrator.plan import Plan
 from orchestrator.store import attempts, open_store
 from orchestrator.store.base import Store
 from orchestrator.store.journals import put_segment
 from orchestrator.store.names import claim_name
 from orchestrator.store.trials import looks_at
-from orchestrator.trials import differ, why
+from orchestrator.trials import differ, sweeps, why
 from tests.counted_store import CountedStore
 from tests.in_process import command
 from tests.sweeps import comparing, plan_of
@@ -190,3 +193,153 @@ def test_plan_prints_the_reasons(
     changes = json.loads(said)["changed"]
     assert changes[0]["changes"] == [{"field": "training.steps", "then": "40", "now": "60"}]
     assert changes[0]["was"] == plan.trials[0].id
+
+
+# --- two sweeps, and one sweep at two dates
+
+
+NOON = 1_764_500_000.0  # 2025-11-30T10:53:20Z
+
+
+def ended_at(
+    store: Store, plan: Plan, when: float, monkeypatch: pytest.MonkeyPatch, **fields: Any
+) -> None:
+    """Write a sweep's trials as having ended at this time, their attempts with these fields."""
+    with monkeypatch.context() as patched:
+        patched.setattr("time.time", lambda: when)
+        for trial in plan.trials:
+            number = attempts.new_attempt(store, trial, fields)
+            value = 30.0 + trial.spec.training.steps / 100
+            line = {"seq": 0, "time": when, "step": 40, "kind": "metrics"}
+            line["values"] = {"val/embedded-test/psnr": value}
+            put_segment(store, trial.id, number, 0, (json.dumps(line) + "\n").encode())
+            write_end(store, trial, number, 40, sweep=plan.sweep)
+    claim_name(plan, store)
+
+
+def difference(store: Store, *given: str | None, since: str | None = None) -> tuple[str, dict]:
+    one, other = given
+    after = None if since is None else sweeps.moment(since, datetime.now(UTC))
+    return sweeps.difference(store, one or "", other, after)
+
+
+@pytest.fixture
+def two_dates(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Plan, Plan, Plan]:
+    """A sweep that was run, edited and run again two days later, and another sweep."""
+    before = planned(tmp_path)
+    ended_at(store, before, NOON - 2 * 86_400, monkeypatch, commit="c0ffee")
+    lr = TRAINING + ", lr: 1.0e-3"
+    other = planned(tmp_path, lr, name="theirs", norm="layer_norm", seed="0, 2")
+    ended_at(store, other, NOON - 86_400, monkeypatch, commit="c0ffee")
+    after = planned(tmp_path, TRAINING.replace("40", "60"), seed="0, 1, 3")
+    ended_at(store, after, NOON, monkeypatch, commit="beef")
+    return before, other, after
+
+
+def test_a_sweep_is_compared_with_what_has_ended_since_a_date(
+    store: Store, two_dates: tuple[Plan, Plan, Plan]
+) -> None:
+    before, _, after = two_dates
+    text, found = difference(store, "mine", None, since="2025-11-30")
+    assert {trial["id"] for trial in found["a"]["trials"]} == {one.id for one in before.trials}
+    assert {trial["id"] for trial in found["b"]["trials"]} == {one.id for one in after.trials}
+    assert found["pairs"] == sorted(trial.name for trial in before.trials)
+    fields = {one["field"]: (one["a"], one["b"], one["pairs"]) for one in found["fields"]}
+    assert fields == {"training.steps": ("40", "60", 4), "commit": ("c0ffee", "beef", 4)}
+    lines = text.splitlines()
+    assert "training.steps  40      60    4 of 4" in lines
+    name = before.trials[0].name
+    (score,) = [line.split() for line in lines if line.startswith(name) and "/psnr" in line]
+    assert score[-4:] == ["embedded-test/psnr", "30.400", "30.600", "+0.200"]
+    new = [trial for trial in after.trials if trial.spec.training.seed == 3]
+    assert [f"only B: {one.name} ({one.id})" in lines for one in new] == [True, True]
+
+
+def test_the_time_of_day_of_a_date_counts(store: Store, two_dates: tuple[Plan, Plan, Plan]) -> None:
+    before, _, after = two_dates
+    for since, number in {
+        "2025-11-30T10:53:20": len(after.trials),
+        "2025-11-30T10:53:21": 0,
+        "2025-11-30T12:53:20+02:00": len(after.trials),
+        "2025-11-28": len(after.trials),  # of those with one name, the one that ended last
+    }.items():
+        _, found = difference(store, "mine", None, since=since)
+        assert len(found["b"]["trials"]) == number, since
+    assert found["a"]["trials"] == [] and found["b"]["uncounted"] == len(before.trials)
+
+
+def test_two_sweeps_are_compared_by_the_names_of_their_trials(
+    store: Store, two_dates: tuple[Plan, Plan, Plan]
+) -> None:
+    _, other, after = two_dates
+    text, found = difference(store, "theirs", "mine")
+    (pair,) = found["pairs"]
+    assert pair == other.trials[0].name == after.trials[0].name
+    assert len(found["a"]["trials"]) == 2 and len(found["b"]["trials"]) == len(after.trials)
+    assert "A: theirs, 2 trials that have ended" in text
+    assert "B: mine, 6 trials that have ended (4 others are not counted)" in text
+    _, found = difference(store, "theirs", "mine", since="2025-11-30")
+    assert found["a"]["trials"] == found["pairs"] == []
+    assert len(found["b"]["trials"]) == len(after.trials)
+
+
+def test_values_of_an_axis_of_training_are_trials_apart(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    axes = {"seed": "0", "norm": "i_ln", "lr": "1.0e-4, 2.0e-4"}
+    for steps, when in (("40", NOON - 86_400), ("60", NOON)):
+        plan = planned(tmp_path, TRAINING.replace("40", steps), **axes)
+        ended_at(store, plan, when, monkeypatch)
+    _, found = difference(store, "mine", None, since="2025-11-30")
+    assert [name.rpartition(" ")[2] for name in found["pairs"]] == ["lr=0.0001", "lr=0.0002"]
+    assert [(one["field"], one["pairs"]) for one in found["fields"]] == [("training.steps", 2)]
+
+
+def test_a_trial_that_ended_before_the_date_is_refused(
+    store: Store, two_dates: tuple[Plan, Plan, Plan]
+) -> None:
+    before, _, after = two_dates
+    text, _ = difference(store, after.trials[0].id, after.trials[1].id, since="2025-11-30")
+    assert "A: " in text
+    with pytest.raises(UserError, match=f"{before.trials[0].id} ended before, at 2025-11-28T10:53"):
+        difference(store, after.trials[0].id, before.trials[0].id, since="2025-11-30")
+
+
+WRONG = {
+    "a word": (("mine", "--since", "yesterday"), "--since yesterday: not a date. Write it as 20"),
+    "no such day": (("mine", "--since", "2025-11-31"), "--since 2025-11-31: not a date"),
+    "a day to come": (("mine", "--since", "3025-11-30"), "--since 3025-11-30: is in the future"),
+    "one sweep without a date": (("mine",), "mine alone cannot be compared"),
+    "one trial": (("i_ln", "--since", "2025-11-30"), "i_ln alone cannot be compared"),
+    "a sweep and a trial": (("mine", "i_ln"), "only one is a sweep"),
+    "unknown": (("i_ln", "nin", "--since", "2025-11-30"), "There is no trial 'i_ln'"),
+}
+
+
+@pytest.mark.parametrize(("given", "said"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_compared_is_an_error_of_the_user(
+    store: Store,
+    plan: Plan,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    said: str,
+) -> None:
+    claim_name(plan, store)
+    code, _, wrong = command(capsys, monkeypatch, "diff", *given, "--store", store.uri)
+    assert code == 2
+    assert said in wrong
+
+
+def test_a_comparison_of_dates_is_json_too(
+    store: Store,
+    two_dates: tuple[Plan, Plan, Plan],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags = ("--since", "2025-11-30", "--store", store.uri, "--json")
+    code, said, _ = command(capsys, monkeypatch, "diff", "mine", *flags)
+    assert code == 0
+    assert len(json.loads(said)["pairs"]) == len(two_dates[0].trials)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator import cli, hints
+from orchestrator.errors import UserError
 from orchestrator.plan import Plan
 from orchestrator.plan.show import counts, tally
 from orchestrator.plan.states import State
@@ -83,6 +85,29 @@ def test_the_variable_names_a_store_as_the_flag_does(
     assert (code, "there is no such store" in err) == (2, True)
 
 
+def test_a_store_that_is_named_as_the_default_one_counts_as_named(
+    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, _, err = command(capsys, monkeypatch, "status", "mine.yaml", "--store", "runs")
+    assert (code, "--store runs: there is no such store" in err) == (2, True)
+    monkeypatch.setenv("NORMSWEEP_STORE", "runs")
+    for verb in ("status", "report"):
+        code, _, err = command(capsys, monkeypatch, verb, "mine.yaml")
+        assert (code, "--store runs: there is no such store" in err) == (2, True)
+
+
+def test_whether_a_store_is_named_is_the_parsers_to_say(
+    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints, "_given", {})  # which `main` would forget
+    monkeypatch.setattr("sys.argv", ["a-program", "--store", "mine"])
+    assert cli.app(["status", "mine.yaml"], standalone_mode=False) == 0
+    assert "There is no store runs yet" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["a-program"])
+    with pytest.raises(UserError, match="--store gone: there is no such store"):
+        cli.app(["status", "mine.yaml", "--store", "gone"], standalone_mode=False)
+
+
 def test_before_the_first_run_there_is_no_store_and_that_is_said(
     plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,7 +172,8 @@ SUBMIT = ("submit", "mine.yaml", "--store", "s3://bucket/x", "--image", "here:1"
 
 @pytest.mark.parametrize("flags", [(), ("--context", "mine")])
 @pytest.mark.parametrize(
-    "verb", [("list",), ("cancel", "job"), ("status", "job"), ("logs", "job"), SUBMIT]
+    "verb",
+    [("list",), ("cancel", "job"), ("status", "job"), ("logs", "job"), ("ui", "job"), SUBMIT],
 )
 def test_no_cluster_is_a_problem_of_the_machine_in_every_verb(
     plan: Plan,

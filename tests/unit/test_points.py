@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import random
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 
 from orchestrator.plan import Plan
 from orchestrator.report.frame import read_frame
-from orchestrator.store import lines, open_store, read_store
+from orchestrator.store import children, lines, open_store, read_store
 from orchestrator.store.journals import JournalReader, put_segment, segments
 from orchestrator.store.lines import Line, Odd, Plain
 from orchestrator.store.points import Points
@@ -356,8 +357,13 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Plan, Path]:
     return plan, folder / "runs"
 
 
-def test_many_trials_are_read_by_processes_as_they_are_read_here(many: tuple[Plan, Path]) -> None:
+@pytest.mark.parametrize("started", ["fork", "spawn"])
+def test_many_trials_are_read_by_processes_as_they_are_read_here(
+    many: tuple[Plan, Path], monkeypatch: pytest.MonkeyPatch, started: str
+) -> None:
     plan, path = many
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 1})
+    monkeypatch.setattr(children, "context", lambda: multiprocessing.get_context(started))
     store = read_store(str(path))
     ids = [trial.id for trial in plan.trials]
     readings = list(read_trials(store, ids))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.plan import Plan, load_plan
+from orchestrator.plan import Gpus, Plan, load_plan
 from orchestrator.plan.states import State
 from orchestrator.run.progress import Progress
 from tests.sweeps import write_sweep
@@ -87,6 +87,26 @@ def test_only_what_needs_no_training_counts_as_ended(
     assert [line.rpartition("[")[2] for line in capsys.readouterr().err.splitlines()] == [
         "0/2 ended]"
     ] * 2
+
+
+def test_the_sums_in_a_line_are_those_of_all_trials(plan: Plan) -> None:
+    first, second = plan.trials
+    steps: list[tuple[str, State, dict[str, int]]] = [
+        (first.id, State.RUNNING, {"step": 0}),
+        (first.id, State.RUNNING, {"step": 33}),
+        (second.id, State.RUNNING, {"step": 7}),
+        (first.id, State.RETRYING, {}),
+        (second.id, State.DONE, {"step": 100}),
+        (first.id, State.FAILED, {"step": 40}),
+    ]
+    with Progress(plan, {}, quiet=False, json_lines=False) as progress:
+        progress.placed(plan, Gpus(0, "this machine has none"))
+        for trial, state, result in steps:
+            progress.changed(trial, state, result)
+            shares = [row.share for row in progress._rows.values()]
+            assert progress._share == tuple(map(sum, zip(*shares, strict=True)))
+    assert progress._share.ended == 2
+    assert progress._share.done_us == progress._share.cost_us
 
 
 def test_json_has_a_line_for_each_change_and_no_other(

@@ -154,4 +154,7 @@ def test_done_running_and_unknown_trials_are_refused_together_and_nothing_is_cha
     assert store.list("trials") == before
     code, said, _ = command(capsys, monkeypatch, "retry", pending.id, "--store", store.uri)
     assert (code, store.list("trials")) == (0, before)
-    assert "is interrupted already. The next `normsweep run` of its sweep begins at step 0." in said
+    assert (
+        "is interrupted already. The next `normsweep run FILE` of its sweep begins at step 0."
+        in said
+    )

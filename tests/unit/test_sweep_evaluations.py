@@ -29,7 +29,8 @@ from orchestrator.store.base import Store
 from orchestrator.store.records import CHECKSUM
 from orchestrator.store.results import write_evaluation
 from orchestrator.tracking.memory import EXPERIMENTS
-from orchestrator.tracking.mirror import Mirror, sync_sweep
+from orchestrator.tracking.mirror import Mirror
+from orchestrator.tracking.sync import sync_sweep
 from tests.sets_by_task import plan, write_roots
 from tests.written_store import write_attempt, write_ended, write_sweep
 from trainers.build import build_model

@@ -54,7 +54,7 @@ def test_a_log_has_attempts_events_metrics_and_the_failure(store: Store, plan: P
         loss = line.get("values", {}).get("train/loss")
         assert loss is None or f"step {line['step']}  loss {loss:.5g}" in text
     assert "ended by: other, newest checkpoint at step 0, the last attempt" in text
-    assert text.endswith("failed: `normsweep run` of its sweep trains it further.")
+    assert text.endswith("failed: `normsweep run FILE` of its sweep trains it further.")
 
 
 def _journal(store: Store, trial: str) -> str:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from orchestrator.hints import hint
 from orchestrator.plan.states import State
 from orchestrator.regression.cases import Case
 from orchestrator.regression.last import last_values
@@ -51,7 +52,7 @@ def fp16(case: Case) -> Iterator[Measured]:
             found[seed] = records
         else:
             absent[seed] = (
-                f"not recorded: run `normsweep evaluate {trial} --precision fp16`, or put "
+                f"not recorded: run `{hint(f'evaluate {trial} --precision fp16')}`, or put "
                 "`fp16_range` in observe.probes before training"
             )
     wrong = [

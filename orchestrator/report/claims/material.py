@@ -204,8 +204,8 @@ class Material:
 
     def values(self, metric: str) -> dict[tuple[str, int], float]:
         """A scalar's value by trial and step, at step 0 and at the trials' last ones."""
-        rows = self.frame.metric(metric)
         ends = {trial.spec.training.steps for trial in self.plan.trials}
+        rows = self.frame.ends.metric(metric)
         rows = rows[rows["step"].isin({0, *ends})]
         keys = zip(rows["trial"], rows["step"], strict=True)
         return {

@@ -34,11 +34,21 @@ def own_claims(plan: Plan, given: Path | None = None) -> tuple[Claim, ...]:
 
     Raises UserError with every problem of both files.
     """
-    files = [claim_file(given)] if given is not None else []
-    if plan.claims is not None and (not files or files[0].text != plan.claims.text):
-        files.append(plan.claims)
-    found: list[Claim] = []
+    return claims_of(plan.claims, given)
+
+
+def claims_of(named: ClaimFile | None, given: Path | None = None) -> tuple[Claim, ...]:
+    """The same, by the file that a sweep names, before there is a plan."""
+    files: list[ClaimFile] = []
     problems: list[str] = []
+    if given is not None:
+        try:
+            files.append(claim_file(given))
+        except UserError as error:
+            problems.append(str(error))
+    if named is not None and named.text not in [file.text for file in files]:
+        files.append(named)
+    found: list[Claim] = []
     taken = {claim.id: "the paper's claims" for claim in paper()} if files else {}
     for file in files:
         try:

@@ -82,8 +82,8 @@ def _known(frame: Frame) -> _Known:
     if len(images):
         columns = images[["trial", "set", "inference_precision"]].drop_duplicates()
         scored = {(trial, name, how or FP32) for trial, name, how in columns.to_numpy()}
-    means = frame.metrics(lambda metric: metric.startswith("val/"))
-    for trial, metric in means[["trial", "metric"]].drop_duplicates().to_numpy():
+    means = frame.metrics(lambda metric: metric.startswith("val/"), "trial", "metric")
+    for trial, metric in means.drop_duplicates().to_numpy():
         scored.add((trial, metric.removeprefix("val/").rpartition("/")[0], FP32))
     state, size, evaluate = (
         dict(zip(trials["trial"], trials[name], strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from orchestrator.hints import hint
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.besides import Seen, besides
 from orchestrator.report import difference_tables, scoring
@@ -114,7 +115,7 @@ def _besides(report: Report) -> tuple[Block, ...]:
 def _unrecorded_inputs(report: Report) -> tuple[Block, ...]:
     """What to run where trials have not recorded the scores of their inputs."""
     commands = dict.fromkeys(
-        f"normsweep evaluate {trial} --benchmark {column.dataset}"
+        hint(f"evaluate {trial} --benchmark {column.dataset}")
         for column, found in report.references.items()
         if found.missing == NOT_RECORDED and (trial := trial_to_evaluate(report.frame, column.task))
     )

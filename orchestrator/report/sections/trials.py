@@ -6,8 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from orchestrator.plan.axes import COMPARED
 from orchestrator.report.blocks import Block, Cell, Column, Mark, Table, Words, text
+from orchestrator.report.columns import numbered
 from orchestrator.report.contents import Report
 from orchestrator.report.frame import in_words, records
 from orchestrator.report.words import brief, count
@@ -18,8 +22,7 @@ NUMBERS = ("parameters", "workers", "attempts", "from first to last record")
 
 def blocks(report: Report) -> tuple[Block, ...]:
     frame = report.frame
-    times = frame.points.groupby("trial", observed=True)["time"]
-    spans = (times.max() - times.min()).to_dict()
+    spans = _spans(frame.points)
     columns = (
         Column(("trial",), is_label=True),
         Column(("id",)),
@@ -33,6 +36,24 @@ def blocks(report: Report) -> tuple[Block, ...]:
     ]
     method = [text("method", LINKED)] if report.links else []
     return (Table(columns, rows), *method, *(damage if frame.damage else ()))
+
+
+def _spans(points: pd.DataFrame) -> dict[str, float]:
+    """Seconds from the first to the last point of each trial that has any."""
+    trial, names = numbered(points["trial"])
+    time = points["time"].to_numpy()
+    if not len(trial):
+        return {}
+    begins = [0, *np.flatnonzero(trial[1:] != trial[:-1]) + 1]  # of runs of one trial
+    runs = pd.DataFrame(
+        {
+            "trial": trial[begins],
+            "first": np.minimum.reduceat(time, begins),
+            "last": np.maximum.reduceat(time, begins),
+        }
+    ).groupby("trial")
+    spans = runs["last"].max() - runs["first"].min()
+    return {names[number]: float(span) for number, span in zip(spans.index, spans, strict=True)}
 
 
 def _row(report: Report, row: Mapping[str, Any], seconds: float | None) -> tuple[Cell, ...]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from orchestrator.hints import hint
 from orchestrator.plan.expand import Trial
 from orchestrator.report.claims.lines import Number, OfScores, Precision
 from orchestrator.report.claims.material import Material, seeds_of
@@ -93,4 +94,4 @@ def _difference(both: tuple[Trial, ...], place: Place, material: Material) -> Lo
 def _how(claim: Shape) -> tuple[str, ...]:
     precisions = f"--precision {FULL} --precision {claim.precision.removesuffix(' per channel')}"
     channel = " --per-channel" if claim.precision.endswith("per channel") else ""
-    return (f"normsweep evaluate TRIAL {precisions}{channel} for each trial",)
+    return (f"{hint(f'evaluate TRIAL {precisions}{channel}')} for each trial",)
