@@ -46,7 +46,7 @@ test: $(READY) ## run every test that needs no cluster
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30 -m 'not campaign' \
 		tests/integration tests/chaos
 
-campaign: $(READY) ## send signals to runs, kill nights and one of two runs, at random moments (2 hours)
+campaign: $(READY) ## send signals to runs; kill runs, nights and their processes, at any moment (2 hours)
 	$(BIN)/python -m pytest --capture no -m campaign tests/chaos
 
 test-cluster: $(READY) ## run a sweep on a real Kubernetes on this machine (needs root and Debian)
