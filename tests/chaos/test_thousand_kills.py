@@ -240,7 +240,8 @@ class Campaign:
             shutil.rmtree(folder / "runs")
 
 
-@pytest.mark.timeout(1800)  # on a busy machine; about a minute on a quiet one
+@pytest.mark.campaign
+@pytest.mark.timeout(1800)  # on a busy machine
 def test_one_kill_of_each_victim(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
