@@ -55,6 +55,7 @@ def groups_held(address: str) -> list[str]:
         ray.shutdown()
 
 
+@pytest.mark.timeout(900)  # four runs
 def test_a_killed_sweep_stops_the_same_trials_at_the_same_steps(tmp_path: Path, cluster) -> None:
     file = tmp_path / "stops.yaml"
     file.write_text(SWEEP)
