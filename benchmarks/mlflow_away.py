@@ -33,7 +33,7 @@ def share(plan: Plan, runs: Path, port: int, seconds: float) -> float:
     attempt, seq = attempts.new_attempt(store, trial, {"host": "bench-1"}), 0
     with (
         Progress(plan, {}, quiet=True, json_lines=False) as progress,
-        mirroring.following(plan, store, options, {}, frozenset(), progress) as follower,
+        mirroring.Follower(plan, store, options, {}, frozenset(), progress) as follower,
     ):
         ident = follower.thread.ident
         assert ident is not None

@@ -74,7 +74,7 @@ def write_step(out: Path) -> None:
 
 
 class Timers:
-    """Stands in for orchestrator.run.ranks.Ranks: there is no process that is warm for ranks."""
+    """Stands in for orchestrator.run.ranks.Ranks: it warms no process."""
 
     def __init__(self, environment: Mapping[str, str], *, cuda: bool) -> None:
         pass

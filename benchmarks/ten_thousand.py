@@ -89,7 +89,7 @@ def time_status(where: Path, known: int, running: int) -> None:
     print(f"status of {number:,} trials in a folder: {said} (goal 3 s)", flush=True)
     with s3_server(where / "s3") as root:
         if root is None:
-            print("status on S3 was not measured: there are no test services (tests/s3.py)")
+            print("status on S3 was not measured: the test services are missing (tests/s3.py)")
             return
         # The server keeps its objects as files, so that nothing has to be sent through it.
         shutil.move(store, root / "bench" / "known")
@@ -163,7 +163,7 @@ def run_tune(trials: int, where: Path) -> None:
 
     from benchmarks.standing_in import Sleep
 
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # there are no loggers' files to find
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # it misses its loggers' files
     tune.Tuner(
         tune.with_resources(Sleep, {"CPU": 1}),
         param_space={"trial": tune.grid_search(list(range(trials)))},

@@ -1,4 +1,4 @@
-"""A port of this machine whose connections lead to a pod, each through a tunnel of its own."""
+"""A port of this machine whose connections lead to a pod, each through its own tunnel."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def _known(value: Any) -> Any:
 class Keep(Part):
     """Which ended trials keep their last checkpoint; left out, all do.
 
-    It is no part of a trial's id: it does not change what the weights are.
+    It does not enter a trial's id, since it does not change what the weights are.
     """
 
     checkpoints: Annotated[

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import shlex
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 
 from orchestrator.errors import NormsweepError
@@ -30,9 +29,10 @@ MIRROR_EVERY_S = 10.0  # new journal segments come no more often
 
 
 class Follower:
-    """MLflow as it follows a run, from `thread`. `mirror` is None until it has answered once.
+    """MLflow as it follows a run, from `thread`. A context manager: the run ends with its block.
 
-    `has_begun` says that it has had what the store held at the beginning.
+    `mirror` is None until MLflow has answered once. `has_begun` says that it has had what the store
+    held at the beginning.
     """
 
     def __init__(
@@ -57,7 +57,10 @@ class Follower:
         self.thread = threading.Thread(target=self._follow, name="mlflow-mirror", daemon=True)
         self.thread.start()
 
-    def end(self) -> None:
+    def __enter__(self) -> Follower:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Send the rest within a bounded time, or say how it is sent later."""
         self._over.set()
         patience = Patience(SENT_WITHIN_S)
@@ -119,23 +122,6 @@ class Follower:
         if self._options.job:  # whose pods know other addresses than people do
             return str(error)
         return str(error).replace(hint(SYNC), sync_command(self._plan, self._options))
-
-
-@contextmanager
-def following(
-    plan: Plan,
-    store: Store,
-    options: RunOptions,
-    looks: Mapping[str, Look],
-    reused: frozenset[str],
-    progress: Progress,
-) -> Iterator[Follower]:
-    """Let MLflow follow the store until the block ends."""
-    follower = Follower(plan, store, options, looks, reused, progress)
-    try:
-        yield follower
-    finally:
-        follower.end()
 
 
 def sync_command(plan: Plan, options: RunOptions) -> str:

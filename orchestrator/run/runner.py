@@ -14,7 +14,7 @@ from orchestrator.plan.show import trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.run.budget import Budget
 from orchestrator.run.driver import the_command
-from orchestrator.run.mirroring import Follower, following
+from orchestrator.run.mirroring import Follower
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
@@ -94,7 +94,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
                 f"{len(done)} of {trials} {'is' if len(done) == 1 else 'are'} done already."
             )
         budget.refuse_without_gpus(plan, reached.keys())
-        with following(plan, store, options, looks, frozenset(done), progress) as follower:
+        with Follower(plan, store, options, looks, frozenset(done), progress) as follower:
             try:
                 if todo:
                     keep_initial(plan, store)

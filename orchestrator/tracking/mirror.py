@@ -285,7 +285,7 @@ class Mirror:
         """Send an artifact; False if the tracker does not take it, which a note will say once.
 
         Where artifacts are kept may be out of reach from here, and metrics do not need it. If the
-        tracker itself is away, the next call says so, and there is no note.
+        tracker itself is away, the next call says so, without a note.
         """
         if not self._no_files:
             try:

@@ -25,7 +25,7 @@ from mlflow.entities import Run
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.plan.states import State
 from orchestrator.run import mirroring
-from orchestrator.run.mirroring import Follower, following
+from orchestrator.run.mirroring import Follower
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
 from orchestrator.store import attempts, journals, open_store
@@ -68,7 +68,7 @@ def proxy(server: Server) -> Iterator[Proxy]:
 
 @pytest.fixture
 def plan(tmp_path: Path, request: pytest.FixtureRequest) -> Plan:
-    """A sweep under a name of its own, since all tests share a server."""
+    """A sweep under its own name, since all tests share a server."""
     name = "faults-" + hashlib.sha256(request.node.name.encode()).hexdigest()[:12]
     return load_plan(write_sweep(tmp_path, name=name, norms="layer_norm, i_ln", steps=STEPS))
 
@@ -98,7 +98,7 @@ def until(condition: Callable[[], object]) -> None:
 
 
 class Growing:
-    """A run whose first trial trains, while MLflow follows: its journal grows when it is told."""
+    """A run whose first trial trains, while MLflow follows: its journal grows on demand."""
 
     def __init__(self, store: Store, trial: Trial, progress: Progress, follower: Follower) -> None:
         self.progress, self.follower = progress, follower
@@ -130,7 +130,7 @@ def training(plan: Plan, store: Store, proxy: Proxy) -> Iterator[Growing]:
     options = RunOptions(store.uri, proxy.uri)
     with (
         Progress(plan, {}, quiet=False, json_lines=False) as progress,
-        following(plan, store, options, {}, frozenset(), progress) as follower,
+        Follower(plan, store, options, {}, frozenset(), progress) as follower,
     ):
         trains = Growing(store, plan.trials[0], progress, follower)
         yield trains

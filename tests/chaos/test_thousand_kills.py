@@ -39,7 +39,7 @@ NODE = {"num_cpus": 2, "object_store_memory": 80 << 20}
 SOON = {"RAY_health_check_period_ms": "1000"}  # that Ray notices a dead raylet in 5 s, not in 15
 GONE_WITHIN_S = 90.0
 KILLS_A_SWEEP = 20
-EVERY_OWN_RAY, EVERY_SERVER = 5, 6  # sweep with a Ray of its own, with an MLflow server
+EVERY_OWN_RAY, EVERY_SERVER = 5, 6  # sweep starts Ray by itself, has an MLflow server
 SWEEP = """\
 # Does it survive?
 sweep: {name}

@@ -286,7 +286,7 @@ def test_a_run_mirrors_the_trials_that_move_and_asks_for_no_others(
     monkeypatch.setattr(mirroring, "MIRROR_EVERY_S", 0.05)
     with (
         Progress(plan, {}, quiet=True, json_lines=False) as progress,
-        mirroring.following(plan, counted, options, looks, frozenset(), progress) as follower,
+        mirroring.Follower(plan, counted, options, looks, frozenset(), progress) as follower,
     ):
         until = time.monotonic() + 60
         while not follower.has_begun:
