@@ -91,7 +91,7 @@ image: ## build the pods' image: make image BASE=... IMAGE=name:tag [TARGET=mlfl
 		--build-arg COMMIT=$(COMMIT) $(BUILD_FLAGS) --tag $(IMAGE) .
 
 bench: $(READY) ## run the benchmarks, each beside a peer
-	@unset OMP_NUM_THREADS; for file in benchmarks/*.py; do \
+	@unset OMP_NUM_THREADS; export PYTHONPATH=$(CURDIR); for file in benchmarks/*.py; do \
 		echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean: ## remove what these verbs made, except runs

@@ -1,9 +1,9 @@
 """What an MLflow that is away costs the process that drives a run: CPU of its thread for MLflow.
 
-`python benchmarks/mlflow_away.py [SECONDS]`: for so long (default 70) a trial journals 50 lines a
-second beside a server that accepts connections and never answers, then beside one that refuses
-them. Ranks are other processes and do not talk to MLflow, so this is all that it can take from
-them, and no more than its share of one core.
+`PYTHONPATH=. python benchmarks/mlflow_away.py [SECONDS]`: for so long (default 70) a trial journals
+50 lines a second beside a server that accepts connections and never answers, then beside one that
+refuses them. Ranks are other processes and do not talk to MLflow, so this is all that it can take
+from them, and no more than its share of one core.
 """
 
 from __future__ import annotations

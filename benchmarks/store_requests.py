@@ -1,10 +1,11 @@
 """Requests per minute that following a sweep costs the store: 1,000 trials, 100 running, 900 ended.
 
-`python benchmarks/store_requests.py [LINES]`: every trial has journalled LINES lines (default
-3,000), one a second. It counts the requests (list, get, size) of the MLflow mirror in the driver
-and of `normsweep submit --wait`, each at its own cadence; the live table makes none. They are
-counted on 20 trials, 2 of them running, and scaled up, since the cost of a trial does not depend on
-how many others there are. The last line gives the number of segments that the running trials write.
+`PYTHONPATH=. python benchmarks/store_requests.py [LINES]`: every trial has journalled LINES lines
+(default 3,000), one a second. It counts the requests (list, get, size) of the MLflow mirror in the
+driver and of `normsweep submit --wait`, each at its own cadence; the live table makes none. They
+are counted on 20 trials, 2 of them running, and scaled up, since the cost of a trial does not
+depend on how many others there are. The last line gives the number of segments that the running
+trials write.
 
 It measures whichever `orchestrator` is imported. To measure an older commit, put its checkout
 first: `PYTHONPATH=OLDER:. python benchmarks/store_requests.py`. Before journals were shipped by
