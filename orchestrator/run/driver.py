@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,11 @@ def drive(
         signals.received = stopped_by
     elif not has_closed:
         close("ray lost", str(death) if death.cause else f"{death}\n{death.log}".rstrip())
-        raise EnvironmentProblem(f"{death}. What is done is kept. To continue: {the_command()}")
+        # Without a cause, what it wrote last is all there is to go by.
+        said = f"\nIt wrote last:\n{death.log.rstrip()}\n" if death.log and not death.cause else " "
+        raise EnvironmentProblem(
+            f"{death}.{said}What is done is kept. To continue: {the_command()}"
+        )
     elif code not in SETTLED:
         close("interrupted", f"the driver ended with exit code {code}")
     signals.check()
@@ -158,6 +163,8 @@ def _work(work: Callable[[], int], parent: int, says: int, log: int) -> None:
             print(unwritten, file=sys.stderr)
         sys.stderr.flush()
         os.write(says, b"ended")
+    except BaseException:  # such as SystemExit, by which a library may mean to end us
+        os.write(log, traceback.format_exc().encode())
     finally:
         # Nothing is left to tidy up, and at an interpreter's usual end Ray takes half a second.
         os._exit(code)

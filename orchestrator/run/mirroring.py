@@ -15,13 +15,13 @@ from orchestrator.errors import NormsweepError
 from orchestrator.hints import hint
 from orchestrator.plan import Plan, Trial
 from orchestrator.run.options import RunOptions
+from orchestrator.run.patience import Patience
 from orchestrator.run.progress import Progress
 from orchestrator.store.base import Store
 from orchestrator.store.trials import Look
 from orchestrator.tracking import open_tracker, shown
 from orchestrator.tracking.base import SYNC, TrackingUnavailable
 from orchestrator.tracking.mirror import Mirror
-from orchestrator.tracking.patience import Patience
 
 SENT_WITHIN_S = 15.0  # from the last trial's end
 REPORT_WITHIN_S = 8.0  # from its being written

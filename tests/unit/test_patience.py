@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from orchestrator.run.patience import Patience
 from orchestrator.tracking.base import TrackingUnavailable
-from orchestrator.tracking.patience import Patience
 
 
 def test_a_call_that_ends_in_time_is_waited_for() -> None:
