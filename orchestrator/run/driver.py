@@ -192,6 +192,10 @@ def _wait(
     since = 0.0
     while True:
         got = signal.sigtimedwait(heard, 1.0)
+        if got is not None and got.si_signo not in heard:
+            # CPython (3.11) returns what was in memory if its call was interrupted, as by a
+            # debugger or Ctrl-Z and `fg`, and the time is over by then.
+            got = None
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             if ended[0] == child:
                 return ended[1], stopped_by
