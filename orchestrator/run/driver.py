@@ -34,6 +34,7 @@ END_WITHIN_S = 120.0  # from the first signal to the end, whatever still ships
 KILLED_WITHIN_S = 10.0
 SETTLED = frozenset({0, 2, 4})  # exit codes that leave no attempt open
 LOG_TAIL_BYTES = 4_000
+LAST_LINES = 12
 SHOW_CURSOR = "\x1b[?25h"
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -88,6 +89,11 @@ class Death:
         )
         return f"The driver of this run {how}"
 
+    def last_lines(self) -> str:
+        """The end of its log, if it named no cause: then that is all there is to go by."""
+        lines = [] if self.cause else self.log.splitlines()[-LAST_LINES:]
+        return "\nIt wrote last:\n" + "\n".join([*lines, ""]) if lines else ""
+
 
 def drive(
     work: Callable[[], int],
@@ -135,10 +141,8 @@ def drive(
         signals.received = stopped_by
     elif not has_closed:
         close("ray lost", str(death) if death.cause else f"{death}\n{death.log}".rstrip())
-        # Without a cause, what it wrote last is all there is to go by.
-        said = f"\nIt wrote last:\n{death.log.rstrip()}\n" if death.log and not death.cause else " "
         raise EnvironmentProblem(
-            f"{death}.{said}What is done is kept. To continue: {the_command()}"
+            f"{death}.{death.last_lines()} What is done is kept. To continue: {the_command()}"
         )
     elif code not in SETTLED:
         close("interrupted", f"the driver ended with exit code {code}")

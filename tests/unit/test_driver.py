@@ -56,6 +56,15 @@ def died():
     os.write(2, b"a dump of many lines")
     os._exit(1)
 
+def exiting():
+    ready()
+    sys.exit("a library ends us")
+
+def brief():
+    ready()
+    time.sleep(3)
+    return 0
+
 def killed():
     ready()
     os.kill(os.getpid(), signal.SIGKILL)
@@ -159,6 +168,21 @@ def soon(look: Callable[[], Any]) -> Any:
     return found
 
 
+def test_what_a_work_raises_that_it_must_not_is_kept() -> None:
+    code, out, err = Driver("exiting").end()
+    assert code == 3
+    assert "SystemExit: a library ends us" in out, "kept with the attempt"
+    assert "SystemExit: a library ends us" in err
+
+
+def test_ctrl_z_and_fg_end_nothing() -> None:
+    driver = Driver("brief")
+    driver.process.send_signal(signal.SIGSTOP)
+    time.sleep(1.5)  # longer than the parent waits at a time
+    driver.process.send_signal(signal.SIGCONT)
+    assert driver.end() == (0, "", "")
+
+
 @pytest.mark.parametrize(
     ("work", "said"),
     [
@@ -170,10 +194,10 @@ def soon(look: Callable[[], Any]) -> Any:
 def test_a_work_that_dies_is_a_sentence_and_exit_code_3(work: str, said: str) -> None:
     code, out, err = Driver(work).end()
     assert code == 3
-    assert err.startswith(f"{said}. What is done is kept. To continue: ")
+    wrote = "\nIt wrote last:\na dump of many lines\n" if work == "died" else ""
+    assert err.startswith(f"{said}.{wrote} What is done is kept. To continue: ")
     assert out.startswith(f"closed ray lost {said}")
     assert ("a dump of many lines" in out) == (work == "died"), "kept with the attempt"
-    assert "dump" not in err
 
 
 def test_what_nohup_had_ignored_stays_ignored(tmp_path: Path) -> None:
