@@ -38,13 +38,14 @@ $(READY): pyproject.toml constraints.txt
 quickstart: $(READY) ## run a small sweep on this CPU with the embedded images, and write a report
 	$(BIN)/normsweep run sweeps/quickstart.yaml
 
-# Files run side by side, one per core. Tests that start their own Ray mostly wait for it, so two of
-# them run at a time whatever the number of cores.
+# Files run side by side, one per core; those that take longest come first, so that none is left
+# alone at the end. Tests that start their own Ray run two at a time whatever the number of cores.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 test: $(READY) ## run every test that needs no cluster
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile \
-		tests/unit tests/contract tests/parity
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 30 -m 'not campaign' \
-		tests/integration tests/chaos
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 $(BY_FILE) \
+		tests/parity tests/contract tests/unit
+	$(BIN)/python -m pytest --numprocesses 2 $(BY_FILE) --durations 30 -m 'not campaign' \
+		tests/chaos tests/integration
 
 campaign: $(READY) ## send signals to runs; kill runs, nights and their processes, at any moment (2 hours)
 	$(BIN)/python -m pytest --capture no -m campaign tests/chaos

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -108,6 +110,9 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
         settings["object_store_memory"] = OBJECT_STORE_BYTES
         settings["_temp_dir"] = str(own_folder)
         os.environ.setdefault(MEMORY_MONITOR, "0")
+        keep_token(Path.home() / ".ray/auth_token")
+        # Which says at every start that there is a token.
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     settings["runtime_env"] = {
         "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **own.as_environment()}
@@ -126,6 +131,24 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
         ray.shutdown()
         shutil.rmtree(own_folder, ignore_errors=True)
         elsewhere.close()
+
+
+def keep_token(file: Path) -> None:
+    """Make the token by which Ray's processes know each other, unless this user has one.
+
+    Ray (2.60) would do so without looking again whether there is one by now: of two first runs on
+    a machine, the second would take away the token that the first has begun with.
+    """
+    is_elsewhere = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
+    if file.exists() or is_elsewhere or os.environ.get("RAY_AUTH_MODE", "token") != "token":
+        return
+    with suppress(OSError):  # which Ray says better
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent) as beside:
+            beside.write(secrets.token_hex(32))
+            beside.flush()
+            os.fsync(beside.fileno())
+            os.link(beside.name, file)
 
 
 def start(init: Callable[[], object], address: str | None) -> None:

@@ -35,6 +35,8 @@ from orchestrator.version import commit
 UNLESS_ASKED = {
     # As nice as the command is. With Ray's own 15, ranks starve beside any other process.
     "RAY_worker_niceness": "0",
+    # No worker is started before its environment is known: Ray ends those that were, unused.
+    "RAY_prestart_worker_first_driver": "0",
     # A busy machine takes longer than Ray waits by default.
     "RAY_NUM_REDIS_GET_RETRIES": "60",
     "RAY_raylet_start_wait_time_s": "120",
