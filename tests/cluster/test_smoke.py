@@ -225,10 +225,25 @@ def test_a_norm_added_trains_only_the_new_trials(lab: Lab, smoke: Smoke, tmp_pat
     content["sweep"] = "cluster-smoke-more"  # trials are shared between files, names are not
     file = tmp_path / "cluster-smoke-more.yaml"
     file.write_text(yaml.safe_dump(content))
-    output = lab.normsweep(*lab.submission(file, smoke.store, "--wait"))
+    before = lab.attempts(smoke.store).keys()
+    places = ("--node-selector", "kubernetes.io/os=linux", "--toleration", "gpu=yes:NoSchedule")
+    output = lab.normsweep(*lab.submission(file, smoke.store, "--wait", *places))
     assert "8 trials, 2 to train" in output
     assert sorted(lab.attempts(smoke.store).values()) == [1] * 8
     assert status(lab, file, smoke.store)["done"] == 8
+
+    job = only_job(lab, "cluster-smoke-more")
+    (made,) = (one for one in lab.objects("rayjobs") if one["metadata"]["name"] == job)
+    (workers,) = made["spec"]["rayClusterSpec"]["workerGroupSpecs"]
+    pod = workers["template"]["spec"]
+    assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
+    toleration = {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}
+    assert toleration in pod["tolerations"]
+    assert "Scheduled  Successfully assigned" in lab.normsweep("events", "cluster-smoke-more")
+    for trial in lab.attempts(smoke.store).keys() - before:
+        log = lab.normsweep("logs", "cluster-smoke-more", "--trial", trial)
+        assert f"({trial})" in log
+        assert "step 30" in log
 
 
 @pytest.mark.chaos
