@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import secrets
 import shutil
 import signal
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, chdir, contextmanager, suppress
 from pathlib import Path
@@ -26,6 +24,7 @@ from orchestrator.plan.fit import does_not_fit, wants_cuda
 from orchestrator.plan.gpus import counted, of_this_machine, smallest_gb
 from orchestrator.run.driver import lost
 from orchestrator.run.options import RunOptions
+from orchestrator.run.ray_start import start, start_local
 from orchestrator.store.processes import is_gone, this_process
 from trainers import own
 
@@ -38,7 +37,6 @@ CONNECT_DEADLINE_S = 10.0
 MEMORY_MONITOR = "RAY_memory_monitor_refresh_ms"
 LONGEST_RAY_PATH = 40  # Ray's sockets are 66 characters deeper; a socket's path has at most 107
 OBJECT_STORE_BYTES = 100 << 20  # it holds next to nothing here
-STARTS = 3  # tries at starting a local Ray
 VITAL = ("raylet", "gcs_server")
 WATCH_EVERY_S = 0.5
 KIND = "accelerator_type:"  # Ray's resource of a node that has such an accelerator
@@ -110,9 +108,6 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
         settings["object_store_memory"] = OBJECT_STORE_BYTES
         settings["_temp_dir"] = str(own_folder)
         os.environ.setdefault(MEMORY_MONITOR, "0")
-        keep_token(Path.home() / ".ray/auth_token")
-        # Which says at every start that there is a token.
-        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
     settings["runtime_env"] = {
         "env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, paths)), **own.as_environment()}
@@ -124,60 +119,16 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
             2, f"{data}\n".encode(errors="replace")
         )
         with chdir(work):  # Ray puts the working folder ahead of libraries on its workers' paths
-            start(lambda: ray.init(**settings), options.address)
+            if options.address is None:
+                start_local(settings)
+            else:
+                start(lambda: ray.init(**settings), options.address)
         with _watched():
             yield
     finally:
         ray.shutdown()
         shutil.rmtree(own_folder, ignore_errors=True)
         elsewhere.close()
-
-
-def keep_token(file: Path) -> None:
-    """Make the token by which Ray's processes know each other, unless this user has one.
-
-    Ray (2.60) would do so without looking again whether there is one by now: of two first runs on
-    a machine, the second would take away the token that the first has begun with.
-    """
-    is_elsewhere = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
-    if file.exists() or is_elsewhere or os.environ.get("RAY_AUTH_MODE", "token") != "token":
-        return
-    with suppress(OSError):  # which Ray says better
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent) as beside:
-            beside.write(secrets.token_hex(32))
-            beside.flush()
-            os.fsync(beside.fileno())
-            os.link(beside.name, file)
-
-
-def start(init: Callable[[], object], address: str | None) -> None:
-    """Start Ray by calling `init`, again if a busy machine was too slow. Raises EnvironmentProblem.
-
-    Ray (2.60) gives its processes 30 s, which no setting changes, then raises a plain Exception.
-    """
-    others = set(psutil.Process().children(recursive=True))
-    for left in reversed(range(STARTS if address is None else 1)):
-        try:
-            init()
-            return
-        except Exception as error:
-            # Those of the start that failed.
-            for process in set(psutil.Process().children(recursive=True)) - others:
-                with suppress(psutil.NoSuchProcess):
-                    process.kill()
-            if left == 0:
-                where = (
-                    "started on this machine"
-                    if address is None
-                    else f"reached at --address {address}"
-                )
-                said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise EnvironmentProblem(
-                    f"Ray cannot be {where}: {said}\n"
-                    "Is the machine too busy, or out of memory or of room in "
-                    f"{tempfile.gettempdir()}?"
-                ) from error
 
 
 @contextmanager

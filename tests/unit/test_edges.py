@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import EnvironmentProblem
-from orchestrator.run.ray import start
+from orchestrator.run.ray_start import start
 from tests.sweeps import command, environment
 
 HOME = "import getpass, pathlib; from orchestrator.home import usable_home; usable_home(); "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.run.ray import keep_token
+from orchestrator.run.ray_start import keep_token
 
 
 @pytest.fixture(autouse=True)
