@@ -13,6 +13,7 @@ from orchestrator.plan.fit import with_placement
 from orchestrator.plan.left import left_as_json, left_in_words
 from orchestrator.run.budget import Budget
 from orchestrator.run.options import RunOptions
+from orchestrator.run.runner import run_sweep
 from tests.sweeps import write_sweep
 
 
@@ -86,6 +87,15 @@ def test_gpu_hours_of_trials_on_the_cpu_are_refused(plan: Plan) -> None:
         budget.refuse_without_gpus(mixed, ids - {first.id})
     waiting = with_placement(first.spec, gpus_per_worker="auto", device="auto")
     budget.refuse_without_gpus(replace(plan, trials=(replace(first, spec=waiting),)), ids)
+
+
+def test_what_is_refused_has_not_taken_the_sweeps_name(tmp_path: Path) -> None:
+    file = write_sweep(tmp_path)
+    tracking = f"sqlite:///{tmp_path}/mlflow.db"
+    options = RunOptions(str(tmp_path / "runs"), tracking, max_gpu_hours=1.0, quiet=True)
+    with pytest.raises(UserError, match="no trial that is left takes a GPU"):
+        run_sweep(load_plan(file), options)
+    assert not list((tmp_path / "runs").glob("sweeps/*"))
 
 
 def outcomes(plan: Plan, *states: tuple[str, int]) -> list[dict[str, object]]:
