@@ -239,7 +239,9 @@ def test_a_norm_added_trains_only_the_new_trials(lab: Lab, smoke: Smoke, tmp_pat
     assert pod["nodeSelector"] == {"kubernetes.io/os": "linux"}
     toleration = {"key": "gpu", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}
     assert toleration in pod["tolerations"]
-    assert "Scheduled  Successfully assigned" in lab.normsweep("events", "cluster-smoke-more")
+    events = lab.normsweep("events", "cluster-smoke-more")
+    assert "Created RayCluster" in events
+    assert f"pod {job}-" in events
     for trial in lab.attempts(smoke.store).keys() - before:
         log = lab.normsweep("logs", "cluster-smoke-more", "--trial", trial)
         assert f"({trial})" in log
