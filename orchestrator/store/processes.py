@@ -35,13 +35,24 @@ def is_gone(process: Process) -> bool:
     here = this_process()["where"]
     if not here or process.get("where") != here or not isinstance(process.get("pid"), int):
         return False
-    return _started(process["pid"]) != process.get("started")
+    try:
+        return _started(process["pid"]) != process.get("started")
+    except OSError:  # too many files are open
+        return False
+
+
+def lives(pid: int) -> bool:
+    """Whether a process has this id. One that has ended does not, even if nobody has reaped it."""
+    return _started(pid) is not None
 
 
 def _started(pid: int) -> int | None:
-    """The clock ticks from the machine's boot to the process's start; None if it has ended."""
+    """The clock ticks from the machine's boot to the process's start; None if it has ended.
+
+    Raises OSError if that cannot be read.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in "ZX" else int(fields[STARTED])

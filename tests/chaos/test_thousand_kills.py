@@ -221,6 +221,8 @@ class Campaign:
         trained_s = time.monotonic() - began
         violations = [*round_.violations, *round_.left(GONE_WITHIN_S)]
         new = set(os.listdir(self._temporary)) - before
+        # torch makes a folder for compiled kernels, one for each user, and keeps it.
+        new = {name for name in new if not name.startswith("torchinductor_")}
         violations += [f"left behind: {self._temporary / one}" for one in sorted(new)]
         if self._reference is None:
             self._reference = Reference(folder / "runs", database, name)

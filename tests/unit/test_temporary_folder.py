@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -44,16 +45,19 @@ def test_a_killed_runs_folder_goes_and_those_of_others_stay(temporary: Path) -> 
         assert set(temporary.iterdir()) == {elsewhere, unknown, lives}
 
 
+@pytest.mark.parametrize("is_reaped", [True, False])
 def test_a_folder_that_a_killed_run_still_filled_goes_at_the_end_of_the_next(
-    temporary: Path,
+    temporary: Path, is_reaped: bool
 ) -> None:
     work = temporary / "runs" / "work"
     work.mkdir(parents=True)
     gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
+    # A container's first process may not reap what it has inherited.
+    os.waitid(os.P_PID, gone.pid, os.WEXITED | (0 if is_reaped else os.WNOWAIT))
     with work_folder(RunOptions(str(temporary / "runs"), "")):
         (work / str(gone.pid) / "ranks").mkdir(parents=True)
     assert not list(work.iterdir())
+    gone.wait()
 
 
 def test_rays_sockets_have_room_below_it() -> None:
