@@ -10,9 +10,8 @@ import hashlib
 import json
 import os
 import signal
-import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +78,7 @@ class Timers:
     def __init__(self, environment: Mapping[str, str], *, cuda: bool) -> None:
         pass
 
-    def start(
-        self,
-        arguments: Sequence[str],
-        own: Mapping[str, str],
-        log: Path,
-        listening: socket.socket | None = None,
-    ) -> Rank:
+    def start(self, arguments: object, own: object, log: Path, listening: object = None) -> Rank:
         log.touch()
         return Timer(log.parent)
 

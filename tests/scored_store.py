@@ -19,6 +19,9 @@ COMMIT = "c0ffee" * 6 + "c0ff"
 HOW: Mapping[str, Any] = {"compared": "Y", "border_px": 2, "lr_mode": "u8"}
 IMAGES = tuple(f"{letter}.png" for letter in "abcde")
 
+SET = "embedded-test"
+SETS = {SET: IMAGES}
+
 Images = Mapping[str, Mapping[str, float]]  # image -> metric -> score
 
 
@@ -37,6 +40,10 @@ class Truth:
     rest_sd: float = 0.02
     image_sd: float = 0.05
     difficulty_sd: float = 3.0
+
+
+EQUAL = Truth({"layer_norm": 0.0, "i_ln": 0.0, "rms_norm": 0.0})
+APART = Truth({"layer_norm": 0.0, "i_ln": 0.3, "rms_norm": 0.0})
 
 
 def altered(trial: Trial, **parts: Mapping[str, Any]) -> Trial:

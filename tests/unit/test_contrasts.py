@@ -19,9 +19,12 @@ from orchestrator.statistics.interval import Interval, Unknown
 from orchestrator.statistics.moderation import Prior
 from orchestrator.store.base import Store
 from tests.scored_store import (
+    APART,
+    EQUAL,
     HOW,
     IMAGES,
-    Truth,
+    SET,
+    SETS,
     altered,
     drawn,
     scored,
@@ -32,10 +35,6 @@ from tests.scored_store import (
 from tests.sweeps import comparing, plan_of
 
 SWEEP = comparing(norm="i_ln, layer_norm", width="12", seed="0, 1, 2", training="steps: 100")
-EQUAL = Truth({"layer_norm": 0.0, "i_ln": 0.0, "rms_norm": 0.0})
-APART = Truth({"layer_norm": 0.0, "i_ln": 0.3, "rms_norm": 0.0})
-SET = "embedded-test"
-SETS = {SET: IMAGES}
 
 Change = Callable[[Store, Trial, Mapping[str, Any]], None]
 

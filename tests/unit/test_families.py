@@ -26,8 +26,12 @@ from orchestrator.statistics.interval import Interval
 from orchestrator.statistics.multiplicity import holm
 from orchestrator.store.base import Store
 from tests.scored_store import (
+    APART,
+    EQUAL,
     HOW,
     IMAGES,
+    SET,
+    SETS,
     Truth,
     altered,
     drawn,
@@ -38,11 +42,7 @@ from tests.scored_store import (
 )
 from tests.sweeps import comparing, plan_of
 
-SET = "embedded-test"
-SETS = {SET: IMAGES}
 SWEEP = comparing(task="sr_x2, denoise_25", width="12, 24", seed="0, 1, 2", training="steps: 100")
-EQUAL = Truth({"layer_norm": 0.0, "i_ln": 0.0, "rms_norm": 0.0})
-APART = Truth({"layer_norm": 0.0, "i_ln": 0.3, "rms_norm": 0.0})
 DRAWS = 40
 
 

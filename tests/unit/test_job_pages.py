@@ -128,40 +128,43 @@ def get(address: str) -> bytes:
         return bytes(answer.read())
 
 
-def shown(
-    cluster: Cluster,
-    given: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    look: Callable[[dict[str, str]], None] = lambda _: None,
-) -> tuple[str, str]:
-    """What `ui JOB` prints. `look` gets the addresses by name while they are open."""
-    before: list[str] = []
-
-    def until_ctrl_c() -> None:
-        before.extend(capsys.readouterr())
-        found = (line.partition(": http://") for line in before[0].splitlines())
-        look({name: f"http://{address}" for name, there, address in found if there})
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(pages, "wait", until_ctrl_c)
-    monkeypatch.setattr(pages, "links", lambda _, server: {"smoke": f"{server}/#/experiments/7"})
-    assert pages.show_pages(cluster, given, 0, opens=False) == 0
-    printed = capsys.readouterr()
-    out, err = before or ("", "")
-    return out + printed.out, err + printed.err
-
-
 @pytest.fixture
 def cluster(store: Store) -> Cluster:
     return Cluster(store)
 
 
+Look = Callable[[dict[str, str]], None]
+Shown = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def shown(
+    cluster: Cluster, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Shown:
+    """`shown(JOB, look)` is what `ui JOB` prints. `look` gets the addresses while they are open."""
+
+    def show(given: str, look: Look = lambda _: None) -> tuple[str, str]:
+        before: list[str] = []
+
+        def until_ctrl_c() -> None:
+            before.extend(capsys.readouterr())
+            found = (line.partition(": http://") for line in before[0].splitlines())
+            look({name: f"http://{address}" for name, there, address in found if there})
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(pages, "wait", until_ctrl_c)
+        opened = "{}/#/experiments/7".format
+        monkeypatch.setattr(pages, "links", lambda _, server: {"smoke": opened(server)})
+        assert pages.show_pages(cluster, given, 0, opens=False) == 0
+        printed = capsys.readouterr()
+        out, err = before or ("", "")
+        return out + printed.out, err + printed.err
+
+    return show
+
+
 def test_both_pages_open_on_this_machine_and_are_whole(
-    cluster: Cluster,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, tmp_path: Path, shown: Shown
 ) -> None:
     submitted(cluster, tmp_path)
     with page() as mlflow, page() as dashboard:
@@ -171,7 +174,7 @@ def test_both_pages_open_on_this_machine_and_are_whole(
             assert get(addresses["MLflow"]) == str(mlflow).encode() + LONG
             assert get(addresses["Ray's dashboard"]) == str(dashboard).encode() + LONG
 
-        out, err = shown(cluster, "smoke", capsys, monkeypatch, look)
+        out, err = shown("smoke", look)
     assert re.search(r"^MLflow: http://127\.0\.0\.1:\d+/#/experiments/7$", out, re.MULTILINE)
     assert out.index("MLflow: ") < out.index("Ray's dashboard: ") < out.index("Ctrl-C")
     assert "get secret c -o jsonpath='{.data.auth_token}'" in out
@@ -179,10 +182,7 @@ def test_both_pages_open_on_this_machine_and_are_whole(
 
 
 def test_a_head_that_does_not_run_yet_is_said_and_answers_later(
-    cluster: Cluster,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, tmp_path: Path, shown: Shown
 ) -> None:
     name = submitted(cluster, tmp_path)
     del cluster.running[HEAD]
@@ -195,22 +195,19 @@ def test_a_head_that_does_not_run_yet_is_said_and_answers_later(
             cluster.running[HEAD] = "head-2"
             assert get(addresses["Ray's dashboard"]).endswith(LONG)
 
-        out, err = shown(cluster, name, capsys, monkeypatch, look)
+        out, err = shown(name, look)
     assert f"{name} is running: the dashboard answers once its head runs." in out
     assert f"{name} is running: Ray's dashboard answers once its head runs." in err
 
 
 def test_of_a_job_that_has_ended_mlflow_is_left(
-    cluster: Cluster,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, tmp_path: Path, shown: Shown
 ) -> None:
     name = submitted(cluster, tmp_path)
     cluster.end_after(name, looks=2)
     with page() as port:
         cluster.behind = {("mlflow-1", 5001): port}
-        out, _ = shown(cluster, name, capsys, monkeypatch)
+        out, _ = shown(name)
     assert f"{name} is finished: Ray's dashboard has ended with its pods." in out
     assert "MLflow: http://127.0.0.1:" in out and "Ray's dashboard: http" not in out
 
@@ -219,11 +216,7 @@ def test_of_a_job_that_has_ended_mlflow_is_left(
     "tracking", ["https://mlflow.example.org/team", "http://mlflow2:5000", "http://mlflow.other"]
 )
 def test_an_mlflow_that_is_elsewhere_is_said_to_be(
-    cluster: Cluster,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tracking: str,
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str], tracking: str
 ) -> None:
     name = submitted(cluster, tmp_path, tracking)
     cluster.end_after(name, looks=2)
@@ -235,10 +228,7 @@ def test_an_mlflow_that_is_elsewhere_is_said_to_be(
 
 
 def test_an_mlflow_that_does_not_run_is_said_and_answers_later(
-    cluster: Cluster,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster, tmp_path: Path, shown: Shown
 ) -> None:
     name = submitted(cluster, tmp_path)
     del cluster.running[MLFLOW]
@@ -249,7 +239,7 @@ def test_an_mlflow_that_does_not_run_is_said_and_answers_later(
             cluster.running[MLFLOW] = "mlflow-2"
             assert get(addresses["MLflow"]).endswith(LONG)
 
-        _, err = shown(cluster, name, capsys, monkeypatch, look)
+        _, err = shown(name, look)
     assert (
         "MLflow does not run: the Service mlflow of namespace normsweep has no running pod" in err
     )
