@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -70,6 +71,8 @@ class Row:
     cost_s: float
     state: State = State.PENDING
     step: int = 0
+    begun: int = 0  # the step from which this run trains it
+    has_moved: bool = False  # in this run
     loss: float | None = None
     psnr: float | None = None
     phase: str = ""  # what an attempt does before it trains
@@ -87,10 +90,11 @@ class Row:
     @property
     def share(self) -> Share:
         """What it adds to the sums; a trial that had ended before this run counts only as ended."""
-        cost_us = round(1e6 * self.cost_s)
+        ahead = max(1, self.steps - self.begun)
+        cost_us = round(1e6 * self.cost_s * ahead / max(1, self.steps))
         if self.state.is_open:
-            return Share(0, cost_us, cost_us * self.step // self.steps)
-        return Share(1, cost_us, cost_us) if self.said else Share(1)
+            return Share(0, cost_us, cost_us * max(0, self.step - self.begun) // ahead)
+        return Share(1, cost_us, cost_us) if self.has_moved else Share(1)
 
 
 def short_names(plan: Plan) -> dict[str, str]:
@@ -103,8 +107,11 @@ def short_names(plan: Plan) -> dict[str, str]:
     return {trial.id: trial_name(trial.axes, only=kept) for trial in plan.trials}
 
 
-def table_of(title: str, rows: Sequence[Row], width: int, height: int = LONGEST_TABLE) -> Table:
-    """The table in a terminal of so many columns and lines; with more trials it says how many."""
+def table_of(title: str, rows: Sequence[Row], width: int, height: int = LONGEST_TABLE) -> Group:
+    """The table in a terminal of so many columns and lines; with more trials it says how many.
+
+    The title is above it and not its own, which would be wrapped at the table's width.
+    """
     ordered = sorted(rows, key=lambda row: PLACES.get(row.state, LAST))
     most = max(1, min(LONGEST_TABLE, height))
     shown = [(row, _cells(row)) for row in ordered[:most]]
@@ -117,7 +124,7 @@ def table_of(title: str, rows: Sequence[Row], width: int, height: int = LONGEST_
         if _left(widths, width) < min(longest, SHORTEST_NAME):
             del widths[column]
     room = max(1, _left(widths, width))
-    table = Table(title=Text(title), title_justify="left", box=None)
+    table = Table(box=None)
     table.add_column("trial", overflow="fold", min_width=min(room, longest), max_width=room)
     for column, most_wide in widths.items():
         table.add_column(
@@ -131,7 +138,7 @@ def table_of(title: str, rows: Sequence[Row], width: int, height: int = LONGEST_
         table.add_row(*texts, style=STYLES.get(row.state, "green"))
     if len(ordered) > most:
         table.caption, table.caption_justify = Text(f"... and {len(ordered) - most} more"), "left"
-    return table
+    return Group(Text(title), table)
 
 
 def _left(widths: Mapping[str, int], width: int) -> int:

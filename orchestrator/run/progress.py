@@ -8,9 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
-from rich.table import Table
 
 from orchestrator.plan import Gpus, Plan
 from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
@@ -61,6 +60,7 @@ class Progress:
                 trial.seconds,
                 _at_first(states.get(trial.id), is_to_train=reached is None or trial.id in reached),
                 step=self._reached.get(trial.id, 0),
+                begun=self._reached.get(trial.id, 0),
             )
             for trial in plan.trials
         }
@@ -136,7 +136,7 @@ class Progress:
         self._phase = ""
         with self._moving:
             self._moved.add(trial_id)
-            row.state = state
+            row.state, row.has_moved = state, True
             if result:
                 row.phase = str(result.get("phase") or "")
                 row.step = int(result.get("step", row.step))
@@ -230,7 +230,7 @@ class Progress:
             else ""
         )
 
-    def _table(self) -> Table:
+    def _table(self) -> Group:
         what = f"{self._phase}... " if self._phase else ""
         title = f"{self._plan.sweep} {self._clock().strip()} {what}{self._overall()}"
         console = self._console

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -166,6 +167,28 @@ def test_nothing_new_is_no_line(
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     assert all(f"step {step}/100" in line for step, line in zip((0, 5, 6), lines, strict=True))
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_the_time_left_is_that_of_what_this_run_has_not_trained_yet(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    """Wherever it is shown: of two equal trials, one from step 50 on took 60 s."""
+    clock = [0.0]
+    monkeypatch.setattr("orchestrator.run.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setenv("TERM", "xterm" if is_terminal else "dumb")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    first, second = plan.trials
+    equal = replace(plan, trials=tuple(replace(trial, cost=first.cost) for trial in plan.trials))
+    reached = {first.id: 50, second.id: 0}
+    progress = Progress(equal, {}, quiet=False, json_lines=False, reached=reached)
+    assert (progress._live is not None) == is_terminal
+    clock[0] = 60.0
+    progress.changed(first.id, State.DONE, {"step": 100})
+    assert progress._overall() == "[1/2 ended, about 2 min left]"
+    clock[0] = 120.0
+    progress.changed(second.id, State.RUNNING, {"step": 50})
+    assert progress._overall() == "[1/2 ended, about 60 s left]"
 
 
 def test_an_interrupted_trial_is_interrupted_until_it_runs(plan: Plan) -> None:
