@@ -92,7 +92,7 @@ class Death:
     def last_lines(self) -> str:
         """The end of its log, if it named no cause: then that is all there is to go by."""
         lines = [] if self.cause else self.log.splitlines()[-LAST_LINES:]
-        return "\nIt wrote last:\n" + "\n".join([*lines, ""]) if lines else ""
+        return "\n".join(["", "It wrote last:", *lines, ""]) if lines else " "
 
 
 def drive(
@@ -142,7 +142,7 @@ def drive(
     elif not has_closed:
         close("ray lost", str(death) if death.cause else f"{death}\n{death.log}".rstrip())
         raise EnvironmentProblem(
-            f"{death}.{death.last_lines()} What is done is kept. To continue: {the_command()}"
+            f"{death}.{death.last_lines()}What is done is kept. To continue: {the_command()}"
         )
     elif code not in SETTLED:
         close("interrupted", f"the driver ended with exit code {code}")

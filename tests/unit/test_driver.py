@@ -194,8 +194,8 @@ def test_ctrl_z_and_fg_end_nothing() -> None:
 def test_a_work_that_dies_is_a_sentence_and_exit_code_3(work: str, said: str) -> None:
     code, out, err = Driver(work).end()
     assert code == 3
-    wrote = "\nIt wrote last:\na dump of many lines\n" if work == "died" else ""
-    assert err.startswith(f"{said}.{wrote} What is done is kept. To continue: ")
+    wrote = "\nIt wrote last:\na dump of many lines\n" if work == "died" else " "
+    assert err.startswith(f"{said}.{wrote}What is done is kept. To continue: ")
     assert out.startswith(f"closed ray lost {said}")
     assert ("a dump of many lines" in out) == (work == "died"), "kept with the attempt"
 
