@@ -69,8 +69,10 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
     an address of MLflow that is not valid.
     """
     budget = Budget.of(options)
+    budget.refuse_without_gpus(plan, {trial.id for trial in plan.trials})
     shown(options.tracking)  # refuses an address that is not valid, before anything is made
     store = open_store(options.store)
+    claim_name(plan, store)
     looks = looks_at(store, [trial.id for trial in plan.trials], verify=True)
     done = {trial_id for trial_id, look in looks.items() if has_ended_for(plan, look)}
     todo = looks.keys() - done if among is None else (looks.keys() - done) & among
@@ -79,8 +81,6 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
     todo -= refused
     begun = {trial_id: max(looks[trial_id].attempts, default=0) for trial_id in todo}
     reached = {trial_id: looks[trial_id].step for trial_id in todo}
-    budget.refuse_without_gpus(plan, reached.keys())
-    claim_name(plan, store)
     warnings = [
         *plan.warnings,
         *damage_in_words(looks.values()),
@@ -96,6 +96,7 @@ def run_sweep(plan: Plan, options: RunOptions, among: AbstractSet[str] | None = 
             progress.say(
                 f"{len(done)} of {trials} {'is' if len(done) == 1 else 'are'} done already."
             )
+        budget.refuse_without_gpus(plan, reached.keys())
         with Follower(plan, store, options, looks, frozenset(done), progress) as follower:
             try:
                 if todo:

@@ -22,6 +22,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+import orchestrator.tracking.mlflow  # noqa: F401 - sets MLflow's limits once, which stay
 from orchestrator.plan import Plan, Trial, load_plan
 from orchestrator.plan.states import State
 from orchestrator.run import mirroring

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+import orchestrator.tracking.mlflow  # noqa: F401 - sets MLflow's limits once, which stay
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, load_plan
 from orchestrator.report.page import write_report
