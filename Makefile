@@ -38,8 +38,8 @@ $(READY): pyproject.toml constraints.txt
 quickstart: $(READY) ## run a small sweep on this CPU with the embedded images, and write a report
 	$(BIN)/normsweep run sweeps/quickstart.yaml
 
-# Files run side by side, one per core; those that take longest come first, so that none is left
-# alone at the end. Tests that start their own Ray run two at a time whatever the number of cores.
+# Files run side by side, one per core; folders with the longest ones come first, so that none is
+# left alone at the end. Tests that start their own Ray run two at a time whatever the number of cores.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 test: $(READY) ## run every test that needs no cluster
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 $(BY_FILE) \

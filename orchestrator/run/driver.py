@@ -126,7 +126,9 @@ def drive(
         with os.fdopen(said) as pipe:
             word = pipe.read()
         log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))
-        death = Death(status, word.removeprefix("lost: "), log.read().decode(errors="replace"))
+        death = Death(
+            status, word.removeprefix("lost: "), masked(log.read().decode(errors="replace"))
+        )
     code = os.waitstatus_to_exitcode(status)
     has_closed = word == "ended"
     if not has_closed and sys.stderr.isatty():

@@ -91,7 +91,7 @@ class Row:
     def share(self) -> Share:
         """What it adds to the sums; a trial that had ended before this run counts only as ended."""
         ahead = max(1, self.steps - self.begun)
-        cost_us = round(1e6 * self.cost_s * ahead / max(1, self.steps))
+        cost_us = round(1e6 * self.cost_s * ahead / self.steps)
         if self.state.is_open:
             return Share(0, cost_us, cost_us * max(0, self.step - self.begun) // ahead)
         return Share(1, cost_us, cost_us) if self.has_moved else Share(1)

@@ -16,6 +16,8 @@ from contextlib import ExitStack, chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
 from orchestrator.plan.fit import does_not_fit, wants_cuda
@@ -23,7 +25,7 @@ from orchestrator.plan.gpus import counted, of_this_machine, smallest_gb
 from orchestrator.run.driver import lost
 from orchestrator.run.options import RunOptions
 from orchestrator.run.ray_start import start, start_local
-from orchestrator.store.processes import is_gone, lives, this_process
+from orchestrator.store.processes import is_gone, this_process
 from trainers import own
 
 SHARED_MARK = ".shared"
@@ -65,8 +67,16 @@ def work_folder(options: RunOptions) -> Iterator[Path]:
 def _clear(top: Path) -> None:
     """Remove the folders of drivers that were killed."""
     for left in top.glob("*"):  # none, where somebody has removed the store
-        if left.name.isdigit() and not lives(int(left.name)):
+        if left.name.isdigit() and _has_ended(int(left.name)):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process has ended, also one that nobody has reaped."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.Error as error:
+        return isinstance(error, psutil.NoSuchProcess)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def start_local(settings: dict[str, Any]) -> None:
     import ray
 
     keep_token(Path.home() / ".ray/auth_token")
-    # Which says at every start that there is a token.
+    # Ray would say at every start that there is a token.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     with _without_helpers():
         start(lambda: ray.init(**settings), None)
@@ -39,7 +39,7 @@ def keep_token(file: Path) -> None:
     a machine, the second would take away the token that the first has begun with.
     """
     is_elsewhere = "RAY_AUTH_TOKEN" in os.environ or "RAY_AUTH_TOKEN_PATH" in os.environ
-    if file.exists() or is_elsewhere or os.environ.get("RAY_AUTH_MODE", "token") != "token":
+    if file.exists() or is_elsewhere or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
     with suppress(OSError):  # which Ray says better
         file.parent.mkdir(parents=True, exist_ok=True)

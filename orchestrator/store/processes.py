@@ -41,11 +41,6 @@ def is_gone(process: Process) -> bool:
         return False
 
 
-def lives(pid: int) -> bool:
-    """Whether a process has this id. One that has ended does not, even if nobody has reaped it."""
-    return _started(pid) is not None
-
-
 def _started(pid: int) -> int | None:
     """The clock ticks from the machine's boot to the process's start; None if it has ended.
 

@@ -58,7 +58,7 @@ def died():
 
 def exiting():
     ready()
-    sys.exit("a library ends us")
+    sys.exit("a library ends us, at http://ann:hunter2@host")
 
 def brief():
     ready()
@@ -173,6 +173,7 @@ def test_what_a_work_raises_that_it_must_not_is_kept() -> None:
     assert code == 3
     assert "SystemExit: a library ends us" in out, "kept with the attempt"
     assert "SystemExit: a library ends us" in err
+    assert "hunter2" not in out + err
 
 
 def test_ctrl_z_and_fg_end_nothing() -> None:

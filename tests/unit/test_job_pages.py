@@ -153,8 +153,9 @@ def shown(
             raise KeyboardInterrupt
 
         monkeypatch.setattr(pages, "wait", until_ctrl_c)
-        opened = "{}/#/experiments/7".format
-        monkeypatch.setattr(pages, "links", lambda _, server: {"smoke": opened(server)})
+        monkeypatch.setattr(
+            pages, "links", lambda _, server: {"smoke": f"{server}/#/experiments/7"}
+        )
         assert pages.show_pages(cluster, given, 0, opens=False) == 0
         printed = capsys.readouterr()
         out, err = before or ("", "")
