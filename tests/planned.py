@@ -23,6 +23,7 @@ from typing import Any
 import typer
 
 from orchestrator import cli
+from tests.in_process import WITH_DRIVER
 from tests.mutated import mutations
 
 
@@ -39,6 +40,7 @@ def plan_in_process(path: Path, verb: str = "plan", *flags: str) -> dict[str, An
     """Run the command on a file: its exit code (None where it raised), CPU seconds, peak memory in
     bytes, and output.
     """
+    assert verb not in WITH_DRIVER
     _command()
     said, code = io.StringIO(), None
     sys.argv = ["normsweep", verb, str(path), "--store", str(path.parent / "none"), *flags]

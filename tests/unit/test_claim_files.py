@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,7 @@ from orchestrator.errors import UserError
 from orchestrator.plan import load_plan
 from orchestrator.plan.claims import ClaimFile
 from orchestrator.report.claims.reader import PAPER, own_claims, paper, read_claims
-from tests.planned import plan_in_process
-from tests.sweeps import comparing, plan_of, said_of
+from tests.sweeps import comparing, normsweep, plan_of, said_of
 from trainers import own
 
 SWEEP = comparing()
@@ -234,19 +232,12 @@ def test_the_file_of_the_flag_may_be_the_one_that_the_sweep_names(tmp_path: Path
 
 
 @pytest.mark.parametrize("verb", ["validate", "plan", "run", "report", "claims"])
-def test_every_verb_refuses_a_wrong_file_with_exit_code_2(
-    tmp_path: Path,
-    verb: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setitem(os.environ, "NORMSWEEP_TRACKING", "memory:claims")
+def test_every_verb_refuses_a_wrong_file_with_exit_code_2(tmp_path: Path, verb: str) -> None:
     (tmp_path / "mine.yaml").write_text(GOOD.replace("layer_norm", "iln"))
     sweep = tmp_path / "held.yaml"
     sweep.write_text(SWEEP + "claims: mine.yaml\n")
-    found = plan_in_process(sweep, verb)
-    assert found["code"] == 2, found["said"]
-    said = found["said"] + capfd.readouterr().err  # `run` speaks from a process of its own
+    done = normsweep(tmp_path, verb, sweep, expect=2)
+    said = done.stdout + done.stderr
     assert "mine.yaml:1:59: [0].norms[0]: unknown norm 'iln'" in said
     assert said.rstrip().endswith("^")
 

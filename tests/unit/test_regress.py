@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +23,7 @@ from orchestrator.store.ending import Ended
 from orchestrator.store.verdicts import verdict_key
 from orchestrator.tracking import open_tracker
 from tests.gated_store import gated_plan, noisy, write, write_all
-from tests.planned import plan_in_process
-from tests.sweeps import write_sweep
+from tests.sweeps import normsweep, write_sweep
 from tests.written_store import write_attempt
 
 DAY, NEXT = "2026-11-29", "2026-11-30"
@@ -236,25 +234,15 @@ def test_junit_is_written_for_a_verdict_and_for_a_night_that_could_not_be_judged
 # --- the command ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def regress(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str]]:
-    """Runs the command on a file; returns exit code and output."""
-    monkeypatch.setenv("NORMSWEEP_TRACKING", "memory:regress")
-
-    def call(file: Path, *flags: str) -> tuple[int, str]:
-        found = plan_in_process(file, "regress", *flags)
-        # A night speaks from a process of its own.
-        return found["code"], found["said"] + "".join(capfd.readouterr())
-
-    return call
+def regress(file: Path, *flags: str) -> str:
+    """What the command says of a file that it refuses."""
+    done = normsweep(file.parent, "regress", file, "--store", "none", *flags, expect=2)
+    return done.stdout + done.stderr
 
 
-def test_a_file_without_a_gate_is_told_what_to_add(tmp_path: Path, regress) -> None:
+def test_a_file_without_a_gate_is_told_what_to_add(tmp_path: Path) -> None:
     for flags in ((), ("--history",), ("--update-baseline",)):
-        code, said = regress(write_sweep(tmp_path), *flags)
-        assert code == 2
+        said = regress(write_sweep(tmp_path), *flags)
         assert "no `gate:` to judge. Add one, at least" in said
         assert "gate: {baseline: layer_norm, margin: 0.1}" in said
     assert not (tmp_path / "none").exists()
@@ -269,9 +257,8 @@ def test_a_file_without_a_gate_is_told_what_to_add(tmp_path: Path, regress) -> N
     ],
 )
 def test_flags_that_make_no_sense_are_refused(
-    tmp_path: Path, regress, flags: tuple[str, ...], said: str
+    tmp_path: Path, flags: tuple[str, ...], said: str
 ) -> None:
-    code, output = regress(write_sweep(tmp_path), *flags)
-    assert code == 2
+    output = regress(write_sweep(tmp_path), *flags)
     assert said in output
     assert "Traceback" not in output
