@@ -17,7 +17,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+)
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
@@ -82,16 +89,15 @@ def draw_norms(
             )
             (line,) = axes.plot(*thin, color=style.colour, linewidth=0.7, alpha=0.4)
             live.says(line, "lines", norm, seeds)
-        values = pd.Series(np.log(value[rows]) if log else value[rows])
-        at_steps = values.groupby(step[rows])
-        mean = at_steps.mean().apply(np.exp) if log else at_steps.mean()
+        steps, at, counts = np.unique(step[rows], return_inverse=True, return_counts=True)
+        mean = np.bincount(at, np.log(value[rows]) if log else value[rows]) / counts
         # Only steps that all trials have: an average over fewer would jump where one of them ends.
-        complete = mean[at_steps.size() == len(ends) + 1]
-        drawn = complete if len(complete) else mean
-        every = max(1, len(drawn) // 5)
+        complete = counts == len(ends) + 1
+        drawn = complete if complete.any() else counts > 0
+        every = max(1, int(drawn.sum()) // 5)
         (line,) = axes.plot(
-            drawn.index,
-            drawn,
+            steps[drawn],
+            np.exp(mean[drawn]) if log else mean[drawn],
             color=style.colour,
             linestyle=style.dash,
             linewidth=1.7,
@@ -261,8 +267,23 @@ def legend(canvas: Canvas, styles: dict[str, Style], frame: Frame) -> None:
 def figure(canvas: Canvas, slug: str, title: str, caption: str, styles: dict[str, Style]) -> Figure:
     """The finished plot as a block."""
     panels = live.numbered(canvas)
+    _leave_out_unseen_ticks(canvas)
     drawn = svg(canvas)
     return Figure(slug, title, caption, drawn, live.described(canvas, panels, styles))
+
+
+def _leave_out_unseen_ticks(canvas: Canvas) -> None:
+    """Keep the ticks of the part of an axis that is shown: of all, that is half, each slow to make.
+
+    Call it when everything is drawn. Ticks that have been set one by one stay.
+    """
+    for axis in (axis for axes in canvas.axes for axis in (axes.xaxis, axes.yaxis)):
+        if not isinstance(axis.get_major_locator(), FixedLocator):
+            low, high = sorted(axis.get_view_interval())
+            ticks = np.asarray(axis.get_majorticklocs())
+            margin = 1e-9 * (high - low)
+            seen = (ticks >= low - margin) & (ticks <= high + margin)
+            axis.set_major_locator(FixedLocator(ticks[seen].tolist()))
 
 
 def svg(canvas: Canvas) -> str:

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 import numpy as np
 import pandas as pd
-import scipy.stats  # noqa: F401 - takes a second, in which other processes read trials
 
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.hints import hint

@@ -33,8 +33,8 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike, NDArray
+from scipy import special
 
 from orchestrator.statistics.interval import Interval, Unknown
 
@@ -147,8 +147,8 @@ def _alone(rest: _MeanSquare, size: tuple[int, int], note: str = "") -> Componen
     n, tail = rest.freedom, (1 - LEVEL) / 2
     variance = Interval(
         rest.value,
-        n * rest.value / float(scipy.stats.chi2.isf(tail, n)),
-        n * rest.value / float(scipy.stats.chi2.ppf(tail, n)),
+        n * rest.value / float(special.chdtri(n, tail)),
+        n * rest.value / float(special.chdtri(n, 1 - tail)),
         rest.value * math.sqrt(2 / n),
         n,
         LEVEL,
@@ -206,11 +206,11 @@ def modified_large_sample(a: float, n: int, b: float, m: int) -> tuple[float, fl
 def _coefficients(n: int, m: int) -> tuple[tuple[float, float], ...]:
     """G1 and G2, H1 and H2, G12 and H12; a table asks for the same few degrees of freedom."""
     q = (1 - LEVEL) / 2
-    g1, g2 = (1 - d / float(scipy.stats.chi2.isf(q, d)) for d in (n, m))
-    h1, h2 = (d / float(scipy.stats.chi2.ppf(q, d)) - 1 for d in (n, m))
-    f = float(scipy.stats.f.isf(q, n, m))
+    g1, g2 = (1 - d / float(special.chdtri(d, q)) for d in (n, m))
+    h1, h2 = (d / float(special.chdtri(d, 1 - q)) - 1 for d in (n, m))
+    f = float(special.fdtri(n, m, 1 - q))
     g12 = ((f - 1) ** 2 - g1**2 * f**2 - h2**2) / f
-    f = float(scipy.stats.f.ppf(q, n, m))
+    f = float(special.fdtri(n, m, q))
     h12 = ((1 - f) ** 2 - h1**2 * f**2 - g2**2) / f
     return (g1, g2), (h1, h2), (g12, h12)
 

@@ -39,8 +39,8 @@ from itertools import permutations
 from typing import Literal
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
+from scipy import special
 
 from orchestrator.statistics.interval import Interval, Unknown
 
@@ -113,13 +113,13 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> Rank:
         return Rank(
             n, note=f"n = {n} with {min(len(set(x)), len(set(y)))} distinct values: no correlation"
         )
-    rho = float(np.corrcoef(scipy.stats.rankdata(x), scipy.stats.rankdata(y))[0, 1])
+    rho = float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
     rho = max(-1.0, min(1.0, rho))
     if n < 4:
         return Rank(n, rho, note="n = 3: no interval")
     exchange = 6 / (n * (n * n - 1))  # half of what exchanging two neighbouring ranks takes off 1
     inner = rho if abs(rho) < 1 - exchange else math.copysign(1 - exchange, rho)
-    half = float(scipy.stats.norm.ppf(0.975)) * math.sqrt((1 + inner**2 / 2) / (n - 3))
+    half = float(special.ndtri(0.975)) * math.sqrt((1 + inner**2 / 2) / (n - 3))
     z = math.atanh(inner)
     return Rank(n, rho, min(rho, math.tanh(z - half)), max(rho, math.tanh(z + half)))
 
@@ -165,10 +165,17 @@ def _orders(n: int) -> NDArray[np.intp]:
     return drawn
 
 
+def _ranks(values: Sequence[float]) -> NDArray[np.float64]:
+    """Ranks from 1, equal values sharing their mean rank."""
+    _, of_value, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
+    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[of_value]
+    return ranks
+
+
 def _standardised(values: Sequence[float]) -> NDArray[np.float64]:
     """Ranks of mean 0 and length 1: the product of two such is Spearman's rho."""
-    ranks = scipy.stats.rankdata(values)
-    ranks = ranks - ranks.mean()
+    ranks = _ranks(values)
+    ranks -= ranks.mean()
     unit: NDArray[np.float64] = ranks / np.linalg.norm(ranks)
     return unit
 
@@ -189,7 +196,7 @@ def _slope(sizes: Sequence[Size]) -> Interval | Unknown:
     error = math.sqrt(float(((y - slope * x) ** 2).sum()) / freedom / float(x @ x))
     if error <= ROUNDING * max(1.0, abs(slope)):
         return Unknown("the sizes lie exactly on a line: no spread to judge from")
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, freedom)) * error
+    half = float(special.stdtrit(freedom, (1 + LEVEL) / 2)) * error
     seeds = min(len(size.log10_growths) for size in sizes)
     return Interval(
         slope, slope - half, slope + half, error, freedom, LEVEL, seeds, 0, GENERALISES_TO

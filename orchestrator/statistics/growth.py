@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import scipy
+from scipy import special
 
 from orchestrator.statistics.interval import Interval, Unknown
 
@@ -201,7 +201,7 @@ def over_seeds(values: Sequence[tuple[int, float | Unknown]]) -> Interval | Unkn
     middle = float(finite.mean()) if n else math.inf
     error = float(finite.std(ddof=1)) / math.sqrt(n) if n > 1 else 0.0
     spread = error > 1e-12 * max(1.0, abs(middle))
-    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, n - 1)) * error if spread else math.inf
+    half = float(special.stdtrit(n - 1, (1 + LEVEL) / 2)) * error if spread else math.inf
     if n == len(known):
         if not spread:
             return Unknown(f"{n} seeds with equal values: no spread over seeds to judge from")
@@ -221,7 +221,7 @@ def share_limit(num_diverged: int, n: int) -> float:
     """Clopper and Pearson's lower limit of the share of trainings that diverge."""
     if num_diverged == 0:
         return 0.0
-    return float(scipy.stats.beta.ppf((1 - LEVEL) / 2, num_diverged, n - num_diverged + 1))
+    return float(special.betaincinv(num_diverged, n - num_diverged + 1, (1 - LEVEL) / 2))
 
 
 def _verdict(slope: Interval | Unknown, num_diverged: int, n: int, margin: float) -> Verdict:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-import scipy
 from pydantic import Field
+from scipy import special
 
 from orchestrator.report.claims.lines import OverNorms
 from orchestrator.report.claims.material import Cell, Material
@@ -75,7 +75,7 @@ def evidence_of(growth: Growth, margin: float, *, is_growing: bool) -> Evidence 
     above, below = _slope_p(slope, margin)
     if num_diverged:
         below = 1.0
-        share = float(scipy.stats.binom.sf(num_diverged - 1, len(known), DIVERGED_SHARE))
+        share = float(special.bdtrc(num_diverged - 1, len(known), DIVERGED_SHARE))
         above = min(above, 2 * share)
     holds, fails = (above, below) if is_growing else (below, above)
     return evidence(growth.slope, holds, fails, abs(growth.slope.estimate - margin))
