@@ -38,7 +38,7 @@ PR_SET_CHILD_SUBREAPER = 36
 NODE = {"num_cpus": 2, "object_store_memory": 80 << 20}
 SOON = {"RAY_health_check_period_ms": "1000"}  # that Ray notices a dead raylet in 5 s, not in 15
 GONE_WITHIN_S = 90.0
-KILLS_A_SWEEP = 20
+KILLS_A_SWEEP = 40
 EVERY_OWN_RAY, EVERY_SERVER = 5, 6  # sweep starts Ray by itself, has an MLflow server
 SWEEP = """\
 # Does it survive?

@@ -182,23 +182,39 @@ def test_both_pages_open_on_this_machine_and_are_whole(
     assert err == ""
 
 
-def test_a_head_that_does_not_run_yet_is_said_and_answers_later(
-    cluster: Cluster, tmp_path: Path, shown: Shown
+@pytest.mark.parametrize(
+    ("of_pod", "begins_as", "port", "called", "said"),
+    [
+        (HEAD, "head-2", 8265, "Ray's dashboard", "Ray's dashboard answers once its head runs"),
+        (MLFLOW, "mlflow-2", 5001, "MLflow", "the Service mlflow of namespace normsweep has no"),
+    ],
+    ids=["head", "mlflow"],
+)
+def test_a_pod_that_does_not_run_yet_is_said_and_answers_later(
+    cluster: Cluster,
+    tmp_path: Path,
+    shown: Shown,
+    of_pod: str,
+    begins_as: str,
+    port: int,
+    called: str,
+    said: str,
 ) -> None:
     name = submitted(cluster, tmp_path)
-    del cluster.running[HEAD]
-    with page() as port:
-        cluster.behind = {("mlflow-1", 5001): port, ("head-2", 8265): port}
+    del cluster.running[of_pod]
+    with page() as served:
+        cluster.behind = {("mlflow-1", 5001): served, (begins_as, port): served}
 
         def look(addresses: dict[str, str]) -> None:
             with pytest.raises(OSError):
-                get(addresses["Ray's dashboard"])
-            cluster.running[HEAD] = "head-2"
-            assert get(addresses["Ray's dashboard"]).endswith(LONG)
+                get(addresses[called])
+            cluster.running[of_pod] = begins_as
+            assert get(addresses[called]).endswith(LONG)
 
         out, err = shown(name, look)
-    assert f"{name} is running: the dashboard answers once its head runs." in out
-    assert f"{name} is running: Ray's dashboard answers once its head runs." in err
+    assert said in err
+    is_head = of_pod == HEAD
+    assert (f"{name} is running: the dashboard answers once its head runs." in out) == is_head
 
 
 def test_of_a_job_that_has_ended_mlflow_is_left(
@@ -226,24 +242,6 @@ def test_an_mlflow_that_is_elsewhere_is_said_to_be(
     assert "MLflow is not in namespace normsweep" in out
     assert f"the job's runs are at {tracking}" in out
     assert "Ctrl-C" not in out
-
-
-def test_an_mlflow_that_does_not_run_is_said_and_answers_later(
-    cluster: Cluster, tmp_path: Path, shown: Shown
-) -> None:
-    name = submitted(cluster, tmp_path)
-    del cluster.running[MLFLOW]
-    with page() as port:
-        cluster.behind = {("mlflow-2", 5001): port}
-
-        def look(addresses: dict[str, str]) -> None:
-            cluster.running[MLFLOW] = "mlflow-2"
-            assert get(addresses["MLflow"]).endswith(LONG)
-
-        _, err = shown(name, look)
-    assert (
-        "MLflow does not run: the Service mlflow of namespace normsweep has no running pod" in err
-    )
 
 
 def test_what_is_wrong_is_said_before_any_address(
