@@ -46,7 +46,7 @@ def the_command() -> str:
     if Path(script).name == "__main__.py":
         return shlex.join([*sys.orig_argv, *more])
     found = shutil.which(Path(script).name)
-    if found is not None and Path(found).samefile(script):
+    if found is not None and Path(found).resolve() == Path(script).resolve():
         script = Path(script).name
     return shlex.join([script, *arguments, *more])
 
