@@ -5,6 +5,7 @@ lacks beside a CPU torch.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from tests.shapes import check_shapes
 check_shapes()
 
 # These come after the hook that checks shapes. bucket and s3_port are fixtures.
+from orchestrator import hints  # noqa: E402
 from orchestrator.plan import Plan, Trial  # noqa: E402
 from orchestrator.store import open_store  # noqa: E402
 from orchestrator.store.base import Store  # noqa: E402
@@ -37,6 +39,13 @@ TORCHVISION_OPERATORS = (
     "deform_conv2d",
     "_deform_conv2d_backward",
 )
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    """What a test gives to a command, no hint of the next one names."""
+    yield
+    hints.forget()
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -52,39 +51,8 @@ class Drawing:
 
     def _drawn(self, draw: Draw, *args: Any) -> Callable[[], list[Placed]]:
         """Begin to draw in another process, if many are drawn. The answer waits for it."""
-
-        def here() -> list[Placed]:
-            return draw(*args)
-
-        if not self._is_apart:
-            return here
-        context = children.context()
-        reader, writer = context.Pipe(duplex=False)
-        process = context.Process(target=_draw, args=(reader, writer, draw, args), daemon=True)
-        process.start()
-        writer.close()  # so that the pipe ends with the process
-        return lambda: _received(reader, process, here)
+        return children.apart(draw, *args) if self._is_apart else partial(draw, *args)
 
 
 def _in_page_order(figures: Sequence[Placed]) -> list[Figure]:
     return [figure for _, figure in sorted(figures, key=lambda placed: placed[0])]
-
-
-def _draw(reader: Connection, writer: Connection, draw: Draw, args: Sequence[Any]) -> None:
-    reader.close()
-    children.begin()
-    children.end_with_parent()
-    writer.send(draw(*args))
-
-
-def _received(
-    reader: Connection, process: BaseProcess, here: Callable[[], list[Placed]]
-) -> list[Placed]:
-    try:
-        drawn: list[Placed] = reader.recv()
-    except (EOFError, OSError):  # it was killed
-        return here()
-    finally:
-        reader.close()
-        process.join()
-    return drawn

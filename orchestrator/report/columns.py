@@ -45,7 +45,6 @@ def point_rows(
         [step[found.line] for step, (_, found) in zip(steps, there, strict=True)], "int32"
     )
     columns["value"] = _joined([found.value for _, found in there], "float64")
-    columns["time"] = _joined([found.time[found.line] for _, found in there], "float64")
     columns["attempt"] = _joined([found.attempt[found.line] for _, found in there], "int32")
     return pd.DataFrame(columns, copy=False)
 

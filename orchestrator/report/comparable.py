@@ -16,7 +16,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from orchestrator.plan.states import State
-from orchestrator.report.frame import Frame, in_words, parts, records
+from orchestrator.report.frame import Frame, in_words, parts
 from orchestrator.store.trials import Look
 from trainers.catalog import METRICS
 from trainers.spec import RunSpec
@@ -94,9 +94,7 @@ def finals(frame: Frame) -> dict[Key, Final | str]:
     images before a mean alone.
     """
     found: dict[Key, Final | str] = {}
-    done = {
-        row["trial"]: row["step"] for row in records(frame.trials) if row["state"] == State.DONE
-    }
+    done = {row["trial"]: row["step"] for row in frame.rows if row["state"] == State.DONE}
     facts = {trial: facts_of(frame, trial) for trial in done}
     evaluated: dict[Key, Final | str] = {}
     for source, key, step, how, sha256, values in _scored(frame):

@@ -19,7 +19,7 @@ from safetensors.numpy import load
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.states import State
-from orchestrator.report.frame import Frame, records
+from orchestrator.report.frame import Frame
 from orchestrator.store.base import Store, Unreadable
 
 RESTORED, INPUT, TRUTH = "restored", "input", "truth"  # as trainers.crops, which needs torch
@@ -53,8 +53,8 @@ def scenes(frame: Frame, store: Store) -> tuple[Scene, ...]:
     """What to show, in file order, at most MOST_SCENES; reads only what is shown."""
     (seeds,) = (axis.name for axis in frame.axes if axis.role == "repeat")
     by = [name for name in (*frame.tables_by, *frame.panels_by) if name != COMPARED]
-    places: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for row in records(frame.trials):
+    places: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in frame.rows:
         places.setdefault(tuple(str(row[name]) for name in by), []).append(row)
     found: list[Scene] = []
     for rows in places.values():

@@ -61,8 +61,8 @@ RC: Any = {
     "path.simplify": False,  # the page reads values off the curves
 }
 PAGE_IN = 11.5
-MOST_PANELS = 24  # of a figure, where that leaves two sizes of each task
-MANY_PANELS = 8  # fitting the layout of more takes seconds
+MOST_PANELS = 16  # of a figure, where that leaves two sizes of each task
+MANY_PANELS = 6  # fitting the layout of more takes seconds
 LINE_PT = 11
 # Attributes in points, of which a hundredth cannot be seen. Texts keep their digits.
 PLACES = re.compile(r'\s(?:d|x|y|transform)="[^"]*"')

@@ -12,7 +12,6 @@ from orchestrator.report.comparable import Key
 from orchestrator.report.contents import Report
 from orchestrator.report.difference_tables import bounds, signed
 from orchestrator.report.drops import Drop, Kind
-from orchestrator.report.frame import records
 from orchestrator.report.pairs import index_of
 from orchestrator.report.tables import Column as Scored
 from orchestrator.statistics.interval import Interval, Unknown
@@ -98,7 +97,7 @@ def missing(
     scored: dict[str, list[Key]] = {}
     for key in index_of(report.frame).finals:
         scored.setdefault(key.trial, []).append(key)
-    done = [row["trial"] for row in records(report.frame.trials) if row["state"] == State.DONE]
+    done = [row["trial"] for row in report.frame.rows if row["state"] == State.DONE]
     lacking = {
         name: [trial for trial in done if not any(map(is_of, scored.get(trial, ())))]
         for name, is_of in wanted

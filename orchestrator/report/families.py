@@ -130,8 +130,9 @@ def _family(frame: Frame, found: Sequence[Place]) -> Family:
 
 def _norms(frame: Frame, place: Place) -> list[str]:
     """The norms of the sweep at a place, in file order."""
-    there = index_of(frame).at(place)
-    return [str(norm) for norm in frame.names(COMPARED) if norm in there]
+    index = index_of(frame)
+    there = index.at(place)
+    return [norm for norm in index.norms if norm in there]
 
 
 def _both_scored(frame: Frame, place: Place, norms: Sequence[str]) -> bool:

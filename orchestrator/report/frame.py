@@ -1,10 +1,11 @@
 """A sweep's trials, as the store has them, in tidy pandas frames: the source of the whole report.
 
 `trials` has one row per trial of the plan: trial, name, the axes, size, parameters, state, step,
-steps, ... `images` has one row per image and metric of every set that was scored, while training or
-by `normsweep evaluate`. `points` has one row per (trial, metric, step), with the trial's axes
-beside it; texts are categories there. If several attempts journalled the same (metric, step), the
-first counts, as for tracking (`orchestrator.store.journals.JournalReader`).
+steps, seconds from its first record to its last, ... `images` has one row per image and metric of
+every set that was scored, while training or by `normsweep evaluate`. `points` has one row per
+(trial, metric, step), with the trial's axes beside it; texts are categories there. If several
+attempts journalled the same (metric, step), the first counts, as for tracking
+(`orchestrator.store.journals.JournalReader`).
 """
 
 from __future__ import annotations
@@ -90,6 +91,11 @@ class Frame:
             or row["size"]
             for row in records(self.trials.drop_duplicates("size"))
         }
+
+    @cached_property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """The trials, each with its values by column."""
+        return list(records(self.trials))
 
     @property
     def repeats(self) -> int:
@@ -235,6 +241,7 @@ def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = No
         if row["step"] is None and found is not None:
             # Without a result, a trial is at the last step that it journalled.
             row["step"] = int(found.step.max())
+        row["seconds"] = None if found is None else float(np.ptp(found.time))
         if found is not None and COUNTED in found.metrics:
             # Planning cannot count those of a norm from outside.
             counted = found.value[found.metric == found.metrics.index(COUNTED)]

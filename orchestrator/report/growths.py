@@ -25,7 +25,7 @@ import pandas as pd
 from orchestrator.plan.states import State
 from orchestrator.report.columns import in_order, numbered
 from orchestrator.report.comparable import facts_of
-from orchestrator.report.frame import Frame, in_words, records
+from orchestrator.report.frame import Frame, in_words
 from orchestrator.statistics.correlation import Size, Trend, trend
 from orchestrator.statistics.growth import Growth, Trace, growth
 from orchestrator.statistics.interval import Unknown
@@ -222,7 +222,7 @@ def lines_of(frame: Frame, but: Sequence[str] = ("repeat",)) -> list[tuple[Row, 
     """The trials with equal values of all axes but those of some roles, in file order."""
     names = [axis.name for axis in frame.axes if axis.role not in but]
     lines: dict[tuple[Any, ...], list[Row]] = {}
-    for row in records(frame.trials):
+    for row in frame.rows:
         lines.setdefault(tuple(_known(row[name]) for name in names), []).append(row)
     return [(dict(zip(names, values, strict=True)), rows) for values, rows in lines.items()]
 

@@ -23,6 +23,7 @@ MOST_ROWS = 40  # of a float: more do not fit on a page
 LONGEST_CELL = 48  # characters, of a cell that is not broken into lines
 WRAPPED = "p{22em}"
 LONGEST_SLUG = 60
+WHOLE = "tables.tex"  # all tables
 
 # What LaTeX would take for a command, and what pdflatex has no letter for. A bracket after a line's
 # end would be the distance to the next line, and a star there would forbid a page break.
@@ -119,7 +120,12 @@ def files(sections: Sequence[Section], sweep: str) -> dict[str, str]:
     if not parts:
         return {}
     whole = _environment().get_template("tables.tex.j2")
-    return {**parts, "tables.tex": whole.render(sweep=sweep, parts=list(parts))}
+    return {**parts, WHOLE: whole.render(sweep=sweep, parts=list(parts))}
+
+
+def has_tables(sections: Sequence[Section]) -> bool:
+    """Whether `files` gives any."""
+    return any(True for section in sections for _ in _tables(section.blocks))
 
 
 def _tables(blocks: Sequence[Block]) -> Iterator[Table]:

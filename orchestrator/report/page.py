@@ -22,6 +22,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,7 @@ from orchestrator.report import (
     tables,
     thinning,
 )
+from orchestrator.report.apart import MANY
 from orchestrator.report.as_csv import as_csv
 from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.chips import Chips
@@ -55,7 +57,7 @@ from orchestrator.report.crops import scenes
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.paper import beside
 from orchestrator.report.sections import sections
-from orchestrator.store import open_store, read_store
+from orchestrator.store import children, open_store, read_store
 from orchestrator.store.names import report_prefix
 from orchestrator.tracking import is_there
 from trainers.durable import write_aside
@@ -63,6 +65,7 @@ from trainers.durable import write_aside
 if TYPE_CHECKING:
     from orchestrator.tracking.mirror import Mirror
 
+TRACES = "traces.csv"
 # The training loop's notes on itself but for the loss, and on its machine: traces.csv has only the
 # loss and what probes and evaluations measured.
 UNTRACED = r"train/(?!loss$)|system/"
@@ -168,24 +171,31 @@ def _log(mirror: Mirror, files: Mapping[str, str]) -> None:
 def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     """The text of each file by name; index.html is the last one."""
     traces, left_out = _traces(report.frame, all_traces=all_traces)
-    numbers = _numbers(report, traces)
+    is_apart = len(report.frame.trials) >= MANY and children.is_cheap()
+    begin = children.apart if is_apart else partial
+    text_of_traces = begin(as_csv, traces)
+    numbers = _numbers(report)
     texts = {name: as_csv(frame) for name, frame in numbers.items()}  # while figures are drawn
     made = sections(report)
     figures = [figure for section in made for figure in figures_in(section.blocks)]
-    parts = latex.files(made, report.plan.sweep)
-    context = _context(
-        report,
-        made,
-        beside=["report.md", *numbers, *(f for f in parts if "/" not in f), "figures/"],
-    )
+    tables = [latex.WHOLE] if latex.has_tables(made) else []
+    context = _context(report, made, beside=["report.md", *numbers, TRACES, *tables, "figures/"])
     context["traces"] = left_out
+    for_papers = begin(_for_papers, made, context)
+    page = template("page.html.j2").render(context)
     return {
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
         **texts,
-        **parts,
-        "report.md": template("report.md.j2").render(context),
-        "index.html": template("page.html.j2").render(context),
+        TRACES: text_of_traces(),
+        **for_papers(),
+        "index.html": page,
     }
+
+
+def _for_papers(made: Sequence[Section], context: Mapping[str, Any]) -> dict[str, str]:
+    """The page as LaTeX and as Markdown."""
+    markdown = template("report.md.j2").render(context)
+    return {**latex.files(made, context["sweep"]), "report.md": markdown}
 
 
 def _is_traced(metric: str) -> bool:
@@ -204,11 +214,11 @@ def _traces(frame: Frame, *, all_traces: bool) -> tuple[pd.DataFrame, str]:
         f"traces.csv has {len(kept):,} of {there:,} points, at evenly spaced steps with the first "
         f"and the last; `{hint('report FILE --all-traces')}` writes all."
     )
-    return kept, said if len(kept) < there else ""
+    return kept.drop(columns=["size"]), said if len(kept) < there else ""
 
 
-def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The numbers of the report, as files."""
+def _numbers(report: Report) -> dict[str, pd.DataFrame]:
+    """The numbers of the report but for those of single steps, as files."""
     frame = report.frame
     trials = frame.trials.join(growth_tables.by_trial(frame, report.growths))
     seen = report.observed
@@ -219,7 +229,6 @@ def _numbers(report: Report, traces: pd.DataFrame) -> dict[str, pd.DataFrame]:
         "table.csv": tables.as_frame(report.comparisons),
         "differences.csv": families.as_frame(frame, report.families),
         "components.csv": spreads.as_frame(frame, report.spreads),
-        "traces.csv": traces.drop(columns=["time", "size"]),
         "growth.csv": growth_tables.growth_csv(frame, report.growths),
         "correlation.csv": growth_tables.trend_csv(frame, report.trends),
         "trials.csv": trials.drop(columns=["evaluate"]),

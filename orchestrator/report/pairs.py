@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.besides import reference_norm
 from orchestrator.report.comparable import FP32, Final, Key, differing, finals, why_missing
-from orchestrator.report.frame import Frame, records
+from orchestrator.report.frame import Frame
 from orchestrator.statistics.interval import Unknown
 from trainers.catalog import METRICS
 
@@ -102,21 +102,22 @@ class Pooled:
 class Index:
     """A frame's trials and scores, found by place, and what has been computed from them so far.
 
-    `by` are the axes of a place, `sizes` those of them that are sizes. `families` has the cells
-    that differ in nothing but size.
+    `by` are the axes of a place, `sizes` those of them that are sizes; `norms` are in file order.
+    `families` has the cells that differ in nothing but size.
     """
 
     by: tuple[str, ...]
     sizes: tuple[str, ...]
     seeds: str
+    norms: tuple[str, ...]
     baseline: str
-    cells: Mapping[tuple[str, ...], Mapping[str, list[dict[str, Any]]]]
+    cells: Mapping[tuple[str, ...], Mapping[str, list[Mapping[str, Any]]]]
     families: Mapping[tuple[str, ...], Sequence[tuple[str, ...]]]
     finals: Mapping[Key, Final | str]
     paired: dict[tuple[Any, ...], Paired] = field(default_factory=dict)
     pools: dict[tuple[Any, ...], tuple[Pooled, ...]] = field(default_factory=dict)
 
-    def at(self, place: Place) -> Mapping[str, list[dict[str, Any]]]:
+    def at(self, place: Place) -> Mapping[str, list[Mapping[str, Any]]]:
         """The rows of the trials at a place, by norm."""
         return self.cells.get(self.key(place.labels), {})
 
@@ -142,16 +143,23 @@ def index_of(frame: Frame) -> Index:
         by = tuple(
             axis.name for axis in frame.axes if axis.name != COMPARED and axis.role != "repeat"
         )
-        cells: dict[tuple[str, ...], dict[str, list[dict[str, Any]]]] = {}
+        cells: dict[tuple[str, ...], dict[str, list[Mapping[str, Any]]]] = {}
         families: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
-        for row in records(frame.trials):
+        for row in frame.rows:
             cell = tuple(str(row.get(name)) for name in by)
             if cell not in cells:
                 family = tuple(str(row.get(name)) for name in by if name not in frame.sizes)
                 families.setdefault(family, []).append(cell)
             cells.setdefault(cell, {}).setdefault(row[COMPARED], []).append(row)
         _indices[frame] = Index(
-            by, tuple(frame.sizes), seeds, baseline(frame), cells, families, finals(frame)
+            by,
+            tuple(frame.sizes),
+            seeds,
+            tuple(map(str, frame.names(COMPARED))),
+            baseline(frame),
+            cells,
+            families,
+            finals(frame),
         )
     return _indices[frame]
 

@@ -22,7 +22,7 @@ from pandas.api.types import union_categoricals
 from orchestrator.plan.axes import SWEEP, Axis, axes_named
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.source import Source
-from orchestrator.report.frame import Frame, records
+from orchestrator.report.frame import Frame
 from orchestrator.report.inputs import SetInputs
 from trainers.spec import RunSpec
 
@@ -74,7 +74,7 @@ def _labelled(sweep: One, axes: Sequence[Axis], taken: set[str]) -> One:
     frame, by_id = sweep.frame, {trial.id: trial for trial in trials}
     rows = [
         {**row, "trial": of.id, "name": of.name, **of.axes}
-        for row in records(frame.trials)
+        for row in frame.rows
         for of in [by_id[ids[row["trial"]]]]
     ]
     added = [axis.name for axis in axes if axis not in sweep.plan.axes]
@@ -157,7 +157,7 @@ def _frame(parts: Sequence[One], axes: tuple[Axis, ...]) -> Frame:
             known += [one for one in found if one not in known]
     return replace(
         frames[0],
-        trials=pd.DataFrame([row for frame in frames for row in records(frame.trials)]),
+        trials=pd.DataFrame([row for frame in frames for row in frame.rows]),
         points=_stacked([frame.points for frame in frames]),
         images=_stacked([frame.images for frame in frames]),
         attempts=tuple(attempt for frame in frames for attempt in frame.attempts),

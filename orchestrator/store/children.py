@@ -8,9 +8,14 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from typing import Any, TypeVar
 
 MOST = 8  # processes for one task
+T = TypeVar("T")
 THREADED = ("grpc", "ray", "torch")  # packages that have threads which Python does not know
 
 
@@ -27,6 +32,44 @@ def context() -> ForkContext | SpawnContext:
     if threading.active_count() > 1 or any(name in sys.modules for name in THREADED):
         return multiprocessing.get_context("spawn")
     return multiprocessing.get_context("fork")
+
+
+def is_cheap() -> bool:
+    """Whether a child may run beside this process, and need not import everything again."""
+    return cores() > 1 and isinstance(context(), ForkContext)
+
+
+def apart(work: Callable[..., T], *args: Any) -> Callable[[], T]:
+    """Begin `work(*args)` in a child. The answer waits for what it returns.
+
+    If the child is killed, the answer does the work itself.
+    """
+    of_child = context()
+    reader, writer = of_child.Pipe(duplex=False)
+    process = of_child.Process(target=_work, args=(reader, writer, work, args), daemon=True)
+    process.start()
+    writer.close()  # so that the pipe ends with the child
+    return lambda: _received(reader, process, lambda: work(*args))
+
+
+def _work(
+    reader: Connection, writer: Connection, work: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    reader.close()
+    begin()
+    end_with_parent()
+    writer.send(work(*args))
+
+
+def _received(reader: Connection, process: BaseProcess, here: Callable[[], T]) -> T:
+    try:
+        found: T = reader.recv()
+    except (EOFError, OSError):  # it was killed
+        return here()
+    finally:
+        reader.close()
+        process.join()
+    return found
 
 
 def begin() -> None:

@@ -66,13 +66,13 @@ def test_figures_are_the_same_wherever_they_are_drawn(
 @pytest.mark.parametrize("started", ["fork", "spawn"])
 def test_processes_that_draw_end_with_the_one_that_waits(started: str) -> None:
     script = (
-        "import multiprocessing, time; import psutil; from orchestrator.report import apart\n"
+        "import multiprocessing, time; import psutil; from orchestrator.store import children\n"
         "if __name__ == '__main__':\n"
         f"    context = multiprocessing.get_context('{started}')\n"
         "    for _ in range(2):\n"
         "        ends = context.Pipe(duplex=False)\n"
         "        args = (*ends, time.sleep, (600,))\n"
-        "        context.Process(target=apart._draw, args=args, daemon=True).start()\n"
+        "        context.Process(target=children._work, args=args, daemon=True).start()\n"
         "    print(*(one.pid for one in psutil.Process().children()), flush=True)\n"
         "    time.sleep(600)\n"
     )

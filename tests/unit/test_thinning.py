@@ -142,9 +142,9 @@ def test_a_figure_of_too_many_sizes_draws_some_with_the_first_and_the_last(tmp_p
     frame = read_frame(plan_of(tmp_path, f"axes: {{{axes}}}"), read_store(str(tmp_path / "none")))
     sizes = frame.names("size")
     drawn = sizes_drawn(frame)
-    assert (len(sizes), len(drawn), drawn[0], drawn[-1]) == (12, 4, sizes[0], sizes[-1])
+    assert (len(sizes), len(drawn), drawn[0], drawn[-1]) == (12, 2, sizes[0], sizes[-1])
     assert drawn == [size for size in sizes if size in drawn]
-    assert "4 of 12 sizes are drawn." in _seeds_note(frame, "mean")
+    assert "2 of 12 sizes are drawn." in _seeds_note(frame, "mean")
 
 
 def test_the_page_says_that_points_were_left_out_unless_all_were_asked_for(

@@ -18,7 +18,7 @@ from orchestrator.report import contrasts
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.comparable import Final, differing, facts_of
 from orchestrator.report.contrasts import Contrast, Place
-from orchestrator.report.frame import Frame, in_words, records
+from orchestrator.report.frame import Frame, in_words
 from orchestrator.report.growths import (
     NormGrowth,
     NormTrend,
@@ -80,9 +80,9 @@ class Material:
         return index_of(self.frame).final(self.rows[trial.id], place)
 
     @cached_property
-    def rows(self) -> dict[str, dict[str, Any]]:
+    def rows(self) -> dict[str, Mapping[str, Any]]:
         """The row of each trial in the frame, by id."""
-        return {row["trial"]: row for row in records(self.frame.trials)}
+        return {row["trial"]: row for row in self.frame.rows}
 
     def state(self, trial: Trial) -> State:
         return State(self.rows[trial.id]["state"])

@@ -7,7 +7,6 @@ from orchestrator.report import drop_tables
 from orchestrator.report.blocks import Block, text
 from orchestrator.report.comparable import facts_of
 from orchestrator.report.contents import Report
-from orchestrator.report.frame import records
 from orchestrator.report.words import listed
 
 METHOD = (
@@ -31,7 +30,7 @@ def blocks(report: Report) -> tuple[Block, ...]:
 def _commits(report: Report) -> list[str]:
     """A sentence if the code was not the same in all sweeps."""
     commits: dict[str, dict[str, None]] = {}
-    for row in records(report.frame.trials):
+    for row in report.frame.rows:
         if row["trial"] in report.frame.recorded:
             commit = facts_of(report.frame, row["trial"]).get("commit", "")
             commits.setdefault(str(row[SWEEP.name]), {})[commit] = None

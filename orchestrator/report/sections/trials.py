@@ -6,14 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from orchestrator.plan.axes import COMPARED
 from orchestrator.report.blocks import Block, Cell, Column, Mark, Table, Words, text
-from orchestrator.report.columns import numbered
 from orchestrator.report.contents import Report
-from orchestrator.report.frame import in_words, records
+from orchestrator.report.frame import in_words
 from orchestrator.report.words import brief, count
 
 LINKED = "Ids lead to the trials' runs in MLflow, as it answered when this was written."
@@ -22,14 +20,13 @@ NUMBERS = ("parameters", "workers", "attempts", "from first to last record")
 
 def blocks(report: Report) -> tuple[Block, ...]:
     frame = report.frame
-    spans = _spans(frame.points)
     columns = (
         Column(("trial",), is_label=True),
         Column(("id",)),
         Column(("state",)),
         *(Column((head,), "right") for head in NUMBERS),
     )
-    rows = tuple(_row(report, row, spans.get(row["trial"])) for row in records(frame.trials))
+    rows = tuple(_row(report, row) for row in frame.rows)
     damage = [
         text("method", "Damaged files, which were passed over:"),
         text("list", *map(_damage, frame.damage)),
@@ -38,27 +35,9 @@ def blocks(report: Report) -> tuple[Block, ...]:
     return (Table(columns, rows), *method, *(damage if frame.damage else ()))
 
 
-def _spans(points: pd.DataFrame) -> dict[str, float]:
-    """Seconds from the first to the last point of each trial that has any."""
-    trial, names = numbered(points["trial"])
-    time = points["time"].to_numpy()
-    if not len(trial):
-        return {}
-    begins = [0, *np.flatnonzero(trial[1:] != trial[:-1]) + 1]  # of runs of one trial
-    runs = pd.DataFrame(
-        {
-            "trial": trial[begins],
-            "first": np.minimum.reduceat(time, begins),
-            "last": np.maximum.reduceat(time, begins),
-        }
-    ).groupby("trial")
-    spans = runs["last"].max() - runs["first"].min()
-    return {names[number]: float(span) for number, span in zip(spans.index, spans, strict=True)}
-
-
-def _row(report: Report, row: Mapping[str, Any], seconds: float | None) -> tuple[Cell, ...]:
+def _row(report: Report, row: Mapping[str, Any]) -> tuple[Cell, ...]:
     about = {"norm": str(row[COMPARED]), "task": str(row["task"]), "size": row["size"]}
-    reason = brief(row["reason"])
+    reason, seconds = brief(row["reason"]), row["seconds"]
     return (
         replace(report.norm_cell(row[COMPARED], row["name"]), about=about),
         Cell(row["trial"], row["trial"], is_code=True, link=report.links.get(row["trial"], "")),
@@ -72,7 +51,7 @@ def _row(report: Report, row: Mapping[str, Any], seconds: float | None) -> tuple
         Cell(count(row["parameters"]), row["parameters"]),
         Cell(row["workers"], row["workers"]),
         Cell(str(row["attempts"]), row["attempts"], note=row["micro_batch"]),
-        Cell("" if seconds is None else f"{seconds:.0f} s", seconds),
+        Cell("" if pd.isna(seconds) else f"{seconds:.0f} s", seconds),
     )
 
 
