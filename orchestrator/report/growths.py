@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from orchestrator.plan.states import State
 from orchestrator.report.columns import in_order, numbered
@@ -33,7 +34,7 @@ from orchestrator.statistics.interval import Unknown
 TRACE = "feature/mean_square/group_"
 Row = Mapping[str, Any]
 Apart = dict[str, str]  # by trial
-Curve = tuple[tuple[int, ...], tuple[float, ...]]  # steps and values
+Curve = tuple[NDArray[np.int32], NDArray[np.float64]]  # steps and values
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,10 @@ def growths(frame: Frame) -> tuple[NormGrowth, ...]:
     """The growth of every norm, size, task and recipe of the sweep, in file order."""
     traced = _largest(group_traces(frame, "trial", "step", "value"))
     trial, names = numbered(traced["trial"])
-    step, value = traced["step"].tolist(), traced["value"].tolist()
+    step, value = traced["step"].to_numpy(), traced["value"].to_numpy()
     ends = [0, *(np.flatnonzero(np.diff(trial)) + 1).tolist(), len(trial)]
     curves: dict[str, Curve] = {
-        names[trial[first]]: (tuple(step[first:end]), tuple(value[first:end]))
+        names[trial[first]]: (step[first:end], value[first:end])
         for first, end in pairwise(ends)
         if end > first
     }
@@ -191,10 +192,12 @@ def _trace(row: Row, curve: Curve | None, apart: str) -> Trace:
     state, seed = State(row["state"]), int(row["seed"])
     if not state.has_ended or apart:
         return Trace(seed, (), ((),), missing=apart if state.has_ended else in_words(row))
-    steps, values = curve or ((), ())
+    steps, values = curve or (np.empty(0, np.int32), np.empty(0))
     if state == State.DIVERGED:
         return Trace(seed, steps, (values,), diverged_at=int(row["step"]))
-    return Trace(seed, steps, (values,), missing="" if steps else "it recorded no feature traces")
+    return Trace(
+        seed, steps, (values,), missing="" if len(steps) else "it recorded no feature traces"
+    )
 
 
 def _trend_of(

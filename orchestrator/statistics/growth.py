@@ -36,9 +36,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from orchestrator.statistics.interval import Interval, Unknown
@@ -65,8 +66,8 @@ class Trace:
     """
 
     seed: int
-    steps: tuple[int, ...]
-    groups: tuple[tuple[float, ...], ...]
+    steps: Sequence[int] | NDArray[np.integer[Any]]
+    groups: Sequence[Sequence[float] | NDArray[np.floating[Any]]]
     diverged_at: int | None = None
     missing: str = ""
 
@@ -76,12 +77,14 @@ class Trace:
         if (np.diff(self.steps, prepend=-1) <= 0).any():
             raise ValueError(f"seed {self.seed}: steps must increase from 0 or more")
 
-    def largest(self, end: int) -> dict[int, float]:
-        """The largest group's mean square by step, up to `end`; infinite if any is not finite."""
-        groups = np.array(self.groups, dtype=float)
+    def largest(self, end: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The steps up to `end`, and the largest group's mean square at each of them.
+
+        It is infinite if that of any group is not finite.
+        """
+        steps, groups = np.asarray(self.steps, dtype=np.int64), np.asarray(self.groups, dtype=float)
         largest = np.where(np.isfinite(groups).all(axis=0), groups.max(axis=0), math.inf)
-        columns = zip(self.steps, largest.tolist(), strict=True)
-        return {step: value for step, value in columns if step <= end}
+        return steps[steps <= end], largest[steps <= end]
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,8 @@ def _of_seed(trace: Trace, end: int) -> SeedGrowth:
     if trace.missing:
         missing = Unknown(trace.missing)
         return SeedGrowth(trace.seed, missing, missing)
-    curve = trace.largest(end)
-    start = curve.get(0)
+    steps, values = trace.largest(end)
+    start = float(values[0]) if len(steps) and steps[0] == 0 else None
     if start is None:
         first: Unknown | None = Unknown("no mean square at step 0")
     elif not 0 < start < math.inf:
@@ -155,24 +158,23 @@ def _of_seed(trace: Trace, end: int) -> SeedGrowth:
     else:
         first = None
     gone = trace.diverged_at is not None and trace.diverged_at <= end
-    if gone or math.inf in curve.values():
+    if gone or np.isinf(values).any():
         ends = (None, None) if first else (start, math.inf)
         return SeedGrowth(trace.seed, first or math.inf, math.inf, *ends)
-    if end not in curve:
-        last = f"ends at step {max(curve)}" if curve else "is empty"
+    if not len(steps) or steps[-1] != end:
+        last = f"ends at step {steps[-1]}" if len(steps) else "is empty"
         early = Unknown(f"its trace {last}, not at {end}")
         return SeedGrowth(trace.seed, early, early)
-    slope = _slope(curve, end)
-    if first is None and curve[end] <= 0:
+    slope, at_end = _slope(steps, values, end), float(values[-1])
+    if first is None and at_end <= 0:
         first = Unknown("a mean square of 0 has no logarithm")
     if first is not None:
         return SeedGrowth(trace.seed, first, slope)
-    return SeedGrowth(trace.seed, math.log10(curve[end] / curve[0]), slope, start, curve[end])
+    return SeedGrowth(trace.seed, math.log10(at_end / values[0]), slope, start, at_end)
 
 
-def _slope(curve: dict[int, float], end: int) -> float | Unknown:
+def _slope(steps: NDArray[np.int64], values: NDArray[np.float64], end: int) -> float | Unknown:
     """Least squares on log-log axes over the last half of training."""
-    steps, values = np.array(list(curve)), np.array(list(curve.values()))
     half = (steps > 0) & (2 * steps >= end)
     if half.sum() < 2:
         return Unknown(f"{half.sum()} point in the last half of training: no slope")
