@@ -3,8 +3,9 @@
 A full look (orchestrator.store.trials) reads everything that a trial has, its journals as well:
 seconds for hundreds of trials, minutes for ten thousand. Here an ended trial costs the read of its
 result: that the files which the result names are there, and its checkpoint's in their sizes, the
-listing shows. A trial without a result costs the reads of a glance. So damage inside a file is not
-found, which `normsweep doctor` does.
+listing shows. A trial without a result costs the reads of a glance, and one that was tried again
+two more for each attempt, for what was overcome. So damage inside a file is not found, which
+`normsweep doctor` does.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ from orchestrator.plan import Plan
 from orchestrator.plan.expand import no_collecting
 from orchestrator.plan.states import State
 from orchestrator.store import read_store
-from orchestrator.store.attempts import attempt_key, numbers_among, read_attempt, read_start
+from orchestrator.store.attempts import (
+    attempt_key,
+    failure_at,
+    numbers_among,
+    read_attempt,
+    read_start,
+)
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import folders_among
 from orchestrator.store.freed import freed_key
@@ -27,7 +34,7 @@ from orchestrator.store.journals import READERS
 from orchestrator.store.listing import sorted_keys
 from orchestrator.store.records import Damaged, Record
 from orchestrator.store.results import result_key, stated_result, without_checkpoint
-from orchestrator.store.trials import Look, glance, looks_at
+from orchestrator.store.trials import PASSED_OVER, Look, glance, looks_at
 
 MANY = 1_000  # trials; fewer are looked at in full
 AT_ONCE = 32  # trials that a thread takes, since handing one over costs as much as reading one
@@ -90,6 +97,31 @@ def _waits() -> int:
 
 
 def _look(store: Store, trial_id: str, files: Sizes) -> Look:
+    look = _state(store, trial_id, files)
+    return _with_troubles(store, look, files) if look.attempts else look
+
+
+def _with_troubles(store: Store, look: Look, files: Sizes) -> Look:
+    """With the failures of earlier attempts, and the checkpoints that later ones passed over."""
+    *earlier, newest = look.attempts
+    failures = [
+        {**failure, "attempt": number}
+        for number in earlier
+        if attempt_key(look.trial, number, "failure.json") in files
+        and isinstance(failure := failure_at(store, look.trial, number), dict)
+    ]
+    failures += [{**look.failure, "attempt": newest}] if look.failure is not None else []
+    passed_over = [
+        (number, start["note"])
+        for number in look.attempts[1:]
+        if attempt_key(look.trial, number, "start.json") in files
+        and isinstance(start := read_start(store, look.trial, number), dict)
+        and start["how"] in PASSED_OVER
+    ]
+    return replace(look, failures=tuple(failures), passed_over=tuple(passed_over))
+
+
+def _state(store: Store, trial_id: str, files: Sizes) -> Look:
     if result_key(trial_id) in files:
         attempts, step = tuple(numbers_among(files)), _last_step(trial_id, files)
         result = stated_result(store, trial_id)

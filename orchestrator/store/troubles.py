@@ -32,7 +32,7 @@ def troubles(plan: Plan, looks: Mapping[str, Look], run: str | None = None) -> l
 
 
 def _of_trial(look: Look, run: str | None) -> Iterator[dict[str, Any]]:
-    of_run = {one["attempt"] for one in look.tried if run is None or one.get("run") == run}
+    of_run = {one["attempt"] for one in look.tried if one.get("run") == run}
     newest = max(look.attempts, default=0)
     found = [
         {"attempt": failure["attempt"], **{name: failure.get(name) for name in SHOWN}}
@@ -44,9 +44,8 @@ def _of_trial(look: Look, run: str | None) -> Iterator[dict[str, Any]]:
         {"attempt": attempt, "kind": CHECKPOINT, "message": note}
         for attempt, note in look.passed_over
     ]
-    yield from sorted(
-        (one for one in found if one["attempt"] in of_run), key=lambda one: int(one["attempt"])
-    )
+    asked = [one for one in found if run is None or one["attempt"] in of_run]
+    yield from sorted(asked, key=lambda one: int(one["attempt"]))
 
 
 def in_words(found: Sequence[Mapping[str, Any]], store_uri: str) -> list[str]:

@@ -11,7 +11,8 @@ import pytest
 from orchestrator.plan import Plan, load_plan
 from orchestrator.plan.states import State
 from orchestrator.store import attempts, census, open_store
-from orchestrator.store.trials import glance_at
+from orchestrator.store.trials import glance_at, looks_at
+from orchestrator.store.troubles import troubles
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
 from tests.written_store import write_attempt, write_ended
@@ -40,6 +41,7 @@ def store(tmp_path: Path, plan: Plan) -> CountedStore:
     return store
 
 
+OVERCOME = ("killed", "ray lost", "checkpoint")
 STATES = ["done", "diverged", "running", "failed", "interrupted", "pending"]
 
 
@@ -52,6 +54,22 @@ def test_a_census_finds_the_states_that_a_glance_at_each_trial_finds(
         seen, look = glance_at(store, trial.id), found[trial.id]
         assert (look.state, look.attempts, look.step) == (seen.state, seen.attempts, seen.step)
         assert (look.result, look.failure) == (seen.result, seen.failure)
+
+
+def test_a_census_knows_what_was_overcome_as_a_full_look_does(
+    store: CountedStore, plan: Plan
+) -> None:
+    for trial in (plan.trials[0], plan.trials[5]):  # tried again: one after its end, one before it
+        for kind in ("killed", "interrupted", "ray lost"):
+            number = write_attempt(store, trial, 20)
+            attempts.write_failure(store, trial.id, number, kind, f"{kind} it was", final=False)
+        number = write_attempt(store, trial, 20)
+        attempts.write_start(store, trial.id, number, step=10, how="older", note="one is damaged")
+    ids = [trial.id for trial in plan.trials]
+    found = troubles(plan, census.census(store, ids))
+    assert found == troubles(plan, looks_at(store, ids))
+    overcome = [(plan.trials[i].id, kind) for i in (0, 5) for kind in OVERCOME]
+    assert [(one["trial"], one["kind"]) for one in found] == overcome
 
 
 def test_a_census_costs_one_listing_and_a_read_of_each_state(
