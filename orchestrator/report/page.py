@@ -173,7 +173,8 @@ def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     traces, left_out = _traces(report.frame, all_traces=all_traces)
     is_apart = len(report.frame.trials) >= MANY and children.is_cheap()
     begin = children.apart if is_apart else partial
-    text_of_traces = begin(as_csv, traces)
+    # All of them may be gigabytes, which would be copied from one process to the other.
+    text_of_traces = (partial if all_traces else begin)(as_csv, traces)
     numbers = _numbers(report)
     texts = {name: as_csv(frame) for name, frame in numbers.items()}  # while figures are drawn
     made = sections(report)
