@@ -182,9 +182,10 @@ def run_driver(plan: Plan, where: Path) -> None:
     from benchmarks.standing_in import Trainable
     from orchestrator.run import tuning
     from orchestrator.run.budget import Budget
+    from orchestrator.run.folders import work_folder
     from orchestrator.run.options import RunOptions
     from orchestrator.run.progress import Progress
-    from orchestrator.run.ray import place, work_folder
+    from orchestrator.run.ray import place
     from orchestrator.store import open_store
 
     tuning.GangTrainable = Trainable

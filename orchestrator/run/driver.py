@@ -25,6 +25,7 @@ import psutil
 
 from orchestrator import signals
 from orchestrator.errors import EnvironmentProblem, masked
+from orchestrator.run.folders import remove_left
 from orchestrator.run.options import RunOptions
 from orchestrator.streams import lost_output, separate_stderr
 from orchestrator.tracking.address import FLAG
@@ -123,6 +124,7 @@ def drive(
         os.close(says)
         status, stopped_by = _wait(child, heard, at_signal)
         _end_all()
+        remove_left(None if settings is None else settings.store)
         with os.fdopen(said) as pipe:
             word = pipe.read()
         log.seek(max(0, log.seek(0, os.SEEK_END) - LOG_TAIL_BYTES))

@@ -33,8 +33,9 @@ from orchestrator.evaluate import (
 from orchestrator.plan import Plan
 from orchestrator.plan.sets import as_taken
 from orchestrator.run.evaluations import Asked, Evaluation, asked
+from orchestrator.run.folders import work_folder
 from orchestrator.run.options import RunOptions
-from orchestrator.run.ray import gpus_of, ray_cluster, refuse_split_store, work_folder
+from orchestrator.run.ray import gpus_of, ray_cluster, refuse_split_store
 from orchestrator.run.runner import set_environment, where_runs_are
 from orchestrator.run.telling import Telling
 from orchestrator.store import open_store, read_store

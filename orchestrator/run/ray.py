@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack, chdir, contextmanager, suppress
+from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
 from orchestrator.plan.fit import does_not_fit, wants_cuda
 from orchestrator.plan.gpus import counted, of_this_machine, smallest_gb
 from orchestrator.run.driver import lost
+from orchestrator.run.folders import temporary_folder
 from orchestrator.run.options import RunOptions
 from orchestrator.run.ray_start import start, start_local
-from orchestrator.store.processes import is_gone, this_process
 from trainers import own
 
 SHARED_MARK = ".shared"
-HOLDER = "holder.json"  # in a temporary folder: the process whose it is
 CONNECT_DEADLINE_S = 10.0
 # Ray's monitor of memory counts its own processes, and kills the small ones that watch over a rank
 # before the rank, which Tune does not survive. With 0 it is off: the kernel kills the largest
@@ -40,61 +35,6 @@ OBJECT_STORE_BYTES = 100 << 20  # it holds next to nothing here
 VITAL = ("raylet", "gcs_server")
 WATCH_EVERY_S = 0.5
 KIND = "accelerator_type:"  # Ray's resource of a node that has such an accelerator
-
-
-@contextmanager
-def work_folder(options: RunOptions) -> Iterator[Path]:
-    """Yield the folder that ranks and Ray write to while a run lasts.
-
-    It is in the store's folder, or for a remote store in the temporary one.
-    """
-    if "://" in options.store:
-        with temporary_folder() as temporary:
-            yield temporary
-        return
-    top = Path(options.store).absolute() / "work"
-    top.mkdir(exist_ok=True)
-    _clear(top)
-    folder = top / str(os.getpid())
-    folder.mkdir(exist_ok=True)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        _clear(top)  # again, since ranks of a killed driver may have outlived it for a moment
-
-
-def _clear(top: Path) -> None:
-    """Remove the folders of drivers that were killed."""
-    for left in top.glob("*"):  # none, where somebody has removed the store
-        if left.name.isdigit() and _has_ended(int(left.name)):
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _has_ended(pid: int) -> bool:
-    """Whether a process has ended, also one that nobody has reaped."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.Error as error:
-        return isinstance(error, psutil.NoSuchProcess)
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder in the system's temporary one, where paths are short enough for Ray.
-
-    What killed runs of this machine left there is removed.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="ns-"))
-    try:
-        (folder / HOLDER).write_text(json.dumps(this_process()))
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        for holder in folder.parent.glob(f"ns-*/{HOLDER}"):
-            with suppress(OSError, ValueError):
-                if is_gone(json.loads(holder.read_bytes())):
-                    shutil.rmtree(holder.parent, ignore_errors=True)
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from orchestrator.plan.show import trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.run.budget import Budget
 from orchestrator.run.driver import the_command
+from orchestrator.run.folders import work_folder
 from orchestrator.run.mirroring import Follower
 from orchestrator.run.options import RunOptions
 from orchestrator.run.progress import Progress
-from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda, work_folder
+from orchestrator.run.ray import place, ray_cluster, refuse_without_cuda
 from orchestrator.run.retaining import free_all
 from orchestrator.store import open_store
 from orchestrator.store.attempts import give_up

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.run.folders import HOLDER, remove_left, temporary_folder, work_folder
 from orchestrator.run.options import RunOptions
-from orchestrator.run.ray import HOLDER, LONGEST_RAY_PATH, temporary_folder, work_folder
+from orchestrator.run.ray import LONGEST_RAY_PATH
 
 KILLED = """
 import os, signal
-from orchestrator.run.ray import temporary_folder
+from orchestrator.run.folders import temporary_folder
 with temporary_folder() as folder:
     (folder / "session").mkdir()
     print(folder, flush=True)
@@ -58,6 +59,20 @@ def test_a_folder_that_a_killed_run_still_filled_goes_at_the_end_of_the_next(
         (work / str(gone.pid) / "ranks").mkdir(parents=True)
     assert not list(work.iterdir())
     gone.wait()
+
+
+def test_what_is_written_after_the_end_goes_once_nobody_is_left_to_write(temporary: Path) -> None:
+    runs = temporary / "runs"
+    (runs / "work").mkdir(parents=True)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    with temporary_folder() as folder:
+        pass
+    for late in (folder / "session", runs / "work" / str(gone.pid) / "ray", temporary / "ns-1"):
+        late.mkdir(parents=True)
+    remove_left(str(runs))
+    assert {path.name for path in temporary.iterdir()} == {"runs", "ns-1"}
+    assert not list((runs / "work").iterdir())
 
 
 def test_rays_sockets_have_room_below_it() -> None:
