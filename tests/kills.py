@@ -112,6 +112,8 @@ class Round:
 
     def _is_over(self) -> bool:
         """Whether the sweep has ended. A driver that a kill ended is started again."""
+        # A raylet that is dead and not yet reaped looks alive to its workers, which stay with it.
+        self._place.mend()
         self.violations += self._finished.look()
         if self._driver.poll() is None:
             if time.monotonic() - self._began > STALLED_AFTER_S:
@@ -152,8 +154,6 @@ class Round:
                 time.sleep(0.2)
             elif (kill := self._killed(*order)) is not None:
                 self.kills.append(kill)
-                if kill.victim in (RAYLET, GCS):
-                    self._place.mend()
                 order = next(orders)
 
     def _killed(self, victim: str, moment: str | None) -> Kill | None:
@@ -255,6 +255,7 @@ class Round:
         """What the sweep has left behind, once it had some time to go."""
         until = time.monotonic() + within_s
         while (found := self._processes()) and time.monotonic() < until:
+            self._place.mend()
             time.sleep(0.2)
         for pid, words in found:
             yield f"left behind: process {pid}: {' '.join(words)[:200]}"
