@@ -30,7 +30,9 @@ class Drawing:
         # What figures are made from, which is a small part of a frame.
         self._frame = replace(
             frame,
-            points=thinning.for_figures(frame.points, len(frame.trials), frame.diverged),
+            points=frame.labelled(
+                thinning.for_figures(frame.points, len(frame.trials), frame.diverged)
+            ),
             attempts=(),
             recorded={},
             looks={},

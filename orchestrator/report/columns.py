@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,39 +14,49 @@ from numpy.typing import NDArray
 from orchestrator.store.points import Points
 
 
-def point_rows(
-    labels: Mapping[str, Sequence[Any]], points: Sequence[Points | None]
-) -> pd.DataFrame:
-    """A row for each point, with the labels of its trial beside it.
+def point_rows(trials: Sequence[str], points: Sequence[Points | None]) -> pd.DataFrame:
+    """A row for each point of these trials: trial, metric, step, value, attempt.
 
-    Each of `labels` has a value for each trial, and `points` an entry, None if there is no point.
-    Labels that are not numbers, and metrics, become categories in order of appearance. Whole
-    numbers take 32 bits where they fit.
+    `points` has an entry for each trial, None if it has no point. Trials and metrics become
+    categories in order of appearance. Whole numbers take 32 bits where they fit.
     """
-    there = [(i, found) for i, found in enumerate(points) if found is not None]
-    counts = [len(found) for _, found in there]
+    there = [(trial, found) for trial, found in zip(trials, points, strict=True) if found]
     numbers: dict[str, int] = {}
     for _, found in there:
         for name in found.metrics:
             numbers.setdefault(name, len(numbers))
-    columns: dict[str, Any] = {
-        name: _repeated(pd.Series([values[i] for i, _ in there]), counts)
-        for name, values in labels.items()
-    }
+    trial = np.arange(len(there), dtype=_code_type(len(there)))
     code = _code_type(len(numbers))
     metric = [
         np.array([numbers[name] for name in found.metrics], dtype=code)[found.metric]
         for _, found in there
     ]
-    columns["metric"] = _categories(_joined(metric, code), list(numbers))
     # Made small before there is one for each point: every copy of a column takes its time.
     steps = _all_small([found.step for _, found in there])
-    columns["step"] = _joined(
-        [step[found.line] for step, (_, found) in zip(steps, there, strict=True)], "int32"
-    )
-    columns["value"] = _joined([found.value for _, found in there], "float64")
-    columns["attempt"] = _joined([found.attempt[found.line] for _, found in there], "int32")
+    columns = {
+        "trial": _categories(
+            np.repeat(trial, [len(found) for _, found in there]), [name for name, _ in there]
+        ),
+        "metric": _categories(_joined(metric, code), list(numbers)),
+        "step": _joined(
+            [step[found.line] for step, (_, found) in zip(steps, there, strict=True)], "int32"
+        ),
+        "value": _joined([found.value for _, found in there], "float64"),
+        "attempt": _joined([found.attempt[found.line] for _, found in there], "int32"),
+    }
     return pd.DataFrame(columns, copy=False)
+
+
+def labelled(points: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
+    """Points with labels of their trials after `trial`; `labels` is indexed by trial.
+
+    Labels that are not numbers become categories.
+    """
+    trial, names = numbered(points["trial"])
+    of_trials = labels.loc[names]
+    columns = {name: _repeated(of_trials[name], trial) for name in labels.columns}
+    first, rest = points[["trial"]], points.drop(columns="trial")
+    return pd.DataFrame({**first, **columns, **rest}, index=points.index, copy=False)
 
 
 @contextmanager
@@ -84,12 +94,12 @@ def _joined(parts: list[NDArray[Any]], dtype: str) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.array([], dtype=dtype)
 
 
-def _repeated(label: pd.Series, counts: Sequence[int]) -> Any:
-    """Each trial's label as often as it has points."""
+def _repeated(label: pd.Series, trial: NDArray[Any]) -> Any:
+    """The label of each of these trials, which are numbers."""
     if pd.api.types.is_numeric_dtype(label.dtype):
-        return np.repeat(_all_small([label.to_numpy()])[0], counts)
+        return _all_small([label.to_numpy()])[0][trial]
     codes, values = pd.factorize(label)
-    return _categories(np.repeat(codes.astype(_code_type(len(values))), counts), values)
+    return _categories(codes.astype(_code_type(len(values)))[trial], values)
 
 
 def _categories(codes: NDArray[Any], values: Any) -> pd.Categorical:

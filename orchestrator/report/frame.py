@@ -3,9 +3,8 @@
 `trials` has one row per trial of the plan: trial, name, the axes, size, parameters, state, step,
 steps, seconds from its first record to its last, ... `images` has one row per image and metric of
 every set that was scored, while training or by `normsweep evaluate`. `points` has one row per
-(trial, metric, step), with the trial's axes beside it; texts are categories there. If several
-attempts journalled the same (metric, step), the first counts, as for tracking
-(`orchestrator.store.journals.JournalReader`).
+(trial, metric, step); texts are categories there. If several attempts journalled the same (metric,
+step), the first counts, as for tracking (`orchestrator.store.journals.JournalReader`).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ import pandas as pd
 from orchestrator.plan.axes import COMPARED, Axis, Role, axes_named
 from orchestrator.plan.expand import Plan, Trial
 from orchestrator.plan.states import State
-from orchestrator.report.columns import numbered, point_rows, rarely_collected
+from orchestrator.report.columns import labelled, numbered, point_rows, rarely_collected
 from orchestrator.report.inputs import Inputs, SetInputs, take
 from orchestrator.store.attempts import Attempt
 from orchestrator.store.base import Store
@@ -140,6 +139,11 @@ class Frame:
         points = self.points[list(columns)] if columns else self.points
         return points if among.all() else points.take(np.flatnonzero(among[metric]))
 
+    def labelled(self, points: pd.DataFrame) -> pd.DataFrame:
+        """Some of the points, with their trials' axes and sizes beside them."""
+        labels = [*(axis.name for axis in self.axes), "size"]
+        return labelled(points, self.trials.set_index("trial")[labels])
+
     @cached_property
     def ends(self) -> Frame:
         """With the points at step 0 alone, and at the last steps of completed and planned training.
@@ -249,11 +253,9 @@ def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = No
         rows.append(row)
     trials = pd.DataFrame(rows)
     scored = pd.DataFrame(images, columns=["trial", *names, "size", *SCORE_COLUMNS])
-    labelled = {name: [row[name] for row in rows] for name in ("trial", *names, "size")}
-    frame = point_rows(labelled, points)
     return Frame(
         trials,
-        frame,
+        point_rows([row["trial"] for row in rows], points),
         tuple(attempts),
         recorded,
         tuple(damage),

@@ -215,7 +215,7 @@ def _traces(frame: Frame, *, all_traces: bool) -> tuple[pd.DataFrame, str]:
         f"traces.csv has {len(kept):,} of {there:,} points, at evenly spaced steps with the first "
         f"and the last; `{hint('report FILE --all-traces')}` writes all."
     )
-    return kept.drop(columns=["size"]), said if len(kept) < there else ""
+    return frame.labelled(kept).drop(columns=["size"]), said if len(kept) < there else ""
 
 
 def _numbers(report: Report) -> dict[str, pd.DataFrame]:

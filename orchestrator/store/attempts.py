@@ -16,6 +16,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 
@@ -281,6 +282,9 @@ def kept_spec(store: Store, trial_id: str) -> RunSpec | Damaged | None:
     content = read_bytes(store, key)
     if not isinstance(content, bytes):
         return content
+    with suppress(ValueError, RecursionError):  # the attempts recorded the same, in other words
+        if (found := _parsed(json.dumps(json.loads(content), sort_keys=True))) is not None:
+            return found
     try:
         return RunSpec.from_json(content.decode())
     except (BadSpec, UnicodeDecodeError) as error:
@@ -294,7 +298,7 @@ def spec_of(attempt: Attempt) -> RunSpec | None:
     """
     if not attempt.get("spec"):
         return None
-    return _parsed(json.dumps(attempt["spec"]))
+    return _parsed(json.dumps(attempt["spec"], sort_keys=True))
 
 
 @lru_cache(maxsize=16)  # one trial's attempts nearly always have the same spec

@@ -41,7 +41,8 @@ def test_every_axis_of_the_plan_is_a_column_of_trials_and_points(tmp_path: Path)
     frame = read(plan, tmp_path / "runs")
     assert frame.names("lr") == [1e-4, 2e-4]
     assert frame.names("clip_grad_norm") == ["none", 1.0]
-    assert {(row.lr, row.clip_grad_norm) for row in frame.points.itertuples()} == {(2e-4, 1.0)}
+    labelled = frame.labelled(frame.points)
+    assert {(row.lr, row.clip_grad_norm) for row in labelled.itertuples()} == {(2e-4, 1.0)}
     assert (frame.rows_by, frame.repeats) == (["norm", "lr", "clip_grad_norm"], 1)
 
 
@@ -63,7 +64,7 @@ def test_each_point_of_the_journal_is_one_row(plan: Plan, tmp_path: Path) -> Non
     frame = read(plan, tmp_path / "runs")
     assert not frame.points.duplicated(["trial", "metric", "step"]).any()
     assert list(frame.metric("val/embedded-test/psnr")["step"]) == [20, 40]
-    assert set(frame.points["norm"]) == {"layer_norm"}
+    assert set(frame.labelled(frame.points)["norm"]) == {"layer_norm"}
 
 
 def test_of_two_attempts_the_first_to_record_a_point_counts(plan: Plan, tmp_path: Path) -> None:

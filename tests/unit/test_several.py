@@ -132,7 +132,9 @@ def test_points_keep_their_values_and_get_labels(tmp_path: Path) -> None:
     assert points["value"].tolist() == [
         value for one in sweeps for value in one.frame.points["value"]
     ]
-    labels = points[["trial", "sweep", "lr", "norm"]].drop_duplicates().astype(object)
+    labels = (
+        frame.labelled(points)[["trial", "sweep", "lr", "norm"]].drop_duplicates().astype(object)
+    )
     of_trials = frame.trials[["trial", "sweep", "lr", "norm"]].astype(object)
     assert len(labels) == 18
     assert len(pd.merge(labels, of_trials)) == 18
