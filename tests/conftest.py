@@ -15,11 +15,12 @@ from tests.shapes import check_shapes
 
 check_shapes()
 
-# These come after the hook that checks shapes. bucket and s3_port are fixtures.
+# These come after the hook that checks shapes. bucket, command and s3_port are fixtures.
 from orchestrator import hints  # noqa: E402
 from orchestrator.plan import Plan, Trial  # noqa: E402
 from orchestrator.store import open_store  # noqa: E402
 from orchestrator.store.base import Store  # noqa: E402
+from tests.in_process import command  # noqa: E402, F401
 from tests.s3 import bucket, s3_port  # noqa: E402, F401
 
 torch.set_num_threads(1)

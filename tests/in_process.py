@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from orchestrator import cli
@@ -10,12 +12,18 @@ from orchestrator import cli
 WITH_DRIVER = frozenset({"run", "evaluate", "regress"})
 
 
-def command(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: object
-) -> tuple[int, str, str]:
-    """The exit code of a command, and what it printed to stdout and to stderr."""
-    assert arguments[0] not in WITH_DRIVER
-    monkeypatch.setattr("sys.argv", ["normsweep", *map(str, arguments)])
-    code = cli.main()
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Gives the exit code of a command, and what it printed to stdout and to stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        assert arguments[0] not in WITH_DRIVER
+        monkeypatch.setattr("sys.argv", ["normsweep", *map(str, arguments)])
+        code = cli.main()
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run

@@ -75,6 +75,7 @@ class Stops(Scaled):
     def acted(self, x, step):
         if step > 30 and first("stopped"):
             os.kill(os.getpid(), signal.SIGSTOP)
+            time.sleep(1.0)  # once woken, it may go on for a moment before the stacks are written
         return x
 
 

@@ -19,7 +19,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.trials import looks_at
 from orchestrator.trials.spent import spent
 from tests.fake_kube import FakeKube, Right
-from tests.in_process import command
+from tests.in_process import Command
 from tests.manifests import validate
 from tests.sweeps import write_sweep
 from tests.written_store import write_attempt, write_ended
@@ -123,7 +123,7 @@ def test_a_list_has_age_owner_and_priority(
 
 
 def test_events_of_a_job_and_its_pods_are_printed_by_time(
-    plan: Plan, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, store: Store, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kube, name = submitted(plan, store)
     said = {
@@ -135,28 +135,28 @@ def test_events_of_a_job_and_its_pods_are_printed_by_time(
     }  # fmt: skip
     monkeypatch.setattr(kube, "events", lambda about: said.get(about, []))
     monkeypatch.setattr(clusters, "Kube", lambda *_: kube)
-    code, out, _ = command(capsys, monkeypatch, "events", name)
+    code, out, _ = command("events", name)
     lines = out.splitlines()
     assert code == 0
     assert "Warning  pod head" in lines[1]
     assert lines[1].endswith("Failed  first of all (x3)")
     assert lines[2].endswith("second")
     said.clear()
-    code, out, _ = command(capsys, monkeypatch, "events", name)
+    code, out, _ = command("events", name)
     assert (code, out.startswith(f"No events about {name}")) == (0, True)
 
 
 def test_the_log_of_one_trial_of_a_job_comes_from_the_jobs_store(
-    plan: Plan, store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, store: Store, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kube, name = submitted(plan, store)
     monkeypatch.setattr(clusters, "Kube", lambda *_: kube)
     trial = plan.trials[1]
     write_attempt(store, trial, 20)
     for given in (trial.id[:8], trial.id):
-        code, out, _ = command(capsys, monkeypatch, "logs", name, "--trial", given)
+        code, out, _ = command("logs", name, "--trial", given)
         assert (code, f"({trial.id})" in out, "step 20  loss" in out) == (0, True, True)
-    code, _, said = command(capsys, monkeypatch, "logs", name, "--trial", "nix")
+    code, _, said = command("logs", name, "--trial", "nix")
     assert (code, "There is no trial 'nix'" in said) == (2, True)
 
 

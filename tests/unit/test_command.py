@@ -12,7 +12,7 @@ import pytest
 from orchestrator import version
 from orchestrator.errors import EnvironmentProblem, Interrupted, TrialsFailed, UserError
 from orchestrator.signals import ENDING
-from tests.in_process import command
+from tests.in_process import Command
 from tests.sweeps import environment
 
 
@@ -38,10 +38,8 @@ def test_the_version_has_a_commit_where_one_is_known(monkeypatch: pytest.MonkeyP
     assert "commit" not in version.in_words()
 
 
-def test_help_has_every_exit_code(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code, said, _ = command(capsys, monkeypatch, "--help")
+def test_help_has_every_exit_code(command: Command) -> None:
+    code, said, _ = command("--help")
     said = " ".join(said.split())
     codes = {1, *(kind.exit_code for kind in (UserError, EnvironmentProblem, TrialsFailed))}
     codes |= {Interrupted(signal).exit_code for signal in ENDING}

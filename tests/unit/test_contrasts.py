@@ -18,17 +18,14 @@ from orchestrator.report.frame import Frame, read_frame
 from orchestrator.statistics.interval import Interval, Unknown
 from orchestrator.statistics.moderation import Prior
 from orchestrator.store.base import Store
+from tests import scored_store
 from tests.scored_store import (
     APART,
-    EQUAL,
-    HOW,
     IMAGES,
     SET,
     SETS,
-    altered,
     drawn,
     scored,
-    write_drawn,
     write_evaluation,
     write_scored,
 )
@@ -113,7 +110,7 @@ def test_places_are_what_the_sweep_evaluates_and_what_else_was_scored(
         "depth": plan.trials[0].axes["depth"],
     }
     images = {"a.png": scored(30.0)}
-    write_drawn(store, plan, EQUAL, SETS)
+    scored_store.write_drawn(store, plan, scored_store.EQUAL, SETS)
     write_evaluation(store, plan.trials[0], SET, images, precision="int8")
     write_evaluation(store, plan.trials[0], "Set14", images, tile=(64, 16))
     assert [(p.set, p.run) for p in places(read_frame(plan, store)) if p.metric == "psnr"] == [
@@ -159,7 +156,7 @@ def test_differences_are_candidate_minus_reference_by_seed_and_image(
 
 
 def test_a_true_difference_is_found_with_its_sign(plan: Plan, store: Store) -> None:
-    write_drawn(store, plan, APART, SETS)
+    scored_store.write_drawn(store, plan, APART, SETS)
     interval = known(found(read_frame(plan, store)).other_seeds)
     assert 0 < interval.low < 0.3 < interval.high
 
@@ -182,7 +179,7 @@ def test_one_seed_says_nothing_of_others_but_something_of_images(plan: Plan, sto
 
 
 def test_one_image_says_nothing_of_others(plan: Plan, store: Store) -> None:
-    write_drawn(store, plan, EQUAL, {SET: ["a.png"]})
+    scored_store.write_drawn(store, plan, scored_store.EQUAL, {SET: ["a.png"]})
     of = found(read_frame(plan, store))
     assert known(of.other_seeds).n_images == 1
     assert unknown(of.other_images).startswith("one image: ")
@@ -211,7 +208,7 @@ def with_other(**fields: Any) -> Change:
 
 def with_spec(**parts: Mapping[str, Any]) -> Change:
     def change(store: Store, trial: Trial, values: Mapping[str, Any]) -> None:
-        write_scored(store, altered(trial, **parts), values)
+        write_scored(store, scored_store.altered(trial, **parts), values)
 
     return change
 
@@ -242,7 +239,7 @@ UNLIKE = {
     ),
     "rate": (with_spec(training={"lr": 0.5}), "training.lr 0.5 for i_ln, 0.0002 for layer_norm"),
     "border": (
-        with_other(how={**HOW, "border_px": 4}),
+        with_other(how={**scored_store.HOW, "border_px": 4}),
         "scored with border_px 4, compared Y, lr_mode u8 for i_ln, "
         "border_px 2, compared Y, lr_mode u8 for layer_norm",
     ),
@@ -394,7 +391,7 @@ MORE = SWEEP.replace("[i_ln, layer_norm]", "[i_ln, layer_norm, rms_norm]").repla
 def test_a_contrast_is_not_part_of_the_pool_that_moderates_it(tmp_path: Path, store: Store) -> None:
     """The seeds of i_ln at the first size are a hundred times as far apart as all others."""
     plan = plan_of(tmp_path, MORE)
-    values = drawn(plan, EQUAL, SETS)
+    values = drawn(plan, scored_store.EQUAL, SETS)
     for trial in plan.trials:
         wild = trial.axes["norm"] == "i_ln" and trial.axes["width"] == 12
         shift = 3.0 * trial.axes["seed"] if wild else 0.0
@@ -420,14 +417,14 @@ def test_other_tasks_and_sets_are_not_pooled(tmp_path: Path, store: Store) -> No
         tmp_path,
         SWEEP.replace("[sr_x2]", "[sr_x2, sr_x3]").replace("width: [12]", "width: [12, 24]"),
     )
-    write_drawn(store, plan, EQUAL, {**SETS, "Set14": IMAGES})
+    scored_store.write_drawn(store, plan, scored_store.EQUAL, {**SETS, "Set14": IMAGES})
     frame = read_frame(plan, store)
     assert unknown(found(frame).prior) == "1 other cells to pool from: at least two are needed"
 
 
 def test_learning_rates_are_places_of_their_own(tmp_path: Path, store: Store) -> None:
     plan = plan_of(tmp_path, SWEEP.replace("  seed:", "  lr: [1.0e-4, 2.0e-4]\n  seed:"))
-    write_drawn(store, plan, APART, SETS)
+    scored_store.write_drawn(store, plan, APART, SETS)
     frame = read_frame(plan, store)
     rates = [place.labels["lr"] for place in places(frame) if place.metric == "psnr"]
     assert rates == [1e-4, 2e-4]

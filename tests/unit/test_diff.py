@@ -18,7 +18,7 @@ from orchestrator.store.names import claim_name
 from orchestrator.store.trials import looks_at
 from orchestrator.trials import differ, sweeps, why
 from tests.counted_store import CountedStore
-from tests.in_process import command
+from tests.in_process import Command
 from tests.sweeps import comparing, plan_of
 from tests.written_store import write_attempt, write_end, write_ended, write_sweep
 
@@ -103,12 +103,10 @@ def test_a_score_that_is_not_finite_is_said_and_is_json(store: Store, plan: Plan
 
 
 def test_an_unknown_trial_is_an_error_of_the_user(
-    store: Store, plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: Store, plan: Plan, command: Command
 ) -> None:
     write_ended(store, plan.trials[0])
-    code, _, said = command(
-        capsys, monkeypatch, "diff", plan.trials[0].id, "i_ln", "--store", store.uri
-    )
+    code, _, said = command("diff", plan.trials[0].id, "i_ln", "--store", store.uri)
     assert code == 2
     assert "There is no trial 'i_ln'" in said
 
@@ -178,18 +176,15 @@ def test_plan_prints_the_reasons(
     store: Store,
     plan: Plan,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
 ) -> None:
     write_sweep(store, plan)
     claim_name(plan, store)
     edited = planned(tmp_path, TRAINING.replace("40", "60"))
-    code, said, _ = command(capsys, monkeypatch, "plan", edited.path, "--store", store.uri)
+    code, said, _ = command("plan", edited.path, "--store", store.uri)
     assert code == 0
     assert "  training.steps: 40 then, 60 now  (" in said
-    code, said, _ = command(
-        capsys, monkeypatch, "plan", edited.path, "--store", store.uri, "--json"
-    )
+    code, said, _ = command("plan", edited.path, "--store", store.uri, "--json")
     changes = json.loads(said)["changed"]
     assert changes[0]["changes"] == [{"field": "training.steps", "then": "40", "now": "60"}]
     assert changes[0]["was"] == plan.trials[0].id
@@ -322,13 +317,12 @@ WRONG = {
 def test_what_cannot_be_compared_is_an_error_of_the_user(
     store: Store,
     plan: Plan,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
     given: tuple[str, ...],
     said: str,
 ) -> None:
     claim_name(plan, store)
-    code, _, wrong = command(capsys, monkeypatch, "diff", *given, "--store", store.uri)
+    code, _, wrong = command("diff", *given, "--store", store.uri)
     assert code == 2
     assert said in wrong
 
@@ -336,10 +330,9 @@ def test_what_cannot_be_compared_is_an_error_of_the_user(
 def test_a_comparison_of_dates_is_json_too(
     store: Store,
     two_dates: tuple[Plan, Plan, Plan],
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
 ) -> None:
     flags = ("--since", "2025-11-30", "--store", store.uri, "--json")
-    code, said, _ = command(capsys, monkeypatch, "diff", "mine", *flags)
+    code, said, _ = command("diff", "mine", *flags)
     assert code == 0
     assert len(json.loads(said)["pairs"]) == len(two_dates[0].trials)

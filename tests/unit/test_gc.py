@@ -19,7 +19,7 @@ from orchestrator.store.journals import put_segment
 from orchestrator.store.names import claim_name
 from orchestrator.store.trials import glance_at
 from orchestrator.trials import gc, rubbish
-from tests.in_process import command
+from tests.in_process import Command
 from tests.sweeps import comparing, plan_of
 from tests.written_store import write_attempt, write_ended
 from trainers.data.cache import Cache
@@ -228,23 +228,22 @@ def test_the_command_asks_unless_told_and_a_dry_run_changes_nothing(
     store: Store,
     plan: Plan,
     old: Plan,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
 ) -> None:
     claim_name(plan, store)
     prefix = interrupted(store, old.trials[0])
     size = sum(store.sizes(prefix).values())
     line = f"{old.trials[0].name} ({old.trials[0].id}): 1 checkpoint of a trial that no sweep names"
     before = store.list("trials")
-    code, said, _ = command(capsys, monkeypatch, "gc", "--dry-run", "--store", store.uri)
+    code, said, _ = command("gc", "--dry-run", "--store", store.uri)
     assert (code, store.list("trials")) == (0, before)
     assert line in said
     assert f"in all, {size:,} bytes" in said
-    code, _, said = command(capsys, monkeypatch, "gc", "--store", store.uri)
+    code, _, said = command("gc", "--store", store.uri)
     assert (code, store.list("trials")) == (2, before)
     assert "Give --yes, or --dry-run." in said
-    code, said, _ = command(capsys, monkeypatch, "gc", "--yes", "--store", store.uri)
+    code, said, _ = command("gc", "--yes", "--store", store.uri)
     assert code == 0
     assert f"Freed {size:,} bytes" in said
-    code, said, _ = command(capsys, monkeypatch, "gc", "--store", store.uri)
+    code, said, _ = command("gc", "--store", store.uri)
     assert (code, said) == (0, "There is nothing to delete.\n")

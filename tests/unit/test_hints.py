@@ -14,7 +14,7 @@ from orchestrator import cli, hints
 from orchestrator.plan import Plan
 from orchestrator.store import attempts
 from orchestrator.store.base import Store
-from tests.in_process import command
+from tests.in_process import Command
 from tests.sweeps import comparing, plan_of
 from tests.written_store import write_attempt, write_sweep
 
@@ -86,16 +86,16 @@ def hinted(text: str) -> list[str]:
 
 
 def test_hints_name_the_store_that_the_command_was_given(
-    store: Store, plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: Store, plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = plan.trials[0].id
     number = write_attempt(store, plan.trials[0], 20)
     attempts.write_failure(store, trial, number, "other", "boom", final=True)
     for flags, variable in ((["--store", store.uri], ""), ([], store.uri)):
         monkeypatch.setenv("NORMSWEEP_STORE", variable)
-        _, said, _ = command(capsys, monkeypatch, "logs", trial, *flags)
+        _, said, _ = command("logs", trial, *flags)
         assert hinted(said) == [f"normsweep run FILE --store {store.uri}"]
-        _, _, said = command(capsys, monkeypatch, "export", "x", "--to", "x.safetensors", *flags)
+        _, _, said = command("export", "x", "--to", "x.safetensors", *flags)
         assert hinted(said) == [f"normsweep trials --store {store.uri}"]
 
 
@@ -103,16 +103,16 @@ def test_where_the_defaults_are_meant_hints_are_short_and_nothing_is_left_of_a_c
     store: Store,
     plan: Plan,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    command: Command,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NORMSWEEP_STORE", raising=False)
     (tmp_path / "runs").mkdir(exist_ok=True)
     write_sweep(store, plan)
-    command(capsys, monkeypatch, "trials", "--store", store.uri)
+    command("trials", "--store", store.uri)
     assert hints.hint("trials") == "normsweep trials"
-    _, _, said = command(capsys, monkeypatch, "export", "x", "--to", "x.safetensors")
+    _, _, said = command("export", "x", "--to", "x.safetensors")
     assert hinted(said) == ["normsweep trials"]
 
 

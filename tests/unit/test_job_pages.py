@@ -26,7 +26,7 @@ from orchestrator.cluster.refusals import Forbidden, NotThere
 from orchestrator.errors import UserError
 from orchestrator.store.base import Store
 from tests.fake_kube import FakeKube
-from tests.in_process import command
+from tests.in_process import Command
 from tests.sweeps import GRID, plan_of
 
 RIGHTS = {
@@ -263,12 +263,12 @@ def test_a_port_that_is_taken_is_not_waited_for() -> None:
 
 
 def test_without_a_cluster_the_exit_code_is_that_of_the_other_verbs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    code, _, said = command(capsys, monkeypatch, "ui", "smoke")
+    code, _, said = command("ui", "smoke")
     assert (code, said.startswith("No cluster: ")) == (3, True)
-    code, _, said = command(capsys, monkeypatch, "ui", "smoke", "--host", "0.0.0.0")
+    code, _, said = command("ui", "smoke", "--host", "0.0.0.0")
     assert (code, "to this machine alone" in said) == (2, True)
 
 

@@ -24,7 +24,7 @@ from orchestrator.store.names import claim_name
 from orchestrator.store.summary import outcomes
 from orchestrator.store.trials import looks_at
 from orchestrator.tracking.address import tracking_of
-from tests.in_process import command
+from tests.in_process import Command
 from tests.sweeps import comparing, plan_of
 from tests.written_store import write_attempt, write_end, write_ended
 
@@ -58,10 +58,10 @@ def fill(folder: Path, plan: Plan) -> None:
 
 @pytest.mark.parametrize("verb", ["status", "report", "claims", "sync"])
 def test_a_store_that_was_named_and_does_not_exist_is_no_empty_store(
-    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+    plan: Plan, command: Command, verb: str
 ) -> None:
     Path("results").mkdir()
-    code, out, err = command(capsys, monkeypatch, verb, "mine.yaml", "--store", "result")
+    code, out, err = command(verb, "mine.yaml", "--store", "result")
     assert (code, out) == (2, "")
     assert "--store result: there is no such store" in err
     assert "Did you mean results?" in err
@@ -70,29 +70,29 @@ def test_a_store_that_was_named_and_does_not_exist_is_no_empty_store(
 
 @pytest.mark.parametrize("verb", ["status", "logs"])
 def test_a_name_is_not_looked_for_in_a_store_that_does_not_exist(
-    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+    plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
-    code, _, err = command(capsys, monkeypatch, verb, "mine", "--store=gone")
+    code, _, err = command(verb, "mine", "--store=gone")
     assert (code, "--store gone: there is no such store" in err) == (2, True)
 
 
 def test_the_variable_names_a_store_as_the_flag_does(
-    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NORMSWEEP_STORE", "gone")
-    code, _, err = command(capsys, monkeypatch, "status", "mine.yaml")
+    code, _, err = command("status", "mine.yaml")
     assert (code, "there is no such store" in err) == (2, True)
 
 
 def test_a_store_that_is_named_as_the_default_one_counts_as_named(
-    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    code, _, err = command(capsys, monkeypatch, "status", "mine.yaml", "--store", "runs")
+    code, _, err = command("status", "mine.yaml", "--store", "runs")
     assert (code, "--store runs: there is no such store" in err) == (2, True)
     monkeypatch.setenv("NORMSWEEP_STORE", "runs")
     for verb in ("status", "report"):
-        code, _, err = command(capsys, monkeypatch, verb, "mine.yaml")
+        code, _, err = command(verb, "mine.yaml")
         assert (code, "--store runs: there is no such store" in err) == (2, True)
 
 
@@ -109,44 +109,42 @@ def test_whether_a_store_is_named_is_the_parsers_to_say(
 
 
 def test_before_the_first_run_there_is_no_store_and_that_is_said(
-    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, command: Command
 ) -> None:
     for flags in (["plan"], ["plan", "--store", "new"], ["status"]):
         verb, *rest = flags
-        code, out, err = command(capsys, monkeypatch, verb, "mine.yaml", *rest)
+        code, out, err = command(verb, "mine.yaml", *rest)
         assert (code, "pending" in out) == (0, True)
         assert f"There is no store {'new' if rest else 'runs'} yet" in err
     Path("runs").mkdir()
-    _, _, err = command(capsys, monkeypatch, "status", "mine.yaml")
+    _, _, err = command("status", "mine.yaml")
     assert "no store" not in err
 
 
 def test_a_sweep_of_the_store_is_answered_by_its_name(
-    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
     fill(Path("runs"), plan)
-    by_file = command(capsys, monkeypatch, "status", "mine.yaml")
+    by_file = command("status", "mine.yaml")
     assert by_file[0] == 0
-    assert command(capsys, monkeypatch, "status", "mine") == by_file
-    as_json = json.loads(command(capsys, monkeypatch, "status", "mine", "--json")[1])
+    assert command("status", "mine") == by_file
+    as_json = json.loads(command("status", "mine", "--json")[1])
     for state in ("done", "diverged", "failed", "running", "interrupted", "pending"):
         assert as_json[state] == 1
     assert as_json["total"] == 6
 
 
-def test_a_trial_of_the_store_is_answered_by_its_id_or_name(
-    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_of_the_store_is_answered_by_its_id_or_name(plan: Plan, command: Command) -> None:
     fill(Path("runs"), plan)
     failed, interrupted = plan.trials[2], plan.trials[4]
     for given in (failed.id, failed.id[:8], failed.name):
-        code, out, _ = command(capsys, monkeypatch, "status", given)
+        code, out, _ = command("status", given)
         assert code == 0
         assert out.splitlines()[1] == "other: boom"
         assert f"trial {failed.id}" in out
         assert "failed, attempts 1" in out
-    _, out, _ = command(capsys, monkeypatch, "status", interrupted.id, "--json")
+    _, out, _ = command("status", interrupted.id, "--json")
     found = json.loads(out)
     assert (found["state"], found["attempts"], found["failure"]["kind"]) == (
         "interrupted",
@@ -156,11 +154,11 @@ def test_a_trial_of_the_store_is_answered_by_its_id_or_name(
 
 
 def test_the_log_of_a_local_sweep_is_not_asked_of_a_cluster(
-    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
     fill(Path("runs"), plan)
-    code, _, err = command(capsys, monkeypatch, "logs", "mine")
+    code, _, err = command("logs", "mine")
     assert code == 2
     assert "mine is a sweep of the store runs" in err
     assert "kube" not in err.lower()
@@ -177,24 +175,24 @@ SUBMIT = ("submit", "mine.yaml", "--store", "s3://bucket/x", "--image", "here:1"
 )
 def test_no_cluster_is_a_problem_of_the_machine_in_every_verb(
     plan: Plan,
-    capsys: pytest.CaptureFixture[str],
+    command: Command,
     monkeypatch: pytest.MonkeyPatch,
     verb: tuple[str, ...],
     flags: tuple[str, ...],
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere/config")
     fill(Path("runs"), plan)
-    code, _, err = command(capsys, monkeypatch, *verb, *flags)
+    code, _, err = command(*verb, *flags)
     assert (code, "No cluster" in err) == (3, True), err
 
 
 def test_a_kubeconfig_that_is_none_is_no_cluster(
-    plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for text in ("{", "a list: [", "42"):
         Path("config").write_text(text)
         monkeypatch.setenv("KUBECONFIG", "config")
-        code, _, err = command(capsys, monkeypatch, "list")
+        code, _, err = command("list")
         assert (code, "Traceback" in err) == (3, False), err
 
 

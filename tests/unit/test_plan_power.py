@@ -23,7 +23,7 @@ from orchestrator.statistics.interval import Unknown
 from orchestrator.store import open_store
 from orchestrator.store.base import Store
 from tests.counted_store import CountedStore
-from tests.in_process import command
+from tests.in_process import Command
 from tests.scored_store import write_scored
 from tests.sweeps import comparing, plan_of
 
@@ -522,13 +522,12 @@ def test_an_unknown_metric_is_refused_with_those_that_exist() -> None:
 )
 def test_flags_that_do_not_fit_exit_with_2(
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
     flags: list[str],
     says: str,
 ) -> None:
     sweep(tmp_path)
-    code, _, err = command(capsys, monkeypatch, "plan", tmp_path / "a_sweep.yaml", *flags)
+    code, _, err = command("plan", tmp_path / "a_sweep.yaml", *flags)
     assert code == 2
     assert says in err
 
@@ -536,19 +535,18 @@ def test_flags_that_do_not_fit_exit_with_2(
 def test_the_command_prints_text_in_80_columns_and_json_under_power(
     tmp_path: Path,
     store: Store,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
 ) -> None:
     plan = sweep(tmp_path, width="12, 24")
     write(store, plan, noisy(sd_image=0.05, sd_rest=0.02), only=lambda t: t.axes["width"] == 12)
     flags = ("plan", tmp_path / "a_sweep.yaml", "--store", store.uri, "--power", "0.05")
-    code, out, _ = command(capsys, monkeypatch, *flags)
+    code, out, _ = command(*flags)
     assert code == 0
     text = out[out.index("Power:") :]
     assert max(map(len, text.splitlines())) <= 80
     assert "other seeds, these images: " in text
     assert "other seeds and other images: " in text
-    code, out, _ = command(capsys, monkeypatch, *flags, "--json")
+    code, out, _ = command(*flags, "--json")
     assert code == 0
     document = json.loads(out, parse_constant=lambda constant: pytest.fail(constant))["power"]
     assert document["difference"] == 0.05

@@ -12,7 +12,7 @@ from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import checkpoint_prefix, fetch_checkpoint, write_manifest
 from orchestrator.store.trials import glance_at, look_at, read_trial
 from orchestrator.trials.retry import chosen, retry
-from tests.in_process import command
+from tests.in_process import Command
 from tests.sweeps import comparing, plan_of
 from tests.written_store import write_attempt, write_ended
 from trainers.durable import sha256_of
@@ -130,7 +130,7 @@ def test_a_kill_while_it_is_set_aside_leaves_a_trial_that_can_be_retried(
 
 
 def test_done_running_and_unknown_trials_are_refused_together_and_nothing_is_changed(
-    store: Store, plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: Store, plan: Plan, command: Command
 ) -> None:
     diverged, done, running, damaged, pending, _ = plan.trials
     write_ended(store, diverged, outcome="diverged", until=20)
@@ -142,7 +142,7 @@ def test_done_running_and_unknown_trials_are_refused_together_and_nothing_is_cha
     attempts.write_failure(store, pending.id, number, "killed", "9", final=False)
     before = store.list("trials")
     ids = [trial.id for trial in (diverged, done, running, damaged)]
-    code, _, said = command(capsys, monkeypatch, "retry", *ids, "nix", "--store", store.uri)
+    code, _, said = command("retry", *ids, "nix", "--store", store.uri)
     assert code == 2
     for part in (
         f"{done.name} ({done.id}) is done.",
@@ -152,7 +152,7 @@ def test_done_running_and_unknown_trials_are_refused_together_and_nothing_is_cha
     ):
         assert part in said
     assert store.list("trials") == before
-    code, said, _ = command(capsys, monkeypatch, "retry", pending.id, "--store", store.uri)
+    code, said, _ = command("retry", pending.id, "--store", store.uri)
     assert (code, store.list("trials")) == (0, before)
     assert (
         f"is interrupted already. The next `normsweep run FILE --store {store.uri}` of its sweep "

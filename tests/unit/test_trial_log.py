@@ -12,7 +12,7 @@ from orchestrator.store import attempts, journals
 from orchestrator.store.base import Store
 from orchestrator.trials.log import log_lines
 from orchestrator.trials.tracebacks import reduced
-from tests.in_process import command
+from tests.in_process import Command
 from tests.sweeps import comparing, plan_of
 from tests.written_store import START, write_attempt, write_end, write_ended
 
@@ -160,12 +160,12 @@ def test_the_output_of_ranks_that_train_here_is_shown(store: Store, plan: Plan) 
 
 
 def test_an_unknown_name_is_answered_with_a_near_one(
-    store: Store, plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: Store, plan: Plan, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     write_ended(store, plan.trials[0])
     wrong = plan.trials[0].name.replace("layer", "layr")
-    code, _, said = command(capsys, monkeypatch, "logs", wrong, "--store", store.uri)
+    code, _, said = command("logs", wrong, "--store", store.uri)
     assert code == 2
     assert f"Did you mean {plan.trials[0].name!r}?" in said
     assert "Nor can a job be asked for. No cluster" in said
@@ -175,19 +175,18 @@ def test_a_name_of_several_trials_is_ambiguous(
     tmp_path: Path,
     store: Store,
     plan: Plan,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
 ) -> None:
     longer = plan_of(tmp_path, comparing(training="steps: 60, batch_size: 4, patch_size_px: 16"))
     for trial in (plan.trials[0], longer.trials[0]):
         write_ended(store, trial)
     name = plan.trials[0].name
     assert name == longer.trials[0].name
-    code, _, said = command(capsys, monkeypatch, "logs", name, "--store", store.uri)
+    code, _, said = command("logs", name, "--store", store.uri)
     assert code == 2
     assert f"{name!r} is the name of 2 trials" in said
     assert plan.trials[0].id in said
     assert longer.trials[0].id in said
     for given in (plan.trials[0].id, plan.trials[0].id[:9]):
-        code, out, _ = command(capsys, monkeypatch, "logs", given, "--store", store.uri)
+        code, out, _ = command("logs", given, "--store", store.uri)
         assert (code, out.splitlines()[0]) == (0, f"{name} ({plan.trials[0].id})")

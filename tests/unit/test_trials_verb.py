@@ -12,7 +12,7 @@ from orchestrator.plan import Plan
 from orchestrator.store import attempts
 from orchestrator.store.base import Store
 from orchestrator.trials import table
-from tests.in_process import command
+from tests.in_process import Command
 from tests.sweeps import comparing, plan_of
 from tests.written_store import write_attempt, write_ended
 
@@ -67,24 +67,22 @@ def test_each_trial_has_its_state_step_metric_and_size(store: Store, plan: Plan)
 
 
 def test_a_sweep_file_shows_its_trials_in_its_order_with_pending_ones(
-    store: Store, plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: Store, plan: Plan, command: Command
 ) -> None:
     filled(store, plan)
-    code, said, _ = command(
-        capsys, monkeypatch, "trials", plan.path, "--store", store.uri, "--json"
-    )
+    code, said, _ = command("trials", plan.path, "--store", store.uri, "--json")
     shown = json.loads(said)["trials"]
     assert (code, [row["id"] for row in shown]) == (0, [trial.id for trial in plan.trials])
     assert (shown[-1]["state"], shown[-1]["bytes"], shown[-1]["value"]) == ("pending", 0, None)
 
 
 def test_damaged_files_are_named_and_the_others_shown(
-    store: Store, plan: Plan, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    store: Store, plan: Plan, command: Command
 ) -> None:
     filled(store, plan)
     (Path(store.uri) / "trials" / plan.trials[0].id / "result.json").write_bytes(b"\0" * 7)
     (Path(store.uri) / "trials" / plan.trials[1].id / "spec.json").write_bytes(b"{")
-    code, said, _ = command(capsys, monkeypatch, "trials", "--store", store.uri)
+    code, said, _ = command("trials", "--store", store.uri)
     assert code == 0
     assert f"damaged: trials/{plan.trials[0].id}/result.json holds 7 zero bytes" in said
     assert f"damaged: trials/{plan.trials[1].id}/spec.json is not a spec" in said
@@ -93,14 +91,14 @@ def test_damaged_files_are_named_and_the_others_shown(
 
 
 def test_reading_makes_nothing_and_a_store_that_is_not_there_is_an_error(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, command: Command
 ) -> None:
-    code, _, said = command(capsys, monkeypatch, "trials", "--store", tmp_path / "nix")
+    code, _, said = command("trials", "--store", tmp_path / "nix")
     assert code == 2
     assert f"--store {tmp_path / 'nix'}: there is no such store" in said
     assert not (tmp_path / "nix").exists()
     (tmp_path / "empty").mkdir()
-    code, said, _ = command(capsys, monkeypatch, "trials", "--store", tmp_path / "empty")
+    code, said, _ = command("trials", "--store", tmp_path / "empty")
     assert (code, said) == (0, f"The store {tmp_path / 'empty'} has no trials.\n")
     assert list((tmp_path / "empty").iterdir()) == []
 
