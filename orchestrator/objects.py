@@ -1,4 +1,4 @@
-"""Objects below an S3 prefix: the one file that imports boto3.
+"""Objects below an S3 prefix: the one file that imports boto3 (many_objects reads many of them).
 
 Endpoint, region, credentials and proxies come from the usual chain only (environment, ~/.aws, the
 instance's role). botocore retries and times out, s3transfer transfers in parallel and by ranges.
@@ -20,6 +20,7 @@ from typing import Any
 
 from orchestrator import s3_settings
 from orchestrator.errors import EnvironmentProblem, UserError
+from orchestrator.many_objects import ManyObjects
 
 SCHEME = "s3://"
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
@@ -98,6 +99,11 @@ class Prefix:
 
     def get(self, key: str, listed: Listed | None = None) -> bytes:
         """The content of an object. Raises Changed if it is no longer the one that was `listed`."""
+        if listed is None:
+            with self._mapped(key):
+                found = _many(self._bucket).get(self._start + key)
+            if found is not None:
+                return found
         return self.get_tagged(key, listed)[0]
 
     def get_tagged(self, key: str, listed: Listed | None = None) -> tuple[bytes, str]:
@@ -258,10 +264,33 @@ def is_s3(address: str) -> bool:
     return address.startswith(SCHEME)
 
 
+def forget() -> None:
+    """Read the settings of S3 anew."""
+    for known in (_session, _client, _many):
+        known.cache_clear()
+
+
+@functools.cache
+def _many(bucket: str) -> ManyObjects:
+    return ManyObjects(bucket, _client(), _session())
+
+
+@functools.cache
+def _session() -> Any:
+    """A session that leaves times as texts, as the AWS CLI does: nobody reads those of a listing,
+    and parsing them takes most of its time.
+    """
+    import boto3
+    from botocore.session import get_session
+
+    core = get_session()
+    core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
+    return boto3.session.Session(botocore_session=core)
+
+
 @functools.cache
 def _client() -> Any:
     """The one client of this process; boto3's clients may be shared by threads."""
-    import boto3
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -274,7 +303,7 @@ def _client() -> Any:
         max_pool_connections=TRANSFERS,
     )
     try:
-        return boto3.session.Session().client("s3", config=config)
+        return _session().client("s3", config=config)
     except (BotoCoreError, ValueError, OSError) as error:
         # Nothing has been sent yet, so the error is about a setting.
         advice = s3_settings.on_refused_setting(str(error), type(error).__name__)

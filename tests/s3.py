@@ -185,7 +185,7 @@ def bucket(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     yield made
     server.shutdown()
     server.server_close()
-    objects._client.cache_clear()
+    objects.forget()
 
 
 def use_s3(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
@@ -198,4 +198,4 @@ def use_s3(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     }.items():
         monkeypatch.setenv(name, value)
-    objects._client.cache_clear()
+    objects.forget()

@@ -16,7 +16,12 @@ from typing import Any, TypeVar
 
 MOST = 8  # processes for one task
 T = TypeVar("T")
-THREADED = ("grpc", "ray", "torch")  # packages that have threads which Python does not know
+THREADED = (
+    "grpc",
+    "obstore",
+    "ray",
+    "torch",
+)  # packages that have threads which Python does not know
 
 
 def cores() -> int:

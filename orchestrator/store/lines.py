@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeAlias
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter
 
 from orchestrator.store.records import JOURNAL_LINES, Name, Record, check_shape, nothing_in, parsed
+
+if TYPE_CHECKING:
+    import numpy as np  # which only those that read lines need
+    from numpy.typing import NDArray
 
 NAMES = TypeAdapter(list[Name], config=ConfigDict(strict=True))
 
@@ -80,8 +82,7 @@ def _quickly(content: bytes) -> Sequence[Line]:
     if len(decoded) != len(ends):
         raise ValueError("several objects in a line")
     events = [i for i, line in enumerate(decoded) if type(line) is Event]
-    begins = np.concatenate(([0], ends + 1))
-    records = _slowly([content[begins[i] : ends[i]] for i in events])
+    records = _slowly([content[ends[i - 1] + 1 if i else 0 : ends[i]] for i in events])
     for i, record in zip(events, records, strict=True):
         decoded[i] = record
     names = set(chain.from_iterable([line.values for line in decoded]))
@@ -94,6 +95,8 @@ def _ends_of_objects(content: bytes) -> NDArray[np.intp]:
 
     `}`, line feed, `{` stand nowhere within an object, so as many objects as lines are one a line.
     """
+    import numpy as np
+
     if b"\r" in content:
         raise ValueError("a carriage return, which ends lines too")
     text = np.frombuffer(content, np.uint8)

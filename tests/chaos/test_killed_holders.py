@@ -39,7 +39,7 @@ FORK = multiprocessing.get_context("fork")
 
 def drive(plan: Plan, address: str, name: str, seed: int) -> None:
     """A run: trains what it is given, one trial after the other, in the plan's order."""
-    objects._client.cache_clear()
+    objects.forget()
     store, dice, process = open_store(address), random.Random(seed), this_process()
     ids = [trial.id for trial in plan.trials]
     of = {trial.id: trial for trial in plan.trials}

@@ -390,7 +390,7 @@ def test_addresses_keys_and_buckets_that_are_wrong_are_reported(
 def fresh_client() -> None:
     from orchestrator import objects
 
-    objects._client.cache_clear()
+    objects.forget()
 
 
 # --- data check on S3

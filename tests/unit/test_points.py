@@ -333,7 +333,7 @@ def test_the_frame_has_every_point_of_the_journals_in_order(sweep: tuple[Plan, P
     frame = read_frame(plan, read_store(str(path)))
     rows = [
         (row.trial, row.norm, row.width, row.metric, row.step, str(row.value), row.attempt)
-        for row in frame.points.itertuples()
+        for row in frame.labelled(frame.points).itertuples()
     ]
     expected = []
     for trial in plan.trials:

@@ -30,9 +30,9 @@ def _plain_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator
         "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "credentials"),
     }.items():
         monkeypatch.setenv(name, value)
-    objects._client.cache_clear()
+    objects.forget()
     yield
-    objects._client.cache_clear()
+    objects.forget()
 
 
 def said() -> str:
