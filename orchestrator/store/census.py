@@ -11,7 +11,7 @@ two more for each attempt, for what was overcome. So damage inside a file is not
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from orchestrator.hints import hint
 from orchestrator.plan import Plan
 from orchestrator.plan.expand import no_collecting
 from orchestrator.plan.states import State
-from orchestrator.store import read_store
+from orchestrator.store import children, read_store
 from orchestrator.store.attempts import (
     attempt_key,
     failure_at,
@@ -29,6 +29,7 @@ from orchestrator.store.attempts import (
 )
 from orchestrator.store.base import Store
 from orchestrator.store.checkpoints import folders_among
+from orchestrator.store.folder import FolderStore
 from orchestrator.store.freed import freed_key
 from orchestrator.store.journals import READERS
 from orchestrator.store.listing import sorted_keys
@@ -73,22 +74,34 @@ def _looks(store: Store, begun: Mapping[str, Sizes]) -> Iterator[Look]:
     """Look at trials one by one, and at many at a time once the store keeps this thread waiting.
 
     A folder that the system holds in memory never does: there, threads would only wait for each
-    other, which takes more of the processor than reading does.
+    other, which takes more of the processor than reading does. Another process reads half of it.
     """
     trials = list(begun)
+    if isinstance(store, FolderStore) and len(trials) >= MANY and children.is_cheap():
+        half = len(trials) // 2
+        others = children.apart(_looks_here, store, begun, trials[:half])
+        yield from _looks_here(store, begun, trials[half:])
+        yield from others()
+    else:
+        yield from _looks_here(store, begun, trials)
+
+
+def _looks_here(store: Store, begun: Mapping[str, Sizes], trials: Sequence[str]) -> list[Look]:
+    looks: list[Look] = []
     parts = iter([trials[i : i + AT_ONCE] for i in range(0, len(trials), AT_ONCE)])
 
-    def look_at(part: list[str]) -> list[Look]:
+    def look_at(part: Sequence[str]) -> list[Look]:
         return [_look(store, one, begun[one]) for one in part]
 
     for part in parts:
         before = _waits()
-        yield from look_at(part)
+        looks += look_at(part)
         if _waits() - before >= MANY_WAITS:
             break
     with ThreadPoolExecutor(READERS) as readers:
-        for looks in readers.map(look_at, parts):
-            yield from looks
+        for found in readers.map(look_at, parts):
+            looks += found
+    return looks
 
 
 def _waits() -> int:

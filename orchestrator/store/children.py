@@ -9,10 +9,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
+
+from orchestrator.errors import EnvironmentProblem
 
 MOST = 8  # processes for one task
 T = TypeVar("T")
@@ -47,7 +50,7 @@ def is_cheap() -> bool:
 def apart(work: Callable[..., T], *args: Any) -> Callable[[], T]:
     """Begin `work(*args)` in a child. The answer waits for what it returns.
 
-    If the child is killed, the answer does the work itself.
+    If the child is killed or meets an EnvironmentProblem, the answer does the work itself.
     """
     of_child = context()
     reader, writer = of_child.Pipe(duplex=False)
@@ -63,7 +66,8 @@ def _work(
     reader.close()
     begin()
     end_with_parent()
-    writer.send(work(*args))
+    with suppress(EnvironmentProblem):  # the parent does the work, meets it too and says it
+        writer.send(work(*args))
 
 
 def _received(reader: Connection, process: BaseProcess, here: Callable[[], T]) -> T:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from pathlib import Path
 
 import pytest
 
+from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, load_plan
 from orchestrator.plan.states import State
-from orchestrator.store import attempts, census, open_store
+from orchestrator.store import FolderStore, attempts, census, children, open_store
 from orchestrator.store.trials import glance_at, looks_at
 from orchestrator.store.troubles import troubles
 from tests.counted_store import CountedStore
@@ -150,3 +152,31 @@ def test_a_store_that_is_not_there_has_no_trials(plan: Plan, tmp_path: Path) -> 
     store = open_store(str(tmp_path / "new"))
     found = census.census(store, [trial.id for trial in plan.trials])
     assert {look.state for look in found.values()} == {State.PENDING}
+
+
+@pytest.fixture
+def halved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few trials are many, and another process reads half of them."""
+    monkeypatch.setattr(census, "MANY", 4)
+    monkeypatch.setattr(children, "is_cheap", lambda: True)
+    monkeypatch.setattr(children, "context", lambda: multiprocessing.get_context("fork"))
+
+
+@pytest.mark.usefixtures("store", "halved")
+def test_half_of_a_folder_is_read_by_another_process(plan: Plan, tmp_path: Path) -> None:
+    looks = census.census(open_store(str(tmp_path / "runs")), [one.id for one in plan.trials])
+    assert [look.trial for look in looks.values()] == [trial.id for trial in plan.trials]
+    assert [look.state for look in looks.values()] == STATES
+
+
+@pytest.mark.usefixtures("store", "halved")
+def test_what_hinders_the_other_process_is_said_by_this_one(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(self: FolderStore, key: str) -> bytes:
+        raise EnvironmentProblem("the disk is failing")
+
+    monkeypatch.setattr(FolderStore, "get", fail)
+    with pytest.raises(EnvironmentProblem, match="the disk is failing"):
+        census.census(open_store(str(tmp_path / "runs")), [one.id for one in plan.trials])
+    assert capfd.readouterr() == ("", "")
