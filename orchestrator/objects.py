@@ -101,9 +101,8 @@ class Prefix:
         """The content of an object. Raises Changed if it is no longer the one that was `listed`."""
         if listed is None:
             with self._mapped(key):
-                found = _many(self._bucket).get(self._start + key)
-            if found is not None:
-                return found
+                many = _many(self._bucket)
+            return many.get(self._start + key, lambda: self.get_tagged(key)[0])
         return self.get_tagged(key, listed)[0]
 
     def get_tagged(self, key: str, listed: Listed | None = None) -> tuple[bytes, str]:

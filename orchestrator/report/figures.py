@@ -40,7 +40,7 @@ Placed = tuple[tuple[int, int], Figure]  # the number of its model, and its plac
 def from_points(frame: Frame) -> list[Placed]:
     """The figures of curves alone, which can be drawn before anything is computed.
 
-    The frame's points are those to draw (orchestrator.report.thinning).
+    The frame's points are those to draw (orchestrator.report.thinning), with labels.
     """
     figures: list[Placed] = []
     for model, (_, part, title) in enumerate(_models(frame)):

@@ -283,7 +283,7 @@ def kept_spec(store: Store, trial_id: str) -> RunSpec | Damaged | None:
     if not isinstance(content, bytes):
         return content
     with suppress(ValueError, RecursionError):  # the attempts recorded the same, in other words
-        if (found := _parsed(json.dumps(json.loads(content), sort_keys=True))) is not None:
+        if (found := _parsed(json.dumps(json.loads(content.decode()), sort_keys=True))) is not None:
             return found
     try:
         return RunSpec.from_json(content.decode())

@@ -66,7 +66,8 @@ def _work(
     reader.close()
     begin()
     end_with_parent()
-    with suppress(EnvironmentProblem):  # the parent does the work, meets it too and says it
+    # The parent does the work, meets the problem too and says it; or it waits no more.
+    with suppress(EnvironmentProblem, BrokenPipeError):
         writer.send(work(*args))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import time
 from pathlib import Path
@@ -13,7 +14,8 @@ from orchestrator.errors import EnvironmentProblem
 from orchestrator.plan import Plan, load_plan
 from orchestrator.plan.states import State
 from orchestrator.store import FolderStore, attempts, census, children, open_store
-from orchestrator.store.trials import glance_at, looks_at
+from orchestrator.store.base import Store
+from orchestrator.store.trials import Look, glance_at, looks_at
 from orchestrator.store.troubles import troubles
 from tests.counted_store import CountedStore
 from tests.sweeps import write_sweep
@@ -163,10 +165,21 @@ def halved(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("store", "halved")
-def test_half_of_a_folder_is_read_by_another_process(plan: Plan, tmp_path: Path) -> None:
+def test_half_of_a_folder_is_read_by_another_process(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_here: list[str] = []
+    look = census._look
+
+    def noted(store: Store, trial_id: str, files: census.Sizes) -> Look:
+        read_here.append(trial_id)
+        return look(store, trial_id, files)
+
+    monkeypatch.setattr(census, "_look", noted)
     looks = census.census(open_store(str(tmp_path / "runs")), [one.id for one in plan.trials])
     assert [look.trial for look in looks.values()] == [trial.id for trial in plan.trials]
     assert [look.state for look in looks.values()] == STATES
+    assert len(read_here) == 3, "of five that have begun"
 
 
 @pytest.mark.usefixtures("store", "halved")
@@ -179,4 +192,24 @@ def test_what_hinders_the_other_process_is_said_by_this_one(
     monkeypatch.setattr(FolderStore, "get", fail)
     with pytest.raises(EnvironmentProblem, match="the disk is failing"):
         census.census(open_store(str(tmp_path / "runs")), [one.id for one in plan.trials])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("store", "halved")
+def test_what_hinders_this_process_leaves_the_other_one_silent(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    get, here = FolderStore.get, os.getpid()
+
+    def fail(self: FolderStore, key: str) -> bytes:
+        if os.getpid() == here:
+            raise EnvironmentProblem("the disk is failing")
+        time.sleep(0.5)  # nobody waits for what it will say
+        return get(self, key)
+
+    monkeypatch.setattr(FolderStore, "get", fail)
+    with pytest.raises(EnvironmentProblem, match="the disk is failing"):
+        census.census(open_store(str(tmp_path / "runs")), [one.id for one in plan.trials])
+    for child in multiprocessing.active_children():
+        child.join(timeout=30)
     assert capfd.readouterr() == ("", "")

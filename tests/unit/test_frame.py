@@ -34,7 +34,7 @@ def test_trials_are_in_file_order_with_their_axes(plan: Plan, tmp_path: Path) ->
     assert frame.names("size") == ["w12 d2", "w24 d2"]
 
 
-def test_every_axis_of_the_plan_is_a_column_of_trials_and_points(tmp_path: Path) -> None:
+def test_every_axis_of_the_plan_is_a_column_of_trials_and_a_label_of_points(tmp_path: Path) -> None:
     rates = "  lr: [1.0e-4, 2.0e-4]\n  clip_grad_norm: [null, 1.0]"
     plan = plan_of(tmp_path, SWEEP.replace("  depth: [2]", rates))
     write_ended(open_store(str(tmp_path / "runs")), plan.trials[3])

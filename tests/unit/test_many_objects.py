@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
 from orchestrator import many_objects
+from orchestrator.errors import EnvironmentProblem
 from orchestrator.many_objects import FEW, ManyObjects
 from orchestrator.objects import Prefix
 from orchestrator.store import children
@@ -77,11 +80,61 @@ def test_where_obstore_fails_botocore_reads_from_then_on(
     assert readers == ["obstore", *["botocore"] * 3]
 
 
-@pytest.mark.usefixtures("at_once", "readers")
-def test_what_fails_for_both_is_said_in_our_words(bucket: Bucket, prefix: Prefix) -> None:
+@pytest.mark.usefixtures("at_once")
+def test_what_fails_for_both_is_said_in_our_words(
+    bucket: Bucket, prefix: Prefix, readers: list[str]
+) -> None:
     bucket.fault = lambda *about: Wrong.error(403, "AccessDenied")
-    with pytest.raises(Exception, match=r"a/b: .*AccessDenied.* normsweep doctor|a/b: .*Denied"):
+    with pytest.raises(EnvironmentProblem, match=r"/a/b: .*AccessDenied"):
         prefix.get("b")
+    assert readers == ["obstore", "botocore"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_other_bytes_than_the_server_has_are_read_again(
+    bucket: Bucket, prefix: Prefix, readers: list[str]
+) -> None:
+    bucket.fault = lambda *about: b"c0ntent" if readers == ["obstore"] else None
+    assert prefix.get("b") == b"content"
+    assert readers == ["obstore", "botocore"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_obstore_is_given_up_if_it_finds_less_than_botocore(
+    bucket: Bucket, prefix: Prefix, readers: list[str]
+) -> None:
+    bucket.fault = lambda *about: (
+        Wrong.error(404, "NoSuchKey") if readers[-1:] == ["obstore"] else None
+    )
+    assert [prefix.get("b") for _ in range(2)] == [b"content"] * 2
+    assert readers == ["obstore", "botocore", "botocore"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_an_answer_that_does_not_come_costs_its_time_once(
+    bucket: Bucket, prefix: Prefix, readers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(many_objects, "WITHIN", timedelta(seconds=1))
+
+    def stall(*about: object) -> None:
+        if readers == ["obstore"]:
+            time.sleep(3.0)
+
+    bucket.fault = stall
+    began = time.monotonic()
+    assert prefix.get("b") == b"content"
+    assert time.monotonic() - began < 3.0
+    assert readers == ["obstore", "botocore"]
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("name", ["VIRTUAL_HOSTED_STYLE_REQUEST", "SKIP_SIGNATURE"])
+def test_variables_that_botocore_does_not_know_change_nothing(
+    prefix: Prefix, readers: list[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(f"AWS_{name}", "true")
+    assert prefix.get("b") == b"content"
+    assert readers == ["obstore"]
 
 
 @pytest.mark.usefixtures("at_once")
