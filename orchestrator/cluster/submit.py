@@ -23,7 +23,8 @@ from orchestrator.initial import keep_initial
 from orchestrator.loopback import is_this_machine
 from orchestrator.objects import is_s3
 from orchestrator.plan import Plan
-from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
+from orchestrator.plan.fit import too_large_for_a_gpu
+from orchestrator.plan.on_gpus import waits_for_gpus
 from orchestrator.plan.show import duration, gpus_in_words, seconds_left, trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.store import open_store

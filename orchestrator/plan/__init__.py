@@ -4,7 +4,7 @@ It is pure: no torch, no ray, no service.
 """
 
 from orchestrator.plan.expand import Plan, Trial, load_plan
-from orchestrator.plan.fit import placed
 from orchestrator.plan.gpus import Gpus
+from orchestrator.plan.on_gpus import placed
 
 __all__ = ["Gpus", "Plan", "Trial", "load_plan", "placed"]

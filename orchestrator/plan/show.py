@@ -11,17 +11,12 @@ from orchestrator.errors import UserError
 from orchestrator.hints import hint
 from orchestrator.plan.besides import Seen, besides
 from orchestrator.plan.expand import Plan, Trial
-from orchestrator.plan.fit import (
-    placed,
-    sharing_problems,
-    too_large_for_a_gpu,
-    waits_for_gpus,
-    wants_cuda,
-)
+from orchestrator.plan.fit import sharing_problems, too_large_for_a_gpu
 from orchestrator.plan.gate_words import gate_as_json, gate_as_text
 from orchestrator.plan.gpus import Gpus
 from orchestrator.plan.groups import GROUPED, MOST_ROWS, axes_in_words, grouped
 from orchestrator.plan.keeping import in_words
+from orchestrator.plan.on_gpus import placed, waits_for_gpus, wants_cuda
 from orchestrator.plan.point import Excluded
 from orchestrator.plan.states import State
 from trainers.spec import RunSpec

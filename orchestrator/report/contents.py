@@ -22,9 +22,9 @@ from orchestrator.report.drops import Drop, drops
 from orchestrator.report.families import Family, families
 from orchestrator.report.frame import Frame
 from orchestrator.report.growths import NormGrowth, NormTrend
-from orchestrator.report.inputs import Reference, reference
 from orchestrator.report.observations import Observed, observations
 from orchestrator.report.paper.beside import Beside, besides
+from orchestrator.report.references import Reference, reference
 from orchestrator.report.spreads import Spread, spreads
 from orchestrator.report.styles import Style, norm_styles
 

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 
 from orchestrator.errors import UserError
 from orchestrator.plan import Plan, Trial
-from orchestrator.plan.fit import waits_for_gpus
+from orchestrator.plan.on_gpus import waits_for_gpus
 from orchestrator.run.options import RunOptions
 
 HOUR_S = 3_600.0

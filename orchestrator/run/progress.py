@@ -12,7 +12,8 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from orchestrator.plan import Gpus, Plan
-from orchestrator.plan.fit import too_large_for_a_gpu, waits_for_gpus
+from orchestrator.plan.fit import too_large_for_a_gpu
+from orchestrator.plan.on_gpus import waits_for_gpus
 from orchestrator.plan.show import duration, gpus_in_words, seconds_left, trials_in_words
 from orchestrator.plan.states import State
 from orchestrator.run.lines import as_plain, json_line

@@ -16,8 +16,9 @@ from typing import Any
 
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
-from orchestrator.plan.fit import does_not_fit, wants_cuda
+from orchestrator.plan.fit import does_not_fit
 from orchestrator.plan.gpus import counted, of_this_machine, smallest_gb
+from orchestrator.plan.on_gpus import wants_cuda
 from orchestrator.run.driver import lost
 from orchestrator.run.folders import temporary_folder
 from orchestrator.run.options import RunOptions

@@ -19,10 +19,10 @@ from orchestrator.plan.fit import (
     does_not_fit,
     launch_order,
     too_large_for_a_gpu,
-    wants_cuda,
     with_placement,
 )
 from orchestrator.plan.gpus import of_this_machine, processor
+from orchestrator.plan.on_gpus import wants_cuda
 from orchestrator.run.options import RunOptions
 from orchestrator.run.ray import gpus_of, refuse_without_cuda
 from tests.sweeps import write_sweep

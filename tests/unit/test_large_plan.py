@@ -8,10 +8,10 @@ import pytest
 
 from orchestrator.plan import Plan, gpus, load_plan, show
 from orchestrator.plan.cost import cost_of
-from orchestrator.plan.fit import placed
 from orchestrator.plan.gpus import Gpus
 from orchestrator.plan.groups import axes_in_words, grouped
 from orchestrator.plan.identity import trial_id
+from orchestrator.plan.on_gpus import placed
 from orchestrator.plan.states import State
 from trainers.spec import RunSpec
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from orchestrator.plan.axes import COMPARED, NAME_ORDER
 from orchestrator.plan.expand import Plan, Trial
-from orchestrator.plan.fit import placed
 from orchestrator.plan.gpus import Gpus, of_this_machine
 from orchestrator.plan.match import label_of
+from orchestrator.plan.on_gpus import placed
 from orchestrator.plan.states import State
 from orchestrator.report import contrasts
 from orchestrator.report.claims.lines import Claim

@@ -9,8 +9,9 @@ from orchestrator.plan.axes import COMPARED
 from orchestrator.plan.besides import Seen, besides
 from orchestrator.report import difference_tables, scoring
 from orchestrator.report.blocks import Block, Cell, Column, Group, Mark, Table, Text, Words, text
+from orchestrator.report.comparable import NOT_RECORDED
 from orchestrator.report.contents import Report
-from orchestrator.report.inputs import NOT_RECORDED, trial_to_evaluate
+from orchestrator.report.references import trial_to_evaluate
 from orchestrator.report.spreads import Spread
 from orchestrator.report.tables import Cell as Score
 from orchestrator.report.tables import Column as Scored
