@@ -60,7 +60,7 @@ class ManyObjects:
         found = self._opened().get(key)
         content = bytes(found.bytes())
         tag = (found.meta["e_tag"] or "").strip('"')
-        # The tag of an object that was written at once, without a key of its own, is its MD5.
+        # An object in one piece that KMS does not encrypt has its MD5 as its tag.
         if tag and tag != hashlib.md5(content, usedforsecurity=False).hexdigest():
             raise _Unsure
         return content

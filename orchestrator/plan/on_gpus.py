@@ -49,7 +49,7 @@ def waits_for_gpus(plan: Plan) -> bool:
 
 
 def wants_cuda(plan: Plan, why: str, among: AbstractSet[str] | None = None) -> list[Problem]:
-    """A problem at every `device: cuda` of the file, if a trial has it where there is no CUDA.
+    """A problem at every `device: cuda` of the file, if it sends a trial where there is no CUDA.
 
     `why` says why there is none, as in "this machine has no GPU". With `among`, only trials with
     these ids count.

@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -83,7 +82,7 @@ def _labelled(sweep: One, axes: Sequence[Axis], taken: set[str]) -> One:
     frame = replace(
         frame,
         trials=pd.DataFrame(rows),
-        points=_renamed(frame.points, ids),
+        points=_renamed(frame.points, ids, (), labels),
         images=_renamed(frame.images, ids, added, labels),
         recorded={ids[trial]: specs for trial, specs in frame.recorded.items()},
         looks={ids[trial]: look for trial, look in frame.looks.items()},
@@ -110,8 +109,8 @@ def _value(axis: Axis, spec: RunSpec) -> Any:
 def _renamed(
     rows: pd.DataFrame,
     ids: Mapping[str, str],
-    added: Sequence[str] = (),
-    labels: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    added: Sequence[str],
+    labels: Mapping[str, Mapping[str, Any]],
 ) -> pd.DataFrame:
     if not len(rows):
         return rows

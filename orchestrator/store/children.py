@@ -19,12 +19,8 @@ from orchestrator.errors import EnvironmentProblem
 
 MOST = 8  # processes for one task
 T = TypeVar("T")
-THREADED = (
-    "grpc",
-    "obstore",
-    "ray",
-    "torch",
-)  # packages that have threads which Python does not know
+# Packages that have threads which Python does not know.
+THREADED = ("grpc", "obstore", "ray", "torch")
 
 
 def cores() -> int:

@@ -118,12 +118,12 @@ def test_an_answer_that_does_not_come_costs_its_time_once(
 
     def stall(*about: object) -> None:
         if readers == ["obstore"]:
-            time.sleep(3.0)
+            time.sleep(20.0)
 
     bucket.fault = stall
     began = time.monotonic()
     assert prefix.get("b") == b"content"
-    assert time.monotonic() - began < 3.0
+    assert time.monotonic() - began < 15.0
     assert readers == ["obstore", "botocore"]
 
 
