@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +31,7 @@ from orchestrator.cli.options import (
     weights,
 )
 from orchestrator.cli.stores import check_store
+from orchestrator.collecting import rarely_from_now_on
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ def report(
     """Write the report of a sweep, or of several side by side: HTML, Markdown, LaTeX and CSV."""
     from orchestrator.plan import load_plan
 
+    rarely_from_now_on()
     stores = _stores(files, store)
     check = claims_check(page.claims)
     plans = [
@@ -123,11 +126,11 @@ def _read(plans: Sequence[Plan], stores: Sequence[str]) -> tuple[Plan, Frame, st
     from orchestrator.store.reading import read_trials
 
     opened = [read_store(where) for where in stores]
-    # Trials are read while pandas and matplotlib are imported.
     readings = [
         read_trials(one, [trial.id for trial in plan.trials])
         for one, plan in zip(opened, plans, strict=True)
     ]
+    import_module("orchestrator.report.page")  # with pandas and matplotlib, while trials are read
     from orchestrator.report.frame import read_frame
 
     frames = [read_frame(*one) for one in zip(plans, opened, readings, strict=True)]

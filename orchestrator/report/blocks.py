@@ -9,8 +9,9 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from numbers import Real
 from typing import Any, ClassVar, Literal
@@ -89,6 +90,19 @@ class Cell:
             return ""
         number = float(self.value)
         return "" if math.isnan(number) else f"{number:.6g}".replace("inf", "Infinity")
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the page shows nothing but the text, as in most of its thousands of cells."""
+        return not (
+            self.spread
+            or self.note
+            or self.is_best
+            or self.is_code
+            or self.style
+            or self.more
+            or self.link
+        )
 
     @property
     def is_bad(self) -> bool:
@@ -175,6 +189,24 @@ class Table:
         heads = self.columns[i].heads
         return len(heads) > 1 and (i == 0 or self.columns[i - 1].heads[:-1] != heads[:-1])
 
+    def classed(self, row: Sequence[Cell]) -> Iterator[tuple[Cell, bool, str]]:
+        """The cells of a row, each with whether it is a label, and with its classes in the page."""
+        for cell, (is_label, number, first) in zip(row, self._of_columns, strict=True):
+            best, state = " best" if cell.is_best else "", f"state {cell.state}" * bool(cell.state)
+            yield cell, is_label, f"{number}{best}{first}{state}"
+
+    @cached_property
+    def _of_columns(self) -> list[tuple[bool, str, str]]:
+        """Whether each column is a label, and the classes that all of its cells have."""
+        return [
+            (
+                column.is_label,
+                "number" if column.align == "right" else "",
+                " first" if self.begins(i) else "",
+            )
+            for i, column in enumerate(self.columns)
+        ]
+
     def _level(self, level: int) -> list[Span]:
         spans = []
         there = [i for i, column in enumerate(self.columns) if len(column.heads) > level]
@@ -199,6 +231,7 @@ class Figure:
     """A plot with its caption. `svg` is drawn in the stand-in INK: see `for_page`, `for_file`.
 
     `data`: what the page's script needs to know of the plot (orchestrator.report.live), as JSON.
+    `element` is `svg` as the page has it, made where the figure is: it takes a while.
     """
 
     kind: ClassVar[str] = "figure"
@@ -207,26 +240,31 @@ class Figure:
     caption: str
     svg: str
     data: str = ""
+    element: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "element", _element(self.svg))
 
     def for_page(self, prefix: str) -> str:
-        """The SVG element alone, in the page's text colour, its ids made unique by a prefix.
-
-        What the page does not need is left out, which halves it.
-        """
-        svg = self.svg[self.svg.index("<svg") :].replace(INK, "currentColor")
-        svg = NEEDLESS.sub("", UNUSED_ID.sub("", svg)).replace("xlink:href", "href")
-        svg = re.sub(r" ?\n\s*", "\n", svg).replace("\nL ", "L")
-        for style, name in CLASSES.items():
-            svg = svg.replace(f'style="{style}"', f'class="{name}"')
-        names = {name: f"{name[0]}{i}" for i, name in enumerate(dict.fromkeys(HASHED.findall(svg)))}
-        svg = HASHED.sub(lambda found: names[found[0]], svg)
-        svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+        """The SVG element alone, in the page's text colour, its ids made unique by a prefix."""
+        svg = self.element.replace(' id="', f' id="{prefix}-')
         svg = svg.replace('href="#', f'href="#{prefix}-').replace("url(#", f"url(#{prefix}-")
         return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(self.title)}" ', 1)
 
     def for_file(self) -> str:
         """The SVG in a fixed dark grey, since a file has no page to take a text colour from."""
         return self.svg.replace(INK, FILE_INK)
+
+
+def _element(svg: str) -> str:
+    """The SVG element without what the page does not need, which is half of it."""
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = NEEDLESS.sub("", UNUSED_ID.sub("", svg)).replace("xlink:href", "href")
+    svg = re.sub(r" ?\n\s*", "\n", svg).replace("\nL ", "L")
+    for style, name in CLASSES.items():
+        svg = svg.replace(f'style="{style}"', f'class="{name}"')
+    names = {name: f"{name[0]}{i}" for i, name in enumerate(dict.fromkeys(HASHED.findall(svg)))}
+    return HASHED.sub(lambda found: names[found[0]], svg)
 
 
 def _longest(text: str) -> int:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from orchestrator.store import children
 from orchestrator.store.points import Points
 
 
@@ -27,22 +27,32 @@ def point_rows(trials: Sequence[str], points: Sequence[Points | None]) -> pd.Dat
             numbers.setdefault(name, len(numbers))
     trial = np.arange(len(there), dtype=_code_type(len(there)))
     code = _code_type(len(numbers))
-    metric = [
-        np.array([numbers[name] for name in found.metrics], dtype=code)[found.metric]
-        for _, found in there
-    ]
     # Made small before there is one for each point: every copy of a column takes its time.
     steps = _all_small([found.step for _, found in there])
+
+    def of_metric(found: Points) -> NDArray[Any]:
+        return np.array([numbers[name] for name in found.metrics], dtype=code)[found.metric]
+
+    # Side by side: most of the time goes by in copying, which needs no lock of Python's.
+    with ThreadPoolExecutor(children.cores()) as copiers:
+        value = copiers.submit(lambda: _joined([found.value for _, found in there], "float64"))
+        metric = copiers.submit(lambda: _joined([of_metric(found) for _, found in there], code))
+        step = copiers.submit(
+            lambda: _joined(
+                [step[found.line] for step, (_, found) in zip(steps, there, strict=True)], "int32"
+            )
+        )
+        attempt = copiers.submit(
+            lambda: _joined([found.attempt[found.line] for _, found in there], "int32")
+        )
     columns = {
         "trial": _categories(
             np.repeat(trial, [len(found) for _, found in there]), [name for name, _ in there]
         ),
-        "metric": _categories(_joined(metric, code), list(numbers)),
-        "step": _joined(
-            [step[found.line] for step, (_, found) in zip(steps, there, strict=True)], "int32"
-        ),
-        "value": _joined([found.value for _, found in there], "float64"),
-        "attempt": _joined([found.attempt[found.line] for _, found in there], "int32"),
+        "metric": _categories(metric.result(), list(numbers)),
+        "step": step.result(),
+        "value": value.result(),
+        "attempt": attempt.result(),
     }
     return pd.DataFrame(columns, copy=False)
 
@@ -57,17 +67,6 @@ def labelled(points: pd.DataFrame, labels: pd.DataFrame) -> pd.DataFrame:
     columns = {name: _repeated(of_trials[name], trial) for name in labels.columns}
     first, rest = points[["trial"]], points.drop(columns="trial")
     return pd.DataFrame({**first, **columns, **rest}, index=points.index, copy=False)
-
-
-@contextmanager
-def rarely_collected() -> Iterator[None]:
-    """Have Python look for cycles rarely: a report has millions of values, and they form none."""
-    before = gc.get_threshold()
-    gc.set_threshold(200_000, 50, 50)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def numbered(texts: pd.Series, *, in_order: bool = False) -> tuple[NDArray[Any], list[str]]:

@@ -20,6 +20,7 @@ import itertools
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -30,6 +31,7 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from orchestrator.collecting import rarely_collected
 from orchestrator.errors import EnvironmentProblem
 from orchestrator.hints import hint
 from orchestrator.plan.expand import Plan
@@ -51,13 +53,14 @@ from orchestrator.report.blocks import Section, figures_in
 from orchestrator.report.chips import Chips
 from orchestrator.report.claims.lines import Claim
 from orchestrator.report.claims.show import as_frame as claims_as_frame
-from orchestrator.report.columns import numbered, rarely_collected
+from orchestrator.report.columns import numbered
 from orchestrator.report.contents import Report, build
 from orchestrator.report.crops import scenes
 from orchestrator.report.frame import Frame, read_frame
 from orchestrator.report.paper import beside
 from orchestrator.report.sections import sections
 from orchestrator.store import children, open_store, read_store
+from orchestrator.store.journals import READERS
 from orchestrator.store.names import report_prefix
 from orchestrator.tracking import is_there
 from trainers.durable import write_aside
@@ -125,11 +128,17 @@ def write_report(
 
 
 def put_files(files: Mapping[str, str], store_uri: str, prefix: str) -> None:
-    """Put texts into the store by name. Raises EnvironmentProblem with advice."""
+    """Put texts into the store by name, the last one last. Raises EnvironmentProblem."""
+    *others, last = files
     try:
         store = open_store(store_uri)
-        for name, text in files.items():
-            store.put(f"{prefix}/{name}", text.encode())
+
+        def put(name: str) -> None:
+            store.put(f"{prefix}/{name}", files[name].encode())
+
+        with ThreadPoolExecutor(READERS) as writers:  # a disk and S3 both take several at once
+            list(writers.map(put, others))
+        put(last)
     except EnvironmentProblem as error:
         raise EnvironmentProblem(
             f"{error}\nIf the store is read-only, write the report elsewhere with --out DIR."
@@ -170,24 +179,23 @@ def _log(mirror: Mirror, files: Mapping[str, str]) -> None:
 
 def render(report: Report, *, all_traces: bool = False) -> dict[str, str]:
     """The text of each file by name; index.html is the last one."""
-    traces, left_out = _traces(report.frame, all_traces=all_traces)
     is_apart = len(report.frame.trials) >= MANY and children.is_cheap()
     begin = children.apart if is_apart else partial
     # All of them may be gigabytes, which would be copied from one process to the other.
-    text_of_traces = (partial if all_traces else begin)(as_csv, traces)
+    traces = (partial if all_traces else begin)(_traces, report.frame, all_traces)
     numbers = _numbers(report)
     texts = {name: as_csv(frame) for name, frame in numbers.items()}  # while figures are drawn
     made = sections(report)
     figures = [figure for section in made for figure in figures_in(section.blocks)]
     tables = [latex.WHOLE] if latex.has_tables(made) else []
     context = _context(report, made, beside=["report.md", *numbers, TRACES, *tables, "figures/"])
-    context["traces"] = left_out
     for_papers = begin(_for_papers, made, context)
+    text_of_traces, context["traces"] = traces()
     page = template("page.html.j2").render(context)
     return {
         **{f"figures/{figure.slug}.svg": figure.for_file() for figure in figures},
         **texts,
-        TRACES: text_of_traces(),
+        TRACES: text_of_traces,
         **for_papers(),
         "index.html": page,
     }
@@ -203,8 +211,8 @@ def _is_traced(metric: str) -> bool:
     return not re.match(UNTRACED, metric)
 
 
-def _traces(frame: Frame, *, all_traces: bool) -> tuple[pd.DataFrame, str]:
-    """The points of traces.csv, and a sentence on those that it leaves out, if any."""
+def _traces(frame: Frame, all_traces: bool) -> tuple[str, str]:
+    """The text of traces.csv, and a sentence on the points that it leaves out, if any."""
     points, diverged = frame.points, frame.diverged
     metric, names = numbered(points["metric"])
     counts = np.bincount(metric, minlength=len(names))
@@ -215,7 +223,8 @@ def _traces(frame: Frame, *, all_traces: bool) -> tuple[pd.DataFrame, str]:
         f"traces.csv has {len(kept):,} of {there:,} points, at evenly spaced steps with the first "
         f"and the last; `{hint('report FILE --all-traces')}` writes all."
     )
-    return frame.labelled(kept).drop(columns=["size"]), said if len(kept) < there else ""
+    text = as_csv(frame.labelled(kept).drop(columns=["size"]))
+    return text, said if len(kept) < there else ""
 
 
 def _numbers(report: Report) -> dict[str, pd.DataFrame]:

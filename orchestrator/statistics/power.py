@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy
@@ -126,6 +127,7 @@ def _expected(spread: Spread, seeds: int, level: float) -> Interval:
     return found
 
 
+@lru_cache(maxsize=1000)  # a report asks about the same degrees of freedom again and again
 def _noncentrality(degrees_of_freedom: float, power: float, alpha: float) -> float:
     """|difference| / standard error of a test with this power."""
     critical = float(special.stdtrit(degrees_of_freedom, 1 - alpha / 2))

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+from orchestrator.collecting import no_collecting
 from orchestrator.hints import hint
 from orchestrator.plan import Plan
-from orchestrator.plan.expand import no_collecting
 from orchestrator.plan.states import State
 from orchestrator.store import children, read_store
 from orchestrator.store.attempts import (
