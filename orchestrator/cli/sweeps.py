@@ -31,6 +31,7 @@ from orchestrator.cli.options import (
     weights,
 )
 from orchestrator.cli.stores import check_store, show_known
+from orchestrator.collecting import rarely_from_now_on
 from orchestrator.errors import NormsweepError, UserError
 
 if TYPE_CHECKING:
@@ -295,6 +296,7 @@ def status(
     from orchestrator.store.trials import damage_in_words
     from orchestrator.store.troubles import in_words, troubles
 
+    rarely_from_now_on()
     planned = load_plan(file, finder(data), weights(store, check=False))
     check_store(store)
     looks, said = looks_at_plan(store, planned)

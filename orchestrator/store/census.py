@@ -62,36 +62,44 @@ def census(store: Store, ids: Iterable[str]) -> dict[str, Look]:
     """The state of each of these trials. Raises EnvironmentProblem."""
     with no_collecting():
         looks = {trial_id: Look(trial_id, State.PENDING) for trial_id in ids}
-        begun: dict[str, dict[str, int]] = {}
-        for key, size in store.sizes("trials").items():
-            if (trial_id := key.split("/", 2)[1]) in looks:
-                begun.setdefault(trial_id, {})[key] = size
-        looks.update((look.trial, look) for look in _looks(store, begun))
+        looks.update((look.trial, look) for look in _looks(store, list(looks)))
         return looks
 
 
-def _looks(store: Store, begun: Mapping[str, Sizes]) -> Iterator[Look]:
+def _looks(store: Store, ids: Sequence[str]) -> Iterator[Look]:
+    """Look at those of these trials that have begun; of a folder, half in another process."""
+    if not isinstance(store, FolderStore):
+        begun: dict[str, dict[str, int]] = {trial_id: {} for trial_id in ids}
+        for key, size in store.sizes("trials").items():
+            if (files := begun.get(key.split("/", 2)[1])) is not None:
+                files[key] = size
+        yield from _looks_here(store, ids, begun)
+        return
+    there = store.below("trials")
+    ids = [trial_id for trial_id in ids if trial_id in there]
+    half = len(ids) // 2 if len(ids) >= MANY and children.is_cheap() else 0
+    others = children.apart(_looks_here, store, ids[:half]) if half else list[Look]
+    yield from _looks_here(store, ids[half:])
+    yield from others()
+
+
+def _looks_here(
+    store: Store, trials: Sequence[str], begun: Mapping[str, Sizes] | None = None
+) -> list[Look]:
     """Look at trials one by one, and at many at a time once the store keeps this thread waiting.
 
     A folder that the system holds in memory never does: there, threads would only wait for each
-    other, which takes more of the processor than reading does. Another process reads half of it.
+    other, which takes more of the processor than reading does. `begun`: the files of each, if they
+    have been listed; a folder lists those of one trial as fast as it does among all others.
     """
-    trials = list(begun)
-    if isinstance(store, FolderStore) and len(trials) >= MANY and children.is_cheap():
-        half = len(trials) // 2
-        others = children.apart(_looks_here, store, begun, trials[:half])
-        yield from _looks_here(store, begun, trials[half:])
-        yield from others()
-    else:
-        yield from _looks_here(store, begun, trials)
-
-
-def _looks_here(store: Store, begun: Mapping[str, Sizes], trials: Sequence[str]) -> list[Look]:
     looks: list[Look] = []
     parts = iter([trials[i : i + AT_ONCE] for i in range(0, len(trials), AT_ONCE)])
 
     def look_at(part: Sequence[str]) -> list[Look]:
-        return [_look(store, one, begun[one]) for one in part]
+        listed = (
+            (one, store.sizes(f"trials/{one}") if begun is None else begun[one]) for one in part
+        )
+        return [_look(store, one, files) for one, files in listed if files]
 
     for part in parts:
         before = _waits()

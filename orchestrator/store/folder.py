@@ -104,6 +104,12 @@ class FolderStore(Store):
                     found[key] = entry.stat(follow_symlinks=False).st_size
         return dict(sorted(found.items()))
 
+    def below(self, prefix: str) -> set[str]:
+        """The names of what lies directly below a prefix: much sooner known than all blobs."""
+        with self._mapped(), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            return set(os.listdir(self._path(prefix)))
+        return set()
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         with self._mapped():
