@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -313,6 +315,18 @@ def test_a_score_that_is_not_finite_is_named_and_not_averaged(
     words = f"psnr of i_ln is {value} at seed 1, c.png"
     assert nothing_is_said(found(frame)) == f"cannot be compared: {words}"
     assert unknown(scores(frame, psnr(frame), "i_ln")) == words
+
+
+def test_two_scores_of_one_image_are_no_score(plan: Plan, store: Store) -> None:
+    scored_store.write_drawn(store, plan, APART, SETS)
+    frame = read_frame(plan, store)
+    of_one = frame.images[frame.images["trial"] == plan.trials[0].id]
+    again = of_one[of_one["metric"] == "psnr"].tail(1)
+    twice = replace(frame, images=pd.concat([frame.images, again], ignore_index=True))
+    (image,) = again["image"]
+    of = found(twice)
+    assert of.seeds == (1, 2)
+    assert of.left_out == (f"seed 0: i_ln has two scores of one image, {image}",)
 
 
 def test_equal_values_everywhere_say_nothing(plan: Plan, store: Store) -> None:

@@ -15,7 +15,7 @@ from orchestrator.report.drawing import RC, svg
 from orchestrator.report.page import write_report
 from orchestrator.report.scoring import scored
 from orchestrator.report.words import alike, brief
-from orchestrator.store import open_store
+from orchestrator.store import FolderStore, open_store
 from orchestrator.store.attempts import write_failure
 from tests.sweeps import comparing, plan_of
 from tests.written_store import write_attempt, write_ended
@@ -72,6 +72,27 @@ def test_in_short_stands_where_every_trial_failed(tmp_path: Path) -> None:
     short = written["report.md"].partition("## In short")[2].partition("\n## ")[0]
     assert "\n- Failed: " in short
     assert '<section aria-labelledby="short"' in written["index.html"]
+
+
+def test_in_a_store_the_page_is_written_after_all_that_it_refers_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_of(tmp_path, comparing(seed="0", training="steps: 40"))
+    store = open_store(str(tmp_path / "runs"))
+    for trial in plan.trials:
+        write_ended(store, trial)
+    written: list[str] = []
+    put = FolderStore.put
+
+    def noted(self: FolderStore, key: str, content: bytes) -> None:
+        put(self, key, content)
+        written.append(key)
+
+    monkeypatch.setattr(FolderStore, "put", noted)
+    files = write_report(plan, str(tmp_path / "runs")).files
+    *others, last = (key.split("/report/")[1] for key in written)
+    assert last == "index.html"
+    assert sorted(others) == sorted(set(files) - {last})
 
 
 def test_only_the_script_makes_tab_stops(files: dict[str, str]) -> None:
