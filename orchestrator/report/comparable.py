@@ -168,7 +168,8 @@ def _scored(
     by = ["source", "trial", "set", "metric", "inference_precision", "tile"]
     by += ["step", "how_scored", "set_sha256"]
     steps = rows["step"].astype(object).where(rows["step"].notna(), None)  # NaN equals no other
-    columns = (rows.assign(step=steps)[name].tolist() for name in [*by, "image", "value"])
+    rows = rows.assign(step=steps)
+    columns = (rows[name].tolist() for name in [*by, "image", "value"])
     found: dict[tuple[Any, ...], dict[str, float]] = {}  # a tenth of the time of pandas' groups
     twice: dict[tuple[Any, ...], str] = {}
     for *values, image, value in zip(*columns, strict=True):
