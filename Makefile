@@ -14,7 +14,7 @@ COMMIT := $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev
 IMAGE ?= $(TARGET):$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test campaign test-cluster chaos-cluster conformance generate check docs \
+.PHONY: help setup quickstart test chaos test-cluster chaos-cluster conformance generate check docs \
 	fmt lint types floors lengths image bench clean
 
 help: ## list the verbs
@@ -47,7 +47,7 @@ test: $(READY) ## run every test that needs no cluster
 	$(BIN)/python -m pytest --numprocesses 2 $(BY_FILE) --durations 30 -m 'not campaign' \
 		tests/chaos tests/integration
 
-campaign: $(READY) ## send signals to runs; kill runs, nights and their processes, at any moment (2 hours)
+chaos: $(READY) ## send signals to runs; kill runs, nights and their processes, at any moment (2 hours)
 	$(BIN)/python -m pytest --capture no -m campaign tests/chaos
 
 test-cluster: $(READY) ## run a sweep on a real Kubernetes on this machine (needs root and Debian)
