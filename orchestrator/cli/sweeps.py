@@ -316,5 +316,7 @@ def status(
         running = [one for one in planned.trials if looks[one.id].state.is_under_way]
         names = {trial.id: trial.name for trial in running}
         lines = [line, *([] if kept is None else [f"{kept}"]), *who_trains_in_words(names, looks)]
+        overcome = {f"{one['name']}: {one['message']}" for one in retries}
+        notes = [note for note in notes if note not in overcome]
         print("\n".join([*lines, *notes, *damage, *in_words(retries, store)]))
     return 0

@@ -234,9 +234,11 @@ def test_status_says_which_trials_did_not_simply_continue(
         store, trial.id, attempts.new_attempt(store, trial, {}), step=0, how="put aside", note=note
     )
     assert status(plan.path, store=store.uri) == 0
-    _, who, what, *_ = capsys.readouterr().out.splitlines()
+    _, who, heading, *what = capsys.readouterr().out.splitlines()
     assert who == f"running on an unnamed host: {trial.name}"
-    assert what == f"{trial.name}: {note}"
+    assert heading == "Overcome: 1"
+    (said,) = (line for line in what if note in line)
+    assert trial.name in said
     status(plan.path, store=store.uri, as_json=True)
     assert json.loads(capsys.readouterr().out)["notes"] == [f"{trial.name}: {note}"]
     attempts.write_start(
@@ -246,6 +248,12 @@ def test_status_says_which_trials_did_not_simply_continue(
     assert json.loads(capsys.readouterr().out)["notes"] == [], (
         "the newest attempt continued as it was"
     )
+    fewer = "attempt 3 goes on from step 7 on 1 worker instead of 2"
+    attempts.write_start(
+        store, trial.id, attempts.new_attempt(store, trial, {}), step=7, how="converted", note=fewer
+    )
+    status(plan.path, store=store.uri)
+    assert f"\n{trial.name}: {fewer}\n" in capsys.readouterr().out
 
 
 def test_damaged_checkpoints_are_known_to_have_been_there(
