@@ -288,7 +288,18 @@ def status(
             unknown = f"{file}: not a file, nor a sweep or trial in the store {store}."
             raise type(error)(f"{unknown}\n{error}") from error
         return show_job(kube, str(file), store)
-    from orchestrator.plan import load_plan, show
+    from orchestrator.plan import load_plan
+
+    rarely_from_now_on()
+    planned = load_plan(file, finder(data), weights(store, check=False))
+    check_store(store)
+    _show_sweep(planned, store, as_json=as_json)
+    return 0
+
+
+def _show_sweep(planned: Plan, store: str, *, as_json: bool) -> None:
+    """Print the states of a sweep's trials, who trains them, and what has gone wrong."""
+    from orchestrator.plan import show
     from orchestrator.store import read_store
     from orchestrator.store.census import looks_at_plan
     from orchestrator.store.retention import retained
@@ -296,9 +307,6 @@ def status(
     from orchestrator.store.trials import damage_in_words
     from orchestrator.store.troubles import in_words, troubles
 
-    rarely_from_now_on()
-    planned = load_plan(file, finder(data), weights(store, check=False))
-    check_store(store)
     looks, said = looks_at_plan(store, planned)
     if said:
         print(said, file=sys.stderr)
@@ -311,12 +319,11 @@ def status(
         more = {"trained_by": who_trains(looks.values()), "notes": notes, "damage": damage}
         more |= {} if kept is None else {"keep": vars(kept)}
         print(json.dumps({**counts, **more, "retries": retries}))
-    else:
-        line = "  ".join(f"{name} {value}" for name, value in counts.items())
-        running = [one for one in planned.trials if looks[one.id].state.is_under_way]
-        names = {trial.id: trial.name for trial in running}
-        lines = [line, *([] if kept is None else [f"{kept}"]), *who_trains_in_words(names, looks)]
-        overcome = {f"{one['name']}: {one['message']}" for one in retries}
-        notes = [note for note in notes if note not in overcome]
-        print("\n".join([*lines, *notes, *damage, *in_words(retries, store)]))
-    return 0
+        return
+    line = "  ".join(f"{name} {value}" for name, value in counts.items())
+    running = [one for one in planned.trials if looks[one.id].state.is_under_way]
+    names = {trial.id: trial.name for trial in running}
+    lines = [line, *([] if kept is None else [f"{kept}"]), *who_trains_in_words(names, looks)]
+    overcome = {f"{one['name']}: {one['message']}" for one in retries}
+    notes = [note for note in notes if note not in overcome]
+    print("\n".join([*lines, *notes, *damage, *in_words(retries, store)]))
