@@ -213,13 +213,17 @@ def in_words(row: Mapping[str, Any]) -> str:
     return str(state) if step is None or math.isnan(step) else state.at(step, row["steps"])
 
 
-@rarely_collected()
 def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = None) -> Frame:
     """Read every trial of the plan from the store. A trial that the store does not know is pending.
 
     No points are taken from a damaged trial: some would be missing, and a later attempt's would
     take the place of lost ones. `readings`: its trials, if reading them has begun.
     """
+    with rarely_collected():
+        return _frame_of(plan, readings or read_trials(store, [trial.id for trial in plan.trials]))
+
+
+def _frame_of(plan: Plan, readings: Iterator[Reading]) -> Frame:
     rows: list[dict[str, Any]] = []
     points: list[Points | None] = []
     images: list[list[Any]] = []
@@ -229,7 +233,6 @@ def read_frame(plan: Plan, store: Store, readings: Iterator[Reading] | None = No
     inputs: Inputs = {}
     looks: dict[str, Look] = {}
     names = [axis.name for axis in plan.axes]
-    readings = readings or read_trials(store, [trial.id for trial in plan.trials])
     for trial, read in zip(plan.trials, readings, strict=True):
         look = looks[trial.id] = read.look
         if look.trained and look.state != State.PENDING:

@@ -82,7 +82,6 @@ class Written:
     files: Mapping[str, str]
 
 
-@rarely_collected()
 def write_report(
     plan: Plan,
     store_uri: str,
@@ -111,12 +110,13 @@ def write_report(
     frame = read_frame(plan, store) if frame is None else frame
     is_logged = tracking_uri is not None and frame.attempts and is_there(tracking_uri)
     mirror = _mirror(plan, tracking_uri) if tracking_uri and is_logged else None
-    report = replace(
-        build(plan, frame, datetime.now(UTC), own),
-        scenes=scenes(frame, store),
-        links=links or ({} if mirror is None else mirror.links),
-    )
-    files = render(report, all_traces=all_traces)
+    with rarely_collected():
+        report = replace(
+            build(plan, frame, datetime.now(UTC), own),
+            scenes=scenes(frame, store),
+            links=links or ({} if mirror is None else mirror.links),
+        )
+        files = render(report, all_traces=all_traces)
     prefix = prefix or report_prefix(plan.sweep)
     if out is not None:
         write_files(files, out)

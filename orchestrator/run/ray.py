@@ -14,6 +14,7 @@ from contextlib import ExitStack, chdir, contextmanager
 from pathlib import Path
 from typing import Any
 
+from orchestrator.collecting import no_collecting
 from orchestrator.errors import EnvironmentProblem, UserError
 from orchestrator.plan import Gpus, Plan, Trial, placed
 from orchestrator.plan.fit import does_not_fit
@@ -75,7 +76,10 @@ def ray_cluster(options: RunOptions, work: Path) -> Iterator[None]:
         with _watched():
             yield
     finally:
-        ray.shutdown()
+        # A reference to an object that another thread drops while Ray shuts down ends this process.
+        # The threads of the mirror have none, but Python's collector may find some in theirs.
+        with no_collecting():
+            ray.shutdown()
         shutil.rmtree(own_folder, ignore_errors=True)
         elsewhere.close()
 
