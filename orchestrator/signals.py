@@ -90,8 +90,9 @@ def _at_unraisable(swallowed: sys.UnraisableHookArgs) -> None:
 
 
 def _raise_soon(number: int) -> None:
-    """Have the handler called again in a moment."""
-    again = threading.Timer(A_MOMENT_S, signal.raise_signal, [number])
+    """Have the handler called again in a moment, which wakes the main thread if it waits."""
+    main = threading.main_thread().ident
+    again = threading.Timer(A_MOMENT_S, signal.pthread_kill, [main, number])
     again.daemon = True
     again.start()
 
