@@ -305,7 +305,10 @@ def test_of_a_gang_of_two_the_stopped_rank_is_named(tmp_path: Path) -> None:
 
 
 def number_of(rank: psutil.Process) -> int:
-    return int(rank.environ()["RANK"])
+    """A rank's number, from its run folder: a forked one has the environment of its server."""
+    words = rank.cmdline()
+    _, _, rest = Path(words[words.index("--out") + 1]).name.rpartition("-rank-")
+    return int(rest.partition("-")[0])
 
 
 @pytest.mark.campaign
