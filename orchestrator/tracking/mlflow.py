@@ -55,7 +55,7 @@ from orchestrator.tracking.base import (
 )
 from orchestrator.tracking.base import Run as TrackedRun
 from orchestrator.tracking.data import beside_others, log_data, unrepeated
-from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, check_usable
+from orchestrator.tracking.sqlite import Unusable, alone, artifacts_beside, bring_home, prepare
 from orchestrator.tracking.views import TAG as VIEW
 from orchestrator.tracking.views import runs_link, saved_view
 
@@ -260,7 +260,7 @@ def connected(address: Address) -> MlflowClient:
     connect ten times, for 100 s.
     """
     if address.database is not None:
-        check_usable(address.database)
+        prepare(address.database, MlflowClient)
     elif (
         not address.is_server and "://" in address.uri and not address.uri.startswith("databricks")
     ):

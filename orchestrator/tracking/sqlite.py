@@ -1,6 +1,7 @@
 """The SQLite database that MLflow keeps beside a store, with its artifacts beside it.
 
-Tells at once whether it can be used, and lets one process at a time open it.
+Tells at once whether it can be used, gives a new one all its tables in one transaction, and lets
+one process at a time open it.
 """
 
 from __future__ import annotations
@@ -9,14 +10,21 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from orchestrator.hints import hint
+from orchestrator.tracking.address import SQLITE
 
 ARTIFACTS = "mlartifacts"
 PATIENCE_S = 20.0  # to wait for another process that writes
+OF_MLFLOW = {"alembic_version", "experiments", "runs", "metrics"}  # some of its tables
+# Whatever it keeps belongs to one of these.
+HOLDERS = {
+    "experiments": "SELECT 1 FROM experiments",
+    "registered_models": "SELECT 1 FROM registered_models",
+}
 OF_OURS = """
     SELECT e.name, e.lifecycle_stage = 'deleted' AS is_deleted,
         sum(r.lifecycle_stage = 'deleted') AS deleted_runs
@@ -71,16 +79,20 @@ def artifacts_beside(database: Path, experiment: str) -> str:
     return (database.parent / ARTIFACTS).as_uri() + f"/{experiment}"
 
 
-def check_usable(database: Path) -> None:
-    """Try to lock the database for writing. Raises Unusable.
+def prepare(database: Path, make_tables: Callable[[str], object]) -> None:
+    """Try to lock the database for writing, and fill one that is new. Raises Unusable.
 
-    MLflow would try it ten times, for 100 s, before it gave up.
+    `make_tables(uri)` has MLflow make its tables. For a database that cannot be used MLflow would
+    try it ten times, for 100 s. To be called by one process at a time.
     """
     try:
         _make_folder(database)
         with _connected(database) as connection:
             connection.execute("BEGIN IMMEDIATE")
+            is_new = _is_new(connection)
             connection.rollback()
+        if is_new:
+            _fill(database, make_tables)
     except sqlite3.OperationalError as error:
         raise Unusable(
             f"{database}: {error}. Make it writable, or name another database with --tracking."
@@ -90,6 +102,36 @@ def check_usable(database: Path) -> None:
             f"{database}: {error}. Move it away, and fill a new one with `{hint('sync FILE')}`: "
             "the store has everything."
         ) from error
+
+
+def _is_new(connection: sqlite3.Connection) -> bool:
+    """Whether there are no tables, or those of an MLflow that was killed as it made them.
+
+    MLflow adds an experiment once it has them all.
+    """
+    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+    tables = {name for (name,) in found}
+    if not tables >= OF_MLFLOW:
+        return not tables
+    asked = (query for name, query in HOLDERS.items() if name in tables)
+    return not any(connection.execute(query).fetchone() for query in asked)
+
+
+def _fill(database: Path, make_tables: Callable[[str], object]) -> None:
+    """Copy MLflow's tables from a database beside this one in one transaction.
+
+    MLflow makes them in some hundred steps of their own, and if it is killed between two of them,
+    never goes on.
+    """
+    beside = database.with_name(f"{database.name}.new")
+    files = (beside, beside.with_name(f"{beside.name}-journal"))
+    for left in files:
+        left.unlink(missing_ok=True)
+    make_tables(SQLITE + quote(str(beside)))
+    with _connected(beside, "ro") as made, _connected(database) as connection:
+        made.backup(connection)
+    for file in files:
+        file.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
