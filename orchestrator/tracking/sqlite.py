@@ -105,9 +105,9 @@ def prepare(database: Path, make_tables: Callable[[str], object]) -> None:
 
 
 def _is_new(connection: sqlite3.Connection) -> bool:
-    """Whether there are no tables, or those of an MLflow that was killed as it made them.
+    """Whether the database has no tables, or what a killed MLflow had made of them.
 
-    MLflow adds an experiment once it has them all.
+    Once MLflow has made them all, it adds an experiment.
     """
     found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
     tables = {name for (name,) in found}
@@ -120,8 +120,8 @@ def _is_new(connection: sqlite3.Connection) -> bool:
 def _fill(database: Path, make_tables: Callable[[str], object]) -> None:
     """Copy MLflow's tables from a database beside this one in one transaction.
 
-    MLflow makes them in some hundred steps of their own, and if it is killed between two of them,
-    never goes on.
+    MLflow (3.17) makes them in hundreds of transactions. If it is killed between two of those, it
+    can never go on with most of what it has made.
     """
     beside = database.with_name(f"{database.name}.new")
     files = (beside, beside.with_name(f"{beside.name}-journal"))

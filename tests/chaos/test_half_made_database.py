@@ -18,7 +18,7 @@ from tests.sweeps import environment
 
 # Of 1,683 statements by which MLflow 3.17 makes its tables, the one at which it is killed.
 KILLED_AT = {"theirs": (250, 545, 1200), "ours": (545, 1200)}
-# Each is a process of its own, forked from one that has imported MLflow. The first is killed.
+# A process imports MLflow and forks two for each database: one is killed, the other opens it.
 PROGRAM = """
 import os, signal, sys
 import sqlalchemy
